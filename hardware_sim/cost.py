@@ -1,0 +1,194 @@
+"""What layers cost: one table of every layer at every pair of bit widths, and what a policy adds up to."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware_sim.layer import Layer
+
+Objective = Literal["latency", "energy", "size", "bops"]
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+Bits = int | None
+WIDTHS: tuple[Bits, ...] = (1, 2, 3, 4, 5, 6, 7, 8, None)
+"""The widths along both bit axes of a table, in order; None is float."""
+FLOAT_BITS = 32
+WIDTH_BITS = np.array([FLOAT_BITS if width is None else width for width in WIDTHS], dtype=np.int64)
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+class UnsupportedError(ValueError):
+    """A device cannot run, or does not know the cost of, something that was asked of it."""
+
+
+def width_index(bits: Bits) -> int:
+    """Position of a width along the bit axes of a table.
+
+    >>> width_index(1), width_index(8), width_index(None)
+    (0, 7, 8)
+    """
+    return WIDTHS.index(bits)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The cost of one layer or of a whole policy; None is what the device does not model.
+
+    `cycles`, `latency_s` and `energy_j` are of the whole hardware batch, `bops` and `macs` of one image.
+    `energy_parts_j` splits `energy_j` (compute, sram, dram, static).
+    """
+
+    cycles: float | None
+    latency_s: float | None
+    energy_j: float | None
+    weight_bytes: float
+    bops: float
+    macs: int
+    energy_parts_j: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, objective: Objective) -> float | None:
+        """The one number that an objective minimises: seconds, joules, bytes or bit operations."""
+        return {
+            "latency": self.latency_s,
+            "energy": self.energy_j,
+            "size": self.weight_bytes,
+            "bops": self.bops,
+        }[objective]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A capacity of the device that every policy must respect: sum over layers of `table` <= `value`."""
+
+    name: str
+    unit: str
+    value: float
+    table: FloatArray
+    """[layer, w_bits, a_bits]"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostTable:
+    """Every layer at every pair of widths: arrays [layer, w_bits, a_bits] with both bit axes along `WIDTHS`.
+
+    An array that is None is a quantity the device does not model; a NaN is a pair that it does not support.
+    Cycles, seconds and joules are of the whole batch, BOPs of one image.
+    """
+
+    hardware: str
+    layers: tuple[Layer, ...]
+    batch: int
+    cycles: FloatArray | None
+    latency_s: FloatArray | None
+    energy_parts_j: Mapping[str, FloatArray]
+    weight_bytes: FloatArray
+    bops: FloatArray
+    dram_bits: FloatArray | None = None
+    compute_bound: NDArray[np.bool_] | None = None
+    limits: tuple[Limit, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a reader of these numbers must know: estimates, memory, extrapolation."""
+
+    @property
+    def energy_j(self) -> FloatArray | None:
+        """Joules [layer, w_bits, a_bits]: the sum of the parts."""
+        return sum(self.energy_parts_j.values(), np.zeros_like(self.bops)) if self.energy_parts_j else None
+
+    def of(self, objective: Objective) -> FloatArray:
+        """The table that an objective minimises.
+
+        Raises UnsupportedError if the device does not model it.
+        """
+        table = {
+            "latency": self.latency_s,
+            "energy": self.energy_j,
+            "size": self.weight_bytes,
+            "bops": self.bops,
+        }[objective]
+        if table is None:
+            known = [name for name in OBJECTIVES if _is_modelled(self, name)]
+            raise UnsupportedError(f"{self.hardware} does not model {objective}; it models {', '.join(known)}")
+        return table
+
+    def bound(self, layer: int, w_bits: Bits, a_bits: Bits) -> str | None:
+        """What limits the layer's latency at these bits: 'compute' or 'memory'."""
+        if self.compute_bound is None:
+            return None
+        return "compute" if self.compute_bound[layer, width_index(w_bits), width_index(a_bits)] else "memory"
+
+    def layer_cost(self, layer: int, w_bits: Bits, a_bits: Bits) -> Cost:
+        """The cost of one layer at one pair of widths.
+
+        Raises UnsupportedError, naming layer and widths, if the device does not know it.
+        """
+        at = (layer, width_index(w_bits), width_index(a_bits))
+        energy = self.energy_j
+        cost = Cost(
+            cycles=None if self.cycles is None else float(self.cycles[at]),
+            latency_s=None if self.latency_s is None else float(self.latency_s[at]),
+            energy_j=None if energy is None else float(energy[at]),
+            weight_bytes=float(self.weight_bytes[at]),
+            bops=float(self.bops[at]),
+            macs=self.layers[layer].macs,
+            energy_parts_j={name: float(part[at]) for name, part in self.energy_parts_j.items()},
+        )
+        if any(value is not None and np.isnan(value) for value in (cost.cycles, cost.latency_s, cost.energy_j)):
+            pair = " x ".join("float" if bits is None else f"{bits} bits" for bits in (w_bits, a_bits))
+            raise UnsupportedError(f"{self.hardware} has no cost for layer {self.layers[layer].name!r} at {pair}")
+        return cost
+
+    def policy_cost(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> Cost:
+        """The cost of a policy: the sum over its layers. Raises UnsupportedError as `layer_cost` does."""
+        if not len(w_bits) == len(a_bits) == len(self.layers):
+            raise ValueError(f"{len(self.layers)} layers need as many bits, got {len(w_bits)} and {len(a_bits)}")
+        return total(self.layer_cost(layer, *bits) for layer, bits in enumerate(zip(w_bits, a_bits, strict=True)))
+
+    def totals(self, objective: Objective, w_index: IntArray, a_index: IntArray) -> FloatArray:
+        """The objective's cost of many policies at once.
+
+        `w_index`, `a_index`: [..., layer], positions along `WIDTHS` (`width_index`); returns [...].
+        """
+        return np.asarray(self.of(objective)[np.arange(len(self.layers)), w_index, a_index].sum(axis=-1))
+
+
+class CostModel(Protocol):
+    """Anything that can price layers: a simulator, a measured table, a proxy."""
+
+    @property
+    def name(self) -> str: ...
+
+    def table(self, layers: Sequence[Layer], *, batch: int | None = None) -> CostTable:
+        """Price every layer at every pair of widths; `batch` is the hardware's own when None.
+
+        Raises UnsupportedError, naming the layer, for a kind of layer that the model cannot price.
+        """
+        ...
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """Add costs up; what one of them does not know, the sum does not know either."""
+    parts = list(costs)
+    return Cost(
+        cycles=_sum(cost.cycles for cost in parts),
+        latency_s=_sum(cost.latency_s for cost in parts),
+        energy_j=_sum(cost.energy_j for cost in parts),
+        weight_bytes=sum(cost.weight_bytes for cost in parts),
+        bops=sum(cost.bops for cost in parts),
+        macs=sum(cost.macs for cost in parts),
+        energy_parts_j={
+            name: sum(cost.energy_parts_j[name] for cost in parts) for name in (parts[0].energy_parts_j if parts else ())
+        },
+    )
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = list(values)
+    return None if any(value is None for value in known) else sum(value for value in known if value is not None)
+
+
+def _is_modelled(table: CostTable, objective: Objective) -> bool:
+    return objective in ("size", "bops") or (table.latency_s if objective == "latency" else table.energy_j) is not None
