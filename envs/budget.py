@@ -1,0 +1,91 @@
+"""The rules that bring a policy under its budget and spend what is left of it."""
+
+import numpy as np
+
+from envs.choices import MAX_BITS, ROUNDING, BudgetError, Choices, FloatArray, IntArray, unreachable
+
+WIDTHS = np.arange(1, MAX_BITS + 1)
+
+
+def spend_rest(choice: Choices, bits: IntArray) -> IntArray:
+    """Give what is left of the budget to whom a further bit costs least, until no further step fits."""
+    bits = bits.copy()
+    while True:
+        current = _current(choice, bits)
+        slack = choice.limits * (1 - ROUNDING) - current.sum(axis=1)
+        added = choice.cost - current[:, :, None, None]
+        more = _bits_more(bits)
+        possible = choice.allowed & (more > 0) & (added <= slack[:, None, None, None]).all(axis=0)
+        if not possible.any():
+            return bits
+        price = np.where(possible, added[0] / np.maximum(more, 1), np.inf)
+        decision, w, a = np.unravel_index(int(price.argmin()), price.shape)
+        bits[decision] = (w + 1, a + 1)
+
+
+def project(choice: Choices, bits: IntArray) -> IntArray:
+    """The nearest legal policy: snap to allowed pairs, save where a bit less saves most, then spend what is left.
+
+    Idempotent. Raises BudgetError if no policy fits.
+    """
+    bits = snap(choice, bits)
+    while not choice.fits(bits):
+        saved, fewer = _relief(choice, bits), _bits_fewer(bits)
+        price = np.where(choice.allowed & (fewer > 0) & (saved > 0), saved / np.maximum(fewer, 1), 0.0)
+        if not price.max() > 0:
+            return spend_rest(choice, choice.reserve)
+        decision, w, a = np.unravel_index(int(price.argmax()), price.shape)
+        bits[decision] = (w + 1, a + 1)
+    return spend_rest(choice, bits)
+
+
+def snap(choice: Choices, bits: IntArray) -> IntArray:
+    """Every decision's nearest allowed pair; of equally near ones the one with fewer bits."""
+    distance = np.abs(bits[:, 0, None, None] - WIDTHS[:, None]) + np.abs(bits[:, 1, None, None] - WIDTHS)
+    nearest = np.where(choice.allowed, distance, np.inf).reshape(len(bits), -1).argmin(axis=1)
+    return np.stack(np.divmod(nearest, MAX_BITS), axis=1).astype(np.int64) + 1
+
+
+def lower_in_sequence(choice: Choices, bits: IntArray, *, min_bits: int) -> IntArray:
+    """The paper's rule: one bit less at a time, last layer first, activations before weights, until the budget is met.
+
+    Raises BudgetError when every layer is at its least and the policy still does not fit.
+    """
+    bits = bits.copy()
+    while not choice.fits(bits):
+        before = bits.copy()
+        for decision in reversed(range(len(bits))):
+            for column in (1, 0):
+                lower = bits[decision] - np.eye(2, dtype=np.int64)[column]
+                if lower.min() >= min_bits and choice.allowed[decision, lower[0] - 1, lower[1] - 1]:
+                    bits[decision] = lower
+                if choice.fits(bits):
+                    return bits
+        if (bits == before).all():
+            raise BudgetError(unreachable(choice))
+    return bits
+
+
+def _current(choice: Choices, bits: IntArray) -> FloatArray:
+    """What each decision costs now, [constraint, decision]."""
+    return np.asarray(choice.cost[:, np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1])
+
+
+def _relief(choice: Choices, bits: IntArray) -> FloatArray:
+    """By how much every other pair would ease the limits that are exceeded, in parts of those limits."""
+    current = _current(choice, bits)
+    exceeded = current.sum(axis=1) > choice.limits
+    saved = (current[:, :, None, None] - choice.cost)[exceeded] / choice.limits[exceeded, None, None, None]
+    return np.asarray(saved.sum(axis=0))
+
+
+def _bits_more(bits: IntArray) -> IntArray:
+    """How many bits more every pair has, [decision, w_bits, a_bits]; 0 for a pair with fewer anywhere."""
+    w = WIDTHS[None, :, None] - bits[:, 0, None, None]
+    a = WIDTHS[None, None, :] - bits[:, 1, None, None]
+    return np.where((w >= 0) & (a >= 0), w + a, 0)
+
+
+def _bits_fewer(bits: IntArray) -> IntArray:
+    """How many bits fewer every pair has; 0 for a pair with more anywhere."""
+    return _bits_more(MAX_BITS + 1 - bits)[:, ::-1, ::-1]

@@ -1,0 +1,202 @@
+"""What may be chosen: the pairs of bits of every decision, what they cost, and how much there is to spend.
+
+Arrays are [decision, w_bits, a_bits] with index = bits - 1. A decision is a layer together with all layers tied to it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from hardware_sim.cost import CostTable, Objective, UnsupportedError
+from hardware_sim.layer import decision_index
+
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+MAX_BITS = 8
+ROUNDING = 1e-12
+"""Relative slack that is left unspent, so that sums in another order stay within the budget too."""
+
+
+class BudgetError(ValueError):
+    """No policy can meet the budget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """An upper limit: seconds, joules (both of the whole batch), bytes or bit operations, by objective."""
+
+    objective: Objective
+    limit: float
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.limit) and self.limit > 0):
+            raise BudgetError(f"the {self.objective} budget must be a positive number, got {self.limit}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllowedBits:
+    """The widths to choose from.
+
+    `a_bits` fixes all activations, as the size objective does. `pinned` maps names of layers to (w_bits, a_bits) that
+    always hold; None pins the first and the last layer to 8 bits.
+    """
+
+    min_bits: int = 2
+    max_bits: int = MAX_BITS
+    a_bits: int | None = None
+    pinned: Mapping[str, tuple[int, int]] | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_bits <= self.max_bits <= MAX_BITS:
+            raise ValueError(f"bits must satisfy 1 <= min <= max <= 8, got {self.min_bits} and {self.max_bits}")
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """The pairs of bits that every decision may take, what they cost, and the limits of the sums."""
+
+    names: tuple[str, ...]
+    decision_of_layer: tuple[int, ...]
+    allowed: BoolArray
+    """[decision, w_bits, a_bits]"""
+    cost: FloatArray
+    """[constraint, decision, w_bits, a_bits]; the first constraint is the objective's."""
+    limits: FloatArray
+    """[constraint]"""
+    constraint_names: tuple[str, ...]
+
+    def total(self, bits: IntArray) -> FloatArray:
+        """The summed cost [constraint] of bits [decision, 2]."""
+        return np.asarray(self.cost[:, np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1].sum(axis=1))
+
+    def fits(self, bits: IntArray) -> bool:
+        """Whether a policy is within every limit."""
+        return bool((self.total(bits) <= self.limits).all())
+
+    def expand(self, bits: IntArray) -> IntArray:
+        """Bits [layer, 2] from bits [decision, 2]: tied layers share theirs."""
+        return bits[list(self.decision_of_layer)]
+
+    @cached_property
+    def reserve(self) -> IntArray:
+        """A policy [decision, 2] within every limit, as cheap as can be: what the rest of a walk can fall back to.
+
+        Raises BudgetError, naming the smallest possible cost, if there is none.
+        """
+        cheapest = _cheapest(self.cost[0], self.allowed, tie_break=self.cost[1:].sum(axis=0))
+        if self.fits(cheapest):
+            return cheapest
+        balanced = _cheapest((self.cost / self.limits[:, None, None, None]).sum(axis=0), self.allowed)
+        if self.fits(balanced):
+            return balanced
+        solved = _solve(self) if len(self.limits) > 1 else None
+        if solved is None:
+            raise BudgetError(unreachable(self))
+        return solved
+
+    def without_dominated(self) -> "Choices":
+        """The same without pairs that another pair beats: no fewer bits anywhere, and no constraint pays more."""
+        return Choices(
+            self.names,
+            self.decision_of_layer,
+            self.allowed & ~_dominated(self.cost, self.allowed),
+            self.cost,
+            self.limits,
+            self.constraint_names,
+        )
+
+
+def choices(table: CostTable, budgets: Sequence[Budget], bits: AllowedBits) -> Choices:
+    """Set the choice up: sum tied layers, forbid what is out of range, pin what is pinned.
+
+    The device's own limits are constraints like the budgets. Raises ValueError for a pin that names no layer, and
+    UnsupportedError for a pair in range that the device does not know.
+    """
+    layers, owner = table.layers, decision_index(table.layers)
+    decisions = sorted(set(owner))
+    order = {layer: number for number, layer in enumerate(decisions)}
+    decision_of_layer = tuple(order[layer] for layer in owner)
+    names = tuple(layers[layer].name for layer in decisions)
+    allowed = _allowed(names, bits)
+    tables = [table.of(budget.objective) for budget in budgets] + [limit.table for limit in table.limits]
+    cost = np.zeros((len(tables), len(names), MAX_BITS, MAX_BITS))
+    for constraint, array in zip(cost, tables, strict=True):
+        np.add.at(constraint, list(decision_of_layer), array[:, :MAX_BITS, :MAX_BITS])
+    _refuse_unknown(table.hardware, names, np.isnan(cost).any(axis=0) & allowed)
+    return Choices(
+        names,
+        decision_of_layer,
+        allowed,
+        np.nan_to_num(cost, nan=np.inf),
+        np.array([budget.limit for budget in budgets] + [limit.value for limit in table.limits]),
+        tuple([budget.objective for budget in budgets] + [limit.name for limit in table.limits]),
+    )
+
+
+def _allowed(names: tuple[str, ...], bits: AllowedBits) -> BoolArray:
+    allowed = np.zeros((len(names), MAX_BITS, MAX_BITS), dtype=np.bool_)
+    a_range = slice(bits.a_bits - 1, bits.a_bits) if bits.a_bits else slice(bits.min_bits - 1, bits.max_bits)
+    allowed[:, bits.min_bits - 1 : bits.max_bits, a_range] = True
+    pinned = {names[0]: (8, 8), names[-1]: (8, 8)} if bits.pinned is None else bits.pinned
+    for name, (w_bits, a_bits) in pinned.items():
+        if name not in names:
+            raise ValueError(f"{name!r} is pinned but is not a layer; the layers are {', '.join(names)}")
+        allowed[names.index(name)] = False
+        allowed[names.index(name), w_bits - 1, a_bits - 1] = True
+    return allowed
+
+
+def _refuse_unknown(hardware: str, names: tuple[str, ...], unknown: BoolArray) -> None:
+    missing = [f"{names[d]} at {w + 1}x{a + 1}" for d, w, a in np.argwhere(unknown)]
+    if missing:
+        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
+        raise UnsupportedError(f"{hardware} has no cost for {', '.join(missing[:4])}{more} (weight x activation bits)")
+
+
+def _cheapest(cost: FloatArray, allowed: BoolArray, *, tie_break: FloatArray | None = None) -> IntArray:
+    """The allowed pair of least cost for every decision; of equally cheap ones the one with the most bits."""
+    pairs = np.where(allowed, cost, np.inf).reshape(len(cost), -1)
+    second = np.zeros_like(pairs) if tie_break is None else tie_break.reshape(len(cost), -1)
+    bits = np.add.outer(np.arange(MAX_BITS), np.arange(MAX_BITS)).ravel()
+    best = [np.lexsort((-bits, *keys))[0] for keys in zip(second, pairs, strict=True)]
+    return np.stack(np.divmod(np.array(best), MAX_BITS), axis=1).astype(np.int64) + 1
+
+
+def _dominated(cost: FloatArray, allowed: BoolArray) -> BoolArray:
+    flat, open_pairs = cost.reshape(*cost.shape[:2], -1), allowed.reshape(len(allowed), -1)
+    w, a = np.divmod(np.arange(MAX_BITS**2), MAX_BITS)
+    has_more = (w[None] >= w[:, None]) & (a[None] >= a[:, None]) & ~np.eye(MAX_BITS**2, dtype=np.bool_)
+    beaten = np.zeros_like(open_pairs)
+    for decision, is_open in enumerate(open_pairs):
+        no_dearer = (flat[:, decision, None, :] <= flat[:, decision, :, None]).all(axis=0)
+        beaten[decision] = (has_more & no_dearer & is_open[None, :]).any(axis=1)
+    return np.asarray(beaten.reshape(allowed.shape))
+
+
+def _solve(choice: Choices) -> IntArray | None:
+    """A policy within several limits at once, by mixed-integer programming; None if there is none."""
+    where = np.argwhere(choice.allowed)
+    one_each = (where[:, 0][None, :] == np.arange(len(choice.names))[:, None]).astype(float)
+    load = choice.cost[:, where[:, 0], where[:, 1], where[:, 2]] / choice.limits[:, None]
+    result = milp(
+        load.sum(axis=0),
+        constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(load, ub=1 - ROUNDING)],
+        integrality=np.ones(len(where)),
+        bounds=Bounds(0, 1),
+    )
+    bits = where[result.x > 0.5][:, 1:] + 1 if result.x is not None else None
+    return bits if bits is not None and choice.fits(bits) else None
+
+
+def unreachable(choice: Choices) -> str:
+    """One line that says which budget no policy can meet, and the least that it would take."""
+    for name, cost, limit in zip(choice.constraint_names, choice.cost, choice.limits, strict=True):
+        least = np.where(choice.allowed, cost, np.inf).min(axis=(1, 2)).sum()
+        if least > limit:
+            return f"no policy meets the {name} budget of {limit:.6g}: the cheapest allowed bits cost {least:.6g}"
+    return f"no policy meets all of the budgets at once: {', '.join(choice.constraint_names)}"

@@ -1,0 +1,263 @@
+"""Find the quantizable layers of a network by running it once."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from haq.errors import UserError
+from haq.weighted_calls import Call, WeightedCalls, WeightIndex, WeightSlice
+from hardware_sim.layer import SPATIAL_KINDS, Layer, LayerKind, Size
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A part of the network that stays in float, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a layer is found again in a later forward pass: which weights, at which of their calls."""
+
+    weights: WeightSlice
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What one run of a network showed: its layers in the order of execution, where they are, and what was refused."""
+
+    layers: tuple[Layer, ...]
+    sites: tuple[Site, ...]
+    refused: tuple[Refused, ...]
+
+
+def trace_layers(model: nn.Module, example: Tensor) -> tuple[Layer, ...]:
+    """The quantizable layers of a network, in the order of execution; see `trace`.
+
+    >>> [layer.name for layer in trace_layers(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), torch.zeros(1, 3, 5, 5))]
+    ['0']
+    """
+    return trace(model, example).layers
+
+
+def trace(model: nn.Module, example: Tensor) -> Trace:
+    """Run a network once, in evaluation mode and without gradients, and write down every layer that it called.
+
+    `example` holds one item, [1, ...]. A layer bears the path of the module that owns its weights; each further call of
+    the same weights is a layer of its own, `path:2`, tied to the first. The network is left as it was.
+
+    Raises UserError if the network does not run on the example or has no quantizable layer.
+    """
+    tracer = _Tracer(model, example)
+    was_training = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        with torch.no_grad(), _module_stack(model) as tracer.stack, tracer:
+            model(example)
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"the model does not run on an input of shape {tuple(example.shape)}: {reason}") from error
+    finally:
+        for module, training in was_training.items():
+            module.training = training
+    result = Trace(tuple(tracer.layers), tuple(tracer.sites), tuple(tracer.refusals(model)))
+    if not result.layers:
+        why = "; ".join(f"{refused.name}: {refused.reason}" for refused in result.refused[:3])
+        raise UserError(f"the model has no quantizable layer{f' ({why})' if why else ''}")
+    return result
+
+
+_ACTIVATION_PRODUCTS: Mapping[Callable[..., Any], str] = {
+    F.scaled_dot_product_attention: "attention",
+    torch.matmul: "matmul",
+    Tensor.matmul: "matmul",
+    Tensor.__matmul__: "matmul",
+    torch.bmm: "matmul",
+    Tensor.bmm: "matmul",
+    torch.baddbmm: "matmul",
+    torch.einsum: "einsum",
+}
+_RECURRENT: Mapping[Callable[..., Any], str] = {
+    torch.lstm: "LSTM",
+    torch.gru: "GRU",
+    torch.rnn_tanh: "RNN",
+    torch.rnn_relu: "RNN",
+    torch.lstm_cell: "LSTMCell",
+    torch.gru_cell: "GRUCell",
+    torch.rnn_tanh_cell: "RNNCell",
+    torch.rnn_relu_cell: "RNNCell",
+}
+_JOINING = (torch.cat, torch.concat, torch.concatenate, torch.stack)
+
+
+class _Tracer(WeightedCalls):
+    """Writes down the calls of one forward pass, and which activation tensor each layer reads."""
+
+    def __init__(self, model: nn.Module, example: Tensor) -> None:
+        super().__init__()
+        self.layers: list[Layer] = []
+        self.sites: list[Site] = []
+        self.stack: list[tuple[str, nn.Module]] = []
+        self._refused: dict[str, str] = {}
+        self._seen: set[str] = set()
+        self._calls: defaultdict[WeightSlice, list[str]] = defaultdict(list)
+        self._index = WeightIndex(model)
+        self._modules = dict(model.named_modules(remove_duplicate=False))
+        # Tensors are kept until the end, so that an id names one tensor only.
+        self._tensors: dict[int, tuple[Tensor, frozenset[int]]] = {id(example): (example, frozenset({0}))}
+
+    def weighted(self, call: Call) -> Tensor:
+        output = call.run(call.input, call.weight)
+        weights = self._index.find(call.weight)
+        if weights is None:
+            self._refuse(call.operation.kind, "its weights are computed while the network runs")
+        elif call.operation.spatial_dims > 2:
+            self._refuse(call.operation.kind, "three-dimensional convolutions have no cost model")
+        else:
+            self._add(call, weights, output)
+        return output
+
+    def other(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        result = function(*args, **kwargs)
+        if function in _ACTIVATION_PRODUCTS:
+            self._refuse(_ACTIVATION_PRODUCTS[function], "multiplies two activations, which stay in float")
+        elif function in _RECURRENT:
+            self._seen.update(name for name, module in self.stack if isinstance(module, nn.RNNBase | nn.RNNCellBase))
+            self._refuse(_RECURRENT[function], "recurrent cells are computed in one piece, which stays in float")
+        read = [origin for tensor in _tensors(args) if (origin := self._origin(tensor))]
+        if read:
+            joined = frozenset().union(*read)
+            origin = joined if function in _JOINING else frozenset({max(joined)})
+            for tensor in _tensors((result,)):
+                self._tensors[id(tensor)] = (tensor, origin)
+        return result
+
+    def refusals(self, model: nn.Module) -> Iterator[Refused]:
+        """What was refused on the way, then the modules with weights that were never called."""
+        yield from (Refused(name, reason) for name, reason in self._refused.items())
+        called = self._seen | {site.weights.parameter.rpartition(".")[0] for site in self.sites}
+        kinds = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding, nn.EmbeddingBag, nn.RNNBase, nn.MultiheadAttention)
+        for name, module in model.named_modules():
+            inside_called = any(name == path or name.startswith(f"{path}.") for path in called)
+            if isinstance(module, kinds) and not inside_called:
+                yield Refused(name, "was not called when the network ran")
+
+    def _add(self, call: Call, weights: WeightSlice, output: Tensor) -> None:
+        base = self._name(weights)
+        names = self._calls[weights]
+        names.append(base if not names else f"{names[0]}:{len(names) + 1}")
+        number = len(self.layers) + 1
+        kind, shape = _kind(call), _shape(call, output)
+        self.layers.append(
+            Layer(
+                name=names[-1],
+                kind=kind,
+                tied_to=names[0] if len(names) > 1 else None,
+                input_tensors=tuple(sorted(self._origin(call.input))),
+                output_tensor=number,
+                **shape,
+            )
+        )
+        self.sites.append(Site(weights, len(names)))
+        self._tensors[id(output)] = (output, frozenset({number}))
+
+    def _origin(self, tensor: Tensor) -> frozenset[int]:
+        return self._tensors.get(id(tensor), (tensor, frozenset()))[1]
+
+    def _name(self, weights: WeightSlice) -> str:
+        """The path of the owner: the innermost running module that has this parameter, under the name it has there."""
+        path, _, leaf = weights.parameter.rpartition(".")
+        for name, module in reversed(self.stack):
+            owned = [key for key, value in module.named_parameters(recurse=False) if value is self._parameter(weights)]
+            if owned:
+                path, leaf = name, owned[0]
+                self._seen.add(name)
+                break
+        parts = [path] if leaf == "weight" else [path, leaf.removesuffix("_weight")]
+        whole = tuple(self._parameter(weights).shape) == weights.shape
+        rows = weights.offset // max(1, self._parameter(weights)[0].numel())
+        return ".".join(part for part in parts if part) + ("" if whole else f"[{rows}:{rows + weights.shape[0]}]")
+
+    def _parameter(self, weights: WeightSlice) -> Tensor:
+        path, _, leaf = weights.parameter.rpartition(".")
+        return getattr(self._modules[path], leaf)  # type: ignore[no-any-return]
+
+    def _refuse(self, what: str, reason: str) -> None:
+        name = self.stack[-1][0] if self.stack else ""
+        self._refused.setdefault(name or what, reason if name else f"{what}: {reason}")
+        self._seen.add(name)
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    """The tensors among arguments or results, one list or tuple deep."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from (item for item in value if isinstance(item, Tensor))
+
+
+def _kind(call: Call) -> LayerKind:
+    groups = call.arguments.get("groups", 1)
+    is_depthwise = call.operation.kind == "conv" and groups > 1 and call.weight.shape[1] == 1
+    return "depthwise" if is_depthwise else call.operation.kind
+
+
+def _shape(call: Call, output: Tensor) -> dict[str, Any]:
+    """Channels, sizes and the rest of a layer's numbers, from the tensors of its call."""
+    kind, weight = call.operation.kind, call.weight
+    if kind not in SPATIAL_KINDS:
+        positions = max(1, output.numel() // weight.shape[1 if kind == "embedding" else 0])
+        c_in, c_out = (weight.shape[0], weight.shape[1]) if kind == "embedding" else (weight.shape[1], weight.shape[0])
+        return {"c_in": c_in, "c_out": c_out, "input_size": (positions, 1), "output_size": (positions, 1)}
+    groups, dims = call.arguments.get("groups", 1), call.operation.spatial_dims
+    c_in, c_out = weight.shape[1] * groups, weight.shape[0]
+    if kind == "conv_transpose":
+        c_in, c_out = weight.shape[0], weight.shape[1] * groups
+    return {
+        "c_in": c_in,
+        "c_out": c_out,
+        "groups": groups,
+        "kernel": _size(weight.shape[2:], dims),
+        "stride": _size(call.arguments.get("stride", 1), dims),
+        "dilation": _size(call.arguments.get("dilation", 1), dims),
+        "input_size": _size(call.input.shape[-dims:], dims),
+        "output_size": _size(output.shape[-dims:], dims),
+    }
+
+
+def _size(value: Any, dims: int) -> Size:
+    """(height, width) of a number or a sequence; what has one dimension is one pixel high."""
+    values = [int(value)] * dims if isinstance(value, int) else [int(item) for item in value]
+    values = values * dims if len(values) == 1 else values
+    return (1, values[0]) if dims == 1 else (values[0], values[1])
+
+
+@contextmanager
+def _module_stack(model: nn.Module) -> Iterator[list[tuple[str, nn.Module]]]:
+    """The modules that are running, outermost first, while the context is open."""
+    names = {module: name for name, module in model.named_modules()}
+    stack: list[tuple[str, nn.Module]] = []
+
+    def enter(module: nn.Module, _: Any) -> None:
+        stack.append((names.get(module, ""), module))
+
+    def leave(_module: nn.Module, _args: Any, _output: Any) -> None:
+        stack.pop()
+
+    handles = (register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True))
+    try:
+        yield stack
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,156 @@
+"""The bits of all layers: an immutable value, and the JSON file that carries it."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from haq.cache import write_atomically
+from haq.errors import UserError
+from hardware_sim.cost import OBJECTIVES, Cost, Objective
+from hardware_sim.layer import Layer, LayerKind
+
+MAX_FILE_BYTES = 16 * 2**20
+Width = Annotated[int, Field(strict=True, ge=1, le=8)]
+Name = Annotated[str, Field(strict=True, min_length=1, max_length=1000)]
+Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LayerBits(_Frozen):
+    """The bits of one layer: of its weights and of its input activations; None leaves them in float."""
+
+    name: Name
+    kind: LayerKind
+    w_bits: Width | None
+    a_bits: Width | None
+
+
+class CostSummary(_Frozen):
+    """What a policy costs in every currency; None is what the device does not model."""
+
+    latency_s: Number | None = None
+    energy_j: Number | None = None
+    weight_bytes: Number | None = None
+    bops: Number | None = None
+
+    @classmethod
+    def of(cls, cost: Cost) -> Self:
+        """The four numbers of a simulated cost."""
+        return cls(
+            latency_s=cost.latency_s, energy_j=cost.energy_j, weight_bytes=cost.weight_bytes, bops=cost.bops
+        )
+
+    def value(self, objective: Objective) -> float | None:
+        """The number that an objective minimises."""
+        return dict(zip(OBJECTIVES, (self.latency_s, self.energy_j, self.weight_bytes, self.bops), strict=True))[
+            objective
+        ]
+
+
+class Policy(_Frozen):
+    """A bit-width policy: which network it is for, the bits of its layers, what they cost, and how accurate it was.
+
+    `cost` and `baseline_cost` (8 bits everywhere) are of the device's whole batch. `accuracy` maps names such as `fp32`,
+    `search` and `report` to fractions.
+
+    >>> layer = LayerBits(name="conv1", kind="conv", w_bits=4, a_bits=8)
+    >>> Policy(model="m", hardware="bismo-edge", objective="latency", layers=(layer,)).w_bits
+    (4,)
+    """
+
+    format: Literal["haq-policy"] = "haq-policy"
+    version: Literal[1] = 1
+    model: Name
+    hardware: Name | None
+    objective: Objective | None
+    layers: Annotated[tuple[LayerBits, ...], Field(min_length=1, max_length=100_000)]
+    cost: CostSummary = CostSummary()
+    baseline_cost: CostSummary = CostSummary()
+    accuracy: dict[str, Annotated[float, Field(allow_inf_nan=False)] | None] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [layer.name for layer in self.layers]
+        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        if twice:
+            raise ValueError(f"layers: {twice[0]!r} appears more than once")
+        return self
+
+    @property
+    def w_bits(self) -> tuple[int | None, ...]:
+        """Weight bits of every layer."""
+        return tuple(layer.w_bits for layer in self.layers)
+
+    @property
+    def a_bits(self) -> tuple[int | None, ...]:
+        """Input activation bits of every layer."""
+        return tuple(layer.a_bits for layer in self.layers)
+
+    def to_json(self) -> str:
+        """The file's content, with one line for every layer."""
+        document = self.model_dump(mode="json")
+        layers = ",\n".join(f"    {json.dumps(layer)}" for layer in document.pop("layers"))
+        placeholder = "@layers@"
+        text = json.dumps({**document, "layers": placeholder}, indent=2, allow_nan=False)
+        return text.replace(f'"{placeholder}"', f"[\n{layers}\n  ]") + "\n"
+
+    def save(self, path: str | Path) -> None:
+        """Write the policy, whole or not at all. Raises UserError if the folder does not take it."""
+        try:
+            write_atomically(Path(path), self.to_json().encode())
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+    def check_fits(self, layers: tuple[Layer, ...], *, model: str) -> None:
+        """Raise UserError unless the policy is for exactly these layers, in this order."""
+        ours, theirs = [layer.name for layer in layers], [layer.name for layer in self.layers]
+        if ours == theirs:
+            return
+        missing = [name for name in ours if name not in theirs]
+        unknown = [name for name in theirs if name not in ours]
+        parts = [f"no bits for {_few(missing)}"] if missing else []
+        parts += [f"bits for {_few(unknown)}, which {model} does not have"] if unknown else []
+        difference = "; ".join(parts) or "the same layers in another order"
+        raise UserError(f"the policy (for {self.model}, {len(theirs)} layers) does not fit {model}: {difference}")
+
+
+def uniform_bits(layers: tuple[Layer, ...], *, w_bits: int | None, a_bits: int | None) -> tuple[LayerBits, ...]:
+    """The same bits for every layer."""
+    return tuple(LayerBits(name=layer.name, kind=layer.kind, w_bits=w_bits, a_bits=a_bits) for layer in layers)
+
+
+def load_policy(path: str | Path) -> Policy:
+    """Read a policy file. Raises UserError, naming the field, if it is not one."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"cannot read policy {path}: {error.strerror}") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise UserError(f"{path} is larger than {MAX_FILE_BYTES // 2**20} MiB, which no policy is")
+    try:
+        return Policy.model_validate_json(content)
+    except ValidationError as error:
+        raise UserError(f"{path} is not a haq policy: {_first_complaint(error)}") from error
+
+
+def policy_schema() -> dict[str, object]:
+    """The JSON Schema of policy files."""
+    return Policy.model_json_schema()
+
+
+def _first_complaint(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, problem["loc"]))
+    message = " ".join(problem["msg"].removeprefix("Value error, ").split())
+    return f"{where}: {message}" if where else message
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

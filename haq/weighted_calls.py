@@ -1,0 +1,122 @@
+"""Every multiplication with weights that a network does, seen and replaced while it runs, whoever calls it.
+
+A module's own forward, a parent that calls `F.linear` with a child's weight, a module that is used twice: all end in one
+of a few functions of torch. A torch function mode sees these calls, so that networks need no rewriting and nothing is
+attached to them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from hardware_sim.layer import LayerKind
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A function of torch that multiplies an input with weights, and where its arguments stand."""
+
+    kind: LayerKind
+    spatial_dims: int = 0
+    parameters: tuple[str, ...] = ("input", "weight", "bias")
+
+
+_EMBEDDING = ("input", "weight", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse")
+_CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_CONV_TRANSPOSE = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+
+OPERATIONS: Mapping[Callable[..., Any], Operation] = {
+    F.linear: Operation("linear"),
+    F.embedding: Operation("embedding", 0, _EMBEDDING),
+    torch.conv1d: Operation("conv", 1, _CONV),
+    torch.conv2d: Operation("conv", 2, _CONV),
+    torch.conv3d: Operation("conv", 3, _CONV),
+    torch.conv_transpose1d: Operation("conv_transpose", 1, _CONV_TRANSPOSE),
+    torch.conv_transpose2d: Operation("conv_transpose", 2, _CONV_TRANSPOSE),
+    torch.conv_transpose3d: Operation("conv_transpose", 3, _CONV_TRANSPOSE),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of an operation, with its arguments by name."""
+
+    function: Callable[..., Any]
+    operation: Operation
+    arguments: Mapping[str, Any]
+
+    @property
+    def input(self) -> Tensor:
+        return self.arguments["input"]  # type: ignore[no-any-return]
+
+    @property
+    def weight(self) -> Tensor:
+        return self.arguments["weight"]  # type: ignore[no-any-return]
+
+    def run(self, input: Tensor, weight: Tensor) -> Tensor:  # noqa: A002
+        """Do the same with another input and other weights."""
+        return self.function(**{**self.arguments, "input": input, "weight": weight})  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSlice:
+    """A parameter, or the part of it that a call multiplies with."""
+
+    parameter: str
+    offset: int
+    shape: tuple[int, ...]
+
+
+class WeightIndex:
+    """Finds the parameter that a tensor is, or is a view of."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._names = {id(parameter): name for name, parameter in model.named_parameters()}
+
+    def find(self, weight: Tensor) -> WeightSlice | None:
+        """The slice of a parameter, or None for a tensor that is computed while the network runs."""
+        for tensor in (weight, weight._base):
+            if tensor is not None and id(tensor) in self._names:
+                return WeightSlice(self._names[id(tensor)], int(weight.storage_offset()), tuple(weight.shape))
+        return None
+
+
+class WeightedCalls(TorchFunctionMode):
+    """While active, hands every call of an operation to `weighted`, every other call to `other`."""
+
+    def weighted(self, call: Call) -> Tensor:
+        """Answer a call of an operation."""
+        return call.run(call.input, call.weight)
+
+    def other(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Answer any other call of torch."""
+        return function(*args, **kwargs)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.multi_head_attention_forward:
+            with self:
+                return _ATTENTION(*args, **kwargs)
+        operation = OPERATIONS.get(func)
+        if operation is None:
+            return self.other(func, args, kwargs)
+        return self.weighted(Call(func, operation, {**dict(zip(operation.parameters, args, strict=False)), **kwargs}))
+
+
+def _without_override_check(function: FunctionType) -> FunctionType:
+    """The same function, but blind to the active mode, so that the mode sees the calls inside instead of the whole."""
+    blind = {**function.__globals__, "has_torch_function": lambda _: False}
+    copy = FunctionType(function.__code__, blind, function.__name__, function.__defaults__, function.__closure__)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+_ATTENTION = _without_override_check(F.multi_head_attention_forward)
