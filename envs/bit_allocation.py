@@ -45,7 +45,8 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
     activations are fixed. After the last step the episode is `terminated`; it is never truncated.
 
     **Action.** `Box(0, 1, (1,))`; see `envs.action`. Bits that are not allowed at this point are replaced by the
-    nearest that are.
+    nearest that are, and the action by one that stands for them: the middle of their range, or the end of [0, 1] for
+    bits that are pinned outside of it.
 
     **Observation.** `Box(0, 1, (10,))` for `haq`, `(14,)` for `rich`; every entry is scaled to [0, 1] over the layers.
 
@@ -54,25 +55,26 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
     | 0 | position of the layer | the same |
     | 1 | input channels | inputs |
     | 2 | output channels | outputs |
-    | 3 | kernel size | 1 |
-    | 4 | stride | 0 |
-    | 5 | input feature-map size | positions |
+    | 3 | kernel size, the longer side | 1 |
+    | 4 | stride, the longer side | 0 |
+    | 5 | input feature-map size, the longer side | positions |
     | 6 | number of weights | the same |
     | 7 | 1 if depthwise | 0 |
     | 8 | 1 on a weight step, 0 on an activation step | the same |
-    | 9 | previous action; 1 before the first | the same |
+    | 9 | previous action as executed; 1 before the first | the same |
     | 10 | `rich`: logarithm of the MACs | the same |
     | 11 | `rich`: the layer's share of the dearest layer's cost | the same |
     | 12 | `rich`: the share of the cost that is still to be decided | the same |
     | 13 | `rich`: budget left beyond the cheapest way to finish, as part of the budget | the same |
 
     **Budget.** Rule `cost-aware` drops pairs of bits that another pair beats at no more cost, allows at each step only
-    bits after which the rest can still fit, and spends what is left where a further bit is cheapest. Rule `haq` walks
-    freely and lowers bits in sequence at the end. Either way the final policy is within every budget.
+    bits after which the rest can still fit, and spends what is left where a further bit is cheapest: the final policy
+    is always within every budget. Rule `haq` walks freely and lowers bits in sequence at the end.
 
     **Reward.** 0 before the last step, then `reward(evaluate(bits))`, with `bits` [layer, 2] the final policy.
 
-    **Info.** After the last step: `bits` (int64 [layer, 2]), `score` (what `evaluate` returned), and `executed`, one
+    **Info.** After the last step: `bits` (int64 [layer, 2]), `score` (what `evaluate` returned), `fits`
+    (whether the policy is within every budget), and `executed`, one
     `ExecutedStep` for each step, with the actions and observations that lead to the final policy.
 
     Raises BudgetError when even the cheapest policy exceeds a budget, and ValueError for pins that name no layer.
@@ -89,7 +91,7 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
         *,
         reward: Callable[[float], float] = accuracy_reward(1.0),  # noqa: B008  a pure function
         allowed: AllowedBits = AllowedBits(),  # noqa: B008  frozen
-        config: EnvConfig = EnvConfig(),  # noqa: B008  frozen
+        config: EnvConfig = EnvConfig(),
     ) -> None:
         if tuple(layers) != table.layers:
             raise ValueError("the cost table is of other layers than the environment's")
@@ -102,7 +104,7 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
         decided = [layer for layer in layers if not layer.tied_to]
         self._features = layer_features(decided)
         self._rich = rich_features(decided, self.choice)
-        self._columns = (0,) if allowed.a_bits else (0, 1)
+        self._columns = (0, 1) if allowed.a_bits is None else (0,)
         self.observation_space = gym.spaces.Box(0.0, 1.0, (observation_size(config.observation),), np.float32)
         self.action_space = gym.spaces.Box(0.0, 1.0, (1,), np.float32)
         self._walk = _Walk(self._reserve)
@@ -118,15 +120,13 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
         walk = self._walk
         if walk.step == self.episode_length:
             raise gym.error.ResetNeeded("the episode is over: call reset() before the next step()")
-        wanted = self._bits_of(float(np.asarray(action).reshape(())))
-        self._take(walk, self._nearest(walk, wanted), float(np.asarray(action).reshape(())))
+        proposed = float(np.asarray(action).reshape(()))
+        bits = self._nearest(walk, self._bits_of(proposed))
+        self._take(walk, bits, self._action_for(bits, proposed))
         if walk.step < self.episode_length:
             return self._observe(walk), 0.0, False, False, {}
-        final = self._finish(walk.bits)
-        bits = self.choice.expand(final)
-        score = self._evaluate(bits)
-        info = {"bits": bits, "score": score, "executed": self._executed(final, walk.actions)}
-        return self._observe(walk), self._reward(score), True, False, info
+        info = self._end(walk)
+        return self._observe(walk), self._reward(info["score"]), True, False, info
 
     @property
     def episode_length(self) -> int:
@@ -155,7 +155,7 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
         rest[decision] = self._reserve[decision]
         at_reserve = self.choice.cost[:, decision, rest[decision, 0] - 1, rest[decision, 1] - 1]
         others = self.choice.total(rest) - at_reserve
-        fits = others[:, None, None] + self.choice.cost[:, decision] <= self.choice.limits[:, None, None]
+        fits = others[:, None, None] + self.choice.cost[:, decision] <= self.choice.capacity[:, None, None]
         affordable = np.asarray(fits.all(axis=0))
         affordable[tuple(self._reserve[decision] - 1)] = True
         return affordable
@@ -163,14 +163,24 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
     def _finish(self, bits: IntArray) -> IntArray:
         if self._config.rule == "cost-aware":
             return spend_rest(self.choice, bits)
-        return lower_in_sequence(self.choice, bits, min_bits=self._allowed.min_bits)
+        return lower_in_sequence(self.choice, bits)
+
+    def _end(self, walk: "_Walk") -> dict[str, Any]:
+        final = self._finish(walk.bits)
+        bits = self.choice.expand(final)
+        return {
+            "bits": bits,
+            "score": self._evaluate(bits),
+            "fits": self.choice.fits(final),
+            "executed": self._executed(final, walk.actions),
+        }
 
     def _executed(self, final: IntArray, actions: Sequence[float]) -> tuple[ExecutedStep, ...]:
-        """Walk once more with the final bits; an action that already asked for its bits stays as it was."""
+        """Walk once more with the final bits."""
         walk, steps = _Walk(self._reserve), []
-        for proposed in actions:
+        for taken in actions:
             bits = int(final[self._at(walk.step)])
-            action = proposed if self._bits_of(proposed) == bits else self._action_of(bits)
+            action = self._action_for(bits, taken)
             steps.append(ExecutedStep(self._observe(walk), action, bits))
             self._take(walk, bits, action)
         return tuple(steps)
@@ -194,7 +204,10 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
             raise ValueError(f"an action lies in [0, 1], got {action}")
         return bits_of_action(action, min_bits=self._allowed.min_bits, max_bits=self._allowed.max_bits)
 
-    def _action_of(self, bits: int) -> float:
+    def _action_for(self, bits: int, proposed: float) -> float:
+        """The action that stands for these bits: the one proposed if it asked for them, else their middle."""
+        if self._bits_of(proposed) == bits:
+            return proposed
         action = action_of_bits(bits, min_bits=self._allowed.min_bits, max_bits=self._allowed.max_bits)
         return min(max(action, 0.0), 1.0)
 

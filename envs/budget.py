@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from envs.choices import MAX_BITS, ROUNDING, BudgetError, Choices, FloatArray, IntArray, unreachable
+from envs.choices import MAX_BITS, Choices, FloatArray, IntArray
 
 WIDTHS = np.arange(1, MAX_BITS + 1)
 
@@ -12,7 +12,7 @@ def spend_rest(choice: Choices, bits: IntArray) -> IntArray:
     bits = bits.copy()
     while True:
         current = _current(choice, bits)
-        slack = choice.limits * (1 - ROUNDING) - current.sum(axis=1)
+        slack = choice.capacity - current.sum(axis=1)
         added = choice.cost - current[:, :, None, None]
         more = _bits_more(bits)
         possible = choice.allowed & (more > 0) & (added <= slack[:, None, None, None]).all(axis=0)
@@ -46,10 +46,10 @@ def snap(choice: Choices, bits: IntArray) -> IntArray:
     return np.stack(np.divmod(nearest, MAX_BITS), axis=1).astype(np.int64) + 1
 
 
-def lower_in_sequence(choice: Choices, bits: IntArray, *, min_bits: int) -> IntArray:
+def lower_in_sequence(choice: Choices, bits: IntArray) -> IntArray:
     """The paper's rule: one bit less at a time, last layer first, activations before weights, until the budget is met.
 
-    Raises BudgetError when every layer is at its least and the policy still does not fit.
+    Where fewer bits can cost more, a policy may be over the budget still when every layer is at its least.
     """
     bits = bits.copy()
     while not choice.fits(bits):
@@ -57,12 +57,12 @@ def lower_in_sequence(choice: Choices, bits: IntArray, *, min_bits: int) -> IntA
         for decision in reversed(range(len(bits))):
             for column in (1, 0):
                 lower = bits[decision] - np.eye(2, dtype=np.int64)[column]
-                if lower.min() >= min_bits and choice.allowed[decision, lower[0] - 1, lower[1] - 1]:
+                if lower.min() >= 1 and choice.allowed[decision, lower[0] - 1, lower[1] - 1]:
                     bits[decision] = lower
                 if choice.fits(bits):
                     return bits
         if (bits == before).all():
-            raise BudgetError(unreachable(choice))
+            break
     return bits
 
 

@@ -3,7 +3,7 @@
 Arrays are [decision, w_bits, a_bits] with index = bits - 1. A decision is a layer together with all layers tied to it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +19,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 MAX_BITS = 8
 ROUNDING = 1e-12
-"""Relative slack that is left unspent, so that sums in another order stay within the budget too."""
+"""Relative excess over a limit that counts as rounding: sums of the same costs in another order differ by less."""
 
 
 class BudgetError(ValueError):
@@ -54,6 +54,11 @@ class AllowedBits:
     def __post_init__(self) -> None:
         if not 1 <= self.min_bits <= self.max_bits <= MAX_BITS:
             raise ValueError(f"bits must satisfy 1 <= min <= max <= 8, got {self.min_bits} and {self.max_bits}")
+        if self.a_bits is not None and not 1 <= self.a_bits <= MAX_BITS:
+            raise ValueError(f"a_bits must lie in 1 to 8, got {self.a_bits}")
+        for name, pair in (self.pinned or {}).items():
+            if not all(1 <= bits <= MAX_BITS for bits in pair):
+                raise ValueError(f"{name!r} is pinned to {pair[0]} and {pair[1]} bits; both must lie in 1 to 8")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +75,23 @@ class Choices:
     """[constraint]"""
     constraint_names: tuple[str, ...]
 
+    @property
+    def layer_of_decision(self) -> tuple[int, ...]:
+        """The first layer of every decision, by position."""
+        return tuple(self.decision_of_layer.index(decision) for decision in range(len(self.names)))
+
     def total(self, bits: IntArray) -> FloatArray:
         """The summed cost [constraint] of bits [decision, 2]."""
         return np.asarray(self.cost[:, np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1].sum(axis=1))
 
     def fits(self, bits: IntArray) -> bool:
-        """Whether a policy is within every limit."""
-        return bool((self.total(bits) <= self.limits).all())
+        """Whether a policy is within every limit, up to rounding."""
+        return bool((self.total(bits) <= self.limits * (1 + ROUNDING)).all())
+
+    @property
+    def capacity(self) -> FloatArray:
+        """What a rule may spend, [constraint]: short of what `fits` accepts, as its sums are rounded too."""
+        return self.limits * (1 + ROUNDING / 2)
 
     def expand(self, bits: IntArray) -> IntArray:
         """Bits [layer, 2] from bits [decision, 2]: tied layers share theirs."""
@@ -99,6 +114,10 @@ class Choices:
             raise BudgetError(unreachable(self))
         return solved
 
+    def require_feasible(self) -> None:
+        """Raise BudgetError, naming the smallest possible cost, if no policy is within every limit."""
+        _ = self.reserve
+
     def without_dominated(self) -> "Choices":
         """The same without pairs that another pair beats: no fewer bits anywhere, and no constraint pays more."""
         return Choices(
@@ -114,15 +133,17 @@ class Choices:
 def choices(table: CostTable, budgets: Sequence[Budget], bits: AllowedBits) -> Choices:
     """Set the choice up: sum tied layers, forbid what is out of range, pin what is pinned.
 
-    The device's own limits are constraints like the budgets. Raises ValueError for a pin that names no layer, and
-    UnsupportedError for a pair in range that the device does not know.
+    The device's own limits are constraints like the budgets. Raises ValueError for a pin that names no layer or where
+    there is no budget, and UnsupportedError for a pair in range that the device does not know.
     """
+    if not budgets:
+        raise ValueError("there is no budget: give at least one, the objective's first")
     layers, owner = table.layers, decision_index(table.layers)
     decisions = sorted(set(owner))
     order = {layer: number for number, layer in enumerate(decisions)}
     decision_of_layer = tuple(order[layer] for layer in owner)
     names = tuple(layers[layer].name for layer in decisions)
-    allowed = _allowed(names, bits)
+    allowed = _allowed(names, bits, ends={names[decision_of_layer[0]], names[decision_of_layer[-1]]})
     tables = [table.of(budget.objective) for budget in budgets] + [limit.table for limit in table.limits]
     cost = np.zeros((len(tables), len(names), MAX_BITS, MAX_BITS))
     for constraint, array in zip(cost, tables, strict=True):
@@ -138,14 +159,17 @@ def choices(table: CostTable, budgets: Sequence[Budget], bits: AllowedBits) -> C
     )
 
 
-def _allowed(names: tuple[str, ...], bits: AllowedBits) -> BoolArray:
+def _allowed(names: tuple[str, ...], bits: AllowedBits, *, ends: Set[str]) -> BoolArray:
+    """`ends`: the decisions of the first and of the last layer that runs."""
     allowed = np.zeros((len(names), MAX_BITS, MAX_BITS), dtype=np.bool_)
-    a_range = slice(bits.a_bits - 1, bits.a_bits) if bits.a_bits else slice(bits.min_bits - 1, bits.max_bits)
+    a_range = (
+        slice(bits.a_bits - 1, bits.a_bits) if bits.a_bits is not None else slice(bits.min_bits - 1, bits.max_bits)
+    )
     allowed[:, bits.min_bits - 1 : bits.max_bits, a_range] = True
-    pinned = {names[0]: (8, 8), names[-1]: (8, 8)} if bits.pinned is None else bits.pinned
+    pinned = dict.fromkeys(ends, (8, 8)) if bits.pinned is None else bits.pinned
     for name, (w_bits, a_bits) in pinned.items():
         if name not in names:
-            raise ValueError(f"{name!r} is pinned but is not a layer; the layers are {', '.join(names)}")
+            raise ValueError(f"{name!r} is pinned but decides no bits; the layers that do are {', '.join(names)}")
         allowed[names.index(name)] = False
         allowed[names.index(name), w_bits - 1, a_bits - 1] = True
     return allowed
@@ -183,14 +207,18 @@ def _solve(choice: Choices) -> IntArray | None:
     where = np.argwhere(choice.allowed)
     one_each = (where[:, 0][None, :] == np.arange(len(choice.names))[:, None]).astype(float)
     load = choice.cost[:, where[:, 0], where[:, 1], where[:, 2]] / choice.limits[:, None]
-    result = milp(
-        load.sum(axis=0),
-        constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(load, ub=1 - ROUNDING)],
-        integrality=np.ones(len(where)),
-        bounds=Bounds(0, 1),
-    )
-    bits = where[result.x > 0.5][:, 1:] + 1 if result.x is not None else None
-    return bits if bits is not None and choice.fits(bits) else None
+    # The solver lets a sum exceed its bound by 1e-6; where it did, a margin as wide keeps the next answer honest.
+    for margin in (0.0, 1e-6, 1e-5):
+        result = milp(
+            load.sum(axis=0),
+            constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(load, ub=1 - margin)],
+            integrality=np.ones(len(where)),
+            bounds=Bounds(0, 1),
+        )
+        bits = None if result.x is None else np.asarray(where[result.x > 0.5][:, 1:] + 1, dtype=np.int64)
+        if bits is not None and choice.fits(bits):
+            return bits
+    return None
 
 
 def unreachable(choice: Choices) -> str:

@@ -16,9 +16,10 @@ FloatArray = NDArray[np.float32]
 LAYER_FEATURES: Mapping[str, Callable[[Layer], float]] = {
     "c_in": lambda layer: layer.c_in,
     "c_out": lambda layer: layer.c_out,
-    "kernel": lambda layer: layer.kernel[0],
-    "stride": lambda layer: layer.stride[0] if layer.kind in SPATIAL_KINDS else 0,
-    "feature_size": lambda layer: layer.input_size[0],
+    # The longer side: layers with one dimension are one pixel high.
+    "kernel": lambda layer: max(layer.kernel),
+    "stride": lambda layer: max(layer.stride) if layer.kind in SPATIAL_KINDS else 0,
+    "feature_size": lambda layer: max(layer.input_size),
     "weights": lambda layer: layer.weights_read,
     "depthwise": lambda layer: layer.kind == "depthwise",
 }

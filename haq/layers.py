@@ -1,18 +1,17 @@
 """Find the quantizable layers of a network by running it once."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from haq.errors import UserError
-from haq.weighted_calls import Call, WeightedCalls, WeightIndex, WeightSlice
+from haq.weighted_calls import PRODUCTS, RECURRENT, Call, WeightedCalls, WeightIndex, WeightSlice
 from hardware_sim.layer import SPATIAL_KINDS, Layer, LayerKind, Size
 
 
@@ -39,6 +38,8 @@ class Trace:
     layers: tuple[Layer, ...]
     sites: tuple[Site, ...]
     refused: tuple[Refused, ...]
+    heads: tuple[str, ...]
+    """The layers whose outputs are the network's own, by name."""
 
 
 def trace_layers(model: nn.Module, example: Tensor) -> tuple[Layer, ...]:
@@ -63,40 +64,32 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     try:
         model.eval()
         with torch.no_grad(), _module_stack(model) as tracer.stack, tracer:
-            model(example)
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())
+            outputs = model(example)
+    except _FAILURES as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"the model does not run on an input of shape {tuple(example.shape)}: {reason}") from error
     finally:
         for module, training in was_training.items():
             module.training = training
-    result = Trace(tuple(tracer.layers), tuple(tracer.sites), tuple(tracer.refusals(model)))
+    result = Trace(tuple(tracer.layers), tuple(tracer.sites), tuple(tracer.refusals(model)), tracer.heads(outputs))
     if not result.layers:
         why = "; ".join(f"{refused.name}: {refused.reason}" for refused in result.refused[:3])
         raise UserError(f"the model has no quantizable layer{f' ({why})' if why else ''}")
     return result
 
 
-_ACTIVATION_PRODUCTS: Mapping[Callable[..., Any], str] = {
-    F.scaled_dot_product_attention: "attention",
-    torch.matmul: "matmul",
-    Tensor.matmul: "matmul",
-    Tensor.__matmul__: "matmul",
-    torch.bmm: "matmul",
-    Tensor.bmm: "matmul",
-    torch.baddbmm: "matmul",
-    torch.einsum: "einsum",
-}
-_RECURRENT: Mapping[Callable[..., Any], str] = {
-    torch.lstm: "LSTM",
-    torch.gru: "GRU",
-    torch.rnn_tanh: "RNN",
-    torch.rnn_relu: "RNN",
-    torch.lstm_cell: "LSTMCell",
-    torch.gru_cell: "GRUCell",
-    torch.rnn_tanh_cell: "RNNCell",
-    torch.rnn_relu_cell: "RNNCell",
-}
+_FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
+"""What a network raises on an input that it is not made for."""
+_WEIGHTED_MODULES = (
+    nn.modules.conv._ConvNd,
+    nn.Linear,
+    nn.Bilinear,
+    nn.Embedding,
+    nn.EmbeddingBag,
+    nn.RNNBase,
+    nn.RNNCellBase,
+    nn.MultiheadAttention,
+)
 _JOINING = (torch.cat, torch.concat, torch.concatenate, torch.stack)
 
 
@@ -119,38 +112,42 @@ class _Tracer(WeightedCalls):
     def weighted(self, call: Call) -> Tensor:
         output = call.run(call.input, call.weight)
         weights = self._index.find(call.weight)
-        if weights is None:
-            self._refuse(call.operation.kind, "its weights are computed while the network runs")
-        elif call.operation.spatial_dims > 2:
-            self._refuse(call.operation.kind, "three-dimensional convolutions have no cost model")
-        else:
+        if weights is not None and call.operation.spatial_dims <= 2:
             self._add(call, weights, output)
+            return output
+        self._carry(call.function, [call.input], output)
+        if weights is not None:
+            self._refuse(call.operation.kind, "three-dimensional convolutions have no cost model")
+        elif name := self._index.name(call.weight):
+            self._refuse(call.operation.kind, f"it reads {name} turned or with gaps, not as it is stored")
+        else:
+            self._refuse(call.operation.kind, "its weights are computed while the network runs")
         return output
 
     def other(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         result = function(*args, **kwargs)
-        if function in _ACTIVATION_PRODUCTS:
-            self._refuse(_ACTIVATION_PRODUCTS[function], "multiplies two activations, which stay in float")
-        elif function in _RECURRENT:
+        operands = list(_tensors((*args, *kwargs.values())))
+        if function in PRODUCTS:
+            self._refuse_product(PRODUCTS[function], operands)
+        elif function in RECURRENT:
             self._seen.update(name for name, module in self.stack if isinstance(module, nn.RNNBase | nn.RNNCellBase))
-            self._refuse(_RECURRENT[function], "recurrent cells are computed in one piece, which stays in float")
-        read = [origin for tensor in _tensors(args) if (origin := self._origin(tensor))]
-        if read:
-            joined = frozenset().union(*read)
-            origin = joined if function in _JOINING else frozenset({max(joined)})
-            for tensor in _tensors((result,)):
-                self._tensors[id(tensor)] = (tensor, origin)
+            self._refuse(RECURRENT[function], "recurrent cells are computed in one piece, which stays in float")
+        self._carry(function, operands, result)
         return result
 
     def refusals(self, model: nn.Module) -> Iterator[Refused]:
         """What was refused on the way, then the modules with weights that were never called."""
         yield from (Refused(name, reason) for name, reason in self._refused.items())
         called = self._seen | {site.weights.parameter.rpartition(".")[0] for site in self.sites}
-        kinds = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding, nn.EmbeddingBag, nn.RNNBase, nn.MultiheadAttention)
         for name, module in model.named_modules():
-            inside_called = any(name == path or name.startswith(f"{path}.") for path in called)
-            if isinstance(module, kinds) and not inside_called:
+            if isinstance(module, _WEIGHTED_MODULES) and name not in called:
                 yield Refused(name, "was not called when the network ran")
+
+    def heads(self, outputs: Any) -> tuple[str, ...]:
+        """The layers that wrote the network's outputs; the last layer where none is known."""
+        numbers = {number for tensor in _nested_tensors(outputs) for number in self._origin(tensor) if number}
+        wrote = [self.layers[number - 1] for number in sorted(numbers)]
+        return tuple(layer.name for layer in wrote or self.layers[-1:])
 
     def _add(self, call: Call, weights: WeightSlice, output: Tensor) -> None:
         base = self._name(weights)
@@ -170,6 +167,14 @@ class _Tracer(WeightedCalls):
         )
         self.sites.append(Site(weights, len(names)))
         self._tensors[id(output)] = (output, frozenset({number}))
+
+    def _carry(self, function: Callable[..., Any], operands: Iterable[Tensor], result: Any) -> None:
+        """The result of anything but a layer keeps the number of what it read, the latest where it read several."""
+        joined = frozenset().union(*(self._origin(tensor) for tensor in operands))
+        if joined:
+            origin = joined if function in _JOINING else frozenset({max(joined)})
+            for tensor in _tensors((result,)):
+                self._tensors[id(tensor)] = (tensor, origin)
 
     def _origin(self, tensor: Tensor) -> frozenset[int]:
         return self._tensors.get(id(tensor), (tensor, frozenset()))[1]
@@ -192,6 +197,13 @@ class _Tracer(WeightedCalls):
         path, _, leaf = weights.parameter.rpartition(".")
         return getattr(self._modules[path], leaf)  # type: ignore[no-any-return]
 
+    def _refuse_product(self, what: str, operands: Iterable[Tensor]) -> None:
+        weights = [name for tensor in operands if tensor.ndim > 1 and (name := self._index.name(tensor))]
+        if weights:
+            self._refuse(what, f"multiplies with {weights[0]} in a way that has no quantized form")
+        else:
+            self._refuse(what, "multiplies two activations, which stay in float")
+
     def _refuse(self, what: str, reason: str) -> None:
         name = self.stack[-1][0] if self.stack else ""
         self._refused.setdefault(name or what, reason if name else f"{what}: {reason}")
@@ -205,6 +217,14 @@ def _tensors(values: Any) -> Iterator[Tensor]:
             yield value
         elif isinstance(value, list | tuple):
             yield from (item for item in value if isinstance(item, Tensor))
+
+
+def _nested_tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _nested_tensors(item)
 
 
 def _kind(call: Call) -> LayerKind:

@@ -1,6 +1,7 @@
 """The bits of all layers: an immutable value, and the JSON file that carries it."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -13,8 +14,14 @@ from hardware_sim.layer import Layer, LayerKind
 
 MAX_FILE_BYTES = 16 * 2**20
 Width = Annotated[int, Field(strict=True, ge=1, le=8)]
-Name = Annotated[str, Field(strict=True, min_length=1, max_length=1000)]
-Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Names are shown in one-line messages: no control characters, and no endless ones.
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
+Name = Annotated[str, Field(strict=True, min_length=1, max_length=1000, pattern=PRINTABLE)]
+Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+MAX_COMPLAINT = 300
+_MARKS = ("format", "version")
+"""By these a file says what it is: code may leave them out, a file may not."""
 
 
 class _Frozen(BaseModel):
@@ -41,9 +48,7 @@ class CostSummary(_Frozen):
     @classmethod
     def of(cls, cost: Cost) -> Self:
         """The four numbers of a simulated cost."""
-        return cls(
-            latency_s=cost.latency_s, energy_j=cost.energy_j, weight_bytes=cost.weight_bytes, bops=cost.bops
-        )
+        return cls(latency_s=cost.latency_s, energy_j=cost.energy_j, weight_bytes=cost.weight_bytes, bops=cost.bops)
 
     def value(self, objective: Objective) -> float | None:
         """The number that an objective minimises."""
@@ -55,8 +60,8 @@ class CostSummary(_Frozen):
 class Policy(_Frozen):
     """A bit-width policy: which network it is for, the bits of its layers, what they cost, and how accurate it was.
 
-    `cost` and `baseline_cost` (8 bits everywhere) are of the device's whole batch. `accuracy` maps names such as `fp32`,
-    `search` and `report` to fractions.
+    `cost` and `baseline_cost` (8 bits everywhere) are of the device's whole batch. `accuracy` maps names such as
+    `fp32`, `search` and `report` to fractions.
 
     >>> layer = LayerBits(name="conv1", kind="conv", w_bits=4, a_bits=8)
     >>> Policy(model="m", hardware="bismo-edge", objective="latency", layers=(layer,)).w_bits
@@ -71,12 +76,11 @@ class Policy(_Frozen):
     layers: Annotated[tuple[LayerBits, ...], Field(min_length=1, max_length=100_000)]
     cost: CostSummary = CostSummary()
     baseline_cost: CostSummary = CostSummary()
-    accuracy: dict[str, Annotated[float, Field(allow_inf_nan=False)] | None] = Field(default_factory=dict)
+    accuracy: dict[Name, Score | None] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        names = [layer.name for layer in self.layers]
-        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        twice = [name for name, count in Counter(layer.name for layer in self.layers).items() if count > 1]
         if twice:
             raise ValueError(f"layers: {twice[0]!r} appears more than once")
         return self
@@ -91,13 +95,17 @@ class Policy(_Frozen):
         """Input activation bits of every layer."""
         return tuple(layer.a_bits for layer in self.layers)
 
+    def with_accuracy(self, **accuracy: float) -> "Policy":
+        """The same policy with more known of its accuracy."""
+        return self.model_copy(update={"accuracy": {**self.accuracy, **accuracy}})
+
     def to_json(self) -> str:
         """The file's content, with one line for every layer."""
         document = self.model_dump(mode="json")
-        layers = ",\n".join(f"    {json.dumps(layer)}" for layer in document.pop("layers"))
-        placeholder = "@layers@"
-        text = json.dumps({**document, "layers": placeholder}, indent=2, allow_nan=False)
-        return text.replace(f'"{placeholder}"', f"[\n{layers}\n  ]") + "\n"
+        layers = ",\n".join(f"    {json.dumps(layer)}" for layer in document["layers"])
+        values = {key: json.dumps(value, allow_nan=False) for key, value in document.items()}
+        values["layers"] = f"[\n{layers}\n  ]"
+        return "{\n" + ",\n".join(f'  "{key}": {value}' for key, value in values.items()) + "\n}\n"
 
     def save(self, path: str | Path) -> None:
         """Write the policy, whole or not at all. Raises UserError if the folder does not take it."""
@@ -107,16 +115,31 @@ class Policy(_Frozen):
             raise UserError(f"cannot write {path}: {error.strerror}") from error
 
     def check_fits(self, layers: tuple[Layer, ...], *, model: str) -> None:
-        """Raise UserError unless the policy is for exactly these layers, in this order."""
+        """Raise UserError unless the policy is for exactly these layers, in this order, tied ones with equal bits."""
+        difference = self._difference_of_names(layers, model) or self._difference_of_layers(layers)
+        if difference:
+            theirs = f"for {self.model}, {len(self.layers)} layers"
+            raise UserError(f"the policy ({theirs}) does not fit {model}: {difference}")
+
+    def _difference_of_names(self, layers: tuple[Layer, ...], model: str) -> str:
         ours, theirs = [layer.name for layer in layers], [layer.name for layer in self.layers]
         if ours == theirs:
-            return
-        missing = [name for name in ours if name not in theirs]
-        unknown = [name for name in theirs if name not in ours]
+            return ""
+        missing = [name for name in ours if name not in set(theirs)]
+        unknown = [name for name in theirs if name not in set(ours)]
         parts = [f"no bits for {_few(missing)}"] if missing else []
         parts += [f"bits for {_few(unknown)}, which {model} does not have"] if unknown else []
-        difference = "; ".join(parts) or "the same layers in another order"
-        raise UserError(f"the policy (for {self.model}, {len(theirs)} layers) does not fit {model}: {difference}")
+        return "; ".join(parts) or "the same layers in another order"
+
+    def _difference_of_layers(self, layers: tuple[Layer, ...]) -> str:
+        bits = {layer.name: layer for layer in self.layers}
+        for layer in layers:
+            mine, owner = bits[layer.name], bits[layer.tied_to or layer.name]
+            if mine.kind != layer.kind:
+                return f"{layer.name} is {layer.kind}, not {mine.kind}"
+            if (mine.w_bits, mine.a_bits) != (owner.w_bits, owner.a_bits):
+                return f"{layer.name} must have the bits of {owner.name}, whose weights it uses"
+        return ""
 
 
 def uniform_bits(layers: tuple[Layer, ...], *, w_bits: int | None, a_bits: int | None) -> tuple[LayerBits, ...]:
@@ -135,21 +158,28 @@ def load_policy(path: str | Path) -> Policy:
     if len(content) > MAX_FILE_BYTES:
         raise UserError(f"{path} is larger than {MAX_FILE_BYTES // 2**20} MiB, which no policy is")
     try:
-        return Policy.model_validate_json(content)
+        policy = Policy.model_validate_json(content)
     except ValidationError as error:
         raise UserError(f"{path} is not a haq policy: {_first_complaint(error)}") from error
+    missing = [name for name in _MARKS if name not in policy.model_fields_set]
+    if missing:
+        raise UserError(f"{path} is not a haq policy: {missing[0]}: Field required")
+    return policy
 
 
 def policy_schema() -> dict[str, object]:
     """The JSON Schema of policy files."""
-    return Policy.model_json_schema()
+    schema = Policy.model_json_schema()
+    return {**schema, "required": [*_MARKS, *schema["required"]]}
 
 
 def _first_complaint(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, problem["loc"]))
-    message = " ".join(problem["msg"].removeprefix("Value error, ").split())
-    return f"{where}: {message}" if where else message
+    message = problem["msg"].removeprefix("Value error, ")
+    complaint = f"{where}: {message}" if where else message
+    line = "".join(sign if sign.isprintable() else "?" for sign in complaint)
+    return line if len(line) <= MAX_COMPLAINT else f"{line[: MAX_COMPLAINT // 2]} ... {line[-MAX_COMPLAINT // 2 :]}"
 
 
 def _few(names: list[str]) -> str:

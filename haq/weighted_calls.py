@@ -1,8 +1,8 @@
 """Every multiplication with weights that a network does, seen and replaced while it runs, whoever calls it.
 
-A module's own forward, a parent that calls `F.linear` with a child's weight, a module that is used twice: all end in one
-of a few functions of torch. A torch function mode sees these calls, so that networks need no rewriting and nothing is
-attached to them.
+A module's own forward, a parent that calls `F.linear` with a child's weight, a module that is used twice: all end in
+one of a few functions of torch. A torch function mode sees these calls, so that networks need no rewriting and nothing
+is attached to them.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,6 +41,36 @@ OPERATIONS: Mapping[Callable[..., Any], Operation] = {
     torch.conv_transpose2d: Operation("conv_transpose", 2, _CONV_TRANSPOSE),
     torch.conv_transpose3d: Operation("conv_transpose", 3, _CONV_TRANSPOSE),
 }
+PRODUCTS: Mapping[Callable[..., Any], str] = {
+    F.scaled_dot_product_attention: "attention",
+    F.bilinear: "a bilinear form",
+    F.embedding_bag: "a bag of embeddings",
+    torch.matmul: "matmul",
+    Tensor.matmul: "matmul",
+    Tensor.__matmul__: "matmul",
+    Tensor.__rmatmul__: "matmul",
+    torch.mm: "matmul",
+    Tensor.mm: "matmul",
+    torch.addmm: "matmul",
+    Tensor.addmm: "matmul",
+    torch.bmm: "matmul",
+    Tensor.bmm: "matmul",
+    torch.baddbmm: "matmul",
+    Tensor.baddbmm: "matmul",
+    torch.einsum: "einsum",
+    torch.tensordot: "tensordot",
+}
+"""Products that stay in float, whether of two activations or with weights."""
+RECURRENT: Mapping[Callable[..., Any], str] = {
+    torch.lstm: "LSTM",
+    torch.gru: "GRU",
+    torch.rnn_tanh: "RNN",
+    torch.rnn_relu: "RNN",
+    torch.lstm_cell: "LSTMCell",
+    torch.gru_cell: "GRUCell",
+    torch.rnn_tanh_cell: "RNNCell",
+    torch.rnn_relu_cell: "RNNCell",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +96,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class WeightSlice:
-    """A parameter, or the part of it that a call multiplies with."""
+    """A parameter, or the part of it that a call multiplies with: so many elements from `offset` on, in `shape`."""
 
     parameter: str
     offset: int
@@ -79,12 +109,21 @@ class WeightIndex:
     def __init__(self, model: nn.Module) -> None:
         self._names = {id(parameter): name for name, parameter in model.named_parameters()}
 
+    def name(self, tensor: Tensor) -> str | None:
+        """The parameter that a tensor is or looks into, however it does; None for any other tensor."""
+        return self._names.get(id(tensor)) or self._names.get(id(tensor._base))
+
     def find(self, weight: Tensor) -> WeightSlice | None:
-        """The slice of a parameter, or None for a tensor that is computed while the network runs."""
-        for tensor in (weight, weight._base):
-            if tensor is not None and id(tensor) in self._names:
-                return WeightSlice(self._names[id(tensor)], int(weight.storage_offset()), tuple(weight.shape))
-        return None
+        """The slice of a parameter, or None for a tensor that is computed, or turned, while the network runs."""
+        name = self.name(weight)
+        if name is None:
+            return None
+        if id(weight) in self._names:
+            return WeightSlice(name, 0, tuple(weight.shape))
+        parameter = weight._base
+        if parameter is None or not (weight.is_contiguous() and parameter.is_contiguous()):
+            return None
+        return WeightSlice(name, int(weight.storage_offset() - parameter.storage_offset()), tuple(weight.shape))
 
 
 class WeightedCalls(TorchFunctionMode):
@@ -111,8 +150,9 @@ class WeightedCalls(TorchFunctionMode):
         return self.weighted(Call(func, operation, {**dict(zip(operation.parameters, args, strict=False)), **kwargs}))
 
 
-def _without_override_check(function: FunctionType) -> FunctionType:
+def _without_override_check(function: Callable[..., Any]) -> FunctionType:
     """The same function, but blind to the active mode, so that the mode sees the calls inside instead of the whole."""
+    assert isinstance(function, FunctionType), "torch writes it in Python"
     blind = {**function.__globals__, "has_torch_function": lambda _: False}
     copy = FunctionType(function.__code__, blind, function.__name__, function.__defaults__, function.__closure__)
     copy.__kwdefaults__ = function.__kwdefaults__

@@ -6,15 +6,21 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hardware_sim.cost import CostTable
+from hardware_sim.cost import Bits, CostTable, UnsupportedError
 from hardware_sim.layer import Layer
 
+# The ranges are wide enough for any real device and narrow enough to catch a number in the wrong unit.
 Count = Annotated[int, Field(strict=True, ge=1, le=2**31)]
 """A whole number of things: rows, words, images."""
-ClockHz = Annotated[float, Field(ge=1e3, le=1e11, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+ClockHz = Annotated[float, Field(strict=True, ge=1e3, le=1e11, allow_inf_nan=False)]
+BytesPerS = Annotated[float, Field(strict=True, ge=1e5, le=1e15, allow_inf_nan=False)]
+MacsPerS = Annotated[float, Field(strict=True, ge=1e5, le=1e18, allow_inf_nan=False)]
+ByteCount = Annotated[int, Field(strict=True, ge=16, le=2**44)]
+Watts = Annotated[float, Field(strict=True, gt=0, le=1e5, allow_inf_nan=False)]
+PicoJoules = Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
+Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 
 class Accelerator(BaseModel):
@@ -43,3 +49,25 @@ class Accelerator(BaseModel):
     @abstractmethod
     def table(self, layers: Sequence[Layer], *, batch: int | None = None) -> CostTable:
         """Price every layer at every pair of widths; see `hardware_sim.cost.CostModel`."""
+
+    @property
+    def bytes_per_s(self) -> float | None:
+        """What main memory delivers; None where the model does not know."""
+        return None
+
+    def peak_macs_per_s(self, w_bits: Bits, a_bits: Bits) -> float | None:  # noqa: ARG002 (for subclasses)
+        """Multiply-accumulates per second with every unit busy; None for widths that the device cannot compute."""
+        return None
+
+    def ridge_point(self, w_bits: Bits, a_bits: Bits) -> float | None:
+        """MACs per byte above which a layer is bound by compute (Williams et al., "Roofline", CACM 2009)."""
+        peak, bandwidth = self.peak_macs_per_s(w_bits, a_bits), self.bytes_per_s
+        return None if peak is None or bandwidth is None else peak / bandwidth
+
+
+def resolve_batch(device: Accelerator, batch: int | None) -> int:
+    """The batch that was asked for, or the device's own. Raises UnsupportedError below 1."""
+    size = device.batch if batch is None else batch
+    if size < 1:
+        raise UnsupportedError(f"batch must be at least 1, got {size}")
+    return size

@@ -20,7 +20,9 @@ class Layer:
     has its vocabulary as `c_in`. A matmul multiplies two activations: it has no weights.
 
     `input_tensors` and `output_tensor` number the activation tensors of the network, so that a cost model can tell who
-    reads what a layer wrote; element-wise operations in between keep the number.
+    reads what a layer wrote; element-wise operations in between keep the number, that of the latest where they combine
+    several. The others that are combined, shortcuts that no layer reads any more, are the `held_tensors` of the layer
+    after which this happens: they occupy memory until then.
 
     >>> Layer(name="dw", kind="depthwise", c_in=32, c_out=32, kernel=(3, 3), groups=32,
     ...       input_size=(14, 14), output_size=(14, 14)).macs
@@ -40,6 +42,7 @@ class Layer:
     tied_to: str | None = None
     input_tensors: tuple[int, ...] = ()
     output_tensor: int | None = None
+    held_tensors: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         numbers = (self.c_in, self.c_out, self.groups, *self.kernel, *self.stride, *self.dilation)

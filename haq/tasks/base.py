@@ -1,9 +1,9 @@
-"""What a task is to the rest of the program: data in disjoint splits, a loss, and a score that is better when higher."""
+"""What a task is to the rest of the program: data in disjoint splits, a loss, and a score where higher is better."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Protocol
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 SplitName = Literal["train", "calibration", "search", "report"]
 Batch = tuple[Tensor, Tensor]
@@ -39,6 +39,18 @@ class Task(Protocol):
 
     def batches(self, split: SplitName, *, batch_size: int) -> Iterator[Batch]:
         """The whole split once, in a fixed order."""
+        ...
+
+    def shuffled(self, split: SplitName, *, batch_size: int, generator: Generator) -> Iterator[Batch]:
+        """The whole split once, in an order drawn from the generator; for training."""
+        ...
+
+    def example(self) -> Tensor:
+        """The first calibration input as a batch of one: what a network is traced with."""
+        ...
+
+    def prepare(self) -> None:
+        """Read now what a search will read later, so that a broken file is found before the hours are spent."""
         ...
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -1,0 +1,31 @@
+# Every target sets up what it needs in .venv; only Python 3.11 or newer and make have to be there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: search test lint type check clean
+
+search: $(STAMP)  ## a policy for the embedded digits network on bismo-edge, at 0.6 of the 8-bit latency
+	$(BIN)/haq search --resume $(if $(RUN),--out $(RUN))
+
+test: $(STAMP)  ## the test suite
+	$(BIN)/pytest -q
+
+lint: $(STAMP)  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(STAMP)  ## types
+	$(BIN)/mypy
+
+check: lint type test
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "haq needs Python 3.11 or newer; set PYTHON")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

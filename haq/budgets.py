@@ -1,0 +1,129 @@
+"""Budgets as people write them: `0.6`, `12ms`, `size=0.5`, and the durations of `--time`."""
+
+import re
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import get_args
+
+from envs.choices import Budget
+from haq.errors import UserError
+from hardware_sim.cost import Cost, Objective
+
+UNITS: dict[str, tuple[Objective, float]] = {
+    "s": ("latency", 1.0),
+    "ms": ("latency", 1e-3),
+    "us": ("latency", 1e-6),
+    "J": ("energy", 1.0),
+    "mJ": ("energy", 1e-3),
+    "uJ": ("energy", 1e-6),
+    "B": ("size", 1.0),
+    "kB": ("size", 1e3),
+    "MB": ("size", 1e6),
+    "GB": ("size", 1e9),
+    "KiB": ("size", 2.0**10),
+    "MiB": ("size", 2.0**20),
+    "BOP": ("bops", 1.0),
+    "MBOP": ("bops", 1e6),
+    "GBOP": ("bops", 1e9),
+}
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSpec:
+    """A budget before the network is known: a ratio of uniform 8/8 bits, or an absolute number in SI units."""
+
+    objective: Objective
+    value: float
+    is_ratio: bool
+
+    def resolve(self, baseline: Cost, *, hardware: str) -> "ResolvedBudget":
+        """The budget for a network whose uniform 8/8 bits cost `baseline`.
+
+        Raises UserError if the device does not model the objective.
+        """
+        base = baseline.of(self.objective)
+        if base is None:
+            raise UserError(f"{hardware} does not model {self.objective}; choose another --objective or --hardware")
+        limit = self.value * base if self.is_ratio else self.value
+        return ResolvedBudget(Budget(self.objective, limit), limit / base)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedBudget:
+    """A budget in absolute numbers, and as a ratio of uniform 8/8 bits over all layers."""
+
+    budget: Budget
+    ratio: float
+
+
+def parse_budget(text: str, objective: Objective) -> BudgetSpec:
+    """Read `[OBJECTIVE=]VALUE[UNIT]`. Raises UserError with the form that would be right.
+
+    >>> parse_budget("0.6", "latency")
+    BudgetSpec(objective='latency', value=0.6, is_ratio=True)
+    >>> parse_budget("size=250kB", "latency")
+    BudgetSpec(objective='size', value=250000.0, is_ratio=False)
+    """
+    name, equals, value = text.rpartition("=")
+    if equals and name not in get_args(Objective):
+        raise UserError(f"budget {text!r}: unknown objective {name!r}; known are {', '.join(get_args(Objective))}")
+    chosen: Objective = name or objective  # type: ignore[assignment]
+    match = re.fullmatch(r"\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?|[-+]?nan|[-+]?inf)\s*([A-Za-z]*)\s*", value)
+    number = _number(match[1]) if match else None
+    if match is None or number is None:
+        raise UserError(
+            f"budget {text!r} is not a number; write a ratio such as 0.6 or a value with a unit such as 12ms"
+        )
+    unit = match[2]
+    if unit and (unit not in UNITS or UNITS[unit][0] != chosen):
+        raise UserError(f"budget {text!r}: {unit!r} is not a unit of {chosen}; {_units(chosen)}")
+    number *= UNITS[unit][1] if unit else 1
+    if not isfinite(number) or number <= 0:
+        raise UserError(f"budget {text!r} must be a positive number")
+    if not unit:
+        if number > 1:
+            raise UserError(
+                f"budget {text!r}: a value without a unit is a ratio of 8-bit cost in (0, 1]; {_units(chosen)}"
+            )
+        return BudgetSpec(chosen, number, is_ratio=True)
+    return BudgetSpec(chosen, number, is_ratio=False)
+
+
+def parse_budgets(texts: tuple[str, ...], objective: Objective) -> tuple[BudgetSpec, ...]:
+    """Read all budgets of a run; the objective's comes first.
+
+    Raises UserError for two budgets of one objective, or none for the objective itself.
+    """
+    specs = [parse_budget(text, objective) for text in texts]
+    names = [spec.objective for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"two budgets for {name}: give one")
+    if objective not in names:
+        raise UserError(f"the objective is {objective} but no --budget limits it; add --budget {objective}=0.6")
+    return tuple(sorted(specs, key=lambda spec: spec.objective != objective))
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `2h`, `1h30m`, `45s`. Raises UserError.
+
+    >>> parse_duration("1h30m")
+    5400.0
+    """
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([hms])", text)
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) != text.strip() or not 0 < seconds < inf:
+        raise UserError(f"time {text!r} is not a duration; write for instance 2h, 1h30m or 45s")
+    return seconds
+
+
+def _units(objective: Objective) -> str:
+    return f"its units are {', '.join(unit for unit, (known, _) in UNITS.items() if known == objective)}"
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,33 @@
+"""Where results that can be made again are kept: $HAQ_CACHE, or the user's cache folder."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from haq.errors import UserError
+
+
+def cache_dir() -> Path:
+    """The cache folder; made if it is missing. Raises UserError where that cannot be done."""
+    folder = Path(os.environ.get("HAQ_CACHE") or user_cache_path("haq"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot use {folder} as cache ({error.strerror}); set HAQ_CACHE to a folder") from error
+    return folder
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put a file in place whole or not at all, also when two processes write it at once or one is killed."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,30 @@
+"""`haq evaluate`: how accurate a policy is, on images that no decision was taken on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from haq.cli.flags import DATA_FLAGS, DEVICE_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, with_config
+from haq.cli.output import print_json
+from haq.config import SearchConfig
+from haq.evaluating import evaluate_policy
+from haq.pretty import percent
+
+
+@with_config(*MODEL_FLAGS, *DATA_FLAGS, *DEVICE_FLAGS, *QUANTIZER_FLAGS)
+def evaluate(
+    config: SearchConfig,
+    policy: Annotated[
+        Path, typer.Argument(help="A policy file; the settings of the run it lies in hold unless given.")
+    ],
+    json: JsonFlag = False,
+) -> None:
+    """Accuracy of a policy on the report split, next to the float network's."""
+    document = evaluate_policy(policy, config)
+    if json:
+        print_json(document)
+        return
+    accuracy, accuracy_fp32 = document["accuracy"], document["accuracy_fp32"]
+    print(f"{document['metric']['name']} on {document['images']} report images: {percent(accuracy, digits=2)}")
+    print(f"float: {percent(accuracy_fp32, digits=2)}, change {100 * (accuracy - accuracy_fp32):+.2f} points")

@@ -1,0 +1,136 @@
+"""Flags that commands share: one for every field of `SearchConfig`, so that each says the same thing everywhere."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+
+from haq.config import SearchConfig, search_config
+from haq.errors import UserError
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on standard output.")]
+QuietFlag = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+DEVICE_FLAGS = ("hardware", "batch")
+MODEL_FLAGS = ("model", "weights", "input")
+DATA_FLAGS = (
+    "data",
+    "search_from",
+    "search_images",
+    "report_images",
+    "calibration_images",
+    "normalize",
+    "resize",
+    "crop",
+    "eval_batch",
+)
+QUANTIZER_FLAGS = ("quantizer", "calibration", "engine", "device")
+ALL_FLAGS = tuple(SearchConfig.model_fields)
+
+
+def with_config(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the flags of these settings; its first parameter, `config`, receives what they come to.
+
+    The configuration holds what the user gave in `config.model_fields_set`, and the defaults of `haq search` otherwise.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+        @wraps(command)
+        def run(**values: Any) -> Any:
+            given = {name: values.pop(name) for name in names}
+            return command(_config(given), **values)
+
+        flags = [_flag(name) for name in names]
+        arguments = [each for each in own if each.default is inspect.Parameter.empty]
+        options = [each for each in own if each.default is not inspect.Parameter.empty]
+        keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*arguments, *flags, *options)]
+        run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def _flag(name: str) -> inspect.Parameter:
+    field = SearchConfig.model_fields[name]
+    shown = _SPECIAL[name].shown if name in _SPECIAL else field.default
+    kind = _SPECIAL[name].type if name in _SPECIAL else _plain(field.annotation)
+    option = typer.Option(f"--{name.replace('_', '-')}", help=field.description, show_default=_default_text(shown))
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+def _default_text(default: Any) -> bool | str:
+    return False if default is None or default == "" else str(default)
+
+
+def _plain(annotation: Any) -> Any:
+    """The type that the command line reads: `int`, `str` or a choice, without constraints and None."""
+    if get_origin(annotation) is Annotated:
+        return _plain(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return annotation
+    options = [option for option in get_args(annotation) if option is not type(None)]
+    if not options:
+        return annotation
+    plain = [_plain(option) for option in options]
+    if len(plain) == 1:
+        return plain[0]
+    return Literal[tuple(value for option in plain for value in get_args(option))]
+
+
+class _Special:
+    """A setting that is written in its own way on the command line."""
+
+    def __init__(self, kind: Any, read: Callable[[Any], Any], *, shown: str = "") -> None:
+        self.type, self.read, self.shown = kind, read, shown
+
+
+def _config(given: Mapping[str, Any]) -> SearchConfig:
+    values = {
+        name: _SPECIAL[name].read(value) if name in _SPECIAL else value
+        for name, value in given.items()
+        if value is not None and value != []
+    }
+    return search_config(**values)
+
+
+def _read_input(text: str) -> tuple[int, ...]:
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UserError(f"--input {text!r} is not a shape; write channels x height x width, such as 3x224x224")
+    return tuple(int(part) for part in parts)
+
+
+def _read_first_last(text: str) -> int | None:
+    if text == "free":
+        return None
+    if not text.isdecimal() or not 1 <= int(text) <= 8:
+        raise UserError(
+            f"--first-last-bits {text!r}: write a width from 1 to 8, or free to search them like the others"
+        )
+    return int(text)
+
+
+def _read_pins(texts: list[str]) -> dict[str, int]:
+    pins: dict[str, int] = {}
+    for text in texts:
+        name, equals, bits = text.rpartition("=")
+        if not equals or not name or not bits.isdecimal() or not 1 <= int(bits) <= 8:
+            raise UserError(f"--pin {text!r}: write NAME=BITS with 1 to 8 bits, such as classifier=8")
+        if name in pins:
+            raise UserError(f"--pin {name} is given twice")
+        pins[name] = int(bits)
+    return pins
+
+
+_SPECIAL: dict[str, _Special] = {
+    "budget": _Special(list[str], tuple, shown="0.6"),
+    "pin": _Special(list[str], _read_pins),
+    "input": _Special(str, _read_input),
+    "first_last_bits": _Special(str, _read_first_last, shown="8"),
+}

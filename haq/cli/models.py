@@ -1,0 +1,123 @@
+"""`haq layers`, `haq simulate`: what a network consists of, and what it costs."""
+
+from typing import Annotated, Any
+
+import typer
+
+from haq.cli.flags import DEVICE_FLAGS, MODEL_FLAGS, JsonFlag, with_config
+from haq.cli.output import cost_text, count_text, print_json, print_table, say
+from haq.config import SearchConfig
+from haq.policy import Policy, load_policy
+from haq.problem import load_priced, load_traced
+from haq.simulation import policy_bits, simulation
+from hardware_sim.layer import Layer
+
+BitsFlag = Annotated[int, typer.Option(min=1, max=8)]
+
+
+@with_config(*MODEL_FLAGS, "data")
+def layers(config: SearchConfig, json: JsonFlag = False) -> None:
+    """The quantizable layers of a model: shape, parameters, MACs; what is refused and why."""
+    found = load_traced(config)
+    if json:
+        refused = [{"name": each.name, "reason": each.reason} for each in found.refused]
+        print_json({"model": config.model, "layers": [_document(layer) for layer in found.layers], "refused": refused})
+        return
+    print_table(
+        f"{config.model}: {len(found.layers)} quantizable layers, "
+        f"{count_text(sum(layer.weight_count for layer in found.layers))} weights, "
+        f"{count_text(sum(layer.macs for layer in found.layers))} MACs",
+        ("layer", "kind", "in", "out", "kernel", "stride", "groups", "output", "weights", "MACs"),
+        [_row(layer) for layer in found.layers],
+        text_columns=2,
+    )
+    for each in found.refused:
+        say(f"left in float: {each.name}: {each.reason}")
+
+
+@with_config(*MODEL_FLAGS, "data", *DEVICE_FLAGS)
+def simulate(
+    config: SearchConfig,
+    policies: Annotated[list[str] | None, typer.Argument(help="Policy files; uniform bits if none is given.")] = None,
+    w_bits: BitsFlag = 8,
+    a_bits: BitsFlag = 8,
+    exclude_first_last: Annotated[
+        bool, typer.Option("--exclude-first-last", help="Leave both out everywhere.")
+    ] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Latency, energy, size and BOPs of uniform bits or of policies on a device, per layer with its bound."""
+    loaded: list[Policy | None] = [load_policy(path) for path in policies or []]
+    if loaded and loaded[0] and "model" not in config.model_fields_set:
+        config = config.model_copy(update={"model": loaded[0].model})
+    priced = load_priced(config)
+    documents = [
+        simulation(priced, policy_bits(priced, policy, w_bits, a_bits), exclude_first_last=exclude_first_last)
+        for policy in loaded or [None]
+    ]
+    if json:
+        print_json(documents[0] if len(documents) == 1 else documents)
+        return
+    for document in documents:
+        _print_simulation(document)
+
+
+def _document(layer: Layer) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "macs": layer.macs,
+        "weight_count": layer.weight_count,
+        "kernel": list(layer.kernel),
+        "stride": list(layer.stride),
+        "groups": layer.groups,
+        "c_in": layer.c_in,
+        "c_out": layer.c_out,
+        "input_size": list(layer.input_size),
+        "output_size": list(layer.output_size),
+        "tied_to": layer.tied_to,
+    }
+
+
+def _row(layer: Layer) -> tuple[str, ...]:
+    sizes = ("x".join(map(str, size)) for size in (layer.kernel, layer.stride))
+    output = "x".join(map(str, layer.output_size))
+    numbers = (str(layer.groups), output, f"{layer.weight_count:,}", f"{layer.macs:,}")
+    return (layer.name, layer.kind, str(layer.c_in), str(layer.c_out), *sizes, *numbers)
+
+
+def _print_simulation(document: dict[str, Any]) -> None:
+    totals, batch = document["totals"], document["batch"]
+    rows = [
+        (
+            layer["name"],
+            layer["kind"],
+            layer["bound"] or "-",
+            _bits(layer["w_bits"]),
+            _bits(layer["a_bits"]),
+            "-" if layer["cycles"] is None else f"{layer['cycles']:,.0f}",
+            cost_text("latency", layer["latency_s"]),
+            cost_text("energy", layer["energy_j"]),
+            cost_text("size", layer["weight_bytes"]),
+        )
+        for layer in document["layers"]
+    ]
+    columns = ("layer", "kind", "bound", "w bits", "a bits", "cycles", "latency", "energy", "weights")
+    print_table(f"{document['model']} on {document['hardware']}", columns, rows, text_columns=3)
+    included = "included" if document["first_and_last_layer_included"] else "left out"
+    print(
+        f"latency {cost_text('latency', totals['latency_s'])} for a batch of {batch}, "
+        f"{cost_text('latency', totals['latency_per_image_s'])} an image; first and last layer {included}"
+    )
+    print(f"energy  {cost_text('energy', totals['energy_j'])} for the batch")
+    print(
+        f"size    {cost_text('size', totals['weight_bytes'])} of weights "
+        f"and {cost_text('size', totals['overhead_bytes'])} of scales, zero points and biases"
+    )
+    print(f"BOPs    {cost_text('bops', totals['bops'])} an image, {count_text(totals['macs'])} MACs")
+    for note in document["notes"]:
+        print(f"note: {note}")
+
+
+def _bits(bits: int | None) -> str:
+    return "float" if bits is None else str(bits)

@@ -1,0 +1,87 @@
+"""`haq search`: from a network and a budget to a policy."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from haq.budgets import parse_budgets, parse_duration
+from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, with_config
+from haq.cli.output import print_json, print_table, say, warn
+from haq.cli.progress import progress_watcher
+from haq.config import SearchConfig
+from haq.pretty import percent, pretty_cost
+from haq.searching import SearchResult, search_configured
+from hardware_sim.cost import OBJECTIVES
+
+
+@with_config(*ALL_FLAGS)
+def search(
+    config: SearchConfig,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="results/...")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.")] = False,
+    time: Annotated[str | None, typer.Option(help="Stop after this long with what there is: 2h, 30m, 90s.")] = None,
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Find the bits of every layer that meet a budget on a device at the least loss of accuracy."""
+    path = out or default_out(config)
+    limit_s = None if time is None else parse_duration(time)
+    watcher = None if quiet else progress_watcher()
+    try:
+        result = search_configured(config, path, resume=resume, time_limit_s=limit_s, watcher=watcher)
+    except KeyboardInterrupt:
+        say(f"stopped; everything so far is in {path}. Go on with: {resume_command(path)}")
+        raise
+    for warning in result.summary["warnings"]:
+        warn(warning)
+    if json:
+        print_json(dict(result.summary))
+    else:
+        print_result(result, path)
+
+
+def default_out(config: SearchConfig) -> Path:
+    """results/<model>-<hardware>-<objective>-<budget>-<agent>-s<seed>, safe as a file name."""
+    spec = parse_budgets(config.budget, config.objective)[0]
+    names = (config.model, Path(config.hardware).stem, config.objective, f"{spec.value:g}", config.agent)
+    text = "-".join((*names, f"s{config.seed}"))
+    return Path("results") / "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)
+
+
+def resume_command(path: Path) -> str:
+    """What a user types to go on: the same command once more, with --resume."""
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    has_out = any(word == "--out" or word.startswith("--out=") for word in words)
+    return " ".join(["haq", *words, *([] if has_out else ["--out", str(path)]), "--resume"])
+
+
+def print_result(result: SearchResult, path: Path) -> None:
+    """The policy next to the float network and uniform bits, on the report split."""
+    summary = result.summary
+    objective = summary["objective"]
+    key = ("latency_s", "energy_j", "weight_bytes", "bops")[OBJECTIVES.index(objective)]
+    rows = [("float", "-", "-", percent(summary["accuracy_fp32"], digits=2))]
+    for each in summary["uniform"]:
+        name = f"uniform {each['w_bits']}/{each['a_bits']}"
+        rows.append(
+            (
+                name,
+                pretty_cost(objective, each["cost"][key]),
+                percent(each["cost_ratio"]),
+                percent(each["accuracy"], digits=2),
+            )
+        )
+    rows.append(
+        (
+            "policy found",
+            pretty_cost(objective, summary["cost"][key]),
+            percent(summary["cost_ratio"]),
+            percent(summary["accuracy"], digits=2),
+        )
+    )
+    title = f"{summary['report_images']} report images, budget {percent(summary['budget'][0]['ratio'])} of 8 bits"
+    print_table(title, ("weights/activations", objective, "of 8 bits", summary["metric"]["name"]), rows)
+    print(f"{summary['episodes']} episodes, {summary['evaluations']} evaluations, {summary['seconds']:.0f} s")
+    print(f"files in {path}")

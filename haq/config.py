@@ -1,0 +1,104 @@
+"""What a search was asked for: one frozen value, checked at the door."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from envs.bit_allocation import BudgetRule
+from envs.observation import ObservationKind
+from haq.budgets import parse_budgets
+from haq.errors import UserError
+from haq.quantizers.calibration import CalibrationMethod
+from haq.tasks.options import Normalization
+from hardware_sim.cost import Objective
+
+AgentName = Literal["ddpg", "random"]
+RewardKind = Literal["accuracy", "fidelity"]
+EngineName = Literal["auto", "torch"]
+Width = Annotated[int, Field(strict=True, ge=1, le=8)]
+Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
+
+
+class SearchConfig(BaseModel):
+    """Everything that decides the result of a run; written to its `config.json` as it was resolved.
+
+    The fields are the flags of the command line; `first_last_bits` None searches these layers like the others.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field("digits_cnn", description="digits_cnn, torchvision:NAME, timm:NAME or package.module:callable.")
+    weights: str | None = Field(None, description="Weights: a torch archive, safetensors or .npz, read by content.")
+    data: str = Field(
+        "digits", description="digits, cifar10:DIR, fashion_mnist:DIR, imagefolder:DIR or package.module:callable."
+    )
+    search_from: Literal["val", "train"] = Field("val", description="Which part of the data the reward is measured on.")
+    search_images: Count | None = Field(None, description="How many images the reward is measured on.")
+    report_images: Count | None = Field(None, description="How many images the report is measured on.")
+    calibration_images: Count = Field(512, description="How many images the quantizers are calibrated on.")
+    normalize: Normalization | None = Field(None, description="Normalization of images, instead of the model's own.")
+    resize: Count | None = Field(None, description="Pixels of the shorter side, instead of the model's own.")
+    crop: Count | None = Field(None, description="Pixels of the centre crop, instead of the model's own.")
+    input: tuple[Count, Count, Count] | None = Field(
+        None, description="Shape of one input, such as 3x224x224; otherwise that of the data."
+    )
+    hardware: str = Field("bismo-edge", description="A device: its name, a .toml file or a .csv table.")
+    batch: Count | None = Field(
+        None, description="Images that the hardware works on at once; the device's own if not given."
+    )
+    objective: Objective = Field("latency", description="What the budget limits.")
+    budget: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        ("0.6",),
+        description="[OBJECTIVE=]VALUE: a ratio of 8-bit cost, or a number with a unit (12ms, 250kB); repeatable.",
+    )
+    agent: AgentName = Field("ddpg", description="Who proposes the bits.")
+    episodes: Count = Field(300, description="Policies to try.")
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = Field(
+        0, description="Seed of everything that is random."
+    )
+    reward: RewardKind = Field("accuracy", description="What is rewarded: accuracy, or closeness to the float outputs.")
+    observation: ObservationKind = Field("haq", description="What the agent sees: the paper's ten numbers, or more.")
+    budget_rule: BudgetRule = Field(
+        "cost-aware", description="How the budget is kept: knowing costs, or as in the paper."
+    )
+    min_bits: Width = Field(2, description="Fewest bits.")
+    max_bits: Width = Field(8, description="Most bits.")
+    first_last_bits: Width | None = Field(
+        8, description="Bits of the first and the last layer, or free to search them."
+    )
+    pin: dict[str, Width] = Field(default_factory=dict, description="NAME=BITS: a layer's bits, fixed; repeatable.")
+    a_bits: Width = Field(8, description="Bits of all activations under the size objective.")
+    quantizer: Literal["linear"] = Field("linear", description="The quantizer of weights.")
+    calibration: Literal["auto"] | CalibrationMethod = Field("auto", description="How clips are chosen.")
+    eval_batch: Count = Field(256, description="Images in one forward pass.")
+    engine: EngineName = Field("auto", description="What runs the quantized network.")
+    device: str = Field("cpu", description="Where torch runs: cpu or cuda.")
+
+    @field_validator("max_bits")
+    @classmethod
+    def _range_is_not_empty(cls, max_bits: int, info: Any) -> int:
+        least = info.data.get("min_bits")
+        if least is not None and max_bits < least:
+            raise ValueError(f"must be at least min_bits, which is {least}")
+        return max_bits
+
+
+def search_config(**settings: Any) -> SearchConfig:
+    """A checked configuration. Raises UserError, naming the setting, the value it had and what would be right.
+
+    >>> search_config(episodes=20).episodes
+    20
+    """
+    try:
+        config = SearchConfig(**settings)
+    except ValidationError as error:
+        raise UserError(_first_complaint(error)) from error
+    parse_budgets(config.budget, config.objective)
+    return config
+
+
+def _first_complaint(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    setting = str(problem["loc"][0]) if problem["loc"] else "settings"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"--{setting.replace('_', '-')} {problem['input']!r}: {message[:1].lower()}{message[1:]}"

@@ -1,0 +1,151 @@
+"""The figures of a run, from the files in its folder and nothing else."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from matplotlib.figure import Figure
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from envs.choices import Budget
+from haq.budgets import ResolvedBudget
+from haq.errors import UserError
+from haq.plots.files import check_suffix, save_figure
+from haq.plots.learning import plot_learning
+from haq.plots.policy import plot_policy
+from haq.policy import load_policy
+from haq.run_dir import CONFIG, JOURNAL, POLICY, SUMMARY, RunDir
+from hardware_sim.cost import Objective
+
+PlotKind = Literal["policy", "learning"]
+Json = Mapping[str, Any]
+Score = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ROUNDING = 1e-9
+T = TypeVar("T")
+
+
+class _Record(BaseModel):
+    """Part of a file; what else stands there is not for figures."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class _Episode(_Record):
+    cost: Score
+    accuracy: Score
+    reward: Score
+    actor_loss: Score | None = None
+    critic_loss: Score | None = None
+
+
+class _Budget(_Record):
+    objective: Objective
+    value: Positive
+    ratio: Positive
+
+
+class _Uniform(_Record):
+    w_bits: int
+    a_bits: int
+    cost_ratio: Score
+    accuracy: Score
+
+
+class _Metric(_Record):
+    name: str = "accuracy"
+
+
+class _Summary(_Record):
+    metric: _Metric = _Metric()
+    accuracy_fp32: Score | None = None
+    accuracy: Score | None = None
+    search_accuracy_fp32: Score | None = None
+    budget: tuple[_Budget, ...] = ()
+    uniform: tuple[_Uniform, ...] = ()
+
+
+class _Config(_Record):
+    model: str = "model"
+    hardware: str = "unknown device"
+    agent: str = "unknown agent"
+    seed: int = 0
+
+
+_JOURNAL = TypeAdapter(list[_Episode])
+
+
+def plot_run(
+    path: str | Path,
+    *,
+    kinds: Sequence[PlotKind] | None = None,
+    out: str | Path | None = None,
+    summary: Json | None = None,
+) -> list[Path]:
+    """Draw the figures of a run, finished or not, as `policy.png` and `learning_curve.png` in its folder.
+
+    `kinds` None draws those that the folder has files for. `out` takes a single figure elsewhere. `summary` stands in
+    for a summary that is not written yet. Returns the files. Raises UserError for a folder or a file that is no run's.
+    """
+    run = RunDir(Path(path))
+    chosen = list(kinds) if kinds is not None else [kind for kind, need in NEEDS.items() if (run.path / need).is_file()]
+    if not chosen:
+        raise UserError(f"{run.path} is not the folder of a run: it has neither {' nor '.join(NEEDS.values())}")
+    if out is not None and len(chosen) > 1:
+        raise UserError(f"--out {out} takes one figure; choose it with --kind {' or --kind '.join(chosen)}")
+    targets = [run.path / FILES[kind] if out is None else Path(out) for kind in chosen]
+    for target in targets:
+        check_suffix(target)
+    found = _checked(_Summary.model_validate, summary or run.read_json(SUMMARY) or {}, run.path / SUMMARY)
+    for kind, target in zip(chosen, targets, strict=True):
+        save_figure(DRAW[kind](run, found), target)
+    return targets
+
+
+def _draw_policy(run: RunDir, summary: _Summary) -> Figure:
+    policy = load_policy(run.path / POLICY)
+    return plot_policy(policy, budgets=_budgets(summary), metric=summary.metric.name)
+
+
+def _draw_learning(run: RunDir, summary: _Summary) -> Figure:
+    config = _checked(_Config.model_validate, run.read_json(CONFIG) or {}, run.path / CONFIG)
+    episodes = _checked(_JOURNAL.validate_python, run.episodes(), run.path / JOURNAL)
+    if not episodes:
+        raise UserError(f"{run.path / JOURNAL} has no episodes; a learning curve needs at least one")
+    return plot_learning(
+        [episode.model_dump() for episode in episodes],
+        title=f"{config.model} on {config.hardware}: {config.agent}, seed {config.seed}",
+        budget=next(iter(_budgets(summary)), None),
+        score_fp32=summary.search_accuracy_fp32,
+        report=_report(summary),
+        metric=summary.metric.name,
+    )
+
+
+FILES: Mapping[PlotKind, str] = {"policy": "policy.png", "learning": "learning_curve.png"}
+NEEDS: Mapping[PlotKind, str] = {"policy": POLICY, "learning": JOURNAL}
+DRAW: Mapping[PlotKind, Callable[[RunDir, _Summary], Figure]] = {"policy": _draw_policy, "learning": _draw_learning}
+
+
+def _budgets(summary: _Summary) -> list[ResolvedBudget]:
+    return [ResolvedBudget(Budget(each.objective, each.value), each.ratio) for each in summary.budget]
+
+
+def _report(summary: _Summary) -> dict[str, float]:
+    """Scores on the report split: float network, policy, and the best uniform bits that cost no more than allowed."""
+    scores = {"float": summary.accuracy_fp32, "policy": summary.accuracy}
+    limit = summary.budget[0].ratio * (1 + ROUNDING) if summary.budget else 1.0
+    affordable = [each for each in summary.uniform if each.cost_ratio <= limit]
+    if affordable:
+        best = max(affordable, key=lambda each: each.accuracy)
+        scores[f"uniform {best.w_bits}/{best.a_bits}"] = best.accuracy
+    return {name: score for name, score in scores.items() if score is not None}
+
+
+def _checked(parse: Callable[[Any], T], document: object, path: Path) -> T:
+    try:
+        return parse(document)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise UserError(f"{path} is damaged: {where}: {problem['msg']}") from error

@@ -1,0 +1,124 @@
+"""How all figures look: one table of fonts and sizes, colours that colour-blind readers tell apart, one header."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import matplotlib.style
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from hardware_sim.layer import LayerKind
+
+POINTS_PER_INCH = 72
+GLYPH_WIDTH = 0.6
+"""Average width of a character over the font size, on the wide side."""
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 10.0, 8.0, 6.5
+HEADER_INCHES, LEGEND_INCHES, MARGIN_INCHES = 0.5, 0.25, 0.08
+
+INK, MUTED, FAINT = "#1a1a1a", "#5c5c5c", "#dddddd"
+# Okabe and Ito, "Color Universal Design" (2008).
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
+
+RC: Mapping[str, Any] = {
+    "font.family": "DejaVu Sans",  # matplotlib brings it along, so that every machine draws the same
+    "font.size": TEXT_SIZE,
+    "text.color": INK,
+    "axes.axisbelow": True,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.labelsize": TEXT_SIZE,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.8,
+    "legend.fontsize": TEXT_SIZE,
+    "legend.frameon": False,
+    "legend.handlelength": 1.4,
+    "legend.columnspacing": 1.6,
+    "lines.linewidth": 1.4,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": SMALL_SIZE,
+    "xtick.major.width": 0.6,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": TEXT_SIZE,
+    "ytick.major.width": 0.6,
+    "svg.hashsalt": "haq",  # otherwise the ids in the file are random
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What makes a kind of layer known in every figure."""
+
+    label: str
+    colour: str
+    marker: str
+    hatch: str | None = None
+
+
+MARKS: Mapping[LayerKind, Mark] = {
+    "conv": Mark("convolution", BLUE, "o"),
+    "depthwise": Mark("depthwise", ORANGE, "D", hatch="/////"),
+    "conv_transpose": Mark("transposed", SKY, "v"),
+    "linear": Mark("linear", GREEN, "s"),
+    "matmul": Mark("matmul", PURPLE, "^"),
+    "embedding": Mark("embedding", YELLOW, "P"),
+    "recurrent": Mark("recurrent", VERMILION, "X"),
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """The style for a block or a function, whatever the user's matplotlibrc says; afterwards all is as before."""
+    with matplotlib.style.context(dict(RC), after_reset=True):
+        yield
+
+
+def new_figure(width: float, height: float, *, top: float = HEADER_INCHES) -> Figure:
+    """An empty figure that belongs to no window and keeps the top free for header and legend; all in inches."""
+    pad = MARGIN_INCHES
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - top / height), w_pad=pad, h_pad=pad)
+    figure = Figure(figsize=(width, height), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def add_legend(axes: Axes, handles: Sequence[Artist], *, rows: int = 1) -> None:
+    """One legend for all panels, above the uppermost, in room that `new_figure` kept free."""
+    columns = ceil(len(handles) / rows)
+    legend = axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.4)
+    legend.set_in_layout(False)  # otherwise a wide legend would make the panel narrow
+
+
+def add_header(figure: Figure, title: str, subtitle: str) -> None:
+    """Title and subtitle at the top left; what does not fit the width is cut."""
+    width, height = figure.get_size_inches()
+    for text, top, size, weight, colour in (
+        (title, 0.1, TITLE_SIZE, "bold", INK),
+        (subtitle, 0.3, TEXT_SIZE, "normal", MUTED),
+    ):
+        room = int((width - 2 * MARGIN_INCHES) * POINTS_PER_INCH / (GLYPH_WIDTH * size))
+        figure.text(
+            MARGIN_INCHES / width,
+            1 - top / height,
+            text if len(text) <= room else f"{text[: room - 1]}…",
+            size=size,
+            weight=weight,
+            color=colour,
+            va="top",
+            in_layout=False,
+            parse_math=False,
+        )

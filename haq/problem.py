@@ -1,0 +1,210 @@
+"""What a search is about: a network with its layers, what they cost on a device, and how much may be spent."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from envs.choices import AllowedBits, Budget, Choices, choices
+from haq.budgets import ResolvedBudget, parse_budgets
+from haq.config import SearchConfig
+from haq.errors import UserError
+from haq.evaluation import Engine, TorchEngine
+from haq.layers import Trace, trace
+from haq.quantized_model import QuantizedModel, Quantizers
+from haq.quantizers.calibration import MethodChoice
+from haq.tasks import TaskOptions, load_task
+from haq.tasks.base import Task
+from haq.tasks.classification import ClassificationTask, require_outputs
+from haq.zoo import build_model, load_model, usual_input
+from hardware_sim.accelerator import Accelerator
+from hardware_sim.catalog import load_accelerator
+from hardware_sim.cost import Bits, Cost, CostTable, Objective
+
+BASELINE_BITS = 8
+AUTO_METHOD: MethodChoice = "mse"
+"""What `--calibration auto` means; decided by `scripts/compare_calibrations.py` on the digits network."""
+
+
+@dataclass(frozen=True, slots=True)
+class PricedModel:
+    """A network, its layers, and what they cost on a device at every pair of widths."""
+
+    name: str
+    model: nn.Module
+    trace: Trace
+    table: CostTable
+
+    @property
+    def baseline(self) -> Cost:
+        """The cost of 8 bits everywhere."""
+        return self.cost(BASELINE_BITS, BASELINE_BITS)
+
+    def cost(self, w_bits: Bits, a_bits: Bits) -> Cost:
+        """The cost of the same bits in every layer."""
+        count = len(self.trace.layers)
+        return self.table.policy_cost([w_bits] * count, [a_bits] * count)
+
+
+def price(
+    model: nn.Module, example: Tensor, *, name: str, accelerator: Accelerator, batch: int | None = None
+) -> PricedModel:
+    """Trace a network on one example and price its layers. Raises UserError or UnsupportedError."""
+    traced = trace(model, example)
+    return PricedModel(name, model, traced, accelerator.table(traced.layers, batch=batch))
+
+
+def resolve_budgets(config: SearchConfig, priced: PricedModel) -> tuple[ResolvedBudget, ...]:
+    """The budgets in absolute numbers, the objective's first. Raises UserError."""
+    specs = parse_budgets(config.budget, config.objective)
+    return tuple(spec.resolve(priced.baseline, hardware=priced.table.hardware) for spec in specs)
+
+
+def allowed_bits(config: SearchConfig, priced: PricedModel) -> AllowedBits:
+    """The widths to choose from, with first layer, last layer of each head, and the user's pins.
+
+    Raises UserError for a pin that names no layer, or one that takes its bits from another.
+    """
+    size_only = config.objective == "size"
+    pins: dict[str, int] = {}
+    if config.first_last_bits is not None:
+        ends = (priced.trace.layers[0].name, *priced.trace.heads)
+        pins |= dict.fromkeys((_decides(name, priced) for name in ends), config.first_last_bits)
+    for name, bits in config.pin.items():
+        if _decides(name, priced) != name:
+            raise UserError(f"--pin {name}: its bits are those of {_decides(name, priced)}; pin that instead")
+        pins[name] = bits
+    return AllowedBits(
+        min_bits=config.min_bits,
+        max_bits=config.max_bits,
+        a_bits=config.a_bits if size_only else None,
+        pinned={name: (bits, config.a_bits if size_only else bits) for name, bits in pins.items()},
+    )
+
+
+def _decides(name: str, priced: PricedModel) -> str:
+    """The layer whose bits a layer takes."""
+    layers = {layer.name: layer for layer in priced.trace.layers}
+    if name not in layers:
+        raise UserError(f"--pin {name!r} names no layer; the layers are {', '.join(layers)}")
+    return layers[name].tied_to or name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A priced network with its data, its quantizers and what runs it."""
+
+    priced: PricedModel
+    task: Task
+    quantizers: Quantizers
+    engine: Engine
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """All that a search needs: what is chosen, what it costs, and how well it does."""
+
+    config: SearchConfig
+    network: Network
+    budgets: tuple[ResolvedBudget, ...]
+    allowed: AllowedBits
+    choice: Choices
+    """What may be chosen, without the environment's own rules."""
+
+    @property
+    def priced(self) -> PricedModel:
+        """The network with its layers and their costs."""
+        return self.network.priced
+
+    @property
+    def task(self) -> Task:
+        """Its data."""
+        return self.network.task
+
+    @property
+    def limits(self) -> tuple[Budget, ...]:
+        """The budgets in absolute numbers."""
+        return tuple(resolved.budget for resolved in self.budgets)
+
+
+def prepare(config: SearchConfig, *, model: nn.Module | None = None, task: Task | None = None) -> Problem:
+    """Get everything ready for the first episode; `model` and `task` stand in for the ones that `config` names.
+
+    Raises UserError, UnsupportedError or BudgetError, for a budget that cannot be met before anything is calibrated.
+    """
+    network = prepare_network(config, model=model, task=task)
+    budgets = resolve_budgets(config, network.priced)
+    allowed = allowed_bits(config, network.priced)
+    choice = choices(network.priced.table, [resolved.budget for resolved in budgets], allowed)
+    choice.require_feasible()
+    return Problem(config, network, budgets, allowed, choice)
+
+
+def prepare_network(config: SearchConfig, *, model: nn.Module | None = None, task: Task | None = None) -> Network:
+    """Load and trace the network, price it and read its data; quantizers are calibrated when they are first used."""
+    accelerator = load_accelerator(config.hardware)
+    loaded = load_model(config.model, weights=config.weights) if model is None else model.eval()
+    data = load_task(config.data, model=loaded, options=task_options(config)) if task is None else task
+    if isinstance(data, ClassificationTask):
+        require_outputs(loaded, data)
+    priced = price(loaded, data.example(), name=config.model, accelerator=accelerator, batch=config.batch)
+    data.prepare()
+    method = AUTO_METHOD if config.calibration == "auto" else config.calibration
+
+    def calibration() -> Iterator[Tensor]:
+        return (inputs for inputs, _ in data.batches("calibration", batch_size=config.eval_batch))
+
+    quantizers = Quantizers(loaded, priced.trace, calibration, method=method)
+    return Network(priced, data, quantizers, TorchEngine(QuantizedModel(loaded, priced.trace, quantizers)))
+
+
+def load_traced(config: SearchConfig) -> Trace:
+    """The layers of the network that a configuration names. Raises UserError."""
+    return trace(_structure(config), example_input(config))
+
+
+def load_priced(config: SearchConfig, *, model: nn.Module | None = None) -> PricedModel:
+    """The network that a configuration names, or the one given, with its layers priced on the configuration's device.
+
+    Raises UserError, UnsupportedError, or DeviceError for a device that does not exist.
+    """
+    accelerator = load_accelerator(config.hardware)
+    network = _structure(config) if model is None else model
+    return price(network, example_input(config), name=config.model, accelerator=accelerator, batch=config.batch)
+
+
+def example_input(config: SearchConfig) -> Tensor:
+    """One input of zeros, [1, ...]: of the shape that was given, of the data that were given, or usual for the model.
+
+    Raises UserError where none of the three is known.
+    """
+    if config.input is not None:
+        return torch.zeros(1, *config.input)
+    usual = usual_input(config.model) if "data" not in config.model_fields_set else None
+    if usual is not None:
+        return torch.zeros(1, *usual)
+    if "data" in config.model_fields_set:
+        return torch.zeros_like(load_task(config.data, options=task_options(config)).example())
+    raise UserError(f"the shape of an input of {config.model} is not known; add --input, such as --input 3x224x224")
+
+
+def _structure(config: SearchConfig) -> nn.Module:
+    """The network for its layers' sake: with weights only where they were given, so that misfits show."""
+    if config.weights is not None:
+        return load_model(config.model, weights=config.weights)
+    return build_model(config.model)
+
+
+def task_options(config: SearchConfig) -> TaskOptions:
+    """How a configuration wants its data."""
+    names = [field.name for field in fields(TaskOptions) if field.name in SearchConfig.model_fields]
+    return TaskOptions(**{name: getattr(config, name) for name in names if name != "seed"})
+
+
+def cost_in(objective: Objective, cost: Cost) -> float:
+    """The number that the objective minimises, known to be modelled."""
+    value = cost.of(objective)
+    if value is None:
+        raise UserError(f"this device does not model {objective}")
+    return value

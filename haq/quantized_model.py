@@ -1,0 +1,236 @@
+"""Apply a policy to an unchanged network: quantizers made once per layer and width, put in place while it runs."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from haq.layers import Site, Trace
+from haq.quantizers.calibration import MethodChoice
+from haq.quantizers.histogram import Histogram, HistogramBuilder
+from haq.quantizers.linear import (
+    QuantizedWeight,
+    QuantizerParameters,
+    activation_quantizer,
+    quantize_to_clips,
+    quantize_to_scale,
+    weight_clips,
+)
+from haq.quantizers.range import IntegerRange, fake_quantize
+from haq.weighted_calls import Call, WeightedCalls, WeightIndex
+from hardware_sim.cost import Bits
+
+_PARTS = ("scale", "zero_point", "range")
+"""What is stored of a quantizer; `range` is (q_min, q_max)."""
+
+
+class LayerCalls(WeightedCalls):
+    """While active, hands each call of a traced layer, with the layer's position, to a function that answers it.
+
+    One forward pass an instance: it counts the calls of weights that are used more than once.
+    """
+
+    def __init__(self, index: WeightIndex, sites: Sequence[Site], answer: Callable[[int, Call], Tensor]) -> None:
+        super().__init__()
+        self._index, self._answer = index, answer
+        self._layers = {(site.weights, site.call): layer for layer, site in enumerate(sites)}
+        self._calls: defaultdict[Any, int] = defaultdict(int)
+
+    def weighted(self, call: Call) -> Tensor:
+        weights = self._index.find(call.weight)
+        self._calls[weights] += 1
+        layer = self._layers.get((weights, self._calls[weights])) if weights else None
+        return super().weighted(call) if layer is None else self._answer(layer, call)
+
+
+class Quantizers:
+    """Every quantizer of a network; each is computed when it is first asked for and kept.
+
+    `batches` gives the calibration inputs; they are run, in float, when the first activation quantizer is asked for.
+    `method` chooses the clips, see `haq.quantizers.calibration`. Weights are symmetric per output channel; activations
+    are per tensor, unsigned where calibration saw no negative value.
+    """
+
+    def __init__(
+        self, model: nn.Module, trace: Trace, batches: Callable[[], Iterable[Tensor]], *, method: MethodChoice = "mse"
+    ) -> None:
+        self._model, self._trace = model, trace
+        self._batches, self._method = batches, method
+        self._clips: dict[int, dict[int, Tensor]] = {}
+        self._weights: dict[tuple[int, int], tuple[QuantizedWeight, Tensor]] = {}
+        self._activations: dict[tuple[int, int], tuple[QuantizerParameters, Tensor]] = {}
+
+    def codes(self, layer: int, bits: int) -> QuantizedWeight:
+        """Integer codes and scales of a layer's weights."""
+        return self._quantized(layer, bits)[0]
+
+    def weight(self, layer: int, bits: int) -> Tensor:
+        """A layer's weights after quantization, as floats in the shape that the network uses."""
+        return self._quantized(layer, bits)[1]
+
+    def activation(self, layer: int, bits: int) -> QuantizerParameters | None:
+        """The quantizer of a layer's input; None where the input is not a float tensor, as an embedding's."""
+        found = self._activation(layer, bits)
+        return found[0] if found else None
+
+    def input(self, x: Tensor, layer: int, bits: int) -> Tensor:
+        """A layer's input after quantization."""
+        found = self._activation(layer, bits)
+        if found is None:
+            return x
+        quantizer, scale = found
+        return fake_quantize(x, scale.to(x.device), quantizer.zero_point, quantizer.q_min, quantizer.q_max)
+
+    def tensors(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> dict[str, Tensor]:
+        """The parameters of every quantizer of a policy, by `LAYER.weight.scale`, `LAYER.input.zero_point` and so on.
+
+        Layers in float have none.
+        """
+        found: dict[str, Tensor] = {}
+        for layer, (w, a) in enumerate(zip(w_bits, a_bits, strict=True)):
+            name = self._trace.layers[layer].name
+            if w is not None:
+                grid = IntegerRange(w, signed=True, narrow=True)
+                found |= _named(f"{name}.weight", self.codes(layer, w).scale, 0, (grid.q_min, grid.q_max))
+            activation = None if a is None else self._activation(layer, a)
+            if activation is not None:
+                quantizer, scale = activation
+                bounds = (quantizer.q_min, quantizer.q_max)
+                found |= _named(f"{name}.input", scale, quantizer.zero_point, bounds)
+        return found
+
+    @cached_property
+    def _histograms(self) -> list[Histogram | None]:
+        return calibrate(self._model, self._trace, self._batches())
+
+    def _activation(self, layer: int, bits: int) -> tuple[QuantizerParameters, Tensor] | None:
+        if (layer, bits) not in self._activations:
+            histogram = self._histograms[layer]
+            if histogram is None:
+                return None
+            quantizer = activation_quantizer(histogram, bits, method=self._method)
+            self._activations[layer, bits] = (quantizer, torch.tensor(quantizer.scale, dtype=torch.float32))
+        return self._activations[layer, bits]
+
+    def load(self, tensors: Mapping[str, Tensor], w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> None:
+        """Take over what `tensors` gave for a policy, so that nothing is calibrated for it again.
+
+        Raises KeyError for a quantizer that is not there, and ValueError for one of other bits or another shape.
+        """
+        for layer, (w, a) in enumerate(zip(w_bits, a_bits, strict=True)):
+            name = self._trace.layers[layer].name
+            if w is not None and self._owner(layer) == layer:
+                self._load_weight(layer, w, tensors[f"{name}.weight.scale"])
+            if a is not None and f"{name}.input.scale" in tensors:
+                self._load_input(layer, a, {key: tensors[f"{name}.input.{key}"] for key in _PARTS})
+
+    def _load_weight(self, layer: int, bits: int, scale: Tensor) -> None:
+        weight, axis = weight_of(self._model, self._trace.sites[layer]), self._channel_axis(layer)
+        if tuple(scale.shape) != (weight.shape[axis],):
+            raise ValueError(f"{self._trace.layers[layer].name} has {weight.shape[axis]} scales, not {len(scale)}")
+        codes = quantize_to_scale(weight, bits, scale=scale, channel_axis=axis)
+        self._weights[layer, bits] = (codes, codes.dequantize().to(weight))
+
+    def _load_input(self, layer: int, bits: int, parts: Mapping[str, Tensor]) -> None:
+        q_min, q_max = parts["range"].tolist()
+        if q_max - q_min >= 2**bits:
+            raise ValueError(f"input codes of {self._trace.layers[layer].name} exceed {bits} bits: {q_min}..{q_max}")
+        scale, zero_point = parts["scale"], int(parts["zero_point"])
+        quantizer = QuantizerParameters(
+            bits=bits, signed=q_min < 0, scale=scale.item(), zero_point=zero_point, q_min=q_min, q_max=q_max
+        )
+        self._activations[layer, bits] = (quantizer, scale)
+
+    def _quantized(self, layer: int, bits: int) -> tuple[QuantizedWeight, Tensor]:
+        owner = self._owner(layer)
+        if (owner, bits) not in self._weights:
+            weight, axis = weight_of(self._model, self._trace.sites[owner]), self._channel_axis(owner)
+            clip = self._weight_clips(owner)[bits]
+            codes = quantize_to_clips(weight, bits, clip=clip, channel_axis=axis)
+            self._weights[owner, bits] = (codes, codes.dequantize().to(weight))
+        return self._weights[owner, bits]
+
+    def _weight_clips(self, owner: int) -> dict[int, Tensor]:
+        if owner not in self._clips:
+            weight = weight_of(self._model, self._trace.sites[owner])
+            self._clips[owner] = weight_clips(weight, channel_axis=self._channel_axis(owner), method=self._method)
+        return self._clips[owner]
+
+    def _channel_axis(self, layer: int) -> int:
+        return 1 if self._trace.layers[layer].kind == "conv_transpose" else 0
+
+    def _owner(self, layer: int) -> int:
+        """The first layer that uses the same weights."""
+        weights = self._trace.sites[layer].weights
+        return next(first for first, site in enumerate(self._trace.sites) if site.weights == weights)
+
+
+class QuantizedModel(nn.Module):
+    """A network with a policy on it. The network itself is not changed: taking the policy off is dropping this.
+
+    `set_bits` is cheap: nothing is calibrated, and no weight is quantized twice to the same width.
+    """
+
+    def __init__(self, model: nn.Module, trace: Trace, quantizers: Quantizers) -> None:
+        super().__init__()
+        self.model = model
+        self._trace, self.quantizers = trace, quantizers
+        self._index = WeightIndex(model)
+        self._bits: list[tuple[Bits, Bits]] = [(None, None)] * len(trace.layers)
+
+    def set_bits(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> None:
+        """Give every layer its bits; None leaves weights or activations in float."""
+        if not len(w_bits) == len(a_bits) == len(self._trace.layers):
+            raise ValueError(f"{len(self._trace.layers)} layers need as many bits, got {len(w_bits)} and {len(a_bits)}")
+        self._bits = list(zip(w_bits, a_bits, strict=True))
+
+    def forward(self, x: Tensor) -> Any:
+        """What the network answers with every traced layer quantized."""
+        with LayerCalls(self._index, self._trace.sites, self._answer):
+            return self.model(x)
+
+    def _answer(self, layer: int, call: Call) -> Tensor:
+        w_bits, a_bits = self._bits[layer]
+        weight = call.weight if w_bits is None else self.quantizers.weight(layer, w_bits)
+        return call.run(call.input if a_bits is None else self.quantizers.input(call.input, layer, a_bits), weight)
+
+
+def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) -> list[Histogram | None]:
+    """The distribution of every layer's input over the calibration batches, in one float pass.
+
+    None for an input that is not a float tensor. Raises ValueError, naming the layer, for NaN or infinite activations.
+    """
+    builders: dict[int, HistogramBuilder] = {}
+
+    def watch(layer: int, call: Call) -> Tensor:
+        if call.input.is_floating_point():
+            try:
+                builders.setdefault(layer, HistogramBuilder()).update(call.input)
+            except ValueError as error:
+                raise ValueError(f"input of layer {trace.layers[layer].name!r}: {error}") from error
+        return call.run(call.input, call.weight)
+
+    index = WeightIndex(model)
+    with torch.no_grad():
+        for batch in batches:
+            with LayerCalls(index, trace.sites, watch):
+                model(batch)
+    return [builders[layer].build() if layer in builders else None for layer in range(len(trace.layers))]
+
+
+def weight_of(model: nn.Module, site: Site) -> Tensor:
+    """The weights of a layer, without gradient: a parameter, or the rows of one that the layer uses."""
+    parameter = model.get_parameter(site.weights.parameter).detach()
+    if tuple(parameter.shape) == site.weights.shape:
+        return parameter
+    start = site.weights.offset
+    return parameter.flatten()[start : start + prod(site.weights.shape)].view(site.weights.shape)
+
+
+def _named(prefix: str, scale: Tensor, zero_point: int, bounds: tuple[int, int]) -> dict[str, Tensor]:
+    integers = (torch.tensor(values, dtype=torch.int32) for values in (zero_point, bounds))
+    return {f"{prefix}.{part}": value for part, value in zip(_PARTS, (scale, *integers), strict=True)}

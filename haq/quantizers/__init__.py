@@ -1,0 +1,41 @@
+"""How numbers become few-bit integers, where they are clipped, and what that costs in precision."""
+
+from haq.quantizers.calibration import CALIBRATION_METHODS, CalibrationMethod, clips, distortion
+from haq.quantizers.histogram import Histogram, HistogramBuilder, build_histogram
+from haq.quantizers.kmeans import Codebook, codebook_bytes, kmeans_codebook, kmeans_codebooks
+from haq.quantizers.linear import (
+    QuantizedWeight,
+    QuantizerParameters,
+    activation_quantizer,
+    activation_quantizers,
+    quantize_to_clips,
+    quantize_weight,
+    weight_clips,
+)
+from haq.quantizers.range import IntegerRange, dequantize, fake_quantize, quantize, round_half_even
+
+__all__ = [
+    "CALIBRATION_METHODS",
+    "CalibrationMethod",
+    "Codebook",
+    "Histogram",
+    "HistogramBuilder",
+    "IntegerRange",
+    "QuantizedWeight",
+    "QuantizerParameters",
+    "activation_quantizer",
+    "activation_quantizers",
+    "build_histogram",
+    "clips",
+    "codebook_bytes",
+    "dequantize",
+    "distortion",
+    "fake_quantize",
+    "kmeans_codebook",
+    "kmeans_codebooks",
+    "quantize",
+    "quantize_to_clips",
+    "quantize_weight",
+    "round_half_even",
+    "weight_clips",
+]

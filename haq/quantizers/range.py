@@ -1,0 +1,120 @@
+"""Integers and the way to them and back: ranges, rounding, quantize, dequantize, fake_quantize.
+
+Everywhere value = (q - zero_point) * scale. The arithmetic is that of ONNX QuantizeLinear and DequantizeLinear in
+float32: divide, round half to even, add the zero point, clamp. Multiplying by 1 / scale or adding the zero point before
+rounding would give other codes at ties.
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+MAX_BITS = 8
+ALL_BITS = range(1, MAX_BITS + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerRange:
+    """The integers q_min..q_max that codes of so many bits may take.
+
+    `narrow` leaves the lowest signed code out, which makes the range symmetric (HAQ, Wang et al. 2019). One signed bit
+    has the two's complement codes -1 and 0, narrow or not, so that zero stays exact and nothing divides by zero.
+
+    Raises ValueError for bits outside 1..8.
+
+    >>> IntegerRange(4, signed=True, narrow=True)
+    IntegerRange(bits=4, signed=True, narrow=True)
+    >>> [(r.q_min, r.q_max) for r in (IntegerRange(4, signed=True), IntegerRange(4, signed=False))]
+    [(-8, 7), (0, 15)]
+    """
+
+    bits: int
+    signed: bool
+    narrow: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bits not in ALL_BITS:
+            raise ValueError(f"bits must be an integer from 1 to {MAX_BITS}, got {self.bits!r}")
+
+    @property
+    def q_min(self) -> int:
+        """The lowest code."""
+        if not self.signed:
+            return 0
+        return -(1 << self.bits - 1) + (self.narrow and self.bits > 1)
+
+    @property
+    def q_max(self) -> int:
+        """The highest code."""
+        return (1 << self.bits - self.signed) - 1
+
+    @property
+    def steps(self) -> int:
+        """Steps between zero and the clip, so that scale = clip / steps."""
+        return max(self.q_max, 1)
+
+
+class _Round(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ARG004
+        return grad
+
+
+def round_half_even(x: Tensor) -> Tensor:
+    """The nearest integer, ties to the even one; the gradient passes straight through.
+
+    >>> round_half_even(torch.tensor([0.5, 1.5, -2.5])).tolist()
+    [0.0, 2.0, -2.0]
+    """
+    return cast(Tensor, _Round.apply(x))
+
+
+def quantize(x: Tensor, scale: Tensor, zero_point: Tensor | int, q_min: int, q_max: int) -> Tensor:
+    """Integer codes (int32, shape of x); `scale` > 0 and `zero_point` broadcast against x.
+
+    Raises ValueError if `scale` lies on another device than x: a GPU divides by a number of the host by multiplying
+    with its reciprocal, which gives other codes at ties.
+
+    >>> quantize(torch.tensor([-1.0, 0.25, 0.75, 9.0]), torch.tensor(0.5), 1, 0, 3).tolist()
+    [0, 1, 3, 3]
+    """
+    _check_device(x, scale)
+    return torch.clamp(torch.round(x / scale) + zero_point, q_min, q_max).to(torch.int32)
+
+
+def dequantize(q: Tensor, scale: Tensor, zero_point: Tensor | int) -> Tensor:
+    """The values that codes stand for, in the type of `scale`.
+
+    >>> dequantize(torch.tensor([0, 1, 3]), torch.tensor(0.5), 1).tolist()
+    [-0.5, 0.0, 1.0]
+    """
+    # Codes change type first: int8 minus int8 could overflow.
+    return (q.to(scale.dtype) - zero_point) * scale
+
+
+def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor | int, q_min: int, q_max: int) -> Tensor:
+    """`quantize` and `dequantize` at once, in floats and with gradients.
+
+    The gradient to x is 1 where u = x / scale lies between q_min - zero_point and q_max - zero_point, and 0 outside;
+    `scale` gets that of LSQ (Esser et al. 2020): round(u) - u inside, the code's distance from the zero point outside.
+
+    Raises ValueError if `scale` lies on another device than x.
+
+    >>> fake_quantize(torch.tensor([0.3, 0.75, 9.0]), torch.tensor(0.5), 0, 0, 3).tolist()
+    [0.5, 1.0, 1.5]
+    """
+    _check_device(x, scale)
+    # Bounds are integers, so clamping before rounding gives the same codes, and the gradient its sharp edge.
+    bounds: Any = (q_min - zero_point, q_max - zero_point)  # two numbers or two tensors, as clamp takes them
+    return round_half_even(torch.clamp(x / scale, *bounds)) * scale
+
+
+def _check_device(x: Tensor, scale: Tensor) -> None:
+    if scale.device != x.device:
+        raise ValueError(f"scale lies on {scale.device}, values on {x.device}; move scale there")

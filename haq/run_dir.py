@@ -1,0 +1,169 @@
+"""One run, one folder: written so that a kill at any moment loses nothing that matters."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from haq.cache import write_atomically
+from haq.errors import UserError
+
+CONFIG, ENVIRONMENT, JOURNAL = "config.json", "environment.json", "episodes.jsonl"
+POLICY, NEAREST_MISS, QUANTIZERS = "policy.json", "nearest_miss.json", "quantizers.safetensors"
+CHECKPOINT, SUMMARY = "checkpoint.pt", "summary.json"
+_RESULTS = (JOURNAL, POLICY, NEAREST_MISS, QUANTIZERS, CHECKPOINT, SUMMARY)
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """The folder of a run. `summary.json` is written last: where it is, the run is finished."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, config: Json, environment: Json, *, resume: bool = False) -> "RunDir":
+        """A folder for a new run, with what it was asked for and where it runs.
+
+        With `resume` the folder may hold what a run left that was killed before its configuration was whole; a journal
+        or checkpoint without one is of no use and is removed. Raises UserError as `check_free` does, or if the folder
+        cannot be written.
+        """
+        cls.check_free(path, resume=resume)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            run = cls(path)
+            for name in _RESULTS:
+                (path / name).unlink(missing_ok=True)
+            run.write_json(ENVIRONMENT, environment)
+            run.write_json(CONFIG, config)
+        except OSError as error:
+            raise UserError(f"cannot write to {path}: {error.strerror}") from error
+        return run
+
+    @classmethod
+    def check_free(cls, path: Path, *, resume: bool = False) -> None:
+        """Raise UserError if a path is a file, or a folder that holds anything; with `resume`, one that holds a run."""
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file; --out needs a folder")
+        if resume and cls(path).read_json(CONFIG) is None:
+            return
+        if path.is_dir() and any(path.iterdir()):
+            raise UserError(f"{path} is not empty; add --resume to go on with it, or choose another --out")
+
+    @classmethod
+    def reopen(cls, path: Path, config: Json) -> "RunDir | None":
+        """The run in a folder, or None where there is none to go on with: no folder, or no complete configuration.
+
+        Raises UserError, naming the differences, if the run was started with another configuration.
+        """
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file; --out needs a folder")
+        run = cls(path)
+        before = run.read_json(CONFIG) if (path / CONFIG).is_file() else None
+        if before is None:
+            return None
+        ours = json.loads(json.dumps(config))
+        different = [key for key in sorted(ours) if before.get(key) != ours[key]]
+        if different:
+            raise UserError(f"{path} was started with other settings: {_differences(before, ours, different)}")
+        return run
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.read_json(SUMMARY) is not None
+
+    def write_json(self, name: str, document: Json) -> None:
+        """Replace a file as a whole."""
+        self.write(name, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """A JSON object, or None where the file is missing or not whole."""
+        path = self.path / name
+        return _object(path.read_bytes()) if path.is_file() else None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a file as a whole."""
+        write_atomically(self.path / name, content)
+
+    def append_episode(self, line: Json) -> None:
+        """Add one line to the journal."""
+        with (self.path / JOURNAL).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+
+    def episodes(self) -> list[dict[str, Any]]:
+        """The journal up to the last whole line."""
+        path = self.path / JOURNAL
+        episodes: list[dict[str, Any]] = []
+        for line in path.read_bytes().split(b"\n")[:-1] if path.is_file() else []:
+            episode = _object(line)
+            if episode is None:
+                break
+            episodes.append(episode)
+        return episodes
+
+    def truncate_episodes(self, count: int) -> list[dict[str, Any]]:
+        """Keep the first `count` lines of the journal; returns what it had, up to the last whole line."""
+        lines = self.episodes()
+        kept = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines[:count])
+        self.write(JOURNAL, kept.encode())
+        return lines
+
+    def save_checkpoint(self, state: Json) -> None:
+        """Tensors and plain scalars only."""
+        buffer = BytesIO()
+        torch.save(dict(state), buffer)
+        self.write(CHECKPOINT, buffer.getvalue())
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The last checkpoint, or None. Never runs code from the file. Raises UserError if it is damaged."""
+        path = self.path / CHECKPOINT
+        if not path.is_file():
+            return None
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+        except (RuntimeError, UnpicklingError, EOFError, ValueError, LookupError) as error:
+            raise UserError(f"{path} is damaged; delete it to start this run again from its first episode") from error
+        if not isinstance(state, dict):
+            raise UserError(f"{path} holds no checkpoint; delete it to start this run again from its first episode")
+        return state
+
+    def save_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Replace a safetensors file as a whole."""
+        self.write(name, save({key: tensor.contiguous() for key, tensor in tensors.items()}))
+
+
+def _object(content: bytes) -> dict[str, Any] | None:
+    """A JSON object, or None for anything else; NaN and infinity are not JSON."""
+    try:
+        document = json.loads(content, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+    def load_tensors(self, name: str) -> dict[str, Tensor] | None:
+        """The tensors of a safetensors file, or None where it is missing. Raises UserError if it is damaged."""
+        path = self.path / name
+        try:
+            return load(path.read_bytes()) if path.is_file() else None
+        except SafetensorError as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+
+
+def _differences(before: Json, ours: Json, keys: list[str]) -> str:
+    shown = [f"{key} {json.dumps(before.get(key))} there, {json.dumps(ours.get(key))} now" for key in keys[:4]]
+    return "; ".join(shown) + (f"; and {len(keys) - 4} more" if len(keys) > 4 else "")

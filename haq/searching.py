@@ -1,0 +1,172 @@
+"""The search as a function: from a network and a budget to a policy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import Any
+
+from torch import nn
+
+from haq.config import SearchConfig, search_config
+from haq.environment import describe_environment
+from haq.errors import UserError
+from haq.evaluation import Evaluator
+from haq.plots import plot_run
+from haq.policy import Policy, load_policy
+from haq.problem import Problem, prepare
+from haq.run_dir import POLICY, QUANTIZERS, SUMMARY, RunDir
+from haq.session import Session, Watcher
+from haq.summary import summarize
+from haq.tasks.base import Task
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search came to: the best policy within the budget, its summary, and its folder if it was given one."""
+
+    policy: Policy
+    summary: Mapping[str, Any]
+    path: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A network and a task that exist already, in place of those that a configuration names."""
+
+    model: nn.Module | None = None
+    task: Task | None = None
+
+
+def search(
+    model: nn.Module | str = "digits_cnn",
+    task: Task | str = "digits",
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    time_limit_s: float | None = None,
+    watcher: Watcher | None = None,
+    **settings: Any,
+) -> SearchResult:
+    """Find the bits of every layer, within a budget, that lose the least accuracy (HAQ, Wang et al., CVPR 2019).
+
+    `model` and `task` are objects, or names as on the command line. `settings` are the fields of
+    `haq.config.SearchConfig`: hardware, objective, budget (a ratio of the 8-bit cost, or a text such as "12ms"),
+    episodes, seed and others. `out` keeps the run in a folder; `resume` goes on with one that was interrupted. After
+    `time_limit_s` the search ends with what there is. The network is not changed.
+
+    Raises UserError, UnsupportedError or BudgetError for what cannot be done, before the first episode.
+    """
+    config = search_config(**_named(model, task), **_as_written(settings))
+    given = Given(model if isinstance(model, nn.Module) else None, None if isinstance(task, str) else task)
+    if out is not None:
+        return search_configured(
+            config, Path(out), given=given, resume=resume, time_limit_s=time_limit_s, watcher=watcher
+        )
+    with TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        result = search_configured(config, run, given=given, time_limit_s=time_limit_s, watcher=watcher)
+    return SearchResult(result.policy, result.summary, None)
+
+
+def search_configured(
+    config: SearchConfig,
+    path: Path,
+    *,
+    given: Given = Given(),
+    resume: bool = False,
+    time_limit_s: float | None = None,
+    watcher: Watcher | None = None,
+) -> SearchResult:
+    """The search that a configuration describes, kept in a folder; see `search`."""
+    run = RunDir.reopen(path, config.model_dump(mode="json")) if resume else None
+    if run is None:
+        RunDir.check_free(path, resume=resume)
+    elif run.is_finished:
+        return finished(run)
+    problem = prepare(config, model=given.model, task=given.task)
+    session = Session(problem)
+    if run is None:
+        environment = describe_environment(seed=config.seed, device=config.device)
+        run = RunDir.create(path, _resolved(config, problem), environment, resume=resume)
+    session.enter(run)
+    _episodes(session, time_limit_s=time_limit_s, watcher=watcher)
+    return _finish(session, run)
+
+
+def finished(run: RunDir) -> SearchResult:
+    """What a finished run came to. Raises UserError if its files are not whole."""
+    summary = run.read_json(SUMMARY)
+    if summary is None:
+        raise UserError(f"{run.path} holds no finished run: {SUMMARY} is missing or damaged")
+    return SearchResult(load_policy(run.path / POLICY), summary, run.path)
+
+
+def _episodes(session: Session, *, time_limit_s: float | None, watcher: Watcher | None) -> None:
+    """Episodes until there are enough or the time is up; a checkpoint is taken however they end."""
+    deadline = inf if time_limit_s is None else monotonic() + time_limit_s
+    watchers = [watcher] if watcher else []
+    for each in watchers:
+        each.begin(session)
+    try:
+        while session.episode < session.problem.config.episodes and (session.episode == 0 or monotonic() < deadline):
+            line = session.run_episode()
+            for each in watchers:
+                each.episode(session, line)
+    finally:
+        session.checkpoint()
+        for each in watchers:
+            each.end()
+
+
+def _finish(session: Session, run: RunDir) -> SearchResult:
+    """Measure the best policy on the report split, and write the last files; the summary comes last."""
+    problem, config = session.problem, session.problem.config
+    if session.best is None:
+        raise UserError(f"no policy met the budget in {session.episode} episodes; the nearest miss is in {run.path}")
+    policy = session.policy(session.best)
+    report = Evaluator(problem.network.engine, problem.task, "report", batch_size=config.eval_batch)
+    summary = summarize(problem, policy, report) | {
+        "episodes": session.episode,
+        "evaluations": session.evaluator.evaluations,
+        "forward_images": session.evaluator.forward_images + problem.task.size("calibration"),
+        "seconds": round(session.seconds, 3),
+        "warnings": list(session.warnings),
+    }
+    policy = policy.with_accuracy(report=summary["accuracy"], fp32_report=summary["accuracy_fp32"])
+    run.write(POLICY, policy.to_json().encode())
+    run.save_tensors(QUANTIZERS, problem.network.quantizers.tensors(policy.w_bits, policy.a_bits))
+    plot_run(run.path, summary=summary)
+    run.write_json(SUMMARY, summary)
+    return SearchResult(policy, summary, run.path)
+
+
+def _named(model: nn.Module | str, task: Task | str) -> dict[str, str]:
+    return {
+        "model": model if isinstance(model, str) else type(model).__name__,
+        "data": task if isinstance(task, str) else task.name,
+    }
+
+
+def _as_written(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A budget may be one number or text; the configuration holds a tuple of texts."""
+    budget = settings.get("budget")
+    if budget is None:
+        return dict(settings)
+    several = budget if isinstance(budget, list | tuple) else [budget]
+    return {**settings, "budget": tuple(str(each) for each in several)}
+
+
+def _resolved(config: SearchConfig, problem: Problem) -> dict[str, Any]:
+    """What is written to `config.json`: the settings, and what they came to for this network and these data."""
+    return {
+        **config.model_dump(mode="json"),
+        "resolved": {
+            "engine": problem.network.engine.name,
+            "batch": problem.priced.table.batch,
+            "budget": [{"objective": each.budget.objective, "value": each.budget.limit} for each in problem.budgets],
+            "data": dict(problem.task.description()),
+        },
+    }

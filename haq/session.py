@@ -1,0 +1,215 @@
+"""One search as it goes: agent, environment and evaluator at work, and the run folder that keeps what comes of it."""
+
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any, Protocol
+
+import numpy as np
+
+from agents.base import Transition
+from envs.bit_allocation import BitAllocationEnv, EnvConfig, ExecutedStep
+from envs.choices import IntArray
+from envs.reward import accuracy_reward, fidelity_reward
+from haq.evaluation import Evaluation, Evaluator
+from haq.policy import CostSummary, LayerBits, Policy
+from haq.problem import Problem, cost_in
+from haq.proposing import make_agent
+from haq.run_dir import NEAREST_MISS, POLICY, RunDir
+from haq.tasks.classification import ClassificationTask, chance_warning
+
+CHECKPOINT_SECONDS = 10.0
+"""A kill costs about this much work at most; what comes out does not depend on when checkpoints are taken."""
+
+Line = dict[str, Any]
+"""One line of the journal."""
+
+
+class Watcher(Protocol):
+    """Somebody who looks on while a search runs."""
+
+    def begin(self, session: "Session") -> None:
+        """The search starts, or goes on."""
+        ...
+
+    def episode(self, session: "Session", line: Line) -> None:
+        """An episode ended."""
+        ...
+
+    def end(self) -> None:
+        """The episodes are over, or were interrupted."""
+        ...
+
+
+class Session:
+    """Runs episodes and keeps the best policy within the budgets, or the nearest miss where none is within."""
+
+    def __init__(self, problem: Problem) -> None:
+        config = problem.config
+        self.problem = problem
+        self.evaluator = Evaluator(problem.network.engine, problem.task, "search", batch_size=config.eval_batch)
+        self.warnings = tuple(_warnings(problem, self.evaluator.accuracy_fp32))
+        self._env = BitAllocationEnv(
+            problem.priced.trace.layers,
+            problem.priced.table,
+            problem.limits,
+            self._score,
+            reward=accuracy_reward(self.evaluator.accuracy_fp32) if self._by_accuracy else fidelity_reward,
+            allowed=problem.allowed,
+            config=EnvConfig(config.observation, config.budget_rule),
+        )
+        (size,) = self._env.observation_space.shape or ()
+        self._agent = make_agent(config.agent, size, seed=config.seed)
+        self.episode = 0
+        self.best: Line | None = None
+        self.miss: Line | None = None
+        self._run: RunDir | None = None
+        self._seconds_before = 0.0
+        self._began = self._saved = monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on this search, earlier sessions included."""
+        return self._seconds_before + monotonic() - self._began
+
+    def enter(self, run: RunDir) -> None:
+        """Write into a run folder from now on, and go on where its checkpoint was taken.
+
+        Evaluations that the journal holds beyond the checkpoint are not done again.
+        """
+        self._run = run
+        state = run.load_checkpoint() or {"episode": 0}
+        lines = run.truncate_episodes(state["episode"])
+        for line in lines:
+            self.evaluator.remember(line["w_bits"], line["a_bits"], Evaluation(line["accuracy"], line["divergence"]))
+        if not state["episode"]:
+            return
+        self._agent.load_state_dict(state["agent"])
+        self.episode, self._seconds_before = state["episode"], state["seconds"]
+        self.evaluator.evaluations, self.evaluator.forward_images = state["evaluations"], state["forward_images"]
+        for line in lines[: self.episode]:
+            self._keep(line)
+        self._write_policies()
+
+    def run_episode(self) -> Line:
+        """Walk the layers once, evaluate the policy, let the agent learn, and write it down."""
+        began = monotonic()
+        info, reward = self._walk()
+        losses = self._teach(info["executed"], reward)
+        line = self._line(info["bits"], reward, losses) | {"seconds": round(monotonic() - began, 6)}
+        self._folder.append_episode(line)
+        self.episode += 1
+        if self._keep(line):
+            self._write_policies()
+        if monotonic() - self._saved > CHECKPOINT_SECONDS:
+            self.checkpoint()
+        return line
+
+    def checkpoint(self) -> None:
+        """Write down everything that the next episode depends on."""
+        self._folder.save_checkpoint(
+            {
+                "episode": self.episode,
+                "seconds": self.seconds,
+                "evaluations": self.evaluator.evaluations,
+                "forward_images": self.evaluator.forward_images,
+                "agent": self._agent.state_dict(),
+            }
+        )
+        self._saved = monotonic()
+
+    def policy(self, line: Line) -> Policy:
+        """The policy of a line of the journal."""
+        problem = self.problem
+        layers = problem.priced.trace.layers
+        bits = zip(layers, line["w_bits"], line["a_bits"], strict=True)
+        return Policy(
+            model=problem.priced.name,
+            hardware=problem.config.hardware,
+            objective=problem.config.objective,
+            layers=tuple(LayerBits(name=layer.name, kind=layer.kind, w_bits=w, a_bits=a) for layer, w, a in bits),
+            cost=CostSummary.of(problem.priced.table.policy_cost(line["w_bits"], line["a_bits"])),
+            baseline_cost=CostSummary.of(problem.priced.baseline),
+            accuracy={"search": line["accuracy"], "fp32_search": self.evaluator.accuracy_fp32},
+        )
+
+    @property
+    def _folder(self) -> RunDir:
+        assert self._run is not None, "enter a run folder first"
+        return self._run
+
+    @property
+    def _by_accuracy(self) -> bool:
+        return self.problem.config.reward == "accuracy"
+
+    def _score(self, bits: IntArray) -> float:
+        evaluation = self._evaluation(bits)
+        return evaluation.accuracy if self._by_accuracy else evaluation.divergence
+
+    def _evaluation(self, bits: IntArray) -> Evaluation:
+        return self.evaluator.evaluate(bits[:, 0].tolist(), bits[:, 1].tolist())
+
+    def _walk(self) -> tuple[dict[str, Any], float]:
+        observation, _ = self._env.reset()
+        while True:
+            action = np.array([self._agent.act(observation)], dtype=np.float32)
+            observation, reward, terminated, _, info = self._env.step(action)
+            if terminated:
+                return info, reward
+
+    def _teach(self, steps: tuple[ExecutedStep, ...], reward: float) -> dict[str, float | None]:
+        for number, step in enumerate(steps, start=1):
+            last = number == len(steps)
+            following = step if last else steps[number]
+            earned = reward if last else 0.0
+            self._agent.observe(Transition(step.observation, step.action, earned, following.observation, last))
+        losses = self._agent.end_episode()
+        return {name: losses.get(name) for name in ("actor_loss", "critic_loss")}
+
+    def _line(self, bits: IntArray, reward: float, losses: dict[str, float | None]) -> Line:
+        w_bits, a_bits = bits[:, 0].tolist(), bits[:, 1].tolist()
+        evaluation = self._evaluation(bits)
+        cost = self.problem.priced.table.policy_cost(w_bits, a_bits)
+        return {
+            "episode": self.episode,
+            "w_bits": w_bits,
+            "a_bits": a_bits,
+            "cost": cost_in(self.problem.config.objective, cost),
+            "accuracy": evaluation.accuracy,
+            "divergence": evaluation.divergence,
+            "reward": reward,
+            **losses,
+        }
+
+    def _keep(self, line: Line) -> bool:
+        """Whether the line is the best so far: most reward within the budgets, of equal ones the cheapest."""
+        if self._excess(line) <= 0:
+            if self.best is None or _merit(line) > _merit(self.best):
+                self.best = line
+                return True
+        elif self.best is None and (self.miss is None or self._excess(line) < self._excess(self.miss)):
+            self.miss = line
+            return True
+        return False
+
+    def _write_policies(self) -> None:
+        for name, line in ((POLICY, self.best), (NEAREST_MISS, self.miss)):
+            if line is not None:
+                self._folder.write(name, self.policy(line).to_json().encode())
+
+    def _excess(self, line: Line) -> float:
+        """By how much the worst of the budgets is exceeded, in parts of that budget."""
+        choice = self.problem.choice
+        bits = np.stack([line["w_bits"], line["a_bits"]], axis=1)[list(choice.layer_of_decision)]
+        return float((choice.total(bits) / choice.limits).max() - 1)
+
+
+def _warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:
+    """What is wrong with the float network before anything is quantized."""
+    if isinstance(problem.task, ClassificationTask):
+        chance = chance_warning(accuracy_fp32, problem.task.num_classes, problem.task.size("search"))
+        if chance:
+            yield f"the float network's {chance}"
+
+
+def _merit(line: Line) -> tuple[float, float]:
+    return line["reward"], -line["cost"]

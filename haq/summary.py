@@ -1,0 +1,73 @@
+"""What a run came to, on images that no decision was taken on, next to uniform bits of no greater cost."""
+
+from typing import Any
+
+import numpy as np
+
+from envs.choices import IntArray
+from haq.evaluation import Evaluator
+from haq.policy import CostSummary, Policy
+from haq.problem import Problem
+
+
+def summarize(problem: Problem, policy: Policy, report: Evaluator) -> dict[str, Any]:
+    """Accuracy on the report split and cost of the policy, of the float network and of uniform bits."""
+    cost, baseline = policy.cost, policy.baseline_cost
+    objective = problem.config.objective
+    return {
+        "metric": {"name": problem.task.metric_name},
+        "accuracy_fp32": report.accuracy_fp32,
+        "accuracy": report.evaluate(policy.w_bits, policy.a_bits).accuracy,
+        "search_accuracy": policy.accuracy["search"],
+        "search_accuracy_fp32": policy.accuracy["fp32_search"],
+        "report_images": problem.task.size("report"),
+        "search_images": problem.task.size("search"),
+        "cost": cost.model_dump(),
+        "baseline_cost": baseline.model_dump(),
+        "cost_ratio": cost_ratio(problem, cost),
+        "budget": [
+            {"objective": resolved.budget.objective, "value": resolved.budget.limit, "ratio": resolved.ratio}
+            for resolved in problem.budgets
+        ],
+        "objective": objective,
+        "uniform": [_uniform(problem, pair, report) for pair in uniform_pairs(problem)],
+    }
+
+
+def cost_ratio(problem: Problem, cost: CostSummary) -> float:
+    """The objective's cost over that of 8 bits everywhere."""
+    objective = problem.config.objective
+    baseline = CostSummary.of(problem.priced.baseline)
+    return float(cost.value(objective) or 0.0) / float(baseline.value(objective) or 1.0)
+
+
+def uniform_pairs(problem: Problem) -> list[tuple[int, int]]:
+    """The uniform (w_bits, a_bits) within every budget that no other such pair exceeds, and the largest equal one."""
+    allowed = problem.allowed
+    widths = range(allowed.min_bits, allowed.max_bits + 1)
+    a_widths = (allowed.a_bits,) if allowed.a_bits else widths
+    within = [(w, a) for w in widths for a in a_widths if problem.choice.fits(uniform_bits_of(problem, w, a))]
+    best = [(w, a) for w, a in within if not any((v >= w and b >= a) and (v, b) != (w, a) for v, b in within)]
+    equal = [(w, a) for w, a in within if w == a]
+    return sorted({*best, *equal[-1:]})
+
+
+def uniform_bits_of(problem: Problem, w_bits: int, a_bits: int) -> IntArray:
+    """The same bits [decision, 2] for every layer but the pinned ones."""
+    bits = np.tile(np.array([w_bits, a_bits], dtype=np.int64), (len(problem.choice.names), 1))
+    for name, pinned in (problem.allowed.pinned or {}).items():
+        bits[problem.choice.names.index(name)] = pinned
+    return bits
+
+
+def _uniform(problem: Problem, pair: tuple[int, int], report: Evaluator) -> dict[str, Any]:
+    bits = problem.choice.expand(uniform_bits_of(problem, *pair))
+    w_bits, a_bits = bits[:, 0].tolist(), bits[:, 1].tolist()
+    cost = CostSummary.of(problem.priced.table.policy_cost(w_bits, a_bits))
+    return {
+        "w_bits": pair[0],
+        "a_bits": pair[1],
+        "cost": cost.model_dump(),
+        "cost_ratio": cost_ratio(problem, cost),
+        "accuracy": report.evaluate(w_bits, a_bits).accuracy,
+    }

@@ -1,0 +1,94 @@
+"""Where data come from: `digits`, `cifar10:DIR`, `fashion_mnist:DIR`, `imagefolder:DIR`, `package.module:callable`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from haq.errors import UserError
+from haq.tasks.base import SplitName, Task
+from haq.tasks.cifar10 import read_cifar10
+from haq.tasks.classification import ClassificationTask
+from haq.tasks.digits import CLASS_NAMES, digits_pools
+from haq.tasks.fashion_mnist import read_fashion_mnist
+from haq.tasks.image_folder import read_folder
+from haq.tasks.items import StoredSplit
+from haq.tasks.options import TaskOptions
+from haq.tasks.splits import RULE, Pool, draw_splits
+from haq.tasks.transforms import CIFAR, GREY, IMAGENET, ImageTransform, Transform, describe_transform, resolve_transform
+from haq.tasks.user_data import read_user_data
+from haq.user_code import is_user_code
+
+__all__ = ["ClassificationTask", "SplitName", "Task", "TaskOptions", "load_task"]
+
+Reader = Callable[[Path, Transform], tuple[Pool, Pool, tuple[str, ...]]]
+
+_FOLDERS: dict[str, tuple[Reader, ImageTransform]] = {
+    "imagefolder": (read_folder, IMAGENET),
+    "cifar10": (read_cifar10, CIFAR),
+    "fashion_mnist": (read_fashion_mnist, GREY),
+}
+
+
+def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions | None = None) -> ClassificationTask:
+    """The task that a name stands for; the model may bring its own transform.
+
+    Images are read when they are first needed, or by `prepare`. Raises UserError, in one line, on an unknown name, a
+    folder of another layout, or options that do not apply.
+
+    >>> task = load_task("digits")
+    >>> task.size("search"), task.size("report"), task.num_classes
+    (359, 540, 10)
+    """
+    options = options or TaskOptions()
+    name, colon, folder = spec.partition(":")
+    if colon and name in _FOLDERS:
+        return _folder_task(spec, Path(folder).expanduser(), model, options)
+    if spec != "digits" and not is_user_code(spec):
+        raise UserError(
+            f"unknown data {spec!r}; expected digits, {', '.join(f'{known}:DIR' for known in _FOLDERS)} or "
+            "package.module:callable"
+        )
+    if options.changes_transform:
+        raise UserError(f"normalize, resize and crop do not apply to {spec}, whose items are not pictures in files")
+    return _digits_task(options) if spec == "digits" else _user_task(spec)
+
+
+def _folder_task(spec: str, folder: Path, model: nn.Module | None, options: TaskOptions) -> ClassificationTask:
+    read, default = _FOLDERS[spec.partition(":")[0]]
+    transform = resolve_transform(model, default, options)
+    return _drawn_task(spec, read(folder, transform), describe_transform(transform), options)
+
+
+def _digits_task(options: TaskOptions) -> ClassificationTask:
+    transform = {"resize": 16, "interpolation": "bilinear", "scale": "pixel / 16"}
+    return _drawn_task("digits", (*digits_pools(), CLASS_NAMES), transform, options)
+
+
+def _drawn_task(
+    spec: str, pools: tuple[Pool, Pool, tuple[str, ...]], transform: object, options: TaskOptions
+) -> ClassificationTask:
+    train, val, class_names = pools
+    drawn = draw_splits(train, val, options)
+    facts = {
+        "class_names": list(class_names),
+        "splits": {name: items.facts() for name, items in drawn.items()},
+        "rule": RULE,
+        "seed": options.seed,
+        "search_from": options.search_from,
+        "transform": transform,
+    }
+    splits = {name: StoredSplit(items) for name, items in drawn.items()}
+    return ClassificationTask(name=spec, splits=splits, num_classes=len(class_names), facts=facts)
+
+
+def _user_task(spec: str) -> ClassificationTask:
+    splits = read_user_data(spec)
+    stored = [split for split in splits.values() if isinstance(split, StoredSplit)]
+    return ClassificationTask(
+        name=spec,
+        splits=splits,
+        num_classes=1 + max(int(split.stored[1].max()) for split in stored),
+        facts={"splits": {name: {"size": len(split)} for name, split in splits.items()}, "rule": f"made by {spec}"},
+        exact_classes=False,
+    )

@@ -1,0 +1,115 @@
+"""Image folders: train/<class>/, val/<class>/ and, where the network knows more classes, classes.txt."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from haq.errors import UserError
+from haq.tasks.splits import Pool
+from haq.tasks.transforms import Transform
+from haq.user_code import one_line
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+LAYOUT = "train/<class>/ and val/<class>/ with images, and optionally classes.txt"
+
+_BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+"""What Pillow raises on damaged files, by format."""
+
+
+def read_folder(folder: Path, transform: Transform) -> tuple[Pool, Pool, tuple[str, ...]]:
+    """Train, val and the class names in the order of the network's outputs. Raises UserError on another layout."""
+    require_folder(folder)
+    listings = {part: _list_classes(folder, part) for part in ("train", "val")}
+    class_names = _class_names(folder, listings)
+    train, val = (_pool(folder / part, listing, class_names, transform) for part, listing in listings.items())
+    return train, val, class_names
+
+
+def require_folder(folder: Path) -> None:
+    """Raises UserError where a folder is missing, a file, or empty."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} {'is a file' if folder.exists() else 'does not exist'}; give a folder")
+    if not any(folder.iterdir()):
+        raise UserError(f"{folder} is empty; expected {LAYOUT}")
+
+
+def read_image(path: Path, transform: Transform) -> Tensor:
+    """One picture, transformed. Raises UserError naming a file that cannot be read."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except _BROKEN_IMAGE as error:
+        raise UserError(f"{path} is not a readable image ({one_line(error)}); repair or remove it") from error
+    return transform(image)
+
+
+def _list_classes(folder: Path, part: str) -> dict[str, list[str]]:
+    """File names by class folder, both sorted."""
+    if not (folder / part).is_dir():
+        raise UserError(f"{folder} has no folder {part}; expected {LAYOUT}")
+    classes = sorted(entry.name for entry in os.scandir(folder / part) if entry.is_dir() and entry.name[0] != ".")
+    if not classes:
+        raise UserError(f"{folder / part} has no class folders; expected {LAYOUT}")
+    listing = {name: _list_images(folder / part / name) for name in classes}
+    if len(listing) < 2:
+        raise UserError(f"{folder / part} has one class only, {classes[0]!r}; accuracy needs at least two")
+    return listing
+
+
+def _list_images(folder: Path) -> list[str]:
+    names = sorted(entry.name for entry in os.scandir(folder) if _is_image(entry.name))
+    if not names:
+        raise UserError(f"{folder} holds no images ({' '.join(SUFFIXES)}); remove the folder or add some")
+    return names
+
+
+def _is_image(name: str) -> bool:
+    return name[0] != "." and name.lower().endswith(SUFFIXES)
+
+
+def _class_names(folder: Path, listings: dict[str, dict[str, list[str]]]) -> tuple[str, ...]:
+    file = folder / "classes.txt"
+    if not file.exists():
+        one_sided = sorted(listings["train"].keys() ^ listings["val"].keys())
+        if one_sided:
+            raise UserError(
+                f"class {one_sided[0]!r} is in only one of train and val of {folder} ({len(one_sided)} such); "
+                "list the network's classes in classes.txt"
+            )
+        return tuple(listings["train"])
+    names = _read_class_names(file)
+    for part, listing in listings.items():
+        unknown = [name for name in listing if name not in names]
+        if unknown:
+            raise UserError(
+                f"folder {folder / part / unknown[0]} is not in {file} ({len(unknown)} of {len(listing)} are not); "
+                "classes.txt must hold every folder name, one a line, in the order of the network's outputs"
+            )
+    return tuple(names)
+
+
+def _read_class_names(file: Path) -> dict[str, None]:
+    """The names in order; a dict, since it is looked up a thousand times."""
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {file} as text ({one_line(error)})") from error
+    given = [line for line in lines if line]
+    names = dict.fromkeys(given)
+    if len(names) < len(given):
+        twice = next(name for name in given if given.count(name) > 1)
+        raise UserError(f"{file} names class {twice!r} more than once; one line a class")
+    return names
+
+
+def _pool(folder: Path, listing: dict[str, list[str]], class_names: tuple[str, ...], transform: Transform) -> Pool:
+    index_of = {name: index for index, name in enumerate(class_names)}
+    keys = [f"{folder.name}/{name}/{file}" for name, files in listing.items() for file in files]
+    labels = np.repeat([index_of[name] for name in listing], [len(files) for files in listing.values()])
+    root = folder.parent
+    return Pool(keys, labels.astype(np.int64), lambda index: read_image(root / keys[index], transform))

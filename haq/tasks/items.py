@@ -1,0 +1,117 @@
+"""A split's items: read once on first use and kept, in memory where they fit and in a mapped file where not."""
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from functools import cached_property
+from math import prod
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from haq.cache import cache_dir
+from haq.errors import UserError
+from haq.tasks.base import Batch
+
+MEMORY_LIMIT_BYTES = 2 * 1024**3
+"""Splits above this are kept in a file; 3,500 images of 3x224x224."""
+
+
+class Items(Protocol):
+    """What can be read item by item; map-style data sets of torch are."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+        """Input [...] and label."""
+        ...
+
+
+class Split(Protocol):
+    """Items that are asked for in batches."""
+
+    items: Items
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: Tensor) -> Batch:
+        """Inputs [n, ...], images channels-last, and targets [n]; the caller may overwrite both."""
+        ...
+
+
+class StoredSplit:
+    """Items that are the same each time they are read."""
+
+    def __init__(self, items: Items, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> None:
+        self.items = items
+        self._memory_limit_bytes = memory_limit_bytes
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, indices: Tensor) -> Batch:
+        inputs, targets = self.stored
+        return _channels_first(inputs[indices]), targets[indices]
+
+    def store(self) -> None:
+        """Read all items now. Raises UserError where one cannot be read."""
+        _ = self.stored
+
+    @cached_property
+    def stored(self) -> Batch:
+        """All inputs, images as [n, h, w, c], and targets [n]. Raises UserError where inputs differ in shape."""
+        first = _channels_last(self.items[0][0])
+        inputs = _storage((len(self.items), *first.shape), first.dtype, memory_limit_bytes=self._memory_limit_bytes)
+        targets = torch.empty(len(self.items), dtype=torch.int64)
+        for index in range(len(self.items)):
+            item, targets[index] = self.items[index]
+            if _channels_last(item).shape != first.shape:
+                raise UserError(
+                    f"item {index} has shape {tuple(item.shape)} where the first has {tuple(self.items[0][0].shape)}; "
+                    "give --resize and --crop, or a transform that makes all alike"
+                )
+            inputs[index] = _channels_last(item)
+        return inputs, targets
+
+
+class FreshSplit:
+    """Items that may differ each time they are read, such as a user's augmented training set."""
+
+    def __init__(self, items: Items) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, indices: Tensor) -> Batch:
+        inputs, labels = zip(*(self.items[index] for index in indices.tolist()), strict=True)
+        batch = torch.stack([_channels_last(item) for item in inputs])
+        return _channels_first(batch), torch.as_tensor(labels, dtype=torch.int64)
+
+
+def _channels_last(item: Tensor) -> Tensor:
+    return item.movedim(0, -1) if item.ndim == 3 else item  # an image
+
+
+def _channels_first(batch: Tensor) -> Tensor:
+    return batch.movedim(-1, 1) if batch.ndim == 4 else batch  # a view: memory stays channels-last
+
+
+def _storage(shape: Iterable[int], dtype: torch.dtype, *, memory_limit_bytes: int) -> Tensor:
+    """An uninitialised tensor; above the limit in a file without a name, which goes when the process does."""
+    size_bytes = prod(shape) * dtype.itemsize
+    if size_bytes <= memory_limit_bytes:
+        return torch.empty(*shape, dtype=dtype)
+    folder = cache_dir()
+    free_bytes = shutil.disk_usage(folder).free
+    if size_bytes > free_bytes:
+        raise UserError(
+            f"the decoded images need {size_bytes / 1e9:.1f} GB and {folder} has {free_bytes / 1e9:.1f} GB free; "
+            "use fewer images or set HAQ_CACHE to a roomier folder"
+        )
+    with tempfile.TemporaryFile(dir=folder) as file:
+        bytes_: NDArray[np.uint8] = np.memmap(file, dtype=np.uint8, mode="w+", shape=(size_bytes,))
+    return torch.from_numpy(bytes_).view(dtype).view(*shape)

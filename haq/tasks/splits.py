@@ -1,0 +1,99 @@
+"""Drawing disjoint splits from labelled items, so that equal seeds give equal splits and classes stay balanced."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from haq.errors import UserError
+from haq.tasks.base import SplitName
+from haq.tasks.options import TaskOptions
+
+SEARCH_SHARE = 0.4
+MAX_SEARCH_ITEMS = 1000
+RULE = (
+    "items of each class in random order (numpy.random.default_rng(seed)), classes interleaved; "
+    "search and report are consecutive parts of val, or search is the first of train; "
+    "calibration is the first of what is left of train"
+)
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Labelled items that splits are drawn from."""
+
+    keys: Sequence[str]
+    """What names each item in its data set; the hash of a split is made of them."""
+    labels: IntArray
+    read: Callable[[int], Tensor]
+    """The input at an index; raises UserError naming what cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The items of a pool at some indices, in that order."""
+
+    pool: Pool
+    indices: IntArray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+        place = int(self.indices[index])
+        return self.pool.read(place), int(self.pool.labels[place])
+
+    def facts(self) -> dict[str, Any]:
+        """Size, and a hash that tells whether another machine drew the same items in the same order."""
+        digest = hashlib.sha256("\n".join(self.pool.keys[place] for place in self.indices).encode())
+        return {"size": len(self), "sha256": digest.hexdigest()}
+
+
+def balanced_order(labels: IntArray, generator: np.random.Generator) -> IntArray:
+    """A random permutation, every prefix of which holds the classes in proportion.
+
+    >>> labels = np.array([0, 0, 0, 0, 1, 1])
+    >>> labels[balanced_order(labels, np.random.default_rng(0))]
+    array([0, 0, 1, 0, 0, 1])
+    """
+    position = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        position[members] = (generator.permutation(len(members)) + generator.random()) / len(members)
+    return np.argsort(position, kind="stable")
+
+
+def draw_splits(train: Pool, val: Pool, options: TaskOptions) -> dict[SplitName, Drawn]:
+    """The four splits; calibration is part of train, the others are disjoint. Raises UserError where items run out."""
+    generator = np.random.default_rng(options.seed)
+    from_train, from_val = (balanced_order(pool.labels, generator) for pool in (train, val))
+    if options.search_from == "train":
+        search, from_train = _cut(from_train, _search_size(len(from_train), options), source="train")
+        search_pool = train
+    else:
+        search, from_val = _cut(from_val, _search_size(len(from_val), options), source="val")
+        search_pool = val
+    report, _ = _cut(from_val, options.report_images or len(from_val), source="val")
+    calibration = from_train[: options.calibration_images]
+    return {
+        "train": Drawn(train, from_train),
+        "calibration": Drawn(train, calibration),
+        "search": Drawn(search_pool, search),
+        "report": Drawn(val, report),
+    }
+
+
+def _search_size(available: int, options: TaskOptions) -> int:
+    return options.search_images or max(1, min(MAX_SEARCH_ITEMS, int(available * SEARCH_SHARE)))
+
+
+def _cut(order: IntArray, size: int, *, source: str) -> tuple[IntArray, IntArray]:
+    if not 0 < size <= len(order):
+        raise UserError(f"{size} images asked of {source}, which has {len(order)} left; ask for fewer or add images")
+    return order[:size], order[size:]

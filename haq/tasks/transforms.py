@@ -1,0 +1,128 @@
+"""From a picture to what the network was trained on."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from haq.errors import UserError
+from haq.tasks.options import TaskOptions
+
+Transform = Callable[[Image.Image], Tensor]
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageTransform:
+    """Resize the shorter side, crop the centre, scale to [0, 1], normalize; None leaves a step out.
+
+    One mean makes the picture grey, three make it colour. Sizes in pixels; rounding as in torchvision.
+    """
+
+    resize: int | None = None
+    crop: int | None = None
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.resize and self.crop and self.resize < self.crop:
+            raise UserError(f"a crop of {self.crop} does not fit into images resized to {self.resize}; change one")
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Float32 [c, h, w]. Raises UserError where the picture is smaller than the crop."""
+        image = image.convert("L" if len(self.mean) == 1 else "RGB")
+        image = _crop_centre(_resize_shorter(image, self), self.crop)
+        pixels = torch.from_numpy(np.array(image).reshape(image.height, image.width, -1))
+        scaled = pixels.permute(2, 0, 1).to(torch.float32).div(255)
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        return scaled.sub(mean).div(std)
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET = ImageTransform(resize=256, crop=224, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+CIFAR = ImageTransform(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+GREY = ImageTransform(mean=(0.0,), std=(1.0,))
+
+_NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "half": ((0.5,) * 3, (0.5,) * 3),
+    "none": ((0.0,) * 3, (1.0,) * 3),
+}
+
+
+def resolve_transform(model: nn.Module | None, default: ImageTransform, options: TaskOptions) -> Transform:
+    """The model's own transform, else timm's for its models, else the default; with the user's changes.
+
+    A transform that is a callable of the model's own cannot be changed: any change takes the default in its place.
+    """
+    own = _own_transform(model)
+    if own is None or (options.changes_transform and not isinstance(own, ImageTransform)):
+        own = default
+    return _changed(own, options) if isinstance(own, ImageTransform) else own
+
+
+def describe_transform(transform: Transform) -> Any:
+    """What a run writes down about a transform: plain values, the same in every process."""
+    if not isinstance(transform, ImageTransform):
+        return re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(transform).split()))
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(transform).items()}
+
+
+def _own_transform(model: nn.Module | None) -> Transform | None:
+    own = getattr(model, "transform", None)
+    if callable(own):
+        return cast(Transform, own)
+    return _timm_transform(model) if hasattr(model, "pretrained_cfg") else None
+
+
+def _timm_transform(model: nn.Module | None) -> Transform:
+    timm_data: Any = import_module("timm.data")
+    config: Mapping[str, Any] = timm_data.resolve_model_data_config(model)
+    if config["crop_mode"] != "center" or config["interpolation"] not in _FILTERS:
+        return cast(Transform, timm_data.create_transform(**config, is_training=False))
+    crop = config["input_size"][-1]
+    return ImageTransform(
+        resize=int(crop / config["crop_pct"]),
+        crop=crop,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=config["interpolation"],
+    )
+
+
+def _changed(transform: ImageTransform, options: TaskOptions) -> ImageTransform:
+    changes: dict[str, Any] = {
+        name: value for name in ("resize", "crop") if (value := getattr(options, name)) is not None
+    }
+    if options.normalize is not None:
+        channels = len(transform.mean)
+        if options.normalize == "imagenet" and channels != 3:
+            raise UserError("--normalize imagenet is for colour images and these are grey; choose half or none")
+        mean, std = _NORMALIZATIONS[options.normalize]
+        changes |= {"mean": mean[:channels], "std": std[:channels]}
+    return replace(transform, **changes)
+
+
+def _resize_shorter(image: Image.Image, transform: ImageTransform) -> Image.Image:
+    shorter = min(image.size)
+    if transform.resize is None or shorter == transform.resize:
+        return image
+    width, height = (transform.resize * side // shorter for side in image.size)
+    return image.resize((width, height), _FILTERS[transform.interpolation])
+
+
+def _crop_centre(image: Image.Image, crop: int | None) -> Image.Image:
+    if crop is None:
+        return image
+    if min(image.size) < crop:
+        raise UserError(f"an image of {image.width}x{image.height} is smaller than the crop of {crop}; give --resize")
+    left, top = (round((side - crop) / 2.0) for side in image.size)
+    return image.crop((left, top, left + crop, top + crop))

@@ -1,0 +1,138 @@
+"""Reading trained weights by what a file holds, whatever its name; no file is ever allowed to run code."""
+
+import pickle
+import re
+import struct
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+
+from haq.errors import UserError
+from haq.user_code import one_line
+
+FORMATS = "a torch archive of a state_dict, a safetensors file or an .npz without pickles"
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Keys under which training scripts put the weights beside other things."""
+PREFIXES = ("module.", "_orig_mod.")
+"""What nn.DataParallel and torch.compile put before every name."""
+MAX_EXPANSION = 100
+"""Unpacked over packed size above which an archive is refused; weights hardly compress."""
+
+_BROKEN_FILE = (
+    OSError, EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError,
+    MemoryError, OverflowError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError,
+)  # fmt: skip
+"""What torch, numpy and safetensors raise on damaged or hostile files."""
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Tensors by name on the CPU, freed of common wrappers and prefixes.
+
+    Raises UserError, in one line, on a file that is missing, damaged, of another kind, or that wants to run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give a file with weights")
+    with path.open("rb") as file:
+        read = _reader(file)
+        if read is None:
+            raise UserError(f"{path} is of an unknown kind; expected {FORMATS}")
+    try:
+        content = read(path)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path} refused: {_pickle_problem(error)}; save a state_dict") from error
+    except _BROKEN_FILE as error:
+        raise UserError(f"{path} cannot be read ({one_line(error)}); expected {FORMATS}") from error
+    tensors = _unwrap(content)
+    if not tensors:
+        raise UserError(f"{path} holds no named tensors; expected {FORMATS}")
+    return tensors
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Put a file's weights into a model, all or none. Raises UserError naming what does not fit."""
+    weights, wanted = read_weights(path), model.state_dict()
+    # Files from before 2018 lack this counter, which no output depends on.
+    missing = [name for name in wanted if name not in weights and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in weights if name not in wanted]
+    misshapen = [
+        f"{name} {_shape(weights[name])} for {_shape(wanted[name])}"
+        for name in wanted
+        if name in weights and weights[name].shape != wanted[name].shape
+    ]
+    groups = {"missing": missing, "not in the model": unexpected, "of another shape": misshapen}
+    misfits = [f"{len(names)} {problem}: {_first_few(names)}" for problem, names in groups.items() if names]
+    if misfits:
+        raise UserError(f"{path} does not fit the model: {'; '.join(misfits)}")
+    broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise UserError(f"{path} holds NaN or infinity in {_first_few(broken)}; train or save it again")
+    model.load_state_dict({**wanted, **weights})
+
+
+def _reader(file: BinaryIO) -> Callable[[Path], Any] | None:
+    head = file.read(9)
+    if head.startswith(b"PK"):
+        return _read_zip
+    if len(head) == 9 and head[8:] == b"{":
+        return lambda path: load_safetensors(path.read_bytes())
+    return _read_torch if head.startswith(b"\x80") else None  # a pickle: torch before 1.6
+
+
+def _read_torch(path: Path) -> Any:
+    with warnings.catch_warnings():  # about pickle protocols: either the file reads or we say why not
+        warnings.simplefilter("ignore")
+        return torch.load(path, weights_only=True, map_location="cpu")
+
+
+def _read_zip(path: Path) -> Any:
+    """A torch archive, or numpy's: both are zip files."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    unpacked_bytes = sum(member.file_size for member in members)
+    if unpacked_bytes > MAX_EXPANSION * path.stat().st_size:
+        raise ValueError(f"unpacks to {unpacked_bytes} bytes, more than {MAX_EXPANSION} times its size")
+    if any("/code/" in member.filename for member in members):
+        raise ValueError("a TorchScript archive; save the state_dict of the module")
+    if not all(member.filename.endswith(".npy") for member in members):
+        return _read_torch(path)
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
+
+
+def _unwrap(content: Any) -> dict[str, Tensor]:
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    entries = content if isinstance(content, Mapping) else {}
+    tensors = {str(name): value for name, value in entries.items() if isinstance(value, Tensor)}
+    while tensors and (prefix := _shared_prefix(tensors)):
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def _shared_prefix(tensors: Mapping[str, Tensor]) -> str | None:
+    return next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in tensors)), None)
+
+
+def _pickle_problem(error: pickle.UnpicklingError) -> str:
+    wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f"the file wants to run code ({wanted[1]})" if wanted else f"not a plain state_dict ({one_line(error)})"
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
+def _first_few(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

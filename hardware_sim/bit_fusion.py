@@ -1,0 +1,218 @@
+"""BitFusion: a systolic array whose multipliers are composed of 2-bit bricks, so that narrow operands run faster.
+
+The array and its simulator: Sharma et al., "Bit Fusion: Bit-Level Dynamically Composable Architecture for Accelerating
+Deep Neural Networks", ISCA 2018. Schedules are found in `hardware_sim.bit_fusion_tiling`.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hardware_sim import proxy
+from hardware_sim.accelerator import Accelerator, ByteCount, ClockHz, NonNegative, PicoJoules, resolve_batch
+from hardware_sim.bit_fusion_lowering import Call, Groups, Owed, lower
+from hardware_sim.bit_fusion_nest import PARTIAL_BITS, FusionArray, Mode, Work, performance
+from hardware_sim.bit_fusion_tiling import Activity, find_schedule
+from hardware_sim.cost import Bits, CostTable, FloatArray, UnsupportedError
+from hardware_sim.energy import PICO
+from hardware_sim.layer import Layer
+
+INTEGER_BITS = range(1, 9)
+# With a single row, keeping outputs in place would not always move the fewest bits, which the model takes for granted.
+Rows = Annotated[int, Field(strict=True, ge=2, le=65536)]
+Columns = Annotated[int, Field(strict=True, ge=1, le=65536)]
+ENERGY_NOTE = "energy rests on synthesis, CACTI and memory figures for 45 nm, not on a measured chip"
+NOTES: dict[Mode, tuple[str, ...]] = {
+    "as-published": (
+        "results are written and read back as 32 bits padded to whole columns, as in the published simulator",
+        ENERGY_NOTE,
+    ),
+    "corrected": (
+        "a layer's row pays for writing the tensors that it reads; where several layers read one tensor at different "
+        "a_bits, the width of the first counts",
+        ENERGY_NOTE,
+    ),
+}
+
+
+class Buffer(BaseModel):
+    """One on-chip buffer; half of it is filled while the array works from the other half."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bytes: ByteCount
+    read_pj_per_bit: PicoJoules
+    write_pj_per_bit: PicoJoules
+
+
+class BitFusion(Accelerator):
+    """An array of `array_rows` x `array_columns` fusion units, each 16 bricks of 2 x 2 bits, with three buffers.
+
+    A unit does 1 MAC a cycle at 8 x 8 bits, 4 at 4 x 4, 16 at 2 x 2; widths round up to 2, 4 or 8 for arithmetic, while
+    memory moves the real bits. Rows take input channels, columns output channels. Outputs are accumulated in place, at
+    32 bits, which moves the fewest bits as soon as there are two rows.
+
+    `mode` says how results reach memory:
+
+    - `as-published`, for validation: as in the simulator of the paper. Results are read and written as 32 bits, with
+      channels padded to whole columns; weights are padded to whole rows; the zeros around an image are fetched.
+    - `corrected`: memory holds no padding; partial sums leave the chip only if c_in is tiled and they do not fit;
+      results leave once, at the width of the layer that reads them. That width is not known in the producer's row,
+      so **a layer's row pays for writing the tensors that it reads**, at its own a_bits; of several readers the first
+      pays, which is exact where their widths agree. What no layer reads leaves at 8 bits in its producer's row. At
+      the end of a row the array waits for one tile of outputs at 8 bits, or for all that is owed if that is less.
+
+    `groups` says how grouped and depthwise convolutions run: `one-by-one`, a call for every group, as in the published
+    simulator; or `shared`: groups with fewer output channels than the array has columns stand side by side, taps of the
+    kernel on the rows, each column with inputs of its own. HAQ's published MobileNet-V1 latencies imply the latter.
+
+    What a layer becomes:
+
+    - conv that reads the input of the network: im2col by the host, taps of the kernel on the rows;
+    - conv_transpose: [k^2 c_out, c_in] at every input position; adding up the overlaps costs nothing;
+    - linear: batch x positions count as the batch;
+    - matmul: one call for every image and group; the second activation stands in the weights' place, at w_bits;
+    - recurrent: one call a step, each of which fetches the weights, because it waits for the one before;
+    - embedding: no arithmetic; the looked-up rows are read from memory at w_bits.
+
+    Element-wise operations and pooling cost nothing. Leakage, `static_w`, is drawn as long as a layer takes; the
+    published simulator has its figures but leaves it out of the energy.
+
+    >>> buffer = {"bytes": 4096, "read_pj_per_bit": 0.02, "write_pj_per_bit": 0.03}
+    >>> device = BitFusion(name="tiny", description="4 x 4 units", array_rows=4, array_columns=4, port_bits=64,
+    ...                    clock_hz=1e6, weight_buffer=buffer, input_buffer=buffer, output_buffer=buffer,
+    ...                    unit_pj_per_cycle=0.5, dram_pj_per_bit=15.0)
+    >>> layer = Layer(name="fc", kind="linear", c_in=16, c_out=4)
+    >>> device.table([layer]).layer_cost(0, 8, 8).cycles  # 8 + 2 to fetch, 4 to compute, 1 to write
+    15.0
+    """
+
+    kind: Literal["bit_fusion"] = "bit_fusion"
+    array_rows: Rows
+    array_columns: Columns
+    port_bits: Columns
+    """Bits to or from memory in a cycle."""
+    clock_hz: ClockHz
+    weight_buffer: Buffer
+    input_buffer: Buffer
+    output_buffer: Buffer
+    unit_pj_per_cycle: PicoJoules
+    """Energy of one fusion unit in a cycle in which the array works, whether it is used or not."""
+    dram_pj_per_bit: PicoJoules
+    static_w: NonNegative = 0.0
+    mode: Mode = "corrected"
+    groups: Groups = "shared"
+
+    @model_validator(mode="after")
+    def _one_step_fits(self) -> Self:
+        """The array takes up to 32 bits of each operand a unit and cycle: 16 weights of 2 bits, 4 of 8."""
+        units = {"weight": self.array_rows * self.array_columns, "input": self.array_rows, "output": self.array_columns}
+        for operand, count in units.items():
+            needed = 2 * count * PARTIAL_BITS // 8
+            got = getattr(self, f"{operand}_buffer").bytes
+            if got < needed:
+                raise ValueError(f"{operand}_buffer of {got} bytes cannot hold one tile twice, which takes {needed}")
+        return self
+
+    @property
+    def bytes_per_s(self) -> float:
+        """What the port moves, both ways together."""
+        return self.port_bits / 8 * self.clock_hz
+
+    def peak_macs_per_s(self, w_bits: Bits, a_bits: Bits) -> float | None:
+        """Every unit busy at these widths; the array has no float."""
+        if w_bits is None or a_bits is None:
+            return None
+        return self.array_rows * self.array_columns * performance(w_bits, a_bits) * self.clock_hz
+
+    @property
+    def array(self) -> FusionArray:
+        """The device as the search for schedules sees it."""
+        buffers = (self.weight_buffer, self.input_buffer, self.output_buffer)
+        sizes, reads, writes = zip(
+            *((8 * b.bytes, b.read_pj_per_bit, b.write_pj_per_bit) for b in buffers), strict=True
+        )
+        return FusionArray(
+            rows=self.array_rows,
+            columns=self.array_columns,
+            port_bits=self.port_bits,
+            buffer_bits=sizes,
+            buffer_read_pj=reads,
+            buffer_write_pj=writes,
+            cycle_pj=self.unit_pj_per_cycle * self.array_rows * self.array_columns,
+            dram_pj=self.dram_pj_per_bit,
+            mode=self.mode,
+        )
+
+    def table(self, layers: Sequence[Layer], *, batch: int | None = None) -> CostTable:
+        """Price every layer at every pair of widths; float widths are NaN. Equal layers are priced once.
+
+        Raises UnsupportedError for a layer of which no tile fits the buffers.
+        """
+        size = resolve_batch(self, batch)
+        calls = self.calls(layers, batch=size)
+        names = dict(zip(calls, (layer.name for layer in layers), strict=True))
+        priced = {call: self._price(call, name) for call, name in names.items()}
+        parts = np.array([priced[call] for call in calls], dtype=np.int64).reshape(-1, 8, 8, len(Activity._fields))
+        activity = Activity(*np.moveaxis(parts, -1, 0))
+        array, cycles = self.array, _along_widths(activity.cycles)
+        latency_s = cycles / self.clock_hz
+        energy_pj = {"compute": activity.compute_pj, "sram": activity.sram_pj, "dram": activity.dram_pj}
+        return CostTable(
+            hardware=self.name,
+            layers=tuple(layers),
+            batch=size,
+            cycles=cycles,
+            latency_s=latency_s,
+            energy_parts_j={
+                **{name: _along_widths(part(array)) * PICO for name, part in energy_pj.items()},
+                "static": latency_s * self.static_w,
+            },
+            weight_bytes=proxy.weight_bytes(layers),
+            bops=proxy.bops(layers),
+            dram_bits=_along_widths(activity.dram_bits),
+            compute_bound=_along_widths(activity.compute_cycles * self.port_bits >= activity.dram_bits) > 0,
+            notes=NOTES[self.mode],
+        )
+
+    def calls(self, layers: Sequence[Layer], *, batch: int) -> tuple[Call, ...]:
+        """What every layer becomes on the array."""
+        calls = lower(layers, batch, columns=self.array_columns, groups=self.groups)
+        return calls if self.mode == "corrected" else tuple(call._replace(owed=Owed()) for call in calls)
+
+    def activity(self, call: Call, w_bits: int, a_bits: int) -> Activity | None:
+        """All that a call does at a pair of widths; None if no tile fits the buffers."""
+        owed_bits = call.owed.bits(a_bits)
+        if call.nest is None:
+            return self._copy(call.copied * w_bits, owed_bits)
+        share = -(-owed_bits // call.repeats)
+        schedule = find_schedule(self.array, Work(call.nest, w_bits, a_bits, share))
+        if schedule is None:
+            return None
+        total = Activity(*(call.repeats * part for part in schedule.activity))
+        return total._replace(dram_write_bits=total.dram_write_bits - call.repeats * share + owed_bits)
+
+    def _copy(self, read_bits: int, write_bits: int) -> Activity:
+        cycles = -(-(read_bits + write_bits) // self.port_bits)
+        return Activity(*np.array([cycles, 0, read_bits, write_bits, 0, 0, 0, 0, 0, 0]))
+
+    def _price(self, call: Call, name: str) -> list[Activity]:
+        """Every pair of integer widths, a_bits running fastest."""
+        prices = []
+        for w_bits, a_bits in product(INTEGER_BITS, INTEGER_BITS):
+            activity = self.activity(call, w_bits, a_bits)
+            if activity is None:
+                raise UnsupportedError(
+                    f"{self.name} cannot run layer {name!r}: no tile at {w_bits} x {a_bits} bits fits its buffers"
+                )
+            prices.append(activity)
+        return prices
+
+
+def _along_widths(values: NDArray[np.generic]) -> FloatArray:
+    """[layer, 8, 8] of integer widths as [layer, w_bits, a_bits] along WIDTHS, NaN where a width is float."""
+    return np.pad(values.astype(np.float64), ((0, 0), (0, 1), (0, 1)), constant_values=np.nan)

@@ -1,0 +1,113 @@
+"""What layers become on BitFusion: loop nests, and the results that leave for memory while they run."""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Literal, NamedTuple
+
+from hardware_sim.bit_fusion_nest import Nest
+from hardware_sim.layer import Layer, LayerKind
+from hardware_sim.lowering import lookup_count
+from hardware_sim.traffic import UNREAD_BITS, moved_elements
+
+Groups = Literal["one-by-one", "shared"]
+
+
+class Owed(NamedTuple):
+    """Results that leave for memory in a layer's row: elements that it is the first to read, and those nobody reads."""
+
+    written: int = 0
+    unread: int = 0
+
+    def bits(self, a_bits: int) -> int:
+        """What a layer reads leaves at its a_bits."""
+        return self.written * a_bits + self.unread * UNREAD_BITS
+
+
+class Call(NamedTuple):
+    """`repeats` equal nests, one after the other; without a nest, weights are copied from memory to memory."""
+
+    repeats: int
+    nest: Nest | None
+    copied: int = 0
+    owed: Owed = Owed()
+
+
+def lower(layers: Sequence[Layer], batch: int, *, columns: int, groups: Groups) -> tuple[Call, ...]:
+    """What every layer becomes on an array with so many columns; `BitFusion` says by which rules."""
+    elements = moved_elements(layers, batch)
+    owed = (Owed(int(read), int(unread)) for read, unread in zip(elements.written, elements.unread, strict=True))
+    first = _reads_network_input(layers)
+    return tuple(
+        _call(layer, batch, columns=columns, groups=groups, unrolls=unrolls)._replace(owed=due)
+        for layer, unrolls, due in zip(layers, first, owed, strict=True)
+    )
+
+
+def _call(layer: Layer, batch: int, *, columns: int, groups: Groups, unrolls: bool) -> Call:
+    if layer.kind == "embedding":
+        return Call(1, None, copied=lookup_count(layer, batch))
+    repeats, nest = LOWERINGS[layer.kind](layer, batch)
+    if nest.shared_c_out == nest.c_out:
+        is_unrolled = unrolls and layer.kind == "conv"
+        return Call(repeats, nest._replace(taps="unrolled") if is_unrolled else nest)
+    if groups == "shared" and nest.shared_c_out < columns:
+        return Call(repeats, nest._replace(taps="rows"))
+    return Call(repeats * layer.groups, nest._replace(c_out=nest.shared_c_out))
+
+
+def _reads_network_input(layers: Sequence[Layer]) -> list[bool]:
+    """Whether no layer wrote what a layer reads; without tensors this is known of the first layer only."""
+    written = {layer.output_tensor for layer in layers}
+    return [
+        index == 0 or (bool(layer.input_tensors) and written.isdisjoint(layer.input_tensors))
+        for index, layer in enumerate(layers)
+    ]
+
+
+def _conv(layer: Layer, batch: int) -> tuple[int, Nest]:
+    nest = _plain(layer, batch)
+    return 1, nest._replace(
+        output_size=layer.output_size,
+        input_size=layer.input_size,
+        kernel=layer.kernel,
+        stride=layer.stride,
+        dilation=layer.dilation,
+    )
+
+
+def _conv_transpose(layer: Layer, batch: int) -> tuple[int, Nest]:
+    nest, taps = _plain(layer, batch), prod(layer.kernel)
+    return 1, nest._replace(
+        output_size=layer.input_size,
+        input_size=layer.input_size,
+        c_out=taps * nest.c_out,
+        shared_c_out=taps * nest.shared_c_out,
+    )
+
+
+def _linear(layer: Layer, batch: int) -> tuple[int, Nest]:
+    return 1, _plain(layer, batch * prod(layer.output_size))
+
+
+def _matmul(layer: Layer, batch: int) -> tuple[int, Nest]:
+    nest = _plain(layer, prod(layer.output_size))
+    return batch * layer.groups, nest._replace(c_out=nest.shared_c_out)
+
+
+def _recurrent(layer: Layer, batch: int) -> tuple[int, Nest]:
+    return prod(layer.output_size), _plain(layer, batch)
+
+
+def _plain(layer: Layer, batch: int) -> Nest:
+    shared_c_out = layer.c_out // layer.groups
+    return Nest(batch=batch, c_in=layer.c_in // layer.groups, c_out=layer.c_out, shared_c_out=shared_c_out)
+
+
+LOWERINGS: dict[LayerKind, Callable[[Layer, int], tuple[int, Nest]]] = {
+    "conv": _conv,
+    "depthwise": _conv,
+    "conv_transpose": _conv_transpose,
+    "linear": _linear,
+    "matmul": _matmul,
+    "recurrent": _recurrent,
+}

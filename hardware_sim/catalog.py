@@ -1,0 +1,110 @@
+"""Where devices come from: the ones that are shipped, and a user's own files."""
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from hardware_sim.accelerator import Accelerator
+from hardware_sim.bit_fusion import BitFusion
+from hardware_sim.bit_serial import BitSerial
+from hardware_sim.lookup import Lookup, bare_csv
+from hardware_sim.mcu import Mcu
+from hardware_sim.roofline import Roofline
+from hardware_sim.systolic import Systolic
+
+DEVICES = Path(__file__).parent / "devices"
+MAX_FILE_BYTES = 2**20
+KINDS: Mapping[str, type[Accelerator]] = {
+    "bit_serial": BitSerial,
+    "bit_fusion": BitFusion,
+    "systolic": Systolic,
+    "roofline": Roofline,
+    "mcu": Mcu,
+    "lookup": Lookup,
+}
+"""The key `kind` of a device file, and the class that reads the rest."""
+
+
+class DeviceError(ValueError):
+    """A device that does not exist or a file that does not describe one; the message is one line."""
+
+
+def device_names() -> tuple[str, ...]:
+    """The shipped devices, sorted."""
+    return tuple(sorted(path.stem for path in DEVICES.glob("*.toml")))
+
+
+def load_accelerator(name_or_path: str | Path) -> Accelerator:
+    """A shipped device by its name; a user's own by the path of a `.toml` device or of a `.csv` table of costs.
+
+    Raises DeviceError, with what is wrong and what would be right.
+
+    >>> load_accelerator("bismo-edge").batch
+    1
+    """
+    name, path = str(name_or_path), Path(name_or_path)
+    if name in device_names():
+        path = DEVICES / f"{name}.toml"
+    elif path.suffix.lower() == ".npy":
+        raise DeviceError(
+            f"{name!r}: an array says neither unit nor batch nor widths; describe it in a .toml device of kind "
+            "'lookup' with table_file, unit, clock_hz, batch, w_bits and a_bits"
+        )
+    elif path.suffix.lower() not in (".toml", ".csv"):
+        raise DeviceError(
+            f"unknown device {name!r:.80}{_closest(name, device_names())}; known are {', '.join(device_names())}, "
+            "or give a .toml device file or a .csv table"
+        )
+    values = bare_csv(path) if path.suffix.lower() == ".csv" else _read_toml(path)
+    device = _build(values, path)
+    if device.name in device_names() and path.resolve().parent != DEVICES.resolve():
+        raise DeviceError(f"{str(path)!r}: {device.name!r} is the name of a shipped device; choose another")
+    return device
+
+
+def _read_toml(path: Path) -> Mapping[str, Any]:
+    try:
+        if not path.is_file():
+            raise DeviceError(f"{str(path)!r:.200}: {'not a file' if path.exists() else 'no such file'}")
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise DeviceError(f"{str(path)!r}: larger than {MAX_FILE_BYTES} bytes, which no device file is")
+        return tomllib.loads(content.decode())
+    except OSError as error:
+        raise DeviceError(f"{str(path)!r:.200}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DeviceError(f"{str(path)!r}: not text in UTF-8") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise DeviceError(f"{str(path)!r}: not TOML: {error}") from error
+
+
+def _build(values: Mapping[str, Any], path: Path) -> Accelerator:
+    kind = values.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        got = "missing" if kind is None else f"{kind!r:.60}{_closest(str(kind), KINDS)}"
+        raise DeviceError(f"{str(path)!r}: kind is {got}; it must be one of {', '.join(KINDS)}")
+    try:
+        return KINDS[kind].model_validate(values, context={"folder": path.parent})
+    except ValidationError as error:
+        raise DeviceError(f"{str(path)!r:.200}: {'; '.join(_complaints(error, KINDS[kind]))}") from error
+
+
+def _complaints(error: ValidationError, cls: type[Accelerator]) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        key = ".".join(map(str, problem["loc"]))
+        message = problem["msg"].removeprefix("Value error, ").replace("\n", " ")
+        yield {
+            "extra_forbidden": f"unknown key {key!r:.60}{_closest(key, cls.model_fields)}",
+            "missing": f"missing key {key!r}",
+            "value_error": message,
+        }.get(problem["type"], f"{key}: {message[:1].lower()}{message[1:]}, got {problem['input']!r:.60}")
+
+
+def _closest(word: str, known: Iterable[str]) -> str:
+    matches = get_close_matches(word[:80], list(known), n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""

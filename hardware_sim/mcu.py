@@ -1,0 +1,130 @@
+"""A microcontroller with kernels for a few widths: narrow operands save memory, not time.
+
+After CMix-NN (Capotondi, Rusci, Fariselli, Benini, "CMix-NN: Mixed Low-Precision CNN Library for Memory-Constrained
+Edge Devices", IEEE TCAS-II 2020), whose kernels take 2, 4 or 8 bits for weights and activations independently.
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from hardware_sim import proxy
+from hardware_sim.accelerator import Accelerator, ByteCount, ClockHz, Positive, Watts, resolve_batch
+from hardware_sim.cost import FLOAT_BITS, WIDTHS, Bits, CostTable, FloatArray, Limit, UnsupportedError, width_index
+from hardware_sim.layer import Layer, LayerKind
+from hardware_sim.liveness import Live, live_elements
+from hardware_sim.traffic import UNREAD_BITS
+
+KERNEL_KINDS: tuple[LayerKind, ...] = ("conv", "depthwise", "linear")
+IM2COL_BYTES = 2 * 2
+"""Two columns of 16-bit values, which the kernels of CMSIS-NN and CMix-NN unfold before they multiply."""
+KernelBits = Annotated[int, Field(strict=True, ge=1, le=8)]
+
+
+class Mcu(Accelerator):
+    """A core that runs a kernel of fixed cycles per MAC for every pair of supported widths.
+
+    Widths round up to the next kernel's, for arithmetic and for storage. Weights must fit `flash_bytes` (code and
+    biases not counted) and activations `ram_bytes` at every step: a `Limit` for each layer in turn, of all tensors
+    that are alive while it runs and its im2col buffer. Tensors are charged in the rows of their readers, at their
+    a_bits; one with several readers is charged for each, one without at 8 bits, and one that shrinks on its way, by
+    pooling, at the size at which it was written. The limits therefore never say too little.
+    """
+
+    kind: Literal["mcu"] = "mcu"
+    kernel_bits: Annotated[tuple[KernelBits, ...], Field(min_length=1)]
+    cycles_per_mac: tuple[tuple[Positive, ...], ...]
+    """[weight kernel, activation kernel], in the order of `kernel_bits`."""
+    clock_hz: ClockHz
+    flash_bytes: ByteCount
+    ram_bytes: ByteCount
+    active_w: Watts
+    """Power of core and memories while they compute."""
+
+    @model_validator(mode="after")
+    def _kernels_are_complete(self) -> Self:
+        count = len(self.kernel_bits)
+        if list(self.kernel_bits) != sorted(set(self.kernel_bits)):
+            raise ValueError(f"kernel_bits must rise, got {', '.join(map(str, self.kernel_bits))}")
+        if len(self.cycles_per_mac) != count or any(len(row) != count for row in self.cycles_per_mac):
+            raise ValueError(f"cycles_per_mac needs {count} rows of {count} numbers, one for each of kernel_bits")
+        return self
+
+    def peak_macs_per_s(self, w_bits: Bits, a_bits: Bits) -> float | None:
+        """The kernel's rate."""
+        w_kernel, a_kernel = self._kernel(w_bits), self._kernel(a_bits)
+        if w_kernel is None or a_kernel is None:
+            return None
+        return self.clock_hz / self.cycles_per_mac[w_kernel][a_kernel]
+
+    def table(self, layers: Sequence[Layer], *, batch: int | None = None) -> CostTable:
+        """Price every layer at every pair of widths; NaN where no kernel takes both.
+
+        Raises UnsupportedError for a kind of layer that has no kernel.
+        """
+        size = resolve_batch(self, batch)
+        for layer in layers:
+            if layer.kind not in KERNEL_KINDS:
+                known = ", ".join(KERNEL_KINDS)
+                raise UnsupportedError(
+                    f"{self.name} has no kernel for layer {layer.name!r} ({layer.kind}), only {known}"
+                )
+        macs = size * np.array([layer.macs for layer in layers], dtype=np.float64)[:, None, None]
+        rates = [[self.peak_macs_per_s(w_bits, a_bits) for a_bits in WIDTHS] for w_bits in WIDTHS]
+        latency_s = macs / np.array(rates, dtype=np.float64)
+        return CostTable(
+            hardware=self.name,
+            layers=tuple(layers),
+            batch=size,
+            cycles=latency_s * self.clock_hz,
+            latency_s=latency_s,
+            energy_parts_j={"compute": latency_s * self.active_w},
+            weight_bytes=proxy.weight_bytes(layers),
+            bops=proxy.bops(layers),
+            compute_bound=np.ones(latency_s.shape, dtype=np.bool_),
+            limits=(self._flash_limit(layers), *self._ram_limits(layers, size)),
+            notes=(
+                "cycles per MAC are from memory, not measured: trust the limits and the order of magnitude",
+                "energy is an estimate: time multiplied by the active power",
+            ),
+        )
+
+    def _kernel(self, bits: Bits) -> int | None:
+        """Position in `kernel_bits` of the narrowest kernel that takes a width."""
+        return next((index for index, width in enumerate(self.kernel_bits) if bits is not None and bits <= width), None)
+
+    def _stored_bits(self, bits: Bits) -> int:
+        kernel = self._kernel(bits)
+        return (bits or FLOAT_BITS) if kernel is None else self.kernel_bits[kernel]
+
+    def _bytes_by_width(self) -> FloatArray:
+        """Bytes of one element along WIDTHS."""
+        return np.array([self._stored_bits(bits) / 8 for bits in WIDTHS])
+
+    def _flash_limit(self, layers: Sequence[Layer]) -> Limit:
+        count = np.array([layer.weight_count for layer in layers], dtype=np.float64)
+        table = count[:, None, None] * self._bytes_by_width()[None, :, None] * np.ones(len(WIDTHS))
+        return Limit(name="flash", unit="B", value=float(self.flash_bytes), table=table)
+
+    def _ram_limits(self, layers: Sequence[Layer], batch: int) -> tuple[Limit, ...]:
+        """A limit for every step that exceeds the memory at the widest kernels, and for the largest step."""
+        limits = [
+            self._ram_limit(layers, batch, step=step, live=live) for step, live in enumerate(live_elements(layers))
+        ]
+        widest = width_index(self.kernel_bits[-1])
+        peaks = [float(limit.table[:, widest, widest].sum()) for limit in limits]
+        return tuple(
+            limit for limit, peak in zip(limits, peaks, strict=True) if peak > self.ram_bytes or peak == max(peaks)
+        )
+
+    def _ram_limit(self, layers: Sequence[Layer], batch: int, *, step: int, live: Live) -> Limit:
+        table = np.zeros((len(layers), len(WIDTHS), len(WIDTHS)))
+        for row, elements in live.by_reader.items():
+            table[row] += batch * elements * self._bytes_by_width()
+        layer = layers[step]
+        unfolded = prod(layer.kernel) * layer.c_in // layer.groups
+        table[step] += batch * live.unread * UNREAD_BITS / 8 + IM2COL_BYTES * unfolded
+        return Limit(name=f"RAM at {layer.name}", unit="B", value=float(self.ram_bytes), table=table)

@@ -1,0 +1,85 @@
+"""How many elements a layer moves between the chip and main memory when each is moved once."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hardware_sim.cost import FLOAT_BITS, WIDTH_BITS, FloatArray, IntArray
+from hardware_sim.layer import Layer
+from hardware_sim.lowering import lookup_count
+
+UNREAD_BITS = 8
+"""The width at which an output leaves that no layer reads quantized."""
+
+
+class Elements(NamedTuple):
+    """Elements that a batch moves, each [layer].
+
+    `written` are those of tensors that this layer is the first to read: they leave the chip at its a_bits. `unread`
+    are those of its own output when no layer reads it.
+    """
+
+    weights: IntArray
+    inputs: IntArray
+    written: IntArray
+    unread: IntArray
+
+
+def moved_elements(layers: Sequence[Layer], batch: int) -> Elements:
+    """What every layer moves for a batch. The second activation of a matmul counts as its weights."""
+    output_count = {layer.output_tensor: layer.output_count for layer in layers if layer.output_tensor is not None}
+    written = np.zeros(len(layers), dtype=np.int64)
+    read: set[int] = set()
+    for index, layer in enumerate(layers):
+        fresh = set(layer.input_tensors) - read
+        written[index] = sum(output_count.get(tensor, 0) for tensor in fresh)
+        read |= fresh
+    unread = [0 if layer.output_tensor in read else layer.output_count for layer in layers]
+    return Elements(
+        weights=np.array([_weights(layer, batch) for layer in layers], dtype=np.int64),
+        inputs=np.array([0 if layer.kind == "embedding" else batch * layer.input_count for layer in layers], np.int64),
+        written=batch * written,
+        unread=batch * np.array(unread, dtype=np.int64),
+    )
+
+
+def _weights(layer: Layer, batch: int) -> int:
+    if layer.kind == "matmul":
+        return batch * layer.c_in * layer.c_out // layer.groups
+    return lookup_count(layer, batch) if layer.kind == "embedding" else layer.weights_read
+
+
+class MovedBits(NamedTuple):
+    """Bits that a batch moves, each [layer, w_bits, a_bits] or of a shape that broadcasts to it."""
+
+    weights: FloatArray
+    inputs: FloatArray
+    outputs: FloatArray
+
+    @property
+    def total(self) -> FloatArray:
+        """All of them, [layer, w_bits, a_bits]."""
+        return self.weights + self.inputs + self.outputs
+
+
+def moved_bits(elements: Elements, w_stored: FloatArray, a_stored: FloatArray) -> MovedBits:
+    """Elements at the bits [w_bits, a_bits] that a device stores them in."""
+    weights, inputs, written, unread = (part[:, None, None].astype(np.float64) for part in elements)
+    return MovedBits(
+        weights=weights * w_stored,
+        inputs=inputs * a_stored,
+        outputs=written * a_stored + unread * UNREAD_BITS,
+    )
+
+
+def packed_bits() -> tuple[FloatArray, FloatArray]:
+    """Stored bits of weights and activations on a device that packs them tightly, [w_bits, 1] and [1, a_bits]."""
+    bits = WIDTH_BITS.astype(np.float64)
+    return bits[:, None], bits[None, :]
+
+
+def integer_pairs() -> FloatArray:
+    """[w_bits, a_bits]: 1 where both widths are integers, NaN where one is float."""
+    known = np.where(WIDTH_BITS < FLOAT_BITS, 1.0, np.nan)
+    return known[:, None] * known

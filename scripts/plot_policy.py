@@ -1,0 +1,8 @@
+"""The bits of every layer as a picture: `plot_policy.py RUN_OR_POLICY [--out FILE.svg]`."""
+
+import sys
+
+from haq.__main__ import main
+
+if __name__ == "__main__":
+    sys.exit(main(["plot", "--kind", "policy", *sys.argv[1:]]))

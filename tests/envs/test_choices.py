@@ -1,0 +1,224 @@
+"""What may be chosen: ranges, pins, ties, dominated pairs, and the policy to fall back to."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envs.choices import AllowedBits, Budget, BudgetError, Choices, choices
+from hardware_sim.cost import CostTable, Limit, UnsupportedError
+from hardware_sim.layer import Layer
+from hardware_sim.proxy import proxy_table
+
+PAIRS = np.multiply.outer(np.arange(1, 9.0), np.arange(1, 9.0))
+FREE = AllowedBits(pinned={})
+
+
+def linear(name: str, *, tied_to: str | None = None) -> Layer:
+    return Layer(name=name, kind="linear", c_in=8, c_out=4, tied_to=tied_to)
+
+
+def latency_table(latency: np.ndarray, layers: tuple[Layer, ...] = (), limits: tuple[Limit, ...] = ()) -> CostTable:
+    """Latency [layer, 8, 8] in seconds; the proxies for the rest."""
+    layers = layers or tuple(linear(f"l{number}") for number in range(len(latency)))
+    proxies = proxy_table(layers)
+    padded = np.full((len(layers), 9, 9), np.nan)
+    padded[:, :8, :8] = latency
+    return CostTable(
+        hardware="desk",
+        layers=layers,
+        batch=1,
+        cycles=None,
+        latency_s=padded,
+        energy_parts_j={},
+        weight_bytes=proxies.weight_bytes,
+        bops=proxies.bops,
+        limits=limits,
+    )
+
+
+def bits_open(choice: Choices, decision: int) -> set[tuple[int, int]]:
+    return {(int(w) + 1, int(a) + 1) for w, a in np.argwhere(choice.allowed[decision])}
+
+
+def test_the_first_and_the_last_layer_are_pinned_to_8_bits_unless_said_otherwise() -> None:
+    table = latency_table(np.stack([PAIRS] * 3))
+    choice = choices(table, [Budget("latency", 1e3)], AllowedBits(min_bits=2, max_bits=4))
+    assert bits_open(choice, 0) == bits_open(choice, 2) == {(8, 8)}
+    assert bits_open(choice, 1) == set(product((2, 3, 4), repeat=2))
+    pinned = choices(table, [Budget("latency", 1e3)], AllowedBits(pinned={"l1": (1, 5)}, a_bits=6))
+    assert bits_open(pinned, 1) == {(1, 5)}
+    assert bits_open(pinned, 0) == {(w, 6) for w in range(2, 9)}
+
+
+def test_where_the_last_layer_that_runs_is_tied_its_decision_is_pinned() -> None:
+    layers = (linear("embed"), linear("middle"), linear("embed:2", tied_to="embed"))
+    choice = choices(latency_table(np.stack([PAIRS] * 3), layers), [Budget("latency", 1e3)], AllowedBits())
+    assert bits_open(choice, 0) == {(8, 8)}
+    assert len(bits_open(choice, 1)) == 49
+
+
+def test_tied_layers_are_one_decision_whose_cost_is_summed_over_its_calls() -> None:
+    layers = (linear("a"), linear("b"), linear("a:2", tied_to="a"), linear("c"))
+    table = latency_table(np.stack([PAIRS, 2 * PAIRS, 3 * PAIRS, 4 * PAIRS]), layers)
+    choice = choices(table, [Budget("latency", 1e3), Budget("size", 1e3)], FREE)
+    assert choice.names == ("a", "b", "c")
+    np.testing.assert_array_equal(choice.cost[0], [4 * PAIRS, 2 * PAIRS, 4 * PAIRS])
+    assert choice.cost[1, 0, 7, 7] == 32  # 8 * 4 weights of one byte, once
+    bits = np.array([[2, 3], [4, 5], [6, 7]])
+    assert choice.total(bits).tolist() == [4 * 6 + 2 * 20 + 4 * 42, 32 * (2 + 4 + 6) / 8]
+    assert choice.expand(bits).tolist() == [[2, 3], [4, 5], [2, 3], [6, 7]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"min_bits": 0}, "1 <= min"),
+        ({"max_bits": 9}, "max <= 8"),
+        ({"min_bits": 5, "max_bits": 4}, "got 5 and 4"),
+        ({"a_bits": 0}, "a_bits"),
+        ({"a_bits": 9}, "got 9"),
+        ({"pinned": {"l0": (0, 8)}}, "'l0' is pinned to 0"),
+        ({"pinned": {"l0": (8, 9)}}, "'l0' is pinned to 8 and 9"),
+    ],
+)
+def test_widths_that_do_not_exist_are_refused(arguments: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        AllowedBits(**arguments)
+
+
+def test_a_pin_that_names_no_layer_is_refused_and_the_layers_are_named() -> None:
+    with pytest.raises(ValueError, match=r"'conv9' .* l0, l1"):
+        choices(latency_table(np.stack([PAIRS] * 2)), [Budget("latency", 1)], AllowedBits(pinned={"conv9": (8, 8)}))
+
+
+def test_there_is_a_budget() -> None:
+    with pytest.raises(ValueError, match="no budget"):
+        choices(latency_table(np.stack([PAIRS])), [], FREE)
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_budget_is_a_positive_number(limit: float) -> None:
+    with pytest.raises(BudgetError, match="positive"):
+        Budget("latency", limit)
+
+
+def test_a_pair_in_range_that_the_device_does_not_know_is_named() -> None:
+    latency = np.stack([PAIRS] * 3)
+    latency[1, 2, 4] = np.nan
+    with pytest.raises(UnsupportedError, match="l1 at 3x5"):
+        choices(latency_table(latency), [Budget("latency", 1e3)], AllowedBits())
+    choices(latency_table(latency), [Budget("latency", 1e3)], AllowedBits(min_bits=4))
+
+
+def test_an_objective_that_the_device_does_not_model_is_named() -> None:
+    with pytest.raises(UnsupportedError, match="energy"):
+        choices(latency_table(np.stack([PAIRS])), [Budget("energy", 1.0)], FREE)
+
+
+def test_on_a_memory_bound_layer_the_free_weight_bits_are_the_only_ones_left() -> None:
+    by_activations = np.broadcast_to(np.arange(1, 9.0), (8, 8))
+    choice = choices(latency_table(by_activations[None]), [Budget("latency", 100)], FREE).without_dominated()
+    assert bits_open(choice, 0) == {(8, a) for a in range(2, 9)}
+
+
+def test_of_equally_cheap_pairs_the_reserve_has_the_most_bits() -> None:
+    by_activations = np.broadcast_to(np.arange(1, 9.0), (2, 8, 8))
+    assert choices(latency_table(by_activations), [Budget("latency", 100)], FREE).reserve.tolist() == [[8, 2], [8, 2]]
+
+
+def test_what_a_second_budget_pays_for_is_not_free() -> None:
+    by_activations = np.broadcast_to(np.arange(1, 9.0), (8, 8))
+    budgets = [Budget("latency", 100), Budget("size", 1e3)]
+    choice = choices(latency_table(by_activations[None]), budgets, FREE).without_dominated()
+    assert len(bits_open(choice, 0)) == 49
+
+
+def brute_force(choice: Choices) -> list[np.ndarray]:
+    """Every policy within the limits."""
+    pairs = [sorted(bits_open(choice, decision)) for decision in range(len(choice.names))]
+    return [bits for bits in map(np.array, product(*pairs)) if choice.fits(bits)]
+
+
+costs = st.integers(0, 12).map(float)
+
+
+@given(st.lists(st.lists(costs, min_size=9, max_size=9), min_size=1, max_size=3), st.integers(1, 30))
+@settings(max_examples=60, deadline=None)
+def test_dropping_dominated_pairs_loses_no_better_policy(rows: list[list[float]], limit: int) -> None:
+    latency = np.full((len(rows), 8, 8), 99.0)
+    latency[:, 1:4, 1:4] = np.array(rows).reshape(-1, 3, 3)
+    choice = choices(latency_table(latency), [Budget("latency", limit)], AllowedBits(min_bits=2, max_bits=4, pinned={}))
+    kept = brute_force(choice.without_dominated())
+    for bits in brute_force(choice):
+        assert any((better >= bits).all() and choice.total(better) <= choice.total(bits) for better in kept)
+
+
+@given(st.lists(st.lists(costs, min_size=9, max_size=9), min_size=1, max_size=3), st.integers(1, 30))
+@settings(max_examples=60, deadline=None)
+def test_the_reserve_fits_whenever_any_policy_does_and_is_the_cheapest(rows: list[list[float]], limit: int) -> None:
+    latency = np.full((len(rows), 8, 8), 99.0)
+    latency[:, 1:4, 1:4] = np.array(rows).reshape(-1, 3, 3)
+    choice = choices(latency_table(latency), [Budget("latency", limit)], AllowedBits(min_bits=2, max_bits=4, pinned={}))
+    possible = brute_force(choice)
+    if not possible:
+        with pytest.raises(BudgetError, match="no policy meets the latency budget"):
+            _ = choice.reserve
+        return
+    assert choice.fits(choice.reserve)
+    assert choice.total(choice.reserve)[0] == min(choice.total(bits)[0] for bits in possible)
+
+
+def two_limits(pairs: list[list[tuple[float, float]]], limits: tuple[float, float]) -> Choices:
+    """Decisions with a choice of 2, 3, ... weight bits, each at (latency, memory)."""
+    widest = max(map(len, pairs))
+    cost = np.full((2, len(pairs), 9, 9), 1e3)
+    for decision, options in enumerate(pairs):
+        for option, both in enumerate(options):
+            cost[:, decision, option + 1, 7] = both
+    table = latency_table(cost[0, :, :8, :8], limits=(Limit("RAM", "B", limits[1], cost[1]),))
+    allowed = AllowedBits(min_bits=2, max_bits=1 + widest, a_bits=8, pinned={})
+    return choices(table, [Budget("latency", limits[0])], allowed)
+
+
+def test_two_limits_that_neither_greedy_choice_meets() -> None:
+    # Least latency: 2 + 19; least of both, each in parts of its limit: 18 + 2. Only one of each kind fits.
+    choice = two_limits([[(9, 1), (1, 9.5)], [(9, 1), (1, 9.5)]], (11, 11))
+    assert sorted(choice.reserve[:, 0].tolist()) == [2, 3]
+    assert choice.fits(choice.reserve)
+
+
+def test_two_limits_met_exactly() -> None:
+    choice = two_limits([[(9, 1), (1, 9.5)], [(9, 1), (1, 9.5)]], (10, 10.5))
+    assert choice.total(choice.reserve).tolist() == [10, 10.5]
+
+
+def test_what_exceeds_a_limit_by_less_than_the_solver_sees_is_not_taken() -> None:
+    # 2 and 2 bits are cheapest but 1e-8 over the second limit; 3 and 2 bits are within both.
+    choice = two_limits([[(9, 1), (9.5, 0.9)], [(1, 9), (1000, 1000)]], (11, 10 * (1 - 1e-8)))
+    assert choice.reserve[:, 0].tolist() == [3, 2]
+
+
+def test_limits_that_no_policy_meets_together_are_named() -> None:
+    choice = two_limits([[(9, 1), (1, 9.5)], [(9, 1), (1, 9.5)]], (9, 9))
+    with pytest.raises(BudgetError, match="at once: latency, RAM") as caught:
+        _ = choice.reserve
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    st.lists(st.lists(st.tuples(costs, costs), min_size=3, max_size=3), min_size=1, max_size=4),
+    st.tuples(st.integers(1, 30), st.integers(1, 30)),
+)
+@settings(max_examples=60, deadline=None)
+def test_under_two_limits_a_reserve_is_found_exactly_when_there_is_one(
+    pairs: list[list[tuple[float, float]]], limits: tuple[int, int]
+) -> None:
+    choice = two_limits(pairs, limits)
+    if brute_force(choice):
+        assert choice.fits(choice.reserve)
+    else:
+        with pytest.raises(BudgetError):
+            _ = choice.reserve

@@ -1,0 +1,146 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from haq.errors import UserError
+from haq.tasks import TaskOptions, load_task
+
+SMALL = TaskOptions(resize=8, crop=8, search_images=4)
+
+
+def write_image(path: Path, *, red: int, size: int = 8) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros((size, size, 3), dtype=np.uint8)
+    pixels[..., 0] = red
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three classes; the shade of red tells the class: 0 ant, 100 bee, 200 cat."""
+    for part, count in (("train", 4), ("val", 3)):
+        for red, name in ((0, "ant"), (100, "bee"), (200, "cat")):
+            for number in range(count):
+                write_image(tmp_path / part / name / f"{number}.png", red=red)
+    return tmp_path
+
+
+def reds(folder: Path, split: str = "report") -> set[tuple[int, int]]:
+    """Pairs of shade and label."""
+    task = load_task(f"imagefolder:{folder}", options=TaskOptions(resize=8, crop=8, search_images=4, normalize="none"))
+    inputs, targets = next(task.batches(split, batch_size=99))  # type: ignore[arg-type]
+    return {(round(float(image[0, 0, 0]) * 255), int(label)) for image, label in zip(inputs, targets, strict=True)}
+
+
+def test_labels_follow_the_sorted_folder_names(folder: Path) -> None:
+    assert reds(folder) == reds(folder, "train") == {(0, 0), (100, 1), (200, 2)}
+
+
+def test_labels_follow_classes_txt(folder: Path) -> None:
+    (folder / "classes.txt").write_text("cat\ndog\n\nbee\nant\n")
+    assert reds(folder) == {(0, 3), (100, 2), (200, 0)}
+    task = load_task(f"imagefolder:{folder}", options=SMALL)
+    assert task.num_classes == 4
+    assert task.description()["class_names"] == ["cat", "dog", "bee", "ant"]
+
+
+def test_sizes_and_shapes(folder: Path) -> None:
+    task = load_task(f"imagefolder:{folder}", options=SMALL)
+    assert [task.size(split) for split in ("train", "calibration", "search", "report")] == [12, 12, 4, 5]
+    assert task.example().shape == (1, 3, 8, 8)
+    inputs, _ = next(task.batches("search", batch_size=4))
+    assert inputs.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_other_files_are_passed_over(folder: Path) -> None:
+    for name in ("._0.png", "notes.txt", "Thumbs.db"):
+        (folder / "val" / "ant" / name).write_text("no image")
+    (folder / "val" / ".hidden").mkdir()
+    load_task(f"imagefolder:{folder}", options=SMALL).prepare()
+
+
+@pytest.mark.parametrize("damage", [b"", b"not an image", None])
+def test_a_corrupt_image_is_named_before_the_search(folder: Path, damage: bytes | None) -> None:
+    path = folder / "val" / "bee" / "1.png"
+    path.write_bytes(path.read_bytes()[:-30] if damage is None else damage)
+    task = load_task(f"imagefolder:{folder}", options=SMALL)
+    with pytest.raises(UserError, match=r"val/bee/1\.png is not a readable image") as caught:
+        task.prepare()
+    assert "\n" not in str(caught.value)
+
+
+def test_images_of_another_size_are_told(folder: Path) -> None:
+    for number in range(4):
+        write_image(folder / "train" / "ant" / f"{number}.png", red=0, size=16)
+    task = load_task(f"cifar10:{folder}", options=TaskOptions(search_images=4))
+    with pytest.raises(UserError, match=r"has shape .*give --resize and --crop"):
+        task.prepare()
+
+
+def remove(path: Path) -> None:
+    for child in path.iterdir() if path.is_dir() else ():
+        remove(child)
+    path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_wrong_layouts_say_what_is_expected(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    empty = tmp_path_factory.mktemp("empty")
+    for spec, message in (
+        (f"{folder}/absent", "absent does not exist; give a folder"),
+        (f"{folder}/val/ant/0.png", "is a file; give a folder"),
+        (f"{empty}", r"is empty; expected train/<class>/"),
+        (f"{folder}/val", r"has no folder train; expected train/<class>/"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_task(f"imagefolder:{spec}")
+
+
+def test_a_folder_without_classes(folder: Path) -> None:
+    remove(folder / "val")
+    (folder / "val").mkdir()
+    with pytest.raises(UserError, match="val has no class folders"):
+        load_task(f"imagefolder:{folder}")
+
+
+def test_one_class_is_too_few(folder: Path) -> None:
+    remove(folder / "val" / "ant")
+    remove(folder / "val" / "cat")
+    with pytest.raises(UserError, match="val has one class only, 'bee'"):
+        load_task(f"imagefolder:{folder}")
+
+
+def test_an_empty_class_folder_is_named(folder: Path) -> None:
+    (folder / "train" / "dog").mkdir()
+    with pytest.raises(UserError, match="train/dog holds no images"):
+        load_task(f"imagefolder:{folder}")
+
+
+def test_a_class_in_one_part_only_needs_classes_txt(folder: Path) -> None:
+    remove(folder / "val" / "bee")
+    with pytest.raises(UserError, match=r"class 'bee' is in only one of train and val .*classes\.txt"):
+        load_task(f"imagefolder:{folder}")
+    (folder / "classes.txt").write_text("ant\nbee\ncat\n")
+    assert reds(folder) <= {(0, 0), (200, 2)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ant\ncat\n", r"folder .*train/bee is not in .*classes\.txt \(1 of 3 are not\)"),
+        ("ant\nbee\ncat\nbee\n", "names class 'bee' more than once"),
+        ("", r"train/ant is not in .*\(3 of 3"),
+    ],
+)
+def test_classes_txt_must_fit_the_folders(folder: Path, text: str, message: str) -> None:
+    (folder / "classes.txt").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_task(f"imagefolder:{folder}")
+
+
+def test_classes_txt_must_be_text(folder: Path) -> None:
+    (folder / "classes.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="as text"):
+        load_task(f"imagefolder:{folder}")

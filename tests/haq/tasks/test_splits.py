@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haq.errors import UserError
+from haq.tasks.options import TaskOptions
+from haq.tasks.splits import Pool, balanced_order, draw_splits
+
+
+def pool(name: str, labels: list[int]) -> Pool:
+    return Pool([f"{name}{index}" for index in range(len(labels))], np.array(labels), torch.tensor)
+
+
+TRAIN, VAL = pool("train", [0, 1, 2, 3] * 25), pool("val", [0, 1] * 50)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(0, 2**32))
+def test_every_prefix_holds_the_classes_in_proportion(labels: list[int], seed: int) -> None:
+    array = np.array(labels)
+    order = balanced_order(array, np.random.default_rng(seed))
+    assert sorted(order) == list(range(len(labels)))
+    for size in range(1, len(labels) + 1):
+        for label in set(labels):
+            share = size * labels.count(label) / len(labels)
+            # One item of rounding in each of the classes that are interleaved.
+            assert abs(np.sum(array[order[:size]] == label) - share) < 1 + len(set(labels))
+
+
+def test_four_classes_of_equal_size_come_in_turn() -> None:
+    order = balanced_order(TRAIN.labels, np.random.default_rng(3))
+    assert all(sorted(TRAIN.labels[order[start : start + 4]]) == [0, 1, 2, 3] for start in range(0, 100, 4))
+
+
+def keys(name: str, options: TaskOptions) -> list[str]:
+    drawn = draw_splits(TRAIN, VAL, options)[name]  # type: ignore[index]
+    return [drawn.pool.keys[index] for index in drawn.indices]
+
+
+def test_sizes_by_default_and_by_wish() -> None:
+    sizes = {name: len(drawn) for name, drawn in draw_splits(TRAIN, VAL, TaskOptions()).items()}
+    assert sizes == {"train": 100, "calibration": 100, "search": 40, "report": 60}
+    wished = TaskOptions(calibration_images=7, search_images=10, report_images=20)
+    sizes = {name: len(drawn) for name, drawn in draw_splits(TRAIN, VAL, wished).items()}
+    assert sizes == {"train": 100, "calibration": 7, "search": 10, "report": 20}
+
+
+@pytest.mark.parametrize("source", ["val", "train"])
+def test_splits_are_disjoint_except_calibration_in_train(source: str) -> None:
+    options = TaskOptions(search_from=source, search_images=30, calibration_images=50)  # type: ignore[arg-type]
+    train, calibration, search, report = (set(keys(n, options)) for n in ("train", "calibration", "search", "report"))
+    assert not search & report
+    assert not search & train
+    assert not report & train
+    assert calibration < train
+    assert all(key.startswith(source) for key in search)
+    assert all(key.startswith("val") for key in report)
+
+
+def test_the_seed_alone_decides() -> None:
+    for name in ("train", "calibration", "search", "report"):
+        assert keys(name, TaskOptions(seed=5)) == keys(name, TaskOptions(seed=5))
+        assert keys(name, TaskOptions(seed=5)) != keys(name, TaskOptions(seed=6))
+
+
+def test_facts_tell_splits_apart() -> None:
+    first, again, other = (draw_splits(TRAIN, VAL, TaskOptions(seed=seed))["search"].facts() for seed in (0, 0, 1))
+    assert first == again
+    assert first["size"] == 40
+    assert first["sha256"] != other["sha256"]
+
+
+@pytest.mark.parametrize("wish", [{"search_images": 101}, {"search_images": 100}, {"report_images": 61}])
+def test_more_items_than_there_are_is_a_mistake(wish: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=r"images asked of val, which has (100|60|0) left|0 images asked"):
+        draw_splits(TRAIN, VAL, TaskOptions(**wish))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wish", [{"seed": -1}, {"search_images": 0}, {"crop": -3}, {"normalize": "full"}, {"search_from": "report"}]
+)
+def test_impossible_options_name_their_value(wish: dict[str, object]) -> None:
+    (name, value), *_ = wish.items()
+    with pytest.raises(UserError, match=f"{name} is '?{value}"):
+        TaskOptions(**wish)  # type: ignore[arg-type]

@@ -1,0 +1,88 @@
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from haq.errors import UserError
+from haq.tasks import TaskOptions, load_task
+
+MODULE = """
+import torch
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+def part(n, *, classes=3):
+    return TensorDataset(torch.arange(4.0 * n).reshape(n, 1, 2, 2), torch.arange(n) % classes)
+
+class Noisy(Dataset):
+    def __len__(self): return 5
+    def __getitem__(self, i): return torch.rand(1, 2, 2), 1
+
+class Endless(IterableDataset):
+    def __iter__(self): return iter(())
+
+class Broken(Noisy):
+    def __getitem__(self, i): raise OSError("no disk")
+
+def usual(): return {"calibration": part(6), "search": part(4), "report": part(4), "train": Noisy()}
+def listed(): return [part(3)]
+def short(): return {"calibration": part(6), "search": part(4)}
+def extra(): return usual() | {"test": part(2)}
+def empty(): return usual() | {"search": part(0)}
+def endless(): return usual() | {"report": Endless()}
+def arrays(): return usual() | {"report": [([1.0], 0)]}
+def bare(): return usual() | {"report": [torch.zeros(1)]}
+def floats(): return usual() | {"report": [(torch.zeros(1, 2, 2), 0.5)]}
+def negative(): return usual() | {"report": [(torch.zeros(1, 2, 2), -1)]}
+def broken(): return usual() | {"report": Broken()}
+"""
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "users_own_data.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("users_own_data", None)
+
+
+def test_a_users_sets_become_the_splits_even_where_they_overlap() -> None:
+    task = load_task("users_own_data:usual")
+    assert [task.size(split) for split in ("train", "calibration", "search", "report")] == [5, 6, 4, 4]
+    assert task.num_classes == 3
+    assert not task.exact_classes
+    inputs, targets = next(task.batches("search", batch_size=4))
+    assert torch.equal(inputs, torch.arange(16.0).reshape(4, 1, 2, 2))
+    assert targets.tolist() == [0, 1, 2, 0]
+
+
+def test_a_users_training_set_is_read_anew_each_time() -> None:
+    task = load_task("users_own_data:usual")
+    (first, _), (second, _) = (next(task.batches("train", batch_size=5)) for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("listed", "returned a list; expected a mapping"),
+        ("short", "mapping with no 'report'"),
+        ("extra", "an unknown 'test'"),
+        ("empty", "search is empty"),
+        ("endless", "report is a Endless; expected a data set with a length"),
+        ("arrays", "report: input 0 is a list; expected a torch tensor"),
+        ("bare", r"report: item 0 is a Tensor; expected \(input, label\)"),
+        ("floats", "report: label 0 is 0.5; expected a class number"),
+        ("negative", "report: label 0 is -1"),
+        ("broken", "report: item 0 raised OSError: no disk"),
+    ],
+)
+def test_wrong_types_are_named(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_task(f"users_own_data:{name}")
+
+
+def test_transforms_are_the_users_affair() -> None:
+    with pytest.raises(UserError, match="do not apply to users_own_data:usual"):
+        load_task("users_own_data:usual", options=TaskOptions(crop=8))

@@ -1,0 +1,254 @@
+"""Policies as values and as files, also as files that somebody else wrote."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from haq.errors import UserError
+from haq.policy import MAX_FILE_BYTES, CostSummary, LayerBits, Policy, load_policy, policy_schema, uniform_bits
+from hardware_sim.cost import OBJECTIVES, Cost
+from hardware_sim.layer import LAYER_KINDS, Layer
+
+names = st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), min_size=1, max_size=20)
+widths = st.none() | st.integers(1, 8)
+numbers = st.none() | st.floats(0, 1e300)
+costs = st.builds(CostSummary, latency_s=numbers, energy_j=numbers, weight_bytes=numbers, bops=numbers)
+layer_bits = st.builds(LayerBits, name=names, kind=st.sampled_from(LAYER_KINDS), w_bits=widths, a_bits=widths)
+policies = st.builds(
+    Policy,
+    model=names,
+    hardware=st.none() | names,
+    objective=st.none() | st.sampled_from(OBJECTIVES),
+    layers=st.lists(layer_bits, min_size=1, max_size=5, unique_by=lambda layer: layer.name).map(tuple),
+    cost=costs,
+    baseline_cost=costs,
+    accuracy=st.dictionaries(names, st.none() | st.floats(-1e9, 1e9), max_size=3),
+)
+
+
+@given(policies)
+@settings(max_examples=100, deadline=None)
+def test_a_policy_comes_back_from_its_file(policy: Policy) -> None:
+    assert Policy.model_validate_json(policy.to_json()) == policy
+    assert set(json.loads(policy.to_json())) == set(Policy.model_fields)
+
+
+@pytest.mark.parametrize("name", ["@layers@", '"layers"', "a\\b", "é\u00a0漢", "x:2", "in_proj[0:8]"])
+def test_odd_names_come_back_too(name: str, tmp_path: Path) -> None:
+    layer = LayerBits(name=name, kind="conv", w_bits=None, a_bits=3)
+    policy = Policy(model=name, hardware=name, objective=None, layers=(layer,), accuracy={name: 0.5})
+    policy.save(tmp_path / "policy.json")
+    assert load_policy(tmp_path / "policy.json") == policy
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """A valid file, with changes."""
+    return {
+        "format": "haq-policy",
+        "version": 1,
+        "model": "net",
+        "hardware": "desk",
+        "objective": "latency",
+        "layers": [{"name": "a", "kind": "conv", "w_bits": 4, "a_bits": 8}],
+        "cost": {"latency_s": 0.5},
+        "accuracy": {"search": 0.75},
+        **changes,
+    }
+
+
+def complaint(content: bytes | str, folder: Path) -> str:
+    """The one line with which a file is refused."""
+    path = folder / "policy.json"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(UserError) as caught:
+        load_policy(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path} ")
+    assert message.isprintable()
+    assert len(message) < len(str(path)) + 400
+    return message
+
+
+def test_the_valid_file_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "policy.json"
+    path.write_text(json.dumps(document()))
+    policy = load_policy(path)
+    assert (policy.w_bits, policy.a_bits) == ((4,), (8,))
+    assert policy.cost.value("latency") == 0.5
+    assert policy.cost.value("energy") is None
+
+
+def layer(**changes: Any) -> list[dict[str, Any]]:
+    return [{"name": "a", "kind": "conv", "w_bits": 4, "a_bits": 8, **changes}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"format": "other"}, "format"),
+        ({"version": 2}, "version"),
+        ({"version": "1"}, "version"),
+        ({"version": 10**4000}, "version"),
+        ({"model": 3}, "model"),
+        ({"model": ""}, "model"),
+        ({"model": "two\nlines"}, "model"),
+        ({"model": "\x1b[2J"}, "model"),
+        ({"model": "x" * 5000}, "model"),
+        ({"hardware": ["desk"]}, "hardware"),
+        ({"objective": "speed"}, "objective"),
+        ({"layers": []}, "layers"),
+        ({"layers": {}}, "layers"),
+        ({"layers": None}, "layers"),
+        ({"layers": [3]}, "layers.0"),
+        ({"layers": layer() + layer()}, "layers: 'a'"),
+        ({"layers": layer(name="")}, "layers.0.name"),
+        ({"layers": layer(name="a\u2028b")}, "layers.0.name"),
+        ({"layers": layer(kind="pool")}, "layers.0.kind"),
+        ({"layers": layer(w_bits=9)}, "layers.0.w_bits"),
+        ({"layers": layer(w_bits=0)}, "layers.0.w_bits"),
+        ({"layers": layer(a_bits=-1)}, "layers.0.a_bits"),
+        ({"layers": layer(a_bits=10**30)}, "layers.0.a_bits"),
+        ({"layers": layer(w_bits=4.0)}, "layers.0.w_bits"),
+        ({"layers": layer(w_bits="4")}, "layers.0.w_bits"),
+        ({"layers": layer(w_bits=True)}, "layers.0.w_bits"),
+        ({"layers": layer(bits=4)}, "layers.0.bits"),
+        ({"layers": [{"name": "a", "kind": "conv", "w_bits": 4}]}, "layers.0.a_bits"),
+        ({"cost": {"latency_s": "0.5"}}, "cost.latency_s"),
+        ({"cost": {"latency_s": -1}}, "cost.latency_s"),
+        ({"cost": {"latency_s": True}}, "cost.latency_s"),
+        ({"cost": {"latency_s": float("nan")}}, "cost.latency_s"),
+        ({"cost": {"latency_ms": 1}}, "cost.latency_ms"),
+        ({"baseline_cost": {"bops": float("inf")}}, "baseline_cost.bops"),
+        ({"accuracy": {"search": float("nan")}}, "accuracy.search"),
+        ({"accuracy": {"search": "good"}}, "accuracy.search"),
+        ({"accuracy": [0.5]}, "accuracy"),
+        ({"accuracy": {"\x1b[2J": 1}}, "accuracy"),
+        ({"remarks": "none"}, "remarks"),
+        ({"new\nline": 1}, "new?line"),
+        ({"k" * 100_000: 1}, "kkk"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_one_line_with_the_field(
+    changes: dict[str, Any], field: str, tmp_path: Path
+) -> None:
+    assert field in complaint(json.dumps(document(**changes)), tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["format", "version", "model", "hardware", "objective", "layers"])
+def test_a_missing_field_is_named(missing: str, tmp_path: Path) -> None:
+    content = document()
+    del content[missing]
+    assert missing in complaint(json.dumps(content), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"   \n",
+        b"null",
+        b"[]",
+        b'"haq-policy"',
+        json.dumps(document()).encode()[:-40],
+        b"\xff\xfe" + json.dumps(document()).encode("utf-16-le"),
+        json.dumps(document()).encode().replace(b"desk", b"d\xe9sk"),
+        json.dumps(document()).replace("desk", "d\\ud800sk").encode(),
+        b"[" * 100_000,
+        b'{"model":' * 100_000,
+        json.dumps(document()).encode() + b" trailing",
+        b"\x00" * 100,
+        b"PK\x03\x04",
+    ],
+)
+def test_what_is_no_policy_at_all_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
+    complaint(content, tmp_path)
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    assert "larger than" in complaint(b" " * (MAX_FILE_BYTES + 1), tmp_path)
+
+
+def test_a_hundred_thousand_layers_of_one_name_are_refused_at_once(tmp_path: Path) -> None:
+    twice = [{"name": f"l{number // 2}", "kind": "conv", "w_bits": 4, "a_bits": 8} for number in range(100_000)]
+    assert "'l0' appears more than once" in complaint(json.dumps(document(layers=twice)), tmp_path)
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing.json"):
+        with pytest.raises(UserError, match="cannot read policy") as caught:
+            load_policy(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_policy_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    policy = Policy.model_validate(document(layers=tuple(layer())))
+    with pytest.raises(UserError, match="cannot write"):
+        policy.save(tmp_path / "no" / "policy.json")
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(UserError, match="cannot write"):
+        policy.save(tmp_path / "taken")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_policy_is_immutable() -> None:
+    policy = Policy.model_validate(document(layers=tuple(layer())))
+    with pytest.raises(ValueError, match="frozen"):
+        policy.model = "other"  # type: ignore[misc]
+    with pytest.raises(ValueError, match="frozen"):
+        policy.layers[0].w_bits = 2  # type: ignore[misc]
+
+
+LAYERS = (
+    Layer(name="a", kind="conv", c_in=1, c_out=1),
+    Layer(name="b", kind="linear", c_in=1, c_out=1),
+    Layer(name="a:2", kind="conv", c_in=1, c_out=1, tied_to="a"),
+)
+
+
+def policy_of(*bits: tuple[str, str, int]) -> Policy:
+    layers = tuple(LayerBits(name=name, kind=kind, w_bits=w, a_bits=8) for name, kind, w in bits)  # type: ignore[arg-type]
+    return Policy(model="theirs", hardware=None, objective=None, layers=layers)
+
+
+def test_a_policy_fits_its_own_network() -> None:
+    policy = Policy(model="m", hardware=None, objective=None, layers=uniform_bits(LAYERS, w_bits=4, a_bits=None))
+    policy.check_fits(LAYERS, model="ours")
+    assert (policy.w_bits, policy.a_bits) == ((4, 4, 4), (None, None, None))
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        (policy_of(("a", "conv", 4), ("b", "linear", 4)), "no bits for a:2"),
+        (policy_of(("a", "conv", 4), ("b", "linear", 4), ("c", "conv", 4)), "no bits for a:2; bits for c"),
+        (policy_of(("b", "linear", 4), ("a", "conv", 4), ("a:2", "conv", 4)), "another order"),
+        (policy_of(("a", "conv", 4), ("b", "conv", 4), ("a:2", "conv", 4)), "b is linear, not conv"),
+        (policy_of(("a", "conv", 4), ("b", "linear", 4), ("a:2", "conv", 5)), "a:2 must have the bits of a"),
+        (policy_of(*((f"l{n}", "conv", 4) for n in range(9))), "bits for l0, l1, l2 and 6 more"),
+    ],
+)
+def test_a_policy_of_another_network_is_refused_with_the_difference(policy: Policy, says: str) -> None:
+    with pytest.raises(UserError, match=r"theirs.*does not fit ours") as caught:
+        policy.check_fits(LAYERS, model="ours")
+    assert says in str(caught.value)
+
+
+def test_a_cost_summary_takes_the_four_numbers_over() -> None:
+    cost = Cost(cycles=9.0, latency_s=1.0, energy_j=None, weight_bytes=3.0, bops=4.0, macs=7)
+    summary = CostSummary.of(cost)
+    assert [summary.value(objective) for objective in OBJECTIVES] == [1.0, None, 3.0, 4.0]
+
+
+def test_the_schema_says_what_the_reader_demands() -> None:
+    schema = policy_schema()
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == ["format", "version", "model", "hardware", "objective", "layers"]
+    assert set(schema["properties"]) == set(Policy.model_fields)  # type: ignore[call-overload]
+    bits = schema["$defs"]["LayerBits"]  # type: ignore[index]
+    assert bits["required"] == ["name", "kind", "w_bits", "a_bits"]
+    assert bits["properties"]["w_bits"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 8}

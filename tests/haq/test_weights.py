@@ -1,0 +1,176 @@
+import io
+import os
+import pickle
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from haq.errors import UserError
+from haq.weights import load_weights, read_weights
+
+
+def small() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+
+
+def save_npz(state: dict[str, Tensor], path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, **{name: value.numpy() for name, value in state.items()})  # type: ignore[arg-type]
+
+
+def save_legacy(state: dict[str, Tensor], path: Path) -> None:
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+
+
+WRITERS = {"zip": torch.save, "legacy": save_legacy, "safetensors": safetensors.torch.save_file, "npz": save_npz}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_format_is_known_by_its_content(tmp_path: Path, kind: str) -> None:
+    source, target, path = small(), small(), tmp_path / "misleading.txt"
+    WRITERS[kind](source.state_dict(), path)
+    load_weights(target, path)
+    for name, value in source.state_dict().items():
+        torch.testing.assert_close(target.state_dict()[name], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model_state_dict": state, "optimizer": {}},
+        lambda state: {"model": {"state_dict": state}},
+        lambda state: {f"module.{name}": value for name, value in state.items()},
+        lambda state: {f"module._orig_mod.{name}": value for name, value in state.items()},
+    ],
+)
+def test_common_wrappers_come_off(tmp_path: Path, wrap: Any) -> None:
+    state = small().state_dict()
+    torch.save(wrap(state), tmp_path / "w")
+    assert list(read_weights(tmp_path / "w")) == list(state)
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("HACKED",)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy"])
+def test_a_file_that_wants_to_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    WRITERS[kind]({"w": Hostile()}, tmp_path / "w")
+    with pytest.raises(UserError, match=r"refused: the file wants to run code \((posix|nt).mkdir\); save a state_dict"):
+        read_weights(tmp_path / "w")
+    assert not (tmp_path / "HACKED").exists()
+
+
+def test_pickles_inside_npz_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", w=np.array([Hostile()], dtype=object))
+    with pytest.raises(UserError, match=r"w\.npz cannot be read .*allow_pickle"):
+        read_weights(tmp_path / "w.npz")
+
+
+def test_a_bomb_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w.npy", b"\0" * 10_000_000)
+    with pytest.raises(UserError, match="unpacks to 10000000 bytes, more than 100 times its size"):
+        read_weights(tmp_path / "w")
+
+
+def bytes_of(kind: str, folder: Path) -> bytes:
+    WRITERS[kind](small().state_dict(), folder / "whole")
+    return (folder / "whole").read_bytes()
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_truncated_files_fail_in_one_line(tmp_path: Path, kind: str, share: float) -> None:
+    whole = bytes_of(kind, tmp_path)
+    (tmp_path / "cut").write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(UserError, match="cut") as caught:
+        read_weights(tmp_path / "cut")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_damaged_files_never_raise_anything_else(tmp_path: Path, kind: str) -> None:
+    whole, generator = bytes_of(kind, tmp_path), np.random.default_rng(0)
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for place in generator.integers(len(damaged), size=8):
+            damaged[place] = generator.integers(256)
+        (tmp_path / "damaged").write_bytes(damaged)
+        with suppress(UserError):
+            read_weights(tmp_path / "damaged")
+
+
+def pickled(value: object) -> bytes:
+    buffer = io.BytesIO()
+    pickle.dump(value, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing known", pickled({"w": 1}), pickled([1, 2]), b"\x80", b"PK\x03\x04"])
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "w").write_bytes(content)
+    with pytest.raises(UserError, match=r"expected a torch archive|save a state_dict"):
+        read_weights(tmp_path / "w")
+
+
+def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="absent does not exist"):
+        read_weights(tmp_path / "absent")
+    with pytest.raises(UserError, match="is a folder"):
+        read_weights(tmp_path)
+
+
+def test_a_torchscript_archive_is_told_apart(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w", "w") as archive:
+        archive.writestr("net/code/__torch__.py", "")
+        archive.writestr("net/data.pkl", "")
+    with pytest.raises(UserError, match="TorchScript"):
+        read_weights(tmp_path / "w")
+
+
+def test_misfits_are_listed_by_name_and_change_nothing(tmp_path: Path) -> None:
+    model, other = small(), small().state_dict()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    other["0.weight"] = torch.zeros(2, 1, 5, 5)
+    other["extra"] = other.pop("0.bias")
+    torch.save(other, tmp_path / "w")
+    with pytest.raises(UserError) as caught:
+        load_weights(model, tmp_path / "w")
+    assert str(caught.value).endswith(
+        "does not fit the model: 1 missing: 0.bias; 1 not in the model: extra; "
+        "1 of another shape: 0.weight 2x1x5x5 for 2x1x3x3"
+    )
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_long_lists_of_misfits_are_cut(tmp_path: Path) -> None:
+    torch.save({"x": torch.ones(1)}, tmp_path / "w")
+    with pytest.raises(UserError, match=r"6 missing: 0\.weight, 0\.bias, 1\.weight, \.\.\.;"):
+        load_weights(small(), tmp_path / "w")
+
+
+def test_weights_older_than_the_batch_counter_fit(tmp_path: Path) -> None:
+    state = small().state_dict()
+    del state["1.num_batches_tracked"]
+    torch.save(state, tmp_path / "w")
+    load_weights(small(), tmp_path / "w")
+
+
+def test_nan_is_refused(tmp_path: Path) -> None:
+    state = small().state_dict()
+    state["0.bias"] = torch.tensor([1.0, float("nan")])
+    torch.save(state, tmp_path / "w")
+    with pytest.raises(UserError, match=r"NaN or infinity in 0\.bias"):
+        load_weights(small(), tmp_path / "w")
