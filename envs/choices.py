@@ -93,6 +93,11 @@ class Choices:
         """What a rule may spend, [constraint]: short of what `fits` accepts, as its sums are rounded too."""
         return self.limits * (1 + ROUNDING / 2)
 
+    @property
+    def least(self) -> FloatArray:
+        """The least that every constraint's sum can be, [constraint], each for itself."""
+        return np.asarray(np.where(self.allowed, self.cost, np.inf).min(axis=(2, 3)).sum(axis=1))
+
     def expand(self, bits: IntArray) -> IntArray:
         """Bits [layer, 2] from bits [decision, 2]: tied layers share theirs."""
         return bits[list(self.decision_of_layer)]
@@ -223,8 +228,7 @@ def _solve(choice: Choices) -> IntArray | None:
 
 def unreachable(choice: Choices) -> str:
     """One line that says which budget no policy can meet, and the least that it would take."""
-    for name, cost, limit in zip(choice.constraint_names, choice.cost, choice.limits, strict=True):
-        least = np.where(choice.allowed, cost, np.inf).min(axis=(1, 2)).sum()
+    for name, least, limit in zip(choice.constraint_names, choice.least, choice.limits, strict=True):
         if least > limit:
             return f"no policy meets the {name} budget of {limit:.6g}: the cheapest allowed bits cost {least:.6g}"
     return f"no policy meets all of the budgets at once: {', '.join(choice.constraint_names)}"

@@ -27,7 +27,15 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        Path(name).chmod(0o666 & ~_umask())
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _umask() -> int:
+    """What this process withholds from new files; a temporary file is made for the owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -6,12 +6,13 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from envs.choices import AllowedBits, Budget, Choices, choices
+from envs.choices import AllowedBits, Budget, BudgetError, Choices, choices
 from haq.budgets import ResolvedBudget, parse_budgets
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.evaluation import Engine, TorchEngine
 from haq.layers import Trace, trace
+from haq.pretty import pretty_cost
 from haq.quantized_model import QuantizedModel, Quantizers
 from haq.quantizers.calibration import MethodChoice
 from haq.tasks import TaskOptions, load_task
@@ -23,7 +24,7 @@ from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import Bits, Cost, CostTable, Objective
 
 BASELINE_BITS = 8
-AUTO_METHOD: MethodChoice = "mse"
+AUTO_METHOD: MethodChoice = "kl"
 """What `--calibration auto` means; decided by `scripts/compare_calibrations.py` on the digits network."""
 
 
@@ -137,7 +138,7 @@ def prepare(config: SearchConfig, *, model: nn.Module | None = None, task: Task 
     budgets = resolve_budgets(config, network.priced)
     allowed = allowed_bits(config, network.priced)
     choice = choices(network.priced.table, [resolved.budget for resolved in budgets], allowed)
-    choice.require_feasible()
+    _require_feasible(choice, budgets, network.priced.baseline)
     return Problem(config, network, budgets, allowed, choice)
 
 
@@ -146,9 +147,9 @@ def prepare_network(config: SearchConfig, *, model: nn.Module | None = None, tas
     accelerator = load_accelerator(config.hardware)
     loaded = load_model(config.model, weights=config.weights) if model is None else model.eval()
     data = load_task(config.data, model=loaded, options=task_options(config)) if task is None else task
+    priced = price(loaded, data.example(), name=config.model, accelerator=accelerator, batch=config.batch)
     if isinstance(data, ClassificationTask):
         require_outputs(loaded, data)
-    priced = price(loaded, data.example(), name=config.model, accelerator=accelerator, batch=config.batch)
     data.prepare()
     method = AUTO_METHOD if config.calibration == "auto" else config.calibration
 
@@ -157,6 +158,22 @@ def prepare_network(config: SearchConfig, *, model: nn.Module | None = None, tas
 
     quantizers = Quantizers(loaded, priced.trace, calibration, method=method)
     return Network(priced, data, quantizers, TorchEngine(QuantizedModel(loaded, priced.trace, quantizers)))
+
+
+def _require_feasible(choice: Choices, budgets: tuple[ResolvedBudget, ...], baseline: Cost) -> None:
+    """Raise UserError, with units and the ratio that it would take, for a budget that no policy can meet."""
+    try:
+        choice.require_feasible()
+    except BudgetError as error:
+        for resolved, least in zip(budgets, choice.least, strict=False):
+            budget, base = resolved.budget, cost_in(resolved.budget.objective, baseline)
+            if least > budget.limit:
+                wanted = f"{pretty_cost(budget.objective, budget.limit)} ({resolved.ratio:.3g} of 8 bits)"
+                possible = f"{pretty_cost(budget.objective, least)} ({least / base:.3g} of 8 bits)"
+                raise UserError(
+                    f"no policy meets the {budget.objective} budget of {wanted}: the cheapest bits cost {possible}"
+                ) from error
+        raise
 
 
 def load_traced(config: SearchConfig) -> Trace:

@@ -138,6 +138,14 @@ class RunDir:
             raise UserError(f"{path} holds no checkpoint; delete it to start this run again from its first episode")
         return state
 
+    def load_tensors(self, name: str) -> dict[str, Tensor] | None:
+        """The tensors of a safetensors file, or None where it is missing. Raises UserError if it is damaged."""
+        path = self.path / name
+        try:
+            return load(path.read_bytes()) if path.is_file() else None
+        except SafetensorError as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+
     def save_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Replace a safetensors file as a whole."""
         self.write(name, save({key: tensor.contiguous() for key, tensor in tensors.items()}))
@@ -154,14 +162,6 @@ def _object(content: bytes) -> dict[str, Any] | None:
 
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
-
-    def load_tensors(self, name: str) -> dict[str, Tensor] | None:
-        """The tensors of a safetensors file, or None where it is missing. Raises UserError if it is damaged."""
-        path = self.path / name
-        try:
-            return load(path.read_bytes()) if path.is_file() else None
-        except SafetensorError as error:
-            raise UserError(f"{path} is damaged: {error}") from error
 
 
 def _differences(before: Json, ours: Json, keys: list[str]) -> str:

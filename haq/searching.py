@@ -14,7 +14,6 @@ from haq.config import SearchConfig, search_config
 from haq.environment import describe_environment
 from haq.errors import UserError
 from haq.evaluation import Evaluator
-from haq.plots import plot_run
 from haq.policy import Policy, load_policy
 from haq.problem import Problem, prepare
 from haq.run_dir import POLICY, QUANTIZERS, SUMMARY, RunDir
@@ -123,6 +122,8 @@ def _episodes(session: Session, *, time_limit_s: float | None, watcher: Watcher 
 
 def _finish(session: Session, run: RunDir) -> SearchResult:
     """Measure the best policy on the report split, and write the last files; the summary comes last."""
+    from haq.plots import plot_run  # matplotlib takes longer to import than all the rest
+
     problem, config = session.problem, session.problem.config
     if session.best is None:
         raise UserError(f"no policy met the budget in {session.episode} episodes; the nearest miss is in {run.path}")

@@ -182,7 +182,7 @@ class Session:
 
     def _keep(self, line: Line) -> bool:
         """Whether the line is the best so far: most reward within the budgets, of equal ones the cheapest."""
-        if self._excess(line) <= 0:
+        if self.problem.choice.fits(self._decisions(line)):
             if self.best is None or _merit(line) > _merit(self.best):
                 self.best = line
                 return True
@@ -199,8 +199,12 @@ class Session:
     def _excess(self, line: Line) -> float:
         """By how much the worst of the budgets is exceeded, in parts of that budget."""
         choice = self.problem.choice
-        bits = np.stack([line["w_bits"], line["a_bits"]], axis=1)[list(choice.layer_of_decision)]
-        return float((choice.total(bits) / choice.limits).max() - 1)
+        return float((choice.total(self._decisions(line)) / choice.limits).max() - 1)
+
+    def _decisions(self, line: Line) -> IntArray:
+        """The bits [decision, 2] of a line, which has them by layer."""
+        bits = np.array([line["w_bits"], line["a_bits"]], dtype=np.int64).T
+        return bits[list(self.problem.choice.layer_of_decision)]
 
 
 def _warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:

@@ -2,11 +2,10 @@
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.bit_fusion import BitFusion
@@ -15,6 +14,7 @@ from hardware_sim.lookup import Lookup, bare_csv
 from hardware_sim.mcu import Mcu
 from hardware_sim.roofline import Roofline
 from hardware_sim.systolic import Systolic
+from hardware_sim.units import closest_key, unit_hint
 
 DEVICES = Path(__file__).parent / "devices"
 MAX_FILE_BYTES = 2**20
@@ -95,16 +95,38 @@ def _build(values: Mapping[str, Any], path: Path) -> Accelerator:
 
 
 def _complaints(error: ValidationError, cls: type[Accelerator]) -> Iterator[str]:
-    for problem in error.errors(include_url=False):
+    problems = error.errors(include_url=False)
+    unknown = {problem["loc"]: problem["input"] for problem in problems if problem["type"] == "extra_forbidden"}
+    hints = {loc: unit_hint(str(loc[-1]), value, _keys(cls)) for loc, value in unknown.items()}
+    written_otherwise = {(*loc[:-1], hint.partition(" ")[0]) for loc, hint in hints.items() if hint}
+    for problem in problems:
         key = ".".join(map(str, problem["loc"]))
-        message = problem["msg"].removeprefix("Value error, ").replace("\n", " ")
-        yield {
-            "extra_forbidden": f"unknown key {key!r:.60}{_closest(key, cls.model_fields)}",
-            "missing": f"missing key {key!r}",
-            "value_error": message,
-        }.get(problem["type"], f"{key}: {message[:1].lower()}{message[1:]}, got {problem['input']!r:.60}")
+        if problem["type"] == "extra_forbidden":
+            hint = hints[problem["loc"]]
+            yield f"unknown key {key!r:.60}{f'; write {hint}' if hint else _closest(key, _keys(cls))}"
+        elif problem["type"] == "missing":
+            if problem["loc"] not in written_otherwise:
+                yield f"missing key {key!r}"
+        else:
+            yield _complaint(key, problem["type"], message=problem["msg"], got=problem["input"])
+
+
+def _complaint(key: str, kind: str, *, message: str, got: object) -> str:
+    text = message.removeprefix("Value error, ").replace("\n", " ")
+    return text if kind == "value_error" else f"{key}: {text[:1].lower()}{text[1:]}, got {got!r:.60}"
+
+
+def _keys(kind: Any) -> Iterator[str]:
+    """The keys of a device file of this kind, and of the tables within."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        for name, field in kind.model_fields.items():
+            yield name
+            yield from _keys(field.annotation)
+    else:
+        for part in get_args(kind):
+            yield from _keys(part)
 
 
 def _closest(word: str, known: Iterable[str]) -> str:
-    matches = get_close_matches(word[:80], list(known), n=1)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
+    match = closest_key(word, known)
+    return f" (did you mean {match!r}?)" if match else ""

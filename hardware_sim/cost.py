@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import fsum
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -193,8 +194,8 @@ def total(costs: Iterable[Cost]) -> Cost:
         cycles=_sum(cost.cycles for cost in parts),
         latency_s=_sum(cost.latency_s for cost in parts),
         energy_j=_sum(cost.energy_j for cost in parts),
-        weight_bytes=sum(cost.weight_bytes for cost in parts),
-        bops=sum(cost.bops for cost in parts),
+        weight_bytes=fsum(cost.weight_bytes for cost in parts),
+        bops=fsum(cost.bops for cost in parts),
         macs=sum(cost.macs for cost in parts),
         energy_parts_j={
             name: sum(cost.energy_parts_j[name] for cost in parts)
@@ -205,7 +206,7 @@ def total(costs: Iterable[Cost]) -> Cost:
 
 def _sum(values: Iterable[float | None]) -> float | None:
     known = list(values)
-    return None if any(value is None for value in known) else sum(value for value in known if value is not None)
+    return None if any(value is None for value in known) else fsum(value for value in known if value is not None)
 
 
 def _is_modelled(table: CostTable, objective: Objective) -> bool:

@@ -18,6 +18,9 @@ from hardware_sim.layer import Layer
 MAX_TABLE_BYTES = 64 * 2**20
 KEY_COLUMNS = ("layer", "w_bits", "a_bits")
 VALUE_COLUMNS = ("latency_s", "energy_j")
+BATCH_COLUMN = "batch"
+FURTHER_COLUMNS = (BATCH_COLUMN, "latency_iqr_s")
+"""What a table may say besides: the batch that it was measured at, and the spread of the measurements."""
 FLOAT_WORD = "float"
 Width = Annotated[int, Field(strict=True, ge=1, le=8)]
 Widths = Annotated[tuple[Width, ...], Field(min_length=1)]
@@ -36,10 +39,13 @@ class Lookup(Accelerator):
     """A table of costs, one row for every layer and pair of widths, in a file beside the device file.
 
     A `.csv` has the columns layer, w_bits, a_bits and latency_s, energy_j or both; a width is 1 to 8 or `float`; its
-    rows are found by the layer's name. A `.npy` is an array [layer, w_bits, a_bits] of times in `unit` (`cycles` need
+    rows are found by the layer's name. It may have a column `batch`, which must agree with the device's, and
+    `latency_iqr_s`, the spread of a measurement, which is for people. A `.npy` is an array [layer, w_bits, a_bits] of times in `unit` (`cycles` need
     `clock_hz`), with `w_bits` and `a_bits` along its axes; its rows are `layers` by name, or without that key the
     network's layers in order. Nothing is pickled, scaled or interpolated: a layer that is missing is refused, a pair
-    that is missing is NaN, another batch than the measured one is refused. Layers that the network does not have are
+    that is missing is NaN, another batch than the measured one is refused. With `round_up` a pair that is missing costs
+    what the next wider one does that was measured, the pair of the fewest bits that holds both operands, float counting
+    as the widest: right for a device that computes narrow operands in wider kernels. Layers that the network does not have are
     ignored, because a part of a measured network may be searched.
     """
 
@@ -50,6 +56,7 @@ class Lookup(Accelerator):
     w_bits: Widths | None = None
     a_bits: Widths | None = None
     layers: tuple[str, ...] | None = None
+    round_up: Annotated[bool, Field(strict=True)] = False
     _by_name: Mapping[str, Measured] = PrivateAttr(default_factory=dict)
     _in_order: tuple[Measured, ...] = PrivateAttr(default=())
 
@@ -73,7 +80,7 @@ class Lookup(Accelerator):
             raise ValueError(f"{', '.join(given)}: only for a .npy table; a .csv says these itself")
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
-                self._by_name = _measurements(csv.reader(file, strict=True), path.name)
+                self._by_name = _measurements(csv.reader(file, strict=True), path.name, batch=self.batch)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{path.name}: not a CSV file: {error}") from error
 
@@ -105,7 +112,7 @@ class Lookup(Accelerator):
         size = resolve_batch(self, batch)
         if size != self.batch:
             raise UnsupportedError(f"{self.name} was measured at batch {self.batch}, not {size}")
-        rows = self._rows(layers)
+        rows = [_rounded_up(row) for row in self._rows(layers)] if self.round_up else self._rows(layers)
         shape = (len(layers), len(WIDTHS), len(WIDTHS))
         latency_s = np.array([row.latency_s for row in rows]).reshape(shape)
         energy_j = np.array([row.energy_j for row in rows]).reshape(shape)
@@ -119,8 +126,13 @@ class Lookup(Accelerator):
             energy_parts_j={} if np.isnan(energy_j).all() else {"measured": energy_j},
             weight_bytes=proxy.weight_bytes(layers),
             bops=proxy.bops(layers),
-            notes=(f"looked up in {self.table_file}, not modelled",),
+            notes=self._notes,
         )
+
+    @property
+    def _notes(self) -> tuple[str, ...]:
+        rounding = ("widths that it lacks cost what the next wider ones do",) if self.round_up else ()
+        return (f"looked up in {self.table_file}, not modelled", *rounding)
 
     def _rows(self, layers: Sequence[Layer]) -> Sequence[Measured]:
         if self._in_order:
@@ -145,33 +157,60 @@ def bare_csv(path: Path) -> Mapping[str, Any]:
     return {
         "kind": "lookup",
         "name": re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64] or "table",
-        "description": f"a table of costs at batch 1, {path.name}"[:400],
+        "description": f"a table of costs, {path.name}"[:400],
+        "batch": _batch_of(path),
         "table_file": path.name,
     }
 
 
-def _measurements(lines: Iterator[list[str]], file: str) -> dict[str, Measured]:
+def _batch_of(path: Path) -> int:
+    """What the first row says, 1 where it says nothing; a file that cannot be read is refused later, with a reason."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            text = next(csv.DictReader(file), {}).get(BATCH_COLUMN)
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return 1
+    return int(text) if text is not None and re.fullmatch("[1-9][0-9]{0,8}", text) else 1
+
+
+def _rounded_up(measured: Measured) -> Measured:
+    """Pairs that were not measured take the costs of the next wider one that was."""
+    known = np.argwhere(~np.isnan(measured.latency_s) | ~np.isnan(measured.energy_j))
+    filled = Measured(measured.latency_s.copy(), measured.energy_j.copy())
+    measured_pairs = {(int(row), int(column)) for row, column in known}
+    for at in np.ndindex(len(WIDTHS), len(WIDTHS)):
+        wider = [pair for pair in measured_pairs if pair[0] >= at[0] and pair[1] >= at[1]]
+        if wider:
+            source = min(wider, key=lambda pair: (sum(pair), pair))
+            for target, values in zip(filled, measured, strict=True):
+                target[at] = values[source]
+    return filled
+
+
+def _measurements(lines: Iterator[list[str]], file: str, *, batch: int) -> dict[str, Measured]:
     header = next(lines, [])
-    known = {*KEY_COLUMNS, *VALUE_COLUMNS}
+    known = {*KEY_COLUMNS, *VALUE_COLUMNS, *FURTHER_COLUMNS}
     if not set(KEY_COLUMNS) <= set(header) <= known or not set(VALUE_COLUMNS) & set(header):
         raise ValueError(
             f"{file}, line 1: columns are {', '.join(header) or 'missing'}; they must be {', '.join(KEY_COLUMNS)} and "
-            f"{' or '.join(VALUE_COLUMNS)} or both"
+            f"{' or '.join(VALUE_COLUMNS)} or both, and may be {' and '.join(FURTHER_COLUMNS)}"
         )
     result: dict[str, Measured] = {}
     for number, cells in enumerate(lines, start=2):
         try:
             if cells:
-                _add_row(result, header, cells)
+                _add_row(result, header, cells, batch=batch)
         except ValueError as error:
             raise ValueError(f"{file}, line {number}: {error}") from error
     return result
 
 
-def _add_row(result: dict[str, Measured], header: Sequence[str], cells: Sequence[str]) -> None:
+def _add_row(result: dict[str, Measured], header: Sequence[str], cells: Sequence[str], *, batch: int) -> None:
     if len(cells) != len(header):
         raise ValueError(f"{len(cells)} cells, but {len(header)} columns")
     row = dict(zip(header, cells, strict=True))
+    if row.get(BATCH_COLUMN, str(batch)).strip() != str(batch):
+        raise ValueError(f"batch {row[BATCH_COLUMN]!r}, but the device's is {batch}")
     at = width_index(_width(row["w_bits"])), width_index(_width(row["a_bits"]))
     shape = (len(WIDTHS), len(WIDTHS))
     measured = result.setdefault(row["layer"], Measured(np.full(shape, np.nan), np.full(shape, np.nan)))

@@ -38,6 +38,6 @@ def proxy_table(layers: Sequence[Layer], *, hardware: str = "proxy", batch: int 
 def overhead_bytes(layer: Layer) -> int:
     """Bytes that come on top of a layer's weights when it is deployed in integers, whatever its bits.
 
-    Input scale (4) and zero point (4) for every call; weight scale (4) and 32-bit bias (4) of every output channel, once.
+    Input scale (4) and zero point (4) for every call; weight scale (4) and 32-bit bias (4) of each output channel once.
     """
     return 8 + (0 if layer.tied_to or layer.kind == "matmul" else 8 * layer.c_out)

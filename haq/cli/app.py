@@ -12,7 +12,6 @@ app = typer.Typer(
     name="haq",
     help="How many bits each layer of a trained network gets, on a given accelerator, within a budget.",
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )

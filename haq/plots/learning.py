@@ -33,10 +33,12 @@ from haq.pretty import percent, pretty_score
 
 WIDTH, SCORE_INCHES, THIN_INCHES, AXIS_INCHES = 7.0, 2.3, 0.75, 0.5
 TOP_INCHES = HEADER_INCHES + LEGEND_INCHES
-REPORT_RATIO = 0.055
+REPORT_RATIO = 0.06
 """Width of one score on the report split over that of the main panel."""
 MARGIN = 0.09
 """Free part of the score axis at either end; a number above the highest mark fits in."""
+ROUNDING = 1e-9
+"""Relative; the same sum in another order is not over the budget."""
 WINDOW = 20
 """Episodes in the running mean."""
 LOSSES = {"critic_loss": ("critic loss", VERMILION), "actor_loss": ("actor loss", PURPLE)}
@@ -75,7 +77,7 @@ def learning_curve(episodes: Episodes, *, budget: ResolvedBudget | None = None) 
     [0.9, 0.9]
     """
     costs = np.array([line["cost"] for line in episodes], dtype=np.float64)
-    within = np.ones(len(costs), dtype=np.bool_) if budget is None else costs <= budget.budget.limit
+    within = np.ones(len(costs), dtype=np.bool_) if budget is None else costs <= budget.budget.limit * (1 + ROUNDING)
     scores = np.array([line["accuracy"] for line in episodes], dtype=np.float64)
     losses = {name: np.array([line.get(name) for line in episodes], dtype=np.float64) for name in LOSSES}
     return Curve(

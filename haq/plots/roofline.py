@@ -110,7 +110,7 @@ def roofs_by_peak(accelerator: Accelerator) -> dict[float, str]:
 
     >>> from hardware_sim.catalog import load_accelerator
     >>> roofs_by_peak(load_accelerator("systolic-tpu"))
-    {17920000000000.0: '2, 4, 8 bits'}
+    {45875200000000.0: '2, 4, 8 bits'}
     """
     widths: dict[float, list[str]] = {}
     for bits in ROOFS:
@@ -160,16 +160,13 @@ def _draw_roof(axes: Axes, label: str, *, macs_per_s: float, bytes_per_s: float)
 
 
 def _name_memory_roof(axes: Axes, *, bytes_per_s: float, ridge: float) -> None:
-    """The bandwidth, along the sloped roof that all widths share."""
-    middle = float(np.sqrt(axes.get_xlim()[0] * ridge))
-    axes.text(
-        middle,
-        middle * bytes_per_s * 1.15,
+    """The bandwidth, beside the sloped roof that all widths share."""
+    axes.annotate(
         f"{bytes_per_s / 1e9:.3g} GB/s",
-        rotation=45,
-        rotation_mode="anchor",
-        transform_rotates_text=True,
-        ha="center",
+        (ridge, ridge * bytes_per_s),
+        xytext=(-10, 1),
+        textcoords="offset points",
+        ha="right",
         size=SMALL_SIZE,
         color=MUTED,
     )

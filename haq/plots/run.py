@@ -11,7 +11,7 @@ from envs.choices import Budget
 from haq.budgets import ResolvedBudget
 from haq.errors import UserError
 from haq.plots.files import check_suffix, save_figure
-from haq.plots.learning import plot_learning
+from haq.plots.learning import ROUNDING, plot_learning
 from haq.plots.policy import plot_policy
 from haq.policy import load_policy
 from haq.run_dir import CONFIG, JOURNAL, POLICY, SUMMARY, RunDir
@@ -21,7 +21,6 @@ PlotKind = Literal["policy", "learning"]
 Json = Mapping[str, Any]
 Score = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-ROUNDING = 1e-9
 T = TypeVar("T")
 
 
