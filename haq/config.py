@@ -70,6 +70,9 @@ class SearchConfig(BaseModel):
     a_bits: Width = Field(8, description="Bits of all activations under the size objective.")
     quantizer: Literal["linear"] = Field("linear", description="The quantizer of weights.")
     calibration: Literal["auto"] | CalibrationMethod = Field("auto", description="How clips are chosen.")
+    corrections: Literal["auto", "none"] = Field(
+        "auto", description="Re-estimate batch norms and correct biases for every policy, or not."
+    )
     eval_batch: Count = Field(256, description="Images in one forward pass.")
     engine: EngineName = Field("auto", description="What runs the quantized network.")
     device: str = Field("cpu", description="Where torch runs: cpu or cuda.")

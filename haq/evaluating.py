@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from haq.config import SearchConfig, search_config
+from haq.corrections import Corrections
 from haq.evaluation import Evaluator
 from haq.policy import CostSummary, load_policy
 from haq.problem import prepare_network
@@ -27,6 +28,8 @@ def evaluate_policy(path: Path, config: SearchConfig) -> dict[str, Any]:
     stored = run.load_tensors(QUANTIZERS) if settings else None
     if stored is not None and load_policy(run.path / POLICY).layers == policy.layers:
         network.quantizers.load(stored, policy.w_bits, policy.a_bits)
+        names = tuple(layer.name for layer in policy.layers)
+        network.engine.store((policy.w_bits, policy.a_bits), Corrections.from_tensors(stored, names))
     report = Evaluator(network.engine, network.task, "report", batch_size=merged.eval_batch)
     cost = network.priced.table.policy_cost(policy.w_bits, policy.a_bits)
     return {

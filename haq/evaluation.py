@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from haq.corrections import Corrections, Corrector
 from haq.quantized_model import QuantizedModel
 from haq.tasks.base import SplitName, Task
 from hardware_sim.cost import Bits
@@ -30,25 +31,57 @@ class Engine(Protocol):
     """Something that runs the network with a policy on it."""
 
     name: str
+    images_a_policy: int
+    """Images that are run for a policy before its first output."""
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         """The network with these bits, or in float, as a function from inputs to outputs."""
         ...
 
+    def corrections(self, bits: PolicyBits) -> Corrections:
+        """What makes up for the shift that these bits bring."""
+        ...
+
+    def store(self, bits: PolicyBits, corrections: Corrections) -> None:
+        """Use these corrections for a policy instead of finding them."""
+        ...
+
 
 class TorchEngine:
-    """Fake quantization in PyTorch: the reference."""
+    """Fake quantization in PyTorch: the reference.
+
+    With `images` every policy is corrected by what they show, see `haq.corrections`.
+    """
 
     name = "torch"
 
-    def __init__(self, model: QuantizedModel) -> None:
+    def __init__(self, model: QuantizedModel, images: Tensor | None = None) -> None:
         self._model = model
+        self.images_a_policy = 0 if images is None else len(images)
+        self._stored: dict[PolicyBits, Corrections] = {}
+        self._corrector = None if images is None else _corrector(model, images)
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         if bits is None:
             return self._model.model
         self._model.set_bits(*bits)
+        self._model.set_corrections(self.corrections(bits))
         return self._model
+
+    def corrections(self, bits: PolicyBits) -> Corrections:
+        """What makes up for the shift that these bits bring."""
+        if bits in self._stored or self._corrector is None:
+            return self._stored.get(bits, Corrections())
+        self._model.set_bits(*bits)
+        return self._corrector.find()
+
+    def store(self, bits: PolicyBits, corrections: Corrections) -> None:
+        """Use these corrections for a policy instead of finding them."""
+        self._stored[bits] = corrections
+
+
+def _corrector(model: QuantizedModel, images: Tensor) -> Corrector:
+    return Corrector(model.model, model.index, images, quantized=model.quantized)
 
 
 class Evaluator:
@@ -62,22 +95,33 @@ class Evaluator:
             raise ValueError(f"{task.name} has no {split} split")
         self._engine, self._task, self._split, self._batch_size = engine, task, split, batch_size
         self._known: dict[PolicyBits, Evaluation] = {}
+        self._recalled: dict[PolicyBits, Evaluation] = {}
         self.evaluations = 0
         self.forward_images = 0
         self._log_probabilities: list[Tensor] = []
         self.accuracy_fp32 = self._run(None).accuracy
+        self.forward_images += task.size(split) + engine.images_a_policy
 
     def evaluate(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> Evaluation:
         """Accuracy and divergence of a policy; the second time it is asked for, from memory."""
         bits = (tuple(w_bits), tuple(a_bits))
         if bits not in self._known:
-            self._known[bits] = self._run(bits)
+            self._known[bits] = self._recalled.get(bits) or self._run(bits)
             self.evaluations += 1
+            self.forward_images += self._task.size(self._split) + self._engine.images_a_policy
         return self._known[bits]
 
-    def remember(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits], evaluation: Evaluation) -> None:
-        """Take an answer over that was found in an earlier session."""
-        self._known[tuple(w_bits), tuple(a_bits)] = evaluation
+    def recall(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits], evaluation: Evaluation) -> None:
+        """Take over an answer that an earlier session found, to give it without running anything when it is asked for.
+
+        It counts like any other then, so that a search that was interrupted counts as one that was not.
+        """
+        self._recalled[tuple(w_bits), tuple(a_bits)] = evaluation
+
+    def resume(self, *, evaluations: int, forward_images: int) -> None:
+        """Go on counting, with what was recalled so far as known."""
+        self._known |= self._recalled
+        self.evaluations, self.forward_images = evaluations, forward_images
 
     @torch.no_grad()
     def _run(self, bits: PolicyBits | None) -> Evaluation:
@@ -87,7 +131,6 @@ class Evaluator:
             metric.update(outputs, targets)
             divergence += self._divergence(number, outputs, is_float=bits is None)
             images += len(inputs)
-        self.forward_images += images
         return Evaluation(accuracy=metric.compute(), divergence=divergence / images)
 
     def _divergence(self, batch: int, outputs: Tensor, *, is_float: bool) -> float:

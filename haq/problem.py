@@ -24,7 +24,9 @@ from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import Bits, Cost, CostTable, Objective
 
 BASELINE_BITS = 8
-AUTO_METHOD: MethodChoice = "kl"
+CORRECTION_IMAGES = 64
+"""Few are enough: corrections are relative to the float network on the same images (results/corrections.md)."""
+AUTO_METHOD: MethodChoice = "mse"
 """What `--calibration auto` means; decided by `scripts/compare_calibrations.py` on the digits network."""
 
 
@@ -157,7 +159,15 @@ def prepare_network(config: SearchConfig, *, model: nn.Module | None = None, tas
         return (inputs for inputs, _ in data.batches("calibration", batch_size=config.eval_batch))
 
     quantizers = Quantizers(loaded, priced.trace, calibration, method=method)
-    return Network(priced, data, quantizers, TorchEngine(QuantizedModel(loaded, priced.trace, quantizers)))
+    quantized = QuantizedModel(loaded, priced.trace, quantizers)
+    return Network(priced, data, quantizers, TorchEngine(quantized, _correction_images(config, data)))
+
+
+def _correction_images(config: SearchConfig, task: Task) -> Tensor | None:
+    """The first few calibration images, or None where nothing is to be corrected."""
+    if config.corrections == "none":
+        return None
+    return next(iter(task.batches("calibration", batch_size=CORRECTION_IMAGES)))[0]
 
 
 def _require_feasible(choice: Choices, budgets: tuple[ResolvedBudget, ...], baseline: Cost) -> None:

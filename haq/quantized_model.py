@@ -1,15 +1,15 @@
 """Apply a policy to an unchanged network: quantizers made once per layer and width, put in place while it runs."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from haq.layers import Site, Trace
+from haq.corrections import Corrections
+from haq.layer_calls import LayerCalls, LayerIndex, weight_of
+from haq.layers import Trace
 from haq.quantizers.calibration import MethodChoice
 from haq.quantizers.histogram import Histogram, HistogramBuilder
 from haq.quantizers.linear import (
@@ -21,30 +21,11 @@ from haq.quantizers.linear import (
     weight_clips,
 )
 from haq.quantizers.range import IntegerRange, fake_quantize
-from haq.weighted_calls import Call, WeightedCalls, WeightIndex
+from haq.weighted_calls import Call
 from hardware_sim.cost import Bits
 
 _PARTS = ("scale", "zero_point", "range")
 """What is stored of a quantizer; `range` is (q_min, q_max)."""
-
-
-class LayerCalls(WeightedCalls):
-    """While active, hands each call of a traced layer, with the layer's position, to a function that answers it.
-
-    One forward pass an instance: it counts the calls of weights that are used more than once.
-    """
-
-    def __init__(self, index: WeightIndex, sites: Sequence[Site], answer: Callable[[int, Call], Tensor]) -> None:
-        super().__init__()
-        self._index, self._answer = index, answer
-        self._layers = {(site.weights, site.call): layer for layer, site in enumerate(sites)}
-        self._calls: defaultdict[Any, int] = defaultdict(int)
-
-    def weighted(self, call: Call) -> Tensor:
-        weights = self._index.find(call.weight)
-        self._calls[weights] += 1
-        layer = self._layers.get((weights, self._calls[weights])) if weights else None
-        return super().weighted(call) if layer is None else self._answer(layer, call)
 
 
 class Quantizers:
@@ -178,8 +159,9 @@ class QuantizedModel(nn.Module):
     def __init__(self, model: nn.Module, trace: Trace, quantizers: Quantizers) -> None:
         super().__init__()
         self.model = model
+        self.index = LayerIndex(model, trace.sites)
         self._trace, self.quantizers = trace, quantizers
-        self._index = WeightIndex(model)
+        self._corrections = Corrections()
         self._bits: list[tuple[Bits, Bits]] = [(None, None)] * len(trace.layers)
 
     def set_bits(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> None:
@@ -190,10 +172,18 @@ class QuantizedModel(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         """What the network answers with every traced layer quantized."""
-        with LayerCalls(self._index, self._trace.sites, self._answer):
+        with LayerCalls(self.index, self._answer, self._corrections.normalize):
             return self.model(x)
 
+    def set_corrections(self, corrections: Corrections) -> None:
+        """Correct outputs and batch norms from now on, whatever the bits."""
+        self._corrections = corrections
+
     def _answer(self, layer: int, call: Call) -> Tensor:
+        return self._corrections.shift(layer, call, self.quantized(layer, call))
+
+    def quantized(self, layer: int, call: Call) -> Tensor:
+        """What a layer answers with its weights and its input quantized, uncorrected."""
         w_bits, a_bits = self._bits[layer]
         weight = call.weight if w_bits is None else self.quantizers.weight(layer, w_bits)
         return call.run(call.input if a_bits is None else self.quantizers.input(call.input, layer, a_bits), weight)
@@ -214,21 +204,12 @@ def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) -> list
                 raise ValueError(f"input of layer {trace.layers[layer].name!r}: {error}") from error
         return call.run(call.input, call.weight)
 
-    index = WeightIndex(model)
+    index = LayerIndex(model, trace.sites)
     with torch.no_grad():
         for batch in batches:
-            with LayerCalls(index, trace.sites, watch):
+            with LayerCalls(index, watch):
                 model(batch)
     return [builders[layer].build() if layer in builders else None for layer in range(len(trace.layers))]
-
-
-def weight_of(model: nn.Module, site: Site) -> Tensor:
-    """The weights of a layer, without gradient: a parameter, or the rows of one that the layer uses."""
-    parameter = model.get_parameter(site.weights.parameter).detach()
-    if tuple(parameter.shape) == site.weights.shape:
-        return parameter
-    start = site.weights.offset
-    return parameter.flatten()[start : start + prod(site.weights.shape)].view(site.weights.shape)
 
 
 def _named(prefix: str, scale: Tensor, zero_point: int, bounds: tuple[int, int]) -> dict[str, Tensor]:

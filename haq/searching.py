@@ -8,14 +8,14 @@ from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from haq.config import SearchConfig, search_config
 from haq.environment import describe_environment
 from haq.errors import UserError
 from haq.evaluation import Evaluator
 from haq.policy import Policy, load_policy
-from haq.problem import Problem, prepare
+from haq.problem import Network, Problem, prepare
 from haq.run_dir import POLICY, QUANTIZERS, SUMMARY, RunDir
 from haq.session import Session, Watcher
 from haq.summary import summarize
@@ -138,10 +138,17 @@ def _finish(session: Session, run: RunDir) -> SearchResult:
     }
     policy = policy.with_accuracy(report=summary["accuracy"], fp32_report=summary["accuracy_fp32"])
     run.write(POLICY, policy.to_json().encode())
-    run.save_tensors(QUANTIZERS, problem.network.quantizers.tensors(policy.w_bits, policy.a_bits))
+    run.save_tensors(QUANTIZERS, quantizer_tensors(problem.network, policy))
     plot_run(run.path, summary=summary)
     run.write_json(SUMMARY, summary)
     return SearchResult(policy, summary, run.path)
+
+
+def quantizer_tensors(network: Network, policy: Policy) -> dict[str, Tensor]:
+    """Everything that evaluating or exporting a policy needs besides the weights: quantizers and corrections."""
+    corrections = network.engine.corrections((policy.w_bits, policy.a_bits))
+    names = tuple(layer.name for layer in policy.layers)
+    return network.quantizers.tensors(policy.w_bits, policy.a_bits) | corrections.tensors(names)
 
 
 def _named(model: nn.Module | str, task: Task | str) -> dict[str, str]:

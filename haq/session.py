@@ -79,16 +79,16 @@ class Session:
         self._run = run
         state = run.load_checkpoint() or {"episode": 0}
         lines = run.truncate_episodes(state["episode"])
-        for line in lines:
-            self.evaluator.remember(line["w_bits"], line["a_bits"], Evaluation(line["accuracy"], line["divergence"]))
-        if not state["episode"]:
-            return
-        self._agent.load_state_dict(state["agent"])
-        self.episode, self._seconds_before = state["episode"], state["seconds"]
-        self.evaluator.evaluations, self.evaluator.forward_images = state["evaluations"], state["forward_images"]
-        for line in lines[: self.episode]:
-            self._keep(line)
-        self._write_policies()
+        if state["episode"]:
+            self._agent.load_state_dict(state["agent"])
+            self.episode, self._seconds_before = state["episode"], state["seconds"]
+            for line in lines[: self.episode]:
+                self._recall(line)
+                self._keep(line)
+            self.evaluator.resume(evaluations=state["evaluations"], forward_images=state["forward_images"])
+            self._write_policies()
+        for line in lines[self.episode :]:
+            self._recall(line)
 
     def run_episode(self) -> Line:
         """Walk the layers once, evaluate the policy, let the agent learn, and write it down."""
@@ -164,6 +164,9 @@ class Session:
             self._agent.observe(Transition(step.observation, step.action, earned, following.observation, last))
         losses = self._agent.end_episode()
         return {name: losses.get(name) for name in ("actor_loss", "critic_loss")}
+
+    def _recall(self, line: Line) -> None:
+        self.evaluator.recall(line["w_bits"], line["a_bits"], Evaluation(line["accuracy"], line["divergence"]))
 
     def _line(self, bits: IntArray, reward: float, losses: dict[str, float | None]) -> Line:
         w_bits, a_bits = bits[:, 0].tolist(), bits[:, 1].tolist()

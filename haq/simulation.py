@@ -1,15 +1,18 @@
 """What bits cost on a device, layer by layer and in total: the documents that `haq simulate` prints."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from haq.config import search_config
+from haq.config import SearchConfig, search_config
 from haq.errors import UserError
 from haq.policy import LayerBits, Policy, uniform_bits
-from haq.problem import PricedModel, load_priced
-from hardware_sim.cost import Cost, total
+from haq.problem import load_priced
+from haq.run_dir import CONFIG, RunDir
+from hardware_sim.cost import Cost, CostTable, total, width_index
+from hardware_sim.layer import Layer
 from hardware_sim.proxy import overhead_bytes
 
 
@@ -34,37 +37,66 @@ def simulate(
     name = model if isinstance(model, str) else type(model).__name__
     config = search_config(model=name, **settings)
     priced = load_priced(config, model=None if isinstance(model, str) else model)
-    return simulation(priced, policy_bits(priced, policy, w_bits, a_bits), exclude_first_last=exclude_first_last)
+    layers = priced.trace.layers
+    bits = uniform_bits(layers, w_bits=w_bits, a_bits=a_bits) if policy is None else policy_bits(layers, policy, name)
+    return simulation(name, priced.table, bits, exclude_first_last=exclude_first_last)
 
 
-def policy_bits(
-    priced: PricedModel, policy: Policy | None, w_bits: int | None, a_bits: int | None
-) -> tuple[LayerBits, ...]:
-    """The bits of a policy, which must fit the network, or uniform ones."""
-    if policy is None:
-        return uniform_bits(priced.trace.layers, w_bits=w_bits, a_bits=a_bits)
-    policy.check_fits(priced.trace.layers, model=priced.name)
+def policy_bits(layers: tuple[Layer, ...], policy: Policy, model: str) -> tuple[LayerBits, ...]:
+    """The bits of a policy. Raises UserError unless it fits the network."""
+    policy.check_fits(layers, model=model)
     return policy.layers
 
 
-def simulation(priced: PricedModel, bits: Sequence[LayerBits], *, exclude_first_last: bool = False) -> dict[str, Any]:
-    """The document of one policy; without the first and the last layer if asked."""
+def policy_config(path: Path, policy: Policy, config: SearchConfig) -> SearchConfig:
+    """The settings for a policy: those that were given, else those of the run that it lies in, else its own."""
+    own = {"model": policy.model} | ({"hardware": policy.hardware} if policy.hardware else {})
+    run = RunDir(path.parent).read_json(CONFIG) or {}
+    settings = {key: run[key] for key in run.keys() & SearchConfig.model_fields} if _is_of(run, policy) else {}
+    return search_config(**{**own, **settings, **{key: getattr(config, key) for key in config.model_fields_set}})
+
+
+def _is_of(run: dict[str, Any], policy: Policy) -> bool:
+    return run.get("model") == policy.model
+
+
+def simulation(
+    model: str, table: CostTable, bits: Sequence[LayerBits], *, exclude_first_last: bool = False
+) -> dict[str, Any]:
+    """The document of one policy of a network that is called `model`; without the first and the last layer if asked.
+
+    Raises UserError if that leaves none, UnsupportedError for bits that the device does not know the cost of.
+    """
     if exclude_first_last and len(bits) < 3:
-        raise UserError(f"{priced.name} has {len(bits)} layers: none is left without the first and the last")
+        raise UserError(f"{model} has {len(bits)} layers: none is left without the first and the last")
     chosen = range(1, len(bits) - 1) if exclude_first_last else range(len(bits))
-    costs = [priced.table.layer_cost(layer, bits[layer].w_bits, bits[layer].a_bits) for layer in chosen]
+    costs = [table.layer_cost(layer, bits[layer].w_bits, bits[layer].a_bits) for layer in chosen]
     return {
-        "hardware": priced.table.hardware,
-        "model": priced.name,
-        "batch": priced.table.batch,
+        "hardware": table.hardware,
+        "model": model,
+        "batch": table.batch,
         "first_and_last_layer_included": not exclude_first_last,
-        "layers": [_layer(priced, layer, bits[layer], cost) for layer, cost in zip(chosen, costs, strict=True)],
-        "totals": _totals(priced, total(costs), chosen),
-        "notes": list(priced.table.notes),
+        "layers": [_layer(table, layer, bits[layer], cost) for layer, cost in zip(chosen, costs, strict=True)],
+        "totals": _totals(table, total(costs), chosen),
+        "limits": limits(table, bits),
+        "notes": list(table.notes),
     }
 
 
-def _layer(priced: PricedModel, layer: int, bits: LayerBits, cost: Cost) -> dict[str, Any]:
+def limits(table: CostTable, bits: Sequence[LayerBits]) -> list[dict[str, Any]]:
+    """What the device's own limits leave and what the whole network takes of them."""
+    at = (
+        list(range(len(bits))),
+        [width_index(layer.w_bits) for layer in bits],
+        [width_index(layer.a_bits) for layer in bits],
+    )
+    return [
+        {"name": limit.name, "unit": limit.unit, "value": limit.value, "used": float(limit.table[at].sum())}
+        for limit in table.limits
+    ]
+
+
+def _layer(table: CostTable, layer: int, bits: LayerBits, cost: Cost) -> dict[str, Any]:
     return {
         "name": bits.name,
         "kind": bits.kind,
@@ -76,21 +108,20 @@ def _layer(priced: PricedModel, layer: int, bits: LayerBits, cost: Cost) -> dict
         "energy_j": cost.energy_j,
         "weight_bytes": cost.weight_bytes,
         "bops": _whole(cost.bops),
-        "bound": priced.table.bound(layer, bits.w_bits, bits.a_bits),
+        "bound": table.bound(layer, bits.w_bits, bits.a_bits),
     }
 
 
-def _totals(priced: PricedModel, cost: Cost, chosen: range) -> dict[str, Any]:
-    batch = priced.table.batch
+def _totals(table: CostTable, cost: Cost, chosen: range) -> dict[str, Any]:
     return {
         "cycles": _whole(cost.cycles),
         "latency_s": cost.latency_s,
-        "latency_per_image_s": _share(cost.latency_s, batch),
+        "latency_per_image_s": _share(cost.latency_s, table.batch),
         "energy_j": cost.energy_j,
-        "energy_per_image_j": _share(cost.energy_j, batch),
+        "energy_per_image_j": _share(cost.energy_j, table.batch),
         "energy_parts_j": dict(cost.energy_parts_j),
         "weight_bytes": cost.weight_bytes,
-        "overhead_bytes": sum(overhead_bytes(priced.trace.layers[layer]) for layer in chosen),
+        "overhead_bytes": sum(overhead_bytes(table.layers[layer]) for layer in chosen),
         "bops": _whole(cost.bops),
         "macs": cost.macs,
     }

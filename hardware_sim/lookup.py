@@ -40,13 +40,15 @@ class Lookup(Accelerator):
 
     A `.csv` has the columns layer, w_bits, a_bits and latency_s, energy_j or both; a width is 1 to 8 or `float`; its
     rows are found by the layer's name. It may have a column `batch`, which must agree with the device's, and
-    `latency_iqr_s`, the spread of a measurement, which is for people. A `.npy` is an array [layer, w_bits, a_bits] of times in `unit` (`cycles` need
-    `clock_hz`), with `w_bits` and `a_bits` along its axes; its rows are `layers` by name, or without that key the
-    network's layers in order. Nothing is pickled, scaled or interpolated: a layer that is missing is refused, a pair
-    that is missing is NaN, another batch than the measured one is refused. With `round_up` a pair that is missing costs
-    what the next wider one does that was measured, the pair of the fewest bits that holds both operands, float counting
-    as the widest: right for a device that computes narrow operands in wider kernels. Layers that the network does not have are
-    ignored, because a part of a measured network may be searched.
+    `latency_iqr_s`, the spread of a measurement, which is for people. A `.npy` is an array [layer, w_bits, a_bits] of
+    times in `unit` (`cycles` need `clock_hz`), with `w_bits` and `a_bits` along its axes; its rows are `layers` by
+    name, or without that key the network's layers in order.
+
+    Nothing is pickled, scaled or interpolated: a layer that is missing is refused, a pair that is missing is NaN,
+    another batch than the measured one is refused. With `round_up` a pair that is missing costs what the next wider
+    one does that was measured: the pair of the fewest bits that holds both operands, float counting as the widest.
+    That is right for a device that computes narrow operands in wider kernels. Layers that the network does not have
+    are ignored, because a part of a measured network may be searched.
     """
 
     kind: Literal["lookup"] = "lookup"

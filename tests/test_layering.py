@@ -99,6 +99,7 @@ AT_MODULE_LEVEL: dict[str, set[str]] = {
     # One module for each of these libraries, imported where it is needed.
     "haq/exporters": {"onnx", "onnxscript", "onnxruntime"},
     "haq/integer_graph": {"onnx", "onnxruntime"},
+    "haq/layer_graph": {"onnx"},
 }
 
 

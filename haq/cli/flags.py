@@ -26,7 +26,7 @@ DATA_FLAGS = (
     "crop",
     "eval_batch",
 )
-QUANTIZER_FLAGS = ("quantizer", "calibration", "engine", "device")
+QUANTIZER_FLAGS = ("quantizer", "calibration", "corrections", "engine", "device")
 ALL_FLAGS = tuple(SearchConfig.model_fields)
 
 

@@ -1,18 +1,28 @@
-"""`haq hardware`: the devices, where their numbers come from, and whether a file describes one."""
+"""`haq hardware`: the devices, where their numbers come from, whether a file describes one, and how to measure one."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from haq.cli.flags import JsonFlag
-from haq.cli.output import print_json, print_table
+from haq.cli.flags import MODEL_FLAGS, JsonFlag, QuietFlag, with_config
+from haq.cli.output import print_json, print_table, say
+from haq.config import SearchConfig
+from haq.measuring import CAVEAT, Row, Setup, device_file, measure_layers
+from haq.pretty import pretty_count, pretty_seconds
+from haq.problem import example_input, load_traced
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import device_names, load_accelerator
+from hardware_sim.cost import Bits, UnsupportedError
 
 app = typer.Typer(help="Devices, with sources; without a command, the list.", invoke_without_command=True)
 
-NOTES = ("sources", "validation")
+PROSE = ("name", "description", "kind", "sources", "validation")
+SHOWN_WIDTHS: tuple[Bits, ...] = (8, 4, 2, None)
+UNSURE = re.compile(r"\b(memory|estimated?|assumed)\b", re.IGNORECASE)
+"""In the source of a number: nobody published or measured it."""
 
 
 @app.callback()
@@ -25,35 +35,176 @@ def hardware(context: typer.Context, json: JsonFlag = False) -> None:
 @app.command("list")
 def list_devices(json: JsonFlag = False) -> None:
     """The shipped devices."""
-    devices = [load_accelerator(name) for name in device_names()]
+    devices = [load_accelerator(name).model_dump(mode="json") for name in device_names()]
+    keys = ("name", "kind", "batch", "description")
     if json:
-        print_json(
-            [{"name": device.name, "description": device.description, "batch": device.batch} for device in devices]
-        )
+        print_json([{key: device[key] for key in keys} for device in devices])
         return
-    rows = [(device.name, str(device.batch), device.description) for device in devices]
-    print_table(f"{len(devices)} devices", ("device", "batch", "description"), rows, text_columns=3)
+    rows = [tuple(str(device[key]) for key in keys) for device in devices]
+    print_table(f"{len(devices)} devices", ("device", "kind", "batch", "description"), rows, text_columns=4)
 
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A device, or a file.")], json: JsonFlag = False) -> None:
-    """A device's parameters with their sources, and what its model was held against."""
+    """A device's parameters with their sources, its peak and ridge point by width, and what it was held against."""
     device = load_accelerator(name)
     if json:
-        print_json(device.model_dump(mode="json"))
-        return
-    rows = [(key, str(value), device.sources.get(key, "")) for key, value in _parameters(device).items()]
-    print_table(f"{device.name}: {device.description}", ("key", "value", "source"), rows, text_columns=3)
-    for line in device.validation:
-        print(f"validated: {line}")
+        print_json(device_document(device))
+    else:
+        _print_device(device)
 
 
 @app.command()
-def validate(file: Annotated[Path, typer.Argument(help="A .toml device file or a .csv table.")]) -> None:
+def validate(
+    file: Annotated[Path, typer.Argument(help="A .toml device file or a .csv table.")], json: JsonFlag = False
+) -> None:
     """Say what is missing, unknown or of the wrong unit in a device file; exit with 2 if anything is."""
     device = load_accelerator(file)
-    print(f"{file}: {device.name} is a valid device")
+    unsourced = [key for key in device.model_fields_set - device.sources.keys() if key not in PROSE]
+    if json:
+        print_json({"file": str(file), "unsourced": sorted(unsourced), "device": device_document(device)})
+        return
+    print(f"{file} is a valid device; this is what it says")
+    _print_device(device)
+    if unsourced:
+        print(f"without a source: {', '.join(sorted(unsourced))}")
 
 
-def _parameters(device: Accelerator) -> dict[str, Any]:
-    return {key: value for key, value in device.model_dump(mode="json").items() if key not in NOTES}
+@app.command()
+@with_config(*MODEL_FLAGS, "data", "batch")
+def measure(
+    config: SearchConfig,
+    out: Annotated[Path, typer.Option(help="The table, a .csv file in a folder that exists.")],
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of the runtime.")] = 1,
+    repeats: Annotated[
+        int, typer.Option(min=3, max=100_000, help="Runs of each layer, of which the median counts.")
+    ] = 30,
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Time every layer of a model on this processor, float32 and int8, as a table that works as --hardware."""
+    shape = tuple(example_input(config).shape[1:])
+    setup = Setup(model=config.model, input_shape=shape, batch=config.batch or 1, threads=threads, repeats=repeats)
+    rows = measure_layers(load_traced(config).layers, out, setup=setup, watch=_ignore if quiet else _report)
+    if json:
+        print_json(_measurement(rows, out, setup))
+    else:
+        _print_measurement(rows, out, setup)
+
+
+def device_document(device: Accelerator) -> dict[str, Any]:
+    """All that is known of a device; `peak_macs_per_s` and `ridge_point` by the width of both operands."""
+    peaks = {_width(bits): device.peak_macs_per_s(bits, bits) for bits in SHOWN_WIDTHS}
+    ridges = {_width(bits): device.ridge_point(bits, bits) for bits in SHOWN_WIDTHS}
+    return {
+        **device.model_dump(mode="json"),
+        "peak_macs_per_s": peaks,
+        "bytes_per_s": device.bytes_per_s,
+        "ridge_point_macs_per_byte": ridges,
+        "uncertain": _uncertain(device),
+        "notes": _notes(device),
+    }
+
+
+def _print_device(device: Accelerator) -> None:
+    values, uncertain = device.model_dump(mode="json"), _uncertain(device)
+    print(f"{device.name} ({values['kind']}): {device.description}\n")
+    rows = [
+        (f"{name}{' *' if key in uncertain else ''}", text)
+        for key, value in values.items()
+        if key not in PROSE and value is not None
+        for name, text in _flat(key, value)
+    ]
+    print_table("parameters", ("key", "value"), rows, text_columns=2)
+    if uncertain:
+        print("* estimated, assumed or from memory")
+    _print_peaks(device)
+    for heading, lines in (
+        ("sources", [f"{key}: {source}" for key, source in device.sources.items()]),
+        ("held against", device.validation),
+        ("mind that", _notes(device)),
+    ):
+        if lines:
+            print("\n".join([f"\n{heading}", *(f"- {line}" for line in lines)]))
+
+
+def _print_peaks(device: Accelerator) -> None:
+    rows = [
+        (_width(bits), pretty_count(peak), "-" if ridge is None else f"{ridge:.3g}")
+        for bits in SHOWN_WIDTHS
+        if (peak := device.peak_macs_per_s(bits, bits)) is not None
+        for ridge in [device.ridge_point(bits, bits)]
+    ]
+    memory = "not modelled" if device.bytes_per_s is None else f"{device.bytes_per_s / 1e9:.4g} GB/s"
+    if rows:
+        print()
+        print_table(f"roofs, memory {memory}", ("bits", "peak MAC/s", "ridge point, MAC/byte"), rows)
+
+
+def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """The numbers under a key, as a device file would name them."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _flat(f"{key}.{name}", part)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for index, part in enumerate(value):
+            yield f"{key}[{index}]", ", ".join(f"{name} {_text(number)}" for name, number in part.items())
+    else:
+        yield key, _text(value)
+
+
+def _text(value: Any) -> str:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:.10g}" if is_number else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _uncertain(device: Accelerator) -> list[str]:
+    """The keys whose source says that nobody published or measured the number."""
+    return sorted(key for key, source in device.sources.items() if UNSURE.search(source))
+
+
+def _notes(device: Accelerator) -> list[str]:
+    """What the model says of its own numbers, whatever the network."""
+    try:
+        return list(device.table(()).notes)
+    except UnsupportedError:  # a table without names takes its own network only
+        return []
+
+
+def _width(bits: Bits) -> str:
+    return "float" if bits is None else str(bits)
+
+
+def _ignore(_: Row) -> None:
+    """Say nothing."""
+
+
+def _report(row: Row) -> None:
+    spread = pretty_seconds(row.timing.latency_iqr_s)
+    say(f"{row.layer} {'float32' if row.precision == 'float' else 'int8'}: {_seconds(row)}, spread {spread}")
+
+
+def _seconds(row: Row) -> str:
+    return pretty_seconds(row.timing.latency_s)
+
+
+def _measurement(rows: list[Row], out: Path, setup: Setup) -> dict[str, Any]:
+    return {
+        "table": str(out),
+        "device": str(device_file(out)),
+        "model": setup.model,
+        "batch": setup.batch,
+        "setup": setup.description,
+        "layers": [{"name": row.layer, "bits": row.bits, **row.timing._asdict()} for row in rows],
+        "notes": [CAVEAT],
+    }
+
+
+def _print_measurement(rows: list[Row], out: Path, setup: Setup) -> None:
+    pairs = list(zip(rows[::2], rows[1::2], strict=True))
+    cells = [(a.layer, _seconds(a), _seconds(b), f"{a.timing.latency_s / b.timing.latency_s:.2f}") for a, b in pairs]
+    totals = [sum(row.timing.latency_s for row in part) for part in zip(*pairs, strict=True)]
+    cells.append(("all layers", *map(pretty_seconds, totals), f"{totals[0] / totals[1]:.2f}"))
+    print_table(setup.description, ("layer", "float32", "int8", "float32 / int8"), cells)
+    print(f"note: {CAVEAT}")
+    print(f"written {out} and {device_file(out)}; price a network with --hardware {device_file(out)}")

@@ -1,87 +1,113 @@
-"""The float network as an ONNX graph in which every layer's input and weights are marked.
+"""The float network as an ONNX graph in which all that a policy may change is marked.
 
 The network is exported while the same function mode watches it that quantizes it in PyTorch. It puts a mark, an
-operation of a domain of its own, around what it would quantize. So a layer is found in the graph however it is called,
-and needs no guess from names, shapes or order.
+operation of a domain of its own, around what it would quantize or correct. So a layer is found in the graph however it
+is called, and needs no guess from names, shapes or order.
 """
 
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import onnx
 import torch
+import torch.nn.functional as F  # noqa: N812
+from onnx import helper
 from torch import Tensor, nn
 
 from haq.integer_graph.errors import NotExportableError
+from haq.layer_calls import LayerCalls, LayerIndex, NormCall
 from haq.layers import Trace
-from haq.quantized_model import LayerCalls
-from haq.weighted_calls import Call, WeightIndex
+from haq.weighted_calls import Call
 
 MARKS = "haq"
-"""The domain of the marks."""
+"""The domain of the marks. All are identities."""
 INPUT, WEIGHT = "Input", "Weight"
-"""The marks: identities with the layer's position as attribute `layer`."""
+"""Around what a layer reads; attribute `layer`, its position."""
+STATISTICS = ("Mean", "Variance")
+"""Around the running statistics of a batch norm; attributes `path` and `call`."""
 
 
 def export_marked(model: nn.Module, trace: Trace, example: Tensor) -> onnx.ModelProto:
-    """The float network, with a batch of any size, marked where quantizers belong.
+    """The float network, for batches of any size, marked where quantizers and corrections belong.
 
     `example` holds one item, [1, ...]. Layers that read integers, as embeddings do, have no mark at their input.
     Raises NotExportableError.
     """
-    batch = example.expand(2, *example.shape[1:]).clone()  # one item would be taken for a fixed size
-    marked = _Marked(model, trace).eval()
+    batch = example.expand(2, *example.shape[1:]).clone()  # a single item would be taken for a fixed size
+    sizes = ({0: torch.export.Dim("batch")},)
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
-                marked, (batch,), dynamo=True, verbose=False, dynamic_shapes=({0: torch.export.Dim("batch")},)
+                _Marked(model, trace).eval(), (batch,), dynamo=True, dynamic_shapes=sizes, verbose=False
             )
     except (torch.onnx.OnnxExporterError, ImportError) as error:
         raise NotExportableError(f"the network has no ONNX graph: {_one_line(error)}") from error
-    assert program is not None, "torch returns a program when it writes no file"
-    proto = program.model_proto
-    _require_layers(proto, trace)
-    return proto
+    assert program is not None, "torch returns a program when it is given no file to write"
+    _require_layers(program.model_proto, trace)
+    return program.model_proto
 
 
-def layer_of(node: onnx.NodeProto) -> int:
-    """The layer that a mark belongs to, by its position in the trace."""
-    return next(int(attribute.i) for attribute in node.attribute if attribute.name == "layer")
+def is_mark(node: onnx.NodeProto, *names: str) -> bool:
+    """Whether a node is one of these marks."""
+    return node.domain == MARKS and node.op_type in names
+
+
+def layer_of(mark: onnx.NodeProto) -> int:
+    """The position of the layer that a mark belongs to."""
+    return int(attribute(mark, "layer", -1))
+
+
+def norm_of(mark: onnx.NodeProto) -> NormCall:
+    """The batch norm that marked statistics belong to."""
+    return attribute(mark, "path", b"").decode(), int(attribute(mark, "call", -1))
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """The value of a node's attribute."""
+    return next((helper.get_attribute_value(found) for found in node.attribute if found.name == name), default)
 
 
 class _Marked(nn.Module):
-    """A network that marks its layers while it runs."""
+    """A network that marks what it does while it runs."""
 
     def __init__(self, model: nn.Module, trace: Trace) -> None:
         super().__init__()
         self.model, self._sites = model, trace.sites
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         # The exporter runs the network with stand-ins for its parameters: they are looked up on every run.
-        with LayerCalls(WeightIndex(self.model), self._sites, _marked_call):
+        with LayerCalls(LayerIndex(self.model, self._sites), _mark_layer, _mark_norm):
             outputs = self.model(x)
         if not isinstance(outputs, Tensor):
             raise TypeError(f"it answers with a {type(outputs).__name__}, not with one tensor")
         return outputs
 
 
-def _marked_call(layer: int, call: Call) -> Tensor:
-    x = _mark(INPUT, call.input, layer) if call.input.is_floating_point() else call.input
-    return call.run(x, _mark(WEIGHT, call.weight, layer))
+def _mark_layer(layer: int, call: Call) -> Tensor:
+    x = _mark(INPUT, call.input, layer=layer) if call.input.is_floating_point() else call.input
+    return call.run(x, _mark(WEIGHT, call.weight, layer=layer))
 
 
-def _mark(name: str, x: Tensor, layer: int) -> Tensor:
-    attributes = {"layer": layer}
+def _mark_norm(norm: NormCall, arguments: Mapping[str, Any]) -> Tensor:
+    path, call = norm
+    mean, variance = (
+        _mark(name, arguments[key], path=path, call=call)
+        for name, key in zip(STATISTICS, ("running_mean", "running_var"), strict=True)
+    )
+    return F.batch_norm(**{**arguments, "running_mean": mean, "running_var": variance})
+
+
+def _mark(name: str, x: Tensor, **attributes: int | str) -> Tensor:
     return torch.onnx.ops.symbolic(f"{MARKS}::{name}", (x,), attributes, dtype=x.dtype, shape=x.shape, version=1)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter logs pages on what it cannot export; its error says it in a line."""
+    """The exporter logs pages about what it cannot export; its error says it in a line."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -93,11 +119,11 @@ def _quiet() -> Iterator[None]:
 
 
 def _require_layers(proto: onnx.ModelProto, trace: Trace) -> None:
-    """Every layer has its weights marked once; a network that runs otherwise when exported could have none or two."""
-    marks = Counter(layer_of(node) for node in proto.graph.node if (node.domain, node.op_type) == (MARKS, WEIGHT))
-    for layer, found in enumerate(trace.layers):
-        if marks[layer] != 1:
-            raise NotExportableError(f"layer {found.name} is {marks[layer]} times in the exported network, not once")
+    """Every layer is there once; a network that runs otherwise when it is exported could have it not at all or twice."""
+    marks = Counter(layer_of(node) for node in proto.graph.node if is_mark(node, WEIGHT))
+    for number, layer in enumerate(trace.layers):
+        if marks[number] != 1:
+            raise NotExportableError(f"layer {layer.name} is in the exported network {marks[number]} times, not once")
 
 
 def _one_line(error: BaseException) -> str:

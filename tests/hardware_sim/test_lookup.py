@@ -76,6 +76,32 @@ def test_missing_layers_are_refused_and_further_ones_ignored(tmp_path: Path) -> 
         device.table([A, Layer(name="c", kind="linear", c_in=1, c_out=1)])
 
 
+def test_round_up_takes_the_next_wider_pair_that_was_measured(tmp_path: Path) -> None:
+    csv_file(tmp_path)
+    path = tmp_path / "board.toml"
+    path.write_text('kind = "lookup"\nname = "b"\ndescription = "b"\ntable_file = "my board.csv"\nround_up = true\n')
+    table = load_accelerator(path).table([A, B])
+    assert table.latency_s is not None
+    assert table.latency_s[0, width_index(3), width_index(5)] == 5e-4  # 4 x 8 holds it with fewer bits than 8 x 8
+    assert table.latency_s[0, width_index(5), width_index(2)] == 1e-3
+    assert table.latency_s[1, width_index(2), width_index(2)] == 2e-3
+    assert table.latency_s[1, width_index(8), width_index(None)] == 9e-3
+    assert np.isnan(table.latency_s[0, width_index(None), width_index(8)])  # nothing wider was measured
+    assert np.isnan(table.energy_parts_j["measured"][0, width_index(3), width_index(5)])  # nor the energy of 4 x 8
+    assert "widths that it lacks cost what the next wider ones do" in table.notes
+
+
+def test_a_table_may_say_its_batch_and_its_spread(tmp_path: Path) -> None:
+    text = "layer,w_bits,a_bits,latency_s,energy_j,latency_iqr_s,batch\na,8,8,1e-3,,1e-5,4\n"
+    device = load_accelerator(csv_file(tmp_path, text))
+    assert device.batch == 4
+    assert device.table([A]).layer_cost(0, 8, 8).latency_s == 1e-3
+    with pytest.raises(DeviceError, match="line 3: batch '1', but the device's is 4"):
+        load_accelerator(csv_file(tmp_path, text + "b,8,8,1e-3,,1e-5,1\n"))
+    with pytest.raises(DeviceError, match="line 2: batch '0', but the device's is 1"):
+        load_accelerator(csv_file(tmp_path, text.replace(",4", ",0")))
+
+
 def test_another_batch_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="my-board was measured at batch 1, not 4"):
         load_accelerator(csv_file(tmp_path)).table([A], batch=4)
