@@ -90,7 +90,7 @@ def uniform_table(hardware: str, seed: int) -> list[dict[str, Any]]:
 
 
 def table(results: list[dict[str, Any]], uniform: dict[int, list[dict[str, Any]]], budgets: list[str]) -> list[str]:
-    """Markdown rows: accuracies in percent, mean and standard deviation over seeds, and paired differences in points."""
+    """Markdown: accuracies in percent, mean and standard deviation over seeds, and paired differences in points."""
     lines = [
         "| budget | float | best uniform | " + " | ".join(AGENTS) + " | ddpg - uniform | ddpg - random |",
         "|---" * 7 + "|",
@@ -165,8 +165,8 @@ def main() -> None:
     text = [
         f"# {title}",
         "",
-        f"Report accuracy in percent on {images} images a seed: mean ± standard deviation over the seeds; differences are "
-        "paired by seed, in points. Costs are latency over that of 8 bits everywhere.",
+        f"Report accuracy in percent on {images} images a seed: mean ± standard deviation over the seeds; differences "
+        "are paired by seed, in points. Costs are latency over that of 8 bits everywhere.",
         "",
         *table(results, tables, options.budgets),
         "",
