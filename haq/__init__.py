@@ -9,8 +9,8 @@ def _require_neighbours() -> None:
     here = Path(__file__).resolve().parent.parent
     for name in ("agents", "envs", "hardware_sim"):
         spec = find_spec(name)
-        found = Path(spec.origin).resolve().parent.parent if spec and spec.origin else None
-        if found != here:
+        found = Path(spec.origin).resolve() if spec and spec.origin else None
+        if found != here / name / "__init__.py":
             raise ImportError(
                 f"haq needs its own package {name!r} from {here}, but Python finds {found or 'none'}; "
                 "install haq in a virtual environment of its own"

@@ -18,13 +18,14 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     try:
-        app(args=None if arguments is None else list(arguments), standalone_mode=False, prog_name="haq")
+        # A number is what Typer makes of a KeyboardInterrupt; commands themselves return nothing.
+        code = app(args=None if arguments is None else list(arguments), standalone_mode=False, prog_name="haq")
     except USER_ERRORS as error:
         sys.stderr.write(f"haq: {_one_line(error)}\n")
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _one_line(error: Exception) -> str:

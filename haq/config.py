@@ -1,5 +1,6 @@
 """What a search was asked for: one frozen value, checked at the door."""
 
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -15,6 +16,7 @@ from hardware_sim.cost import Objective
 AgentName = Literal["ddpg", "random"]
 RewardKind = Literal["accuracy", "fidelity"]
 EngineName = Literal["auto", "torch"]
+DeviceName = Literal["cpu", "cuda"]
 Width = Annotated[int, Field(strict=True, ge=1, le=8)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
 
@@ -75,7 +77,7 @@ class SearchConfig(BaseModel):
     )
     eval_batch: Count = Field(256, description="Images in one forward pass.")
     engine: EngineName = Field("auto", description="What runs the quantized network.")
-    device: str = Field("cpu", description="Where torch runs: cpu or cuda.")
+    device: DeviceName = Field("cpu", description="Where torch runs.")
 
     @field_validator("max_bits")
     @classmethod
@@ -103,5 +105,8 @@ def search_config(**settings: Any) -> SearchConfig:
 def _first_complaint(error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
     setting = str(problem["loc"][0]) if problem["loc"] else "settings"
+    if problem["type"] == "extra_forbidden":
+        close = get_close_matches(setting, SearchConfig.model_fields, n=1)
+        return f"unknown setting {setting!r}" + (f"; did you mean {close[0]!r}?" if close else "")
     message = problem["msg"].removeprefix("Value error, ")
     return f"--{setting.replace('_', '-')} {problem['input']!r}: {message[:1].lower()}{message[1:]}"

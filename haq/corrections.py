@@ -6,13 +6,14 @@ mean output is brought back to the float network's by a bias for every channel (
 nothing is not corrected by the noise of a small sample. Every layer sees the corrected outputs of those before it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from haq.layer_calls import LayerCalls, LayerIndex, NormCall
 from haq.weighted_calls import Call
@@ -101,18 +102,19 @@ class Corrector:
 
     def _observe_float(self) -> None:
         """The mean outputs of the float network's layers, and what its batch norms see."""
-        outputs: dict[int, tuple[Tensor, int]] = {}
+        # By output; weak, as all activations together may not fit into memory.
+        layer_of: MutableMapping[Tensor, int] = WeakIdKeyDictionary()
 
         def answer(layer: int, call: Call) -> Tensor:
             output = call.run(call.input, call.weight)
-            outputs[id(output)] = (output, layer)
+            layer_of[output] = layer
             self._means[layer] = _channel_mean(call, output)
             return output
 
         def normalize(norm: NormCall, arguments: Arguments) -> Tensor:
             self._moments[norm] = _moments(arguments["input"])
-            if id(arguments["input"]) in outputs:
-                del self._means[outputs[id(arguments["input"])][1]]
+            if arguments["input"] in layer_of:
+                self._means.pop(layer_of[arguments["input"]], None)  # another norm may read the same layer
             return _batch_norm(arguments, None)
 
         with LayerCalls(self._index, answer, normalize):
@@ -124,7 +126,7 @@ def _moved(arguments: Arguments, reference: Moments) -> Moments:
     mean, variance = _moments(arguments["input"])
     eps = arguments["eps"]
     ratio = (variance + eps) / (reference[1] + eps)
-    return arguments["running_mean"] + mean - reference[0], arguments["running_var"] * ratio
+    return arguments["running_mean"] + (mean - reference[0]), arguments["running_var"] * ratio
 
 
 def _moments(x: Tensor) -> Moments:

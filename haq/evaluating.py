@@ -5,10 +5,27 @@ from typing import Any
 
 from haq.config import SearchConfig, search_config
 from haq.corrections import Corrections
+from haq.errors import UserError
 from haq.evaluation import Evaluator
-from haq.policy import CostSummary, load_policy
-from haq.problem import prepare_network
+from haq.policy import CostSummary, Policy, load_policy
+from haq.problem import Network, prepare_network
 from haq.run_dir import CONFIG, POLICY, QUANTIZERS, RunDir
+from haq.user_code import one_line
+
+_DECIDE_QUANTIZERS = (
+    "model",
+    "weights",
+    "data",
+    "search_from",
+    "search_images",
+    "calibration_images",
+    "normalize",
+    "resize",
+    "crop",
+    "quantizer",
+    "calibration",
+    "corrections",
+)
 
 
 def evaluate_policy(path: Path, config: SearchConfig) -> dict[str, Any]:
@@ -25,11 +42,8 @@ def evaluate_policy(path: Path, config: SearchConfig) -> dict[str, Any]:
     merged = search_config(**{**settings, **known, **chosen})
     network = prepare_network(merged)
     policy.check_fits(network.priced.trace.layers, model=network.priced.name)
-    stored = run.load_tensors(QUANTIZERS) if settings else None
-    if stored is not None and load_policy(run.path / POLICY).layers == policy.layers:
-        network.quantizers.load(stored, policy.w_bits, policy.a_bits)
-        names = tuple(layer.name for layer in policy.layers)
-        network.engine.store((policy.w_bits, policy.a_bits), Corrections.from_tensors(stored, names))
+    if settings and _same_quantizers(merged, search_config(**settings)):
+        _use_stored(run, policy, network, device=merged.device)
     report = Evaluator(network.engine, network.task, "report", batch_size=merged.eval_batch)
     cost = network.priced.table.policy_cost(policy.w_bits, policy.a_bits)
     return {
@@ -42,3 +56,23 @@ def evaluate_policy(path: Path, config: SearchConfig) -> dict[str, Any]:
         "cost": CostSummary.of(cost).model_dump(),
         "baseline_cost": CostSummary.of(network.priced.baseline).model_dump(),
     }
+
+
+def _same_quantizers(ours: SearchConfig, theirs: SearchConfig) -> bool:
+    """Whether everything that quantizers and corrections depend on is as it was in the run."""
+    return all(getattr(ours, name) == getattr(theirs, name) for name in _DECIDE_QUANTIZERS)
+
+
+def _use_stored(run: RunDir, policy: Policy, network: Network, *, device: str) -> None:
+    """Take quantizers and corrections from a run if it kept those of this policy."""
+    stored = run.load_tensors(QUANTIZERS)
+    if stored is None or load_policy(run.path / POLICY).layers != policy.layers:
+        return
+    tensors = {name: tensor.to(device) for name, tensor in stored.items()}
+    names = tuple(layer.name for layer in policy.layers)
+    try:
+        network.quantizers.load(tensors, policy.w_bits, policy.a_bits)
+        corrections = Corrections.from_tensors(tensors, names)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise UserError(f"{run.path / QUANTIZERS} does not fit the policy: {one_line(error)}; delete it") from error
+    network.engine.store((policy.w_bits, policy.a_bits), corrections)

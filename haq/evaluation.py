@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from haq.corrections import Corrections, Corrector
+from haq.errors import UserError
 from haq.quantized_model import QuantizedModel
 from haq.tasks.base import SplitName, Task
 from hardware_sim.cost import Bits
@@ -35,7 +36,7 @@ class Engine(Protocol):
     """Images that are run for a policy before its first output."""
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
-        """The network with these bits, or in float, as a function from inputs to outputs."""
+        """The network with these bits, or in float, as a function from inputs, wherever they lie, to outputs."""
         ...
 
     def corrections(self, bits: PolicyBits) -> Corrections:
@@ -55,18 +56,19 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, model: QuantizedModel, images: Tensor | None = None) -> None:
-        self._model = model
+    def __init__(self, model: QuantizedModel, images: Tensor | None = None, *, device: str = "cpu") -> None:
+        self._model, self._device = model, device
         self.images_a_policy = 0 if images is None else len(images)
         self._stored: dict[PolicyBits, Corrections] = {}
-        self._corrector = None if images is None else _corrector(model, images)
+        self._corrector = None if images is None else _corrector(model, images.to(device))
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
-        if bits is None:
-            return self._model.model
-        self._model.set_bits(*bits)
-        self._model.set_corrections(self.corrections(bits))
-        return self._model
+        """The network on its device with these bits, or in float."""
+        network = self._model.model if bits is None else self._model
+        if bits is not None:
+            self._model.set_bits(*bits)
+            self._model.set_corrections(self.corrections(bits))
+        return lambda inputs: network(inputs.to(self._device))
 
     def corrections(self, bits: PolicyBits) -> Corrections:
         """What makes up for the shift that these bits bring."""
@@ -87,7 +89,8 @@ def _corrector(model: QuantizedModel, images: Tensor) -> Corrector:
 class Evaluator:
     """Evaluates policies on one split of a task; knows every answer that it gave.
 
-    `evaluations` counts the policies that were really run, `forward_images` the images, float passes included.
+    `evaluations` counts the policies that were really run, `forward_images` the images, float passes included. Raises
+    UserError where the float network's outputs are not finite.
     """
 
     def __init__(self, engine: Engine, task: Task, split: SplitName, *, batch_size: int = 256) -> None:
@@ -128,7 +131,9 @@ class Evaluator:
         metric, network, divergence, images = self._task.metric(), self._engine.outputs(bits), 0.0, 0
         for number, (inputs, targets) in enumerate(self._task.batches(self._split, batch_size=self._batch_size)):
             outputs = network(inputs)
-            metric.update(outputs, targets)
+            if bits is None and not outputs.isfinite().all():
+                raise UserError(f"the float network's outputs on the {self._split} split hold NaN or infinity")
+            metric.update(outputs, targets.to(outputs.device))
             divergence += self._divergence(number, outputs, is_float=bits is None)
             images += len(inputs)
         return Evaluation(accuracy=metric.compute(), divergence=divergence / images)

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -169,12 +169,24 @@ class _Tracer(WeightedCalls):
         self._tensors[id(output)] = (output, frozenset({number}))
 
     def _carry(self, function: Callable[..., Any], operands: Iterable[Tensor], result: Any) -> None:
-        """The result of anything but a layer keeps the number of what it read, the latest where it read several."""
-        joined = frozenset().union(*(self._origin(tensor) for tensor in operands))
-        if joined:
-            origin = joined if function in _JOINING else frozenset({max(joined)})
-            for tensor in _tensors((result,)):
-                self._tensors[id(tensor)] = (tensor, origin)
+        """The result of anything but a layer keeps the numbers of what it read, the latest where it combined several.
+
+        The others that were combined are held until then: by the layer that wrote the latest.
+        """
+        origins = {self._origin(tensor) for tensor in operands} - {frozenset()}
+        joined = frozenset().union(*origins)
+        if not joined:
+            return
+        if function not in _JOINING and len(origins) > 1:
+            self._hold(joined - {max(joined)}, until=max(joined))
+            joined = frozenset({max(joined)})
+        for tensor in _tensors((result,)):
+            self._tensors[id(tensor)] = (tensor, joined)
+
+    def _hold(self, tensors: frozenset[int], *, until: int) -> None:
+        """Note that memory keeps these tensors while the layer runs that writes the tensor `until`."""
+        layer = self.layers[until - 1]
+        self.layers[until - 1] = replace(layer, held_tensors=tuple(sorted({*layer.held_tensors, *tensors})))
 
     def _origin(self, tensor: Tensor) -> frozenset[int]:
         return self._tensors.get(id(tensor), (tensor, frozenset()))[1]

@@ -1,7 +1,8 @@
 """What a search is about: a network with its layers, what they cost on a device, and how much may be spent."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from copy import deepcopy
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -146,21 +147,47 @@ def prepare(config: SearchConfig, *, model: nn.Module | None = None, task: Task 
 
 def prepare_network(config: SearchConfig, *, model: nn.Module | None = None, task: Task | None = None) -> Network:
     """Load and trace the network, price it and read its data; quantizers are calibrated when they are first used."""
+    _require_device(config.device)
     accelerator = load_accelerator(config.hardware)
-    loaded = load_model(config.model, weights=config.weights) if model is None else model.eval()
+    loaded = load_model(config.model, weights=config.weights) if model is None else _placed(model.eval(), "cpu")
     data = load_task(config.data, model=loaded, options=task_options(config)) if task is None else task
+    _require_shape(config, data.example())
     priced = price(loaded, data.example(), name=config.model, accelerator=accelerator, batch=config.batch)
     if isinstance(data, ClassificationTask):
         require_outputs(loaded, data)
     data.prepare()
+    return _network(config, replace(priced, model=_placed(loaded, config.device)), data)
+
+
+def _network(config: SearchConfig, priced: PricedModel, data: Task) -> Network:
     method = AUTO_METHOD if config.calibration == "auto" else config.calibration
 
     def calibration() -> Iterator[Tensor]:
-        return (inputs for inputs, _ in data.batches("calibration", batch_size=config.eval_batch))
+        return (inputs.to(config.device) for inputs, _ in data.batches("calibration", batch_size=config.eval_batch))
 
-    quantizers = Quantizers(loaded, priced.trace, calibration, method=method)
-    quantized = QuantizedModel(loaded, priced.trace, quantizers)
-    return Network(priced, data, quantizers, TorchEngine(quantized, _correction_images(config, data)))
+    quantizers = Quantizers(priced.model, priced.trace, calibration, method=method)
+    quantized = QuantizedModel(priced.model, priced.trace, quantizers)
+    engine = TorchEngine(quantized, _correction_images(config, data), device=config.device)
+    return Network(priced, data, quantizers, engine)
+
+
+def _require_device(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: this installation of torch finds no CUDA device; use --device cpu")
+
+
+def _require_shape(config: SearchConfig, example: Tensor) -> None:
+    """The data decide on the shape of an input; one that was given has to agree."""
+    shape = tuple(example.shape[1:])
+    if config.input is not None and config.input != shape:
+        given, theirs = ("x".join(map(str, each)) for each in (config.input, shape))
+        raise UserError(f"--input {given} differs from the items of {config.data}, which are {theirs}; leave it out")
+
+
+def _placed(model: nn.Module, device: str) -> nn.Module:
+    """The network on a device; a copy where it lies on another, so that nobody's own is moved."""
+    tensors = (*model.parameters(), *model.buffers())
+    return model if all(tensor.device.type == device for tensor in tensors) else deepcopy(model).to(device)
 
 
 def _correction_images(config: SearchConfig, task: Task) -> Tensor | None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from haq.corrections import Corrections
+from haq.errors import UserError
 from haq.layer_calls import LayerCalls, LayerIndex, weight_of
 from haq.layers import Trace
 from haq.quantizers.calibration import MethodChoice
@@ -59,12 +60,12 @@ class Quantizers:
         return found[0] if found else None
 
     def input(self, x: Tensor, layer: int, bits: int) -> Tensor:
-        """A layer's input after quantization."""
-        found = self._activation(layer, bits)
+        """A layer's input after quantization; indices, as an embedding's, stay what they are."""
+        found = self._activation(layer, bits) if x.is_floating_point() else None
         if found is None:
             return x
         quantizer, scale = found
-        return fake_quantize(x, scale.to(x.device), quantizer.zero_point, quantizer.q_min, quantizer.q_max)
+        return fake_quantize(x, scale, quantizer.zero_point, quantizer.q_min, quantizer.q_max)
 
     def tensors(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> dict[str, Tensor]:
         """The parameters of every quantizer of a policy, by `LAYER.weight.scale`, `LAYER.input.zero_point` and so on.
@@ -94,7 +95,9 @@ class Quantizers:
             if histogram is None:
                 return None
             quantizer = activation_quantizer(histogram, bits, method=self._method)
-            self._activations[layer, bits] = (quantizer, torch.tensor(quantizer.scale, dtype=torch.float32))
+            device = weight_of(self._model, self._trace.sites[layer]).device
+            scale = torch.tensor(quantizer.scale, dtype=torch.float32, device=device)
+            self._activations[layer, bits] = (quantizer, scale)
         return self._activations[layer, bits]
 
     def load(self, tensors: Mapping[str, Tensor], w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> None:
@@ -192,7 +195,7 @@ class QuantizedModel(nn.Module):
 def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) -> list[Histogram | None]:
     """The distribution of every layer's input over the calibration batches, in one float pass.
 
-    None for an input that is not a float tensor. Raises ValueError, naming the layer, for NaN or infinite activations.
+    None for an input that is not a float tensor. Raises UserError, naming the layer, for NaN or infinite activations.
     """
     builders: dict[int, HistogramBuilder] = {}
 
@@ -201,7 +204,7 @@ def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) -> list
             try:
                 builders.setdefault(layer, HistogramBuilder()).update(call.input)
             except ValueError as error:
-                raise ValueError(f"input of layer {trace.layers[layer].name!r}: {error}") from error
+                raise UserError(f"input of layer {trace.layers[layer].name!r}: {error}") from error
         return call.run(call.input, call.weight)
 
     index = LayerIndex(model, trace.sites)

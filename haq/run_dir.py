@@ -42,6 +42,7 @@ class RunDir:
         try:
             path.mkdir(parents=True, exist_ok=True)
             run = cls(path)
+            run._sweep()
             for name in _RESULTS:
                 (path / name).unlink(missing_ok=True)
             run.write_json(ENVIRONMENT, environment)
@@ -76,12 +77,19 @@ class RunDir:
         different = [key for key in sorted(ours) if before.get(key) != ours[key]]
         if different:
             raise UserError(f"{path} was started with other settings: {_differences(before, ours, different)}")
+        run._sweep()
         return run
 
     @property
     def is_finished(self) -> bool:
         """Whether the run came to its end."""
         return self.read_json(SUMMARY) is not None
+
+    def _sweep(self) -> None:
+        """Remove what a run left that was killed while it wrote a file."""
+        for name in (CONFIG, ENVIRONMENT, *_RESULTS):
+            for unfinished in self.path.glob(f".{name}.*"):
+                unfinished.unlink(missing_ok=True)
 
     def write_json(self, name: str, document: Json) -> None:
         """Replace a file as a whole."""
@@ -147,8 +155,9 @@ class RunDir:
             raise UserError(f"{path} is damaged: {error}") from error
 
     def save_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        """Replace a safetensors file as a whole."""
-        self.write(name, save({key: tensor.contiguous() for key, tensor in tensors.items()}))
+        """Replace a safetensors file as a whole. Several names may stand for one tensor, as with tied layers."""
+        copies = {key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
+        self.write(name, save(copies))
 
 
 def _object(content: bytes) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """The search as a function: from a network and a budget to a policy."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -85,14 +86,15 @@ def search_configured(
         RunDir.check_free(path, resume=resume)
     elif run.is_finished:
         return finished(run)
-    problem = prepare(config, model=given.model, task=given.task)
-    session = Session(problem)
-    if run is None:
-        environment = describe_environment(seed=config.seed, device=config.device)
-        run = RunDir.create(path, _resolved(config, problem), environment, resume=resume)
-    session.enter(run)
-    _episodes(session, time_limit_s=time_limit_s, watcher=watcher)
-    return _finish(session, run)
+    with _training_flags_kept(given.model):
+        problem = prepare(config, model=given.model, task=given.task)
+        session = Session(problem)
+        if run is None:
+            environment = describe_environment(seed=config.seed, device=config.device)
+            run = RunDir.create(path, _resolved(config, problem), environment, resume=resume)
+        session.enter(run)
+        _episodes(session, time_limit_s=time_limit_s, watcher=watcher)
+        return _finish(session, run)
 
 
 def finished(run: RunDir) -> SearchResult:
@@ -104,7 +106,11 @@ def finished(run: RunDir) -> SearchResult:
 
 
 def _episodes(session: Session, *, time_limit_s: float | None, watcher: Watcher | None) -> None:
-    """Episodes until there are enough or the time is up; a checkpoint is taken however they end."""
+    """Episodes until there are enough or the time is up, then a checkpoint.
+
+    None is taken of an interrupted episode, which has used up random numbers: the journal and the checkpoint before it
+    lead to the same result as no interruption.
+    """
     deadline = inf if time_limit_s is None else monotonic() + time_limit_s
     watchers = [watcher] if watcher else []
     for each in watchers:
@@ -115,9 +121,20 @@ def _episodes(session: Session, *, time_limit_s: float | None, watcher: Watcher 
             for each in watchers:
                 each.episode(session, line)
     finally:
-        session.checkpoint()
         for each in watchers:
             each.end()
+    session.checkpoint()
+
+
+@contextmanager
+def _training_flags_kept(model: nn.Module | None) -> Iterator[None]:
+    """Put the modules of a network back into the mode they were in."""
+    flags = {} if model is None else {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, training in flags.items():
+            module.training = training
 
 
 def _finish(session: Session, run: RunDir) -> SearchResult:

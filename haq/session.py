@@ -1,6 +1,7 @@
 """One search as it goes: agent, environment and evaluator at work, and the run folder that keeps what comes of it."""
 
 from collections.abc import Iterator
+from itertools import takewhile
 from time import monotonic
 from typing import Any, Protocol
 
@@ -74,19 +75,14 @@ class Session:
     def enter(self, run: RunDir) -> None:
         """Write into a run folder from now on, and go on where its checkpoint was taken.
 
-        Evaluations that the journal holds beyond the checkpoint are not done again.
+        Evaluations that the journal holds beyond the checkpoint are not done again. A checkpoint of another run, or
+        one that lies beyond the undamaged part of the journal, is of no use: then the first episode comes next.
         """
         self._run = run
-        state = run.load_checkpoint() or {"episode": 0}
-        lines = run.truncate_episodes(state["episode"])
-        if state["episode"]:
-            self._agent.load_state_dict(state["agent"])
-            self.episode, self._seconds_before = state["episode"], state["seconds"]
-            for line in lines[: self.episode]:
-                self._recall(line)
-                self._keep(line)
-            self.evaluator.resume(evaluations=state["evaluations"], forward_images=state["forward_images"])
-            self._write_policies()
+        lines, state = self._journal(), run.load_checkpoint()
+        if state is not None and state.get("run") == self._identity and state["episode"] <= len(lines):
+            self._go_on(state, lines)
+        run.truncate_episodes(self.episode)
         for line in lines[self.episode :]:
             self._recall(line)
 
@@ -108,6 +104,7 @@ class Session:
         """Write down everything that the next episode depends on."""
         self._folder.save_checkpoint(
             {
+                "run": self._identity,
                 "episode": self.episode,
                 "seconds": self.seconds,
                 "evaluations": self.evaluator.evaluations,
@@ -136,6 +133,26 @@ class Session:
     def _folder(self) -> RunDir:
         assert self._run is not None, "enter a run folder first"
         return self._run
+
+    @property
+    def _identity(self) -> str:
+        """What a checkpoint belongs to."""
+        return self.problem.config.model_dump_json()
+
+    def _journal(self) -> list[Line]:
+        """The lines of the journal up to the first that no episode of this run wrote."""
+        layers = len(self.problem.priced.trace.layers)
+        numbered = enumerate(self._folder.episodes())
+        return [line for _, line in takewhile(lambda each: _is_whole(each[1], each[0], layers), numbered)]
+
+    def _go_on(self, state: Line, lines: list[Line]) -> None:
+        self._agent.load_state_dict(state["agent"])
+        self.episode, self._seconds_before = state["episode"], state["seconds"]
+        for line in lines[: self.episode]:
+            self._recall(line)
+            self._keep(line)
+        self.evaluator.resume(evaluations=state["evaluations"], forward_images=state["forward_images"])
+        self._write_policies()
 
     @property
     def _by_accuracy(self) -> bool:
@@ -216,6 +233,17 @@ def _warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:
         chance = chance_warning(accuracy_fp32, problem.task.num_classes, problem.task.size("search"))
         if chance:
             yield f"the float network's {chance}"
+
+
+def _is_whole(line: Line, number: int, layers: int) -> bool:
+    """Whether a line is that of an episode, with all that a search needs to go on."""
+    try:
+        numbers = [line[key] for key in ("cost", "accuracy", "divergence", "reward")]
+        bits = [*line["w_bits"], *line["a_bits"]]
+        is_next = line["episode"] == number and len(bits) == 2 * layers
+    except (KeyError, TypeError):
+        return False
+    return is_next and all(isinstance(each, int | float) for each in (*numbers, *bits))
 
 
 def _merit(line: Line) -> tuple[float, float]:

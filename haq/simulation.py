@@ -8,6 +8,7 @@ from torch import nn
 
 from haq.config import SearchConfig, search_config
 from haq.errors import UserError
+from haq.layers import Refused
 from haq.policy import LayerBits, Policy, uniform_bits
 from haq.problem import load_priced
 from haq.run_dir import CONFIG, RunDir
@@ -39,7 +40,8 @@ def simulate(
     priced = load_priced(config, model=None if isinstance(model, str) else model)
     layers = priced.trace.layers
     bits = uniform_bits(layers, w_bits=w_bits, a_bits=a_bits) if policy is None else policy_bits(layers, policy, name)
-    return simulation(name, priced.table, bits, exclude_first_last=exclude_first_last)
+    refused = priced.trace.refused
+    return simulation(name, priced.table, bits, refused=refused, exclude_first_last=exclude_first_last)
 
 
 def policy_bits(layers: tuple[Layer, ...], policy: Policy, model: str) -> tuple[LayerBits, ...]:
@@ -61,10 +63,16 @@ def _is_of(run: dict[str, Any], policy: Policy) -> bool:
 
 
 def simulation(
-    model: str, table: CostTable, bits: Sequence[LayerBits], *, exclude_first_last: bool = False
+    model: str,
+    table: CostTable,
+    bits: Sequence[LayerBits],
+    *,
+    refused: Sequence[Refused] = (),
+    exclude_first_last: bool = False,
 ) -> dict[str, Any]:
     """The document of one policy of a network that is called `model`; without the first and the last layer if asked.
 
+    `refused` are the parts of the network that have no cost here, so that nobody takes the totals for the whole.
     Raises UserError if that leaves none, UnsupportedError for bits that the device does not know the cost of.
     """
     if exclude_first_last and len(bits) < 3:
@@ -79,6 +87,7 @@ def simulation(
         "layers": [_layer(table, layer, bits[layer], cost) for layer, cost in zip(chosen, costs, strict=True)],
         "totals": _totals(table, total(costs), chosen),
         "limits": limits(table, bits),
+        "refused": [{"name": each.name, "reason": each.reason} for each in refused],
         "notes": list(table.notes),
     }
 

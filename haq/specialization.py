@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from haq.layers import Refused
 from haq.policy import LayerBits, uniform_bits
 from haq.pretty import pretty_bytes
 from haq.simulation import simulation
@@ -31,6 +32,7 @@ class Question:
 
     model: str
     layers: tuple[Layer, ...]
+    refused: tuple[Refused, ...] = ()
     objective: Objective = "latency"
     batch: int | None = None
     exclude_first_last: bool = False
@@ -40,7 +42,8 @@ def specialization(question: Question, candidates: Sequence[Candidate], devices:
     """Every policy on every device, as `haq simulate --compare --json` prints it (after HAQ, Wang et al., CVPR 2019).
 
     `costs` is [policy][device]; its `ratio` is to 8 bits everywhere on the same device, None where that has no cost. A
-    device that cannot run the network, or a policy, has a reason in `refused`, and no costs.
+    device that cannot run the network, or a policy, has a reason in its `refused`, and no costs. The `refused` of the
+    whole are the parts of the network that nobody prices.
     """
     columns = [_column(question, candidates, device) for device in devices]
     return {
@@ -49,6 +52,7 @@ def specialization(question: Question, candidates: Sequence[Candidate], devices:
         "first_and_last_layer_included": not question.exclude_first_last,
         "devices": [{key: value for key, value in column.items() if key != "costs"} for column in columns],
         "policies": [{"name": each.name, "hardware": each.hardware, "accuracy": each.accuracy} for each in candidates],
+        "refused": [{"name": each.name, "reason": each.reason} for each in question.refused],
         "costs": [[column["costs"][row] for column in columns] for row in range(len(candidates))],
     }
 
@@ -74,11 +78,10 @@ def _cell(question: Question, table: CostTable, bits: tuple[LayerBits, ...], bas
         return _refusal("; ".join(limit_text(limit) for limit in exceeded[:2]))
     totals = document["totals"]
     value = of_objective(totals, question.objective)
-    known = value is not None and baseline
     return {
         **{key: totals[key] for key in _NUMBERS},
         "memory_bound": _memory_bound(document["layers"]),
-        "ratio": value / baseline if known else None,
+        "ratio": value / baseline if value is not None and baseline else None,
         "refused": None if value is not None else f"{table.hardware} does not model {question.objective}",
     }
 

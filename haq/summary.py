@@ -30,6 +30,7 @@ def summarize(problem: Problem, policy: Policy, report: Evaluator) -> dict[str, 
             for resolved in problem.budgets
         ],
         "objective": objective,
+        "notes": list(problem.priced.table.notes),
         "uniform": [_uniform(problem, pair, report) for pair in uniform_pairs(problem)],
     }
 

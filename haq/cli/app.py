@@ -7,14 +7,18 @@ from haq.cli.evaluating import evaluate
 from haq.cli.models import layers, simulate
 from haq.cli.plotting import plot
 from haq.cli.searching import search
+from haq.errors import UserError
 
-app = typer.Typer(
-    name="haq",
-    help="How many bits each layer of a trained network gets, on a given accelerator, within a budget.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(name="haq", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def haq(context: typer.Context) -> None:
+    """How many bits each layer of a trained network gets, on a given accelerator, within a budget."""
+    if context.invoked_subcommand is None:
+        raise UserError("give a command, such as haq search; haq --help lists all of them")
+
+
 for command in (search, layers, simulate, evaluate, plot):
     app.command()(command)
 app.add_typer(hardware.app, name="hardware")

@@ -58,7 +58,12 @@ def _flag(name: str) -> inspect.Parameter:
     field = SearchConfig.model_fields[name]
     shown = _SPECIAL[name].shown if name in _SPECIAL else field.default
     kind = _SPECIAL[name].type if name in _SPECIAL else _plain(field.annotation)
-    option = typer.Option(f"--{name.replace('_', '-')}", help=field.description, show_default=_default_text(shown))
+    option = typer.Option(
+        f"--{name.replace('_', '-')}",
+        help=field.description,
+        show_default=_default_text(shown),
+        metavar=_SPECIAL[name].form if name in _SPECIAL else None,
+    )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
@@ -86,8 +91,8 @@ def _plain(annotation: Any) -> Any:
 class _Special:
     """A setting that is written in its own way on the command line."""
 
-    def __init__(self, kind: Any, read: Callable[[Any], Any], *, shown: str = "") -> None:
-        self.type, self.read, self.shown = kind, read, shown
+    def __init__(self, kind: Any, read: Callable[[Any], Any], *, form: str, shown: str = "") -> None:
+        self.type, self.read, self.form, self.shown = kind, read, form, shown
 
 
 def _config(given: Mapping[str, Any]) -> SearchConfig:
@@ -129,8 +134,8 @@ def _read_pins(texts: list[str]) -> dict[str, int]:
 
 
 _SPECIAL: dict[str, _Special] = {
-    "budget": _Special(list[str], tuple, shown="0.6"),
-    "pin": _Special(list[str], _read_pins),
-    "input": _Special(str, _read_input),
-    "first_last_bits": _Special(str, _read_first_last, shown="8"),
+    "budget": _Special(list[str], tuple, form="[OBJECTIVE=]VALUE", shown="0.6"),
+    "pin": _Special(list[str], _read_pins, form="NAME=BITS"),
+    "input": _Special(str, _read_input, form="CxHxW"),
+    "first_last_bits": _Special(str, _read_first_last, form="BITS|free", shown="8"),
 }

@@ -60,7 +60,12 @@ def validate(
 ) -> None:
     """Say what is missing, unknown or of the wrong unit in a device file; exit with 2 if anything is."""
     device = load_accelerator(file)
-    unsourced = [key for key in device.model_fields_set - device.sources.keys() if key not in PROSE]
+    values = device.model_dump(mode="json")
+    unsourced = [
+        key
+        for key in device.model_fields_set - device.sources.keys()
+        if key not in (*PROSE, "batch") and not isinstance(values[key], str | bool)
+    ]
     if json:
         print_json({"file": str(file), "unsourced": sorted(unsourced), "device": device_document(device)})
         return
@@ -204,7 +209,8 @@ def _print_measurement(rows: list[Row], out: Path, setup: Setup) -> None:
     pairs = list(zip(rows[::2], rows[1::2], strict=True))
     cells = [(a.layer, _seconds(a), _seconds(b), f"{a.timing.latency_s / b.timing.latency_s:.2f}") for a, b in pairs]
     totals = [sum(row.timing.latency_s for row in part) for part in zip(*pairs, strict=True)]
-    cells.append(("all layers", *map(pretty_seconds, totals), f"{totals[0] / totals[1]:.2f}"))
-    print_table(setup.description, ("layer", "float32", "int8", "float32 / int8"), cells)
+    cells.append(("all layers", pretty_seconds(totals[0]), pretty_seconds(totals[1]), f"{totals[0] / totals[1]:.2f}"))
+    print(setup.description)
+    print_table("a batch", ("layer", "float32", "int8", "float32 / int8"), cells)
     print(f"note: {CAVEAT}")
     print(f"written {out} and {device_file(out)}; price a network with --hardware {device_file(out)}")

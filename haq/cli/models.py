@@ -1,15 +1,19 @@
 """`haq layers`, `haq simulate`: what a network consists of, and what it costs."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from haq.cli.comparison import compare_policies, compare_uniform, policy_path, print_comparison, print_refused
 from haq.cli.flags import DEVICE_FLAGS, MODEL_FLAGS, JsonFlag, with_config
 from haq.cli.output import cost_text, count_text, print_json, print_table, say
 from haq.config import SearchConfig
-from haq.policy import Policy, load_policy
-from haq.problem import load_priced, load_traced
-from haq.simulation import policy_bits, simulation
+from haq.policy import LayerBits, load_policy, uniform_bits
+from haq.problem import PricedModel, load_priced, load_traced
+from haq.simulation import policy_bits, policy_config, simulation
+from haq.specialization import limit_text
 from hardware_sim.layer import Layer
 
 BitsFlag = Annotated[int, typer.Option(min=1, max=8)]
@@ -35,10 +39,15 @@ def layers(config: SearchConfig, json: JsonFlag = False) -> None:
         say(f"left in float: {each.name}: {each.reason}")
 
 
-@with_config(*MODEL_FLAGS, "data", *DEVICE_FLAGS)
+@with_config(*MODEL_FLAGS, "data", *DEVICE_FLAGS, "objective")
 def simulate(
     config: SearchConfig,
-    policies: Annotated[list[str] | None, typer.Argument(help="Policy files; uniform bits if none is given.")] = None,
+    policies: Annotated[
+        list[Path] | None, typer.Argument(help="Policy files or runs; uniform bits if none is given.")
+    ] = None,
+    compare: Annotated[
+        list[str] | None, typer.Option(help="Devices to set side by side, with commas or repeated.", metavar="DEVICE")
+    ] = None,
     w_bits: BitsFlag = 8,
     a_bits: BitsFlag = 8,
     exclude_first_last: Annotated[
@@ -47,19 +56,39 @@ def simulate(
     json: JsonFlag = False,
 ) -> None:
     """Latency, energy, size and BOPs of uniform bits or of policies on a device, per layer with its bound."""
-    loaded: list[Policy | None] = [load_policy(path) for path in policies or []]
-    if loaded and loaded[0] and "model" not in config.model_fields_set:
-        config = config.model_copy(update={"model": loaded[0].model})
-    priced = load_priced(config)
-    documents = [
-        simulation(priced, policy_bits(priced, policy, w_bits, a_bits), exclude_first_last=exclude_first_last)
-        for policy in loaded or [None]
-    ]
+    paths = [policy_path(source) for source in policies or []]
+    if compare:
+        devices = [*([config.hardware] if "hardware" in config.model_fields_set else []), *compare]
+        document = (
+            compare_policies(paths, config, devices, exclude_first_last=exclude_first_last)
+            if paths
+            else compare_uniform(config, devices, w_bits=w_bits, a_bits=a_bits, exclude_first_last=exclude_first_last)
+        )
+        print_json(document) if json else print_comparison(document)
+        return
+    documents = [_simulate_policy(path, config, exclude_first_last=exclude_first_last) for path in paths]
+    if not paths:
+        priced = load_priced(config)
+        bits = uniform_bits(priced.trace.layers, w_bits=w_bits, a_bits=a_bits)
+        documents = [_simulate(priced, bits, exclude_first_last=exclude_first_last)]
     if json:
         print_json(documents[0] if len(documents) == 1 else documents)
         return
     for document in documents:
         _print_simulation(document)
+
+
+def _simulate_policy(path: Path, config: SearchConfig, *, exclude_first_last: bool) -> dict[str, Any]:
+    policy = load_policy(path)
+    settings = policy_config(path, policy, config)
+    priced = load_priced(settings)
+    bits = policy_bits(priced.trace.layers, policy, settings.model)
+    return _simulate(priced, bits, exclude_first_last=exclude_first_last)
+
+
+def _simulate(priced: PricedModel, bits: Sequence[LayerBits], *, exclude_first_last: bool) -> dict[str, Any]:
+    refused = priced.trace.refused
+    return simulation(priced.name, priced.table, bits, refused=refused, exclude_first_last=exclude_first_last)
 
 
 def _document(layer: Layer) -> dict[str, Any]:
@@ -109,12 +138,16 @@ def _print_simulation(document: dict[str, Any]) -> None:
         f"latency {cost_text('latency', totals['latency_s'])} for a batch of {batch}, "
         f"{cost_text('latency', totals['latency_per_image_s'])} an image; first and last layer {included}"
     )
-    print(f"energy  {cost_text('energy', totals['energy_j'])} for the batch")
+    energy_j = totals["energy_j"]
+    print("energy  not modelled" if energy_j is None else f"energy  {cost_text('energy', energy_j)} for the batch")
     print(
         f"size    {cost_text('size', totals['weight_bytes'])} of weights "
         f"and {cost_text('size', totals['overhead_bytes'])} of scales, zero points and biases"
     )
     print(f"BOPs    {cost_text('bops', totals['bops'])} an image, {count_text(totals['macs'])} MACs")
+    for limit in document["limits"]:
+        print(f"limit   {limit_text(limit)}{', which is too much' if limit['used'] > limit['value'] else ''}")
+    print_refused(document)
     for note in document["notes"]:
         print(f"note: {note}")
 

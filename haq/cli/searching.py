@@ -1,5 +1,6 @@
 """`haq search`: from a network and a budget to a policy."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -32,7 +33,8 @@ def search(
     try:
         result = search_configured(config, path, resume=resume, time_limit_s=limit_s, watcher=watcher)
     except KeyboardInterrupt:
-        say(f"stopped; everything so far is in {path}. Go on with: {resume_command(path)}")
+        kept = f"everything so far is in {path}" if path.is_dir() else "nothing was written yet"
+        say(f"stopped; {kept}. Go on with: {resume_command(path)}")
         raise
     for warning in result.summary["warnings"]:
         warn(warning)
@@ -54,7 +56,7 @@ def resume_command(path: Path) -> str:
     """What a user types to go on: the same command once more, with --resume."""
     words = [word for word in sys.argv[1:] if word != "--resume"]
     has_out = any(word == "--out" or word.startswith("--out=") for word in words)
-    return " ".join(["haq", *words, *([] if has_out else ["--out", str(path)]), "--resume"])
+    return shlex.join(["haq", *words, *([] if has_out else ["--out", str(path)]), "--resume"])
 
 
 def print_result(result: SearchResult, path: Path) -> None:
@@ -83,5 +85,7 @@ def print_result(result: SearchResult, path: Path) -> None:
     )
     title = f"{summary['report_images']} report images, budget {percent(summary['budget'][0]['ratio'])} of 8 bits"
     print_table(title, ("weights/activations", objective, "of 8 bits", summary["metric"]["name"]), rows)
+    for note in summary.get("notes", ()):
+        print(f"note: {note}")
     print(f"{summary['episodes']} episodes, {summary['evaluations']} evaluations, {summary['seconds']:.0f} s")
     print(f"files in {path}")

@@ -14,7 +14,6 @@ from typing import Any
 
 import onnx
 import torch
-import torch.nn.functional as F  # noqa: N812
 from onnx import helper
 from torch import Tensor, nn
 
@@ -24,11 +23,11 @@ from haq.layers import Trace
 from haq.weighted_calls import Call
 
 MARKS = "haq"
-"""The domain of the marks. All are identities."""
+"""The domain of the marks."""
 INPUT, WEIGHT = "Input", "Weight"
-"""Around what a layer reads; attribute `layer`, its position."""
-STATISTICS = ("Mean", "Variance")
-"""Around the running statistics of a batch norm; attributes `path` and `call`."""
+"""Identities around what a layer reads; attribute `layer`, its position."""
+NORM = "Norm"
+"""In place of a BatchNormalization, with its inputs; attributes `path` and `call`, and `epsilon`."""
 
 
 def export_marked(model: nn.Module, trace: Trace, example: Tensor) -> onnx.ModelProto:
@@ -51,9 +50,9 @@ def export_marked(model: nn.Module, trace: Trace, example: Tensor) -> onnx.Model
     return program.model_proto
 
 
-def is_mark(node: onnx.NodeProto, *names: str) -> bool:
-    """Whether a node is one of these marks."""
-    return node.domain == MARKS and node.op_type in names
+def is_mark(node: onnx.NodeProto, name: str) -> bool:
+    """Whether a node is such a mark."""
+    return node.domain == MARKS and node.op_type == name
 
 
 def layer_of(mark: onnx.NodeProto) -> int:
@@ -62,8 +61,13 @@ def layer_of(mark: onnx.NodeProto) -> int:
 
 
 def norm_of(mark: onnx.NodeProto) -> NormCall:
-    """The batch norm that marked statistics belong to."""
+    """The batch norm that a mark stands for."""
     return attribute(mark, "path", b"").decode(), int(attribute(mark, "call", -1))
+
+
+def epsilon_of(mark: onnx.NodeProto) -> float:
+    """What a marked batch norm adds to the variance."""
+    return float(attribute(mark, "epsilon", 0.0))
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
@@ -94,15 +98,17 @@ def _mark_layer(layer: int, call: Call) -> Tensor:
 
 def _mark_norm(norm: NormCall, arguments: Mapping[str, Any]) -> Tensor:
     path, call = norm
-    mean, variance = (
-        _mark(name, arguments[key], path=path, call=call)
-        for name, key in zip(STATISTICS, ("running_mean", "running_var"), strict=True)
-    )
-    return F.batch_norm(**{**arguments, "running_mean": mean, "running_var": variance})
+    mean, variance = arguments["running_mean"], arguments["running_var"]
+    gamma, beta = arguments.get("weight"), arguments.get("bias")
+    gamma = torch.ones_like(mean) if gamma is None else gamma
+    beta = torch.zeros_like(mean) if beta is None else beta
+    inputs = (arguments["input"], gamma, beta, mean, variance)
+    return _mark(NORM, *inputs, path=path, call=call, epsilon=float(arguments.get("eps", 1e-5)))
 
 
-def _mark(name: str, x: Tensor, **attributes: int | str) -> Tensor:
-    return torch.onnx.ops.symbolic(f"{MARKS}::{name}", (x,), attributes, dtype=x.dtype, shape=x.shape, version=1)
+def _mark(name: str, x: Tensor, *others: Tensor, **attributes: Any) -> Tensor:
+    inputs = (x, *others)
+    return torch.onnx.ops.symbolic(f"{MARKS}::{name}", inputs, attributes, dtype=x.dtype, shape=x.shape, version=1)
 
 
 @contextmanager
@@ -119,7 +125,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _require_layers(proto: onnx.ModelProto, trace: Trace) -> None:
-    """Every layer is there once; a network that runs otherwise when it is exported could have it not at all or twice."""
+    """Every layer is there once; a network that runs otherwise when it is exported could lack it or repeat it."""
     marks = Counter(layer_of(node) for node in proto.graph.node if is_mark(node, WEIGHT))
     for number, layer in enumerate(trace.layers):
         if marks[number] != 1:

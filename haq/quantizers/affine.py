@@ -12,9 +12,9 @@ from haq.quantizers.range import ALL_BITS, IntegerRange
 Shift = Literal["none", "integer", "float"]
 """Where the grid may lie: on zero, moved by whole steps, or anywhere."""
 
-# Candidate scales: the whole range of the data in one step, and 24 to the octave for twenty octaves below it; with
+# Candidate scales: the whole range of the data in one step, and 48 to the octave for twenty octaves below it; with
 # the 255 steps of 8 bits the last of them spans 2^-12 of the range.
-_CANDIDATE_RATIOS = 2.0 ** (-np.arange(480) / 24)
+_CANDIDATE_RATIOS = 2.0 ** (-np.arange(960) / 48)
 # Parts of a step by which a grid may be moved on top of whole steps.
 _FRACTIONS: dict[Shift, tuple[float, ...]] = {
     "none": (0.0,),

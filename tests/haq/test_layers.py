@@ -9,10 +9,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.modules import module as module_globals
 from torch.nn.utils.parametrizations import weight_norm
+from torchvision import models
 
 from haq.errors import UserError
 from haq.layers import Trace, trace, trace_layers
 from hardware_sim.layer import Layer
+from hardware_sim.networks import NETWORKS
 
 
 def only(model: nn.Module, example: Tensor) -> Layer:
@@ -355,3 +357,40 @@ def test_macs_agree_with_another_counter(name: str) -> None:
     weights = sum(parameter.numel() for parameter in model.parameters() if parameter.ndim > 1)
     positions = sum(value.numel() for key, value in model.named_parameters() if key.endswith(("token", "embedding")))
     assert sum(layer.weight_count for layer in layers) == weights - positions
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2"])
+def test_known_networks_layer_by_layer(name: str) -> None:
+    with torch.device("meta"):
+        network = models.get_model(name)
+        found = trace_layers(network, torch.zeros(1, 3, 224, 224))
+    assert found == NETWORKS[name]()
+
+
+class Shortcuts(nn.Module):
+    """Two sums, the second of three tensors, and a concatenation that is activated before it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.d = (nn.Linear(4, 4) for _ in range(4))
+        self.e = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = torch.relu(self.a(x))
+        b = self.b(a) + a
+        c = self.c(b)
+        d = torch.addcmul(b, c, torch.relu(self.d(c)))
+        result: Tensor = self.e(torch.relu(torch.cat([d, c], 1)))
+        return result
+
+
+def test_shortcuts_are_held_until_they_are_added() -> None:
+    layers = {layer.name: layer for layer in trace_layers(Shortcuts(), torch.zeros(1, 4))}
+    assert {name: layer.held_tensors for name, layer in layers.items()} == {
+        "a": (),
+        "b": (1,),
+        "c": (),
+        "d": (2, 3),
+        "e": (),
+    }
+    assert [layer.input_tensors for layer in layers.values()] == [(0,), (1,), (2,), (3,), (3, 4)]

@@ -111,6 +111,14 @@ def test_a_run_that_was_killed_before_its_configuration_was_whole_starts_again(
     assert (folder / "thesis.txt").read_text() == "mine"
 
 
+def test_files_that_a_kill_left_half_written_are_removed(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    for name in (".policy.json.ab12cd34", ".checkpoint.pt.ab12cd34", ".hidden"):
+        (run.path / name).write_text("half")
+    assert RunDir.reopen(run.path, SETTINGS) == run
+    assert sorted(path.name for path in run.path.iterdir()) == [".hidden", CONFIG, ENVIRONMENT]
+
+
 def test_a_run_that_can_go_on_is_never_started_over(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     run.append_episode({"episode": 0})

@@ -1,0 +1,62 @@
+"""The table of `results/README.md`, from the run folders beside it and nothing else: `collect_results.py [FOLDER]`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from haq.cache import write_atomically
+from haq.pretty import percent, pretty_cost
+from haq.run_dir import CONFIG, ENVIRONMENT, RunDir
+from haq.searching import finished
+
+COST_KEYS = {"latency": "latency_s", "energy": "energy_j", "size": "weight_bytes", "bops": "bops"}
+HEAD = """# Results
+
+Runs of the search on the digits network, made with the scripts named in each row, seed 0, 300 episodes. Accuracies are of
+the report split (540 images, so one image is 0.19 points); the best uniform pair is the best of those that the run's
+`summary.json` lists, all within the same budget, first and last layer at 8 bits. Latency and energy are of the device's
+whole batch.
+
+| run | device | objective | budget | cost of the policy | of 8 bits | policy | best uniform | float |
+|---|---|---|---|---|---|---|---|---|
+"""
+TAIL = """
+Each folder holds the run's own files: `config.json` has every setting, `environment.json` the versions and the processor.
+
+More measurements:
+
+- [digits-bismo-edge](digits-bismo-edge/README.md): several budgets and seeds, every uniform pair, DDPG beside random search.
+- [calibration.md](calibration.md): which calibration keeps most accuracy; the reason for the default.
+- [torchvision.md](torchvision.md): layers and MACs found in torchvision's networks.
+"""
+
+
+def row(run: RunDir) -> str:
+    """One line of the table."""
+    summary: dict[str, Any] = dict(finished(run).summary)
+    config = run.read_json(CONFIG) or {}
+    objective = summary["objective"]
+    best = max(summary["uniform"], key=lambda each: each["accuracy"], default=None)
+    uniform = "-" if best is None else f"{percent(best['accuracy'], digits=2)} ({best['w_bits']}/{best['a_bits']})"
+    cells = (
+        f"[{run.path.name}]({run.path.name}/policy.png)",
+        config["hardware"],
+        objective,
+        percent(summary["budget"][0]["ratio"]),
+        pretty_cost(objective, summary["cost"][COST_KEYS[objective]]),
+        percent(summary["cost_ratio"]),
+        percent(summary["accuracy"], digits=2),
+        uniform,
+        percent(summary["accuracy_fp32"], digits=2),
+    )
+    return "| " + " | ".join(cells) + " |\n"
+
+
+def main(folder: Path) -> None:
+    """Write the README of a folder of runs."""
+    runs = [RunDir(path.parent) for path in sorted(folder.glob(f"*/{ENVIRONMENT}"))]
+    write_atomically(folder / "README.md", (HEAD + "".join(map(row, runs)) + TAIL).encode())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "results"))

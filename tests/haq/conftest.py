@@ -1,0 +1,82 @@
+"""One finished search for all tests that only look at one, and a network and a task that cost nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from haq.__main__ import main
+from haq.tasks.base import SplitName
+from haq.tasks.classification import ClassificationTask
+from haq.tasks.items import StoredSplit
+
+IMAGES = ("--search-images", "60", "--report-images", "60", "--calibration-images", "64")
+SMALL = (*IMAGES, "--budget", "0.4", "--episodes", "24", "--seed", "3")
+"""A search of seconds; the agent learns from its 20th episode on."""
+
+
+@pytest.fixture(scope="session")
+def small_flags() -> tuple[str, ...]:
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small search on the digits that nobody interrupted. Copy it before you change it."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    assert main(["search", *SMALL, "--out", str(path), "--quiet"]) == 0
+    return path
+
+
+class Blobs:
+    """Random images [1, 6, 6] whose label is the brightest of four quarters."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.images = torch.rand(count, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
+        quarters = self.images.unfold(2, 3, 3).unfold(3, 3, 3).mean(dim=(4, 5)).flatten(1)
+        self.labels = quarters.argmax(dim=1).tolist()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+        return self.images[index], self.labels[index]
+
+
+@pytest.fixture
+def tiny_task() -> ClassificationTask:
+    """40 images for each of calibration, search and report; four classes."""
+    names: tuple[SplitName, ...] = ("calibration", "search", "report")
+    splits = {name: StoredSplit(Blobs(40, seed)) for seed, name in enumerate(names)}
+    return ClassificationTask(name="blobs", splits=splits, num_classes=4, facts={})
+
+
+class TinyNet(nn.Module):
+    """Hands the mean of each quarter through three layers: right from the start, without training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, stride=3, bias=False)
+        self.bn = nn.BatchNorm2d(4)
+        self.mix = nn.Conv2d(4, 8, 1)
+        self.classifier = nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.classifier(torch.relu(self.mix(torch.relu(self.bn(self.conv(x))))).flatten(1))
+        return scores
+
+
+@pytest.fixture
+def tiny_net() -> TinyNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        net = TinyNet()
+    with torch.no_grad():
+        net.conv.weight[0], net.mix.weight[0], net.mix.bias[0] = 1 / 9, 0.0, 0.0
+        net.mix.weight[0, 0] = 1.0
+        net.classifier.weight.mul_(0.01)
+        net.classifier.bias.zero_()
+        for quarter in range(4):
+            net.classifier.weight[quarter, quarter] = 5.0
+    return net

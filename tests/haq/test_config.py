@@ -1,0 +1,76 @@
+"""What may be asked for, and what is said of the rest."""
+
+import json
+from typing import Any
+
+import pytest
+
+from haq.config import SearchConfig, search_config
+from haq.errors import UserError
+
+
+def test_defaults_are_those_of_the_command() -> None:
+    config = search_config()
+    assert (config.model, config.data, config.hardware) == ("digits_cnn", "digits", "bismo-edge")
+    assert (config.objective, config.budget, config.agent, config.seed) == ("latency", ("0.6",), "ddpg", 0)
+    assert (config.min_bits, config.max_bits, config.first_last_bits, config.a_bits) == (2, 8, 8, 8)
+    assert (config.reward, config.observation, config.calibration, config.device) == ("accuracy", "haq", "auto", "cpu")
+
+
+def test_a_configuration_survives_its_file() -> None:
+    config = search_config(budget=("0.5", "size=10kB"), pin={"stem.0": 6}, input=(1, 16, 16), first_last_bits=None)
+    assert SearchConfig(**json.loads(json.dumps(config.model_dump(mode="json")))) == config
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert [name for name, field in SearchConfig.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"episodes": 0}, r"^--episodes 0: .*greater than or equal to 1"),
+        ({"episodes": 1.5}, r"^--episodes 1\.5: .*integer"),
+        ({"episodes": True}, r"^--episodes True: .*integer"),
+        ({"episodes": 10**10}, r"^--episodes 10000000000: "),
+        ({"seed": -1}, r"^--seed -1: "),
+        ({"min_bits": 0}, r"^--min-bits 0: "),
+        ({"max_bits": 9}, r"^--max-bits 9: "),
+        ({"min_bits": 5, "max_bits": 4}, r"^--max-bits 4: must be at least min_bits, which is 5"),
+        ({"max_bits": 1}, r"^--max-bits 1: must be at least min_bits, which is 2"),
+        ({"first_last_bits": 9}, r"^--first-last-bits 9: "),
+        ({"pin": {"a": 0}}, r"^--pin 0: "),
+        ({"a_bits": 16}, r"^--a-bits 16: "),
+        ({"agent": "dqn"}, r"^--agent 'dqn': .*'ddpg' or 'random'"),
+        ({"objective": "speed"}, r"^--objective 'speed': .*'latency'"),
+        ({"device": "tpu"}, r"^--device 'tpu': .*'cpu' or 'cuda'"),
+        ({"calibration": "guess"}, r"^--calibration 'guess': "),
+        ({"input": (0, 3, 3)}, r"^--input 0: "),
+        ({"budget": ()}, r"^--budget \(\): "),
+        ({"bugdet": "0.5"}, r"^unknown setting 'bugdet'; did you mean 'budget'\?$"),
+        ({"xyzzy": 1}, r"^unknown setting 'xyzzy'$"),
+        ({"model": "two\nlines", "episodes": 0}, r"^--episodes 0"),
+    ],
+)
+def test_bad_values_are_named_in_one_line(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        search_config(**settings)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("budget", ["0", "-0.5", "nan", "inf", "1.5", "ten", "", "12 parsecs", "0.0.1", "1e999ms"])
+def test_bad_budgets_are_named_in_one_line(budget: str) -> None:
+    with pytest.raises(UserError, match=r"budget") as caught:
+        search_config(budget=(budget,))
+    assert repr(budget) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_objective_needs_a_budget_of_its_own() -> None:
+    with pytest.raises(UserError, match="add --budget latency"):
+        search_config(budget=("size=0.5",))
+
+
+def test_a_configuration_does_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        search_config().seed = 1  # type: ignore[misc]

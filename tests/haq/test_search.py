@@ -1,0 +1,525 @@
+"""The search as a function: what it writes, what it keeps to, and that an interruption changes nothing."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import haq
+from agents.ddpg import DDPG
+from haq import evaluating, quantized_model, session
+from haq.config import search_config
+from haq.corrections import Corrector
+from haq.errors import UserError
+from haq.evaluating import evaluate_policy
+from haq.evaluation import Evaluator
+from haq.policy import load_policy
+from haq.run_dir import RunDir
+from haq.searching import SearchResult, search_configured
+from haq.session import Line, Session
+from haq.tasks.classification import ClassificationTask
+
+FILES = {
+    "config.json",
+    "environment.json",
+    "episodes.jsonl",
+    "policy.json",
+    "quantizers.safetensors",
+    "checkpoint.pt",
+    "summary.json",
+    "policy.png",
+    "learning_curve.png",
+}
+LINE_KEYS = {
+    "episode",
+    "w_bits",
+    "a_bits",
+    "cost",
+    "accuracy",
+    "divergence",
+    "reward",
+    "actor_loss",
+    "critic_loss",
+    "seconds",
+}
+COST_KEYS = {"latency_s", "energy_j", "weight_bytes", "bops"}
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("haq.plots.plot_run", lambda *_, **__: [])
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def timeless(document: Any) -> Any:
+    """Without what may differ between equal runs."""
+    return {key: value for key, value in document.items() if not key.endswith("seconds")}
+
+
+def journal(run: Path) -> list[dict[str, Any]]:
+    return [timeless(json.loads(line)) for line in (run / "episodes.jsonl").read_text().splitlines()]
+
+
+def assert_same_run(run: Path, other: Path) -> None:
+    assert journal(run) == journal(other)
+    assert timeless(read(run / "summary.json")) == timeless(read(other / "summary.json"))
+    for name in ("policy.json", "quantizers.safetensors", "config.json"):
+        assert (run / name).read_bytes() == (other / name).read_bytes()
+
+
+# What a finished run holds.
+
+
+def test_a_run_holds_the_files_it_should(finished_run: Path) -> None:
+    assert {path.name for path in finished_run.iterdir()} == FILES
+
+
+def test_a_line_of_the_journal_is_flat_and_has_its_keys(finished_run: Path) -> None:
+    lines = journal(finished_run)
+    assert [line["episode"] for line in lines] == list(range(24))
+    for line in lines:
+        assert line.keys() == LINE_KEYS - {"seconds"}
+        assert len(line["w_bits"]) == len(line["a_bits"]) == 15
+        assert all(2 <= bits <= 8 for bits in (*line["w_bits"], *line["a_bits"]))
+        assert 0 <= line["accuracy"] <= 1
+        assert line["divergence"] >= 0
+        # HAQ, CVPR 2019, equation 5
+        summary = read(finished_run / "summary.json")
+        expected = 0.1 * 100 * (line["accuracy"] - summary["search_accuracy_fp32"])
+        assert line["reward"] == pytest.approx(expected)
+    assert [line["actor_loss"] is None for line in lines] == [True] * 19 + [False] * 5
+
+
+def test_every_policy_of_the_journal_is_within_the_budget_and_pins_both_ends(finished_run: Path) -> None:
+    limit = read(finished_run / "summary.json")["budget"][0]["value"]
+    for line in journal(finished_run):
+        assert line["cost"] <= limit * (1 + 1e-12)
+        assert {line[key][end] for key in ("w_bits", "a_bits") for end in (0, -1)} == {8}
+
+
+def test_the_summary_has_what_others_rely_on(finished_run: Path) -> None:
+    summary = read(finished_run / "summary.json")
+    assert summary.keys() >= {
+        "metric",
+        "accuracy_fp32",
+        "accuracy",
+        "search_accuracy",
+        "cost",
+        "baseline_cost",
+        "budget",
+        "cost_ratio",
+        "episodes",
+        "evaluations",
+        "forward_images",
+        "seconds",
+        "uniform",
+        "warnings",
+    }
+    assert summary["cost"].keys() == summary["baseline_cost"].keys() == COST_KEYS
+    ((budget),) = summary["budget"]
+    assert budget["objective"] == "latency"
+    assert budget["ratio"] == pytest.approx(0.4)
+    assert budget["value"] == pytest.approx(0.4 * summary["baseline_cost"]["latency_s"])
+    assert summary["cost_ratio"] == summary["cost"]["latency_s"] / summary["baseline_cost"]["latency_s"] <= 0.4
+    different = {(*line["w_bits"], *line["a_bits"]) for line in journal(finished_run)}
+    assert (summary["episodes"], summary["evaluations"]) == (24, len(different))
+    # 60 search images and 64 for the corrections a policy, the same once for the float network, and calibration.
+    assert summary["forward_images"] == (60 + 64) * (len(different) + 1) + 64
+    assert summary["warnings"] == []
+    for uniform in summary["uniform"]:
+        assert uniform.keys() == {"w_bits", "a_bits", "cost", "cost_ratio", "accuracy"}
+        assert uniform["cost_ratio"] <= 0.4
+        assert 0 <= uniform["accuracy"] <= 1
+
+
+def test_the_policy_is_the_best_of_the_journal(finished_run: Path) -> None:
+    policy = load_policy(finished_run / "policy.json")
+    best = max(journal(finished_run), key=lambda line: (line["reward"], -line["cost"]))
+    assert (list(policy.w_bits), list(policy.a_bits)) == (best["w_bits"], best["a_bits"])
+    assert policy.cost.latency_s == best["cost"]
+    summary = read(finished_run / "summary.json")
+    assert policy.accuracy["search"] == best["accuracy"] == summary["search_accuracy"]
+    assert policy.accuracy["report"] == summary["accuracy"]
+    assert (policy.model, policy.hardware, policy.objective) == ("digits_cnn", "bismo-edge", "latency")
+
+
+def test_the_checkpoint_holds_tensors_and_plain_values_only(finished_run: Path) -> None:
+    state = torch.load(finished_run / "checkpoint.pt", weights_only=True)
+    assert state["episode"] == 24
+
+
+def test_what_was_resolved_is_written_down(finished_run: Path) -> None:
+    config, environment = read(finished_run / "config.json"), read(finished_run / "environment.json")
+    assert config["resolved"]["engine"] == "torch"
+    assert config["resolved"]["data"]["splits"]["search"]["size"] == 60
+    assert config["resolved"]["budget"] == [{"objective": "latency", "value": config["resolved"]["budget"][0]["value"]}]
+    assert environment["seed"] == 3
+    assert {"python", "packages", "commit", "device"} <= environment.keys()
+
+
+# Evaluating it again.
+
+
+def test_evaluating_a_run_gives_its_numbers_and_calibrates_nothing(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("nothing is to be calibrated")
+
+    for owner, name in ((quantized_model, "calibrate"), (quantized_model, "weight_clips"), (Corrector, "find")):
+        monkeypatch.setattr(owner, name, never)
+    document = evaluate_policy(finished_run / "policy.json", search_config())
+    summary = read(finished_run / "summary.json")
+    assert document["accuracy"] == summary["accuracy"]
+    assert document["accuracy_fp32"] == summary["accuracy_fp32"]
+    assert document["cost"] == summary["cost"]
+
+
+def test_a_policy_that_stands_alone_is_calibrated_to_the_same_result(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copy(finished_run / "policy.json", tmp_path)
+    config = search_config(report_images=60, search_images=60, calibration_images=64)
+    document = evaluate_policy(tmp_path / "policy.json", config)
+    assert document["accuracy"] == read(finished_run / "summary.json")["accuracy"]
+
+
+def test_other_settings_than_the_runs_recompute_its_quantizers(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[Any] = []
+    monkeypatch.setattr(evaluating, "_use_stored", lambda *args, **_: used.append(args))
+    evaluate_policy(finished_run / "policy.json", search_config(calibration="max"))
+    assert not used
+    evaluate_policy(finished_run / "policy.json", search_config(report_images=50))
+    assert len(used) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 10])
+def test_damaged_quantizers_are_a_line(finished_run: Path, tmp_path: Path, content: bytes) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    (run / "quantizers.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        evaluate_policy(run / "policy.json", search_config())
+
+
+def test_quantizers_of_something_else_are_a_line(finished_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    RunDir(run).save_tensors("quantizers.safetensors", {"other": torch.ones(1)})
+    with pytest.raises(UserError, match=r"quantizers\.safetensors does not fit the policy"):
+        evaluate_policy(run / "policy.json", search_config())
+
+
+# Interruptions.
+
+
+def config_of(run: Path) -> Any:
+    return search_config(**{key: value for key, value in read(run / "config.json").items() if key != "resolved"})
+
+
+def unfinished(finished_run: Path, folder: Path) -> Path:
+    run = Path(shutil.copytree(finished_run, folder / "run"))
+    for name in ("summary.json", "quantizers.safetensors", "policy.json"):
+        (run / name).unlink()
+    return run
+
+
+def without_checkpoint(run: Path) -> None:
+    (run / "checkpoint.pt").unlink()
+
+
+def with_a_line_of_something_else(run: Path) -> None:
+    lines = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
+    lines[7] = '{"episode": 7}\n'
+    (run / "episodes.jsonl").write_text("".join(lines))
+
+
+def with_a_missing_line(run: Path) -> None:
+    lines = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
+    (run / "episodes.jsonl").write_text("".join(lines[:7] + lines[8:]))
+
+
+def with_a_torn_end(run: Path) -> None:
+    content = (run / "episodes.jsonl").read_bytes()
+    (run / "episodes.jsonl").write_bytes(content[:-40])
+
+
+def without_a_journal(run: Path) -> None:
+    (run / "episodes.jsonl").unlink()
+
+
+def with_another_agents_checkpoint(run: Path) -> None:
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    agent = DDPG(10, seed=99).state_dict()
+    config = state["run"].replace('"seed":3', '"seed":99')
+    assert config != state["run"]
+    RunDir(run).save_checkpoint({**state, "agent": agent, "run": config})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        without_checkpoint,
+        with_a_line_of_something_else,
+        with_a_missing_line,
+        with_a_torn_end,
+        without_a_journal,
+        with_another_agents_checkpoint,
+    ],
+)
+def test_a_damaged_run_goes_on_to_the_same_result(
+    damage: Callable[[Path], None], finished_run: Path, tmp_path: Path
+) -> None:
+    run = unfinished(finished_run, tmp_path)
+    damage(run)
+    search_configured(config_of(finished_run), run, resume=True)
+    assert_same_run(run, finished_run)
+
+
+class Interruption:
+    """A watcher that interrupts after so many episodes."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.ended = after, False
+
+    def begin(self, session: Session) -> None:
+        """Nothing yet."""
+
+    def episode(self, session: Session, line: Line) -> None:
+        if session.episode == line["episode"] + 1 == self.after:
+            raise KeyboardInterrupt
+
+    def end(self) -> None:
+        self.ended = True
+
+
+def test_an_interrupted_run_goes_on_to_the_same_result(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted with a checkpoint after every episode, then in the middle of an episode, then not."""
+    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+    config, run, watcher = config_of(finished_run), tmp_path / "run", Interruption(21)
+    with pytest.raises(KeyboardInterrupt):
+        search_configured(config, run, watcher=watcher)
+    assert watcher.ended
+    assert len(journal(run)) == 21
+    assert not (run / "summary.json").exists()
+    assert load_policy(run / "policy.json").model == "digits_cnn"
+    act, calls = DDPG.act, iter(range(45))
+
+    def interrupted(self: DDPG, observation: Any) -> float:
+        if next(calls) == 40:  # 30 steps an episode: in the second one
+            raise KeyboardInterrupt
+        return act(self, observation)
+
+    monkeypatch.setattr(DDPG, "act", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search_configured(config, run, resume=True)
+    assert len(journal(run)) == 22
+    monkeypatch.setattr(DDPG, "act", act)
+    search_configured(config, run, resume=True)
+    assert_same_run(run, finished_run)
+
+
+def test_a_journal_beyond_the_checkpoint_is_not_evaluated_again(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = config_of(finished_run), tmp_path / "run"
+    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        search_configured(config, run, watcher=Interruption(20))
+    shutil.copy(finished_run / "episodes.jsonl", run)
+    seen: list[Any] = []
+    original = Evaluator._run
+
+    def counted(self: Any, bits: Any) -> Any:
+        seen.append((self._split, bits))
+        return original(self, bits)
+
+    monkeypatch.setattr(Evaluator, "_run", counted)
+    search_configured(config, run, resume=True)
+    assert [bits for split, bits in seen if split == "search"] == [None]
+    assert_same_run(run, finished_run)
+
+
+def test_a_finished_run_is_given_back_as_it_is(finished_run: Path) -> None:
+    before = {path.name: path.read_bytes() for path in finished_run.iterdir()}
+    result = search_configured(config_of(finished_run), finished_run, resume=True)
+    assert result.summary == read(finished_run / "summary.json")
+    assert {path.name: path.read_bytes() for path in finished_run.iterdir()} == before
+
+
+def test_other_settings_are_refused_and_named(finished_run: Path) -> None:
+    config = config_of(finished_run).model_copy(update={"seed": 4, "agent": "random"})
+    with pytest.raises(UserError, match='agent "ddpg" there, "random" now; seed 3 there, 4 now'):
+        search_configured(config, finished_run, resume=True)
+
+
+# A network and a task of one's own.
+
+
+@pytest.fixture
+def search(tiny_net: nn.Module, tiny_task: ClassificationTask) -> Callable[..., SearchResult]:
+    def run(**settings: Any) -> SearchResult:
+        return haq.search(tiny_net, tiny_task, **{"budget": 0.85, "episodes": 3, **settings})
+
+    return run
+
+
+def test_objects_work_and_the_network_is_left_as_it_was(
+    tiny_net: nn.Module, search: Callable[..., SearchResult]
+) -> None:
+    tiny_net.train()
+    tiny_net.bn.eval()
+    before = {name: tensor.clone() for name, tensor in tiny_net.state_dict().items()}
+    flags = {name: module.training for name, module in tiny_net.named_modules()}
+    pointers = [tensor.data_ptr() for tensor in tiny_net.state_dict().values()]
+    result = search()
+    assert [tensor.data_ptr() for tensor in tiny_net.state_dict().values()] == pointers
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tiny_net.state_dict().items())
+    assert {name: module.training for name, module in tiny_net.named_modules()} == flags
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in tiny_net.parameters())
+    assert result.policy.model == "TinyNet"
+    assert result.path is None
+    assert result.summary["accuracy_fp32"] == 1.0
+    assert result.summary["warnings"] == []
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(search: Callable[..., SearchResult], tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        search(out=tmp_path / name, seed=seed, episodes=25)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    assert [line["w_bits"] for line in journal(tmp_path / "c")] != [line["w_bits"] for line in journal(tmp_path / "a")]
+
+
+def test_fidelity_rewards_closeness(search: Callable[..., SearchResult], tmp_path: Path) -> None:
+    search(out=tmp_path / "run", reward="fidelity")
+    lines = journal(tmp_path / "run")
+    assert [line["reward"] for line in lines] == [-line["divergence"] for line in lines]
+    assert all(line["accuracy"] > 0.2 for line in lines)
+
+
+def test_the_size_objective_decides_weights_alone(
+    search: Callable[..., SearchResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act, steps = DDPG.act, []
+    monkeypatch.setattr(DDPG, "act", lambda self, observation: steps.append(1) or act(self, observation))
+    result = search(out=tmp_path / "run", objective="size", a_bits=6, first_last_bits=5, budget="size=0.6")
+    assert len(steps) == 3 * 3  # episodes x layers
+    assert result.policy.a_bits == (6, 6, 6)
+    assert (result.policy.w_bits[0], result.policy.w_bits[2]) == (5, 5)
+    # 9 * 4, 4 * 8 and 32 * 4 weights
+    middle = result.policy.w_bits[1]
+    assert middle is not None
+    expected = (36 * 5 + 32 * middle + 128 * 5) / 8
+    assert result.policy.cost.weight_bytes == expected
+    assert {(each["w_bits"], each["a_bits"]) for each in result.summary["uniform"]} <= {(w, 6) for w in range(2, 9)}
+
+
+def test_bops_and_several_budgets_all_hold(search: Callable[..., SearchResult]) -> None:
+    result = search(objective="bops", budget=("0.5", "size=120B", "latency=0.9"), first_last_bits=None)
+    cost, baseline = result.policy.cost, result.policy.baseline_cost
+    macs = (36 * 4, 32 * 4, 128)
+    bits = zip(macs, result.policy.w_bits, result.policy.a_bits, strict=True)
+    assert cost.bops == sum(count * (w or 32) * (a or 32) for count, w, a in bits)
+    assert cost.bops <= 0.5 * (baseline.bops or 0)
+    assert (cost.weight_bytes or 0) <= 120
+    assert (cost.latency_s or 0) <= 0.9 * (baseline.latency_s or 0)
+    assert [each["objective"] for each in result.summary["budget"]] == ["bops", "size", "latency"]
+
+
+def test_pins_hold_and_ends_can_be_free(search: Callable[..., SearchResult], tmp_path: Path) -> None:
+    search(out=tmp_path / "run", pin={"mix": 3}, first_last_bits=None, budget=0.5, episodes=12)
+    lines = journal(tmp_path / "run")
+    assert {(line["w_bits"][1], line["a_bits"][1]) for line in lines} == {(3, 3)}
+    assert len({(line["w_bits"][0], line["a_bits"][0]) for line in lines}) > 1
+    search(out=tmp_path / "other", pin={"conv": 2, "mix": 4}, episodes=2, budget=0.9)
+    for line in journal(tmp_path / "other"):
+        assert list(zip(line["w_bits"], line["a_bits"], strict=True)) == [(2, 2), (4, 4), (8, 8)]
+
+
+def test_widths_stay_in_their_range(search: Callable[..., SearchResult], tmp_path: Path) -> None:
+    search(out=tmp_path / "run", min_bits=3, max_bits=5, first_last_bits=None, budget=0.5, agent="random")
+    bits = {bits for line in journal(tmp_path / "run") for bits in (*line["w_bits"], *line["a_bits"])}
+    assert bits <= {3, 4, 5}
+
+
+def test_the_papers_rule_and_the_rich_observation_work_too(search: Callable[..., SearchResult]) -> None:
+    result = search(budget_rule="haq", observation="rich")
+    assert result.summary["cost_ratio"] <= 0.85
+
+
+def test_a_time_limit_ends_the_search_with_what_there_is(search: Callable[..., SearchResult], tmp_path: Path) -> None:
+    result = search(out=tmp_path / "run", time_limit_s=1e-9, episodes=1000)
+    assert result.summary["episodes"] == len(journal(tmp_path / "run")) == 1
+    assert RunDir(tmp_path / "run").is_finished
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pin": {"nowhere": 4}}, "--pin 'nowhere' names no layer; the layers are conv, mix, classifier"),
+        ({"budget": 1e-6}, "no policy meets the latency budget of .* the cheapest bits cost"),
+        ({"budget": "1ns"}, "'ns' is not a unit of latency"),
+        ({"input": (3, 6, 6)}, "--input 3x6x6 differs from the items of blobs, which are 1x6x6"),
+        ({"objective": "energy", "budget": "energy=1nJ"}, "'nJ' is not a unit of energy"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_written(
+    search: Callable[..., SearchResult], settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        search(out=tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_that_answers_nan_is_refused_before_anything_is_written(
+    tiny_net: nn.Module, search: Callable[..., SearchResult], tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        tiny_net.classifier.bias.fill_(torch.nan)
+    with pytest.raises(UserError, match="NaN or infinity"):
+        search(out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_cuda_is_refused_where_torch_has_none(search: Callable[..., SearchResult], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="finds no CUDA device; use --device cpu"):
+        search(out=tmp_path / "run", device="cuda")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_is_used_and_the_network_stays_where_it_was(
+    tiny_net: nn.Module, search: Callable[..., SearchResult]
+) -> None:
+    result = search(device="cuda")
+    assert result.summary["accuracy_fp32"] == 1.0
+    assert all(parameter.device.type == "cpu" for parameter in tiny_net.parameters())
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat, self.first, self.tied, self.last = nn.Flatten(), nn.Linear(36, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.last(torch.relu(self.tied(torch.relu(self.tied(self.first(self.flat(x)))))))
+        return scores
+
+
+def test_tied_layers_have_equal_bits_and_can_be_evaluated_from_their_files(
+    tiny_task: ClassificationTask, tmp_path: Path
+) -> None:
+    haq.search(Twice(), tiny_task, out=tmp_path / "run", episodes=3, budget=0.7)
+    for line in journal(tmp_path / "run"):
+        assert line["w_bits"][1] == line["w_bits"][2]
+        assert line["a_bits"][1] == line["a_bits"][2]
+    assert RunDir(tmp_path / "run").load_tensors("quantizers.safetensors")
