@@ -20,6 +20,7 @@ CONFIG, ENVIRONMENT, JOURNAL = "config.json", "environment.json", "episodes.json
 POLICY, NEAREST_MISS, QUANTIZERS = "policy.json", "nearest_miss.json", "quantizers.safetensors"
 CHECKPOINT, SUMMARY = "checkpoint.pt", "summary.json"
 _RESULTS = (JOURNAL, POLICY, NEAREST_MISS, QUANTIZERS, CHECKPOINT, SUMMARY)
+_PICTURES = ("policy.png", "learning_curve.png")
 
 Json = Mapping[str, Any]
 
@@ -87,7 +88,7 @@ class RunDir:
 
     def _sweep(self) -> None:
         """Remove what a run left that was killed while it wrote a file."""
-        for name in (CONFIG, ENVIRONMENT, *_RESULTS):
+        for name in (CONFIG, ENVIRONMENT, *_RESULTS, *_PICTURES):
             for unfinished in self.path.glob(f".{name}.*"):
                 unfinished.unlink(missing_ok=True)
 

@@ -3,7 +3,6 @@
 Of the family of LSQ (Esser et al., "Learned Step Size Quantization", 2020) and LSQ+ (Bhalgat et al., 2020).
 """
 
-from collections.abc import Iterable
 from math import prod, sqrt
 from typing import Any
 
@@ -112,15 +111,21 @@ class AdaptiveQuantizer(nn.Module):
         Where there are only zeros the scale is 1. Raises ValueError for values that are none, or not finite, and for
         a histogram where every channel has a grid of its own.
         """
-        if self.channel_axis is None:
-            histogram = x if isinstance(x, Histogram) else build_histogram([x])
-            scale, zero_point = self._best([histogram], signed=self._takes_signed(histogram.signed))
-            self._start_like(x, scale[0], zero_point[0], signed=self._takes_signed(histogram.signed))
-        elif isinstance(x, Histogram):
-            raise ValueError("one histogram cannot calibrate channel by channel; give the tensor itself")
-        else:
-            signed = self._takes_signed(bool((x < 0).any()))
-            self._start_like(x, *self._best_channels(x, self.channel_axis, signed=signed), signed=signed)
+        if isinstance(x, Tensor) and self.channel_axis is not None and self.signed and self.shift_kind == "none":
+            # Weights: all channels at once, and the very scales that are used without training.
+            scale = quantize_weight(x, self.bits, channel_axis=self.channel_axis).scale
+            self.start_at(scale, torch.zeros_like(scale), signed=True)
+            return
+        histograms, kind = self._histograms(x), self.shift_kind
+        signed = any(each.signed for each in histograms) if self.signed is None else self.signed
+        fits = [
+            affine_fits(each, signed=signed, shift=kind, narrow=self.narrow, bits=(self.bits,))[self.bits]
+            for each in histograms
+        ]
+        grids = torch.tensor([(fit.scale, fit.zero_point) for fit in fits])
+        scale, zero_point = grids.to(x.device if isinstance(x, Tensor) else "cpu").unbind(dim=1)
+        shape = [] if self.channel_axis is None else [len(fits)]
+        self.start_at(scale.reshape(shape), zero_point.reshape(shape), signed=signed)
 
     @torch.no_grad()
     def start_at(self, scale: Tensor, zero_point: Tensor, *, signed: bool) -> None:
@@ -189,24 +194,15 @@ class AdaptiveQuantizer(nn.Module):
         highest = (self.grid.q_max - torch.minimum(whole, real)) * scale
         return (x < lowest) | (x > highest)
 
-    def _takes_signed(self, found: bool) -> bool:  # noqa: FBT001
-        return found if self.signed is None else self.signed
-
-    def _best_channels(self, x: Tensor, axis: int, *, signed: bool) -> tuple[Tensor, Tensor]:
-        if signed and self.shift_kind == "none":
-            scale = quantize_weight(x, self.bits, channel_axis=axis).scale
-            return scale, torch.zeros_like(scale)
-        return self._best((build_histogram([row]) for row in x.movedim(axis, 0)), signed=signed)
-
-    def _best(self, histograms: Iterable[Histogram], *, signed: bool) -> tuple[Tensor, Tensor]:
-        """Scale and zero point (float32 [histograms]) of least squared error."""
-        bits, kind = self.bits, self.shift_kind
-        fits = [affine_fits(h, signed=signed, shift=kind, narrow=self.narrow, bits=(bits,))[bits] for h in histograms]
-        return torch.tensor([fit.scale for fit in fits]), torch.tensor([fit.zero_point for fit in fits])
-
-    def _start_like(self, x: Tensor | Histogram, scale: Tensor, zero_point: Tensor, *, signed: bool) -> None:
-        device = x.device if isinstance(x, Tensor) else None
-        self.start_at(scale.to(device), zero_point.to(device), signed=signed)
+    def _histograms(self, x: Tensor | Histogram) -> list[Histogram]:
+        """Of the whole tensor, or of each channel."""
+        if isinstance(x, Histogram):
+            if self.channel_axis is not None:
+                raise ValueError("one histogram cannot calibrate channel by channel; give the tensor itself")
+            return [x]
+        return [
+            build_histogram([row]) for row in ([x] if self.channel_axis is None else x.movedim(self.channel_axis, 0))
+        ]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Parameters take the shapes that were saved; other bits than the quantizer's are an error of loading."""
