@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from envs.bit_allocation import BudgetRule
 from envs.observation import ObservationKind
 from haq.budgets import parse_budgets
+from haq.engines import EngineName
 from haq.errors import UserError
 from haq.quantizers.calibration import CalibrationMethod
 from haq.tasks.options import Normalization
@@ -15,7 +16,6 @@ from hardware_sim.cost import Objective
 
 AgentName = Literal["ddpg", "random"]
 RewardKind = Literal["accuracy", "fidelity"]
-EngineName = Literal["auto", "torch"]
 DeviceName = Literal["cpu", "cuda"]
 Width = Annotated[int, Field(strict=True, ge=1, le=8)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
@@ -76,7 +76,10 @@ class SearchConfig(BaseModel):
         "auto", description="Re-estimate batch norms and correct biases for every policy, or not."
     )
     eval_batch: Count = Field(256, description="Images in one forward pass.")
-    engine: EngineName = Field("auto", description="What runs the quantized network.")
+    engine: EngineName = Field(
+        "torch",
+        description="What runs the quantized network: torch, or onnxruntime in integers; auto: the faster that agrees.",
+    )
     device: DeviceName = Field("cpu", description="Where torch runs.")
 
     @field_validator("max_bits")

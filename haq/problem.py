@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from envs.choices import AllowedBits, Budget, BudgetError, Choices, choices
 from haq.budgets import ResolvedBudget, parse_budgets
 from haq.config import SearchConfig
+from haq.engines import choose_engine
 from haq.errors import UserError
 from haq.evaluation import Engine, TorchEngine
 from haq.layers import Trace, trace
@@ -103,6 +104,8 @@ class Network:
     task: Task
     quantizers: Quantizers
     engine: Engine
+    engine_reason: str
+    """Why this engine, in one line."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,8 +170,10 @@ def _network(config: SearchConfig, priced: PricedModel, data: Task) -> Network:
 
     quantizers = Quantizers(priced.model, priced.trace, calibration, method=method)
     quantized = QuantizedModel(priced.model, priced.trace, quantizers)
-    engine = TorchEngine(quantized, _correction_images(config, data), device=config.device)
-    return Network(priced, data, quantizers, engine)
+    reference = TorchEngine(quantized, _correction_images(config, data), device=config.device)
+    trials = next(iter(data.batches("calibration", batch_size=CORRECTION_IMAGES)))[0]
+    chosen = choose_engine(config.engine, quantized, priced.trace, reference=reference, inputs=trials)
+    return Network(priced, data, quantizers, chosen.engine, chosen.reason)
 
 
 def _require_device(device: str) -> None:

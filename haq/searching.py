@@ -190,6 +190,7 @@ def _resolved(config: SearchConfig, problem: Problem) -> dict[str, Any]:
         **config.model_dump(mode="json"),
         "resolved": {
             "engine": problem.network.engine.name,
+            "engine_reason": problem.network.engine_reason,
             "batch": problem.priced.table.batch,
             "budget": [{"objective": each.budget.objective, "value": each.budget.limit} for each in problem.budgets],
             "data": dict(problem.task.description()),

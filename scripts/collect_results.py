@@ -1,4 +1,4 @@
-"""The table of `results/README.md`, from the run folders beside it and nothing else: `collect_results.py [FOLDER]`."""
+"""The table of `results/README.md`, from the run folders beside it: `collect_results.py [FOLDER]`."""
 
 import sys
 from pathlib import Path
@@ -12,21 +12,23 @@ from haq.searching import finished
 COST_KEYS = {"latency": "latency_s", "energy": "energy_j", "size": "weight_bytes", "bops": "bops"}
 HEAD = """# Results
 
-Runs of the search on the digits network, made with the scripts named in each row, seed 0, 300 episodes. Accuracies are of
-the report split (540 images, so one image is 0.19 points); the best uniform pair is the best of those that the run's
-`summary.json` lists, all within the same budget, first and last layer at 8 bits. Latency and energy are of the device's
-whole batch.
+Runs of the search on the digits network, made with `scripts/search_*.py`, seed 0. Accuracies are of the report split (540
+images, so one image is 0.19 points). The best uniform pair is the best of those that the run's `summary.json` lists, all
+within the same budgets, first and last layer at 8 bits. Costs are of the device's whole batch; energies are estimates.
 
 | run | device | objective | budget | cost of the policy | of 8 bits | policy | best uniform | float |
 |---|---|---|---|---|---|---|---|---|
 """
 TAIL = """
-Each folder holds the run's own files: `config.json` has every setting, `environment.json` the versions and the processor.
+Each folder holds the run's own files: `config.json` has every setting, `environment.json` versions and processor. The
+command of a run is `python scripts/search_NAME.py --out results/RUN`.
 
 More measurements:
 
-- [digits-bismo-edge](digits-bismo-edge/README.md): several budgets and seeds, every uniform pair, DDPG beside random search.
+- [digits-bismo-edge](digits-bismo-edge/README.md): budgets and seeds, every uniform pair, DDPG beside random search.
 - [calibration.md](calibration.md): which calibration keeps most accuracy; the reason for the default.
+- [corrections.md](corrections.md): what the corrections are worth, and how few images they take.
+- [simulator.md](simulator.md): policies priced a second, and how long tables take.
 - [torchvision.md](torchvision.md): layers and MACs found in torchvision's networks.
 """
 
