@@ -10,6 +10,7 @@ from envs.observation import ObservationKind
 from haq.budgets import parse_budgets
 from haq.engines import EngineName
 from haq.errors import UserError
+from haq.layer_weights import QuantizerName
 from haq.quantizers.calibration import CalibrationMethod
 from haq.tasks.options import Normalization
 from hardware_sim.cost import Objective
@@ -70,7 +71,7 @@ class SearchConfig(BaseModel):
     )
     pin: dict[str, Width] = Field(default_factory=dict, description="NAME=BITS: a layer's bits, fixed; repeatable.")
     a_bits: Width = Field(8, description="Bits of all activations under the size objective.")
-    quantizer: Literal["linear"] = Field("linear", description="The quantizer of weights.")
+    quantizer: QuantizerName = Field("linear", description="The quantizer of weights: integers, or k-means codebooks.")
     calibration: Literal["auto"] | CalibrationMethod = Field("auto", description="How clips are chosen.")
     corrections: Literal["auto", "none"] = Field(
         "auto", description="Re-estimate batch norms and correct biases for every policy, or not."

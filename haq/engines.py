@@ -97,6 +97,10 @@ def choose_engine(
 
     if name == "torch":
         return EngineChoice(reference, "torch was asked for")
+    if not model.quantizers.in_integers:
+        if name == "onnxruntime":
+            raise UserError("--engine onnxruntime computes in integers, and codebooks are none; use --engine torch")
+        return EngineChoice(reference, "torch, since codebooks are no integers")
     device = next(model.model.parameters()).device
     if device.type != "cpu" and name == "auto":
         return EngineChoice(reference, f"the network is on {device}, where torch is faster")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,13 +18,14 @@ from haq.layers import Trace, trace
 from haq.pretty import pretty_cost
 from haq.quantized_model import QuantizedModel, Quantizers
 from haq.quantizers.calibration import MethodChoice
+from haq.quantizers.kmeans import codebook_bytes
 from haq.tasks import TaskOptions, load_task
 from haq.tasks.base import Task
 from haq.tasks.classification import ClassificationTask, require_outputs
 from haq.zoo import build_model, load_model, usual_input
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import load_accelerator
-from hardware_sim.cost import Bits, Cost, CostTable, Objective
+from hardware_sim.cost import WIDTHS, Bits, Cost, CostTable, Objective
 
 BASELINE_BITS = 8
 CORRECTION_IMAGES = 64
@@ -159,7 +161,16 @@ def prepare_network(config: SearchConfig, *, model: nn.Module | None = None, tas
     if isinstance(data, ClassificationTask):
         require_outputs(loaded, data)
     data.prepare()
+    if config.quantizer == "kmeans":
+        priced = replace(priced, table=_with_codebooks(priced.table))
     return _network(config, replace(priced, model=_placed(loaded, config.device)), data)
+
+
+def _with_codebooks(table: CostTable) -> CostTable:
+    """The same costs, with the codebook of every layer that has weights of its own counted in their bytes."""
+    owns = np.array([layer.weight_count > 0 for layer in table.layers])
+    books = np.array([0 if width is None else codebook_bytes(width) for width in WIDTHS])
+    return replace(table, weight_bytes=table.weight_bytes + owns[:, None, None] * books[None, :, None])
 
 
 def _network(config: SearchConfig, priced: PricedModel, data: Task) -> Network:
@@ -168,7 +179,7 @@ def _network(config: SearchConfig, priced: PricedModel, data: Task) -> Network:
     def calibration() -> Iterator[Tensor]:
         return (inputs.to(config.device) for inputs, _ in data.batches("calibration", batch_size=config.eval_batch))
 
-    quantizers = Quantizers(priced.model, priced.trace, calibration, method=method)
+    quantizers = Quantizers(priced.model, priced.trace, calibration, method=method, weights=config.quantizer)
     quantized = QuantizedModel(priced.model, priced.trace, quantizers)
     reference = TorchEngine(quantized, _correction_images(config, data), device=config.device)
     trials = next(iter(data.batches("calibration", batch_size=CORRECTION_IMAGES)))[0]

@@ -10,18 +10,12 @@ from torch import Tensor, nn
 from haq.corrections import Corrections
 from haq.errors import UserError
 from haq.layer_calls import LayerCalls, LayerIndex, weight_of
+from haq.layer_weights import LayerWeights, QuantizerName, StoredWeight, make_layer_weights
 from haq.layers import Trace
 from haq.quantizers.calibration import MethodChoice
 from haq.quantizers.histogram import Histogram, HistogramBuilder
-from haq.quantizers.linear import (
-    QuantizedWeight,
-    QuantizerParameters,
-    activation_quantizer,
-    quantize_to_clips,
-    quantize_to_scale,
-    weight_clips,
-)
-from haq.quantizers.range import IntegerRange, fake_quantize
+from haq.quantizers.linear import QuantizedWeight, QuantizerParameters, activation_quantizer
+from haq.quantizers.range import fake_quantize
 from haq.weighted_calls import Call
 from hardware_sim.cost import Bits
 
@@ -33,26 +27,40 @@ class Quantizers:
     """Every quantizer of a network; each is computed when it is first asked for and kept.
 
     `batches` gives the calibration inputs; they are run, in float, when the first activation quantizer is asked for.
-    `method` chooses the clips, see `haq.quantizers.calibration`. Weights are symmetric per output channel; activations
-    are per tensor, unsigned where calibration saw no negative value.
+    `method` chooses the clips, see `haq.quantizers.calibration`. Weights are quantized as `weights` says, symmetric per
+    output channel where it is linear; activations are per tensor, unsigned where calibration saw no negative value.
     """
 
     def __init__(
-        self, model: nn.Module, trace: Trace, batches: Callable[[], Iterable[Tensor]], *, method: MethodChoice = "mse"
+        self,
+        model: nn.Module,
+        trace: Trace,
+        batches: Callable[[], Iterable[Tensor]],
+        *,
+        method: MethodChoice = "mse",
+        weights: QuantizerName = "linear",
     ) -> None:
         self._model, self._trace = model, trace
-        self._batches, self._method = batches, method
-        self._clips: dict[int, dict[int, Tensor]] = {}
-        self._weights: dict[tuple[int, int], tuple[QuantizedWeight, Tensor]] = {}
+        self._batches, self._method, self._weights_by = batches, method, weights
+        self._layers: dict[int, LayerWeights] = {}
+        self._weights: dict[tuple[int, int], StoredWeight] = {}
         self._activations: dict[tuple[int, int], tuple[QuantizerParameters, Tensor]] = {}
 
+    @property
+    def in_integers(self) -> bool:
+        """Whether weights are integers with scales."""
+        return self._weights_by == "linear"
+
     def codes(self, layer: int, bits: int) -> QuantizedWeight:
-        """Integer codes and scales of a layer's weights."""
-        return self._quantized(layer, bits)[0]
+        """Integer codes and scales of a layer's weights. Raises ValueError where the quantizer is not linear."""
+        codes = self._quantized(layer, bits).codes
+        if codes is None:
+            raise ValueError(f"weights quantized by {self._weights_by} are no integers with scales")
+        return codes
 
     def weight(self, layer: int, bits: int) -> Tensor:
         """A layer's weights after quantization, as floats in the shape that the network uses."""
-        return self._quantized(layer, bits)[1]
+        return self._quantized(layer, bits).values
 
     def activation(self, layer: int, bits: int) -> QuantizerParameters | None:
         """The quantizer of a layer's input; None where the input is not a float tensor, as an embedding's."""
@@ -76,13 +84,11 @@ class Quantizers:
         for layer, (w, a) in enumerate(zip(w_bits, a_bits, strict=True)):
             name = self._trace.layers[layer].name
             if w is not None:
-                grid = IntegerRange(w, signed=True, narrow=True)
-                found |= _named(f"{name}.weight", self.codes(layer, w).scale, 0, (grid.q_min, grid.q_max))
+                found |= {f"{name}.weight.{part}": value for part, value in self._quantized(layer, w).parts.items()}
             activation = None if a is None else self._activation(layer, a)
             if activation is not None:
                 quantizer, scale = activation
-                bounds = (quantizer.q_min, quantizer.q_max)
-                found |= _named(f"{name}.input", scale, quantizer.zero_point, bounds)
+                found |= {f"{name}.input.{part}": value for part, value in _parts(quantizer, scale).items()}
         return found
 
     @cached_property
@@ -108,16 +114,13 @@ class Quantizers:
         for layer, (w, a) in enumerate(zip(w_bits, a_bits, strict=True)):
             name = self._trace.layers[layer].name
             if w is not None and self._owner(layer) == layer:
-                self._load_weight(layer, w, tensors[f"{name}.weight.scale"])
+                prefix = f"{name}.weight."
+                parts = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+                if not parts:
+                    raise KeyError(f"{name}.weight")
+                self._weights[layer, w] = self._layer(layer).restore(w, parts)
             if a is not None and f"{name}.input.scale" in tensors:
                 self._load_input(layer, a, {key: tensors[f"{name}.input.{key}"] for key in _PARTS})
-
-    def _load_weight(self, layer: int, bits: int, scale: Tensor) -> None:
-        weight, axis = weight_of(self._model, self._trace.sites[layer]), self._channel_axis(layer)
-        if tuple(scale.shape) != (weight.shape[axis],):
-            raise ValueError(f"{self._trace.layers[layer].name} has {weight.shape[axis]} scales, not {len(scale)}")
-        codes = quantize_to_scale(weight, bits, scale=scale, channel_axis=axis)
-        self._weights[layer, bits] = (codes, codes.dequantize().to(weight))
 
     def _load_input(self, layer: int, bits: int, parts: Mapping[str, Tensor]) -> None:
         q_min, q_max = parts["range"].tolist()
@@ -129,23 +132,18 @@ class Quantizers:
         )
         self._activations[layer, bits] = (quantizer, scale)
 
-    def _quantized(self, layer: int, bits: int) -> tuple[QuantizedWeight, Tensor]:
+    def _quantized(self, layer: int, bits: int) -> StoredWeight:
         owner = self._owner(layer)
         if (owner, bits) not in self._weights:
-            weight, axis = weight_of(self._model, self._trace.sites[owner]), self._channel_axis(owner)
-            clip = self._weight_clips(owner)[bits]
-            codes = quantize_to_clips(weight, bits, clip=clip, channel_axis=axis)
-            self._weights[owner, bits] = (codes, codes.dequantize().to(weight))
+            self._weights[owner, bits] = self._layer(owner).quantize(bits)
         return self._weights[owner, bits]
 
-    def _weight_clips(self, owner: int) -> dict[int, Tensor]:
-        if owner not in self._clips:
+    def _layer(self, owner: int) -> LayerWeights:
+        if owner not in self._layers:
             weight = weight_of(self._model, self._trace.sites[owner])
-            self._clips[owner] = weight_clips(weight, channel_axis=self._channel_axis(owner), method=self._method)
-        return self._clips[owner]
-
-    def _channel_axis(self, layer: int) -> int:
-        return 1 if self._trace.layers[layer].kind == "conv_transpose" else 0
+            axis = 1 if self._trace.layers[owner].kind == "conv_transpose" else 0
+            self._layers[owner] = make_layer_weights(self._weights_by, weight, channel_axis=axis, method=self._method)
+        return self._layers[owner]
 
     def _owner(self, layer: int) -> int:
         """The first layer that uses the same weights."""
@@ -215,6 +213,7 @@ def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) -> list
     return [builders[layer].build() if layer in builders else None for layer in range(len(trace.layers))]
 
 
-def _named(prefix: str, scale: Tensor, zero_point: int, bounds: tuple[int, int]) -> dict[str, Tensor]:
-    integers = (torch.tensor(values, dtype=torch.int32) for values in (zero_point, bounds))
-    return {f"{prefix}.{part}": value for part, value in zip(_PARTS, (scale, *integers), strict=True)}
+def _parts(quantizer: QuantizerParameters, scale: Tensor) -> dict[str, Tensor]:
+    integers = (quantizer.zero_point, (quantizer.q_min, quantizer.q_max))
+    values = (scale, *(torch.tensor(each, dtype=torch.int32) for each in integers))
+    return dict(zip(_PARTS, values, strict=True))

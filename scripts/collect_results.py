@@ -12,9 +12,10 @@ from haq.searching import finished
 COST_KEYS = {"latency": "latency_s", "energy": "energy_j", "size": "weight_bytes", "bops": "bops"}
 HEAD = """# Results
 
-Runs of the search on the digits network, made with `scripts/search_*.py`, seed 0. Accuracies are of the report split (540
-images, so one image is 0.19 points). The best uniform pair is the best of those that the run's `summary.json` lists, all
-within the same budgets, first and last layer at 8 bits. Costs are of the device's whole batch; energies are estimates.
+Runs of the search on the digits network, made with `scripts/search_*.py`, seed 0. Accuracies are of the report split
+(540 images, so one image is 0.19 points). The best uniform pair is the best of those that the run's `summary.json`
+lists, all within the same budgets, first and last layer at 8 bits. Costs are of the device's whole batch; energies are
+estimates.
 
 | run | device | objective | budget | cost of the policy | of 8 bits | policy | best uniform | float |
 |---|---|---|---|---|---|---|---|---|

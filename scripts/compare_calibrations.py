@@ -32,9 +32,7 @@ def main() -> None:
     """Measure and print."""
     print("# Calibration methods on the digits network\n")
     print("Search accuracy in percent (359 images; mean ± standard deviation over the trainings), and the mean KL")
-    print(
-        f"divergence of the outputs from the float network's in nats; trainings from seeds {', '.join(map(str, SEEDS))}.\n"
-    )
+    print(f"divergence of the outputs from the float network's in nats; seeds {', '.join(map(str, SEEDS))}.\n")
     print("| method | " + " | ".join(f"{width}/{width} bits" for width in WIDTHS) + " |")
     print("|---" * (len(WIDTHS) + 1) + "|")
     for method in CALIBRATION_METHODS:

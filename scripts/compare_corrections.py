@@ -37,9 +37,7 @@ def main() -> None:
     print(
         "Search accuracy in percent (359 images; mean ± standard deviation over the trainings) by the number of images"
     )
-    print(
-        f"that batch norms are re-estimated and biases corrected on; trainings from seeds {', '.join(map(str, SEEDS))}.\n"
-    )
+    print(f"that batch norms are re-estimated and biases corrected on; seeds {', '.join(map(str, SEEDS))}.\n")
     print("| images | " + " | ".join(f"{w}/{a} bits" for w, a in WIDTHS) + " |")
     print("|---" * (len(WIDTHS) + 1) + "|")
     for images in IMAGES:

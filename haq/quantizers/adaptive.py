@@ -155,7 +155,7 @@ class AdaptiveQuantizer(nn.Module):
         else:
             zero_point = self._zero_point(scale, shift, start)
             quantized = fake_quantize(values, scale, zero_point, q_min, q_max)
-            quantized = quantized + (shift - shift.detach()) * self._clipped(values, scale, shift, start)
+            quantized = quantized + self._shift_gradient(values, scale, shift, start)
         return quantized.to(x.dtype)
 
     @torch.no_grad()
@@ -177,7 +177,7 @@ class AdaptiveQuantizer(nn.Module):
     def _gradient_factor(self, shape: torch.Size) -> float:
         """1 / sqrt(N q_max), N being the elements that share a scale, without the batch."""
         apart = {axis % len(shape) for axis in (self.batch_axis, self.channel_axis) if axis is not None and shape}
-        elements = prod(size for axis, size in enumerate(shape) if axis not in apart)
+        elements = prod([size for axis, size in enumerate(shape) if axis not in apart])
         return 1 / sqrt(max(elements, 1) * self.grid.steps)
 
     @torch.no_grad()
@@ -186,13 +186,18 @@ class AdaptiveQuantizer(nn.Module):
             return start
         return torch.clamp(start - torch.round(shift / scale), self.grid.q_min, self.grid.q_max)
 
-    @torch.no_grad()
-    def _clipped(self, x: Tensor, scale: Tensor, shift: Tensor, start: Tensor) -> Tensor:
-        """Which values lie outside the grid, both as it is and moved by all of the shift."""
-        whole, real = self._zero_point(scale, shift, start), start - shift / scale
-        lowest = (self.grid.q_min - torch.maximum(whole, real)) * scale
-        highest = (self.grid.q_max - torch.minimum(whole, real)) * scale
-        return (x < lowest) | (x > highest)
+    def _shift_gradient(self, x: Tensor, scale: Tensor, shift: Tensor, start: Tensor) -> Tensor:
+        """Zeros, with gradient 1 to the shift for values outside the grid, both as it is and moved by all of the shift.
+
+        By clamping, as its backward is the one that compiles to vector code.
+        """
+        with torch.no_grad():
+            whole, real = self._zero_point(scale, shift, start), start - shift / scale
+            lowest = (self.grid.q_min - torch.maximum(whole, real)) * scale
+            highest = (self.grid.q_max - torch.minimum(whole, real)) * scale
+        move = shift - shift.detach()
+        clipped = torch.clamp(x.detach(), lowest + move, highest + move)
+        return clipped - clipped.detach()
 
     def _histograms(self, x: Tensor | Histogram) -> list[Histogram]:
         """Of the whole tensor, or of each channel."""

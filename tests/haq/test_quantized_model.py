@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from haq import quantized_model
+from haq import layer_weights, quantized_model
 from haq.errors import UserError
 from haq.layers import Trace, trace
 from haq.models.digits_cnn import DigitsCNN
@@ -238,8 +238,9 @@ class Counter:
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Counter]:
     def watch(name: str) -> Counter:
-        counter = Counter(getattr(quantized_model, name))
-        monkeypatch.setattr(quantized_model, name, counter)
+        user = next(module for module in (quantized_model, layer_weights) if hasattr(module, name))
+        counter = Counter(getattr(user, name))
+        monkeypatch.setattr(user, name, counter)
         return counter
 
     return watch

@@ -12,7 +12,7 @@ from torch import nn
 
 import haq
 from agents.ddpg import DDPG
-from haq import evaluating, quantized_model, session
+from haq import evaluating, layer_weights, quantized_model, session
 from haq.config import search_config
 from haq.corrections import Corrector
 from haq.errors import UserError
@@ -174,7 +174,7 @@ def test_evaluating_a_run_gives_its_numbers_and_calibrates_nothing(
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("nothing is to be calibrated")
 
-    for owner, name in ((quantized_model, "calibrate"), (quantized_model, "weight_clips"), (Corrector, "find")):
+    for owner, name in ((quantized_model, "calibrate"), (layer_weights, "weight_clips"), (Corrector, "find")):
         monkeypatch.setattr(owner, name, never)
     document = evaluate_policy(finished_run / "policy.json", search_config())
     summary = read(finished_run / "summary.json")
