@@ -309,7 +309,7 @@ def test_stored_quantizers_of_something_else_are_refused() -> None:
     stored = policy.quantizers.tensors(*same_bits(traced, 4, 4))
     with pytest.raises(KeyError, match="weight"):
         policy.quantizers.load({}, *same_bits(traced, 4, 4))
-    with pytest.raises(ValueError, match="has 3 scales, not 2"):
+    with pytest.raises(ValueError, match="3 output channels need as many scales, not 2"):
         policy.quantizers.load({**stored, "0.weight.scale": torch.ones(2)}, *same_bits(traced, 4, 4))
     with pytest.raises(ValueError, match="exceed 3 bits"):
         policy.quantizers.load(stored, *same_bits(traced, 4, 3))
