@@ -19,6 +19,8 @@ TOLERANCE = 2.0
 """Engines disagree where their outputs differ by more than this, in units of what quantization itself changes. Two
 engines that round independently of each other would reach 1.4; on the digits network they reach 0.7, and 14 where
 kernels add two products in a saturating int16, as processors without VNNI do."""
+FLOAT_ROUNDING = 1e-5
+"""What two engines may differ by in float, relative to the outputs; a policy counts as changing at least this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,7 @@ class EngineChoice:
 
 @torch.no_grad()
 def agreement(engine: Engine, reference: Engine, *, inputs: Tensor, policies: Sequence[PolicyBits]) -> Agreement:
-    """Run the same inputs [n, ...] through two engines with each of the policies; outputs are compared as [n, rest].
-
-    A policy that changes nothing is passed over.
-    """
+    """Run the same inputs [n, ...] through two engines with each of the policies; outputs are compared as [n, rest]."""
     floats = reference.outputs(None)(inputs).flatten(1)
     differing, relative, ratio = 0, 0.0, 0.0
     for bits in policies:
@@ -69,7 +68,7 @@ def agreement(engine: Engine, reference: Engine, *, inputs: Tensor, policies: Se
         difference, change = found - expected, expected - floats
         differing += int((found.argmax(dim=1) != expected.argmax(dim=1)).sum())
         relative = max(relative, _ratio(difference.abs().max(), expected.abs().max()))
-        ratio = max(ratio, _ratio(difference.norm(), change.norm()))
+        ratio = max(ratio, _ratio(difference.norm(), torch.maximum(change.norm(), FLOAT_ROUNDING * expected.norm())))
     return Agreement(len(policies) * len(inputs), differing, relative, ratio)
 
 

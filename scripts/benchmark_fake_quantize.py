@@ -49,7 +49,7 @@ def main() -> None:
     for kind in KINDS:
         quantizer = AdaptiveQuantizer(4, shift=kind)
         quantizer.calibrate(x)
-        scale, zero_point, grid = quantizer.scale.item(), quantizer.zero_point.item(), quantizer.grid
+        scale, zero_point, grid = quantizer.scale.item(), int(quantizer.zero_point), quantizer.grid
         runs[f"{kind}, eager"] = quantizer
         runs[f"{kind}, compiled"] = torch.compile(quantizer)
     fixed = lambda x: torch.fake_quantize_per_tensor_affine(x, scale, zero_point, grid.q_min, grid.q_max)  # noqa: E731

@@ -1,5 +1,7 @@
 """How numbers become few-bit integers, where they are clipped, and what that costs in precision."""
 
+from haq.quantizers.adaptive import AdaptiveQuantizer
+from haq.quantizers.affine import AffineFit, affine_fits
 from haq.quantizers.calibration import CALIBRATION_METHODS, CalibrationMethod, clips, distortion
 from haq.quantizers.histogram import Histogram, HistogramBuilder, build_histogram
 from haq.quantizers.kmeans import Codebook, codebook_bytes, kmeans_codebook, kmeans_codebooks
@@ -16,6 +18,8 @@ from haq.quantizers.range import IntegerRange, dequantize, fake_quantize, quanti
 
 __all__ = [
     "CALIBRATION_METHODS",
+    "AdaptiveQuantizer",
+    "AffineFit",
     "CalibrationMethod",
     "Codebook",
     "Histogram",
@@ -25,6 +29,7 @@ __all__ = [
     "QuantizerParameters",
     "activation_quantizer",
     "activation_quantizers",
+    "affine_fits",
     "build_histogram",
     "clips",
     "codebook_bytes",

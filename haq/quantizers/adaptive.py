@@ -74,6 +74,7 @@ class AdaptiveQuantizer(nn.Module):
         if not 2 <= bits <= MAX_BITS:
             raise ValueError(f"bits must be an integer from 2 to {MAX_BITS}, got {bits!r}")
         self.bits, self.signed, self.narrow = bits, signed, narrow
+        self._asked_signed = signed
         self.channel_axis, self.batch_axis = channel_axis, batch_axis
         self.shift_kind: Shift = shift
         for name in _PARAMETERS:
@@ -111,13 +112,13 @@ class AdaptiveQuantizer(nn.Module):
         Where there are only zeros the scale is 1. Raises ValueError for values that are none, or not finite, and for
         a histogram where every channel has a grid of its own.
         """
-        if isinstance(x, Tensor) and self.channel_axis is not None and self.signed and self.shift_kind == "none":
+        if isinstance(x, Tensor) and self.channel_axis is not None and self._asked_signed and self.shift_kind == "none":
             # Weights: all channels at once, and the very scales that are used without training.
             scale = quantize_weight(x, self.bits, channel_axis=self.channel_axis).scale
             self.start_at(scale, torch.zeros_like(scale), signed=True)
             return
         histograms, kind = self._histograms(x), self.shift_kind
-        signed = any(each.signed for each in histograms) if self.signed is None else self.signed
+        signed = any(each.signed for each in histograms) if self._asked_signed is None else self._asked_signed
         fits = [
             affine_fits(each, signed=signed, shift=kind, narrow=self.narrow, bits=(self.bits,))[self.bits]
             for each in histograms
@@ -131,14 +132,17 @@ class AdaptiveQuantizer(nn.Module):
     def start_at(self, scale: Tensor, zero_point: Tensor, *, signed: bool) -> None:
         """Start at a given grid, such as one found without training; scale and zero_point shaped [] or [channels].
 
-        Raises ValueError for a scale that is not above 0.
+        Raises ValueError for a scale that is not above 0, or a zero point that is none of the codes.
         """
+        grid = IntegerRange(self.bits, signed=signed, narrow=self.narrow)
         if not (scale > 0).all():
             raise ValueError(f"scales must be above 0, got {scale.min().item()}")
+        if ((zero_point < grid.q_min - 0.5) | (zero_point > grid.q_max + 0.5)).any():
+            raise ValueError(f"zero points must lie in {grid.q_min}..{grid.q_max}, got {zero_point.tolist()}")
         self.signed = signed
-        self.code_range = torch.tensor([self.grid.q_min, self.grid.q_max], dtype=torch.int32, device=scale.device)
+        self.code_range = torch.tensor([grid.q_min, grid.q_max], dtype=torch.int32, device=scale.device)
         self.start_scale = scale.detach().clone()
-        self.start_zero_point = zero_point.detach().round().to(scale)
+        self.start_zero_point = zero_point.detach().round().clamp(grid.q_min, grid.q_max).to(scale)
         self.raw_scale = nn.Parameter(scale.detach().clone())
         rest = (self.start_zero_point - zero_point) * scale
         self.shift = None if self.shift_kind == "none" else nn.Parameter(rest.detach())

@@ -57,6 +57,12 @@ def test_a_difference_where_quantization_changes_nothing_is_no_rounding() -> Non
     assert not found.is_close
 
 
+def test_rounding_in_float_is_no_disagreement_where_quantization_changes_nothing() -> None:
+    floats = torch.ones(1, 2)
+    engine, reference = Fixed(floats * (1 + 1e-6), floats), Fixed(floats, floats)
+    assert agreement(engine, reference, inputs=torch.zeros(1, 1), policies=trial_policies(1)).is_close
+
+
 class Digits:
     """The trained digits network on images that it has not seen."""
 

@@ -443,3 +443,19 @@ def test_misuse_is_named() -> None:
         AdaptiveQuantizer(4, channel_axis=1).calibrate(build_histogram([torch.ones(1)]))
     with pytest.raises(ValueError, match="scales must be above 0, got -1"):
         started(-1.0, 0.0)
+    with pytest.raises(ValueError, match=r"zero points must lie in 0..7, got 9"):
+        started(1.0, 9.0)
+
+
+def test_calibrating_again_finds_signedness_again() -> None:
+    quantizer = AdaptiveQuantizer(4)
+    for x, signed in ((silu().relu(), False), (silu(), True)):
+        quantizer.calibrate(x)
+        assert quantizer.signed is signed
+
+
+def test_a_fixed_shift_is_a_start_that_learns_its_scale_alone() -> None:
+    quantizer = started(0.25, -7.0, bits=4, signed=True, shift="none")
+    learn(quantizer, silu(), steps=5)
+    assert quantizer.zero_point.item() == -7
+    assert quantizer.scale.item() != 0.25
