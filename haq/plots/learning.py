@@ -65,7 +65,7 @@ class Curve:
     """Cost over that of 8 bits; None where no budget is known."""
     within: BoolArray
     best: FloatArray
-    """Score of the policy kept so far: most reward within the budget, of equal ones the cheapest."""
+    """Score of the policy kept so far: most reward within the budget."""
     losses: Mapping[str, FloatArray]
 
 
@@ -149,11 +149,10 @@ def learning_subtitle(curve: Curve, *, metric: str = "accuracy") -> str:
 
 
 def _best_scores(episodes: Episodes, within: BoolArray) -> Iterator[float]:
-    merit, score = (-np.inf, -np.inf), np.nan
+    reward, score = -np.inf, np.nan
     for line, is_within in zip(episodes, within, strict=True):
-        candidate = (line["reward"], -line["cost"])
-        if is_within and candidate > merit:
-            merit, score = candidate, line["accuracy"]
+        if is_within and line["reward"] > reward:
+            reward, score = line["reward"], line["accuracy"]
         yield score
 
 
