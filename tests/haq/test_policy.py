@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from haq import policy as policy_module
 from haq.errors import UserError
 from haq.policy import MAX_FILE_BYTES, CostSummary, LayerBits, Policy, load_policy, policy_schema, uniform_bits
 from hardware_sim.cost import OBJECTIVES, Cost
@@ -252,3 +253,9 @@ def test_the_schema_says_what_the_reader_demands() -> None:
     bits = schema["$defs"]["LayerBits"]  # type: ignore[index]
     assert bits["required"] == ["name", "kind", "w_bits", "a_bits"]
     assert bits["properties"]["w_bits"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 8}
+
+
+def test_the_shipped_schema_is_in_step() -> None:
+    """After a change of the model write `policy_schema()` to the file; raise the version if old files are refused."""
+    shipped = Path(policy_module.__file__).with_name("policy.schema.json")
+    assert json.loads(shipped.read_text(encoding="utf-8")) == policy_schema()
