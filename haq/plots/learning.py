@@ -65,7 +65,7 @@ class Curve:
     """Cost over that of 8 bits; None where no budget is known."""
     within: BoolArray
     best: FloatArray
-    """Score of the policy kept so far: most reward within the budget."""
+    """Score of the policy kept so far: most reward within the budget, of equal ones the least divergence, then cost."""
     losses: Mapping[str, FloatArray]
 
 
@@ -149,10 +149,11 @@ def learning_subtitle(curve: Curve, *, metric: str = "accuracy") -> str:
 
 
 def _best_scores(episodes: Episodes, within: BoolArray) -> Iterator[float]:
-    reward, score = -np.inf, np.nan
+    merit, score = (-np.inf, 0.0, 0.0), np.nan
     for line, is_within in zip(episodes, within, strict=True):
-        if is_within and line["reward"] > reward:
-            reward, score = line["reward"], line["accuracy"]
+        candidate = (line["reward"], -line.get("divergence", 0.0), -line["cost"])
+        if is_within and candidate > merit:
+            merit, score = candidate, line["accuracy"]
         yield score
 
 

@@ -33,6 +33,7 @@ class _Record(BaseModel):
 class _Episode(_Record):
     cost: Score
     accuracy: Score
+    divergence: Score = 0.0
     reward: Score
     actor_loss: Score | None = None
     critic_loss: Score | None = None
