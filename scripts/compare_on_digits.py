@@ -33,7 +33,14 @@ from haq.plots import save_figure
 from haq.problem import prepare
 from haq.summary import uniform_bits_of
 
-AGENTS = ("ddpg", "random")
+METHODS = {
+    "ddpg": {"agent": "ddpg"},
+    "ddpg, fidelity": {"agent": "ddpg", "reward": "fidelity"},
+    "random": {"agent": "random"},
+}
+"""Name in the table: settings."""
+DIFFERENCES = (("ddpg", "uniform"), ("ddpg, fidelity", "uniform"), ("ddpg", "random"))
+COLOURS = ("#0072B2", "#009E73", "#E69F00")
 WIDTHS = range(2, 9)
 
 
@@ -43,7 +50,7 @@ class Job:
 
     hardware: str
     budget: str
-    agent: str
+    method: str
     seed: int
     episodes: int
     folder: str
@@ -51,12 +58,12 @@ class Job:
     @property
     def out(self) -> Path:
         """Where its run lies."""
-        return Path(self.folder) / f"{self.agent}-b{self.budget}-s{self.seed}"
+        return Path(self.folder) / f"{self.method.replace(', ', '-')}-b{self.budget}-s{self.seed}"
 
     @property
     def settings(self) -> dict[str, Any]:
         """What the search is asked for."""
-        return {"hardware": self.hardware, "budget": self.budget, "agent": self.agent, "seed": self.seed}
+        return {"hardware": self.hardware, "budget": self.budget, "seed": self.seed, **METHODS[self.method]}
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -91,26 +98,27 @@ def uniform_table(hardware: str, seed: int) -> list[dict[str, Any]]:
 
 def table(results: list[dict[str, Any]], uniform: dict[int, list[dict[str, Any]]], budgets: list[str]) -> list[str]:
     """Markdown: accuracies in percent, mean and standard deviation over seeds, and paired differences in points."""
-    lines = [
-        "| budget | float | best uniform | " + " | ".join(AGENTS) + " | ddpg - uniform | ddpg - random |",
-        "|---" * 7 + "|",
-    ]
+    differences = " | ".join(f"{ours} - {theirs}" for ours, theirs in DIFFERENCES)
+    lines = [f"| budget | float | uniform | {' | '.join(METHODS)} | {differences} |"]
+    lines.append("|---" * (3 + len(METHODS) + len(DIFFERENCES)) + "|")
     for budget in budgets:
-        by_agent = {agent: _accuracies(results, budget, agent) for agent in AGENTS}
-        seeds = sorted(by_agent["ddpg"])
+        by_method = {method: _accuracies(results, budget, method) for method in METHODS}
+        seeds = sorted(by_method["ddpg"])
         best = {
             seed: max((row["accuracy"], row["pair"]) for row in uniform[seed] if row["cost_ratio"] <= float(budget))
             for seed in seeds
         }
         floats = [
-            each["summary"]["accuracy_fp32"] for each in results if each["budget"] == budget and each["agent"] == "ddpg"
+            each["summary"]["accuracy_fp32"]
+            for each in results
+            if each["budget"] == budget and each["method"] == "ddpg"
         ]
         pairs = ", ".join(sorted({f"{w}/{a}" for _, (w, a) in best.values()}))
-        against_uniform = [by_agent["ddpg"][seed] - best[seed][0] for seed in seeds]
-        against_random = [by_agent["ddpg"][seed] - by_agent["random"][seed] for seed in seeds]
+        by_method["uniform"] = {seed: best[seed][0] for seed in seeds}
         cells = [budget, _points(floats), f"{_points([each for each, _ in best.values()])} ({pairs})"]
-        cells += [_points(list(by_agent[agent].values())) for agent in AGENTS]
-        cells += [_points(against_uniform, sign="+"), _points(against_random, sign="+")]
+        cells += [_points(list(by_method[method].values())) for method in METHODS]
+        for ours, theirs in DIFFERENCES:
+            cells.append(_points([by_method[ours][seed] - by_method[theirs][seed] for seed in seeds], sign="+"))
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -120,12 +128,12 @@ def curves(results: list[dict[str, Any]], budgets: list[str], title: str) -> Fig
     figure = Figure(figsize=(10, 2.6 * ((len(budgets) + 1) // 2) + 0.6), layout="constrained")
     panels = figure.subplots((len(budgets) + 1) // 2, 2, squeeze=False).ravel()
     for panel, budget in zip(panels, budgets, strict=False):
-        for agent, colour in zip(AGENTS, ("#0072B2", "#E69F00"), strict=True):
+        for method, colour in zip(METHODS, COLOURS, strict=True):
             found = 100 * np.array(
-                [each["curve"] for each in results if (each["budget"], each["agent"]) == (budget, agent)]
+                [each["curve"] for each in results if (each["budget"], each["method"]) == (budget, method)]
             )
             episodes = np.arange(1, found.shape[1] + 1)
-            panel.plot(episodes, found.mean(axis=0), color=colour, label=f"{agent}, mean of {len(found)} seeds")
+            panel.plot(episodes, found.mean(axis=0), color=colour, label=f"{method}, mean of {len(found)} seeds")
             panel.fill_between(episodes, found.min(axis=0), found.max(axis=0), color=colour, alpha=0.15, linewidth=0)
         panel.set_title(f"budget {100 * float(budget):g} % of 8 bits", loc="left", fontsize=10)
         panel.set_ylim(bottom=max(0.0, panel.get_ylim()[0]), top=100.5)
@@ -151,8 +159,8 @@ def main() -> None:
     options = parser.parse_args()
     seeds = range(options.seeds)
     jobs = [
-        Job(options.hardware, budget, agent, seed, options.episodes, options.runs)
-        for budget, agent, seed in product(options.budgets, AGENTS, seeds)
+        Job(options.hardware, budget, method, seed, options.episodes, options.runs)
+        for budget, method, seed in product(options.budgets, METHODS, seeds)
     ]
     for seed in seeds:
         train_digits(seed=seed)
@@ -166,7 +174,8 @@ def main() -> None:
         f"# {title}",
         "",
         f"Report accuracy in percent on {images} images a seed: mean ± standard deviation over the seeds; differences "
-        "are paired by seed, in points. Costs are latency over that of 8 bits everywhere.",
+        "are paired by seed, in points. Costs are latency over that of 8 bits everywhere. Uniform is the best of all "
+        "uniform pairs of no greater cost, chosen on these very images.",
         "",
         *table(results, tables, options.budgets),
         "",
@@ -182,11 +191,11 @@ def main() -> None:
     save_figure(curves(results, options.budgets, title), options.out / "curves.png")
 
 
-def _accuracies(results: list[dict[str, Any]], budget: str, agent: str) -> dict[int, float]:
+def _accuracies(results: list[dict[str, Any]], budget: str, method: str) -> dict[int, float]:
     return {
         each["seed"]: each["summary"]["accuracy"]
         for each in results
-        if (each["budget"], each["agent"]) == (budget, agent)
+        if (each["budget"], each["method"]) == (budget, method)
     }
 
 
