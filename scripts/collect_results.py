@@ -24,9 +24,10 @@ TAIL = """
 Each folder holds the run's own files: `config.json` has every setting, `environment.json` versions and processor. The
 command of a run is `python scripts/search_NAME.py --out results/RUN`.
 
-One thread (`OMP_NUM_THREADS=1`). The searches took no more episodes afterwards, but the winner of each was named anew from its journal when the rule for equal
-rewards changed (smaller KL divergence before lower cost, on the search split): `environment.json` names the commit that the
-search ran at, which is the one before. That rule was changed after report accuracies of these runs had been seen.
+One thread (`OMP_NUM_THREADS=1`). The winner of each run was named anew from its journal, without further episodes, when
+the rule for equal rewards changed (smaller KL divergence on the search split before lower cost): `environment.json`
+names the commit that the search ran at, which is the one before. The change was made after report accuracies of these
+runs had been seen.
 
 More measurements:
 
