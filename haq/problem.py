@@ -13,7 +13,7 @@ from haq.budgets import ResolvedBudget, parse_budgets
 from haq.config import SearchConfig
 from haq.engines import choose_engine
 from haq.errors import UserError
-from haq.evaluation import Engine, TorchEngine
+from haq.evaluation import Engine
 from haq.layers import Trace, trace
 from haq.pretty import pretty_cost
 from haq.quantized_model import QuantizedModel, Quantizers
@@ -22,6 +22,7 @@ from haq.quantizers.kmeans import codebook_bytes
 from haq.tasks import TaskOptions, load_task
 from haq.tasks.base import Task
 from haq.tasks.classification import ClassificationTask, require_outputs
+from haq.torch_engine import TorchEngine
 from haq.zoo import build_model, load_model, usual_input
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import load_accelerator

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from haq.engines import agreement
-from haq.evaluation import Engine, PolicyBits, TorchEngine
+from haq.evaluation import Engine, PolicyBits
 from haq.integer_graph import OnnxEngine
 from haq.layers import trace
 from haq.quantized_model import QuantizedModel, Quantizers
+from haq.torch_engine import TorchEngine
 from haq.zoo import load_model, usual_input
 
 CASES = {"cifar_resnet20": 256, "torchvision:mobilenet_v2": 32}

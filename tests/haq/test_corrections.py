@@ -9,11 +9,12 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from haq.corrections import Corrections, Corrector
-from haq.evaluation import Evaluator, TorchEngine
+from haq.evaluation import Evaluator
 from haq.layers import trace
 from haq.models.digits_training import train_digits
 from haq.quantized_model import QuantizedModel, Quantizers
 from haq.tasks import TaskOptions, load_task
+from haq.torch_engine import TorchEngine
 from hardware_sim.cost import Bits
 
 

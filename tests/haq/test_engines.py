@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from haq.corrections import Corrections
 from haq.engines import EngineName, agreement, choose_engine, trial_policies
 from haq.errors import UserError
-from haq.evaluation import PolicyBits, TorchEngine
+from haq.evaluation import PolicyBits
 from haq.integer_graph import OnnxEngine
 from haq.layers import Trace, trace
 from haq.models.digits_training import train_digits
 from haq.quantized_model import QuantizedModel, Quantizers
 from haq.tasks import load_task
+from haq.torch_engine import TorchEngine
 
 
 @dataclass

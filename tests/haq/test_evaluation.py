@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from haq.corrections import Corrections
 from haq.errors import UserError
-from haq.evaluation import Evaluation, Evaluator, PolicyBits, TorchEngine
+from haq.evaluation import Evaluation, Evaluator, PolicyBits
 from haq.layers import trace
 from haq.quantized_model import QuantizedModel, Quantizers
 from haq.tasks.classification import ClassificationTask
+from haq.torch_engine import TorchEngine
 
 
 class Scripted:
