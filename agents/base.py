@@ -1,6 +1,6 @@
 """Who proposes bits: two small protocols, so that every search method can be held against every other."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -69,4 +69,31 @@ class Proposer(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on exactly where `state_dict` was taken."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rollout:
+    """One walk over the layers, as it was executed."""
+
+    bits: IntArray
+    """[decision, 2]: weights and activations of the final policy, within the budget."""
+    observations: FloatArray
+    """[step, size]"""
+    actions: FloatArray
+    """[step], in [0, 1]: those that lead to the final policy."""
+
+
+class Walker(Protocol):
+    """Walks the layers without evaluating anything: what a `Proposer` that imagines episodes is given."""
+
+    observation_size: int
+    """Entries of one observation."""
+
+    def walk(self, act: Callable[[FloatArray], float]) -> Rollout:
+        """Answer every observation with `act`, and bring the policy under the budget at the end."""
+        ...
+
+    def retrace(self, bits: IntArray) -> Rollout:
+        """The walk that ends in the given legal policy, bits [decision, 2]."""
         ...
