@@ -60,6 +60,14 @@ class AllowedBits:
             if not all(1 <= bits <= MAX_BITS for bits in pair):
                 raise ValueError(f"{name!r} is pinned to {pair[0]} and {pair[1]} bits; both must lie in 1 to 8")
 
+    def uniform(self, name: str, bits: int) -> tuple[int, int]:
+        """A layer's (w_bits, a_bits) when all that are free to choose have the same bits.
+
+        >>> AllowedBits(a_bits=8, pinned={"first": (8, 8)}).uniform("second", 4)
+        (4, 8)
+        """
+        return (self.pinned or {}).get(name, (bits, self.a_bits or bits))
+
 
 @dataclass(frozen=True, eq=False)
 class Choices:

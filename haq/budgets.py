@@ -1,9 +1,10 @@
-"""Budgets as people write them: `0.6`, `12ms`, `size=0.5`, and the durations of `--time`."""
+"""Budgets as people write them: `0.6`, `12ms`, `4bits`, `size=0.5`, and the durations of `--time`."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, isfinite
-from typing import get_args
+from typing import Literal, get_args
 
 from envs.choices import Budget
 from haq.errors import UserError
@@ -31,22 +32,30 @@ _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class BudgetSpec:
-    """A budget before the network is known: a ratio of uniform 8/8 bits, or an absolute number in SI units."""
+    """A budget before the network is known."""
 
     objective: Objective
     value: float
-    is_ratio: bool
+    """A ratio of uniform 8/8 bits, a number in SI units, or the bits that uniform bits of equal cost have."""
+    kind: Literal["ratio", "absolute", "bits"]
 
-    def resolve(self, baseline: Cost, *, hardware: str) -> "ResolvedBudget":
-        """The budget for a network whose uniform 8/8 bits cost `baseline`.
+    def resolve(self, baseline: Cost, *, hardware: str, uniform: Callable[[int], Cost]) -> "ResolvedBudget":
+        """The budget for a network whose uniform 8/8 bits cost `baseline`, and fewer ones what `uniform` says.
 
         Raises UserError if the device does not model the objective.
         """
         base = baseline.of(self.objective)
         if base is None:
             raise UserError(f"{hardware} does not model {self.objective}; choose another --objective or --hardware")
-        limit = self.value * base if self.is_ratio else self.value
+        if self.kind == "bits":
+            limit = uniform(int(self.value)).of(self.objective) or 0.0
+        else:
+            limit = self.value * base if self.kind == "ratio" else self.value
         return ResolvedBudget(Budget(self.objective, limit), limit / base)
+
+    def __str__(self) -> str:
+        """As it may be written, without its objective and, for an absolute number, without its unit."""
+        return f"{self.value:g}{'bits' if self.kind == 'bits' else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +67,14 @@ class ResolvedBudget:
 
 
 def parse_budget(text: str, objective: Objective) -> BudgetSpec:
-    """Read `[OBJECTIVE=]VALUE[UNIT]`. Raises UserError with the form that would be right.
+    """Read `[OBJECTIVE=]VALUE[UNIT]`; `4bits` is what 4 bits everywhere cost. Raises UserError with the right form.
 
     >>> parse_budget("0.6", "latency")
-    BudgetSpec(objective='latency', value=0.6, is_ratio=True)
+    BudgetSpec(objective='latency', value=0.6, kind='ratio')
     >>> parse_budget("size=250kB", "latency")
-    BudgetSpec(objective='size', value=250000.0, is_ratio=False)
+    BudgetSpec(objective='size', value=250000.0, kind='absolute')
+    >>> parse_budget("4bits", "energy")
+    BudgetSpec(objective='energy', value=4.0, kind='bits')
     """
     name, equals, value = text.rpartition("=")
     if equals and name not in get_args(Objective):
@@ -76,6 +87,10 @@ def parse_budget(text: str, objective: Objective) -> BudgetSpec:
             f"budget {text!r} is not a number; write a ratio such as 0.6 or a value with a unit such as 12ms"
         )
     unit = match[2]
+    if unit in ("bit", "bits"):
+        if number not in range(1, 9):
+            raise UserError(f"budget {text!r}: uniform bits are a whole number from 1 to 8, such as 4bits")
+        return BudgetSpec(chosen, number, "bits")
     if unit and (unit not in UNITS or UNITS[unit][0] != chosen):
         raise UserError(f"budget {text!r}: {unit!r} is not a unit of {chosen}; {_units(chosen)}")
     number *= UNITS[unit][1] if unit else 1
@@ -86,8 +101,8 @@ def parse_budget(text: str, objective: Objective) -> BudgetSpec:
             raise UserError(
                 f"budget {text!r}: a value without a unit is a ratio of 8-bit cost in (0, 1]; {_units(chosen)}"
             )
-        return BudgetSpec(chosen, number, is_ratio=True)
-    return BudgetSpec(chosen, number, is_ratio=False)
+        return BudgetSpec(chosen, number, "ratio")
+    return BudgetSpec(chosen, number, "absolute")
 
 
 def parse_budgets(texts: tuple[str, ...], objective: Objective) -> tuple[BudgetSpec, ...]:
@@ -119,7 +134,7 @@ def parse_duration(text: str) -> float:
 
 
 def _units(objective: Objective) -> str:
-    return f"its units are {', '.join(unit for unit, (known, _) in UNITS.items() if known == objective)}"
+    return f"write the bits of uniform bits that cost as much (4bits), or one of its units: {', '.join(unit for unit, (known, _) in UNITS.items() if known == objective)}"
 
 
 def _number(text: str) -> float | None:

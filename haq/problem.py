@@ -66,7 +66,14 @@ def price(
 def resolve_budgets(config: SearchConfig, priced: PricedModel) -> tuple[ResolvedBudget, ...]:
     """The budgets in absolute numbers, the objective's first. Raises UserError."""
     specs = parse_budgets(config.budget, config.objective)
-    return tuple(spec.resolve(priced.baseline, hardware=priced.table.hardware) for spec in specs)
+    allowed = allowed_bits(config, priced)
+
+    def uniform(bits: int) -> Cost:
+        pairs = [allowed.uniform(layer.tied_to or layer.name, bits) for layer in priced.trace.layers]
+        w_bits, a_bits = zip(*pairs, strict=True)
+        return priced.table.policy_cost(w_bits, a_bits)
+
+    return tuple(spec.resolve(priced.baseline, hardware=priced.table.hardware, uniform=uniform) for spec in specs)
 
 
 def allowed_bits(config: SearchConfig, priced: PricedModel) -> AllowedBits:

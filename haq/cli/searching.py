@@ -47,7 +47,7 @@ def search(
 def default_out(config: SearchConfig) -> Path:
     """results/<model>-<hardware>-<objective>-<budget>-<agent>-s<seed>, safe as a file name."""
     spec = parse_budgets(config.budget, config.objective)[0]
-    names = (config.model, Path(config.hardware).stem, config.objective, f"{spec.value:g}", config.agent)
+    names = (config.model, Path(config.hardware).stem, config.objective, str(spec), config.agent)
     text = "-".join((*names, f"s{config.seed}"))
     return Path("results") / "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)
 

@@ -12,25 +12,26 @@ from hardware_sim.cost import OBJECTIVES, Cost, Objective
 @pytest.mark.parametrize(
     ("text", "objective", "expected"),
     [
-        ("0.6", "latency", BudgetSpec("latency", 0.6, is_ratio=True)),
-        ("1", "bops", BudgetSpec("bops", 1.0, is_ratio=True)),
-        ("6e-1", "energy", BudgetSpec("energy", 0.6, is_ratio=True)),
-        (" .5 ", "size", BudgetSpec("size", 0.5, is_ratio=True)),
-        ("size=0.5", "latency", BudgetSpec("size", 0.5, is_ratio=True)),
-        ("2s", "latency", BudgetSpec("latency", 2.0, is_ratio=False)),
-        ("12 ms", "latency", BudgetSpec("latency", 0.012, is_ratio=False)),
-        ("latency=500us", "size", BudgetSpec("latency", 5e-4, is_ratio=False)),
-        ("3mJ", "energy", BudgetSpec("energy", 3e-3, is_ratio=False)),
-        ("2e3uJ", "energy", BudgetSpec("energy", 2e-3, is_ratio=False)),
-        ("250kB", "size", BudgetSpec("size", 250_000.0, is_ratio=False)),
-        ("2KiB", "size", BudgetSpec("size", 2048.0, is_ratio=False)),
-        ("1MiB", "size", BudgetSpec("size", 1_048_576.0, is_ratio=False)),
-        ("1.5GBOP", "bops", BudgetSpec("bops", 1.5e9, is_ratio=False)),
+        ("0.6", "latency", BudgetSpec("latency", 0.6, "ratio")),
+        ("1", "bops", BudgetSpec("bops", 1.0, "ratio")),
+        ("6e-1", "energy", BudgetSpec("energy", 0.6, "ratio")),
+        (" .5 ", "size", BudgetSpec("size", 0.5, "ratio")),
+        ("size=0.5", "latency", BudgetSpec("size", 0.5, "ratio")),
+        ("2s", "latency", BudgetSpec("latency", 2.0, "absolute")),
+        ("12 ms", "latency", BudgetSpec("latency", 0.012, "absolute")),
+        ("latency=500us", "size", BudgetSpec("latency", 5e-4, "absolute")),
+        ("3mJ", "energy", BudgetSpec("energy", 3e-3, "absolute")),
+        ("2e3uJ", "energy", BudgetSpec("energy", 2e-3, "absolute")),
+        ("250kB", "size", BudgetSpec("size", 250_000.0, "absolute")),
+        ("2KiB", "size", BudgetSpec("size", 2048.0, "absolute")),
+        ("1MiB", "size", BudgetSpec("size", 1_048_576.0, "absolute")),
+        ("1.5GBOP", "bops", BudgetSpec("bops", 1.5e9, "absolute")),
+        ("4bits", "energy", BudgetSpec("energy", 4.0, "bits")),
     ],
 )
 def test_what_is_written_is_what_is_read(text: str, objective: Objective, expected: BudgetSpec) -> None:
     spec = parse_budget(text, objective)
-    assert (spec.objective, spec.is_ratio) == (expected.objective, expected.is_ratio)
+    assert (spec.objective, spec.kind) == (expected.objective, expected.kind)
     assert spec.value == pytest.approx(expected.value, rel=1e-12)
 
 
@@ -85,7 +86,7 @@ def test_no_text_is_more_than_a_users_mistake(text: str) -> None:
     except UserError:
         return
     assert 0 < spec.value < float("inf")
-    assert not spec.is_ratio or spec.value <= 1
+    assert spec.kind != "ratio" or spec.value <= 1
 
 
 @given(st.sampled_from(sorted(UNITS)), st.floats(1e-3, 1e6))
@@ -114,17 +115,32 @@ def test_budgets_that_do_not_go_together_are_refused(texts: tuple[str, ...], say
 BASELINE = Cost(cycles=None, latency_s=0.02, energy_j=None, weight_bytes=1000.0, bops=1e6, macs=1)
 
 
+def uniform(bits: int) -> Cost:
+    return Cost(cycles=None, latency_s=0.004 * bits, energy_j=None, weight_bytes=100.0 * bits, bops=1e4 * bits, macs=1)
+
+
 def test_a_ratio_is_of_uniform_8_bits_and_an_absolute_budget_knows_its_ratio() -> None:
-    relative = parse_budget("0.6", "latency").resolve(BASELINE, hardware="desk")
+    relative = parse_budget("0.6", "latency").resolve(BASELINE, hardware="desk", uniform=uniform)
     assert relative.budget.limit == pytest.approx(0.012)
     assert relative.ratio == pytest.approx(0.6)
-    absolute = parse_budget("250B", "size").resolve(BASELINE, hardware="desk")
+    absolute = parse_budget("250B", "size").resolve(BASELINE, hardware="desk", uniform=uniform)
     assert (absolute.budget.limit, absolute.ratio) == (250.0, 0.25)
+
+
+def test_bits_stand_for_what_they_cost_everywhere() -> None:
+    found = parse_budget("size=3bits", "latency").resolve(BASELINE, hardware="desk", uniform=uniform)
+    assert (found.budget.objective, found.budget.limit, found.ratio) == ("size", 300.0, 0.3)
+
+
+@pytest.mark.parametrize("text", ["0bits", "9bits", "2.5bits", "-1bits"])
+def test_bits_are_whole_numbers(text: str) -> None:
+    with pytest.raises(UserError, match="from 1 to 8"):
+        parse_budget(text, "latency")
 
 
 def test_a_budget_on_what_the_device_does_not_model_is_refused() -> None:
     with pytest.raises(UserError, match="desk does not model energy"):
-        parse_budget("0.6", "energy").resolve(BASELINE, hardware="desk")
+        parse_budget("0.6", "energy").resolve(BASELINE, hardware="desk", uniform=uniform)
 
 
 @pytest.mark.parametrize(
