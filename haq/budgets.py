@@ -134,7 +134,7 @@ def parse_duration(text: str) -> float:
 
 
 def _units(objective: Objective) -> str:
-    return f"write the bits of uniform bits that cost as much (4bits), or one of its units: {', '.join(unit for unit, (known, _) in UNITS.items() if known == objective)}"
+    return f"its units are {', '.join(unit for unit, (known, _) in UNITS.items() if known == objective)} and bits"
 
 
 def _number(text: str) -> float | None:

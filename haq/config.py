@@ -52,7 +52,7 @@ class SearchConfig(BaseModel):
     objective: Objective = Field("latency", description="What the budget limits.")
     budget: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         ("0.6",),
-        description="[OBJECTIVE=]VALUE: ratio of 8-bit cost, number with unit (12ms), or bits of equal cost (4bits); repeatable.",
+        description="[OBJECTIVE=]VALUE: a ratio of 8-bit cost, 12ms, 250kB, or 4bits, what these cost; repeatable.",
     )
     agent: AgentName = Field("ddpg", description="Who proposes the bits.")
     episodes: Count = Field(300, description="Policies to try.")
