@@ -8,13 +8,17 @@ from numpy.typing import NDArray
 
 from agents.base import IntArray
 
+ROUNDING = 1e-12
+"""Relative excess over a budget that counts as rounding: sums of the same costs in another order differ by less."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpace:
     """All that a search method may know before its first evaluation; arrays [decision, w_bits, a_bits].
 
     A decision is one layer, or several that are tied to one pair of bits and whose costs are summed. Both bit axes
-    start at 1 bit: index = bits - 1.
+    start at 1 bit: index = bits - 1. ValueError for arrays that do not match, a decision without any pair, or a pair
+    without a finite cost or prior.
     """
 
     names: tuple[str, ...]
@@ -29,7 +33,69 @@ class SearchSpace:
     prior: NDArray[np.float64] | None = None
     """Expected loss of score by each pair alone, or None where nobody measured it."""
 
+    def __post_init__(self) -> None:
+        if self.allowed.ndim != 3 or len(self.allowed) != len(self.names):
+            raise ValueError(f"allowed must be [{len(self.names)}, w_bits, a_bits], got shape {self.allowed.shape}")
+        for name, shape, expected in (
+            ("cost", self.cost.shape, (len(self.budget), *self.allowed.shape)),
+            ("prior", self.nominal_prior.shape, self.allowed.shape),
+        ):
+            if shape != expected:
+                raise ValueError(f"{name} must have the shape {expected}, got {shape}")
+        for name, array in (("cost", self.cost), ("prior", self.nominal_prior)):
+            if not np.isfinite(np.where(self.allowed, array, 0.0)).all():
+                raise ValueError(f"{name} must be finite for every allowed pair")
+        for name, allowed in zip(self.names, self.allowed, strict=True):
+            if not allowed.any():
+                raise ValueError(f"{name!r} must have at least one pair of bits to choose from, got none")
+
+    @property
+    def nominal_prior(self) -> NDArray[np.float64]:
+        """`prior`; where there is none, the noise of uniform quantizers: 4**-w_bits + 4**-a_bits in every decision.
+
+        Each bit halves the step, so the power of the noise relative to the signal falls by four; relative noise of
+        one layer after the other adds up, whatever the layer's size.
+        """
+        if self.prior is not None:
+            return self.prior
+        w_noise, a_noise = (0.25 ** np.arange(1, bits + 1) for bits in self.allowed.shape[1:])
+        return np.broadcast_to(w_noise[:, None] + a_noise, self.allowed.shape)
+
+    def pairs(self, decision: int) -> IntArray:
+        """The pairs [pair, 2] that a decision may take, in ascending order."""
+        return np.argwhere(self.allowed[decision]) + 1
+
+    def nearest(self, bits: IntArray) -> IntArray:
+        """Every decision's nearest allowed pair, whatever it costs; of equally near ones the one with fewer bits."""
+        w, a = (np.arange(1, count + 1) for count in self.allowed.shape[1:])
+        distance = np.abs(bits[:, 0, None, None] - w[:, None]) + np.abs(bits[:, 1, None, None] - a)
+        nearest = np.where(self.allowed, distance, np.inf).reshape(len(bits), -1).argmin(axis=1)
+        return np.stack(np.divmod(nearest, len(a)), axis=1).astype(np.int64) + 1
+
+    def sample(self, generator: np.random.Generator) -> IntArray:
+        """A random legal policy [decision, 2]: every decision takes any of its pairs, then all are projected."""
+        keys = np.where(self.allowed, generator.random(self.allowed.shape), -1.0).reshape(len(self.names), -1)
+        pairs = np.divmod(keys.argmax(axis=1), self.allowed.shape[2])
+        return self.project(np.stack(pairs, axis=1).astype(np.int64) + 1)
+
     def total(self, bits: IntArray) -> NDArray[np.float64]:
         """The summed cost [constraint] of bits [decision, 2]."""
         decisions = np.arange(len(self.names))
         return np.asarray(self.cost[:, decisions, bits[:, 0] - 1, bits[:, 1] - 1].sum(axis=1))
+
+    def expected_loss(self, bits: IntArray) -> float:
+        """The summed `nominal_prior` of bits [decision, 2]."""
+        return float(self.nominal_prior[np.arange(len(self.names)), bits[:, 0] - 1, bits[:, 1] - 1].sum())
+
+    def fits(self, bits: IntArray) -> bool:
+        """Whether a policy [decision, 2] takes allowed pairs only and is within every budget, up to rounding.
+
+        ValueError for an array of another shape.
+        """
+        if bits.shape != (len(self.names), 2):
+            raise ValueError(f"a policy of this space must be bits [{len(self.names)}, 2], got shape {bits.shape}")
+        if (bits < 1).any() or (bits > self.allowed.shape[1:]).any():
+            return False
+        if not self.allowed[np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1].all():
+            return False
+        return bool((self.total(bits) <= self.budget * (1 + ROUNDING)).all())

@@ -1,0 +1,119 @@
+"""The rival off the shelf: Optuna's tree-structured Parzen estimator."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.archive import Archive
+from agents.base import IntArray
+from agents.evolution import starting_policies
+from agents.space import SearchSpace
+
+_TRIES = 5
+
+
+class TPE:
+    """A `Proposer` around Optuna's `TPESampler` (Bergstra et al., NeurIPS 2011), multivariate, else as it comes.
+
+    Two integers for each decision, w_bits and a_bits. What the sampler asks for is projected, and the projected point
+    is what it is told of; policies that others propose are trials like its own. The first proposals are one greedy by
+    the prior and a few uniform ones. Needs `optuna`: ImportError names the extra to install.
+    """
+
+    def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
+        self._optuna = _import_optuna()
+        self._space = space
+        self._seed = seed
+        self._starts = starting_policies(space, uniform=4)
+        # In every decision's range of widths: the sampler knows boxes only, the projection sees to the rest.
+        where = [space.pairs(decision) for decision in range(len(space.names))]
+        self._low, self._high = (np.array([limit(pairs, axis=0) for pairs in where]) for limit in (np.min, np.max))
+        self._distributions = {
+            f"{decision} {'wa'[column]}": self._optuna.distributions.IntDistribution(
+                int(self._low[decision, column]), int(self._high[decision, column])
+            )
+            for decision, column in np.argwhere(self._low < self._high)
+        }
+        self._forget()
+
+    def _forget(self) -> None:
+        self._archive = Archive(self._space)
+        self._study = _silent_study(self._optuna)
+        self._told: list[tuple[IntArray, float]] = []
+        self._drawn = 0
+
+    def propose(self) -> IntArray:
+        """A starting policy, or what the sampler asks for, asked anew where it is known; else the best one again."""
+        for _ in range(len(self._starts) + _TRIES):
+            bits = self._next()
+            if bits not in self._archive:
+                self._archive.expect(bits)
+                return bits
+        return self._archive.best
+
+    def _next(self) -> IntArray:
+        self._drawn += 1
+        if self._drawn <= len(self._starts):
+            return self._starts[self._drawn - 1].copy()
+        # A sampler of its own for each question: what it answers depends on the number and the trials alone.
+        seed = int(np.random.SeedSequence([self._seed, self._drawn]).generate_state(1)[0])
+        self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=False)
+        trial = self._study.ask(self._distributions)
+        self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+        bits = self._low.copy()
+        bits[self._free] = [trial.params[name] for name in self._distributions]
+        return self._space.project(bits)
+
+    @property
+    def _free(self) -> tuple[Any, ...]:
+        """Where bits [decision, 2] are for the sampler to choose, in the order of the distributions."""
+        return np.nonzero(self._low < self._high)
+
+    def tell(self, bits: IntArray, score: float) -> None:
+        """Note what became of a policy: a trial of its own."""
+        if not self._archive.tell(bits, score):
+            return
+        self._told.append((bits.copy(), score))
+        params = dict(zip(self._distributions, bits[self._free].tolist(), strict=True))
+        trial = self._optuna.trial.create_trial(params=params, distributions=self._distributions, value=score)
+        self._study.add_trial(trial)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The known policies, those told in their order, and how many policies were drawn."""
+        bits = np.array([bits for bits, _ in self._told], dtype=np.int64).reshape(-1, len(self._space.names), 2)
+        return {
+            "archive": self._archive.state_dict(),
+            "told": torch.from_numpy(bits),
+            "scores": torch.tensor([score for _, score in self._told], dtype=torch.float64),
+            "seed": self._seed,
+            "drawn": self._drawn,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly where `state_dict` was taken: the trials are told again, in the same order."""
+        self._forget()
+        for bits, score in zip(state["told"].numpy(), state["scores"].tolist(), strict=True):
+            self.tell(bits, score)
+        self._archive.load_state_dict(state["archive"])
+        self._seed = state["seed"]
+        self._drawn = state["drawn"]
+
+
+def _import_optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise ImportError("the agent tpe needs optuna, which is not installed: pip install 'haq[tpe]'") from error
+    return optuna
+
+
+def _silent_study(optuna: Any) -> Any:
+    """A study that is created without a line in the log."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(direction="maximize")
+    finally:
+        optuna.logging.set_verbosity(verbosity)

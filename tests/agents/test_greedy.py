@@ -1,0 +1,55 @@
+import numpy as np
+
+from agents import Greedy
+from agents.greedy import descend
+
+
+def priced(*sensitivities: float) -> np.ndarray:
+    """A loss for each missing bit of weights; activations are free."""
+    missing = 8.0 - np.arange(1, 9)
+    return np.array(sensitivities)[:, None, None] * np.broadcast_to(missing[:, None], (8, 8))
+
+
+def test_the_bit_that_is_missed_least_goes_first(make_space):
+    """Sizes 1 and 1, weights only: 10 bits are asked for 6; the second decision's bits are worth a tenth."""
+    space = make_space((1.0, 1.0), ratios=(1.0, 0.7), prior=priced(1.0, 0.1))
+    assert descend(space)[:, 0].tolist() == [5, 2]
+
+
+def test_a_bit_is_worth_what_it_saves(make_space):
+    """The first decision's bit is missed twice as much but saves four times as much."""
+    space = make_space((4.0, 1.0), ratios=(1.0, 0.85), prior=priced(2.0, 1.0))
+    assert descend(space)[:, 0].tolist() == [4, 5]
+
+
+def test_equal_decisions_take_turns(make_space):
+    space = make_space((1.0, 1.0, 1.0), ratios=(1.0, 0.8), prior=priced(1.0, 1.0, 1.0))
+    assert descend(space)[:, 0].tolist() == [4, 4, 4]
+
+
+def test_the_first_proposal_is_the_way_down(make_space):
+    space = make_space()
+    assert (Greedy(space).propose() == descend(space)).all()
+
+
+def test_it_climbs_where_the_prior_is_wrong(make_space):
+    """By the prior the last decision matters most, in truth the first one does."""
+    space = make_space((1.0, 1.0, 1.0), ratios=(1.0, 0.7), prior=priced(0.1, 0.5, 1.0))
+    proposer, scores = Greedy(space), []
+    for _ in range(60):
+        bits = proposer.propose()
+        scores.append(float(bits[:, 0] @ [1.0, 0.5, 0.1]))
+        proposer.tell(bits, scores[-1])
+    # 10 bits of weights, from 2 to 5 each: 5, 3 and 2 at best.
+    assert scores[0] < max(scores) == 5 + 0.5 * 3 + 0.1 * 2
+
+
+def test_every_exchange_stays_near_the_best(make_space):
+    space = make_space()
+    proposer = Greedy(space)
+    centre = proposer.propose()
+    proposer.tell(centre, 1.0)
+    for _ in range(5):
+        bits = proposer.propose()
+        assert (bits != centre).any()
+        proposer.tell(bits, 0.0)
