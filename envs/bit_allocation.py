@@ -2,30 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.action import action_of_bits, bits_of_action
-from envs.budget import lower_in_sequence, spend_rest
 from envs.choices import AllowedBits, Budget, Choices, IntArray, choices
-from envs.observation import FloatArray, ObservationKind, layer_features, observation_size, rich_features
+from envs.observation import FloatArray
 from envs.reward import accuracy_reward
+from envs.walk import BUDGET_RULES, BudgetRule, EnvConfig, LayerWalk, Walked
 from hardware_sim.cost import CostTable
 from hardware_sim.layer import Layer
 
-BudgetRule = Literal["cost-aware", "haq"]
-BUDGET_RULES: tuple[BudgetRule, ...] = get_args(BudgetRule)
-
-
-@dataclass(frozen=True, slots=True)
-class EnvConfig:
-    """What may be varied in the environment: its observation, and the rule that keeps the budget."""
-
-    observation: ObservationKind = "haq"
-    rule: BudgetRule = "cost-aware"
+__all__ = ["BUDGET_RULES", "BitAllocationEnv", "BudgetRule", "EnvConfig", "ExecutedStep"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,134 +81,63 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
         *,
         reward: Callable[[float], float] = accuracy_reward(1.0),  # noqa: B008  a pure function
         allowed: AllowedBits = AllowedBits(),  # noqa: B008  frozen
-        config: EnvConfig = EnvConfig(),
+        config: EnvConfig = EnvConfig(),  # noqa: B008  frozen
     ) -> None:
         if tuple(layers) != table.layers:
             raise ValueError("the cost table is of other layers than the environment's")
         budgets = [budget] if isinstance(budget, Budget) else list(budget)
-        every_choice = choices(table, budgets, allowed)
-        self.choice: Choices = every_choice.without_dominated() if config.rule == "cost-aware" else every_choice
-        self._reserve = self.choice.reserve
-        self._allowed, self._config = allowed, config
+        self.walk = LayerWalk(layers, choices(table, budgets, allowed), allowed, config)
         self._evaluate, self._reward = evaluate, reward
-        decided = [layer for layer in layers if not layer.tied_to]
-        self._features = layer_features(decided)
-        self._rich = rich_features(decided, self.choice)
-        self._columns = (0, 1) if allowed.a_bits is None else (0,)
-        self.observation_space = gym.spaces.Box(0.0, 1.0, (observation_size(config.observation),), np.float32)
+        self.observation_space = gym.spaces.Box(0.0, 1.0, (self.walk.observation_size,), np.float32)
         self.action_space = gym.spaces.Box(0.0, 1.0, (1,), np.float32)
-        self._walk = _Walk(self._reserve)
+        self._walkers = self.walk.start(1)
+
+    @property
+    def choice(self) -> Choices:
+        """What may be chosen; under the cost-aware rule without dominated pairs."""
+        return self.walk.choice
+
+    @property
+    def episode_length(self) -> int:
+        """Number of steps from reset to the end."""
+        return self.walk.steps
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[FloatArray, dict[str, Any]]:
         super().reset(seed=seed, options=options)
-        self._walk = _Walk(self._reserve)
-        return self._observe(self._walk), {}
+        self._walkers = self.walk.start(1)
+        return self._observation(), {}
 
     def step(self, action: NDArray[np.floating[Any]]) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
-        walk = self._walk
-        if walk.step == self.episode_length:
+        if self._walkers.step == self.episode_length:
             raise gym.error.ResetNeeded("the episode is over: call reset() before the next step()")
-        proposed = float(np.asarray(action).reshape(()))
-        bits = self._nearest(walk, self._bits_of(proposed))
-        self._take(walk, bits, self._action_for(bits, proposed))
-        if walk.step < self.episode_length:
-            return self._observe(walk), 0.0, False, False, {}
-        info = self._end(walk)
-        return self._observe(walk), self._reward(info["score"]), True, False, info
+        self.walk.take(self._walkers, np.asarray(action, dtype=np.float64).reshape(1))
+        if self._walkers.step < self.episode_length:
+            return self._observation(), 0.0, False, False, {}
+        info = self._end()
+        return self._observation(), self._reward(info["score"]), True, False, info
 
-    @property
-    def episode_length(self) -> int:
-        """Number of steps from reset to the end."""
-        return len(self.choice.names) * len(self._columns)
+    def earned(self, bits: IntArray) -> float:
+        """The reward of a final policy [layer, 2], however it came about."""
+        return self._reward(self._evaluate(bits))
 
-    def _at(self, step: int) -> tuple[int, int]:
-        """Which decision a step is about, and which column of the bits: 0 weights, 1 activations."""
-        decision, part = divmod(step, len(self._columns))
-        return decision, self._columns[part]
+    def _observation(self) -> FloatArray:
+        observed: FloatArray = self.walk.observe(self._walkers)[0]
+        return observed
 
-    def _nearest(self, walk: "_Walk", wanted: int) -> int:
-        """The allowed bits closest to those wanted; the higher of two that are equally close."""
-        decision, column = self._at(walk.step)
-        pairs = self.choice.allowed[decision]
-        if self._config.rule == "cost-aware":
-            pairs = pairs & self._affordable(walk, decision)
-        if column == 1:
-            pairs = pairs & (np.arange(1, len(pairs) + 1) == walk.bits[decision, 0])[:, None]
-        widths = np.flatnonzero(pairs.any(axis=1 - column)) + 1
-        return int(min(widths, key=lambda width: (abs(width - wanted), -width)))
-
-    def _affordable(self, walk: "_Walk", decision: int) -> NDArray[np.bool_]:
-        """The pairs of one decision after which the cheapest bits for the rest still fit, [w_bits, a_bits]."""
-        rest = walk.bits.copy()
-        rest[decision] = self._reserve[decision]
-        at_reserve = self.choice.cost[:, decision, rest[decision, 0] - 1, rest[decision, 1] - 1]
-        others = self.choice.total(rest) - at_reserve
-        fits = others[:, None, None] + self.choice.cost[:, decision] <= self.choice.capacity[:, None, None]
-        affordable = np.asarray(fits.all(axis=0))
-        affordable[tuple(self._reserve[decision] - 1)] = True
-        return affordable
-
-    def _finish(self, bits: IntArray) -> IntArray:
-        if self._config.rule == "cost-aware":
-            return spend_rest(self.choice, bits)
-        return lower_in_sequence(self.choice, bits)
-
-    def _end(self, walk: "_Walk") -> dict[str, Any]:
-        final = self._finish(walk.bits)
-        bits = self.choice.expand(final)
+    def _end(self) -> dict[str, Any]:
+        final = self.walk.finish(self._walkers)
+        bits = self.choice.expand(final[0])
         return {
             "bits": bits,
             "score": self._evaluate(bits),
-            "fits": self.choice.fits(final),
-            "executed": self._executed(final, walk.actions),
+            "fits": self.choice.fits(final[0]),
+            "executed": self._executed(self.walk.retrace(final, proposed=self._walkers.actions)),
         }
 
-    def _executed(self, final: IntArray, actions: Sequence[float]) -> tuple[ExecutedStep, ...]:
-        """Walk once more with the final bits."""
-        walk, steps = _Walk(self._reserve), []
-        for taken in actions:
-            bits = int(final[self._at(walk.step)])
-            action = self._action_for(bits, taken)
-            steps.append(ExecutedStep(self._observe(walk), action, bits))
-            self._take(walk, bits, action)
-        return tuple(steps)
-
-    def _take(self, walk: "_Walk", bits: int, action: float) -> None:
-        decision, column = self._at(walk.step)
-        walk.bits[decision, column] = bits
-        walk.actions.append(action)
-
-    def _observe(self, walk: "_Walk") -> FloatArray:
-        decision, column = self._at(min(walk.step, self.episode_length - 1))
-        previous = walk.actions[-1] if walk.actions else 1.0
-        parts = [self._features[decision], [float(column == 0), previous]]
-        if self._config.observation == "rich":
-            left = 1 - self.choice.total(walk.bits) / self.choice.limits
-            parts += [self._rich[decision], [float(np.clip(left.min(), 0, 1))]]
-        return np.concatenate(parts).astype(np.float32)
-
-    def _bits_of(self, action: float) -> int:
-        if not 0 <= action <= 1:
-            raise ValueError(f"an action lies in [0, 1], got {action}")
-        return bits_of_action(action, min_bits=self._allowed.min_bits, max_bits=self._allowed.max_bits)
-
-    def _action_for(self, bits: int, proposed: float) -> float:
-        """The action that stands for these bits: the one proposed if it asked for them, else their middle."""
-        if self._bits_of(proposed) == bits:
-            return proposed
-        action = action_of_bits(bits, min_bits=self._allowed.min_bits, max_bits=self._allowed.max_bits)
-        return min(max(action, 0.0), 1.0)
-
-
-class _Walk:
-    """How far an episode has come: bits decided so far, the reserve in place of the others, and the actions taken."""
-
-    def __init__(self, reserve: IntArray) -> None:
-        self.bits = reserve.copy()
-        self.actions: list[float] = []
-
-    @property
-    def step(self) -> int:
-        return len(self.actions)
+    def _executed(self, walked: Walked) -> tuple[ExecutedStep, ...]:
+        """The only walk, step by step."""
+        steps = zip(walked.observations[0], walked.actions[0].tolist(), strict=True)
+        bits = walked.bits[0][:, list(self.walk.columns)].ravel().tolist()
+        return tuple(ExecutedStep(*step, width) for step, width in zip(steps, bits, strict=True))

@@ -1,26 +1,48 @@
 """The rules that bring a policy under its budget and spend what is left of it."""
 
+from collections.abc import Sequence
+from operator import le
+
 import numpy as np
 
-from envs.choices import MAX_BITS, Choices, FloatArray, IntArray
+from envs.choices import MAX_BITS, Choices, FloatArray, IntArray, Upgrade
 
 WIDTHS = np.arange(1, MAX_BITS + 1)
 
 
 def spend_rest(choice: Choices, bits: IntArray) -> IntArray:
-    """Give what is left of the budget to whom a further bit costs least, until no further step fits."""
-    bits = bits.copy()
-    while True:
-        current = _current(choice, bits)
-        slack = choice.capacity - current.sum(axis=1)
-        added = choice.cost - current[:, :, None, None]
-        more = _bits_more(bits)
-        possible = choice.allowed & (more > 0) & (added <= slack[:, None, None, None]).all(axis=0)
-        if not possible.any():
-            return bits
-        price = np.where(possible, added[0] / np.maximum(more, 1), np.inf)
-        decision, w, a = np.unravel_index(int(price.argmin()), price.shape)
-        bits[decision] = (w + 1, a + 1)
+    """Give what is left of the budget to whom a further bit costs least, until no further step fits.
+
+    Of equally cheap steps the first by decision, then by bits.
+    """
+    bits, upgrades = bits.copy(), choice.upgrades
+    slack = (choice.capacity - choice.total(bits)).tolist()
+    best = [_first_that_fits(upgrades(decision, pair), slack) for decision, pair in enumerate(_flat(bits))]
+    while any(best):
+        decision = min((each.price, number) for number, each in enumerate(best) if each)[1]
+        step = best[decision]
+        assert step is not None
+        if _fits(step, slack):
+            bits[decision] = np.add(divmod(step.pair, MAX_BITS), 1)
+            slack = [left - added for left, added in zip(slack, step.added, strict=True)]
+            if min(step.added) < 0:  # more room than before: what did not fit may fit now
+                best = [_first_that_fits(upgrades(other, pair), slack) for other, pair in enumerate(_flat(bits))]
+        best[decision] = _first_that_fits(upgrades(decision, _flat(bits[None, decision])[0]), slack)
+    return bits
+
+
+def _flat(bits: IntArray) -> list[int]:
+    """The pairs of bits [decision, 2] as `Upgrade.pair` counts them."""
+    flat: list[int] = ((bits[:, 0] - 1) * MAX_BITS + bits[:, 1] - 1).tolist()
+    return flat
+
+
+def _first_that_fits(upgrades: Sequence[Upgrade], slack: list[float]) -> Upgrade | None:
+    return next((each for each in upgrades if _fits(each, slack)), None)
+
+
+def _fits(upgrade: Upgrade, slack: list[float]) -> bool:
+    return all(map(le, upgrade.added, slack))
 
 
 def project(choice: Choices, bits: IntArray) -> IntArray:

@@ -3,9 +3,10 @@
 Arrays are [decision, w_bits, a_bits] with index = bits - 1. A decision is a layer together with all layers tied to it.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,17 @@ class AllowedBits:
         return (self.pinned or {}).get(name, (bits, self.a_bits or bits))
 
 
+class Upgrade(NamedTuple):
+    """A step from one pair of bits to another with more."""
+
+    price: float
+    """What a further bit costs of the first constraint."""
+    pair: int
+    """(w_bits - 1) * MAX_BITS + a_bits - 1"""
+    added: tuple[float, ...]
+    """[constraint]"""
+
+
 @dataclass(frozen=True, eq=False)
 class Choices:
     """The pairs of bits that every decision may take, what they cost, and the limits of the sums."""
@@ -127,6 +139,11 @@ class Choices:
             raise BudgetError(unreachable(self))
         return solved
 
+    @cached_property
+    def upgrades(self) -> Callable[[int, int], tuple[Upgrade, ...]]:
+        """The allowed steps of a decision from a pair, as `Upgrade.pair` counts them, the cheapest bits first."""
+        return cache(partial(_upgrades, self.cost, self.allowed))
+
     def require_feasible(self) -> None:
         """Raise BudgetError, naming the smallest possible cost, if no policy is within every limit."""
         _ = self.reserve
@@ -170,6 +187,16 @@ def choices(table: CostTable, budgets: Sequence[Budget], bits: AllowedBits) -> C
         np.array([budget.limit for budget in budgets] + [limit.value for limit in table.limits]),
         tuple([budget.objective for budget in budgets] + [limit.name for limit in table.limits]),
     )
+
+
+def _upgrades(cost: FloatArray, allowed: BoolArray, decision: int, pair: int) -> tuple[Upgrade, ...]:
+    costs = cost[:, decision].reshape(len(cost), -1)
+    w, a = np.divmod(np.arange(MAX_BITS**2), MAX_BITS)
+    more = np.where((w >= w[pair]) & (a >= a[pair]), w + a - w[pair] - a[pair], 0)
+    (better,) = np.nonzero(allowed[decision].ravel() & (more > 0))
+    added = costs[:, better] - costs[:, pair, None]
+    prices = added[0] / more[better]
+    return tuple(sorted(map(Upgrade, prices.tolist(), better.tolist(), map(tuple, added.T.tolist()))))
 
 
 def _allowed(names: tuple[str, ...], bits: AllowedBits, *, ends: Set[str]) -> BoolArray:

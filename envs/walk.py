@@ -1,0 +1,190 @@
+"""The walk over the layers without evaluation: any number of walks at once, each a row of the same arrays."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.budget import lower_in_sequence, spend_rest
+from envs.choices import MAX_BITS, AllowedBits, Choices, IntArray
+from envs.observation import FloatArray, ObservationKind, layer_features, observation_size, rich_features
+from hardware_sim.layer import Layer
+
+BudgetRule = Literal["cost-aware", "haq"]
+BUDGET_RULES: tuple[BudgetRule, ...] = get_args(BudgetRule)
+WIDTHS = np.arange(1, MAX_BITS + 1)
+
+Costs = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class EnvConfig:
+    """What may be varied in the environment: its observation, and the rule that keeps the budget."""
+
+    observation: ObservationKind = "haq"
+    rule: BudgetRule = "cost-aware"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Walked:
+    """Walks with the actions and observations that lead to their final policies."""
+
+    bits: IntArray
+    """[walk, decision, 2]"""
+    observations: FloatArray
+    """[walk, step, size]"""
+    actions: NDArray[np.float64]
+    """[walk, step], in [0, 1]"""
+
+
+class Walkers:
+    """Walks that have come equally far: bits so far with the reserve in place of the rest, and the actions taken."""
+
+    def __init__(self, count: int, reserve: IntArray, steps: int, reserve_cost: Costs) -> None:
+        self.bits = np.repeat(reserve[None], count, axis=0)
+        self.actions = np.ones((count, steps))
+        self.spent = np.repeat(reserve_cost[None], count, axis=0)
+        """[walk, constraint]: what the decisions that are behind cost, and the reserve for the others."""
+        self.step = 0
+
+
+class LayerWalk:
+    """The rules of the walk; `envs.bit_allocation.BitAllocationEnv` is their specification.
+
+    Raises BudgetError when even the cheapest policy exceeds a budget.
+    """
+
+    def __init__(self, layers: Sequence[Layer], choice: Choices, allowed: AllowedBits, config: EnvConfig) -> None:
+        self.choice = choice.without_dominated() if config.rule == "cost-aware" else choice
+        self.columns = (0, 1) if allowed.a_bits is None else (0,)
+        self.steps = len(choice.names) * len(self.columns)
+        self.observation_size = observation_size(config.observation)
+        self._allowed, self._config = allowed, config
+        decided = [layer for layer in layers if not layer.tied_to]
+        self._features = self._by_step(layer_features(decided))
+        self._rich = self._by_step(rich_features(decided, self.choice))
+        self._reserve = self.choice.reserve
+        self._reserve_costs = np.array([self._cost(*each) for each in enumerate(self._reserve)])
+        """[decision, constraint]"""
+        self._capacity = self.choice.capacity
+
+    def start(self, count: int) -> Walkers:
+        """Walks before their first step."""
+        return Walkers(count, self._reserve, self.steps, self._reserve_costs.sum(axis=0))
+
+    def at(self, step: int) -> tuple[int, int]:
+        """Which decision a step is about, and which column of the bits: 0 weights, 1 activations."""
+        decision, part = divmod(step, len(self.columns))
+        return decision, self.columns[part]
+
+    def observe(self, walkers: Walkers) -> FloatArray:
+        """What each walk sees, [walk, size]; after the last step what the last sees."""
+        step = min(walkers.step, self.steps - 1)
+        decision, column = self.at(step)
+        observed = np.empty((len(walkers.bits), self.observation_size), dtype=np.float32)
+        features = self._features.shape[1]
+        observed[:, :features] = self._features[step]
+        observed[:, features] = column == 0
+        observed[:, features + 1] = walkers.actions[:, walkers.step - 1] if walkers.step else 1.0
+        if self._config.observation == "rich":
+            observed[:, features + 2 : -1] = self._rich[step]
+            spent = walkers.spent
+            if walkers.step < self.steps:
+                spent = spent + self._cost(decision, walkers.bits[:, decision]) - self._reserve_costs[decision]
+            observed[:, -1] = np.minimum(np.maximum((1 - spent / self.choice.limits).min(axis=1), 0), 1)
+        return observed
+
+    def take(self, walkers: Walkers, proposed: NDArray[np.float64]) -> None:
+        """One step of every walk: the allowed bits nearest to those that the actions [walk] ask for."""
+        decision, column = self.at(walkers.step)
+        wanted = self.bits_of(proposed)
+        possible = self._possible(walkers, decision, column)
+        # Of two widths that are equally close the higher.
+        distance = np.where(possible, 2 * np.abs(WIDTHS - wanted[:, None]) - (wanted[:, None] < WIDTHS), np.inf)
+        bits = distance.argmin(axis=1) + 1
+        walkers.bits[:, decision, column] = bits
+        walkers.actions[:, walkers.step] = np.where(wanted == bits, proposed, self._middle_of(bits))
+        walkers.step += 1
+        if column == self.columns[-1]:
+            walkers.spent += self._cost(decision, walkers.bits[:, decision]) - self._reserve_costs[decision]
+
+    def finish(self, walkers: Walkers) -> IntArray:
+        """The final policies [walk, decision, 2]: within the budget, and what is left of it spent."""
+        rule = spend_rest if self._config.rule == "cost-aware" else lower_in_sequence
+        return np.stack([rule(self.choice, bits) for bits in walkers.bits])
+
+    def go(self, act: Callable[[FloatArray], NDArray[np.floating]], count: int = 1) -> Walked:
+        """Whole walks, every observation [walk, size] answered with actions [walk]."""
+        walkers = self.start(count)
+        for _ in range(self.steps):
+            self.take(walkers, np.asarray(act(self.observe(walkers)), dtype=np.float64).reshape(count))
+        return self.retrace(self.finish(walkers), proposed=walkers.actions)
+
+    def retrace(self, bits: IntArray, *, proposed: NDArray[np.float64] | None = None) -> Walked:
+        """The walks that end in policies [walk, decision, 2], with proposed actions [walk, step] where they do."""
+        by_step = bits[:, :, list(self.columns)].reshape(len(bits), self.steps)
+        actions = self._middle_of(by_step)
+        if proposed is not None:
+            actions = np.where(self.bits_of(proposed) == by_step, proposed, actions)
+        features = self._features.shape[1]
+        observed = np.empty((len(bits), self.steps, self.observation_size), dtype=np.float32)
+        observed[:, :, :features] = self._features
+        observed[:, :, features] = np.tile([column == 0 for column in self.columns], len(self._reserve))
+        observed[:, 0, features + 1], observed[:, 1:, features + 1] = 1.0, actions[:, :-1]
+        if self._config.observation == "rich":
+            observed[:, :, features + 2 : -1] = self._rich
+            observed[:, :, -1] = self._left(bits)
+        return Walked(bits, observed, actions)
+
+    def bits_of(self, actions: NDArray[np.float64]) -> IntArray:
+        """`envs.action.bits_of_action` for an array. Raises ValueError for an action outside [0, 1]."""
+        if not ((actions >= 0) & (actions <= 1)).all():
+            raise ValueError(f"an action lies in [0, 1], got {actions}")
+        low, high = self._allowed.min_bits, self._allowed.max_bits
+        bits = np.rint(low - 0.5 + actions * (high - low + 1)).astype(np.int64)
+        return np.minimum(np.maximum(bits, low), high)
+
+    def _middle_of(self, bits: IntArray) -> NDArray[np.float64]:
+        """The actions in the middle of those that ask for these bits; an end of [0, 1] for bits out of range."""
+        low, high = self._allowed.min_bits, self._allowed.max_bits
+        return np.minimum(np.maximum((bits - low + 0.5) / (high - low + 1), 0.0), 1.0)
+
+    def _by_step(self, features: FloatArray) -> FloatArray:
+        return np.repeat(features, len(self.columns), axis=0)
+
+    def _cost(self, decision: int, pairs: IntArray) -> Costs:
+        """What pairs [..., 2] of one decision cost, [..., constraint]."""
+        return np.asarray(self.choice.cost[:, decision, pairs[..., 0] - 1, pairs[..., 1] - 1].T)
+
+    def _possible(self, walkers: Walkers, decision: int, column: int) -> NDArray[np.bool_]:
+        """The widths that every walk may take at this step, [walk, width]."""
+        pairs = self._affordable(walkers, decision)
+        if column == 1:
+            return np.asarray(pairs[np.arange(len(pairs)), walkers.bits[:, decision, 0] - 1])
+        return np.asarray(pairs.any(axis=2))
+
+    def _affordable(self, walkers: Walkers, decision: int) -> NDArray[np.bool_]:
+        """The pairs of one decision after which the reserve for the rest still fits, [walk, w_bits, a_bits]."""
+        allowed = self.choice.allowed[decision]
+        if self._config.rule != "cost-aware":
+            return np.broadcast_to(allowed, (len(walkers.bits), *allowed.shape))
+        reserve = self._reserve[decision]
+        room = self._capacity - walkers.spent + self._reserve_costs[decision]
+        fits = np.asarray((self.choice.cost[:, decision] <= room[:, :, None, None]).all(axis=1))
+        fits[:, reserve[0] - 1, reserve[1] - 1] = True
+        return np.asarray(fits & allowed)
+
+    def _left(self, bits: IntArray) -> Costs:
+        """What is left of the tightest budget before every step, [walk, step], as part of that budget."""
+        decisions = np.arange(len(self._reserve))
+        reserve_cost = self._reserve_costs.T
+        more = self.choice.cost[:, decisions, bits[..., 0] - 1, bits[..., 1] - 1] - reserve_cost[:, None]
+        behind = np.cumsum(more, axis=2) - more
+        spent = reserve_cost.sum(axis=1)[:, None, None, None] + np.repeat(behind[..., None], len(self.columns), axis=3)
+        if len(self.columns) == 2:
+            half = self.choice.cost[:, decisions, bits[..., 0] - 1, self._reserve[:, 1] - 1] - reserve_cost[:, None]
+            spent[..., 1] += half
+        left = (1 - spent / self.choice.limits[:, None, None, None]).min(axis=0)
+        return np.asarray(left.reshape(len(bits), self.steps).clip(0, 1))

@@ -1,0 +1,112 @@
+"""Walks without evaluation: what the environment does step by step, for any number of walks at once."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envs.action import action_of_bits, bits_of_action
+from envs.bit_allocation import BUDGET_RULES, BitAllocationEnv, BudgetRule, EnvConfig
+from envs.choices import AllowedBits, Budget
+from envs.observation import OBSERVATION_KINDS, ObservationKind
+from hardware_sim.cost import CostTable
+from hardware_sim.layer import Layer
+from hardware_sim.proxy import proxy_table
+
+LAYERS = tuple(Layer(name=f"l{number}", kind="linear", c_in=4 + 3 * number, c_out=5) for number in range(4))
+TABLE = proxy_table(LAYERS)
+FREE = AllowedBits(pinned={})
+
+
+def env_of(
+    rule: BudgetRule = "cost-aware",
+    observation: ObservationKind = "haq",
+    *,
+    part: float = 0.3,
+    allowed: AllowedBits = FREE,
+    table: CostTable = TABLE,
+) -> BitAllocationEnv:
+    budgets = [Budget("bops", part * float(table.policy_cost([8] * 4, [8] * 4).bops or 0)), Budget("size", 120.0)]
+    return BitAllocationEnv(
+        LAYERS, table, budgets, lambda bits: bits.sum() / 100, allowed=allowed, config=EnvConfig(observation, rule)
+    )
+
+
+def from_table(actions: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Actions [walk, step] one step after the other."""
+    steps = iter(actions.T)
+    return lambda _: next(steps)
+
+
+@given(actions=st.lists(st.floats(0, 1), min_size=24, max_size=24), part=st.floats(0.1, 1.0))
+@pytest.mark.parametrize("observation", OBSERVATION_KINDS)
+@pytest.mark.parametrize("rule", BUDGET_RULES)
+@settings(max_examples=15, deadline=None)
+def test_walks_side_by_side_are_the_environments_episodes(
+    rule: BudgetRule, observation: ObservationKind, actions: list[float], part: float
+) -> None:
+    env, table = env_of(rule, observation, part=part), np.array(actions).reshape(3, 8)
+    walked = env.walk.go(from_table(table), 3)
+    for number, row in enumerate(table):
+        env.reset()
+        for action in row:
+            _, _, _, _, info = env.step(np.array([action]))
+        assert info["bits"].tolist() == walked.bits[number].tolist()
+        assert [step.action for step in info["executed"]] == walked.actions[number].tolist()
+        assert [step.bits for step in info["executed"]] == walked.bits[number].ravel().tolist()
+        seen = np.stack([step.observation for step in info["executed"]])
+        assert np.array_equal(seen, walked.observations[number])
+
+
+@given(st.lists(st.floats(0, 1), min_size=16, max_size=16))
+@pytest.mark.parametrize("observation", OBSERVATION_KINDS)
+@settings(max_examples=20, deadline=None)
+def test_retraced_walks_see_what_is_seen_on_the_way(observation: ObservationKind, actions: list[float]) -> None:
+    """Taking the retraced actions leads along the retraced observations, as long as each step is allowed."""
+    env = env_of(observation=observation, part=1.0)
+    bits = env.walk.go(from_table(np.array(actions).reshape(2, 8)), 2).bits
+    walked = env.walk.retrace(bits)
+    walkers = env.walk.start(2)
+    for step in range(env.walk.steps):
+        assert np.allclose(env.walk.observe(walkers), walked.observations[:, step], atol=1e-6)
+        env.walk.take(walkers, walked.actions[:, step])
+    assert np.array_equal(walkers.bits, bits)
+
+
+def test_retracing_answers_with_the_middle_of_each_width() -> None:
+    bits = np.array([[[2, 8], [3, 4], [5, 5], [8, 2]]])
+    walked = env_of(part=1.0).walk.retrace(bits)
+    expected = [action_of_bits(int(width), min_bits=2, max_bits=8) for width in bits.ravel()]
+    assert walked.actions[0].tolist() == expected
+    assert walked.observations.shape == (1, 8, 10)
+
+
+def test_the_size_objective_walks_weights_alone() -> None:
+    env = env_of(allowed=AllowedBits(a_bits=6, pinned={}), part=1.0)
+    walked = env.walk.go(from_table(np.full((1, 4), 0.5)))
+    assert env.walk.steps == walked.actions.shape[1] == 4
+    assert set(walked.bits[0, :, 1].tolist()) == {6}
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.integers(1, 4), st.integers(4, 8))
+def test_bits_of_many_actions_are_those_of_each(actions: list[float], low: int, high: int) -> None:
+    walk = env_of(allowed=AllowedBits(min_bits=low, max_bits=high, pinned={}), part=1.0).walk
+    assert walk.bits_of(np.array(actions)).tolist() == [
+        bits_of_action(action, min_bits=low, max_bits=high) for action in actions
+    ]
+
+
+@pytest.mark.parametrize("action", [-0.1, 1.1, np.nan])
+def test_actions_outside_of_0_and_1_are_refused(action: float) -> None:
+    with pytest.raises(ValueError, match=r"an action lies in \[0, 1\]"):
+        env_of().walk.go(lambda observed: np.full(len(observed), action), 2)
+
+
+def test_a_policy_earns_the_same_however_it_came_about() -> None:
+    env = env_of(part=1.0)
+    env.reset()
+    for _ in range(8):
+        _, reward, _, _, info = env.step(np.array([0.4]))
+    assert env.earned(info["bits"]) == reward
