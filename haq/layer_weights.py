@@ -1,7 +1,10 @@
-"""The weights of one layer at every width, by one of two quantizers: integers with scales, or codebooks."""
+"""The weights of one layer at every width, by one of two quantizers: integers with scales, or codebooks.
+
+Integers are the nearest, or those that GPTQ finds.
+"""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol, get_args
 
@@ -9,12 +12,17 @@ import torch
 from torch import Tensor
 
 from haq.quantizers.calibration import MethodChoice
+from haq.quantizers.gptq import Feedback, gptq_codes
 from haq.quantizers.kmeans import Codebook, kmeans_codebooks
 from haq.quantizers.linear import QuantizedWeight, quantize_to_clips, quantize_to_scale, weight_clips
 from haq.quantizers.range import IntegerRange
 
 QuantizerName = Literal["linear", "kmeans"]
+# Scales that GPTQ tries, relative to those of the nearest codes: eight to the octave, 1 first.
+_SCALE_RATIOS = sorted((2.0 ** (step / 8) for step in range(-6, 3)), key=lambda ratio: ratio != 1)
 QUANTIZERS: tuple[QuantizerName, ...] = get_args(QuantizerName)
+Rounding = Literal["nearest", "gptq"]
+"""To the nearest integer, or so that errors make up for each other in the layer's outputs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,30 +51,78 @@ class LayerWeights(Protocol):
 
 
 class LinearWeights:
-    """Symmetric integers with a scale for every output channel."""
+    """Symmetric integers with a scale for every output channel.
 
-    def __init__(self, weight: Tensor, *, channel_axis: int, method: MethodChoice) -> None:
-        self._weight, self._axis, self._method = weight, channel_axis, method
+    `hessian` gives that of the layer's inputs when it is first needed, for weights to be rounded by GPTQ.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        *,
+        channel_axis: int,
+        method: MethodChoice,
+        hessian: Callable[[], Tensor] | None = None,
+    ) -> None:
+        self._weight, self._axis, self._method, self._hessian = weight, channel_axis, method, hessian
 
     def quantize(self, bits: int) -> StoredWeight:
-        clip = self._clips[bits]
-        return self._stored(quantize_to_clips(self._weight, bits, clip=clip, channel_axis=self._axis))
+        nearest = quantize_to_clips(self._weight, bits, clip=self._clips[bits], channel_axis=self._axis)
+        if self._feedback is None:
+            return self._stored(nearest)
+        codes = _rounded(self._weight, nearest, self._feedback)
+        return self._stored(codes, {"codes": codes.codes})
 
     def restore(self, bits: int, parts: Mapping[str, Tensor]) -> StoredWeight:
         scale, channels = parts["scale"].to(self._weight.device), self._weight.shape[self._axis]
         if tuple(scale.shape) != (channels,):
             raise ValueError(f"{channels} output channels need as many scales, not {len(scale)}")
-        return self._stored(quantize_to_scale(self._weight, bits, scale=scale, channel_axis=self._axis))
+        nearest = quantize_to_scale(self._weight, bits, scale=scale, channel_axis=self._axis)
+        if "codes" not in parts:
+            return self._stored(nearest)
+        codes = self._given(bits, parts["codes"])
+        return self._stored(replace(nearest, codes=codes), {"codes": codes})
+
+    def _given(self, bits: int, codes: Tensor) -> Tensor:
+        grid = IntegerRange(bits, signed=True, narrow=True)
+        if codes.shape != self._weight.shape:
+            raise ValueError(f"weights of shape {list(self._weight.shape)} have no codes of shape {list(codes.shape)}")
+        if codes.min() < grid.q_min or codes.max() > grid.q_max:
+            raise ValueError(f"codes of {bits} bits lie in {grid.q_min}..{grid.q_max}, not all of these do")
+        return codes.to(self._weight.device, torch.int8)
+
+    @cached_property
+    def _feedback(self) -> Feedback | None:
+        return None if self._hessian is None else Feedback.of(self._hessian())
 
     @cached_property
     def _clips(self) -> dict[int, Tensor]:
         return weight_clips(self._weight, channel_axis=self._axis, method=self._method)
 
-    def _stored(self, codes: QuantizedWeight) -> StoredWeight:
+    def _stored(self, codes: QuantizedWeight, more: Mapping[str, Tensor] | None = None) -> StoredWeight:
         grid = IntegerRange(codes.bits, signed=True, narrow=True)
         bounds = torch.tensor((grid.q_min, grid.q_max), dtype=torch.int32)
         parts = {"scale": codes.scale, "zero_point": torch.tensor(0, dtype=torch.int32), "range": bounds}
-        return StoredWeight(codes.dequantize().to(self._weight), parts, codes)
+        return StoredWeight(codes.dequantize().to(self._weight), {**parts, **(more or {})}, codes)
+
+
+def _rounded(weight: Tensor, nearest: QuantizedWeight, feedback: Feedback) -> QuantizedWeight:
+    """The codes that GPTQ finds, each channel's at the scale that leaves its output the least error.
+
+    Output channels are axis 0. Scales lie around those of the nearest codes, which are the first to be tried.
+    """
+    groups, columns = feedback.order.shape
+    grid = IntegerRange(nearest.bits, signed=True, narrow=True)
+    rows, scale = weight.float().reshape(groups, -1, columns), nearest.scale.reshape(groups, -1)
+    least = torch.full_like(scale, torch.inf)
+    best_scale, best_codes = scale.clone(), torch.zeros_like(rows, dtype=torch.int8)
+    for ratio in _SCALE_RATIOS:
+        codes, error = gptq_codes(rows / (scale * ratio)[:, :, None], feedback, grid)
+        error = error * (scale * ratio) ** 2
+        better = error < least
+        least, best_scale = torch.where(better, error, least), torch.where(better, scale * ratio, best_scale)
+        best_codes = torch.where(better[:, :, None], codes.to(torch.int8), best_codes)
+    return replace(nearest, codes=best_codes.reshape(weight.shape), scale=best_scale.flatten())
 
 
 class KMeansWeights:
@@ -90,10 +146,17 @@ class KMeansWeights:
         return kmeans_codebooks(self._weight)
 
 
-def make_layer_weights(name: QuantizerName, weight: Tensor, *, channel_axis: int, method: MethodChoice) -> LayerWeights:
-    """The weights of one layer, to be quantized by the quantizer of that name."""
+def make_layer_weights(
+    name: QuantizerName,
+    weight: Tensor,
+    *,
+    channel_axis: int,
+    method: MethodChoice,
+    hessian: Callable[[], Tensor] | None = None,
+) -> LayerWeights:
+    """The weights of one layer, to be quantized by the quantizer of that name; codebooks have no use for Hessians."""
     makers: Mapping[QuantizerName, Callable[[], LayerWeights]] = {
-        "linear": lambda: LinearWeights(weight, channel_axis=channel_axis, method=method),
+        "linear": lambda: LinearWeights(weight, channel_axis=channel_axis, method=method, hessian=hessian),
         "kmeans": lambda: KMeansWeights(weight),
     }
     return makers[name]()

@@ -1,6 +1,7 @@
 """Apply a policy to an unchanged network: quantizers made once per layer and width, put in place while it runs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -9,12 +10,13 @@ from torch import Tensor, nn
 
 from haq.corrections import Corrections
 from haq.errors import UserError
+from haq.input_hessians import has_hessian, input_hessians
 from haq.layer_calls import LayerCalls, LayerIndex, weight_of
-from haq.layer_weights import LayerWeights, QuantizerName, StoredWeight, make_layer_weights
+from haq.layer_weights import LayerWeights, QuantizerName, Rounding, StoredWeight, make_layer_weights
 from haq.layers import Trace
 from haq.quantizers.calibration import MethodChoice
 from haq.quantizers.histogram import Histogram, HistogramBuilder
-from haq.quantizers.linear import QuantizedWeight, QuantizerParameters, activation_quantizer
+from haq.quantizers.linear import QuantizedWeight, QuantizerParameters, ZeroPoints, activation_quantizer
 from haq.quantizers.range import fake_quantize
 from haq.weighted_calls import Call
 from hardware_sim.cost import Bits
@@ -23,12 +25,25 @@ _PARTS = ("scale", "zero_point", "range")
 """What is stored of a quantizer; `range` is (q_min, q_max)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizerOptions:
+    """How quantizers are made: what is measured on the calibration inputs, and what is done about it."""
+
+    method: MethodChoice = "mse"
+    """Chooses the clips, see `haq.quantizers.calibration`."""
+    weights: QuantizerName = "linear"
+    zero_points: ZeroPoints = "auto"
+    """Those of activations."""
+    rounding: Rounding = "nearest"
+    """Of linear weights; those that are embedded, turned or used more than once go to the nearest in any case."""
+
+
 class Quantizers:
     """Every quantizer of a network; each is computed when it is first asked for and kept.
 
     `batches` gives the calibration inputs; they are run, in float, when the first activation quantizer is asked for.
-    `method` chooses the clips, see `haq.quantizers.calibration`. Weights are quantized as `weights` says, symmetric per
-    output channel where it is linear; activations are per tensor, unsigned where calibration saw no negative value.
+    Weights are symmetric per output channel where their quantizer is linear; activations are per tensor, unsigned where
+    calibration saw no negative value.
     """
 
     def __init__(
@@ -36,12 +51,10 @@ class Quantizers:
         model: nn.Module,
         trace: Trace,
         batches: Callable[[], Iterable[Tensor]],
-        *,
-        method: MethodChoice = "mse",
-        weights: QuantizerName = "linear",
+        options: QuantizerOptions | None = None,
     ) -> None:
         self._model, self._trace = model, trace
-        self._batches, self._method, self._weights_by = batches, method, weights
+        self._batches, self._options = batches, options or QuantizerOptions()
         self._layers: dict[int, LayerWeights] = {}
         self._weights: dict[tuple[int, int], StoredWeight] = {}
         self._activations: dict[tuple[int, int], tuple[QuantizerParameters, Tensor]] = {}
@@ -49,13 +62,13 @@ class Quantizers:
     @property
     def in_integers(self) -> bool:
         """Whether weights are integers with scales."""
-        return self._weights_by == "linear"
+        return self._options.weights == "linear"
 
     def codes(self, layer: int, bits: int) -> QuantizedWeight:
         """Integer codes and scales of a layer's weights. Raises ValueError where the quantizer is not linear."""
         codes = self._quantized(layer, bits).codes
         if codes is None:
-            raise ValueError(f"weights quantized by {self._weights_by} are no integers with scales")
+            raise ValueError(f"weights quantized by {self._options.weights} are no integers with scales")
         return codes
 
     def weight(self, layer: int, bits: int) -> Tensor:
@@ -95,12 +108,17 @@ class Quantizers:
     def _histograms(self) -> list[Histogram | None]:
         return calibrate(self._model, self._trace, self._batches())
 
+    @cached_property
+    def _hessians(self) -> dict[int, Tensor]:
+        return input_hessians(self._model, self._trace, self._batches())
+
     def _activation(self, layer: int, bits: int) -> tuple[QuantizerParameters, Tensor] | None:
         if (layer, bits) not in self._activations:
             histogram = self._histograms[layer]
             if histogram is None:
                 return None
-            quantizer = activation_quantizer(histogram, bits, method=self._method)
+            method, zero_points = self._options.method, self._options.zero_points
+            quantizer = activation_quantizer(histogram, bits, method=method, zero_points=zero_points)
             device = weight_of(self._model, self._trace.sites[layer]).device
             scale = torch.tensor(quantizer.scale, dtype=torch.float32, device=device)
             self._activations[layer, bits] = (quantizer, scale)
@@ -142,8 +160,20 @@ class Quantizers:
         if owner not in self._layers:
             weight = weight_of(self._model, self._trace.sites[owner])
             axis = 1 if self._trace.layers[owner].kind == "conv_transpose" else 0
-            self._layers[owner] = make_layer_weights(self._weights_by, weight, channel_axis=axis, method=self._method)
+            self._layers[owner] = make_layer_weights(
+                self._options.weights,
+                weight,
+                channel_axis=axis,
+                method=self._options.method,
+                hessian=self._hessian(owner),
+            )
         return self._layers[owner]
+
+    def _hessian(self, layer: int) -> Callable[[], Tensor] | None:
+        """What gives the Hessian of a layer's inputs, once; None where weights go to the nearest integer."""
+        if self._options.rounding == "nearest" or not has_hessian(self._trace, layer):
+            return None
+        return lambda: self._hessians.pop(layer)
 
     def _owner(self, layer: int) -> int:
         """The first layer that uses the same weights."""

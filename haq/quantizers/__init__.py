@@ -3,11 +3,13 @@
 from haq.quantizers.adaptive import AdaptiveQuantizer
 from haq.quantizers.affine import AffineFit, affine_fits
 from haq.quantizers.calibration import CALIBRATION_METHODS, CalibrationMethod, clips, distortion
+from haq.quantizers.gptq import Feedback, gptq_codes
 from haq.quantizers.histogram import Histogram, HistogramBuilder, build_histogram
 from haq.quantizers.kmeans import Codebook, codebook_bytes, kmeans_codebook, kmeans_codebooks
 from haq.quantizers.linear import (
     QuantizedWeight,
     QuantizerParameters,
+    ZeroPoints,
     activation_quantizer,
     activation_quantizers,
     quantize_to_clips,
@@ -22,11 +24,13 @@ __all__ = [
     "AffineFit",
     "CalibrationMethod",
     "Codebook",
+    "Feedback",
     "Histogram",
     "HistogramBuilder",
     "IntegerRange",
     "QuantizedWeight",
     "QuantizerParameters",
+    "ZeroPoints",
     "activation_quantizer",
     "activation_quantizers",
     "affine_fits",
@@ -36,6 +40,7 @@ __all__ = [
     "dequantize",
     "distortion",
     "fake_quantize",
+    "gptq_codes",
     "kmeans_codebook",
     "kmeans_codebooks",
     "quantize",

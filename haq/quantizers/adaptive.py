@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from haq.quantizers.adaptive_gradients import LearnedGrid, learned_fake_quantize
 from haq.quantizers.affine import Shift, affine_fits
 from haq.quantizers.histogram import Histogram, build_histogram
 from haq.quantizers.linear import quantize_weight
-from haq.quantizers.range import MAX_BITS, IntegerRange, fake_quantize, quantize
+from haq.quantizers.range import IntegerRange, quantize
 
 # From 20 / 24 of the starting scale upwards softplus is the identity (torch computes it so); below it bends to zero.
 _SHARPNESS = 24.0
@@ -45,7 +46,7 @@ class AdaptiveQuantizer(nn.Module):
     ONNX cannot express it. `narrow` leaves the lowest signed code out. `batch_axis` is not counted in N; it is None
     for weights whose channel axis is not 0.
 
-    Raises ValueError for bits outside 2..8.
+    Raises ValueError for bits outside 1..8.
 
     >>> quantizer = AdaptiveQuantizer(4)
     >>> quantizer.calibrate(torch.arange(-2, 14) * 0.5)
@@ -71,8 +72,7 @@ class AdaptiveQuantizer(nn.Module):
         batch_axis: int | None = 0,
     ) -> None:
         super().__init__()
-        if not 2 <= bits <= MAX_BITS:
-            raise ValueError(f"bits must be an integer from 2 to {MAX_BITS}, got {bits!r}")
+        IntegerRange(bits, signed=True)  # refuses other widths
         self.bits, self.signed, self.narrow = bits, signed, narrow
         self._asked_signed = signed
         self.channel_axis, self.batch_axis = channel_axis, batch_axis
@@ -151,16 +151,8 @@ class AdaptiveQuantizer(nn.Module):
         """x after quantization, in its shape and type; computed in float32 at least."""
         scale, shift, start = self._aligned(x.shape)
         values = x.to(torch.promote_types(x.dtype, scale.dtype))
-        q_min, q_max = self.grid.q_min, self.grid.q_max
-        if shift is None:
-            quantized = fake_quantize(values, scale, start, q_min, q_max)
-        elif self.shift_kind == "float":
-            quantized = fake_quantize(values - shift, scale, start, q_min, q_max) + shift
-        else:
-            zero_point = self._zero_point(scale, shift, start)
-            quantized = fake_quantize(values, scale, zero_point, q_min, q_max)
-            quantized = quantized + self._shift_gradient(values, scale, shift, start)
-        return quantized.to(x.dtype)
+        grid = self._learned_grid(values, scale.detach(), shift, start)
+        return learned_fake_quantize(values, scale, shift, grid).to(x.dtype)
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
@@ -171,12 +163,15 @@ class AdaptiveQuantizer(nn.Module):
             values = values - shift
         return quantize(values, scale, self._zero_point(scale, shift, start), self.grid.q_min, self.grid.q_max)
 
+    def aligned_scale(self, x: Tensor) -> Tensor:
+        """The scale in a shape that broadcasts against x."""
+        return _along(self.scale, x.ndim, self.channel_axis)
+
     def _aligned(self, shape: torch.Size) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Scale and shift, their gradients attenuated, and the first zero point; all broadcast against the shape."""
-        factor, ndim, axis = self._gradient_factor(shape), len(shape), self.channel_axis
-        scale = _along(_attenuate(self.scale, factor), ndim, axis)
-        shift = None if self.shift is None else _along(_attenuate(self.shift, factor), ndim, axis)
-        return scale, shift, _along(self.start_zero_point, ndim, axis)
+        """Scale, shift and the first zero point, all broadcast against the shape."""
+        ndim, axis = len(shape), self.channel_axis
+        shift = None if self.shift is None else _along(self.shift, ndim, axis)
+        return _along(self.scale, ndim, axis), shift, _along(self.start_zero_point, ndim, axis)
 
     def _gradient_factor(self, shape: torch.Size) -> float:
         """1 / sqrt(N q_max), N being the elements that share a scale, without the batch."""
@@ -190,18 +185,26 @@ class AdaptiveQuantizer(nn.Module):
             return start
         return torch.clamp(start - torch.round(shift / scale), self.grid.q_min, self.grid.q_max)
 
-    def _shift_gradient(self, x: Tensor, scale: Tensor, shift: Tensor, start: Tensor) -> Tensor:
-        """Zeros, with gradient 1 to the shift for values outside the grid, both as it is and moved by all of the shift.
-
-        By clamping, as its backward is the one that compiles to vector code.
-        """
-        with torch.no_grad():
-            whole, real = self._zero_point(scale, shift, start), start - shift / scale
-            lowest = (self.grid.q_min - torch.maximum(whole, real)) * scale
-            highest = (self.grid.q_max - torch.minimum(whole, real)) * scale
-        move = shift - shift.detach()
-        clipped = torch.clamp(x.detach(), lowest + move, highest + move)
-        return clipped - clipped.detach()
+    @torch.no_grad()
+    def _learned_grid(self, x: Tensor, scale: Tensor, shift: Tensor | None, start: Tensor) -> LearnedGrid:
+        """An integer shift hears of what is outside the grid both as it is and moved by all of the shift."""
+        zero_point = self._zero_point(scale, shift, start)
+        ends: tuple[Tensor | None, Tensor | None] = (None, None)
+        if shift is not None and self.shift_kind == "integer":
+            real = start - shift / scale
+            ends = torch.maximum(zero_point, real), torch.minimum(zero_point, real)
+        # Numbers where that waits for nothing: clamping between tensors takes six times as long on a CPU.
+        plain = self.channel_axis is None and x.device.type == "cpu" and not torch.compiler.is_compiling()
+        above, below = (None if end is None else (end.item() if plain else end) for end in ends)
+        zero = zero_point.item() if plain else zero_point
+        q_min, q_max = self.grid.q_min, self.grid.q_max
+        return LearnedGrid(
+            low=q_min - zero,
+            high=q_max - zero,
+            least=None if above is None else q_min - above,
+            most=None if below is None else q_max - below,
+            factor=self._gradient_factor(x.shape),
+        )
 
     def _histograms(self, x: Tensor | Histogram) -> list[Histogram]:
         """Of the whole tensor, or of each channel."""
@@ -224,12 +227,6 @@ class AdaptiveQuantizer(nn.Module):
             if stored.tolist() != [self.grid.q_min, self.grid.q_max]:
                 args[-1].append(f"{prefix}code_range is {stored.tolist()}, not that of {self.grid}")
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def _attenuate(value: Tensor, factor: float) -> Tensor:
-    """Exactly the value, with `factor` times its gradient."""
-    held = value.detach()
-    return held + (value - held) * factor
 
 
 def _along(value: Tensor, ndim: int, axis: int | None) -> Tensor:

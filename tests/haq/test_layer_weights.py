@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from haq.config import search_config
-from haq.layer_weights import QUANTIZERS, KMeansWeights, LinearWeights, QuantizerName, make_layer_weights
+from haq.errors import UserError
+from haq.layer_weights import QUANTIZERS, KMeansWeights, LinearWeights, QuantizerName, StoredWeight, make_layer_weights
 from haq.problem import prepare_network
 from haq.quantizers.kmeans import codebook_bytes
 
@@ -39,6 +40,80 @@ def test_integers_come_with_the_linear_quantizer_alone() -> None:
     assert linear.codes is not None
     assert int(linear.codes.codes.abs().max()) <= 7
     assert KMeansWeights(some_weights()).quantize(4).codes is None
+
+
+def rounded(bits: int, *, codes: torch.Tensor | None = None) -> StoredWeight:
+    """By GPTQ; restored from `codes` if given."""
+    weight = some_weights()
+    x = torch.randn(45, 200, generator=torch.Generator().manual_seed(1)).cumsum(dim=0)
+    linear = LinearWeights(weight, channel_axis=0, method="mse", hessian=lambda: (x @ x.T)[None] / 200)
+    found = linear.quantize(bits)
+    return found if codes is None else linear.restore(bits, {**found.parts, "codes": codes})
+
+
+@pytest.mark.parametrize("bits", [1, 2, 5, 8])
+def test_codes_of_gptq_are_kept(bits: int) -> None:
+    nearest = LinearWeights(some_weights(), channel_axis=0, method="mse")
+    found = rounded(bits)
+    again = nearest.restore(bits, found.parts)
+    assert torch.equal(found.values, again.values)
+    assert not torch.equal(found.values, nearest.quantize(bits).values)
+    assert found.codes is not None
+    assert again.codes is not None
+    assert found.parts["codes"].dtype == torch.int8
+    assert torch.equal(found.codes.codes, again.codes.codes)
+    assert found.parts.keys() == again.parts.keys()
+
+
+def test_the_hessian_is_asked_for_once_for_all_widths() -> None:
+    asked: list[int] = []
+
+    def hessian() -> torch.Tensor:
+        asked.append(1)
+        return torch.eye(45)[None]
+
+    weights = LinearWeights(some_weights(), channel_axis=0, method="mse", hessian=hessian)
+    assert not asked
+    for bits in (4, 2, 4):
+        weights.quantize(bits)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_scales_are_those_of_the_least_error_in_outputs(bits: int) -> None:
+    """Less than at the scales of the nearest codes, which leave less error in the weights."""
+    x = torch.randn(45, 200, generator=torch.Generator().manual_seed(1)).cumsum(dim=0)
+    nearest = LinearWeights(some_weights(), channel_axis=0, method="mse").quantize(bits)
+    found = rounded(bits)
+    errors = [((each.values - some_weights()).flatten(1) @ x).square().mean(dim=1) for each in (found, nearest)]
+    assert (errors[0] < errors[1]).all()
+    ratio = found.parts["scale"] / nearest.parts["scale"]
+    assert 0.59 < ratio.min() < ratio.max() < 1.2
+
+
+@pytest.mark.parametrize("groups", [1, 3, 6])
+def test_groups_have_hessians_of_their_own(groups: int) -> None:
+    """The last group's inputs are always zero, which leaves the nearest."""
+    x = torch.randn(groups, 45, 200, generator=torch.Generator().manual_seed(1)).cumsum(dim=1)
+    x[-1] = 0
+    nearest = LinearWeights(some_weights(), channel_axis=0, method="mse").quantize(3).values
+    hessian = x @ x.mT / 200
+    found = LinearWeights(some_weights(), channel_axis=0, method="mse", hessian=lambda: hessian).quantize(3).values
+    same = (found == nearest).flatten(1).all(dim=1)
+    assert same.tolist() == [place // (6 // groups) == groups - 1 for place in range(6)]
+
+
+def test_codes_of_other_weights_are_refused() -> None:
+    codes = rounded(3).parts["codes"]
+    with pytest.raises(ValueError, match=r"no codes of shape \[5, 5, 3, 3\]"):
+        rounded(3, codes=codes[:5])
+    with pytest.raises(ValueError, match=r"codes of 3 bits lie in -3\.\.3"):
+        rounded(3, codes=codes * 2)
+
+
+def test_codebooks_are_not_rounded() -> None:
+    with pytest.raises(UserError, match="--rounding gptq rounds integers, not codebooks"):
+        prepare_network(search_config(quantizer="kmeans", rounding="gptq"))
 
 
 def test_parameters_of_other_weights_are_refused() -> None:

@@ -15,7 +15,7 @@ from haq import layer_weights, quantized_model
 from haq.errors import UserError
 from haq.layers import Trace, trace
 from haq.models.digits_cnn import DigitsCNN
-from haq.quantized_model import QuantizedModel, Quantizers, calibrate
+from haq.quantized_model import QuantizedModel, QuantizerOptions, Quantizers, calibrate
 from haq.quantizers.range import fake_quantize
 from haq.run_dir import QUANTIZERS, RunDir
 from hardware_sim.cost import Bits
@@ -78,7 +78,7 @@ def built(name: str) -> tuple[nn.Module, Tensor]:
 
 def quantized(model: nn.Module, x: Tensor, **options: Any) -> tuple[QuantizedModel, Trace]:
     traced = trace(model, x[:1])
-    return QuantizedModel(model, traced, Quantizers(model, traced, lambda: [x], **options)), traced
+    return QuantizedModel(model, traced, Quantizers(model, traced, lambda: [x], QuantizerOptions(**options))), traced
 
 
 def same_bits(traced: Trace, w_bits: Bits, a_bits: Bits) -> tuple[list[Bits], list[Bits]]:

@@ -1,7 +1,10 @@
 """Weights and activations of the linear quantizer."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -15,6 +18,7 @@ from haq.quantizers.linear import (
     quantize_weight,
     weight_clips,
 )
+from haq.quantizers.range import fake_quantize
 
 
 def gaussian(*shape: int) -> Tensor:
@@ -145,3 +149,63 @@ def test_an_activation_scale_is_never_zero(values: list[float]) -> None:
     found = activation_quantizer(build_histogram([torch.tensor(values)]), 8, method="max")
     assert found.scale > 0
     assert torch.tensor(found.scale).item() == found.scale
+
+
+BIASED: dict[str, Callable[[Tensor], Tensor]] = {
+    "SiLU": F.silu,
+    "GELU": F.gelu,
+    "h-swish": F.hardswish,
+    "Mish": F.mish,
+    "LeakyReLU": lambda x: F.leaky_relu(x, 0.1),
+    "residual sum": lambda x: x.flip(0).relu() + 0.5 * x,
+    "linear bottleneck": lambda x: x + 1,
+    "negative": lambda x: -x.relu(),
+}
+
+
+@pytest.mark.parametrize("name", BIASED)
+@pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
+def test_biased_activations_find_their_zero_point(name: str, bits: int) -> None:
+    x = BIASED[name](gaussian(20_000))
+    histogram = build_histogram([x])
+    shifted, plain = (activation_quantizer(histogram, bits, method="mse", zero_points=z) for z in ("auto", "none"))
+    errors = [
+        float((fake_quantize(x, torch.tensor(each.scale), each.zero_point, each.q_min, each.q_max) - x).square().mean())
+        for each in (shifted, plain)
+    ]
+    assert shifted.zero_point != 0
+    assert errors[0] < errors[1] / 10**0.008  # a tenth of a decibel, less what bins of a histogram hide
+    assert plain.zero_point == 0
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("offset", [-3.0, -0.2, 0.0, 4.0])
+def test_zero_stays_exact_and_codes_fit_their_bits(bits: int, offset: float) -> None:
+    found = activation_quantizer(build_histogram([gaussian(5000) + offset]), bits, method="mse")
+    assert found.q_min <= found.zero_point <= found.q_max
+    assert found.q_max - found.q_min == 2**bits - 1
+    zero = fake_quantize(torch.zeros(1), torch.tensor(found.scale), found.zero_point, found.q_min, found.q_max)
+    assert zero.item() == 0
+
+
+@pytest.mark.parametrize("values", [gaussian(20_000), gaussian(20_000).relu()], ids=["even", "rectified"])
+def test_where_nothing_is_biased_there_is_no_zero_point(values: Tensor) -> None:
+    histogram = build_histogram([values])
+    assert all(
+        found.zero_point == 0 for found in activation_quantizers(histogram, method="mse", bits=(3, 4, 8)).values()
+    )
+
+
+@pytest.mark.parametrize("method", CALIBRATION_METHODS)
+def test_zero_points_are_those_of_mse_and_can_be_left_out(method: CalibrationMethod) -> None:
+    histogram = build_histogram([F.silu(gaussian(5000))])
+    auto, none = (activation_quantizers(histogram, method=method, zero_points=z) for z in ("auto", "none"))
+    assert (auto == none) == (method != "mse")
+    assert all(found.zero_point == 0 for found in none.values())
+
+
+def test_each_width_of_an_activation_may_have_its_own_method() -> None:
+    histogram = build_histogram([F.silu(gaussian(5000))])
+    mixed = activation_quantizers(histogram, method={3: "kl", 4: "mse"}, bits=(3, 4))
+    assert mixed[3] == activation_quantizer(histogram, 3, method="kl")
+    assert mixed[4] == activation_quantizer(histogram, 4, method="mse")
