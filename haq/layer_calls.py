@@ -43,7 +43,8 @@ class LayerCalls(WeightedCalls):
 
     def weighted(self, call: Call) -> Tensor:
         weights = self._index.weights.find(call.weight)
-        layer = self._index.layers.get((weights, self._count(weights))) if weights else None
+        number = self._calls[weights] if call.continues else self._count(weights)
+        layer = self._index.layers.get((weights, number)) if weights else None
         return super().weighted(call) if layer is None else self._answer(layer, call)
 
     def other(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

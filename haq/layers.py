@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from haq.errors import UserError
-from haq.weighted_calls import PRODUCTS, RECURRENT, Call, WeightedCalls, WeightIndex, WeightSlice
-from hardware_sim.layer import SPATIAL_KINDS, Layer, LayerKind, Size
+from haq.layer_shapes import layer_kind, layer_shape
+from haq.weighted_calls import PRODUCTS, Call, WeightedCalls, WeightIndex, WeightSlice
+from hardware_sim.layer import Layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,9 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     """Run a network once, in evaluation mode and without gradients, and write down every layer that it called.
 
     `example` holds one item, [1, ...]. A layer bears the path of the module that owns its weights; each further call of
-    the same weights is a layer of its own, `path:2`, tied to the first. The network is left as it was.
+    the same weights is a layer of its own, `path:2`, tied to the first. A recurrent module is two layers for each of
+    its own and each direction: `path.ih_l0` multiplies the inputs of all steps, a linear layer, and `path.hh_l0` the
+    state, step by step, with `path.hr_l0` where it is projected. The network is left as it was.
 
     Raises UserError if the network does not run on the example or has no quantizable layer.
     """
@@ -104,6 +107,7 @@ class _Tracer(WeightedCalls):
         self._refused: dict[str, str] = {}
         self._seen: set[str] = set()
         self._calls: defaultdict[WeightSlice, list[str]] = defaultdict(list)
+        self._numbers: dict[WeightSlice, int] = {}
         self._index = WeightIndex(model)
         self._modules = dict(model.named_modules(remove_duplicate=False))
         # Tensors are kept until the end, so that an id names one tensor only.
@@ -113,7 +117,10 @@ class _Tracer(WeightedCalls):
         output = call.run(call.input, call.weight)
         weights = self._index.find(call.weight)
         if weights is not None and call.operation.spatial_dims <= 2:
-            self._add(call, weights, output)
+            if call.continues:
+                self._extend(weights, output)
+            else:
+                self._add(call, weights, output)
             return output
         self._carry(call.function, [call.input], output)
         if weights is not None:
@@ -129,9 +136,6 @@ class _Tracer(WeightedCalls):
         operands = list(_tensors((*args, *kwargs.values())))
         if function in PRODUCTS:
             self._refuse_product(PRODUCTS[function], operands)
-        elif function in RECURRENT:
-            self._seen.update(name for name, module in self.stack if isinstance(module, nn.RNNBase | nn.RNNCellBase))
-            self._refuse(RECURRENT[function], "recurrent cells are computed in one piece, which stays in float")
         self._carry(function, operands, result)
         return result
 
@@ -154,18 +158,26 @@ class _Tracer(WeightedCalls):
         names = self._calls[weights]
         names.append(base if not names else f"{names[0]}:{len(names) + 1}")
         number = len(self.layers) + 1
-        kind, shape = _kind(call), _shape(call, output)
         self.layers.append(
             Layer(
                 name=names[-1],
-                kind=kind,
+                kind=layer_kind(call),
                 tied_to=names[0] if len(names) > 1 else None,
                 input_tensors=tuple(sorted(self._origin(call.input))),
                 output_tensor=number,
-                **shape,
+                **layer_shape(call, output),
             )
         )
         self.sites.append(Site(weights, len(names)))
+        self._numbers[weights] = number
+        self._tensors[id(output)] = (output, frozenset({number}))
+
+    def _extend(self, weights: WeightSlice, output: Tensor) -> None:
+        """One more step of the recurrent layer that these weights were last called by."""
+        number = self._numbers[weights]
+        steps, sequences = self.layers[number - 1].output_size
+        size = (steps + 1, sequences)
+        self.layers[number - 1] = replace(self.layers[number - 1], input_size=size, output_size=size)
         self._tensors[id(output)] = (output, frozenset({number}))
 
     def _carry(self, function: Callable[..., Any], operands: Iterable[Tensor], result: Any) -> None:
@@ -200,7 +212,7 @@ class _Tracer(WeightedCalls):
                 path, leaf = name, owned[0]
                 self._seen.add(name)
                 break
-        parts = [path] if leaf == "weight" else [path, leaf.removesuffix("_weight")]
+        parts = [path] if leaf == "weight" else [path, leaf.removesuffix("_weight").removeprefix("weight_")]
         whole = tuple(self._parameter(weights).shape) == weights.shape
         rows = weights.offset // max(1, self._parameter(weights)[0].numel())
         return ".".join(part for part in parts if part) + ("" if whole else f"[{rows}:{rows + weights.shape[0]}]")
@@ -237,42 +249,6 @@ def _nested_tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, Mapping | list | tuple):
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from _nested_tensors(item)
-
-
-def _kind(call: Call) -> LayerKind:
-    groups = call.arguments.get("groups", 1)
-    is_depthwise = call.operation.kind == "conv" and groups > 1 and call.weight.shape[1] == 1
-    return "depthwise" if is_depthwise else call.operation.kind
-
-
-def _shape(call: Call, output: Tensor) -> dict[str, Any]:
-    """Channels, sizes and the rest of a layer's numbers, from the tensors of its call."""
-    kind, weight = call.operation.kind, call.weight
-    if kind not in SPATIAL_KINDS:
-        positions = max(1, output.numel() // weight.shape[1 if kind == "embedding" else 0])
-        c_in, c_out = (weight.shape[0], weight.shape[1]) if kind == "embedding" else (weight.shape[1], weight.shape[0])
-        return {"c_in": c_in, "c_out": c_out, "input_size": (positions, 1), "output_size": (positions, 1)}
-    groups, dims = call.arguments.get("groups", 1), call.operation.spatial_dims
-    c_in, c_out = weight.shape[1] * groups, weight.shape[0]
-    if kind == "conv_transpose":
-        c_in, c_out = weight.shape[0], weight.shape[1] * groups
-    return {
-        "c_in": c_in,
-        "c_out": c_out,
-        "groups": groups,
-        "kernel": _size(weight.shape[2:], dims),
-        "stride": _size(call.arguments.get("stride", 1), dims),
-        "dilation": _size(call.arguments.get("dilation", 1), dims),
-        "input_size": _size(call.input.shape[-dims:], dims),
-        "output_size": _size(output.shape[-dims:], dims),
-    }
-
-
-def _size(value: Any, dims: int) -> Size:
-    """(height, width) of a number or a sequence; what has one dimension is one pixel high."""
-    values = [int(value)] * dims if isinstance(value, int) else [int(item) for item in value]
-    values = values * dims if len(values) == 1 else values
-    return (1, values[0]) if dims == 1 else (values[0], values[1])
 
 
 @contextmanager

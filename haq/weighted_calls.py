@@ -2,7 +2,7 @@
 
 A module's own forward, a parent that calls `F.linear` with a child's weight, a module that is used twice: all end in
 one of a few functions of torch. A torch function mode sees these calls, so that networks need no rewriting and nothing
-is attached to them.
+is attached to them. Attention and recurrent layers, which torch computes in one piece, are taken apart while it is on.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from haq.recurrence import STEP_BY_STEP, step_product
 from hardware_sim.layer import LayerKind
 
 
@@ -34,6 +35,7 @@ _CONV_TRANSPOSE = ("input", "weight", "bias", "stride", "padding", "output_paddi
 OPERATIONS: Mapping[Callable[..., Any], Operation] = {
     F.linear: Operation("linear"),
     F.embedding: Operation("embedding", 0, _EMBEDDING),
+    step_product: Operation("recurrent", 0, ("input", "weight", "bias", "step")),
     torch.conv1d: Operation("conv", 1, _CONV),
     torch.conv2d: Operation("conv", 2, _CONV),
     torch.conv3d: Operation("conv", 3, _CONV),
@@ -61,16 +63,6 @@ PRODUCTS: Mapping[Callable[..., Any], str] = {
     torch.tensordot: "tensordot",
 }
 """Products that stay in float, whether of two activations or with weights."""
-RECURRENT: Mapping[Callable[..., Any], str] = {
-    torch.lstm: "LSTM",
-    torch.gru: "GRU",
-    torch.rnn_tanh: "RNN",
-    torch.rnn_relu: "RNN",
-    torch.lstm_cell: "LSTMCell",
-    torch.gru_cell: "GRUCell",
-    torch.rnn_tanh_cell: "RNNCell",
-    torch.rnn_relu_cell: "RNNCell",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +80,11 @@ class Call:
     @property
     def weight(self) -> Tensor:
         return self.arguments["weight"]  # type: ignore[no-any-return]
+
+    @property
+    def continues(self) -> bool:
+        """Whether it is a later step of a recurrent layer's call, and so belongs to the layer of its first."""
+        return int(self.arguments.get("step", 0)) > 0
 
     def run(self, input: Tensor, weight: Tensor) -> Tensor:  # noqa: A002
         """Do the same with another input and other weights."""
@@ -141,9 +138,9 @@ class WeightedCalls(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is F.multi_head_attention_forward:
+        if func in _TAKEN_APART:
             with self:
-                return _ATTENTION(*args, **kwargs)
+                return _TAKEN_APART[func](*args, **kwargs)
         operation = OPERATIONS.get(func)
         if operation is None:
             return self.other(func, args, kwargs)
@@ -159,4 +156,8 @@ def _without_override_check(function: Callable[..., Any]) -> FunctionType:
     return copy
 
 
-_ATTENTION = _without_override_check(F.multi_head_attention_forward)
+_TAKEN_APART: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    F.multi_head_attention_forward: _without_override_check(F.multi_head_attention_forward),
+    **STEP_BY_STEP,
+}
+"""What computes the same in calls that a mode sees."""

@@ -16,8 +16,9 @@ class Layer:
     """One call of one layer on one image (or one sequence); sizes are (height, width).
 
     A linear layer that is applied at every position of a sequence has the positions in `output_size`. A recurrent layer
-    counts its recurrent input among `c_in` and all its gates among `c_out`; `output_size` holds its steps. An embedding
-    has its vocabulary as `c_in`. A matmul multiplies two activations: it has no weights.
+    multiplies its state, `c_in`, into all its gates, `c_out`, in as many steps as `output_size` holds, each of which
+    waits for the one before. An embedding has its vocabulary as `c_in`. A matmul multiplies two activations: it has no
+    weights.
 
     `input_tensors` and `output_tensor` number the activation tensors of the network, so that a cost model can tell who
     reads what a layer wrote; element-wise operations in between keep the number, that of the latest where they combine

@@ -28,12 +28,13 @@ def odd():
         nn.Conv2d(1, 8, 3, padding=2, dilation=2), nn.Conv2d(8, 8, 3, groups=2), nn.ConvTranspose2d(8, 4, 4, stride=2)
     )
 
-class Recurrent(nn.Module):
+class Bilinear(nn.Module):
     def __init__(self):
         super().__init__()
-        self.entry, self.lstm, self.exit = nn.Linear(6, 4), nn.LSTM(4, 4), nn.Linear(4, 2)
+        self.entry, self.mix, self.exit = nn.Linear(6, 4), nn.Bilinear(4, 4, 4), nn.Linear(4, 2)
     def forward(self, x):
-        return self.exit(self.lstm(self.entry(x.flatten(1, 2)))[0])
+        entry = self.entry(x.flatten(1, 2))
+        return self.exit(self.mix(entry, entry))
 """
 
 
@@ -150,12 +151,12 @@ def test_unusual_layers_are_priced_or_refused_by_name(capsys: Output) -> None:
 
 @pytest.mark.usefixtures("networks")
 def test_what_stays_in_float_is_said_beside_the_totals(capsys: Output) -> None:
-    words = ["simulate", "--model", "simulated_networks:Recurrent", "--input", "2x3x6"]
+    words = ["simulate", "--model", "simulated_networks:Bilinear", "--input", "2x3x6"]
     document = answer(words, capsys)
-    assert [refused["name"] for refused in document["refused"]] == ["lstm"]
+    assert [refused["name"] for refused in document["refused"]] == ["mix"]
     for more in ([], ["--compare", "gpu-t4"]):
         assert main([*words, *more]) == 0
-        assert "not priced, left in float: lstm: recurrent cells" in capsys.readouterr().out
+        assert "not priced, left in float: mix: multiplies with mix.weight" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

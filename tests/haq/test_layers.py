@@ -185,7 +185,7 @@ def test_a_bag_of_embeddings_is_refused_as_what_it_is() -> None:
     assert "not called" not in reasons(trace(model, torch.zeros(1, 3, dtype=torch.long)))["0"]
 
 
-def test_recurrent_layers_are_refused_with_their_reason() -> None:
+def test_recurrent_layers_are_found_between_others() -> None:
     model = Wired(
         lambda m, x: m.fc(m.cell(m.gru(m.lstm(x)[0])[0][0])),
         lstm=nn.LSTM(4, 3),
@@ -194,9 +194,9 @@ def test_recurrent_layers_are_refused_with_their_reason() -> None:
         fc=nn.Linear(3, 2),
     )
     traced = trace(model, torch.zeros(1, 5, 4))
-    assert [layer.name for layer in traced.layers] == ["fc"]
-    assert set(reasons(traced)) == {"lstm", "gru", "cell"}
-    assert all("recurrent" in reason for reason in reasons(traced).values())
+    parts = ["lstm.ih_l0", "lstm.hh_l0", "gru.ih_l0", "gru.hh_l0", "cell.ih", "cell.hh", "fc"]
+    assert [layer.name for layer in traced.layers] == parts
+    assert traced.refused == ()
 
 
 def test_self_attention_is_two_projections() -> None:
