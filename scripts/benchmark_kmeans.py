@@ -1,9 +1,10 @@
 """k-means codebooks against scikit-learn's KMeans on one large layer: ratios of time and of squared error, as Markdown.
 
-    python scripts/benchmark_kmeans.py --bits 4 8
+    OMP_NUM_THREADS=1 python scripts/benchmark_kmeans.py > results/kmeans.md
 
-Both run on the same weights in the same process; scikit-learn with one k-means++ start and at most 50 rounds, which are
-the settings of HAQ's published code.
+Both run on the same weights in the same process, on as many threads; scikit-learn with one k-means++ start and at most
+50 rounds, which are the settings of HAQ's published code. Times are CPU-seconds, so that other work on the machine
+counts little.
 """
 
 import argparse
@@ -14,14 +15,15 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
+from haq.environment import describe_environment
 from haq.quantizers import kmeans_codebook
 
 
 def timed(run: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, float]:
-    """What `run` gave, and its seconds."""
-    start = time.perf_counter()
+    """What `run` gave, and its CPU-seconds."""
+    start = time.process_time()
     result = run()
-    return result, time.perf_counter() - start
+    return result, time.process_time() - start
 
 
 def sklearn_values(weight: torch.Tensor, bits: int, rounds: int) -> torch.Tensor:
@@ -39,8 +41,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=50, help="scikit-learn's max_iter (default: 50)")
     arguments = parser.parse_args()
     weight = torch.randn(512, 512, 3, 3, generator=torch.Generator().manual_seed(0)) * 0.02
-    print(f"{weight.numel():,} Gaussian weights, {torch.get_num_threads()} threads\n")
-    print("| bits | haq, s | scikit-learn, s | time ratio | haq, squared error | scikit-learn | error ratio |")
+    print("# k-means codebooks against scikit-learn\n")
+    print(f"One layer of {weight.numel():,} Gaussian weights; CPU-seconds, {torch.get_num_threads()} thread(s).\n")
+    print("| bits | haq, CPU-s | scikit-learn, CPU-s | time ratio | haq, squared error | scikit-learn | error ratio |")
     print("|---|---|---|---|---|---|---|")
     for bits in arguments.bits:
         ours, seconds = timed(lambda bits=bits: kmeans_codebook(weight, bits).dequantize())
@@ -48,8 +51,15 @@ def main() -> None:
         error, their_error = ((values - weight).double().square().sum().item() for values in (ours, theirs))
         print(
             f"| {bits} | {seconds:.2f} | {their_seconds:.1f} | {their_seconds / seconds:.0f} | {error:.5g} "
-            f"| {their_error:.5g} | {error / their_error:.3f} |"
+            f"| {their_error:.5g} | {error / their_error:.3f} |",
+            flush=True,
         )
+    environment = describe_environment(seed=0, device="cpu")
+    packages = ", ".join(
+        f"{name} {environment['packages'][name]}" for name in ("haq", "torch", "numpy", "scikit-learn")
+    )
+    flags = f"--bits {' '.join(str(bits) for bits in arguments.bits)} --rounds {arguments.rounds}"
+    print(f"\nMade with `python scripts/benchmark_kmeans.py {flags}` on {environment['processor']}; {packages}.")
 
 
 if __name__ == "__main__":
