@@ -8,6 +8,7 @@ nothing is not corrected by the noise of a small sample. Every layer sees the co
 
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -64,6 +65,16 @@ class Corrections:
         return cls(statistics, biases)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FloatStatistics:
+    """What the float network does on the images that corrections come from."""
+
+    means: Mapping[int, Tensor]
+    """Mean outputs [c_out] of the layers that no batch norm reads, by position."""
+    moments: Mapping[NormCall, Moments]
+    """Of the inputs of batch norms."""
+
+
 class Corrector:
     """Finds the corrections of one policy after another, each in one forward pass over the same images.
 
@@ -73,52 +84,56 @@ class Corrector:
     def __init__(
         self, model: nn.Module, index: LayerIndex, images: Tensor, *, quantized: Callable[[int, Call], Tensor]
     ) -> None:
-        self._model, self._index, self._images, self._quantized = model, index, images, quantized
-        self._means: dict[int, Tensor] = {}
-        self._moments: dict[NormCall, Moments] = {}
+        self._model, self._index, self._quantized = model, index, quantized
+        self.images = images
 
     @torch.no_grad()
     def find(self) -> Corrections:
         """The corrections for the bits that are set now."""
-        if not self._means and not self._moments:
-            self._observe_float()
+        floats = self.floats
         statistics: dict[NormCall, Moments] = {}
         biases: dict[int, Tensor] = {}
         found = Corrections(statistics, biases)
 
         def answer(layer: int, call: Call) -> Tensor:
             output = self._quantized(layer, call)
-            if layer in self._means:
-                biases[layer] = self._means[layer] - _channel_mean(call, output)
+            if layer in floats.means:
+                biases[layer] = floats.means[layer] - _channel_mean(call, output)
             return found.shift(layer, call, output)
 
         def normalize(norm: NormCall, arguments: Arguments) -> Tensor:
-            statistics[norm] = _moved(arguments, self._moments[norm])
+            statistics[norm] = _moved(arguments, floats.moments[norm])
             return found.normalize(norm, arguments)
 
         with LayerCalls(self._index, answer, normalize):
-            self._model(self._images)
+            self._model(self.images)
         return found
 
-    def _observe_float(self) -> None:
-        """The mean outputs of the float network's layers, and what its batch norms see."""
+    @cached_property
+    @torch.no_grad()
+    def floats(self) -> FloatStatistics:
+        """The mean outputs of the float network's layers, and what its batch norms see; found once."""
+        means: dict[int, Tensor] = {}
+        moments: dict[NormCall, Moments] = {}
         # By output; weak, as all activations together may not fit into memory.
         layer_of: MutableMapping[Tensor, int] = WeakIdKeyDictionary()
 
         def answer(layer: int, call: Call) -> Tensor:
             output = call.run(call.input, call.weight)
-            layer_of[output] = layer
-            self._means[layer] = _channel_mean(call, output)
+            if call.operation.kind != "recurrent":  # a step has another mean than the next
+                layer_of[output] = layer
+                means[layer] = _channel_mean(call, output)
             return output
 
         def normalize(norm: NormCall, arguments: Arguments) -> Tensor:
-            self._moments[norm] = _moments(arguments["input"])
+            moments[norm] = _moments(arguments["input"])
             if arguments["input"] in layer_of:
-                self._means.pop(layer_of[arguments["input"]], None)  # another norm may read the same layer
+                means.pop(layer_of[arguments["input"]], None)  # another norm may read the same layer
             return _batch_norm(arguments, None)
 
         with LayerCalls(self._index, answer, normalize):
-            self._model(self._images)
+            self._model(self.images)
+        return FloatStatistics(means, moments)
 
 
 def _moved(arguments: Arguments, reference: Moments) -> Moments:

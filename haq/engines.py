@@ -11,6 +11,7 @@ from haq.errors import UserError
 from haq.evaluation import Engine, PolicyBits
 from haq.layers import Trace
 from haq.quantized_model import QuantizedModel
+from haq.torch_engine import TorchEngine
 
 EngineName = Literal["auto", "onnxruntime", "torch"]
 TRIAL_WIDTHS = (8, 6, 4)
@@ -18,7 +19,9 @@ TRIAL_WIDTHS = (8, 6, 4)
 TOLERANCE = 2.0
 """Engines disagree where their outputs differ by more than this, in units of what quantization itself changes. Two
 engines that round independently of each other would reach 1.4; on the digits network they reach 0.7, and 14 where
-kernels add two products in a saturating int16, as processors without VNNI do."""
+kernels add two products in a saturating int16, as processors without VNNI do. What remains between honest engines is
+the bias, which an integer kernel rounds to a whole number of the accumulator's steps and torch does not, and values
+halfway between two codes, which may then take either; both weigh more at low bits."""
 FLOAT_ROUNDING = 1e-5
 """What two engines may differ by in float, relative to the outputs; a policy counts as changing at least this."""
 
@@ -60,7 +63,10 @@ class EngineChoice:
 
 @torch.no_grad()
 def agreement(engine: Engine, reference: Engine, *, inputs: Tensor, policies: Sequence[PolicyBits]) -> Agreement:
-    """Run the same inputs [n, ...] through two engines with each of the policies; outputs are compared as [n, rest]."""
+    """Run the same inputs [n, ...] through two engines with each of the policies; outputs are compared as [n, rest].
+
+    Each engine corrects a policy by what it finds itself, so that a difference there shows as well.
+    """
     floats = reference.outputs(None)(inputs).flatten(1)
     differing, relative, ratio = 0, 0.0, 0.0
     for bits in policies:
@@ -85,12 +91,18 @@ def trial_policies(layers: int) -> list[PolicyBits]:
 
 
 def choose_engine(
-    name: EngineName, model: QuantizedModel, trace: Trace, *, reference: Engine, inputs: Tensor
+    name: EngineName,
+    model: QuantizedModel,
+    trace: Trace,
+    *,
+    reference: TorchEngine,
+    inputs: Tensor,
+    policies: Sequence[PolicyBits] = (),
 ) -> EngineChoice:
     """The engine that a name stands for; `auto` is onnxruntime where it runs the network and agrees with torch.
 
-    `reference` is the torch engine; `inputs` [n, ...] are what both are compared on. Raises UserError where onnxruntime
-    was asked for by name and does not run the network.
+    `reference` is the torch engine; both are compared on `inputs` [n, ...] with `policies`, or `trial_policies` where
+    none are given. Raises UserError where onnxruntime was asked for by name and does not run the network.
     """
     from haq.integer_graph import NotExportableError, OnnxEngine
 
@@ -105,7 +117,7 @@ def choose_engine(
         return EngineChoice(reference, f"the network is on {device}, where torch is faster")
     try:
         engine = OnnxEngine(model, trace, inputs[:1], reference=reference)
-        found = agreement(engine, reference, inputs=inputs, policies=trial_policies(len(trace.layers)))
+        found = agreement(engine, reference, inputs=inputs, policies=policies or trial_policies(len(trace.layers)))
     except NotExportableError as error:
         if name == "onnxruntime":
             raise UserError(f"--engine onnxruntime: {error}; use --engine torch") from error

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from haq.corrections import Corrections, Corrector
 from haq.evaluation import PolicyBits
+from haq.pieces import in_pieces
 from haq.quantized_model import QuantizedModel
 
 
@@ -18,10 +19,10 @@ class TorchEngine:
     name = "torch"
 
     def __init__(self, model: QuantizedModel, images: Tensor | None = None, *, device: str = "cpu") -> None:
-        self._model, self._device = model, device
+        self._model, self.device = model, device
         self.images_a_policy = 0 if images is None else len(images)
-        self._stored: dict[PolicyBits, Corrections] = {}
-        self._corrector = None if images is None else _corrector(model, images.to(device))
+        self.stored: dict[PolicyBits, Corrections] = {}
+        self.corrector = None if images is None else _corrector(model, images.to(device))
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         """The network on its device with these bits, or in float."""
@@ -29,18 +30,20 @@ class TorchEngine:
         if bits is not None:
             self._model.set_bits(*bits)
             self._model.set_corrections(self.corrections(bits))
-        return lambda inputs: network(inputs.to(self._device))
+        if self.device != "cpu":
+            return lambda inputs: network(inputs.to(self.device))
+        return lambda inputs: in_pieces(network, inputs.to(self.device))
 
     def corrections(self, bits: PolicyBits) -> Corrections:
         """What makes up for the shift that these bits bring."""
-        if bits in self._stored or self._corrector is None:
-            return self._stored.get(bits, Corrections())
+        if bits in self.stored or self.corrector is None:
+            return self.stored.get(bits, Corrections())
         self._model.set_bits(*bits)
-        return self._corrector.find()
+        return self.corrector.find()
 
     def store(self, bits: PolicyBits, corrections: Corrections) -> None:
         """Use these corrections for a policy instead of finding them."""
-        self._stored[bits] = corrections
+        self.stored[bits] = corrections
 
 
 def _corrector(model: QuantizedModel, images: Tensor) -> Corrector:

@@ -33,7 +33,9 @@ def accuracies(problem: Problem, images: int) -> list[float]:
 
 def main() -> None:
     """Measure and print."""
-    problems = [prepare(search_config(model="DigitsCNN"), model=train_digits(seed=seed)) for seed in SEEDS]
+    problems = [
+        prepare(search_config(model="DigitsCNN", engine="torch"), model=train_digits(seed=seed)) for seed in SEEDS
+    ]
     print("# Corrections on the digits network\n")
     print(
         "Search accuracy in percent (359 images; mean ± standard deviation over the trainings) by the number of images"

@@ -2,38 +2,44 @@
 
 from collections.abc import Callable
 
-import onnxruntime as ort
 import torch
-from onnxruntime.capi import onnxruntime_pybind11_state as states
 from torch import Tensor
 
 from haq.corrections import Corrections
-from haq.evaluation import Engine, PolicyBits
-from haq.integer_graph.errors import NotExportableError
+from haq.evaluation import PolicyBits
+from haq.integer_graph.correcting import correcting_graph
 from haq.integer_graph.lowering import lower
-from haq.integer_graph.marking import export_marked
+from haq.integer_graph.sessions import open_session, run_session
+from haq.integer_graph.stored_export import stored_export
 from haq.integer_graph.template import make_template
 from haq.layers import Trace
+from haq.pieces import in_pieces
 from haq.quantized_model import QuantizedModel
-
-_REFUSALS = (states.Fail, states.InvalidArgument, states.InvalidGraph, states.NotImplemented, states.RuntimeException)
-"""What onnxruntime raises on a graph that it cannot run."""
+from haq.torch_engine import TorchEngine
 
 
 class OnnxEngine:
     """Evaluates a network as the integer graph that is exported later; the network is exported once, here.
 
-    `example` holds one item, [1, ...]. `reference` runs the same network in torch and finds the corrections. `threads`
-    are torch's unless given. Raises NotExportableError, also from `outputs` where onnxruntime refuses the graph.
+    `example` holds one item, [1, ...]. `reference` runs the same network in torch; policies are corrected as there, but
+    found by onnxruntime; those stored with either hold for both. `threads` are torch's unless given. Raises
+    NotExportableError, also where onnxruntime refuses a graph that is first needed later.
     """
 
     name = "onnxruntime"
 
     def __init__(
-        self, model: QuantizedModel, trace: Trace, example: Tensor, *, reference: Engine, threads: int | None = None
+        self,
+        model: QuantizedModel,
+        trace: Trace,
+        example: Tensor,
+        *,
+        reference: TorchEngine,
+        threads: int | None = None,
     ) -> None:
-        self.template = make_template(export_marked(model.model, trace, example), trace)
-        self._quantizers, self._reference = model.quantizers, reference
+        self.template = make_template(stored_export(model.model, trace, example), trace)
+        self._quantizers, self._corrector = model.quantizers, reference.corrector
+        self._stored = reference.stored
         self.threads = torch.get_num_threads() if threads is None else threads
         self.images_a_policy = reference.images_a_policy
 
@@ -43,37 +49,16 @@ class OnnxEngine:
         corrections = Corrections() if bits is None else self.corrections(bits)
         graph = lower(self.template, self._quantizers, bits or (floats, floats), corrections=corrections, fold=True)
         session = open_session(graph.SerializeToString(), threads=self.threads)
-        (name,) = (value.name for value in session.get_inputs())
-
-        def run(inputs: Tensor) -> Tensor:
-            (outputs,) = session.run(None, {name: inputs.numpy(force=True)})
-            return torch.from_numpy(outputs)
-
-        return run
+        return lambda inputs: in_pieces(lambda piece: torch.from_numpy(run_session(session, piece)[0]), inputs)
 
     def corrections(self, bits: PolicyBits) -> Corrections:
         """What makes up for the shift that these bits bring."""
-        return self._reference.corrections(bits)
+        if bits in self._stored or self._corrector is None:
+            return self._stored.get(bits, Corrections())
+        graph = correcting_graph(self.template, self._quantizers, bits, floats=self._corrector.floats)
+        session = open_session(graph.model.SerializeToString(), threads=self.threads)
+        return graph.corrections(run_session(session, self._corrector.images))
 
     def store(self, bits: PolicyBits, corrections: Corrections) -> None:
         """Use these corrections for a policy instead of finding them."""
-        self._reference.store(bits, corrections)
-
-
-def open_session(graph: bytes, *, threads: int, optimized: str | None = None) -> ort.InferenceSession:
-    """A session on the CPU, with the same results every time; `optimized` names a file for the graph that it runs.
-
-    Raises NotExportableError where onnxruntime refuses the graph.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.use_deterministic_compute = True
-    # Threads that wait busily take the cores from torch and from other processes: 1.3 times as slow, or more.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors only: it warns of what it optimizes
-    if optimized is not None:
-        options.optimized_model_filepath = optimized
-    try:
-        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except _REFUSALS as error:
-        raise NotExportableError(f"onnxruntime does not run the network: {str(error).splitlines()[0]}") from error
+        self._stored[bits] = corrections

@@ -112,7 +112,12 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor | int, q_min: int
     _check_device(x, scale)
     # Bounds are integers, so clamping before rounding gives the same codes, and the gradient its sharp edge.
     bounds: Any = (q_min - zero_point, q_max - zero_point)  # two numbers or two tensors, as clamp takes them
-    return round_half_even(torch.clamp(x / scale, *bounds)) * scale
+    steps = x / scale
+    if torch.is_grad_enabled():
+        return round_half_even(torch.clamp(steps, *bounds)) * scale
+    return (
+        steps.clamp_(*bounds).round_().mul_(scale)
+    )  # in place: on large tensors new memory costs more than arithmetic
 
 
 def _check_device(x: Tensor, scale: Tensor) -> None:

@@ -105,7 +105,8 @@ class Functional(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm(self.conv(x)))
-        return y + self.norm(F.conv2d(y, self.conv.weight)) + self.conv(y)
+        total: Tensor = y + self.norm(F.conv2d(y, self.conv.weight)) + self.conv(y)
+        return total
 
 
 NETWORKS: dict[str, nn.Module] = {
@@ -120,6 +121,9 @@ NETWORKS: dict[str, nn.Module] = {
     "linear": nn.Sequential(nn.Flatten(), nn.Linear(256, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3)),
     "linear on tokens": nn.Sequential(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 5, bias=False)),
     "one dimension": nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 6, 3), nn.BatchNorm1d(6), nn.Conv1d(6, 2, 1)),
+    "zero points": nn.Sequential(
+        *conv_norm(4, 6, kernel=3), nn.SiLU(), nn.Conv2d(6, 8, 1), nn.LeakyReLU(), nn.Conv2d(8, 3, 1)
+    ),
     "attention": Attention(),
     "functional": Functional(),
 }

@@ -1,0 +1,89 @@
+"""A graph while it is put together from a template."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from haq.integer_graph.marking import MARKS, layer_of
+from haq.integer_graph.template import Activation, Node, Template
+from haq.quantizers.linear import QuantizerParameters
+
+SIGNED_OFFSET = 128
+"""Signed input codes are stored as unsigned ones with a zero point higher by this: onnxruntime fuses no signed codes
+that pass a Clip."""
+
+
+class Assembly:
+    """The nodes of a graph, in order, and its constants; the template's constants are there from the start."""
+
+    def __init__(self, template: Template) -> None:
+        self._template = template
+        self._nodes: list[Node] = []
+        self._constants = dict(template.constants)
+
+    def take(self, node: Node) -> None:
+        """A node as it is."""
+        self._nodes.append(node)
+
+    def constant(self, name: str, values: Any) -> str:
+        """A constant tensor; returns its name."""
+        self._constants[name] = numpy_helper.from_array(np.asarray(values), name)
+        return name
+
+    def add(self, operator: str, inputs: Sequence[str], output: str, *others: str, **attributes: Any) -> str:
+        """A node with one output or several; returns the first."""
+        outputs = [output, *others]
+        self._nodes.append(helper.make_node(operator, inputs, outputs, name=f"{output}/{operator}", **attributes))
+        return output
+
+    def put_input(self, mark: Node, quantizer: QuantizerParameters | None) -> None:
+        """The quantizer of a layer's input, which also does what the activation before it did."""
+        activation = self._template.activations.get(mark.output[0])
+        name = f"{self._template.products[layer_of(mark)].name}.input"
+        if quantizer is None:
+            operator, others = ("Identity", []) if activation is None else (activation.operator, activation.inputs)
+            self.add(operator, [mark.input[0], *others], mark.output[0])
+            return
+        offset = SIGNED_OFFSET if quantizer.q_min < 0 else 0
+        scale = self.constant(f"{name}.scale", np.float32(quantizer.scale))
+        zero_point = self.constant(f"{name}.zero_point", np.uint8(quantizer.zero_point + offset))
+        codes = self.add("QuantizeLinear", [mark.input[0], scale, zero_point], f"{name}.rounded")
+        low, high = (bound + offset for bound in _code_bounds(quantizer, activation))
+        if (low, high) != (0, 255):
+            bounds = [self.constant(f"{name}.q_{end}", np.uint8(x)) for end, x in (("min", low), ("max", high))]
+            codes = self.add("Clip", [codes, *bounds], f"{name}.codes")
+        self.add("DequantizeLinear", [codes, scale, zero_point], mark.output[0])
+
+    def model(
+        self, outputs: Iterable[onnx.ValueInfoProto], functions: Sequence[onnx.FunctionProto] = ()
+    ) -> onnx.ModelProto:
+        """The graph of these outputs, with nothing that they do not depend on; `functions` are those of our domain."""
+        outputs, marked = list(outputs), self._template.marked
+        nodes, read = _needed(self._nodes, (value.name for value in outputs))
+        constants = [tensor for name, tensor in self._constants.items() if name in read]
+        graph = helper.make_graph(nodes, "haq", marked.graph.input, outputs, constants)
+        opsets = [opset for opset in marked.opset_import if functions or opset.domain != MARKS]
+        return helper.make_model(graph, functions=functions, opset_imports=opsets, ir_version=marked.ir_version)
+
+
+def _code_bounds(quantizer: QuantizerParameters, activation: Activation | None) -> tuple[int, int]:
+    """The lowest and the highest code of an input, without those that the activation before it rules out."""
+    low, high = quantizer.q_min, quantizer.q_max
+    if activation is None:
+        return low, high
+    scale = np.float32(quantizer.scale)
+    lowest, highest = (np.rint(np.float32(x) / scale) + quantizer.zero_point for x in (activation.low, activation.high))
+    return int(max(low, lowest)), int(min(high, highest))
+
+
+def _needed(nodes: Sequence[Node], outputs: Iterable[str]) -> tuple[list[Node], set[str]]:
+    """The nodes that the outputs depend on, and the names that these read."""
+    kept, read = [], set(outputs)
+    for node in reversed(nodes):
+        if not read.isdisjoint(node.output):
+            kept.append(node)
+            read.update(node.input)
+    return kept[::-1], read
