@@ -19,8 +19,9 @@ def _require_neighbours() -> None:
 
 _require_neighbours()
 
+from haq.finetuning.running import finetune  # noqa: E402
 from haq.policy import load_policy  # noqa: E402  only after the check
 from haq.searching import search  # noqa: E402
 from haq.simulation import simulate  # noqa: E402
 
-__all__ = ["load_policy", "search", "simulate"]
+__all__ = ["finetune", "load_policy", "search", "simulate"]

@@ -1,0 +1,103 @@
+"""One step of learning after another, from batches that somebody hands over."""
+
+from collections.abc import Callable, Mapping
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from haq.errors import UserError
+from haq.finetuning.averaging import MovingAverage
+from haq.finetuning.config import FinetuneConfig
+from haq.finetuning.network import TrainableNetwork
+from haq.finetuning.oscillation import Freezer, dampening, ramp
+from haq.finetuning.ranks import ALONE, Ranks
+from haq.finetuning.recipe import Rates, clip_gradients, distillation, make_optimizer
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of outputs and targets: mean over the batch."""
+
+
+class Learner:
+    """Optimizer, schedule, teacher, oscillation control and average of one network, over a known number of steps.
+
+    `teacher` is the float network; None, or a teacher that the configuration does not want, learns from the task alone.
+    """
+
+    def __init__(
+        self,
+        network: TrainableNetwork,
+        loss: Loss,
+        *,
+        config: FinetuneConfig,
+        rates: Rates,
+        total_steps: int,
+        teacher: nn.Module | None = None,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.network, self._loss, self._config = network, loss, config
+        self._teacher = teacher if config.teacher else None
+        network.model.requires_grad_(config.learn == "all")
+        self._optimizer = make_optimizer(network, config, rates)
+        self._first_rates = [group["lr"] for group in self._optimizer.param_groups]
+        self._average = MovingAverage(network, config.ema) if config.ema else None
+        self.freezer = Freezer(network) if config.oscillation == "freeze" else None
+        self._runner = ranks.together(network)
+        self.total_steps, self.steps = total_steps, 0
+
+    def step(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float]:
+        """Learn from one batch; returns outputs and loss. Raises UserError for a loss that is NaN or infinite."""
+        progress = self.steps / self.total_steps
+        for group, first in zip(self._optimizer.param_groups, self._first_rates, strict=True):
+            group["lr"] = first * ramp(1.0, 0.0, progress)
+        outputs, loss = self._forward(inputs, targets)
+        value = loss.item()
+        if not isfinite(value):
+            raise UserError(f"the loss became {value} in step {self.steps + 1}; lower --lr or --scale-lr")
+        if self._config.oscillation == "dampen":
+            loss = loss + ramp(0.0, self._config.dampening, progress) * dampening(self.network)
+        self._optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        clip_gradients(self.network.parameters(), self._config.max_gradient_norm)
+        self._optimizer.step()
+        if self.freezer:
+            self.freezer.step(progress)
+        if self._average:
+            self._average.update()
+        self.steps += 1
+        return outputs.detach(), value
+
+    def finish(self) -> None:
+        """The average in place of the last step's values; the network is in eval mode then."""
+        if self._average:
+            self._average.apply()
+        self.network.eval()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        states = {name: part.state_dict() for name, part in self._parts.items()}
+        return {"steps": self.steps, "network": self.network.state_dict(), **states}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self.steps = state["steps"]
+        self.network.load_state_dict(state["network"])
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        parts = {"average": self._average, "freezer": self.freezer, "optimizer": self._optimizer}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def _forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._config.precision == "bfloat16"):
+            outputs: Tensor = self._runner(inputs)
+            with torch.no_grad():
+                taught = None if self._teacher is None else self._teacher(inputs)
+        outputs = outputs.float()
+        loss = self._loss(outputs, targets)
+        if taught is None:
+            return outputs, loss
+        return outputs, torch.lerp(loss, distillation(outputs, taught), self._config.teacher_weight)

@@ -1,0 +1,95 @@
+"""What is optimized how: groups of parameters, their rates, the schedule and the loss."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from haq.evaluation import PolicyBits
+from haq.finetuning.config import FinetuneConfig
+from haq.finetuning.network import TrainableNetwork
+from haq.layers import Trace
+
+FLOAT_BITS = 8
+"""Weights in float are trained as those of 8 bits."""
+FEW_BITS = 4
+LR_FEW_BITS, LR_MANY_BITS = 0.01, 0.001
+"""Of SGD at up to 4 and from 8 bits on (LSQ, Esser et al. 2020)."""
+ADAM_SHARE = 0.1
+"""AdamW's rate over that of SGD."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a configuration came to for one policy."""
+
+    lr: float
+    scale_lr: float
+    weight_decay: float
+
+
+def mean_weight_bits(trace: Trace, bits: PolicyBits) -> float:
+    """Of all weights that are quantized, each counted once; 8 where none is."""
+    pairs = [(layer.weight_count, w) for layer, w in zip(trace.layers, bits[0], strict=True) if w is not None]
+    count = sum(weights for weights, _ in pairs)
+    return sum(weights * w for weights, w in pairs) / count if count else FLOAT_BITS
+
+
+def resolve_rates(config: FinetuneConfig, mean_bits: float) -> Rates:
+    """Rates that were given, else those of the mean weight bits: between 4 and 8 bits in equal ratios.
+
+    >>> resolve_rates(FinetuneConfig(), 4.0).lr, resolve_rates(FinetuneConfig(weight_decay=1e-4), 3.0).weight_decay
+    (0.01, 5e-05)
+    """
+    many = min(max(mean_bits - FEW_BITS, 0.0), FLOAT_BITS - FEW_BITS) / (FLOAT_BITS - FEW_BITS)
+    usual = LR_FEW_BITS * (LR_MANY_BITS / LR_FEW_BITS) ** many
+    lr = config.lr or usual * (ADAM_SHARE if config.optimizer == "adamw" else 1.0)
+    decay = config.weight_decay * 2.0 ** -max(FEW_BITS - mean_bits, 0.0)
+    return Rates(lr, config.scale_lr or lr, decay)
+
+
+def make_optimizer(network: TrainableNetwork, config: FinetuneConfig, rates: Rates) -> Optimizer:
+    """An optimizer of what learns: decay for weights alone, scales and shifts at a rate of their own.
+
+    SGD moves a scale by LSQ's gradient. AdamW moves everything by its rate whatever the gradient, so that a scale and
+    its shift take that rate in units of the scale they started from.
+    """
+    groups: list[dict[str, object]] = []
+    if config.learn == "all":
+        parameters = list(network.model.parameters())
+        decayed, plain = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+        groups += [
+            {"params": decayed, "lr": rates.lr, "weight_decay": rates.weight_decay},
+            {"params": plain, "lr": rates.lr, "weight_decay": 0.0},
+        ]
+    if config.optimizer == "adamw":
+        for _, quantizer in network.quantizers():
+            assert quantizer.start_scale is not None
+            lr = rates.scale_lr * quantizer.start_scale.mean().item()
+            groups.append({"params": list(quantizer.parameters()), "lr": lr, "weight_decay": 0.0})
+    else:
+        learned = [parameter for _, quantizer in network.quantizers() for parameter in quantizer.parameters()]
+        groups.append({"params": learned, "lr": rates.scale_lr, "weight_decay": 0.0})
+    groups = [group for group in groups if group["params"]]
+    return AdamW(groups) if config.optimizer == "adamw" else SGD(groups, momentum=0.9, nesterov=True)
+
+
+def freeze_all_but_quantizers(network: TrainableNetwork) -> None:
+    """Weights, norms and biases take no gradients."""
+    network.model.requires_grad_(requires_grad=False)
+
+
+def distillation(outputs: Tensor, teacher: Tensor) -> Tensor:
+    """Mean KL divergence of the outputs' distributions from the teacher's (Hinton et al. 2015, temperature 1)."""
+    ours, theirs = (F.log_softmax(each.float().flatten(1), dim=1) for each in (outputs, teacher))
+    return F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> None:
+    """Shorten all gradients together to a length of `most`; 0 leaves them."""
+    if most:
+        nn.utils.clip_grad_norm_(list(parameters), most)

@@ -1,0 +1,111 @@
+"""Fine-tuning as a function: from a network and a policy to a network that learned to live with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch import nn
+
+from haq.config import search_config
+from haq.environment import describe_environment
+from haq.errors import UserError
+from haq.finetuning.asked import Asked, PolicyLike, read_policy
+from haq.finetuning.config import FinetuneConfig, finetune_config
+from haq.finetuning.ranks import joined
+from haq.finetuning.saved import JOURNAL, NETWORK, load_finetuned
+from haq.finetuning.session import FinetuneSession, Watcher
+from haq.layers import trace
+from haq.policy import Policy, load_policy
+from haq.problem import task_options
+from haq.run_dir import POLICY, SUMMARY, RunDir
+from haq.searching import Given
+from haq.tasks import load_task
+from haq.tasks.base import Task
+from haq.zoo import load_model
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FinetuneResult:
+    """The fine-tuned network, ready to be used, its policy and summary, and its folder if it was given one."""
+
+    network: nn.Module
+    policy: Policy
+    summary: Mapping[str, Any]
+    path: Path | None
+
+
+def finetune(
+    model: nn.Module | str = "digits_cnn",
+    task: Task | str = "digits",
+    *,
+    policy: PolicyLike = (4, 4),
+    out: str | Path | None = None,
+    resume: bool = False,
+    watcher: Watcher | None = None,
+    **settings: Any,
+) -> FinetuneResult:
+    """Train a network with a policy on it: weights, and the scales and shifts of all quantizers.
+
+    `model` and `task` are objects, or names as on the command line; `policy` is one, its file, or (w_bits, a_bits) for
+    every layer but the first and the last. `settings` are the fields of `haq.finetuning.config.FinetuneConfig`, such as
+    epochs, lr and oscillation, and those of `haq.config.SearchConfig` that are about network, data, quantizers, device
+    and seed. `out` keeps the run in a folder; `resume` goes on with one that was interrupted. The network that is given
+    is not changed.
+
+    Raises UserError or UnsupportedError for what cannot be done, before the first step; UserError for a loss that
+    becomes NaN.
+    """
+    learning = {name: settings.pop(name) for name in list(settings) if name in FinetuneConfig.model_fields}
+    names = {
+        "model": model if isinstance(model, str) else type(model).__name__,
+        "data": task if isinstance(task, str) else task.name,
+    }
+    asked = Asked(search_config(**names, **settings), finetune_config(**learning), read_policy(policy))
+    given = Given(model if isinstance(model, nn.Module) else None, None if isinstance(task, str) else task)
+    if out is not None:
+        return finetune_configured(asked, Path(out), given=given, resume=resume, watcher=watcher)
+    with TemporaryDirectory() as folder:
+        result = finetune_configured(asked, Path(folder) / "run", given=given, watcher=watcher)
+    return FinetuneResult(result.network, result.policy, result.summary, None)
+
+
+def finetune_configured(
+    asked: Asked, path: Path, *, given: Given | None = None, resume: bool = False, watcher: Watcher | None = None
+) -> FinetuneResult:
+    """The fine-tuning that was asked for, kept in a folder; see `finetune`. Of several processes the first writes."""
+    given = given or Given()
+    with joined(asked.config.device) as ranks:
+        run = RunDir.reopen(path, asked.document()) if resume else None
+        if run is not None and run.is_finished:
+            return finished(run, asked, given)
+        if run is None and ranks.is_first:
+            RunDir.check_free(path, resume=resume)
+        session = FinetuneSession(asked, given, ranks=ranks)
+        state = RunDir(path).load_checkpoint() if run is not None else None
+        if ranks.is_first:
+            session.enter(run or _create(path, asked, resume=resume))
+        session.go_on(state)
+        session.learn(watcher)
+        policy, summary = session.finish()
+        return FinetuneResult(session.network, policy, summary, path)
+
+
+def finished(run: RunDir, asked: Asked, given: Given) -> FinetuneResult:
+    """What a finished run came to. Raises UserError if its files are not whole."""
+    summary, config = run.read_json(SUMMARY), asked.config
+    if summary is None:
+        raise UserError(f"{run.path} holds no finished run: {SUMMARY} is missing or damaged")
+    policy = load_policy(run.path / POLICY)
+    model = given.model or load_model(config.model, weights=config.weights)
+    task = given.task or load_task(config.data, model=model, options=task_options(config))
+    return FinetuneResult(load_finetuned(run, model, trace(model, task.example()), policy), policy, summary, run.path)
+
+
+def _create(path: Path, asked: Asked, *, resume: bool) -> RunDir:
+    environment = describe_environment(seed=asked.config.seed, device=asked.config.device)
+    run = RunDir.create(path, asked.document(), environment, resume=resume)
+    for name in (JOURNAL, NETWORK):
+        (path / name).unlink(missing_ok=True)
+    return run

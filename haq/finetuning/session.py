@@ -1,0 +1,191 @@
+"""One fine-tuning as it goes: a trainer at work, and the run folder that keeps what comes of it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from time import monotonic
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from haq.finetuning.asked import Asked
+from haq.finetuning.curve import plot_epochs
+from haq.finetuning.episodes import require_trainable
+from haq.finetuning.learner import Learner
+from haq.finetuning.network import start_network
+from haq.finetuning.ranks import ALONE, Ranks
+from haq.finetuning.recipe import mean_weight_bits, resolve_rates
+from haq.finetuning.saved import CURVE, append_epoch, epochs, keep_epochs, save_network
+from haq.finetuning.starts import Starts
+from haq.finetuning.training import Line, Trainer, score, steps_an_epoch
+from haq.policy import Policy
+from haq.problem import prepare_network
+from haq.run_dir import POLICY, SUMMARY, RunDir
+from haq.searching import Given
+from haq.tasks.base import SplitName
+from haq.tasks.classification import ClassificationTask, chance_warning
+
+
+class Watcher(Protocol):
+    """Somebody who looks on while a network learns."""
+
+    def begin(self, session: "FinetuneSession") -> None:
+        """Learning starts, or goes on."""
+        ...
+
+    def step(self, done: int, total: int, *, loss: float, accuracy: float) -> None:
+        """So many steps are done; loss and accuracy are those of the epoch so far."""
+        ...
+
+    def epoch(self, session: "FinetuneSession", line: Line) -> None:
+        """An epoch ended."""
+        ...
+
+    def end(self) -> None:
+        """Learning is over, or was interrupted."""
+        ...
+
+
+class FinetuneSession:
+    """Trains the network that was asked for. Of several processes the one that entered a folder writes."""
+
+    def __init__(self, asked: Asked, given: Given, *, ranks: Ranks = ALONE) -> None:
+        config, learning = asked.config, asked.learning
+        prepared = prepare_network(config, model=given.model, task=given.task)
+        require_trainable(config, prepared.task, flag="fine-tuning")
+        self.asked, self.task, self._prepared = asked, prepared.task, prepared
+        self._model, self._trace = prepared.priced.model, prepared.priced.trace
+        self.policy = asked.policy_for(prepared.priced)
+        bits = (self.policy.w_bits, self.policy.a_bits)
+        self._mean_bits = mean_weight_bits(self._trace, bits)
+        self.rates = resolve_rates(learning, self._mean_bits)
+        starts = Starts(self._model, self._trace, self._calibration, shift=learning.shift)
+        self.network = start_network(self._model, starts, bits)
+        teacher = deepcopy(self._model).to(memory_format=torch.channels_last).requires_grad_(requires_grad=False)
+        learner = Learner(
+            self.network,
+            self.task.loss,
+            config=learning,
+            rates=self.rates,
+            total_steps=learning.epochs * steps_an_epoch(self.task, learning.batch_size),
+            teacher=teacher,
+            ranks=ranks,
+        )
+        self.trainer = Trainer(learner, self.task, config=learning, seed=config.seed, ranks=ranks)
+        self.trainer.reestimate_norms()
+        self.start = {
+            "search_accuracy_fp32": self._score(self._model, "search"),
+            "search_accuracy_start": self._score(self.network, "search"),
+        }
+        self.warnings = tuple(self._warnings())
+        self._run: RunDir | None = None
+        self._began, self._seconds_before = monotonic(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on this fine-tuning, earlier sessions included."""
+        return self._seconds_before + monotonic() - self._began
+
+    def enter(self, run: RunDir) -> None:
+        """Write into a run folder from now on."""
+        self._run = run
+
+    def go_on(self, state: Mapping[str, Any] | None) -> None:
+        """Go on where a checkpoint was taken; without one of this run and its journal, start anew."""
+        ours = state if state is not None and state.get("run") == self._identity else None
+        if ours and (self._run is None or keep_epochs(self._run, ours["trainer"]["epoch"])):
+            self.trainer.load_state_dict(ours["trainer"])
+            self._seconds_before = ours["seconds"]
+        elif self._run is not None:
+            keep_epochs(self._run, 0)
+
+    def learn(self, watcher: Watcher | None = None) -> None:
+        """All epochs that are left, with a checkpoint after each."""
+        watchers = [watcher] if watcher else []
+        for each in watchers:
+            each.begin(self)
+        try:
+            while self.trainer.epoch < self.asked.learning.epochs:
+                line = self.trainer.run_epoch(watcher.step if watcher else None)
+                self._keep(line)
+                for each in watchers:
+                    each.epoch(self, line)
+        finally:
+            for each in watchers:
+                each.end()
+        self.trainer.finish()
+
+    def finish(self) -> tuple[Policy, dict[str, Any]]:
+        """Measure the network and write the last files; the summary comes last."""
+        summary = self._summary()
+        accuracy = {
+            "search": summary["search_accuracy"],
+            "fp32_search": summary["search_accuracy_fp32"],
+            "report": summary["accuracy"],
+            "fp32_report": summary["accuracy_fp32"],
+        }
+        policy = self.policy.model_copy(update={"accuracy": accuracy})
+        if self._run is not None:
+            self._write(self._run, policy, summary)
+        return policy, summary
+
+    def _keep(self, line: Line) -> None:
+        if self._run is not None:
+            append_epoch(self._run, line)
+            state = {"run": self._identity, "seconds": self.seconds, "trainer": self.trainer.state_dict()}
+            self._run.save_checkpoint(state)
+
+    def _summary(self) -> dict[str, Any]:
+        learning, train_images = self.asked.learning, self.task.size("train")
+        return {
+            "metric": {"name": self.task.metric_name},
+            "accuracy_fp32": self._score(self._model, "report"),
+            "accuracy": self._score(self.network, "report"),
+            "search_accuracy": self._score(self.network, "search"),
+            **self.start,
+            "report_images": self.task.size("report"),
+            "search_images": self.task.size("search"),
+            "train_images": train_images,
+            "epochs": learning.epochs,
+            "steps": self.trainer.learner.steps,
+            "mean_weight_bits": self._mean_bits,
+            "lr": self.rates.lr,
+            "scale_lr": self.rates.scale_lr,
+            "weight_decay": self.rates.weight_decay,
+            "cost": self.policy.cost.model_dump(),
+            "baseline_cost": self.policy.baseline_cost.model_dump(),
+            "seconds": round(self.seconds, 3),
+            "warnings": list(self.warnings),
+        }
+
+    def _write(self, run: RunDir, policy: Policy, summary: Mapping[str, Any]) -> None:
+        from haq.plots.files import save_figure
+
+        save_network(run, self.network)
+        run.write(POLICY, policy.to_json().encode())
+        title = f"{policy.model}, {self._mean_bits:.3g} weight bits, seed {self.asked.config.seed}"
+        save_figure(plot_epochs(epochs(run), summary, title=title), run.path / CURVE)
+        run.write_json(SUMMARY, summary)
+
+    @property
+    def _identity(self) -> str:
+        """What a checkpoint belongs to."""
+        return json.dumps(self.asked.document())
+
+    def _calibration(self) -> Iterator[Tensor]:
+        config = self.asked.config
+        return (
+            inputs.to(config.device) for inputs, _ in self.task.batches("calibration", batch_size=config.eval_batch)
+        )
+
+    def _score(self, network: nn.Module, split: SplitName) -> float:
+        return score(network, self.task, split, batch_size=self.asked.config.eval_batch)
+
+    def _warnings(self) -> Iterator[str]:
+        """What is wrong with the float network before anything is quantized."""
+        if isinstance(self.task, ClassificationTask):
+            accuracy, images = self.start["search_accuracy_fp32"], self.task.size("search")
+            chance = chance_warning(accuracy, self.task.num_classes, images)
+            if chance:
+                yield f"the float network's {chance}"

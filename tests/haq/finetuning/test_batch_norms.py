@@ -1,0 +1,44 @@
+"""Running statistics from a few batches."""
+
+import torch
+from torch import nn
+
+from haq.finetuning.averaging import MovingAverage
+from haq.finetuning.batch_norms import reestimate
+
+
+def test_statistics_are_those_of_the_batches() -> None:
+    network = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(2, momentum=0.3))
+    batches = [torch.tensor([[1.0, 0.0], [3.0, 4.0]]), torch.tensor([[5.0, 0.0], [7.0, 0.0]])]
+    reestimate(network, batches)
+    norm = network[1]
+    assert norm.running_mean.tolist() == [4.0, 1.0]
+    assert norm.running_var.tolist() == [2.0, 4.0]  # means of the unbiased variances 2 and 2, 8 and 0
+    assert norm.momentum == 0.3
+    assert not any(module.training for module in network.modules())
+
+
+def test_an_average_forgets_its_start() -> None:
+    network = nn.Linear(1, 1)
+    average = MovingAverage(network, 0.5)
+    with torch.no_grad():
+        network.weight.fill_(3.0)
+        for _ in range(40):
+            average.update()
+        network.weight.fill_(100.0)
+    average.apply()
+    assert abs(network.weight.item() - 3.0) < 1e-4
+
+
+def test_an_average_goes_on_where_it_was_taken() -> None:
+    ours, theirs = nn.Linear(2, 2), nn.Linear(2, 2)
+    theirs.load_state_dict(ours.state_dict())
+    first, second = MovingAverage(ours, 0.9), MovingAverage(theirs, 0.9)
+    first.update()
+    second.load_state_dict(first.state_dict())
+    for average, network in ((first, ours), (second, theirs)):
+        with torch.no_grad():
+            network.weight.add_(1.0)
+        average.update()
+        average.apply()
+    assert torch.equal(ours.weight, theirs.weight)

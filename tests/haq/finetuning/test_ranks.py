@@ -1,0 +1,55 @@
+"""Two processes that learn together."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from haq.finetuning.ranks import Ranks
+
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPT = """
+import sys
+from pathlib import Path
+from safetensors.torch import save_file
+import haq
+import os
+
+folder = Path(sys.argv[1])
+result = haq.finetune(
+    policy=(4, 4), epochs=1, batch_size=128, norm_images=128, out=folder / "run",
+    search_images=50, report_images=50, calibration_images=64,
+)
+state = {name: value.contiguous() for name, value in result.network.state_dict().items()}
+save_file(state, folder / f"rank{os.environ['RANK']}.safetensors")
+"""
+
+
+def test_parts_of_a_batch_are_disjoint_and_whole() -> None:
+    batch = torch.arange(7)
+    parts = [Ranks(rank, 3).share(batch).tolist() for rank in range(3)]
+    assert sorted(torch.tensor([each for part in parts for each in part]).tolist()) == batch.tolist()
+
+
+def test_two_processes_end_with_the_same_network(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(script),
+        str(tmp_path),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert (tmp_path / "run" / "summary.json").is_file()

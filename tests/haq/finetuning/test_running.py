@@ -1,0 +1,209 @@
+"""Fine-tuning as a whole: it helps, it is the same every time, it goes on after a kill, and its files give it back."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import haq
+from haq.__main__ import main
+from haq.errors import UserError
+from haq.finetuning.config import FinetuneConfig
+from haq.finetuning.learner import Learner
+from haq.finetuning.network import start_network
+from haq.finetuning.recipe import resolve_rates
+from haq.finetuning.session import FinetuneSession
+from haq.finetuning.starts import Starts
+from haq.finetuning.training import score
+from haq.layers import Trace
+from haq.tasks.classification import ClassificationTask
+
+QUICK = {"epochs": 2, "batch_size": 32, "norm_images": 64, "calibration_images": 48}
+FILES = {
+    "config.json", "environment.json", "epochs.jsonl", "checkpoint.pt", "policy.json", "network.safetensors",
+    "quantizers.safetensors", "summary.json", "learning_curve.png",
+}  # fmt: skip
+
+
+class Killer:
+    """Ends a run after its first epoch and a step of the next."""
+
+    def __init__(self) -> None:
+        self.epochs = 0
+
+    def begin(self, _: FinetuneSession) -> None: ...
+
+    def step(self, *_: int, **__: float) -> None:
+        if self.epochs == 1:
+            raise KeyboardInterrupt
+
+    def epoch(self, *_: Any) -> None:
+        self.epochs += 1
+
+    def end(self) -> None: ...
+
+
+def without_seconds(path: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (path / "epochs.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if not key.endswith("seconds")} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits network at W2A2 for a few epochs."""
+    path = tmp_path_factory.mktemp("digits") / "run"
+    haq.finetune(policy=(2, 2), epochs=4, batch_size=64, out=path, report_images=300)
+    return path
+
+
+def test_two_bits_rise_and_the_loss_falls(digits_run: Path) -> None:
+    summary = json.loads((digits_run / "summary.json").read_text())
+    lines = without_seconds(digits_run)
+    assert {path.name for path in digits_run.iterdir()} == FILES
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
+    assert summary["search_accuracy"] > summary["search_accuracy_start"] + 0.1
+    assert summary["search_accuracy"] == lines[-1]["search_accuracy"]
+    policy = haq.load_policy(digits_run / "policy.json")
+    assert policy.accuracy["report"] == summary["accuracy"]
+    assert (policy.w_bits[0], policy.w_bits[1], policy.w_bits[-1]) == (8, 2, 8)
+
+
+def test_evaluating_the_policy_takes_the_fine_tuned_network(
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = json.loads((digits_run / "summary.json").read_text())
+    assert main(["evaluate", str(digits_run / "policy.json"), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["accuracy"], document["accuracy_fp32"]) == (summary["accuracy"], summary["accuracy_fp32"])
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(digits_run, unfinished)
+    (unfinished / "network.safetensors").unlink()
+    assert main(["evaluate", str(unfinished / "policy.json")]) == 2
+    assert "holds no finished fine-tuning" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_given_back(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in digits_run.iterdir()}
+    arguments = ["--w-bits", "2", "--a-bits", "2", "--epochs", "4", "--batch-size", "64", "--report-images", "300"]
+    command = ["finetune", *arguments, "--out", str(digits_run), "--json"]
+    assert main([*command, "--resume"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((digits_run / "summary.json").read_text())
+    assert {path.name: path.stat().st_mtime_ns for path in digits_run.iterdir()} == before
+    assert main([*command, "--resume", "--lr", "0.5"]) == 2
+    assert "other settings: finetune" in capsys.readouterr().err
+    assert main(command) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"optimizer": "adamw", "ema": 0.9, "oscillation": "freeze", "max_gradient_norm": 1.0},
+    {"oscillation": "dampen", "shift": "float", "teacher": False, "precision": "bfloat16"},
+)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_interrupted_or_not_comes_out_the_same(
+    options: dict[str, Any], small_net: nn.Module, quarters: ClassificationTask, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"policy": (3, 3), **QUICK, **options}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    result = haq.finetune(small_net, quarters, out=whole, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        haq.finetune(small_net, quarters, out=killed, watcher=Killer(), **settings)
+    torch.rand(5)  # random numbers of the caller's make no difference
+    again = haq.finetune(small_net, quarters, out=killed, resume=True, **settings)
+    for name in ("network.safetensors", "quantizers.safetensors", "policy.json", "config.json"):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes()
+    assert without_seconds(whole) == without_seconds(killed)
+    assert again.summary["accuracy"] == result.summary["accuracy"]
+
+
+def test_the_result_and_its_reload_are_the_same_network(
+    small_net: nn.Module, quarters: ClassificationTask, tmp_path: Path
+) -> None:
+    result = haq.finetune(small_net, quarters, policy=(2, 3), out=tmp_path / "run", **QUICK)
+    again = haq.finetune(small_net, quarters, policy=(2, 3), out=tmp_path / "run", resume=True, **QUICK)
+    inputs = next(quarters.batches("report", batch_size=48))[0]
+    with torch.no_grad():
+        assert torch.equal(result.network(inputs), again.network(inputs))
+    assert score(again.network, quarters, "report", batch_size=256) == result.summary["accuracy"]
+
+
+def test_the_control_is_the_float_network_trained_on(small_net: nn.Module, quarters: ClassificationTask) -> None:
+    result = haq.finetune(small_net, quarters, policy=(None, None), **QUICK)
+    assert set(result.policy.w_bits) == {None}
+    assert result.policy.hardware is None
+    assert result.summary["mean_weight_bits"] == 8
+    assert result.summary["search_accuracy_start"] is not None
+    assert result.path is None
+
+
+def test_data_without_a_train_split_are_refused(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
+    with pytest.raises(UserError, match="fine-tuning needs a train split, which blobs does not have"):
+        haq.finetune(tiny_net, tiny_task)
+
+
+def test_a_loss_that_explodes_is_named(small_net: nn.Module, small_trace: Trace) -> None:
+    inputs = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    starts = Starts(small_net, small_trace, lambda: [inputs], shift="learned")
+    network = start_network(small_net, starts, ((4,) * 5, (4,) * 5))
+    config = FinetuneConfig(teacher=False)
+    rates = resolve_rates(config, 4.0)
+    learner = Learner(network, lambda outputs, _: outputs.sum() * torch.inf, config=config, rates=rates, total_steps=1)
+    with pytest.raises(UserError, match=r"the loss became -?(nan|inf) in step 1; lower --lr"):
+        learner.step(inputs, torch.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "--epochs 0: input should be greater than or equal to 1"),
+        ({"shift": "some"}, "--shift 'some': input should be 'learned', 'fixed', 'none' or 'float'"),
+        ({"lr": -1.0}, "--lr -1.0: input should be greater than 0"),
+        ({"policy": (9, 4)}, r"bits \(9, 4\): give two widths from 1 to 8"),
+        ({"policy": "missing.json"}, "cannot read policy missing.json"),
+        ({"epoch": 3}, "unknown setting 'epoch'"),
+    ],
+)
+def test_bad_settings_are_one_line(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        haq.finetune(**settings)
+
+
+def test_the_command_line_trains_and_says_what_came_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = ["--search-images", "50", "--report-images", "50", "--calibration-images", "64", "--norm-images", "0"]
+    command = ["finetune", "--float", "--epochs", "1", *images, "--out", str(tmp_path / "run")]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert "epoch 1/1  loss" in captured.err
+    assert "fine-tuned" in captured.out
+    assert f"files in {tmp_path / 'run'}" in captured.out
+    assert main(["evaluate", str(tmp_path / "run" / "policy.json"), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["cost"]["latency_s"] is None  # bismo-edge has no float
+    assert document["accuracy"] == haq.load_policy(tmp_path / "run" / "policy.json").accuracy["report"]
+
+
+def test_a_policy_and_bits_contradict_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["finetune", "some.json", "--w-bits", "4"]) == 2
+    assert "a policy file and --w-bits, --a-bits contradict each other" in capsys.readouterr().err
+
+
+def test_a_networks_answer_in_training_has_to_be_a_tensor(quarters: ClassificationTask) -> None:
+    class TwoHeads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(36, 4)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            scores = self.layer(x.flatten(1))
+            return (scores, scores) if self.training else scores
+
+    with pytest.raises(UserError, match="the network answers with a tuple while it trains"):
+        haq.finetune(TwoHeads().eval(), quarters, **QUICK)
