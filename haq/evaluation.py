@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor
 
 from haq.corrections import Corrections
 from haq.errors import UserError
+from haq.fingerprint import fingerprint, hash_tensor
 from haq.tasks.base import SplitName, Task
 from hardware_sim.cost import Bits
 
@@ -25,6 +29,17 @@ class Evaluation:
     """The task's score; a fraction in [0, 1] for accuracies."""
     divergence: float
     """Mean KL divergence, in nats, of the quantized network's outputs from the float network's."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownEvaluations:
+    """Evaluations as arrays; row i of each belongs to policy i."""
+
+    bits: NDArray[np.int64]
+    """[policy, layer, 2]: weights and activations."""
+    accuracy: NDArray[np.float64]
+    divergence: NDArray[np.float64]
+    """In nats."""
 
 
 class Engine(Protocol):
@@ -47,14 +62,45 @@ class Engine(Protocol):
         ...
 
 
+class Kept(Protocol):
+    """Evaluations that outlive a session."""
+
+    def find(self, bits: PolicyBits) -> Evaluation | None:
+        """What is known of a policy."""
+        ...
+
+    def add(self, bits: PolicyBits, evaluation: Evaluation) -> None:
+        """Keep what was found of a policy."""
+        ...
+
+    def known(self, layers: int) -> KnownEvaluations:
+        """All that is known of policies of so many layers without one in float."""
+        ...
+
+
+class Store(Protocol):
+    """Where evaluations are kept."""
+
+    def open(self, key: str) -> Kept:
+        """Those of one key; see `haq.fingerprint`."""
+        ...
+
+
 class Evaluator:
     """Evaluates policies on one split of a task; knows every answer that it gave.
 
-    `evaluations` counts the policies that were really run, `forward_images` the images, float passes included. Raises
-    UserError where the float network's outputs are not finite.
+    With a `store` it also knows what earlier sessions found of the same network on the same data. What is counted does
+    not depend on that: `evaluations` are the policies that were asked for, each once, `forward_images` the images that
+    running all of them takes, float passes included. Costs of two searches can so be compared, and a run is the same to
+    the byte whatever the store held. `evaluations_run` are those that this session really ran: for the screen only.
+    What the store itself costs, 16 images for each of eight policies and their corrections, is not counted.
+
+    Raises UserError where the float network's outputs are not finite.
     """
 
-    def __init__(self, engine: Engine, task: Task, split: SplitName, *, batch_size: int = 256) -> None:
+    def __init__(
+        self, engine: Engine, task: Task, split: SplitName, *, batch_size: int = 256, store: Store | None = None
+    ) -> None:
         if not task.size(split):
             raise ValueError(f"{task.name} has no {split} split")
         self._engine, self._task, self._split, self._batch_size = engine, task, split, batch_size
@@ -62,6 +108,10 @@ class Evaluator:
         self._recalled: dict[PolicyBits, Evaluation] = {}
         self.evaluations = 0
         self.forward_images = 0
+        self.evaluations_run = 0
+        self._store = store
+        self._kept: Kept | None = None
+        self._seen = blake2b()
         self._log_probabilities: list[Tensor] = []
         self.accuracy_fp32 = self._run(None).accuracy
         self.forward_images += task.size(split) + engine.images_a_policy
@@ -70,7 +120,7 @@ class Evaluator:
         """Accuracy and divergence of a policy; the second time it is asked for, from memory."""
         bits = (tuple(w_bits), tuple(a_bits))
         if bits not in self._known:
-            self._known[bits] = self._recalled.get(bits) or self._run(bits)
+            self._known[bits] = self._recalled.get(bits) or self._keep(bits)
             self.evaluations += 1
             self.forward_images += self._task.size(self._split) + self._engine.images_a_policy
         return self._known[bits]
@@ -87,6 +137,26 @@ class Evaluator:
         self._known |= self._recalled
         self.evaluations, self.forward_images = evaluations, forward_images
 
+    def kept(self, layers: int) -> Kept | None:
+        """What the store knows of this network with so many layers; None without a store."""
+        if self._kept is None and self._store is not None:
+            inputs, _ = next(iter(self._task.batches(self._split, batch_size=self._batch_size)))
+            settings = (self._task.metric_name, self._split, self._batch_size)
+            key = fingerprint(self._engine, inputs, layers=layers, settings=settings, data=self._seen.digest())
+            self._kept = self._store.open(key)
+        return self._kept
+
+    def _keep(self, bits: PolicyBits) -> Evaluation:
+        """An evaluation from the store, or one that is run and put there."""
+        kept = self.kept(len(bits[0]))
+        found = kept.find(bits) if kept else None
+        if found is None:
+            found = self._run(bits)
+            self.evaluations_run += 1
+            if kept:
+                kept.add(bits, found)
+        return found
+
     @torch.no_grad()
     def _run(self, bits: PolicyBits | None) -> Evaluation:
         metric, network, divergence, images = self._task.metric(), self._engine.outputs(bits), 0.0, 0
@@ -94,6 +164,9 @@ class Evaluator:
             outputs = network(inputs)
             if bits is None and not outputs.isfinite().all():
                 raise UserError(f"the float network's outputs on the {self._split} split hold NaN or infinity")
+            if bits is None and self._store is not None:
+                for tensor in (inputs, targets, outputs):
+                    hash_tensor(self._seen, tensor)
             metric.update(outputs, targets.to(outputs.device))
             divergence += self._divergence(number, outputs, is_float=bits is None)
             images += len(inputs)

@@ -1,6 +1,8 @@
 """Accuracy and divergence of a policy, each policy once, and what is counted."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +12,11 @@ from torch import Tensor, nn
 from haq.corrections import Corrections
 from haq.errors import UserError
 from haq.evaluation import Evaluation, Evaluator, PolicyBits
+from haq.evaluation_store import EvaluationStore
 from haq.layers import trace
 from haq.quantized_model import QuantizedModel, Quantizers
 from haq.tasks.classification import ClassificationTask
+from haq.tasks.items import StoredSplit
 from haq.torch_engine import TorchEngine
 
 
@@ -140,3 +144,42 @@ def test_inputs_and_outputs_go_where_the_network_is(tiny_net: nn.Module, tiny_ta
     engine = TorchEngine(QuantizedModel(net, traced, quantizers), images, device="cuda")
     assert engine.outputs(((4, 4, 4), (4, 4, 4)))(images).is_cuda
     assert Evaluator(engine, tiny_task, "search").evaluate([8] * 3, [8] * 3).accuracy > 0.9
+
+
+def test_what_is_kept_is_counted_as_if_it_had_been_run(tiny_task: ClassificationTask, tmp_path: Path) -> None:
+    counted, found, runs = [], [], []
+    for _ in ("cold", "warm"):
+        engine, evaluator = scripted(tiny_task, store=EvaluationStore(tmp_path))
+        found.append([evaluator.evaluate([w], [4]) for w in (4, 5, 4)])
+        counted.append((evaluator.evaluations, evaluator.forward_images))
+        runs.append((evaluator.evaluations_run, engine.runs))
+    assert found[0] == found[1]
+    assert counted == [(2, 47 * 3)] * 2
+    assert runs == [(2, 1 + 8 + 2), (0, 1 + 8)]  # in float, the policies of the key, those that were asked for
+
+
+def test_what_was_recalled_comes_before_the_store(tiny_task: ClassificationTask, tmp_path: Path) -> None:
+    engine, evaluator = scripted(tiny_task, store=EvaluationStore(tmp_path))
+    evaluator.recall([4], [4], Evaluation(0.5, 0.25))
+    assert evaluator.evaluate([4], [4]) == Evaluation(0.5, 0.25)
+    assert engine.runs == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_data_are_other_evaluations(tiny_task: ClassificationTask, tmp_path: Path) -> None:
+    store = EvaluationStore(tmp_path)
+    for split, batch_size in (("search", 256), ("report", 256), ("search", 16)):
+        float_row, policy_row = torch.tensor([[0.7, 0.1, 0.1, 0.1]]).log(), torch.zeros(1, 4)
+        engine = Scripted(float_row, policy_row)
+        Evaluator(engine, tiny_task, split, batch_size=batch_size, store=store).evaluate([4], [4])  # type: ignore[arg-type]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_other_labels_are_other_evaluations(tiny_task: ClassificationTask, tmp_path: Path) -> None:
+    store = EvaluationStore(tmp_path)
+    scripted(tiny_task, store=store)[1].evaluate([4], [4])
+    inputs, labels = tiny_task.splits["search"].take(torch.arange(40))
+    shifted = [(image, (int(label) + 1) % 4) for image, label in zip(inputs, labels, strict=True)]
+    task = replace(tiny_task, splits={**tiny_task.splits, "search": StoredSplit(shifted)})
+    scripted(task, store=store)[1].evaluate([4], [4])
+    assert len(list(tmp_path.iterdir())) == 2

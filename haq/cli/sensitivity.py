@@ -1,0 +1,71 @@
+"""`haq sensitivity`: what each layer loses at each width."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, QuietFlag, with_config
+from haq.cli.output import print_json, print_table
+from haq.config import SearchConfig
+from haq.sensitivity_run import Extent, measure_sensitivities
+
+TIMES_REPORTED = 20
+WIDTHS_SHOWN = 4
+"""The narrowest; above them there is little to see."""
+
+
+@with_config(*MODEL_FLAGS, *DATA_FLAGS, *QUANTIZER_FLAGS, "min_bits", "max_bits", "seed")
+def sensitivity(
+    config: SearchConfig,
+    images: Annotated[
+        int, typer.Option(min=1, help="Calibration images that every layer and width is measured on.")
+    ] = 128,
+    fisher_only: Annotated[
+        bool, typer.Option("--fisher-only", help="Estimate all in one backward pass instead of measuring each.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results.", show_default="results/...")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in --out, if there is any.")] = False,
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """What each layer loses at each width, weights and inputs apart and the rest in float, on calibration images."""
+    path = out or default_out(config)
+    extent = Extent(images, fisher_only)
+    watch = _quiet if quiet else _report
+    document = measure_sensitivities(config, path, extent=extent, resume=resume, watch=watch)
+    if json:
+        print_json(document)
+        return
+    _print(document, "fisher" if fisher_only else "divergence")
+    print(f"{document['forward_images'] + document['fisher_forward_images']} images run; files in {path}")
+
+
+def default_out(config: SearchConfig) -> Path:
+    """results/<model>-sensitivity, safe as a file name."""
+    text = f"{config.model}-sensitivity"
+    return Path("results") / "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)
+
+
+def _print(document: dict[str, Any], key: str) -> None:
+    widths = sorted({cell["bits"] for cell in document["cells"]})[:WIDTHS_SHOWN]
+    found = {(cell["layer"], cell["part"], cell["bits"]): cell[key] for cell in document["cells"]}
+    places = [(part, bits) for part in ("weights", "input") for bits in widths]
+    rows = [
+        (layer["name"], *(f"{found[layer['name'], part, bits]:.2g}" for part, bits in places))
+        for layer in document["layers"]
+    ]
+    said = "expected divergence" if key == "fisher" else "divergence"
+    columns = ("layer", *(f"{part} {bits}" for part, bits in places))
+    print_table(f"{said} from the float network's outputs, nats, by bits of one layer alone", columns, rows)
+
+
+def _report(done: int, total: int) -> None:
+    """A line now and then."""
+    if done % max(1, total // TIMES_REPORTED) == 0 or done == total:
+        sys.stderr.write(f"{done} of {total} measured\n")
+
+
+def _quiet(done: int, total: int) -> None:
+    """Say nothing."""
