@@ -1,0 +1,106 @@
+"""DDPG on imagined episodes: an actor that walks the layers, scored by what a model expects, not by evaluation.
+
+Actor and critic are those of `agents.ddpg`: the critic learns the rank of the return itself, the actor follows inverted
+gradients. Every episode is remembered by its policy, so that all returns are renewed whenever the model has learned.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from agents.actor_critic import Actor, Critic
+from agents.base import FloatArray, IntArray, Rollout, Walker
+from agents.ddpg import DDPGConfig, unit_ranks
+from agents.mlp import MLP
+from agents.noise import decayed_sigma, truncated_normal
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Episode:
+    bits: IntArray
+    inputs: Tensor
+    """[step, observation_size + 1]: observation and action."""
+
+
+class Imagination:
+    """Imagined episodes and the actor that learns from them; `generator` governs everything random."""
+
+    def __init__(self, walker: Walker, config: DDPGConfig, generator: Generator) -> None:
+        self._walker, self._config, self._generator = walker, config, generator
+        size = walker.observation_size
+        self._actor = Actor(MLP((size, *config.hidden, 1), generator), config.actor_lr, inverted=True)
+        self._critic = Critic(MLP((size + 1, *config.hidden, 1), generator), config.critic_lr)
+        self._episodes: deque[_Episode] = deque(maxlen=config.replay_episodes)
+        self._imagined = 0
+
+    def retrace(self, policies: IntArray) -> None:
+        """Remember how policies [policy, decision, 2] are walked, whoever found them."""
+        for bits in policies:
+            self._remember(self._walker.retrace(bits))
+
+    @torch.inference_mode()
+    def walk(self) -> IntArray:
+        """The actor's next policy [decision, 2], with noise; remembered."""
+        sigma = decayed_sigma(self._config.sigma, self._config.sigma_decay, self._imagined)
+        sigma = max(sigma, self._config.sigma_min)
+        self._imagined += 1
+
+        def act(observation: FloatArray) -> float:
+            inputs = torch.as_tensor(observation, dtype=torch.float32)[None]
+            mean = self._actor.network.forward(inputs)[-1].sigmoid().item()
+            return truncated_normal(mean, sigma, self._generator)
+
+        rollout = self._walker.walk(act)
+        self._remember(rollout)
+        return rollout.bits
+
+    @torch.inference_mode()
+    def learn(self, losses: Callable[[IntArray], NDArray[np.float64]], updates: int) -> None:
+        """`updates` steps of critic and actor; `losses` answers [episode] for policies [episode, decision, 2]."""
+        if not self._episodes:
+            return
+        expected = torch.tensor(-losses(np.stack([episode.bits for episode in self._episodes])), dtype=torch.float32)
+        inputs = torch.stack([episode.inputs for episode in self._episodes])
+        returns = unit_ranks(expected[:, None]).expand(-1, inputs.shape[1]).reshape(-1, 1)
+        inputs = inputs.flatten(0, 1)
+        for _ in range(updates):
+            index = torch.randint(len(inputs), (self._config.batch_size,), generator=self._generator)
+            batch = inputs[index]
+            self._critic.fit(batch, returns[index])
+            self._actor.improve(batch[:, :-1], self._critic)
+
+    def _remember(self, rollout: Rollout) -> None:
+        observations, actions = torch.as_tensor(rollout.observations), torch.as_tensor(rollout.actions)[:, None]
+        inputs = torch.cat((observations.float(), actions.float()), dim=1)
+        self._episodes.append(_Episode(rollout.bits.copy(), inputs))
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "actor": self._actor.network,
+            "actor_adam": self._actor.adam,
+            "critic": self._critic.network,
+            "critic_adam": self._critic.adam,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both networks with their optimisers, the remembered episodes, and how many were imagined."""
+        return {
+            **{name: part.state_dict() for name, part in self._parts().items()},
+            "episodes": [{"bits": torch.tensor(each.bits), "inputs": each.inputs.clone()} for each in self._episodes],
+            "imagined": self._imagined,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self._episodes.clear()
+        episodes = ((each["bits"].numpy().copy(), each["inputs"].clone()) for each in state["episodes"])
+        self._episodes.extend(_Episode(*each) for each in episodes)
+        self._imagined = state["imagined"]

@@ -1,0 +1,122 @@
+"""Policies of least summed loss under every budget: the multiple-choice knapsack, for many losses at once.
+
+First every budget is given a price, and every decision takes the pair where loss plus price is least (Lagrangian
+relaxation; Sinha and Zoltners 1979). That is the optimum for a slightly smaller budget. Then what is left over is spent
+by exchanges: one decision takes a better pair, and another one pays for it.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.base import IntArray
+from agents.space import SearchSpace
+
+FloatArray = NDArray[np.float64]
+_HALVINGS = 30
+_ROUNDS = 4
+_PARTNERS = 200
+"""Moves tried on each side of an exchange, those that gain most or cost least loss."""
+
+
+class Knapsack:
+    """What the policies of a space may cost, laid out for searching."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._widths = space.allowed.shape[1:]
+        self._open = space.allowed.reshape(len(space.names), -1)
+        cost = space.cost.reshape(len(space.cost), *self._open.shape) / space.budget[:, None, None]
+        self._cost = np.where(self._open, cost, np.inf)
+        """[constraint, decision, pair], in parts of the budget."""
+
+    def solve(self, losses: FloatArray) -> IntArray:
+        """Policies [problem, decision, 2] of small summed loss, from losses [problem, decision, w_bits, a_bits].
+
+        Within the budgets where prices alone can bring it about, which one budget always allows.
+        """
+        flat = self._flat(losses)
+        mix = np.full((len(flat), len(self._cost)), 1 / len(self._cost))
+        chosen = self._priced(flat, mix)
+        for _ in range(_ROUNDS if len(self._cost) > 1 else 0):
+            mix = mix * self._load(chosen) ** 4
+            mix /= mix.sum(axis=1, keepdims=True)
+            chosen = self._priced(flat, mix)
+        return self._bits(np.stack([self._exchange(*each) for each in zip(flat, chosen, strict=True)]))
+
+    def neighbours(self, losses: FloatArray, bits: IntArray, count: int) -> IntArray:
+        """The `count` policies [policy, decision, 2] of least summed loss one move or one exchange away from `bits`.
+
+        In an exchange one decision loses less, and another one pays for it. `bits` must be within the budgets.
+        """
+        flat = self._flat(losses[None])[0]
+        chosen = self._pairs(bits)
+        first, second, change = self._moves(flat, chosen, everything=True)
+        order = np.argsort(change, kind="stable")[:count]
+        policies = np.repeat(chosen[None], len(order), axis=0)
+        rows = np.arange(len(order))
+        for move in (first[order], second[order]):
+            policies[rows, move[:, 0]] = move[:, 1]
+        return self._bits(policies)
+
+    def _flat(self, losses: FloatArray) -> FloatArray:
+        """Losses [problem, decision, pair], infinite where a pair is not allowed."""
+        w, a = self._widths
+        return np.where(self._open, losses[:, :, :w, :a].reshape(len(losses), *self._open.shape), np.inf)
+
+    def _load(self, chosen: IntArray) -> FloatArray:
+        """What policies of pairs [policy, decision] cost, [policy, constraint], in parts of the budget."""
+        return np.asarray(self._cost[:, np.arange(chosen.shape[1]), chosen].sum(axis=2).T)
+
+    def _priced(self, flat: FloatArray, mix: FloatArray) -> IntArray:
+        """The pairs [problem, decision] at the least price where they fit, by bisection of the price's logarithm."""
+        cost = np.einsum("pc,cdk->pdk", mix, np.where(self._open, self._cost, 0.0))
+        low, high = np.full(len(flat), -30.0), np.full(len(flat), 30.0)
+        scale = np.where(self._open, flat, 0.0).max(axis=(1, 2))
+        best = np.where(self._open, cost, np.inf).argmin(axis=2)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            trial = (flat + (scale * np.exp(middle))[:, None, None] * cost).argmin(axis=2)
+            fits = (self._load(trial) <= 1).all(axis=1)
+            best[fits] = trial[fits]
+            low, high = np.where(fits, low, middle), np.where(fits, middle, high)
+        return np.asarray(best)
+
+    def _exchange(self, flat: FloatArray, chosen: IntArray) -> IntArray:
+        """Take the best move of one decision or exchange between two as long as there is one that gains."""
+        chosen = chosen.copy()
+        for _ in range(3 * len(chosen)):
+            first, second, change = self._moves(flat, chosen, everything=False)
+            if not len(change) or change.min() >= 0:
+                break
+            best = int(change.argmin())
+            for decision, pair in (first[best], second[best]):
+                chosen[decision] = pair
+        return chosen
+
+    def _moves(self, flat: FloatArray, chosen: IntArray, *, everything: bool) -> tuple[IntArray, IntArray, FloatArray]:
+        """Moves and exchanges that fit: (decision, pair) [move, 2] of both partners, and the change of the loss [move].
+
+        A move of one decision has itself as partner. `everything`: also those that gain nothing.
+        """
+        rows = np.arange(len(chosen))
+        change = flat - flat[rows, chosen][:, None]
+        added = self._cost - self._cost[:, rows, chosen][:, :, None]
+        slack = 1 - self._load(chosen[None])[0]
+        moves = np.argwhere(self._open & (np.arange(flat.shape[1]) != chosen[:, None]))
+        gain, price = change[tuple(moves.T)], added[:, moves[:, 0], moves[:, 1]]
+        single = np.flatnonzero((price <= slack[:, None]).all(axis=0) & (everything | (gain < 0)))
+        giver = np.flatnonzero((price < 0).any(axis=0))
+        taker = np.flatnonzero(gain < 0)
+        giver, taker = (side[np.argsort(gain[side], kind="stable")[:_PARTNERS]] for side in (giver, taker))
+        total = gain[taker][:, None] + gain[giver]
+        fits = (price[:, taker][:, :, None] + price[:, giver][:, None, :] <= slack[:, None, None]).all(axis=0)
+        apart = moves[taker, 0][:, None] != moves[giver, 0]
+        i, j = np.nonzero(fits & apart & (everything | (total < 0)))
+        left = np.concatenate((single, taker[i]))
+        right = np.concatenate((single, giver[j]))
+        return moves[left], moves[right], np.concatenate((gain[single], total[i, j]))
+
+    def _pairs(self, bits: IntArray) -> IntArray:
+        return np.asarray((bits[..., 0] - 1) * self._widths[1] + bits[..., 1] - 1)
+
+    def _bits(self, pairs: IntArray) -> IntArray:
+        return np.stack(np.divmod(pairs, self._widths[1]), axis=-1).astype(np.int64) + 1

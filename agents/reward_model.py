@@ -1,0 +1,218 @@
+"""A Bayesian model of what a policy loses, from few evaluations.
+
+Quantization noise of many layers adds up at the outputs, and every bit less makes a layer's noise about four times as
+strong (Lin, Talathi and Annapureddy 2016, arXiv 1511.06393). So the loss of a policy is modelled as
+
+    log loss = log sum_d (exp theta[d, weights, w_d] + exp theta[d, activations, a_d]) + residual
+
+with Gaussian priors on theta and on the residual, which holds what does not add up: pairs of layers, saturation. The
+posterior is Laplace's approximation: around the most probable theta the logarithm of the sum is linear, and the rest is
+Gaussian process regression in closed form (Rasmussen and Williams 2006, equations 2.25, 2.26, 5.8 and 5.9). How strong
+each part of the prior is follows from the marginal likelihood.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+
+from agents.base import IntArray
+from agents.noise_terms import FloatArray, log_sum, residual_covariances, term_covariances, terms_of
+
+TYPICAL = np.array([2.0, 0.15, 0.7, 0.7, 0.7, 0.15, 0.3, 0.1, 0.3, 0.05])
+"""Standard deviations, in nats of loss, before anything is known of a network: of the seven parts of theta, the two of
+the residual, and noise."""
+MEASURED = np.array([2.0, 0.2, 0.4, 0.35, 0.35, 0.1, 0.2, 0.1, 0.3, 0.05])
+"""The same where the centre was measured on the network, each layer alone."""
+THETA, RESIDUAL, NOISE = slice(0, 7), slice(7, 9), 9
+FREEDOM = 1.0
+"""Standard deviation, in nats, of how far a network's own standard deviations lie from the typical ones."""
+REACH = 1.0
+"""Policies that lose more than this many nats above the goal are seen through noise that grows with the distance: the
+model need not be exact there."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Posterior:
+    """What predictions need; the most probable theta is the point of linearisation."""
+
+    bits: IntArray
+    jacobian: FloatArray
+    """[policy, term]"""
+    pseudo: FloatArray
+    """[policy]: the targets as the linear model sees them, less what the prior expects."""
+    theta_to_data: FloatArray
+    """Prior covariance [term, policy]."""
+    residual: FloatArray
+    """Prior covariance [policy, policy] of residual and noise together."""
+    factor: FloatArray
+    """Lower Cholesky factor of the data's whole covariance."""
+    weights: FloatArray
+    """That covariance's inverse times `pseudo`."""
+
+    @property
+    def evidence(self) -> float:
+        """Logarithm of the marginal likelihood of the targets, up to a constant."""
+        return float(-0.5 * self.pseudo @ self.weights - np.log(np.diag(self.factor)).sum())
+
+
+class RewardModel:
+    """Learns the logarithm of the loss; `centre` [decision, 2, width] is the theta that is expected beforehand.
+
+    `typical`: `TYPICAL` or `MEASURED`, how far from `centre` theta may lie.
+
+    >>> centre = np.tile(-np.log(4.0) * np.arange(1, 9), (3, 2, 1))
+    >>> model = RewardModel(centre)
+    >>> bits = np.array([[[8, 8], [2, 8], [8, 8]], [[8, 8], [4, 8], [8, 8]]])
+    >>> model.fit(bits, np.log([0.1, 0.01]))
+    >>> mean, std = model.predict(bits)
+    >>> bool(np.abs(mean - np.log([0.1, 0.01])).max() < 0.2)
+    True
+    """
+
+    def __init__(self, centre: FloatArray, *, typical: FloatArray = TYPICAL) -> None:
+        self.shape = centre.shape
+        self._centre = centre.ravel()
+        self._parts = term_covariances(centre.shape[0], centre.shape[2])
+        self._theta = self._centre.copy()
+        self._posterior: _Posterior | None = None
+        self._typical = typical
+        self._set_scales(typical.copy())
+
+    @property
+    def theta(self) -> FloatArray:
+        """The most probable theta [decision, 2, width]: the logarithm of what each term alone loses."""
+        return self._theta.reshape(self.shape)
+
+    @property
+    def theta_std(self) -> FloatArray:
+        """Its standard deviation [decision, 2, width]."""
+        variance = np.diag(self._covariance)
+        if self._posterior is not None:
+            known = solve_triangular(self._posterior.factor, self._posterior.theta_to_data.T, lower=True)
+            variance = variance - (known**2).sum(axis=0)
+        return np.asarray(np.sqrt(np.maximum(variance, 0)).reshape(self.shape))
+
+    @property
+    def evidence(self) -> float:
+        """Logarithm of the marginal likelihood of what was fitted, up to a constant."""
+        return self._fitted.evidence
+
+    def fit(self, bits: IntArray, targets: FloatArray, *, goal: float | None = None, rounds: int = 4) -> None:
+        """Condition on log losses `targets` [policy] of `bits` [policy, decision, 2], starting from the last theta.
+
+        `goal`: the log loss around which exactness counts; without it the least of the targets.
+        """
+        terms = terms_of(bits, self.shape[2])
+        excess = np.maximum(targets - (targets.min() if goal is None else goal) - REACH, 0)
+        residual = np.tensordot(self._scales[RESIDUAL] ** 2, residual_covariances(bits, bits), 1)
+        residual[np.diag_indices(len(bits))] += self._scales[NOISE] ** 2 + (0.3 * excess) ** 2
+        for _ in range(rounds):
+            values, shares = log_sum(self._theta, terms)
+            jacobian = self._spread(shares, terms)
+            theta_to_data = self._covariance @ jacobian.T
+            factor = cholesky(jacobian @ theta_to_data + residual, lower=True)
+            pseudo = targets - values + jacobian @ (self._theta - self._centre)
+            weights = cho_solve((factor, True), pseudo)
+            self._posterior = _Posterior(bits, jacobian, pseudo, theta_to_data, residual, factor, weights)
+            # A full step may overshoot where the shares change on the way.
+            self._theta = self._theta + np.clip(self._centre + theta_to_data @ weights - self._theta, -1.5, 1.5)
+
+    def learn_scales(self) -> None:
+        """The strengths of the prior's parts that make the fitted data most probable; `fit` again afterwards."""
+        fitted = self._fitted
+        through = [fitted.jacobian @ part @ fitted.jacobian.T for part in self._parts]
+        count = len(fitted.pseudo)
+        parts = np.stack([*through, *residual_covariances(fitted.bits, fitted.bits), np.eye(count)])
+        own = np.diag(fitted.residual) - self._scales[RESIDUAL].dot(self._scales[RESIDUAL]) - self._scales[NOISE] ** 2
+        extra = np.diag(np.maximum(own, 0) + 1e-8)
+
+        def objective(log_scales: FloatArray) -> tuple[float, FloatArray]:
+            value, gradient = _minus_log_likelihood(log_scales, parts, extra, fitted.pseudo)
+            away = (log_scales - typical) / FREEDOM
+            return value + 0.5 * float(away @ away), gradient + away / FREEDOM
+
+        typical = np.log(self._typical)
+        bounds = list(zip(typical - 3, typical + 3, strict=True))
+        found = minimize(
+            objective, np.log(self._scales), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 30}
+        )
+        self._set_scales(np.exp(found.x))
+
+    def predict(self, bits: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard deviation [policy] of the log losses of `bits` [policy, decision, 2]."""
+        terms = terms_of(bits, self.shape[2])
+        mean, shares = log_sum(self._theta, terms)
+        jacobian = self._spread(shares, terms)
+        variance = ((jacobian @ self._root) ** 2).sum(axis=1) + (self._scales[RESIDUAL] ** 2).sum()
+        if self._posterior is not None:
+            fitted = self._posterior
+            residual = self._residual_to_data(bits)
+            to_data = jacobian @ fitted.theta_to_data + residual
+            mean = mean + residual @ fitted.weights
+            variance = variance - (solve_triangular(fitted.factor, to_data.T, lower=True) ** 2).sum(axis=0)
+        return mean, np.sqrt(np.maximum(variance, 1e-12))
+
+    def expect(self, bits: IntArray) -> FloatArray:
+        """The mean of `predict` alone, cheaper."""
+        mean, _ = log_sum(self._theta, terms_of(bits, self.shape[2]))
+        return mean if self._posterior is None else mean + self._residual_to_data(bits) @ self._posterior.weights
+
+    def draw(self, generator: np.random.Generator, count: int) -> FloatArray:
+        """Thetas [draw, decision, 2, width] from the posterior.
+
+        A draw from the prior, moved by what the data say of it (Matheron's rule; Wilson et al. 2020, arXiv 2002.09309).
+        """
+        prior = self._root @ generator.standard_normal((len(self._centre), count))
+        if self._posterior is None:
+            return np.asarray((self._centre[:, None] + prior).T.reshape(count, *self.shape))
+        fitted = self._posterior
+        rest = cholesky(fitted.residual, lower=True) @ generator.standard_normal((len(fitted.pseudo), count))
+        moved = fitted.theta_to_data @ cho_solve((fitted.factor, True), fitted.jacobian @ prior + rest)
+        return np.asarray((self._theta[:, None] + prior - moved).T.reshape(count, *self.shape))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Theta and the scales: where the next `fit` starts. The data are the caller's."""
+        return {"theta": torch.tensor(self._theta), "scales": torch.tensor(self._scales)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken, once `fit` has been called again."""
+        self._theta = state["theta"].numpy().copy()
+        self._set_scales(state["scales"].numpy().copy())
+        self._posterior = None
+
+    @property
+    def _fitted(self) -> _Posterior:
+        assert self._posterior is not None, "fit first"
+        return self._posterior
+
+    def _set_scales(self, scales: FloatArray) -> None:
+        self._scales = scales
+        self._covariance = np.tensordot(scales[THETA] ** 2, self._parts, 1)
+        self._root = cholesky(self._covariance + 1e-9 * self._covariance.max() * np.eye(len(self._centre)), lower=True)
+
+    def _spread(self, shares: FloatArray, terms: IntArray) -> FloatArray:
+        """The derivative [policy, term] of the log sums."""
+        jacobian = np.zeros((len(terms), len(self._centre)))
+        np.put_along_axis(jacobian, terms, shares, axis=1)
+        return jacobian
+
+    def _residual_to_data(self, bits: IntArray) -> FloatArray:
+        return np.asarray(np.tensordot(self._scales[RESIDUAL] ** 2, residual_covariances(bits, self._fitted.bits), 1))
+
+
+def _minus_log_likelihood(
+    log_scales: FloatArray, parts: FloatArray, extra: FloatArray, targets: FloatArray
+) -> tuple[float, FloatArray]:
+    """Of the logarithms of the scales, with its gradient (Rasmussen and Williams 2006, equation 5.9)."""
+    variances = np.exp(2 * log_scales)
+    factor = cholesky(np.tensordot(variances, parts, 1) + extra, lower=True)
+    weights = cho_solve((factor, True), targets)
+    inverse = cho_solve((factor, True), np.eye(len(targets)))
+    by_variance = 0.5 * np.tensordot(parts, np.outer(weights, weights) - inverse, 2)
+    likelihood = -0.5 * targets @ weights - np.log(np.diag(factor)).sum()
+    return -likelihood, -2 * variances * by_variance

@@ -1,0 +1,196 @@
+"""The agent finds good policies in few evaluations, whatever it is told, and goes on where it was."""
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from agents import ModelBasedConfig, ModelBasedDDPG, Proposer, Rollout, SearchSpace
+from agents.noise_terms import log_sum, terms_of
+
+SIZES = (1.0, 2.0, 3.0, 4.0, 4.0, 6.0, 8.0, 2.0)
+
+
+class PlainWalker:
+    """Weights, then activations of every decision; an action is a fraction of the range of 2 to 8 bits."""
+
+    observation_size = 3
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+
+    def walk(self, act: Callable[[np.ndarray], float]) -> Rollout:
+        steps, actions = 2 * len(self._space.names), [1.0]
+        for step in range(steps):
+            actions.append(float(act(np.array([step / steps, step % 2, actions[-1]], dtype=np.float32))))
+        wanted = np.rint(2 + 6 * np.array(actions[1:])).astype(np.int64)
+        return self.retrace(self._space.project(wanted.reshape(-1, 2)))
+
+    def retrace(self, bits: np.ndarray) -> Rollout:
+        actions = ((bits.ravel() - 2) / 6).clip(0, 1).astype(np.float32)
+        steps = np.arange(len(actions))
+        previous = np.concatenate(([1.0], actions[:-1]))
+        observations = np.stack([steps / len(actions), steps % 2, previous], axis=1).astype(np.float32)
+        return Rollout(bits.copy(), observations, actions)
+
+
+@pytest.fixture
+def space(make_space) -> SearchSpace:
+    return make_space(SIZES, widths=(2, 3, 4, 5, 6, 7, 8), ratios=(0.25,))
+
+
+def make(space: SearchSpace, seed: int = 0, **settings: int) -> ModelBasedDDPG:
+    return ModelBasedDDPG(space, PlainWalker(space), config=ModelBasedConfig(**settings), seed=seed)
+
+
+def divergence(bits: np.ndarray, seed: int = 0) -> float:
+    """Noise that adds up, and two neighbours that hurt each other at few bits."""
+    rng = np.random.default_rng(seed)
+    theta = rng.normal(0, 1, (len(bits), 2, 1)) - 1.3 * np.arange(1, 9)
+    value = log_sum(theta.ravel(), terms_of(bits[None], 8))[0][0]
+    return float(np.exp(value + 0.1 * (bits[1:, 0] + bits[:-1, 0] < 8).sum()))
+
+
+def play(agent: Proposer, rounds: int, seed: int = 0) -> list[float]:
+    """Divergences, told as scores below 0."""
+    found = []
+    for _ in range(rounds):
+        bits = agent.propose()
+        found.append(divergence(bits, seed))
+        agent.tell(bits, -found[-1])
+    return found
+
+
+def through_a_file(state: dict) -> dict:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def test_it_is_a_proposer(space):
+    assert isinstance(make(space), Proposer)
+
+
+def test_proposals_are_legal_and_new(space):
+    agent, seen = make(space), set()
+    for _ in range(15):
+        bits = agent.propose()
+        assert bits.dtype == np.int64
+        assert space.fits(bits)
+        assert bits.tobytes() not in seen
+        seen.add(bits.tobytes())
+        agent.tell(bits, -divergence(bits))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_twenty_five_proposals_beat_three_hundred_random_policies(space, seed):
+    rng = np.random.default_rng(seed)
+    random = min(divergence(space.sample(rng), seed) for _ in range(300))
+    assert min(play(make(space, seed), 25, seed)) < 0.9 * random
+
+
+def test_it_learns_from_accuracies_that_tie(space):
+    """Steps of half a percent, above and below the float network's."""
+
+    def accuracy(bits: np.ndarray) -> float:
+        return float(np.round(200 * (0.92 - 0.02 * np.log(divergence(bits)))) / 200)
+
+    rng = np.random.default_rng(0)
+    random = max(accuracy(space.sample(rng)) for _ in range(100))
+    agent, best = make(space), 0.0
+    for _ in range(25):
+        bits = agent.propose()
+        best = max(best, accuracy(bits))
+        agent.tell(bits, 10 * (accuracy(bits) - 0.93))
+    assert best >= random
+
+
+def test_the_same_seed_gives_the_same_proposals(space):
+    assert play(make(space, 3), 10) == play(make(space, 3), 10)
+
+
+@pytest.mark.parametrize("stop", [0, 1, 7, 12])
+def test_a_restored_agent_goes_on_identically(space, stop):
+    agent, restored = make(space, 0, memory=8), make(space, 99, memory=8)
+    play(restored, 3)
+    play(agent, stop)
+    restored.load_state_dict(through_a_file(agent.state_dict()))
+    assert play(agent, 6) == play(restored, 6)
+
+
+def test_a_state_is_a_snapshot(space):
+    agent, other = make(space), make(space, 1)
+    play(agent, 5)
+    state = agent.state_dict()
+    saved = through_a_file(state)
+    expected = play(agent, 5)
+    other.load_state_dict(state)
+    assert play(other, 5) == expected
+    other.load_state_dict(saved)
+    assert play(other, 5) == expected
+
+
+def test_news_from_other_budgets_help_at_once(space):
+    """What no policy of this budget may be tells about layers all the same."""
+    rng = np.random.default_rng(0)
+    cold, warm = make(space), make(space)
+    for bits in rng.integers(3, 9, (60, len(SIZES), 2)):
+        warm.tell(bits, -divergence(bits))
+    assert min(play(warm, 3)) < min(play(cold, 3))
+
+
+def test_news_from_beyond_the_budget_are_not_proposed(space):
+    agent = make(space)
+    for width in (1, 7, 8):
+        agent.tell(np.full((len(SIZES), 2), width), 1e6)
+    assert space.fits(agent.propose())
+
+
+def test_scores_are_predicted_with_their_uncertainty(space):
+    """What was told is known well; what was not lies within a few standard deviations."""
+    agent, rng = make(space), np.random.default_rng(2)
+    seen, unseen = (np.stack([space.sample(rng) for _ in range(count)]) for count in (40, 20))
+    for bits in seen:
+        agent.tell(bits, -divergence(bits))
+    agent.condition()
+    truth = -np.array([divergence(bits) for bits in unseen])
+    mean, std = agent.predict(unseen)
+    assert np.abs((mean - truth) / std).mean() < 2
+    best = seen[np.argmin([divergence(bits) for bits in seen])]
+    assert agent.predict(best[None])[0][0] == pytest.approx(-divergence(best), rel=0.15)
+
+
+def test_without_an_actor_it_works_too(space):
+    assert len(play(make(space, episodes=0), 4)) == 4
+
+
+def test_a_small_space_is_exhausted_and_the_best_comes_again(make_space):
+    space = make_space((1.0, 2.0), widths=(2, 3), ratios=(0.6,))
+    agent, found = make(space), {}
+    for _ in range(15):
+        bits = agent.propose()
+        found[bits.tobytes()] = divergence(bits)
+        agent.tell(bits, -found[bits.tobytes()])
+    assert found[agent.propose().tobytes()] == min(found.values())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_score_must_be_finite(space, bad):
+    with pytest.raises(ValueError, match="finite"):
+        make(space).tell(np.full((len(SIZES), 2), 3), bad)
+
+
+@pytest.mark.parametrize("bits", [np.full((3, 2), 3), np.full((8, 2), 0), np.full((8, 2), 9)])
+def test_a_policy_of_another_network_is_refused(space, bits):
+    with pytest.raises(ValueError, match=r"\[8, 2\]"):
+        make(space).tell(bits, -0.5)
+
+
+@pytest.mark.parametrize("settings", [{"exploit_every": 0}, {"memory": 1}, {"draws": -1}, {"kept": 0.5}])
+def test_settings_out_of_range_are_refused(settings):
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"^{name} must be an integer"):
+        ModelBasedConfig(**settings)

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from agents.noise_terms import LOG_4, centre_of, log_sum, pair_losses, residual_covariances, term_covariances, terms_of
+
+
+def test_terms_are_numbered_by_decision_column_and_width():
+    assert terms_of(np.array([[[2, 1], [1, 3]]]), 3).tolist() == [[1, 3, 6, 11]]
+
+
+def test_pairs_add_what_their_columns_lose():
+    theta = np.log([[[1.0, 4.0], [2.0, 8.0]]])
+    np.testing.assert_allclose(8 * pair_losses(theta), [[[3, 9], [6, 12]]])
+
+
+def test_the_sum_does_not_overflow():
+    value, shares = log_sum(np.array([1000.0, 1000.0]), np.array([[0, 1]]))
+    assert value[0] == pytest.approx(1000 + np.log(2))
+    assert shares.tolist() == [[0.5, 0.5]]
+
+
+def test_a_prior_of_sums_is_taken_apart():
+    """Two decisions whose pairs lose w + a; what each column loses includes the least that the other one does."""
+    w, a = np.array([0.4, 0.1]), np.array([0.2, 0.05])
+    centre = centre_of(np.broadcast_to(w[:, None] + a, (2, 2, 2)))
+    np.testing.assert_allclose(np.exp(centre[0]), [[0.45, 0.15], [0.3, 0.15]])
+
+
+def test_other_numbers_of_widths_for_activations_fill_up_with_the_last():
+    centre = centre_of(np.array([[[0.5], [0.2]]]))
+    np.testing.assert_allclose(np.exp(centre[0]), [[0.5, 0.2], [0.2, 0.2]])
+
+
+@pytest.mark.parametrize("nothing", [0.0, -1.0, np.nan, np.inf])
+def test_losses_that_are_no_knowledge_do_not_become_certainties(nothing):
+    prior = np.full((1, 3, 3), 0.1)
+    prior[0, 2] = nothing
+    centre = centre_of(prior)
+    assert np.isfinite(centre).all()
+    assert (np.diff(centre, axis=2) >= -1.5 * LOG_4 - 1e-9).all()
+
+
+def test_covariances_are_positive():
+    parts = term_covariances(3, 4)
+    assert parts.shape == (7, 24, 24)
+    assert min(np.linalg.eigvalsh(part).min() for part in parts) > -1e-9
+
+
+def test_the_residual_is_shared_by_neighbours():
+    bits = np.array([[[2, 2]], [[2, 3]], [[8, 8]]])
+    near, far = residual_covariances(bits, bits)
+    assert near[0, 0] == far[0, 0] == 1
+    assert near[0, 1] == pytest.approx(np.exp(-1 / 8))
+    assert near[0, 2] < far[0, 2] < far[0, 1] < 1
