@@ -10,16 +10,19 @@ from envs.observation import ObservationKind
 from haq.budgets import parse_budgets
 from haq.engines import EngineName
 from haq.errors import UserError
-from haq.layer_weights import QuantizerName
+from haq.layer_weights import QuantizerName, Rounding
 from haq.quantizers.calibration import CalibrationMethod
+from haq.quantizers.linear import ZeroPoints
 from haq.tasks.options import Normalization
 from hardware_sim.cost import Objective
 
-AgentName = Literal["ddpg", "random"]
+AgentName = Literal["ddpg", "ddpg-paper", "random", "evolution", "greedy", "ilp", "tpe", "uniform"]
 RewardKind = Literal["accuracy", "fidelity"]
 DeviceName = Literal["cpu", "cuda"]
 Width = Annotated[int, Field(strict=True, ge=1, le=8)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
+EIGHT_BITS = ("1",)
+"""The budget that is the cost of 8 bits everywhere."""
 
 
 class SearchConfig(BaseModel):
@@ -36,7 +39,9 @@ class SearchConfig(BaseModel):
         "digits", description="digits, cifar10:DIR, fashion_mnist:DIR, imagefolder:DIR or package.module:callable."
     )
     search_from: Literal["val", "train"] = Field("val", description="Which part of the data the reward is measured on.")
-    search_images: Count | None = Field(None, description="How many images the reward is measured on.")
+    search_images: Count | None = Field(
+        None, description="How many images the search may use: four fifths make the reward, the last names the winner."
+    )
     report_images: Count | None = Field(None, description="How many images the report is measured on.")
     calibration_images: Count = Field(512, description="How many images the quantizers are calibrated on.")
     normalize: Normalization | None = Field(None, description="Normalization of images, instead of the model's own.")
@@ -54,10 +59,16 @@ class SearchConfig(BaseModel):
         ("0.6",),
         description="[OBJECTIVE=]VALUE: a ratio of 8-bit cost, 12ms, 250kB, or 4bits, what these cost; repeatable.",
     )
+    max_accuracy_drop: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="Points of accuracy that may be lost at the least cost; stands in for a budget."
+    )
     agent: AgentName = Field("ddpg", description="Who proposes the bits.")
     episodes: Count = Field(300, description="Policies to try.")
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = Field(
         0, description="Seed of everything that is random."
+    )
+    prior: Literal["fisher", "none"] = Field(
+        "fisher", description="What is known of the layers before the first policy: one backward pass, or nothing."
     )
     reward: RewardKind = Field("accuracy", description="What is rewarded: accuracy, or closeness to the float outputs.")
     observation: ObservationKind = Field("haq", description="What the agent sees: the paper's ten numbers, or more.")
@@ -73,12 +84,22 @@ class SearchConfig(BaseModel):
     a_bits: Width = Field(8, description="Bits of all activations under the size objective.")
     quantizer: QuantizerName = Field("linear", description="The quantizer of weights: integers, or k-means codebooks.")
     calibration: Literal["auto"] | CalibrationMethod = Field("auto", description="How clips are chosen.")
+    zero_points: ZeroPoints = Field(
+        "auto", description="Zero points of activations: where they pay, with mse clips; or none."
+    )
+    rounding: Rounding = Field("nearest", description="Weights to the nearest integer, or by GPTQ from the inputs.")
     corrections: Literal["auto", "none"] = Field(
         "auto", description="Re-estimate batch norms and correct biases for every policy, or not."
     )
+    episode_finetune_steps: Annotated[int, Field(strict=True, ge=0, le=10**6)] = Field(
+        0, description="Steps of fine-tuning that every policy gets before it is evaluated."
+    )
+    episode_finetune: Literal["all", "quantizers"] = Field(
+        "all", description="What learns in these steps: everything, or scales and shifts alone."
+    )
     eval_batch: Count = Field(256, description="Images in one forward pass.")
     engine: EngineName = Field(
-        "torch",
+        "auto",
         description="What runs the quantized network: torch, or onnxruntime in integers; auto: the faster that agrees.",
     )
     device: DeviceName = Field("cpu", description="Where torch runs.")
@@ -95,9 +116,15 @@ class SearchConfig(BaseModel):
 def search_config(**settings: Any) -> SearchConfig:
     """A checked configuration. Raises UserError, naming the setting, the value it had and what would be right.
 
+    With `max_accuracy_drop` the budget is the cost of 8 bits, and any other is refused.
+
     >>> search_config(episodes=20).episodes
     20
     """
+    if settings.get("max_accuracy_drop") is not None:
+        if tuple(settings.get("budget", EIGHT_BITS)) != EIGHT_BITS:
+            raise UserError("--budget limits the cost and --max-accuracy-drop looks for the least: give one of them")
+        settings["budget"] = EIGHT_BITS
     try:
         config = SearchConfig(**settings)
     except ValidationError as error:

@@ -1,16 +1,26 @@
 """How accurate a policy file is."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from haq.config import SearchConfig, search_config
 from haq.corrections import Corrections
 from haq.errors import UserError
-from haq.evaluation import Evaluator
+from haq.evaluation import Evaluator, PolicyBits
+from haq.finetuning.engine import FinetunedEngine
+from haq.finetuning.saved import is_finetuned, load_finetuned
 from haq.policy import CostSummary, Policy, load_policy
+from haq.pricing import PricedModel
 from haq.problem import Network, prepare_network
+from haq.quantized_model import Quantizers
 from haq.run_dir import CONFIG, POLICY, QUANTIZERS, RunDir
+from haq.tasks import Task
+from haq.tasks.classification import ClassificationTask, chance_warning
+from haq.torch_engine import TorchEngine
 from haq.user_code import one_line
+from hardware_sim.cost import UnsupportedError
 
 _DECIDE_QUANTIZERS = (
     "model",
@@ -24,6 +34,8 @@ _DECIDE_QUANTIZERS = (
     "crop",
     "quantizer",
     "calibration",
+    "zero_points",
+    "rounding",
     "corrections",
 )
 
@@ -40,12 +52,20 @@ def evaluate_policy(path: Path, config: SearchConfig) -> dict[str, Any]:
     known = {"model": policy.model} | ({"hardware": policy.hardware} if policy.hardware else {})
     chosen = {key: getattr(config, key) for key in config.model_fields_set}
     merged = search_config(**{**settings, **known, **chosen})
-    network = prepare_network(merged)
-    policy.check_fits(network.priced.trace.layers, model=network.priced.name)
-    if settings and _same_quantizers(merged, search_config(**settings)):
-        _use_stored(run, policy, network, device=merged.device)
+    is_runs_own = bool(settings) and load_policy(run.path / POLICY).layers == policy.layers
+    finetuned = is_runs_own and is_finetuned(run)
+
+    def restore(priced: PricedModel, quantizers: Quantizers, reference: TorchEngine) -> Sequence[PolicyBits]:
+        policy.check_fits(priced.trace.layers, model=priced.name)
+        if finetuned or not is_runs_own or not _same_quantizers(merged, search_config(**settings)):
+            return ()
+        return _use_stored(run, policy, quantizers, reference)
+
+    network = prepare_network(merged, restore=restore)
+    if finetuned:
+        network = _finetuned(run, policy, network)
     report = Evaluator(network.engine, network.task, "report", batch_size=merged.eval_batch)
-    cost = network.priced.table.policy_cost(policy.w_bits, policy.a_bits)
+    cost = _cost(network.priced, policy, asked="hardware" in config.model_fields_set)
     return {
         "model": network.priced.name,
         "hardware": network.priced.table.hardware,
@@ -53,9 +73,36 @@ def evaluate_policy(path: Path, config: SearchConfig) -> dict[str, Any]:
         "images": network.task.size("report"),
         "accuracy": report.evaluate(policy.w_bits, policy.a_bits).accuracy,
         "accuracy_fp32": report.accuracy_fp32,
-        "cost": CostSummary.of(cost).model_dump(),
+        "cost": cost.model_dump(),
         "baseline_cost": CostSummary.of(network.priced.baseline).model_dump(),
+        "warnings": _warnings(network.task, report.accuracy_fp32),
     }
+
+
+def _warnings(task: Task, accuracy_fp32: float) -> list[str]:
+    """What makes these figures doubtful."""
+    if not isinstance(task, ClassificationTask):
+        return []
+    chance = chance_warning(accuracy_fp32, task.num_classes, task.size("report"))
+    return [f"the float network's {chance}"] if chance else []
+
+
+def _finetuned(run: RunDir, policy: Policy, network: Network) -> Network:
+    """The network that was fine-tuned in a run, beside the float network that it came from."""
+    priced = network.priced
+    tuned = load_finetuned(run, priced.model, priced.trace, policy)
+    engine = FinetunedEngine(priced.model, tuned, (policy.w_bits, policy.a_bits))
+    return replace(network, engine=engine, engine_reason="torch, where it was fine-tuned")
+
+
+def _cost(priced: PricedModel, policy: Policy, *, asked: bool) -> CostSummary:
+    """What a policy costs; a policy of no device has no cost where the device was not asked for and knows none."""
+    try:
+        return CostSummary.of(priced.table.policy_cost(policy.w_bits, policy.a_bits))
+    except UnsupportedError:
+        if asked or policy.hardware:
+            raise
+        return CostSummary()
 
 
 def _same_quantizers(ours: SearchConfig, theirs: SearchConfig) -> bool:
@@ -63,16 +110,17 @@ def _same_quantizers(ours: SearchConfig, theirs: SearchConfig) -> bool:
     return all(getattr(ours, name) == getattr(theirs, name) for name in _DECIDE_QUANTIZERS)
 
 
-def _use_stored(run: RunDir, policy: Policy, network: Network, *, device: str) -> None:
-    """Take quantizers and corrections from a run if it kept those of this policy."""
+def _use_stored(run: RunDir, policy: Policy, quantizers: Quantizers, reference: TorchEngine) -> Sequence[PolicyBits]:
+    """Take quantizers and corrections from a run if it kept those of this policy, its own; answers their policy."""
     stored = run.load_tensors(QUANTIZERS)
-    if stored is None or load_policy(run.path / POLICY).layers != policy.layers:
-        return
-    tensors = {name: tensor.to(device) for name, tensor in stored.items()}
-    names = tuple(layer.name for layer in policy.layers)
+    if stored is None:
+        return ()
+    tensors = {name: tensor.to(reference.device) for name, tensor in stored.items()}
+    names, bits = tuple(layer.name for layer in policy.layers), (policy.w_bits, policy.a_bits)
     try:
-        network.quantizers.load(tensors, policy.w_bits, policy.a_bits)
+        quantizers.load(tensors, *bits)
         corrections = Corrections.from_tensors(tensors, names)
     except (KeyError, ValueError, RuntimeError) as error:
         raise UserError(f"{run.path / QUANTIZERS} does not fit the policy: {one_line(error)}; delete it") from error
-    network.engine.store((policy.w_bits, policy.a_bits), corrections)
+    reference.store(bits, corrections)
+    return (bits,)

@@ -1,6 +1,6 @@
 """What a search is about: a network with its layers, what they cost on a device, and how much may be spent."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 
@@ -8,15 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from envs.choices import AllowedBits, Budget, BudgetError, Choices, choices
-from haq.budgets import ResolvedBudget, parse_budgets
+from envs.choices import AllowedBits, Budget, Choices, choices
+from haq.budgets import ResolvedBudget
 from haq.config import SearchConfig
 from haq.engines import choose_engine
 from haq.errors import UserError
-from haq.evaluation import Engine
+from haq.evaluation import Engine, PolicyBits
+from haq.finetuning.episodes import episode_engine
 from haq.layers import Trace, trace
-from haq.pretty import pretty_cost
-from haq.quantized_model import QuantizedModel, Quantizers
+from haq.pricing import PricedModel, allowed_bits, require_feasible, resolve_budgets
+from haq.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
 from haq.quantizers.calibration import MethodChoice
 from haq.quantizers.kmeans import codebook_bytes
 from haq.tasks import TaskOptions, load_task
@@ -26,33 +27,12 @@ from haq.torch_engine import TorchEngine
 from haq.zoo import build_model, load_model, usual_input
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import load_accelerator
-from hardware_sim.cost import WIDTHS, Bits, Cost, CostTable, Objective
+from hardware_sim.cost import WIDTHS, CostTable
 
-BASELINE_BITS = 8
 CORRECTION_IMAGES = 64
 """Few are enough: corrections are relative to the float network on the same images (results/corrections.md)."""
 AUTO_METHOD: MethodChoice = "mse"
 """What `--calibration auto` means; decided by `scripts/compare_calibrations.py` on the digits network."""
-
-
-@dataclass(frozen=True, slots=True)
-class PricedModel:
-    """A network, its layers, and what they cost on a device at every pair of widths."""
-
-    name: str
-    model: nn.Module
-    trace: Trace
-    table: CostTable
-
-    @property
-    def baseline(self) -> Cost:
-        """The cost of 8 bits everywhere."""
-        return self.cost(BASELINE_BITS, BASELINE_BITS)
-
-    def cost(self, w_bits: Bits, a_bits: Bits) -> Cost:
-        """The cost of the same bits in every layer."""
-        count = len(self.trace.layers)
-        return self.table.policy_cost([w_bits] * count, [a_bits] * count)
 
 
 def price(
@@ -61,49 +41,6 @@ def price(
     """Trace a network on one example and price its layers. Raises UserError or UnsupportedError."""
     traced = trace(model, example)
     return PricedModel(name, model, traced, accelerator.table(traced.layers, batch=batch))
-
-
-def resolve_budgets(config: SearchConfig, priced: PricedModel) -> tuple[ResolvedBudget, ...]:
-    """The budgets in absolute numbers, the objective's first. Raises UserError."""
-    specs = parse_budgets(config.budget, config.objective)
-    allowed = allowed_bits(config, priced)
-
-    def uniform(bits: int) -> Cost:
-        pairs = [allowed.uniform(layer.tied_to or layer.name, bits) for layer in priced.trace.layers]
-        w_bits, a_bits = zip(*pairs, strict=True)
-        return priced.table.policy_cost(w_bits, a_bits)
-
-    return tuple(spec.resolve(priced.baseline, hardware=priced.table.hardware, uniform=uniform) for spec in specs)
-
-
-def allowed_bits(config: SearchConfig, priced: PricedModel) -> AllowedBits:
-    """The widths to choose from, with first layer, last layer of each head, and the user's pins.
-
-    Raises UserError for a pin that names no layer, or one that takes its bits from another.
-    """
-    size_only = config.objective == "size"
-    pins: dict[str, int] = {}
-    if config.first_last_bits is not None:
-        ends = (priced.trace.layers[0].name, *priced.trace.heads)
-        pins |= dict.fromkeys((_decides(name, priced) for name in ends), config.first_last_bits)
-    for name, bits in config.pin.items():
-        if _decides(name, priced) != name:
-            raise UserError(f"--pin {name}: its bits are those of {_decides(name, priced)}; pin that instead")
-        pins[name] = bits
-    return AllowedBits(
-        min_bits=config.min_bits,
-        max_bits=config.max_bits,
-        a_bits=config.a_bits if size_only else None,
-        pinned={name: (bits, config.a_bits if size_only else bits) for name, bits in pins.items()},
-    )
-
-
-def _decides(name: str, priced: PricedModel) -> str:
-    """The layer whose bits a layer takes."""
-    layers = {layer.name: layer for layer in priced.trace.layers}
-    if name not in layers:
-        raise UserError(f"--pin {name!r} names no layer; the layers are {', '.join(layers)}")
-    return layers[name].tied_to or name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,21 +82,41 @@ class Problem:
         return tuple(resolved.budget for resolved in self.budgets)
 
 
-def prepare(config: SearchConfig, *, model: nn.Module | None = None, task: Task | None = None) -> Problem:
+def prepare(
+    config: SearchConfig, *, model: nn.Module | None = None, task: Task | None = None, network: Network | None = None
+) -> Problem:
     """Get everything ready for the first episode; `model` and `task` stand in for the ones that `config` names.
 
-    Raises UserError, UnsupportedError or BudgetError, for a budget that cannot be met before anything is calibrated.
+    `network` is one that is ready, of a configuration that differs in the device, the objective, the budgets or the
+    search alone. Raises UserError, UnsupportedError or BudgetError, for a budget that cannot be met before anything is
+    calibrated.
     """
-    network = prepare_network(config, model=model, task=task)
+    if network is None:
+        network = prepare_network(config, model=model, task=task)
+    else:
+        network = replace(network, priced=_repriced(config, network.priced))
     budgets = resolve_budgets(config, network.priced)
     allowed = allowed_bits(config, network.priced)
     choice = choices(network.priced.table, [resolved.budget for resolved in budgets], allowed)
-    _require_feasible(choice, budgets, network.priced.baseline)
+    require_feasible(choice, budgets, network.priced.baseline)
     return Problem(config, network, budgets, allowed, choice)
 
 
-def prepare_network(config: SearchConfig, *, model: nn.Module | None = None, task: Task | None = None) -> Network:
-    """Load and trace the network, price it and read its data; quantizers are calibrated when they are first used."""
+Restore = Callable[[PricedModel, Quantizers, TorchEngine], Sequence[PolicyBits]]
+"""Puts quantizers and corrections in place that are known already; answers the policies that they are of."""
+
+
+def prepare_network(
+    config: SearchConfig,
+    *,
+    model: nn.Module | None = None,
+    task: Task | None = None,
+    restore: Restore | None = None,
+) -> Network:
+    """Load and trace the network, price it and read its data; quantizers are calibrated when they are first used.
+
+    Engines are compared with the policies that `restore` answers, so that nothing is calibrated for it.
+    """
     _require_device(config.device)
     accelerator = load_accelerator(config.hardware)
     loaded = load_model(config.model, weights=config.weights) if model is None else _placed(model.eval(), "cpu")
@@ -171,7 +128,13 @@ def prepare_network(config: SearchConfig, *, model: nn.Module | None = None, tas
     data.prepare()
     if config.quantizer == "kmeans":
         priced = replace(priced, table=_with_codebooks(priced.table))
-    return _network(config, replace(priced, model=_placed(loaded, config.device)), data)
+    return _network(config, replace(priced, model=_placed(loaded, config.device)), data, restore)
+
+
+def _repriced(config: SearchConfig, priced: PricedModel) -> PricedModel:
+    """The same network on the device of another configuration."""
+    table = load_accelerator(config.hardware).table(priced.trace.layers, batch=config.batch)
+    return replace(priced, table=_with_codebooks(table) if config.quantizer == "kmeans" else table)
 
 
 def _with_codebooks(table: CostTable) -> CostTable:
@@ -181,17 +144,26 @@ def _with_codebooks(table: CostTable) -> CostTable:
     return replace(table, weight_bytes=table.weight_bytes + owns[:, None, None] * books[None, :, None])
 
 
-def _network(config: SearchConfig, priced: PricedModel, data: Task) -> Network:
+def _network(config: SearchConfig, priced: PricedModel, data: Task, restore: Restore | None) -> Network:
     method = AUTO_METHOD if config.calibration == "auto" else config.calibration
 
     def calibration() -> Iterator[Tensor]:
         return (inputs.to(config.device) for inputs, _ in data.batches("calibration", batch_size=config.eval_batch))
 
-    quantizers = Quantizers(priced.model, priced.trace, calibration, method=method, weights=config.quantizer)
+    if config.quantizer == "kmeans" and config.rounding != "nearest":
+        raise UserError(f"--rounding {config.rounding} rounds integers, not codebooks; use --quantizer linear")
+    options = QuantizerOptions(
+        method=method, weights=config.quantizer, zero_points=config.zero_points, rounding=config.rounding
+    )
+    quantizers = Quantizers(priced.model, priced.trace, calibration, options)
+    if config.episode_finetune_steps:
+        tuning = episode_engine(config, priced.model, priced.trace, task=data)
+        return Network(priced, data, quantizers, tuning, "torch, as every policy is fine-tuned before it is evaluated")
     quantized = QuantizedModel(priced.model, priced.trace, quantizers)
     reference = TorchEngine(quantized, _correction_images(config, data), device=config.device)
     trials = next(iter(data.batches("calibration", batch_size=CORRECTION_IMAGES)))[0]
-    chosen = choose_engine(config.engine, quantized, priced.trace, reference=reference, inputs=trials)
+    known = restore(priced, quantizers, reference) if restore else ()
+    chosen = choose_engine(config.engine, quantized, priced.trace, reference=reference, inputs=trials, policies=known)
     return Network(priced, data, quantizers, chosen.engine, chosen.reason)
 
 
@@ -219,22 +191,6 @@ def _correction_images(config: SearchConfig, task: Task) -> Tensor | None:
     if config.corrections == "none":
         return None
     return next(iter(task.batches("calibration", batch_size=CORRECTION_IMAGES)))[0]
-
-
-def _require_feasible(choice: Choices, budgets: tuple[ResolvedBudget, ...], baseline: Cost) -> None:
-    """Raise UserError, with units and the ratio that it would take, for a budget that no policy can meet."""
-    try:
-        choice.require_feasible()
-    except BudgetError as error:
-        for resolved, least in zip(budgets, choice.least, strict=False):
-            budget, base = resolved.budget, cost_in(resolved.budget.objective, baseline)
-            if least > budget.limit:
-                wanted = f"{pretty_cost(budget.objective, budget.limit)} ({resolved.ratio:.3g} of 8 bits)"
-                possible = f"{pretty_cost(budget.objective, least)} ({least / base:.3g} of 8 bits)"
-                raise UserError(
-                    f"no policy meets the {budget.objective} budget of {wanted}: the cheapest bits cost {possible}"
-                ) from error
-        raise
 
 
 def load_traced(config: SearchConfig) -> Trace:
@@ -278,11 +234,3 @@ def task_options(config: SearchConfig) -> TaskOptions:
     """How a configuration wants its data."""
     names = [field.name for field in fields(TaskOptions) if field.name in SearchConfig.model_fields]
     return TaskOptions(**{name: getattr(config, name) for name in names if name != "seed"})
-
-
-def cost_in(objective: Objective, cost: Cost) -> float:
-    """The number that the objective minimises, known to be modelled."""
-    value = cost.of(objective)
-    if value is None:
-        raise UserError(f"this device does not model {objective}")
-    return value

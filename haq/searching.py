@@ -12,15 +12,21 @@ from typing import Any
 from torch import Tensor, nn
 
 from haq.config import SearchConfig, search_config
+from haq.dual import at_ratio
 from haq.environment import describe_environment
 from haq.errors import UserError
-from haq.evaluation import Evaluator
+from haq.evaluation import Evaluator, Store
+from haq.fisher import FisherSensitivity, network_fisher
 from haq.policy import Policy, load_policy
 from haq.problem import Network, Problem, prepare
+from haq.proposing import uses_prior
 from haq.run_dir import POLICY, QUANTIZERS, SUMMARY, RunDir
+from haq.selection import Selection
+from haq.sensitivity import prior
 from haq.session import Session, Watcher
-from haq.summary import summarize
+from haq.summary import cost_ratio, summarize, summarize_drop
 from haq.tasks.base import Task
+from haq.warm_start import Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +40,17 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A network and a task that exist already, in place of those that a configuration names."""
+    """What exists already, in place of what a configuration names; `network` is ready, with its task."""
 
     model: nn.Module | None = None
     task: Task | None = None
+    network: Network | None = None
+    store: Store | None = None
+    """Evaluations of other searches."""
+    fisher: FisherSensitivity | None = None
+    """What every change alone can be expected to lose."""
+    told: Told = ()
+    """Policies of other searches, to begin with."""
 
 
 def search(
@@ -54,8 +67,9 @@ def search(
 
     `model` and `task` are objects, or names as on the command line. `settings` are the fields of
     `haq.config.SearchConfig`: hardware, objective, budget (a ratio of the 8-bit cost, or a text such as "12ms"),
-    episodes, seed and others. `out` keeps the run in a folder; `resume` goes on with one that was interrupted. After
-    `time_limit_s` the search ends with what there is. The network is not changed.
+    episodes, seed and others. With `max_accuracy_drop`, a fraction, in place of a budget the least cost is looked for.
+    `out` keeps the run in a folder; `resume` goes on with one that was interrupted. After `time_limit_s` the search
+    ends with what there is. The network is not changed.
 
     Raises UserError, UnsupportedError or BudgetError for what cannot be done, before the first episode.
     """
@@ -87,14 +101,23 @@ def search_configured(
     elif run.is_finished:
         return finished(run)
     with _training_flags_kept(given.model):
-        problem = prepare(config, model=given.model, task=given.task)
-        session = Session(problem)
+        problem = prepare(config, model=given.model, task=given.task, network=given.network)
+        fisher = (given.fisher or network_fisher(problem.network, seed=0)) if uses_prior(config) else None
+        session = begin_session(problem, fisher=fisher, store=given.store, told=given.told)
         if run is None:
             environment = describe_environment(seed=config.seed, device=config.device)
             run = RunDir.create(path, _resolved(config, problem), environment, resume=resume)
         session.enter(run)
-        _episodes(session, time_limit_s=time_limit_s, watcher=watcher)
-        return _finish(session, run)
+        run_episodes(session, time_limit_s=time_limit_s, watcher=watcher)
+        return _finish(session, run, prior_images=fisher.forward_images if fisher else 0)
+
+
+def begin_session(
+    problem: Problem, *, fisher: FisherSensitivity | None = None, store: Store | None = None, told: Told = ()
+) -> Session:
+    """A session that knows beforehand what `fisher` and other searches say."""
+    known = None if fisher is None else prior(fisher.losses, problem.choice.decision_of_layer)
+    return Session(problem, prior=known, store=store, told=told)
 
 
 def finished(run: RunDir) -> SearchResult:
@@ -105,7 +128,7 @@ def finished(run: RunDir) -> SearchResult:
     return SearchResult(load_policy(run.path / POLICY), summary, run.path)
 
 
-def _episodes(session: Session, *, time_limit_s: float | None, watcher: Watcher | None) -> None:
+def run_episodes(session: Session, *, time_limit_s: float | None = None, watcher: Watcher | None = None) -> None:
     """Episodes until there are enough or the time is up, then a checkpoint.
 
     None is taken of an interrupted episode, which has used up random numbers: the journal and the checkpoint before it
@@ -137,28 +160,50 @@ def _training_flags_kept(model: nn.Module | None) -> Iterator[None]:
             module.training = training
 
 
-def _finish(session: Session, run: RunDir) -> SearchResult:
-    """Measure the best policy on the report split, and write the last files; the summary comes last."""
+def _finish(session: Session, run: RunDir, *, prior_images: int) -> SearchResult:
+    """Name the winner, measure it on the report split, and write the last files; the summary comes last."""
     from haq.plots import plot_run  # matplotlib takes longer to import than all the rest
 
     problem, config = session.problem, session.problem.config
     if session.best is None:
-        raise UserError(f"no policy met the budget in {session.episode} episodes; the nearest miss is in {run.path}")
-    policy = session.policy(session.best)
-    report = Evaluator(problem.network.engine, problem.task, "report", batch_size=config.eval_batch)
-    summary = summarize(problem, policy, report) | {
-        "episodes": session.episode,
-        "evaluations": session.evaluator.evaluations,
-        "forward_images": session.evaluator.forward_images + problem.task.size("calibration"),
-        "seconds": round(session.seconds, 3),
-        "warnings": list(session.warnings),
-    }
-    policy = policy.with_accuracy(report=summary["accuracy"], fp32_report=summary["accuracy_fp32"])
+        raise UserError(f"{_nothing(config)} in {session.episode} episodes; the nearest miss is in {run.path}")
+    selection = session.select()
+    policy = session.policy(selection.winner)
+    if config.max_accuracy_drop is not None:
+        problem = at_ratio(problem, cost_ratio(problem, policy.cost))  # the budget that would have been the one to ask
+    report = Evaluator(
+        problem.network.engine, problem.task, "report", batch_size=config.eval_batch, store=session.store
+    )
+    summary = summarize(problem, policy, selection, report) | _spent(session, selection, prior_images)
+    if config.max_accuracy_drop is not None:
+        summary["max_accuracy_drop"] = summarize_drop(problem, selection, summary)
+    accuracy = {"report": summary["accuracy"], "fp32_report": summary["accuracy_fp32"]}
+    if selection.accuracy is not None and selection.accuracy_fp32 is not None:
+        accuracy |= {"selection": selection.accuracy, "fp32_selection": selection.accuracy_fp32}
+    policy = policy.with_accuracy(**accuracy)
     run.write(POLICY, policy.to_json().encode())
     run.save_tensors(QUANTIZERS, quantizer_tensors(problem.network, policy))
     plot_run(run.path, summary=summary)
     run.write_json(SUMMARY, summary)
     return SearchResult(policy, summary, run.path)
+
+
+def _spent(session: Session, selection: Selection, prior_images: int) -> dict[str, Any]:
+    """What the search took, prior and choice of the winner included and the report not."""
+    before = session.problem.task.size("calibration") + prior_images
+    return {
+        "episodes": session.episode,
+        "evaluations": session.evaluator.evaluations + selection.evaluations,
+        "forward_images": session.evaluator.forward_images + selection.forward_images + before,
+        "seconds": round(session.seconds, 3),
+        "warnings": list(session.warnings),
+    }
+
+
+def _nothing(config: SearchConfig) -> str:
+    if config.max_accuracy_drop is None:
+        return "no policy met the budget"
+    return f"no policy lost at most {100 * config.max_accuracy_drop:g} points of accuracy"
 
 
 def quantizer_tensors(network: Network, policy: Policy) -> dict[str, Tensor]:
@@ -176,10 +221,10 @@ def _named(model: nn.Module | str, task: Task | str) -> dict[str, str]:
 
 
 def _as_written(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A budget may be one number or text; the configuration holds a tuple of texts."""
+    """A budget may be one number or text, or None for that of the configuration, which holds a tuple of texts."""
     budget = settings.get("budget")
     if budget is None:
-        return dict(settings)
+        return {name: value for name, value in settings.items() if name != "budget"}
     several = budget if isinstance(budget, list | tuple) else [budget]
     return {**settings, "budget": tuple(str(each) for each in several)}
 

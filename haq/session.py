@@ -5,24 +5,22 @@ from itertools import takewhile
 from time import monotonic
 from typing import Any, Protocol
 
-import numpy as np
-
-from agents.base import Transition
-from envs.bit_allocation import BitAllocationEnv, EnvConfig, ExecutedStep
-from envs.choices import IntArray
-from envs.reward import accuracy_reward, fidelity_reward
-from haq.evaluation import Evaluation, Evaluator
+from envs.bit_allocation import BitAllocationEnv, EnvConfig
+from haq.dual import Bisection, at_ratio, least_ratio
+from haq.evaluation import Evaluation, Store
+from haq.goals import Goal, LeastCost, Line, MostReward, decided, distinct
+from haq.judging import Judge
 from haq.policy import CostSummary, LayerBits, Policy
-from haq.problem import Problem, cost_in
-from haq.proposing import make_agent
+from haq.pricing import cost_in
+from haq.problem import Problem
+from haq.proposing import Known, Method, Played, Prior, make_method
 from haq.run_dir import NEAREST_MISS, POLICY, RunDir
+from haq.selection import Selection, select
 from haq.tasks.classification import ClassificationTask, chance_warning
+from haq.warm_start import Told, WarmStart
 
 CHECKPOINT_SECONDS = 10.0
 """A kill costs about this much work at most; what comes out does not depend on when checkpoints are taken."""
-
-Line = dict[str, Any]
-"""One line of the journal."""
 
 
 class Watcher(Protocol):
@@ -42,30 +40,35 @@ class Watcher(Protocol):
 
 
 class Session:
-    """Runs episodes and keeps the best policy within the budgets, or the nearest miss where none is within."""
+    """Runs episodes and keeps the best policy that meets the goal, or the nearest miss where none does.
 
-    def __init__(self, problem: Problem) -> None:
-        config = problem.config
+    `prior` is what is known of the pairs of bits before the first episode, `store` holds evaluations of other searches,
+    `told` is what other searches found, to begin with.
+    Raises UserError for a method that needs a library that is not installed.
+    """
+
+    def __init__(
+        self, problem: Problem, *, prior: Prior | None = None, store: Store | None = None, told: Told = ()
+    ) -> None:
         self.problem = problem
-        self.evaluator = Evaluator(problem.network.engine, problem.task, "search", batch_size=config.eval_batch)
+        self._prior, self.store, self._told = prior, store, told
+        self._judge = Judge(problem, "search", store=store)
+        self.evaluator = self._judge.evaluator
+        self._selection: Judge | None = None
         self.warnings = tuple(_warnings(problem, self.evaluator.accuracy_fp32))
-        self._env = BitAllocationEnv(
-            problem.priced.trace.layers,
-            problem.priced.table,
-            problem.limits,
-            self._score,
-            reward=accuracy_reward(self.evaluator.accuracy_fp32) if self._by_accuracy else fidelity_reward,
-            allowed=problem.allowed,
-            config=EnvConfig(config.observation, config.budget_rule),
-        )
-        (size,) = self._env.observation_space.shape or ()
-        self._agent = make_agent(config.agent, size, seed=config.seed)
-        self.episode = 0
+        self.goal, self._bisection = _aim(problem, self.evaluator.accuracy_fp32)
+        self._method = self._begin()
+        self.lines: list[Line] = []
         self.best: Line | None = None
         self.miss: Line | None = None
         self._run: RunDir | None = None
         self._seconds_before = 0.0
         self._began = self._saved = monotonic()
+
+    @property
+    def episode(self) -> int:
+        """How many episodes there were."""
+        return len(self.lines)
 
     @property
     def seconds(self) -> float:
@@ -87,18 +90,23 @@ class Session:
             self._recall(line)
 
     def run_episode(self) -> Line:
-        """Walk the layers once, evaluate the policy, let the agent learn, and write it down."""
+        """Have a policy proposed and evaluated, let the method learn, and write it down."""
         began = monotonic()
-        info, reward = self._walk()
-        losses = self._teach(info["executed"], reward)
-        line = self._line(info["bits"], reward, losses) | {"seconds": round(monotonic() - began, 6)}
+        line = self._line(self._method.play()) | {"seconds": round(monotonic() - began, 6)}
         self._folder.append_episode(line)
-        self.episode += 1
-        if self._keep(line):
+        if self._note(line):
             self._write_policies()
+        if self._turn(line):
+            self._next_budget()
         if monotonic() - self._saved > CHECKPOINT_SECONDS:
             self.checkpoint()
         return line
+
+    def select(self, episodes: int | None = None) -> Selection:
+        """The winner of all episodes so far, or of the first few, of which at least one met the goal."""
+        if self._selection is None and self.problem.task.size("selection"):
+            self._selection = Judge(self.problem, "selection", store=self.store)
+        return select(self.goal, self.lines[:episodes], self._judge, self._selection)
 
     def checkpoint(self) -> None:
         """Write down everything that the next episode depends on."""
@@ -109,7 +117,7 @@ class Session:
                 "seconds": self.seconds,
                 "evaluations": self.evaluator.evaluations,
                 "forward_images": self.evaluator.forward_images,
-                "agent": self._agent.state_dict(),
+                "agent": self._method.state_dict(),
             }
         )
         self._saved = monotonic()
@@ -145,49 +153,56 @@ class Session:
         numbered = enumerate(self._folder.episodes())
         return [line for _, line in takewhile(lambda each: _is_whole(each[1], each[0], layers), numbered)]
 
-    def _go_on(self, state: Line, lines: list[Line]) -> None:
-        self._agent.load_state_dict(state["agent"])
-        self.episode, self._seconds_before = state["episode"], state["seconds"]
-        for line in lines[: self.episode]:
+    def _go_on(self, state: dict[str, Any], lines: list[Line]) -> None:
+        self._seconds_before = state["seconds"]
+        for line in lines[: state["episode"]]:
             self._recall(line)
-            self._keep(line)
+            self._note(line)
+            self._turn(line)
+        self._method = self._begin()
+        self._method.load_state_dict(state["agent"])
         self.evaluator.resume(evaluations=state["evaluations"], forward_images=state["forward_images"])
         self._write_policies()
 
-    @property
-    def _by_accuracy(self) -> bool:
-        return self.problem.config.reward == "accuracy"
+    def _begin(self) -> Method:
+        """A fresh method on the budget whose turn it is."""
+        problem, stage = self.problem, 0
+        if self._bisection:
+            problem, stage = at_ratio(problem, self._bisection.ratio), self._bisection.stage
+        self.limit = problem.limits[0].limit
+        config = problem.config
+        env = BitAllocationEnv(
+            problem.priced.trace.layers,
+            problem.priced.table,
+            problem.limits,
+            self._judge.score,
+            reward=self._judge.reward,
+            allowed=problem.allowed,
+            config=EnvConfig(config.observation, config.budget_rule),
+        )
+        method = make_method(config.agent, env, seed=config.seed + stage, prior=self._prior)
+        return WarmStart(method, env, problem.choice, self._told) if self._told else method
 
-    def _score(self, bits: IntArray) -> float:
-        evaluation = self._evaluation(bits)
-        return evaluation.accuracy if self._by_accuracy else evaluation.divergence
+    def _turn(self, line: Line) -> bool:
+        """Whether another budget comes next."""
+        if self._bisection is None:
+            return False
+        baseline = cost_in(self.problem.config.objective, self.problem.priced.baseline)
+        return self._bisection.observe(line["cost"] / baseline, met=self.goal.meets(line))
 
-    def _evaluation(self, bits: IntArray) -> Evaluation:
-        return self.evaluator.evaluate(bits[:, 0].tolist(), bits[:, 1].tolist())
+    def _next_budget(self) -> None:
+        earlier, self._method = self._method, self._begin()
+        self._method.take_over(earlier, self._known())
 
-    def _walk(self) -> tuple[dict[str, Any], float]:
-        observation, _ = self._env.reset()
-        while True:
-            action = np.array([self._agent.act(observation)], dtype=np.float32)
-            observation, reward, terminated, _, info = self._env.step(action)
-            if terminated:
-                return info, reward
-
-    def _teach(self, steps: tuple[ExecutedStep, ...], reward: float) -> dict[str, float | None]:
-        for number, step in enumerate(steps, start=1):
-            last = number == len(steps)
-            following = step if last else steps[number]
-            earned = reward if last else 0.0
-            self._agent.observe(Transition(step.observation, step.action, earned, following.observation, last))
-        losses = self._agent.end_episode()
-        return {name: losses.get(name) for name in ("actor_loss", "critic_loss")}
+    def _known(self) -> Known:
+        return ((decided(self.problem, line), line["reward"]) for line in distinct(self.lines))
 
     def _recall(self, line: Line) -> None:
         self.evaluator.recall(line["w_bits"], line["a_bits"], Evaluation(line["accuracy"], line["divergence"]))
 
-    def _line(self, bits: IntArray, reward: float, losses: dict[str, float | None]) -> Line:
-        w_bits, a_bits = bits[:, 0].tolist(), bits[:, 1].tolist()
-        evaluation = self._evaluation(bits)
+    def _line(self, played: Played) -> Line:
+        w_bits, a_bits = played.bits[:, 0].tolist(), played.bits[:, 1].tolist()
+        evaluation = self._judge.evaluation(played.bits)
         cost = self.problem.priced.table.policy_cost(w_bits, a_bits)
         return {
             "episode": self.episode,
@@ -196,17 +211,19 @@ class Session:
             "cost": cost_in(self.problem.config.objective, cost),
             "accuracy": evaluation.accuracy,
             "divergence": evaluation.divergence,
-            "reward": reward,
-            **losses,
+            "reward": played.reward,
+            "actor_loss": played.losses.get("actor_loss"),
+            "critic_loss": played.losses.get("critic_loss"),
         }
 
-    def _keep(self, line: Line) -> bool:
-        """Whether the line is the best so far within the budgets, by `_merit`."""
-        if self.problem.choice.fits(self._decisions(line)):
-            if self.best is None or _merit(line) > _merit(self.best):
+    def _note(self, line: Line) -> bool:
+        """Add a line; whether it is the best so far, or the nearest miss where none met the goal."""
+        self.lines.append(line)
+        if self.goal.meets(line):
+            if self.best is None or self.goal.merit(line) > self.goal.merit(self.best):
                 self.best = line
                 return True
-        elif self.best is None and (self.miss is None or self._excess(line) < self._excess(self.miss)):
+        elif self.best is None and (self.miss is None or self.goal.excess(line) < self.goal.excess(self.miss)):
             self.miss = line
             return True
         return False
@@ -216,15 +233,14 @@ class Session:
             if line is not None:
                 self._folder.write(name, self.policy(line).to_json().encode())
 
-    def _excess(self, line: Line) -> float:
-        """By how much the worst of the budgets is exceeded, in parts of that budget."""
-        choice = self.problem.choice
-        return float((choice.total(self._decisions(line)) / choice.limits).max() - 1)
 
-    def _decisions(self, line: Line) -> IntArray:
-        """The bits [decision, 2] of a line, which has them by layer."""
-        bits = np.array([line["w_bits"], line["a_bits"]], dtype=np.int64).T
-        return bits[list(self.problem.choice.layer_of_decision)]
+def _aim(problem: Problem, accuracy_fp32: float) -> tuple[Goal, Bisection | None]:
+    """What a configuration is after, and how its budget moves, if it does."""
+    drop = problem.config.max_accuracy_drop
+    if drop is None:
+        return MostReward(problem), None
+    bisection = Bisection(least_ratio(problem), episodes=problem.config.episodes)
+    return LeastCost(problem, drop, accuracy_fp32), bisection
 
 
 def _warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:
@@ -244,11 +260,3 @@ def _is_whole(line: Line, number: int, layers: int) -> bool:
     except (KeyError, TypeError):
         return False
     return is_next and all(isinstance(each, int | float) for each in (*numbers, *bits))
-
-
-def _merit(line: Line) -> tuple[float, float, float]:
-    """More reward is better; of equal rewards, outputs closer to the float network's; of equal outputs, less cost.
-
-    Accuracy on a few hundred images cannot tell good policies apart, and many tie at the best; their outputs do differ.
-    """
-    return line["reward"], -line["divergence"], -line["cost"]

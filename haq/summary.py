@@ -1,27 +1,41 @@
 """What a run came to, on images that no decision was taken on, next to uniform bits of no greater cost."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from envs.choices import IntArray
+from haq.confidence import METHOD, confidence_of_drop, paired
 from haq.evaluation import Evaluator
 from haq.policy import CostSummary, Policy
 from haq.problem import Problem
+from haq.selection import Selection
+from haq.tasks.base import SplitName
+from haq.tasks.classification import ClassificationTask
 
 
-def summarize(problem: Problem, policy: Policy, report: Evaluator) -> dict[str, Any]:
-    """Accuracy on the report split and cost of the policy, of the float network and of uniform bits."""
+def summarize(problem: Problem, policy: Policy, selection: Selection, report: Evaluator) -> dict[str, Any]:
+    """Accuracy on the report split and cost of the policy, of the float network and of uniform bits.
+
+    `optimism_gap` is what the policy loses from the images that it was found on to images that decided nothing.
+    """
     cost, baseline = policy.cost, policy.baseline_cost
     objective = problem.config.objective
+    accuracy = report.evaluate(policy.w_bits, policy.a_bits).accuracy
     return {
         "metric": {"name": problem.task.metric_name},
         "accuracy_fp32": report.accuracy_fp32,
-        "accuracy": report.evaluate(policy.w_bits, policy.a_bits).accuracy,
-        "search_accuracy": policy.accuracy["search"],
+        "accuracy": accuracy,
+        "search_accuracy": selection.winner["accuracy"],
         "search_accuracy_fp32": policy.accuracy["fp32_search"],
+        "selection_accuracy": selection.accuracy,
+        "selection_accuracy_fp32": selection.accuracy_fp32,
+        "optimism_gap": selection.winner["accuracy"] - accuracy,
         "report_images": problem.task.size("report"),
         "search_images": problem.task.size("search"),
+        "selection_images": selection.images,
+        "finalists": list(selection.finalists),
         "cost": cost.model_dump(),
         "baseline_cost": baseline.model_dump(),
         "cost_ratio": cost_ratio(problem, cost),
@@ -32,6 +46,34 @@ def summarize(problem: Problem, policy: Policy, report: Evaluator) -> dict[str, 
         "objective": objective,
         "notes": list(problem.priced.table.notes),
         "uniform": [_uniform(problem, pair, report) for pair in uniform_pairs(problem)],
+    }
+
+
+def summarize_drop(problem: Problem, selection: Selection, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """How much accuracy the policy lost where, and how sure it is that it is no more than it should be.
+
+    The report split took no part in any decision; the selection split, in one among a few.
+    """
+    drop, task = problem.config.max_accuracy_drop, problem.task
+    assert drop is not None
+    lost = {
+        "search": summary["search_accuracy_fp32"] - summary["search_accuracy"],
+        "selection": None if selection.accuracy is None else (selection.accuracy_fp32 or 0.0) - selection.accuracy,
+        "report": summary["accuracy_fp32"] - summary["accuracy"],
+    }
+    splits: tuple[SplitName, ...] = ("selection", "report") if isinstance(task, ClassificationTask) else ()
+    bits = tuple(selection.winner["w_bits"]), tuple(selection.winner["a_bits"])
+    pairs = {
+        split: paired(problem.network.engine, task, split, bits, batch_size=problem.config.eval_batch)
+        for split in splits
+        if task.size(split)
+    }
+    return {
+        "limit": drop,
+        **lost,
+        "confidence": {split: confidence_of_drop(each, drop) for split, each in pairs.items()},
+        "paired": {split: each._asdict() for split, each in pairs.items()},
+        "method": METHOD if pairs else None,
     }
 
 

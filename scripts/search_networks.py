@@ -28,7 +28,8 @@ from haq.environment import describe_environment
 from haq.evaluation import Evaluator
 from haq.policy import load_policy
 from haq.pretty import percent, pretty_cost
-from haq.problem import Network, allowed_bits, cost_in, prepare_network
+from haq.pricing import allowed_bits, cost_in
+from haq.problem import Network, prepare_network
 from haq.searching import Given, search_configured
 
 TARGETS = {

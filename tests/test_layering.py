@@ -90,7 +90,9 @@ def test_the_simulators_need_no_framework() -> None:
 
 @pytest.mark.parametrize("package", ["envs", "agents"])
 def test_environment_and_agents_know_no_vision_library_and_no_file_format(package: str) -> None:
-    assert not [path for path in files(package) for module in imports(path) if top(module) in HEAVY]
+    # Optuna is a search method, imported by the agent that is one.
+    assert not [path for path in files(package) for module in imports(path) if top(module) in HEAVY - {"optuna"}]
+    assert not [path for path in files(package) for module in imports(path, module_level=True) if top(module) in HEAVY]
 
 
 AT_MODULE_LEVEL: dict[str, set[str]] = {
@@ -98,8 +100,11 @@ AT_MODULE_LEVEL: dict[str, set[str]] = {
     "haq/plots": {"matplotlib", "pandas"},
     # One module for each of these libraries, imported where it is needed.
     "haq/exporters": {"onnx", "onnxscript", "onnxruntime"},
-    "haq/integer_graph": {"onnx", "onnxruntime"},
+    "haq/integer_graph": {"onnx", "onnxruntime", "onnxscript"},
     "haq/layer_graph": {"onnx"},
+    # Tables of many searches, made where these are put together.
+    "haq/comparison_tables": {"pandas"},
+    "haq/sweep_tables": {"pandas"},
 }
 
 

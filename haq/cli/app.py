@@ -3,10 +3,15 @@
 import typer
 
 from haq.cli import hardware
+from haq.cli.comparing import compare_command
 from haq.cli.evaluating import evaluate
+from haq.cli.explaining import explain_command
+from haq.cli.finetuning import finetune
 from haq.cli.models import layers, simulate
+from haq.cli.pareto import pareto_command
 from haq.cli.plotting import plot
 from haq.cli.searching import search
+from haq.cli.sensitivity import sensitivity
 from haq.errors import UserError
 
 app = typer.Typer(name="haq", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -19,6 +24,9 @@ def haq(context: typer.Context) -> None:
         raise UserError("give a command, such as haq search; haq --help lists all of them")
 
 
-for command in (search, layers, simulate, evaluate, plot):
+for command in (search, layers, simulate, evaluate, sensitivity, finetune, plot):
     app.command()(command)
+app.command("compare")(compare_command)
+app.command("explain")(explain_command)
+app.command("pareto")(pareto_command)
 app.add_typer(hardware.app, name="hardware")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from haq.cli.flags import DATA_FLAGS, DEVICE_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, with_config
-from haq.cli.output import print_json
+from haq.cli.output import print_json, warn
 from haq.config import SearchConfig
 from haq.evaluating import evaluate_policy
 from haq.pretty import percent
@@ -22,6 +22,8 @@ def evaluate(
 ) -> None:
     """Accuracy of a policy on the report split, next to the float network's."""
     document = evaluate_policy(policy, config)
+    for warning in document["warnings"]:
+        warn(warning)
     if json:
         print_json(document)
         return

@@ -11,6 +11,8 @@ from haq.cli.flags import DEVICE_FLAGS, MODEL_FLAGS, with_config
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.plots import plot_policy, plot_roofline, plot_run, save_figure
+from haq.plots.pareto import load_sweep, plot_pareto
+from haq.plots.run import PlotKind
 from haq.plots.specialization import plot_specialization
 from haq.policy import load_policy
 from haq.problem import load_priced
@@ -20,7 +22,7 @@ from hardware_sim.catalog import load_accelerator
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Kind = Literal["policy", "learning", "roofline", "specialization"]
+Kind = Literal["policy", "learning", "sensitivity", "roofline", "specialization", "pareto"]
 
 
 @with_config(*MODEL_FLAGS, "data", *DEVICE_FLAGS, "objective")
@@ -46,6 +48,8 @@ def plot(
         raise UserError("--compare is for --kind specialization; a roofline takes one --hardware")
     elif len(sources) > 1:
         raise UserError(f"{len(sources)} sources for one picture; only --kind specialization takes several")
+    elif kind == "pareto":
+        paths = [_save(plot_pareto(load_sweep(sources[0])), sources[0], out=out, name="pareto.png")]
     elif kind == "roofline":
         paths = [_save(_roofline(sources[0], config), sources[0], out=out, name="roofline.png")]
     else:
@@ -54,12 +58,13 @@ def plot(
         print(path)
 
 
-def _plot_files(source: Path, kind: Literal["policy", "learning"] | None, out: Path | None) -> list[Path]:
+def _plot_files(source: Path, kind: PlotKind | None, out: Path | None) -> list[Path]:
     """What needs nothing but the files of the run or policy."""
     if source.is_dir():
         return plot_run(source, kinds=None if kind is None else (kind,), out=out)
-    if kind == "learning":
-        raise UserError(f"{source} is not the folder of a run; a policy file has no learning curve")
+    if kind in ("learning", "sensitivity"):
+        drawn = "learning curve" if kind == "learning" else "sensitivities"
+        raise UserError(f"{source} is not the folder of a run; a policy file has no {drawn}")
     path = out or source.with_suffix(".png")
     save_figure(plot_policy(load_policy(source)), path)
     return [path]

@@ -7,8 +7,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from haq.cli.output import warn
+from haq.goals import Line
 from haq.pretty import percent, pretty_cost
-from haq.session import Line, Session
+from haq.pricing import cost_in
+from haq.session import Session
 
 LINES_AT_MOST = 20
 """Plain lines a search, so that a log stays readable."""
@@ -73,6 +75,8 @@ def _warn(session: Session) -> None:
 
 def _opening(session: Session) -> str:
     problem = session.problem
+    drop = problem.config.max_accuracy_drop
+    aim = "" if drop is None else f", least {problem.config.objective} at most {100 * drop:g} points below it"
     budgets = ", ".join(
         f"{pretty_cost(each.budget.objective, each.budget.limit)} {each.budget.objective} ({each.ratio:.3g} of 8 bits)"
         for each in problem.budgets
@@ -81,13 +85,18 @@ def _opening(session: Session) -> str:
     accuracy = percent(session.evaluator.accuracy_fp32, digits=2)
     return (
         f"{problem.priced.name} ({layers}) on {problem.priced.table.hardware}, batch {problem.priced.table.batch}, "
-        f"at most {budgets}; float accuracy {accuracy} on {problem.task.size('search')} search images"
+        f"at most {budgets}; float accuracy {accuracy} on {problem.task.size('search')} search images{aim}"
     )
 
 
 def _state(session: Session, line: Line) -> str:
     best = session.best
-    limit = session.problem.limits[0].limit
-    shown = "none within budget yet" if best is None else f"{percent(best['accuracy'], digits=2)}"
-    used = line["cost"] / limit
+    shown = "none yet" if best is None else f"{percent(best['accuracy'], digits=2)} at {_ratio(session, best)}"
+    used = line["cost"] / session.limit
     return f"reward {line['reward']:+.3f}  best {shown}  cost {percent(used)} of budget"
+
+
+def _ratio(session: Session, line: Line) -> str:
+    """The cost of a line as part of that of 8 bits."""
+    priced = session.problem.priced
+    return percent(line["cost"] / cost_in(session.problem.config.objective, priced.baseline))

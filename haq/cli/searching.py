@@ -2,8 +2,9 @@
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,8 +13,9 @@ from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, with_config
 from haq.cli.output import print_json, print_table, say, warn
 from haq.cli.progress import progress_watcher
 from haq.config import SearchConfig
+from haq.evaluation_store import EvaluationStore
 from haq.pretty import percent, pretty_cost
-from haq.searching import SearchResult, search_configured
+from haq.searching import Given, SearchResult, search_configured
 from hardware_sim.cost import OBJECTIVES
 
 
@@ -23,6 +25,7 @@ def search(
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="results/...")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.")] = False,
     time: Annotated[str | None, typer.Option(help="Stop after this long with what there is: 2h, 30m, 90s.")] = None,
+    store: Annotated[bool, typer.Option("--store/--no-store", help="Use and keep evaluations in the cache.")] = True,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
@@ -30,8 +33,9 @@ def search(
     path = out or default_out(config)
     limit_s = None if time is None else parse_duration(time)
     watcher = None if quiet else progress_watcher()
+    given = Given(store=EvaluationStore() if store and not config.episode_finetune_steps else None)
     try:
-        result = search_configured(config, path, resume=resume, time_limit_s=limit_s, watcher=watcher)
+        result = search_configured(config, path, given=given, resume=resume, time_limit_s=limit_s, watcher=watcher)
     except KeyboardInterrupt:
         kept = f"everything so far is in {path}" if path.is_dir() else "nothing was written yet"
         say(f"stopped; {kept}. Go on with: {resume_command(path)}")
@@ -45,9 +49,10 @@ def search(
 
 
 def default_out(config: SearchConfig) -> Path:
-    """results/<model>-<hardware>-<objective>-<budget>-<agent>-s<seed>, safe as a file name."""
-    spec = parse_budgets(config.budget, config.objective)[0]
-    names = (config.model, Path(config.hardware).stem, config.objective, str(spec), config.agent)
+    """results/<model>-<hardware>-<objective>-<budget>-<agent>-s<seed>, safe as a file name; drop0.5 for a budget."""
+    drop = config.max_accuracy_drop
+    aim = str(parse_budgets(config.budget, config.objective)[0]) if drop is None else f"drop{100 * drop:g}"
+    names = (config.model, Path(config.hardware).stem, config.objective, aim, config.agent)
     text = "-".join((*names, f"s{config.seed}"))
     return Path("results") / "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)
 
@@ -85,7 +90,22 @@ def print_result(result: SearchResult, path: Path) -> None:
     )
     title = f"{summary['report_images']} report images, budget {percent(summary['budget'][0]['ratio'])} of 8 bits"
     print_table(title, ("weights/activations", objective, "of 8 bits", summary["metric"]["name"]), rows)
+    if "max_accuracy_drop" in summary:
+        print(_drop_line(summary["max_accuracy_drop"], summary))
     for note in summary.get("notes", ()):
         print(f"note: {note}")
     print(f"{summary['episodes']} episodes, {summary['evaluations']} evaluations, {summary['seconds']:.0f} s")
     print(f"files in {path}")
+
+
+def _drop_line(drop: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """What may be said of the accuracy that was lost."""
+    limit = f"{100 * drop['limit']:g} points"
+    found = (
+        f"{100 * drop['search']:.2f} points lost on {summary['search_images']} search images, at most {limit} allowed"
+    )
+    sure = [
+        f"{percent(confidence)} by {summary[f'{split}_images']} {split} images"
+        for split, confidence in drop["confidence"].items()
+    ]
+    return found + (f"; confidence that it is no more than {limit}: {', '.join(sure)}" if sure else "")

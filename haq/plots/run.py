@@ -13,11 +13,13 @@ from haq.errors import UserError
 from haq.plots.files import check_suffix, save_figure
 from haq.plots.learning import ROUNDING, plot_learning
 from haq.plots.policy import plot_policy
+from haq.plots.sensitivity import plot_sensitivity
 from haq.policy import load_policy
 from haq.run_dir import CONFIG, JOURNAL, POLICY, SUMMARY, RunDir
+from haq.sensitivity import DOCUMENT as SENSITIVITY
 from hardware_sim.cost import Objective
 
-PlotKind = Literal["policy", "learning"]
+PlotKind = Literal["policy", "learning", "sensitivity"]
 Json = Mapping[str, Any]
 Score = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -54,6 +56,26 @@ class _Uniform(_Record):
 
 class _Metric(_Record):
     name: str = "accuracy"
+
+
+class _Layer(_Record):
+    name: str
+
+
+class _Cell(_Record):
+    part: Literal["weights", "input"]
+    bits: int
+    divergence: Score | None
+    fisher: Score
+
+
+class _Sensitivity(_Record):
+    model: str
+    metric: _Metric
+    images: int
+    accuracy_fp32: Score | None
+    layers: Annotated[tuple[_Layer, ...], Field(min_length=1)]
+    cells: Annotated[tuple[_Cell, ...], Field(min_length=1)]
 
 
 class _Summary(_Record):
@@ -122,9 +144,22 @@ def _draw_learning(run: RunDir, summary: _Summary) -> Figure:
     )
 
 
-FILES: Mapping[PlotKind, str] = {"policy": "policy.png", "learning": "learning_curve.png"}
-NEEDS: Mapping[PlotKind, str] = {"policy": POLICY, "learning": JOURNAL}
-DRAW: Mapping[PlotKind, Callable[[RunDir, _Summary], Figure]] = {"policy": _draw_policy, "learning": _draw_learning}
+def _draw_sensitivity(run: RunDir, _: _Summary) -> Figure:
+    document = _checked(_Sensitivity.model_validate, run.read_json(SENSITIVITY) or {}, run.path / SENSITIVITY)
+    return plot_sensitivity(document.model_dump())
+
+
+FILES: Mapping[PlotKind, str] = {
+    "policy": "policy.png",
+    "learning": "learning_curve.png",
+    "sensitivity": "sensitivity.png",
+}
+NEEDS: Mapping[PlotKind, str] = {"policy": POLICY, "learning": JOURNAL, "sensitivity": SENSITIVITY}
+DRAW: Mapping[PlotKind, Callable[[RunDir, _Summary], Figure]] = {
+    "policy": _draw_policy,
+    "learning": _draw_learning,
+    "sensitivity": _draw_sensitivity,
+}
 
 
 def _budgets(summary: _Summary) -> list[ResolvedBudget]:

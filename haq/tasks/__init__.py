@@ -37,8 +37,8 @@ def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions
     folder of another layout, or options that do not apply.
 
     >>> task = load_task("digits")
-    >>> task.size("search"), task.size("report"), task.num_classes
-    (359, 540, 10)
+    >>> task.size("search"), task.size("selection"), task.size("report"), task.num_classes
+    (288, 71, 540, 10)
     """
     options = options or TaskOptions()
     name, colon, folder = spec.partition(":")

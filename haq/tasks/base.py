@@ -5,7 +5,8 @@ from typing import Any, Literal, Protocol
 
 from torch import Generator, Tensor
 
-SplitName = Literal["train", "calibration", "search", "report"]
+SplitName = Literal["train", "calibration", "search", "selection", "report"]
+"""The reward sees `search`; `selection`, which may be missing, decides between the best; `report` decides nothing."""
 Batch = tuple[Tensor, Tensor]
 """Inputs [n, ...] and targets [n, ...]."""
 

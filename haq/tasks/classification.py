@@ -111,5 +111,6 @@ def chance_warning(accuracy: float, num_classes: int, n: int) -> str | None:
         return None
     return (
         f"accuracy {100 * accuracy:.1f} % on {n} items is no better than guessing among {num_classes} classes: are the "
-        "weights of this model loaded, are the classes in the order of its outputs, is it the right normalization?"
+        "weights of this model loaded, are the classes in the order of its outputs, are size and normalization right "
+        "(--resize, --crop, --normalize)?"
     )

@@ -2,8 +2,9 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import islice
 from math import prod
 from typing import Protocol
 
@@ -18,6 +19,8 @@ from haq.tasks.base import Batch
 
 MEMORY_LIMIT_BYTES = 2 * 1024**3
 """Splits above this are kept in a file; 3,500 images of 3x224x224."""
+MOST_COUNTED = 19
+"""Items that are looked for, after the first that cannot be read, to tell one broken file from a broken data set."""
 
 
 class Items(Protocol):
@@ -62,12 +65,15 @@ class StoredSplit:
 
     @cached_property
     def stored(self) -> Batch:
-        """All inputs, images as [n, h, w, c], and targets [n]. Raises UserError where inputs differ in shape."""
-        first = _channels_last(self.items[0][0])
+        """All inputs, images as [n, h, w, c], and targets [n].
+
+        Raises UserError where inputs differ in shape, or where some cannot be read: the first, and how many there are.
+        """
+        first = _channels_last(self._read(0)[0])
         inputs = _storage((len(self.items), *first.shape), first.dtype, memory_limit_bytes=self._memory_limit_bytes)
         targets = torch.empty(len(self.items), dtype=torch.int64)
         for index in range(len(self.items)):
-            item, targets[index] = self.items[index]
+            item, targets[index] = self._read(index)
             if _channels_last(item).shape != first.shape:
                 raise UserError(
                     f"item {index} has shape {tuple(item.shape)} where the first has {tuple(self.items[0][0].shape)}; "
@@ -75,6 +81,23 @@ class StoredSplit:
                 )
             inputs[index] = _channels_last(item)
         return inputs, targets
+
+    def _read(self, index: int) -> tuple[Tensor, int]:
+        try:
+            return self.items[index]
+        except UserError as error:
+            more = list(islice(self._unreadable(index + 1), MOST_COUNTED))
+            if not more:
+                raise
+            count = f"at least {1 + MOST_COUNTED}" if len(more) == MOST_COUNTED else str(1 + len(more))
+            raise UserError(f"{error}; {count} of {len(self.items)} items cannot be used") from error
+
+    def _unreadable(self, start: int) -> Iterator[int]:
+        for index in range(start, len(self.items)):
+            try:
+                self.items[index]
+            except UserError:
+                yield index
 
 
 class FreshSplit:

@@ -15,9 +15,11 @@ from haq.tasks.options import TaskOptions
 
 SEARCH_SHARE = 0.4
 MAX_SEARCH_ITEMS = 1000
+SELECTION_SHARE = 0.2
+"""Of what is drawn for the search."""
 RULE = (
     "items of each class in random order (numpy.random.default_rng(seed)), classes interleaved; "
-    "search and report are consecutive parts of val, or search is the first of train; "
+    "search, selection and report are consecutive parts of val, or search and selection are the first of train; "
     "calibration is the first of what is left of train"
 )
 
@@ -70,7 +72,10 @@ def balanced_order(labels: IntArray, generator: np.random.Generator) -> IntArray
 
 
 def draw_splits(train: Pool, val: Pool, options: TaskOptions) -> dict[SplitName, Drawn]:
-    """The four splits; calibration is part of train, the others are disjoint. Raises UserError where items run out."""
+    """The splits; calibration is part of train, the others are disjoint. Raises UserError where items run out.
+
+    The last fifth of what is drawn for the search is held out of every reward: `selection`, none of fewer than five.
+    """
     generator = np.random.default_rng(options.seed)
     from_train, from_val = (balanced_order(pool.labels, generator) for pool in (train, val))
     if options.search_from == "train":
@@ -81,12 +86,15 @@ def draw_splits(train: Pool, val: Pool, options: TaskOptions) -> dict[SplitName,
         search_pool = val
     report, _ = _cut(from_val, options.report_images or len(from_val), source="val")
     calibration = from_train[: options.calibration_images]
-    return {
+    search, selection = np.split(search, [len(search) - int(SELECTION_SHARE * len(search))])
+    drawn: dict[SplitName, Drawn] = {
         "train": Drawn(train, from_train),
         "calibration": Drawn(train, calibration),
         "search": Drawn(search_pool, search),
+        "selection": Drawn(search_pool, selection),
         "report": Drawn(val, report),
     }
+    return {name: items for name, items in drawn.items() if len(items) or name != "selection"}
 
 
 def _search_size(available: int, options: TaskOptions) -> int:

@@ -13,7 +13,9 @@ from haq.tasks.items import FreshSplit, Split, StoredSplit
 from haq.user_code import call_user_code, one_line
 
 REQUIRED: tuple[SplitName, ...] = ("calibration", "search", "report")
-EXPECTED = "a mapping with torch data sets 'calibration', 'search', 'report' and, for fine-tuning, 'train'"
+EXPECTED = (
+    "a mapping with torch data sets 'calibration', 'search', 'report' and, if there are more, 'selection' and 'train'"
+)
 
 
 @dataclass(frozen=True, slots=True)

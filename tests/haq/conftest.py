@@ -1,5 +1,6 @@
 """One finished search for all tests that only look at one, and a network and a task that cost nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,12 @@ def tiny_task() -> ClassificationTask:
     names: tuple[SplitName, ...] = ("calibration", "search", "report")
     splits = {name: StoredSplit(Blobs(40, seed)) for seed, name in enumerate(names)}
     return ClassificationTask(name="blobs", splits=splits, num_classes=4, facts={})
+
+
+@pytest.fixture
+def held_out_task(tiny_task: ClassificationTask) -> ClassificationTask:
+    """The same with 15 images to select by."""
+    return replace(tiny_task, splits={**tiny_task.splits, "selection": StoredSplit(Blobs(15, 7))})
 
 
 class TinyNet(nn.Module):

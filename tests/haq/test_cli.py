@@ -142,6 +142,8 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "budget of another unit": (("search", "--budget", "2kB"), "'kB' is not a unit of latency"),
     "unreachable budget": (("search", "--budget", "0.01"), "no policy meets the latency budget"),
     "unreachable absolute budget": (("search", "--budget", "1us"), "the cheapest bits cost"),
+    "a drop and a budget": (("search", "--max-accuracy-drop", "0.5", "--budget", "0.5"), "give one of them"),
+    "a drop below 0": (("search", "--max-accuracy-drop", "-1"), "--max-accuracy-drop -1: write points of accuracy"),
     "two budgets of one kind": (("search", "--budget", "0.5", "--budget", "0.6"), "two budgets for latency"),
     "no episodes": (("search", "--episodes", "0"), "--episodes 0: "),
     "bits beyond the range": (("search", "--max-bits", "9"), "--max-bits 9: "),
@@ -320,6 +322,22 @@ def test_progress_goes_to_standard_error(
     assert "digits_cnn (15 layers) on bismo-edge" in lines[0]
     assert [line.split()[1] for line in lines[1:]] == ["1/2", "2/2"]
     assert "\x1b" not in answer.err
+
+
+def test_the_least_cost_is_told_with_how_sure_it_is(
+    run: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = ("--search-images", "60", "--report-images", "60", "--calibration-images", "64")
+    answer = run("search", *images, "--max-accuracy-drop", "5", "--episodes", "2", "--agent", "uniform")
+    assert answer.code == 0
+    path = Path("results") / "digits_cnn-bismo-edge-latency-drop5-uniform-s0"
+    drop = read(path / "summary.json")["max_accuracy_drop"]
+    assert drop["limit"] == 0.05
+    assert "points lost on 48 search images, at most 5 points allowed; confidence that it is no more" in answer.out
+    for images_of, split in ((12, "selection"), (60, "report")):
+        assert f"{100 * drop['confidence'][split]:.1f} % by {images_of} {split} images" in answer.out
+    assert "least latency at most 5 points below it" in answer.err
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])

@@ -41,7 +41,7 @@ def test_every_setting_says_what_it_is() -> None:
         ({"first_last_bits": 9}, r"^--first-last-bits 9: "),
         ({"pin": {"a": 0}}, r"^--pin 0: "),
         ({"a_bits": 16}, r"^--a-bits 16: "),
-        ({"agent": "dqn"}, r"^--agent 'dqn': .*'ddpg' or 'random'"),
+        ({"agent": "dqn"}, r"^--agent 'dqn': .*'ddpg', .* or 'uniform'"),
         ({"objective": "speed"}, r"^--objective 'speed': .*'latency'"),
         ({"device": "tpu"}, r"^--device 'tpu': .*'cpu' or 'cuda'"),
         ({"calibration": "guess"}, r"^--calibration 'guess': "),

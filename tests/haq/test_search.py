@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,15 +15,17 @@ from torch import nn
 import haq
 from agents.ddpg import DDPG
 from haq import evaluating, layer_weights, quantized_model, session
-from haq.config import search_config
+from haq.confidence import Pairs, confidence_of_drop
+from haq.config import AgentName, search_config
 from haq.corrections import Corrector
 from haq.errors import UserError
 from haq.evaluating import evaluate_policy
 from haq.evaluation import Evaluator
+from haq.goals import Line
 from haq.policy import load_policy
 from haq.run_dir import RunDir
-from haq.searching import SearchResult, search_configured
-from haq.session import Line, Session
+from haq.searching import Given, SearchResult, search_configured
+from haq.session import Session
 from haq.tasks.classification import ClassificationTask
 
 FILES = {
@@ -112,6 +116,10 @@ def test_the_summary_has_what_others_rely_on(finished_run: Path) -> None:
         "accuracy_fp32",
         "accuracy",
         "search_accuracy",
+        "selection_accuracy",
+        "selection_images",
+        "optimism_gap",
+        "finalists",
         "cost",
         "baseline_cost",
         "budget",
@@ -130,9 +138,14 @@ def test_the_summary_has_what_others_rely_on(finished_run: Path) -> None:
     assert budget["value"] == pytest.approx(0.4 * summary["baseline_cost"]["latency_s"])
     assert summary["cost_ratio"] == summary["cost"]["latency_s"] / summary["baseline_cost"]["latency_s"] <= 0.4
     different = {(*line["w_bits"], *line["a_bits"]) for line in journal(finished_run)}
-    assert (summary["episodes"], summary["evaluations"]) == (24, len(different))
-    # 60 search images and 64 for the corrections a policy, the same once for the float network, and calibration.
-    assert summary["forward_images"] == (60 + 64) * (len(different) + 1) + 64
+    assert (summary["episodes"], summary["evaluations"]) == (24, len(different) + 5)
+    # 48 search images and 64 for the corrections a policy, the same once for the float network; 12 and 64 for the
+    # finalists and the float network once more; calibration; and the prior, 64 images forwards, backwards, which counts
+    # twice, and through every layer with eight widths of its weights and its input.
+    prior = 64 * (1 + 2 + 2 * 8)
+    assert summary["forward_images"] == (48 + 64) * (len(different) + 1) + (12 + 64) * (5 + 1) + 64 + prior
+    assert summary["optimism_gap"] == summary["search_accuracy"] - summary["accuracy"]
+    assert (summary["search_images"], summary["selection_images"]) == (48, 12)
     assert summary["warnings"] == []
     for uniform in summary["uniform"]:
         assert uniform.keys() == {"w_bits", "a_bits", "cost", "cost_ratio", "accuracy"}
@@ -140,13 +153,18 @@ def test_the_summary_has_what_others_rely_on(finished_run: Path) -> None:
         assert 0 <= uniform["accuracy"] <= 1
 
 
-def test_the_policy_is_the_best_of_the_journal(finished_run: Path) -> None:
-    policy = load_policy(finished_run / "policy.json")
-    best = max(journal(finished_run), key=lambda line: (line["reward"], -line["cost"]))
-    assert (list(policy.w_bits), list(policy.a_bits)) == (best["w_bits"], best["a_bits"])
-    assert policy.cost.latency_s == best["cost"]
-    summary = read(finished_run / "summary.json")
-    assert policy.accuracy["search"] == best["accuracy"] == summary["search_accuracy"]
+def test_the_policy_is_the_finalist_that_is_best_on_all_images(finished_run: Path) -> None:
+    policy, summary = load_policy(finished_run / "policy.json"), read(finished_run / "summary.json")
+    lines = journal(finished_run)
+    ranked = sorted(lines, key=lambda line: (-line["reward"], line["divergence"], line["cost"]))
+    assert [each["episode"] for each in summary["finalists"]] == [line["episode"] for line in ranked[:5]]
+    right = [48 * each["search_accuracy"] + 12 * each["selection_accuracy"] for each in summary["finalists"]]
+    best = [each for each, count in zip(summary["finalists"], right, strict=True) if count > max(right) - 0.5]
+    (winner,) = (line for line in lines if [line["w_bits"], line["a_bits"]] == [[*policy.w_bits], [*policy.a_bits]])
+    assert winner["episode"] in [each["episode"] for each in best]
+    assert policy.cost.latency_s == winner["cost"]
+    assert policy.accuracy["search"] == winner["accuracy"] == summary["search_accuracy"]
+    assert policy.accuracy["selection"] == summary["selection_accuracy"]
     assert policy.accuracy["report"] == summary["accuracy"]
     assert (policy.model, policy.hardware, policy.objective) == ("digits_cnn", "bismo-edge", "latency")
 
@@ -158,8 +176,8 @@ def test_the_checkpoint_holds_tensors_and_plain_values_only(finished_run: Path) 
 
 def test_what_was_resolved_is_written_down(finished_run: Path) -> None:
     config, environment = read(finished_run / "config.json"), read(finished_run / "environment.json")
-    assert config["resolved"]["engine"] == "torch"
-    assert config["resolved"]["data"]["splits"]["search"]["size"] == 60
+    assert config["resolved"]["engine"] == "onnxruntime"
+    assert [config["resolved"]["data"]["splits"][name]["size"] for name in ("search", "selection")] == [48, 12]
     assert config["resolved"]["budget"] == [{"objective": "latency", "value": config["resolved"]["budget"][0]["value"]}]
     assert environment["seed"] == 3
     assert {"python", "packages", "commit", "device"} <= environment.keys()
@@ -455,10 +473,102 @@ def test_the_papers_rule_and_the_rich_observation_work_too(search: Callable[...,
     assert result.summary["cost_ratio"] <= 0.85
 
 
-def test_a_time_limit_ends_the_search_with_what_there_is(search: Callable[..., SearchResult], tmp_path: Path) -> None:
-    result = search(out=tmp_path / "run", time_limit_s=1e-9, episodes=1000)
+@pytest.mark.parametrize("agent", ["ddpg", "evolution"])
+def test_a_time_limit_ends_the_search_with_what_there_is(
+    search: Callable[..., SearchResult], tmp_path: Path, agent: str
+) -> None:
+    result = search(out=tmp_path / "run", time_limit_s=1e-9, episodes=1000, agent=agent)
     assert result.summary["episodes"] == len(journal(tmp_path / "run")) == 1
     assert RunDir(tmp_path / "run").is_finished
+
+
+# Every method, with and without a selection split, for the most reward and for the least cost.
+
+AGENTS = get_args(AgentName)
+AIMS: dict[str, dict[str, Any]] = {"budget": {"budget": ("0.6",)}, "drop": {"max_accuracy_drop": 0.1}}
+
+
+@pytest.mark.parametrize(
+    "case", [*((agent, "budget") for agent in AGENTS), ("ddpg", "drop"), ("evolution", "drop")], ids="-".join
+)
+def test_every_method_goes_on_to_the_same_result(
+    tiny_net: nn.Module,
+    held_out_task: ClassificationTask,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    case: tuple[str, str],
+) -> None:
+    """Interrupted after the seventh episode, with the checkpoint of the fourth."""
+    settings: Any = {"agent": case[0], "episodes": 12, "first_last_bits": None, "model": "TinyNet"}
+    config = search_config(**settings, **AIMS[case[1]], data="blobs")
+    given, run = Given(tiny_net, held_out_task), tmp_path / "run"
+    search_configured(config, tmp_path / "whole", given=given)
+    for episode, seconds in ((4, 0.0), (7, inf)):
+        monkeypatch.setattr(session, "CHECKPOINT_SECONDS", seconds)
+        with pytest.raises(KeyboardInterrupt):
+            search_configured(config, run, given=given, resume=True, watcher=Interruption(episode))
+    assert torch.load(run / "checkpoint.pt", weights_only=True)["episode"] == 4
+    search_configured(config, run, given=given, resume=True)
+    assert_same_run(run, tmp_path / "whole")
+    assert read(run / "summary.json")["selection_images"] == 15
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_every_method_keeps_the_budget_and_names_its_best(
+    search: Callable[..., SearchResult], tmp_path: Path, agent: str
+) -> None:
+    result = search(out=tmp_path / "run", agent=agent, budget="0.5", episodes=8, first_last_bits=None)
+    lines = journal(tmp_path / "run")
+    assert len(lines) == 8
+    assert all(line["cost"] <= result.summary["budget"][0]["value"] * (1 + 1e-12) for line in lines)
+    # Without a selection split the most reward wins.
+    best = max(lines, key=lambda line: (line["reward"], -line["divergence"], -line["cost"]))
+    assert [[*result.policy.w_bits], [*result.policy.a_bits]] == [best["w_bits"], best["a_bits"]]
+    assert (result.summary["selection_accuracy"], result.summary["selection_images"]) == (None, 0)
+    assert result.summary["finalists"] == []
+
+
+def test_without_optuna_tpe_is_refused_in_a_line(
+    search: Callable[..., SearchResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match=r"optuna.*haq\[tpe\]"):
+        search(out=tmp_path / "run", agent="tpe")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_least_cost_is_within_the_drop_and_the_first_policy_is_the_dearest(
+    search: Callable[..., SearchResult], tmp_path: Path
+) -> None:
+    result = search(out=tmp_path / "run", max_accuracy_drop=0.1, budget=None, episodes=30, first_last_bits=None)
+    lines, summary = journal(tmp_path / "run"), result.summary
+    met = [line for line in lines if line["accuracy"] >= summary["search_accuracy_fp32"] - 0.1 - 1e-9]
+    assert lines[0]["cost"] == max(line["cost"] for line in lines)
+    assert result.policy.cost.latency_s == min(line["cost"] for line in met) < lines[0]["cost"]
+    ((budget),) = summary["budget"]
+    assert budget["value"] == pytest.approx(result.policy.cost.latency_s, rel=1e-12)
+    assert budget["ratio"] == summary["cost_ratio"]
+    drop = summary["max_accuracy_drop"]
+    assert (drop["limit"], drop["selection"]) == (0.1, None)
+    assert drop["search"] == summary["search_accuracy_fp32"] - summary["search_accuracy"] <= 0.1 + 1e-9
+    pairs = drop["paired"]["report"]
+    assert drop["report"] == pytest.approx((pairs["lost"] - pairs["won"]) / 40)
+    assert drop["confidence"] == {"report": confidence_of_drop(Pairs(**pairs), 0.1)}
+
+
+def test_a_drop_that_nothing_keeps_is_a_line_with_the_nearest_miss(
+    tiny_net: nn.Module, tiny_task: ClassificationTask, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="no policy lost at most 0 points of accuracy in 4 episodes"):
+        haq.search(tiny_net, tiny_task, out=tmp_path / "run", max_accuracy_drop=0.0, max_bits=1, min_bits=1, episodes=4)
+    assert load_policy(tmp_path / "run" / "nearest_miss.json").model == "TinyNet"
+
+
+def test_a_drop_and_a_budget_are_refused() -> None:
+    with pytest.raises(UserError, match="--budget limits the cost and --max-accuracy-drop looks for the least"):
+        search_config(max_accuracy_drop=0.01, budget=("0.5",))
+    config = search_config(max_accuracy_drop=0.01)
+    assert search_config(**config.model_dump()) == config
 
 
 @pytest.mark.parametrize(

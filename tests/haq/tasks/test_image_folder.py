@@ -1,12 +1,15 @@
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from haq.errors import UserError
 from haq.tasks import TaskOptions, load_task
+from haq.tasks.classification import chance_warning, require_outputs
 
 SMALL = TaskOptions(resize=8, crop=8, search_images=4)
 
@@ -70,6 +73,23 @@ def test_a_corrupt_image_is_named_before_the_search(folder: Path, damage: bytes 
     with pytest.raises(UserError, match=r"val/bee/1\.png is not a readable image") as caught:
         task.prepare()
     assert "\n" not in str(caught.value)
+
+
+def test_many_corrupt_images_are_counted(folder: Path) -> None:
+    for path in (folder / "val").rglob("*.png"):
+        path.write_bytes(b"not an image")
+    task = load_task(f"imagefolder:{folder}", options=SMALL)
+    with pytest.raises(UserError, match=r"is not a readable image .*; 4 of 4 items cannot be used") as caught:
+        task.prepare()
+    assert "\n" not in str(caught.value)
+
+
+def test_images_of_any_size_are_resized(folder: Path) -> None:
+    for number, path in enumerate(sorted((folder / "val").rglob("*.png"))):
+        write_image(path, red=50, size=6 + 3 * number)
+    task = load_task(f"imagefolder:{folder}", options=SMALL)
+    task.prepare()
+    assert next(task.batches("report", batch_size=9))[0].shape == (5, 3, 8, 8)
 
 
 def test_images_of_another_size_are_told(folder: Path) -> None:
@@ -138,6 +158,43 @@ def test_classes_txt_must_fit_the_folders(folder: Path, text: str, message: str)
     (folder / "classes.txt").write_text(text)
     with pytest.raises(UserError, match=message):
         load_task(f"imagefolder:{folder}")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["ant", "bee", "cat", "dog"], "has 3 outputs and imagefolder:.* has 4 classes; .*classes.txt"),
+        (["cat", "bee", "ant"], None),
+    ],
+)
+def test_outputs_must_be_as_many_as_the_classes(folder: Path, names: list[str], message: str | None) -> None:
+    (folder / "classes.txt").write_text("\n".join(names))
+    task = load_task(f"imagefolder:{folder}", options=SMALL)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 3))
+    with pytest.raises(UserError, match=message) if message else nullcontext():
+        require_outputs(network, task)
+
+
+def test_a_network_whose_outputs_are_in_another_order_is_at_chance(folder: Path) -> None:
+    class Shade(nn.Module):
+        """Knows the classes by their red, in the order of the folder names."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            red = x[:, 0].mean(dim=(1, 2), keepdim=False)[:, None]
+            return -(red - torch.tensor([0.0, 100.0, 200.0]) / 255).abs()
+
+    def warning() -> str | None:
+        options = TaskOptions(resize=8, crop=8, search_images=4, normalize="none")
+        task = load_task(f"imagefolder:{folder}", options=options)
+        metric = task.metric()
+        for split in ("search", "report"):
+            for inputs, targets in task.batches(split, batch_size=9):  # type: ignore[arg-type]
+                metric.update(Shade()(inputs), targets)
+        return chance_warning(metric.compute(), task.num_classes, metric.count)
+
+    assert warning() is None
+    (folder / "classes.txt").write_text("bee\ncat\nant\n")
+    assert "are the classes in the order of its outputs" in (warning() or "")
 
 
 def test_classes_txt_must_be_text(folder: Path) -> None:

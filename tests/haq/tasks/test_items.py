@@ -71,6 +71,30 @@ def test_inputs_of_different_shapes_are_refused() -> None:
         StoredSplit(Uneven()).store()
 
 
+class Broken(Counting):
+    """Items of which every second cannot be read."""
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+        if index % 2:
+            raise UserError(f"item{index} is broken")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [
+        (2, "^item1 is broken$"),
+        (8, "^item1 is broken; 4 of 8 items cannot be used$"),
+        (500, "^item1 is broken; at least 20 of 500 items cannot be used$"),
+    ],
+)
+def test_items_that_cannot_be_read_are_counted(length: int, message: str) -> None:
+    items = Broken(length=length)
+    with pytest.raises(UserError, match=message):
+        StoredSplit(items).store()
+    assert items.reads <= 22
+
+
 def test_too_little_room_on_the_disk_is_told_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HAQ_CACHE", str(tmp_path))
     split = StoredSplit(Counting(length=2**50), memory_limit_bytes=0)

@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -40,26 +42,44 @@ def keys(name: str, options: TaskOptions) -> list[str]:
 
 def test_sizes_by_default_and_by_wish() -> None:
     sizes = {name: len(drawn) for name, drawn in draw_splits(TRAIN, VAL, TaskOptions()).items()}
-    assert sizes == {"train": 100, "calibration": 100, "search": 40, "report": 60}
+    assert sizes == {"train": 100, "calibration": 100, "search": 32, "selection": 8, "report": 60}
     wished = TaskOptions(calibration_images=7, search_images=10, report_images=20)
     sizes = {name: len(drawn) for name, drawn in draw_splits(TRAIN, VAL, wished).items()}
-    assert sizes == {"train": 100, "calibration": 7, "search": 10, "report": 20}
+    assert sizes == {"train": 100, "calibration": 7, "search": 8, "selection": 2, "report": 20}
 
 
 @pytest.mark.parametrize("source", ["val", "train"])
 def test_splits_are_disjoint_except_calibration_in_train(source: str) -> None:
     options = TaskOptions(search_from=source, search_images=30, calibration_images=50)  # type: ignore[arg-type]
-    train, calibration, search, report = (set(keys(n, options)) for n in ("train", "calibration", "search", "report"))
-    assert not search & report
-    assert not search & train
-    assert not report & train
+    names = ("train", "calibration", "search", "selection", "report")
+    train, calibration, *others = (set(keys(name, options)) for name in names)
+    search, selection, report = others
+    assert all(not one & other for one, other in combinations([train, *others], 2))
     assert calibration < train
-    assert all(key.startswith(source) for key in search)
+    assert all(key.startswith(source) for key in search | selection)
     assert all(key.startswith("val") for key in report)
 
 
+def test_selection_is_the_last_fifth_of_what_the_search_draws() -> None:
+    sizes = {}
+    for count in (1, 4, 5, 9, 10, 99):
+        drawn = draw_splits(TRAIN, VAL, TaskOptions(search_images=count))
+        sizes[count] = len(drawn["search"]), len(drawn.get("selection", ()))
+    assert sizes == {1: (1, 0), 4: (4, 0), 5: (4, 1), 9: (8, 1), 10: (8, 2), 99: (80, 19)}
+    assert "selection" not in draw_splits(TRAIN, VAL, TaskOptions(search_images=4))
+    before = balanced_order(VAL.labels, _after_train())[:40]
+    drawn = draw_splits(TRAIN, VAL, TaskOptions(search_images=40))
+    assert [*drawn["search"].indices, *drawn["selection"].indices] == before.tolist()
+
+
+def _after_train() -> np.random.Generator:
+    generator = np.random.default_rng(0)
+    balanced_order(TRAIN.labels, generator)
+    return generator
+
+
 def test_the_seed_alone_decides() -> None:
-    for name in ("train", "calibration", "search", "report"):
+    for name in ("train", "calibration", "search", "selection", "report"):
         assert keys(name, TaskOptions(seed=5)) == keys(name, TaskOptions(seed=5))
         assert keys(name, TaskOptions(seed=5)) != keys(name, TaskOptions(seed=6))
 
@@ -67,7 +87,7 @@ def test_the_seed_alone_decides() -> None:
 def test_facts_tell_splits_apart() -> None:
     first, again, other = (draw_splits(TRAIN, VAL, TaskOptions(seed=seed))["search"].facts() for seed in (0, 0, 1))
     assert first == again
-    assert first["size"] == 40
+    assert first["size"] == 32
     assert first["sha256"] != other["sha256"]
 
 

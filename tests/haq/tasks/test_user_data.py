@@ -28,6 +28,7 @@ class Broken(Noisy):
 def usual(): return {"calibration": part(6), "search": part(4), "report": part(4), "train": Noisy()}
 def listed(): return [part(3)]
 def short(): return {"calibration": part(6), "search": part(4)}
+def held_out(): return usual() | {"selection": part(3)}
 def extra(): return usual() | {"test": part(2)}
 def empty(): return usual() | {"search": part(0)}
 def endless(): return usual() | {"report": Endless()}
@@ -50,6 +51,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_users_sets_become_the_splits_even_where_they_overlap() -> None:
     task = load_task("users_own_data:usual")
     assert [task.size(split) for split in ("train", "calibration", "search", "report")] == [5, 6, 4, 4]
+    assert task.size("selection") == 0
+    assert load_task("users_own_data:held_out").size("selection") == 3
     assert task.num_classes == 3
     assert not task.exact_classes
     inputs, targets = next(task.batches("search", batch_size=4))

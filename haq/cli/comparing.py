@@ -1,0 +1,102 @@
+"""`haq compare`: search methods on the same network, data, budgets and number of evaluations."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from haq.cache import write_atomically
+from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, with_config
+from haq.cli.output import print_json
+from haq.comparing import Question, compare
+from haq.config import AgentName, SearchConfig
+from haq.errors import UserError
+from haq.run_dir import RunDir
+
+_FLAGS = tuple(name for name in ALL_FLAGS if name not in ("agent", "budget", "episodes"))
+
+
+@with_config(*_FLAGS)
+def compare_command(
+    config: SearchConfig,
+    *,
+    agents: Annotated[str, typer.Option(help="Methods, with commas; the first is held against the others.")] = (
+        "ddpg,random,uniform"
+    ),
+    budgets: Annotated[str, typer.Option(help="Budgets, with commas; each is a comparison of its own.")] = "0.6",
+    at: Annotated[str, typer.Option(help="Numbers of evaluations to compare at, with commas.")] = "50,100",
+    seeds: Annotated[int, typer.Option(help="Seeds, from --seed on.", min=1)] = 3,
+    workers: Annotated[int, typer.Option(help="Processes, of one thread each.", min=1)] = 1,
+    out: Annotated[Path, typer.Option(help="Folder of the comparison.")] = Path("results/comparison"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in --out.")] = False,
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Hold search methods against each other: a table with intervals, all figures as CSV and JSON, and a picture."""
+    from haq.comparison_tables import as_csv, as_markdown
+    from haq.plots import save_figure
+    from haq.plots.comparing import plot_comparison
+
+    question = Question(
+        config=config,
+        agents=_agents(agents),
+        budgets=_several(budgets),
+        seeds=seeds,
+        checkpoints=tuple(sorted(_count(each) for each in _several(at))),
+    )
+    RunDir.check_free(out, resume=resume)
+    out.mkdir(parents=True, exist_ok=True)
+    with _Bar(quiet=quiet) as bar:
+        document = compare(question, out, workers=workers, watcher=bar)
+    text = "\n".join(as_markdown(document)) + "\n"
+    write_atomically(out / "comparison.md", text.encode())
+    write_atomically(out / "comparison.csv", as_csv(document).encode())
+    save_figure(plot_comparison(document), out / "comparison.png")
+    if json:
+        print_json(document)
+    else:
+        print(text)
+        print(f"files in {out}")
+
+
+def _several(text: str) -> tuple[str, ...]:
+    return tuple(each.strip() for each in text.split(",") if each.strip())
+
+
+def _agents(text: str) -> tuple[AgentName, ...]:
+    names = _several(text)
+    for name in names:
+        if name not in get_args(AgentName):
+            raise UserError(f"--agents: {name!r} is no method; choose from {', '.join(get_args(AgentName))}")
+    return names  # type: ignore[return-value]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"--at {text!r}: write numbers of evaluations with commas, such as 50,100")
+    return int(text)
+
+
+class _Bar:
+    """Searches done, of how many, and the time left, on standard error."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        columns = (BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("searches"), *columns, console=console, disable=quiet or not sys.stderr.isatty()
+        )
+        self._task = self._progress.add_task("")
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def cell(self, done: int, of: int) -> None:
+        self._progress.update(self._task, completed=done, total=of)

@@ -1,0 +1,154 @@
+"""`haq explain`: why this policy, in plain sentences."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from haq.cli.flags import JsonFlag
+from haq.cli.output import print_json, print_table
+from haq.explaining import explain
+from haq.findings import Distance, Explanation, Plateau, Price, Step
+from haq.pretty import percent, pretty_cost
+from haq.robustness import CostNoise, Recalibrated
+
+PLACES = {"points": 2, "nats": 4, "reward": 3}
+
+
+def explain_command(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished search.", metavar="RUN")],
+    robust: Annotated[
+        bool, typer.Option("--robust", help="Calibrate on other images, and evaluate the policy once more.")
+    ] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Why this policy: what is left to win, what more budget buys, which bits are free, and what it stands on."""
+    found = explain(run, is_robust=robust)
+    if json:
+        print_json(found.document())
+        return
+    for line in sentences(found):
+        print(line)
+    if found.free:
+        _print_free(found)
+    for note in found.notes:
+        print(f"note: {note}")
+
+
+def sentences(found: Explanation) -> Iterator[str]:
+    """What was found, one thing a line."""
+    belief, unit = found.belief, found.belief.unit
+    zero = "divergence from the float network" if unit == "nats" else "float network on the search images"
+    yield f"{found.model} on {found.hardware}: {_cost_line(found.price)}"
+    yield (
+        f"The reward model, from {belief.policies} policies, believes the policy to be at about "
+        f"{_signed(belief.predicted, unit)} ({_number(belief.low, unit)} to {_signed(belief.high, unit)}); "
+        f"measured {_signed(belief.measured, unit)}. 0 is the {zero}."
+    )
+    yield _distance_line(found.distance, unit)
+    yield from _price_lines(found.price, unit)
+    yield _free_line(found.free)
+    yield from (_noise_line(each) for each in found.cost_noise)
+    if not found.cost_noise:
+        yield "The budgets count bytes or operations, which no device is off by."
+    if found.calibration:
+        yield _calibration_line(found.calibration)
+
+
+def _cost_line(price: Price) -> str:
+    used, budget = pretty_cost(price.objective, price.cost), pretty_cost(price.objective, price.budget)
+    return f"{price.objective} {used} of a budget of {budget} ({percent(price.cost / price.budget)} used)."
+
+
+def _distance_line(distance: Distance, unit: str) -> str:
+    bound, high, whole = (_amount(each, unit) for each in (distance.bound, distance.high, distance.integer))
+    low = f"{distance.low:.{PLACES[unit]}f}"
+    text = (
+        f"Within the budget it believes at most about {bound} more possible; draws of what else it may be, each "
+        f"with a best policy of its own, say {low} to {high} (eight in ten)."
+    )
+    if not distance.differs:
+        return f"{text} The best that it sees with whole bits is this policy."
+    names = ", ".join(distance.differs[:3]) + (f" and {len(distance.differs) - 3} more" * (len(distance.differs) > 3))
+    return f"{text} The best that it sees with whole bits wins about {whole}, with other bits in {names}."
+
+
+def _price_lines(price: Price, unit: str) -> Iterator[str]:
+    one = pretty_cost(price.objective, 0.01 * price.budget)
+    yield f"One percent more budget ({one}) is worth about {_amount(price.percent, unit)}."
+    if price.upgrade is None:
+        yield "No layer can have more bits that the model believes to win anything."
+    else:
+        step = price.upgrade
+        within = ", within the budget as it is" if step.fits else ""
+        yield (
+            f"{pretty_cost(price.objective, step.cost)} more {price.objective} buys {_change(step)}, "
+            f"about {_signed(step.gain, unit)}{within}: the most for its cost."
+        )
+    if price.saving is not None:
+        step = price.saving
+        yield (
+            f"{pretty_cost(price.objective, -step.cost)} of {price.objective} can be saved with {_change(step)}, "
+            f"about {_signed(step.gain, unit)}: the least for its cost."
+        )
+
+
+def _change(step: Step) -> str:
+    """Which bits of which layer.
+
+    >>> _change(Step("conv2", (4, 5), (8, 8), 1e-6, 0.3, fits=False))
+    'conv2 weights of 5 bits instead of 4'
+    """
+    parts = (("weights", step.w_bits), ("activations", step.a_bits))
+    changed = [f"{part} of {after} bits instead of {before}" for part, (before, after) in parts if before != after]
+    return f"{step.layer} {' and '.join(changed)}"
+
+
+def _free_line(free: tuple[Plateau, ...]) -> str:
+    more = sum(each.most != each.bits for each in free)
+    fewer = sum(each.least != each.bits for each in free)
+    if not free:
+        return "No bits are free on this device: each costs, and each that goes saves."
+    return f"Bits are free on this device: in {more} layers more cost nothing, in {fewer} fewer would save nothing."
+
+
+def _noise_line(noise: CostNoise) -> str:
+    spread = percent(noise.spread, digits=0)
+    return (
+        f"If the modelled {noise.objective} is off by up to {spread}: under budget in {percent(noise.apart)} of "
+        f"{noise.draws} draws with every layer for itself, in {percent(noise.together)} with all alike; "
+        f"the budget holds up to {noise.headroom:.3f} times the modelled {noise.objective}."
+    )
+
+
+def _calibration_line(found: Recalibrated) -> str:
+    verdict = "still within" if found.is_close else "not within"
+    shared = f", {found.shared} of them the same" if found.shared else ""
+    return (
+        f"Calibrated on {found.images} images from the other end of the training images{shared}: search accuracy "
+        f"{percent(found.search_accuracy, digits=2)}, was {percent(found.search_accuracy_before, digits=2)}, "
+        f"{verdict} half a point."
+    )
+
+
+def _print_free(found: Explanation) -> None:
+    rows = [(each.layer, *(f"{w}/{a}" for w, a in (each.bits, each.most, each.least))) for each in found.free]
+    print_table("bits at the same cost, weights/activations", ("layer", "has", "most", "fewest"), rows)
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{value:.{PLACES[unit]}f} {unit}"
+
+
+def _signed(value: float, unit: str) -> str:
+    return f"{_number(value, unit)} {unit}"
+
+
+def _number(value: float, unit: str) -> str:
+    """With its sign; a minus would be wrong before what rounds to nothing.
+
+    >>> _number(-0.001, "points"), _number(-0.01, "points")
+    ('+0.00', '-0.01')
+    """
+    return f"{round(value, PLACES[unit]) + 0.0:+.{PLACES[unit]}f}"

@@ -1,0 +1,101 @@
+"""`haq pareto`: what accuracy costs, over budgets, objectives and devices."""
+
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from haq.cache import write_atomically
+from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, with_config
+from haq.cli.output import print_json, say
+from haq.config import SearchConfig
+from haq.errors import UserError
+from haq.pretty import percent, pretty_score
+from haq.run_dir import RunDir
+from haq.sweep_tables import as_csv, as_markdown
+from haq.sweeping import Sweep, sweep
+from hardware_sim.cost import Objective
+
+_FLAGS = tuple(name for name in ALL_FLAGS if name not in ("budget", "max_accuracy_drop"))
+
+
+@with_config(*_FLAGS)
+def pareto_command(
+    config: SearchConfig,
+    *,
+    budgets: Annotated[
+        str, typer.Option(help="Budgets with commas: ratios of 8-bit cost, or such as 4bits.")
+    ] = "3bits,4bits,5bits",
+    devices: Annotated[str | None, typer.Option(help="Devices with commas.", show_default="that of --hardware")] = None,
+    objectives: Annotated[
+        str | None, typer.Option(help="Objectives with commas.", show_default="that of --objective")
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="A budget for another cost, which always holds; repeatable.", metavar="OBJECTIVE=VALUE"),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds, from --seed on.", min=1)] = 1,
+    more_episodes: Annotated[
+        int | None,
+        typer.Option(
+            help="New policies of every search but the first.", min=1, show_default="0.3 x --episodes for all"
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes, a seed each; several have one thread each.", min=1)] = 1,
+    out: Annotated[Path, typer.Option(help="Folder of the sweep.")] = Path("results/pareto"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in --out.")] = False,
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Search at several budgets, on several devices: what accuracy costs, as tables, figures and a picture.
+
+    The first search takes --episodes; the others are told what was found before, and take a few.
+    """
+    from haq.plots import save_figure
+    from haq.plots.pareto import plot_pareto
+
+    question = Sweep(
+        config=config,
+        devices=_several(devices) if devices is not None else (config.hardware,),
+        objectives=_objectives(objectives) if objectives is not None else (config.objective,),
+        budgets=_several(budgets),
+        also=tuple(also or ()),
+        seeds=seeds,
+        more_episodes=more_episodes,
+    )
+    RunDir.check_free(out, resume=resume)
+    document = sweep(question, out, workers=workers, watch=_pass if quiet else say_cell)
+    text = "\n".join(as_markdown(document)) + "\n"
+    write_atomically(out / "pareto.md", text.encode())
+    write_atomically(out / "pareto.csv", as_csv(document).encode())
+    save_figure(plot_pareto(document), out / "pareto.png")
+    if json:
+        print_json(document)
+    else:
+        print(text)
+        print(f"files in {out}")
+
+
+def say_cell(record: dict[str, Any]) -> None:
+    """What a search came to, on standard error."""
+    say(
+        f"seed {record['seed']}  {record['hardware']}  {record['objective']} at {record['budget']}: "
+        f"{pretty_score(record['accuracy'], record['metric'])} at {percent(record['cost_ratio'])} of 8 bits, "
+        f"new evaluations: {record['new_evaluations']}"
+    )
+
+
+def _pass(_: dict[str, Any]) -> None:
+    """Says nothing; a function of the module, as it goes to other processes."""
+
+
+def _several(text: str) -> tuple[str, ...]:
+    return tuple(each.strip() for each in text.split(",") if each.strip())
+
+
+def _objectives(text: str) -> tuple[Objective, ...]:
+    names = _several(text)
+    for name in names:
+        if name not in get_args(Objective):
+            raise UserError(f"--objectives: {name!r} is none; choose from {', '.join(get_args(Objective))}")
+    return names  # type: ignore[return-value]

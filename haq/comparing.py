@@ -1,0 +1,196 @@
+"""Search methods held against each other: the same network, data, quantizers, budgets and number of policies tried.
+
+A cell is one method, budget and seed, and a search like any other, with a folder of its own. What the method would have
+answered after so many evaluations is measured on the report split afterwards, which no method sees.
+"""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from time import process_time
+from typing import Any, Protocol
+
+import torch
+
+from haq.cache import write_atomically
+from haq.config import AgentName, SearchConfig, search_config
+from haq.environment import describe_environment
+from haq.errors import UserError
+from haq.evaluation import Evaluator
+from haq.evaluation_store import EvaluationStore
+from haq.fisher import FisherSensitivity, network_fisher
+from haq.goals import distinct
+from haq.problem import Network, prepare, prepare_network
+from haq.proposing import uses_prior
+from haq.run_dir import RunDir
+from haq.searching import begin_session, run_episodes
+from haq.session import Session
+
+POINTS, DOCUMENT = "points.json", "comparison.json"
+_SEARCH_ALONE = ("agent", "budget", "seed", "episodes", "hardware", "batch", "objective", "pin", "first_last_bits")
+"""Settings that a network does not depend on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is compared; `config` holds everything else."""
+
+    config: SearchConfig
+    agents: tuple[AgentName, ...]
+    budgets: tuple[str, ...]
+    seeds: int
+    checkpoints: tuple[int, ...]
+    """Numbers of policies tried at which the methods are compared."""
+
+    def __post_init__(self) -> None:
+        for name in ("agents", "budgets", "checkpoints"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise UserError(f"compare needs {name}, each once; got {', '.join(map(str, values)) or 'none'}")
+        if self.seeds < 1 or min(self.checkpoints) < 1:
+            raise UserError("compare needs at least one seed, and checkpoints of at least one evaluation")
+
+    def cells(self, out: Path) -> Iterator["Cell"]:
+        """Every search that it takes, the seeds outermost, so that an early end leaves whole comparisons."""
+        for seed in range(self.seeds):
+            for budget in self.budgets:
+                for agent in self.agents:
+                    settings = {
+                        "agent": agent,
+                        "budget": (budget,),
+                        "seed": self.config.seed + seed,
+                        "episodes": max(self.checkpoints),
+                    }
+                    config = search_config(**{**self.config.model_dump(exclude_unset=True), **settings})
+                    folder = out / "runs" / f"{agent}-{_as_name(budget)}-s{config.seed}"
+                    yield Cell(config, folder, self.checkpoints)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One search, and where it lies."""
+
+    config: SearchConfig
+    folder: Path
+    checkpoints: tuple[int, ...]
+
+
+class Watcher(Protocol):
+    """Somebody who looks on."""
+
+    def cell(self, done: int, of: int) -> None:
+        """Another search is through."""
+        ...
+
+
+def compare(question: Question, out: Path, *, workers: int = 1, watcher: Watcher | None = None) -> dict[str, Any]:
+    """Run what is missing in a folder, in so many processes of one thread each, and put the answers together.
+
+    Returns the document that is written to `comparison.json`: the question, the versions, and one record for each
+    method, budget, seed and checkpoint. Raises UserError where a folder holds runs of other settings.
+    """
+    cells, records = list(question.cells(out)), []
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for done, found in enumerate(pool.map(run_cell, cells), start=1):
+            records += found
+            if watcher:
+                watcher.cell(done, len(cells))
+    document = {
+        "config": question.config.model_dump(mode="json"),
+        "agents": list(question.agents),
+        "budgets": list(question.budgets),
+        "seeds": question.seeds,
+        "checkpoints": list(question.checkpoints),
+        "environment": describe_environment(seed=question.config.seed, device=question.config.device),
+        "records": records,
+    }
+    write_atomically(out / DOCUMENT, json.dumps(document, indent=1).encode())
+    return document
+
+
+def run_cell(cell: Cell) -> list[dict[str, Any]]:
+    """One record for every checkpoint of a cell; from its folder where it is through already."""
+    kept = _kept(cell)
+    if kept is not None:
+        return kept
+    torch.set_num_threads(1)
+    prepared = _prepared(cell.config.model_dump_json(exclude=set(_SEARCH_ALONE)))
+    fisher = prepared.fisher if uses_prior(cell.config) else None
+    began = process_time()
+    problem = prepare(cell.config, network=prepared.network)
+    session = begin_session(problem, fisher=fisher, store=prepared.store)
+    config = cell.config.model_dump(mode="json")
+    run = RunDir.reopen(cell.folder, config)
+    session.enter(
+        run
+        or RunDir.create(cell.folder, config, describe_environment(seed=cell.config.seed, device="cpu"), resume=True)
+    )
+    run_episodes(session)
+    cpu_seconds = process_time() - began
+    records = [_record(session, count, prepared) for count in cell.checkpoints]
+    for record in records:
+        record["cpu_seconds"] = round(cpu_seconds * record["evaluations"] / max(cell.checkpoints), 3)
+    write_atomically(cell.folder / POINTS, json.dumps(records).encode())
+    return records
+
+
+def _record(session: Session, count: int, prepared: "_Prepared") -> dict[str, Any]:
+    """What the method would have answered after so many policies, and what that took."""
+    config, task, lines = session.problem.config, session.problem.task, session.lines[:count]
+    facts = {"agent": config.agent, "budget": config.budget[0], "seed": config.seed, "evaluations": count}
+    tried = sum(1 for _ in distinct(lines))
+    images = task.size("search") + prepared.network.engine.images_a_policy
+    prior_images = prepared.fisher.forward_images if uses_prior(config) else 0
+    cost = {"distinct": tried, "forward_images": task.size("calibration") + prior_images + (tried + 1) * images}
+    if not any(session.goal.meets(line) for line in lines):
+        return {**facts, **cost, "accuracy": None}
+    selection = session.select(count)
+    winner, report = selection.winner, prepared.report
+    return {
+        **facts,
+        **cost,
+        "cost": winner["cost"],
+        "search_accuracy": winner["accuracy"],
+        "selection_accuracy": selection.accuracy,
+        "divergence": winner["divergence"],
+        "accuracy": report.evaluate(winner["w_bits"], winner["a_bits"]).accuracy,
+        "accuracy_fp32": report.accuracy_fp32,
+        "report_images": task.size("report"),
+    }
+
+
+def _kept(cell: Cell) -> list[dict[str, Any]] | None:
+    """The records that an earlier call left, if they are of these checkpoints."""
+    try:
+        records: list[dict[str, Any]] = json.loads((cell.folder / POINTS).read_text(encoding="utf-8"))
+        asked = [record["evaluations"] for record in records]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return records if asked == list(cell.checkpoints) else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prepared:
+    """What all cells of a process share."""
+
+    network: Network
+    fisher: FisherSensitivity
+    report: Evaluator
+    store: EvaluationStore
+
+
+@lru_cache(maxsize=1)
+def _prepared(settings: str) -> _Prepared:
+    """Once in every process."""
+    config, store = search_config(**json.loads(settings)), EvaluationStore()
+    network = prepare_network(config)
+    report = Evaluator(network.engine, network.task, "report", batch_size=config.eval_batch, store=store)
+    return _Prepared(network, network_fisher(network), report, store)
+
+
+def _as_name(budget: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in budget)

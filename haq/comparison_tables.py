@@ -1,0 +1,89 @@
+"""The tables of a comparison: accuracies, and what the first method is worth beside each of the others."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+import pandas as pd
+
+from haq.intervals import MARGIN, Interval, paired_interval
+
+Json = Mapping[str, Any]
+
+
+def as_frame(document: Json) -> pd.DataFrame:
+    """One row a record: method, budget, seed, evaluations, and what came of it."""
+    return pd.DataFrame(document["records"])
+
+
+def as_csv(document: Json) -> str:
+    """The same as text."""
+    buffer = StringIO()
+    as_frame(document).to_csv(buffer, index=False)
+    return buffer.getvalue()
+
+
+def as_markdown(document: Json) -> Iterator[str]:
+    """Report accuracy in percent of every method, and paired differences with the first method's verdict."""
+    frame = as_frame(document)
+    images = int(frame["report_images"].iloc[0])
+    ours, *rivals = document["agents"]
+    fp32 = 100 * frame["accuracy_fp32"].mean()
+    yield f"Report accuracy in percent on {images} images (float {fp32:.2f}), mean ± standard deviation over"
+    yield f"{document['seeds']} seeds, of the policy that a method would have answered after so many evaluations."
+    yield ""
+    yield from _accuracies(frame, document)
+    if rivals and document["seeds"] > 1:
+        yield ""
+        yield f"`{ours}` minus each rival in points, paired by seed, with 95 % intervals (Student's, by Bonferroni for"
+        yield f"{len(rivals)} rivals). Ahead: the interval excludes 0. Not behind: it excludes a loss of"
+        yield f"{100 * MARGIN:g} points. Open: neither can be said."
+        yield ""
+        yield from _differences(frame, document)
+
+
+def differences(frame: pd.DataFrame, document: Json) -> Iterator[tuple[str, str, int, Interval]]:
+    """Budget, rival, evaluations, and the interval of what the first method has more than the rival."""
+    ours, *rivals = document["agents"]
+    by = frame.set_index(["budget", "evaluations", "agent", "seed"])["accuracy"].sort_index()
+    for budget in document["budgets"]:
+        for rival in rivals:
+            for evaluations in document["checkpoints"]:
+                paired = (by[budget, evaluations, ours] - by[budget, evaluations, rival]).dropna()
+                if len(paired) > 1:
+                    yield budget, rival, evaluations, paired_interval(paired.tolist(), comparisons=len(rivals))
+
+
+def _accuracies(frame: pd.DataFrame, document: Json) -> Iterator[str]:
+    yield _row(
+        ["budget", "method", *(f"{count} evaluations" for count in document["checkpoints"]), "forward images", "CPU s"]
+    )
+    yield _row(["---"] * (4 + len(document["checkpoints"])))
+    for budget in document["budgets"]:
+        for agent in document["agents"]:
+            of_method = frame[(frame["budget"] == budget) & (frame["agent"] == agent)]
+            cells = []
+            for count in document["checkpoints"]:
+                found = 100 * of_method[of_method["evaluations"] == count]["accuracy"]
+                spread = f" ± {found.std():.2f}" if len(found) > 1 else ""
+                cells.append(f"{found.mean():.2f}{spread}")
+            last = of_method[of_method["evaluations"] == document["checkpoints"][-1]]
+            cost = [f"{last['forward_images'].mean():,.0f}", f"{last['cpu_seconds'].mean():.1f}"]
+            yield _row([budget, agent, *cells, *cost])
+
+
+def _differences(frame: pd.DataFrame, document: Json) -> Iterator[str]:
+    checkpoints: Sequence[int] = document["checkpoints"]
+    yield _row(["budget", "rival", *(f"{count} evaluations" for count in checkpoints)])
+    yield _row(["---"] * (2 + len(checkpoints)))
+    rows: dict[tuple[str, str], list[str]] = {}
+    for budget, rival, _, interval in differences(frame, document):
+        low, high = 100 * interval.low, 100 * interval.high
+        text = f"{100 * interval.mean:+.2f} [{low:+.2f}, {high:+.2f}] {interval.verdict}"
+        rows.setdefault((budget, rival), []).append(text)
+    for names, cells in rows.items():
+        yield _row([*names, *cells])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
