@@ -11,6 +11,7 @@ from agents.ddpg import DDPG, DDPGConfig
 from agents.evolution import Evolution
 from agents.greedy import Greedy
 from agents.ilp import ILP
+from agents.model_based import ModelBasedDDPG
 from agents.random_search import RandomSearch
 from agents.space import SearchSpace
 from agents.tpe import TPE
@@ -110,7 +111,7 @@ def _rollout(walked: Walked, number: int) -> Rollout:
 
 
 METHODS: Mapping[AgentName, Callable[[SearchSpace, Walker, int], Agent | Proposer]] = {
-    "ddpg": lambda _, walker, seed: DDPG(walker.observation_size, seed=seed),
+    "ddpg": lambda space, walker, seed: ModelBasedDDPG(space, walker, seed=seed),
     "ddpg-paper": lambda _, walker, seed: DDPG(walker.observation_size, config=DDPGConfig.paper(), seed=seed),
     "random": lambda _, __, seed: RandomSearch(seed=seed),
     "evolution": lambda space, _, seed: Evolution(space, seed=seed),

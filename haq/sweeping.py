@@ -99,8 +99,12 @@ class Chain:
     watch: Watch
 
 
-def sweep(question: Sweep, out: Path, *, workers: int = 1, watch: Watch = lambda _: None) -> Json:
-    """Run what is missing in a folder, in so many processes of one thread each, and put the answers together.
+def unwatched(_: Json) -> None:
+    """For nobody; a function that other processes can be handed."""
+
+
+def sweep(question: Sweep, out: Path, *, workers: int = 1, watch: Watch = unwatched) -> Json:
+    """Run what is missing in a folder, and put the answers together; more than one worker are processes of one thread.
 
     Returns the document that is written to `pareto.json`: the question, the versions, one record for each search, the
     budgets that a device cannot meet, and the fronts. Raises UserError where no budget can be met, or where the folder

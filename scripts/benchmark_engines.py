@@ -133,6 +133,7 @@ def once(case: Case, bits: PolicyBits) -> dict[str, Seconds]:
         "onnxruntime float, split": run_all(case.onnxruntime.outputs(None), whole),
     }
     for engine in (case.torch, case.onnxruntime):
+        case.torch.stored.clear()  # for both: each finds its own
         start = clock()
         corrections = engine.corrections(bits)
         found[f"{engine.name}, corrections"] = clock() - start

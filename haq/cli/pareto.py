@@ -13,7 +13,7 @@ from haq.errors import UserError
 from haq.pretty import percent, pretty_score
 from haq.run_dir import RunDir
 from haq.sweep_tables import as_csv, as_markdown
-from haq.sweeping import Sweep, sweep
+from haq.sweeping import Sweep, sweep, unwatched
 from hardware_sim.cost import Objective
 
 _FLAGS = tuple(name for name in ALL_FLAGS if name not in ("budget", "max_accuracy_drop"))
@@ -64,7 +64,7 @@ def pareto_command(
         more_episodes=more_episodes,
     )
     RunDir.check_free(out, resume=resume)
-    document = sweep(question, out, workers=workers, watch=_pass if quiet else say_cell)
+    document = sweep(question, out, workers=workers, watch=unwatched if quiet else say_cell)
     text = "\n".join(as_markdown(document)) + "\n"
     write_atomically(out / "pareto.md", text.encode())
     write_atomically(out / "pareto.csv", as_csv(document).encode())
@@ -83,10 +83,6 @@ def say_cell(record: dict[str, Any]) -> None:
         f"{pretty_score(record['accuracy'], record['metric'])} at {percent(record['cost_ratio'])} of 8 bits, "
         f"new evaluations: {record['new_evaluations']}"
     )
-
-
-def _pass(_: dict[str, Any]) -> None:
-    """Says nothing; a function of the module, as it goes to other processes."""
 
 
 def _several(text: str) -> tuple[str, ...]:

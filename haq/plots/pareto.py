@@ -76,13 +76,9 @@ def plot_pareto(document: Json) -> Figure:
         ncols=4,
     ).set_in_layout(False)
     seeds = f"{document['seeds']} seeds" if document["seeds"] > 1 else "1 seed"
-    title = f"{document['config']['model']}: what accuracy costs"
-    objectives = ", ".join(document["objectives"])
-    add_header(
-        figure,
-        title,
-        f"searched for {objectives}; {records[0]['report_images']} report images, {seeds}; at the edge: worse than shown",
-    )
+    searched = f"searched for {', '.join(document['objectives'])}, {seeds}"
+    subtitle = f"{searched}; {records[0]['report_images']} report images; at the edge: worse than shown"
+    add_header(figure, f"{document['config']['model']}: what accuracy costs", subtitle)
     return figure
 
 
