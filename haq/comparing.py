@@ -33,6 +33,8 @@ from haq.session import Session
 POINTS, DOCUMENT = "points.json", "comparison.json"
 _SEARCH_ALONE = ("agent", "budget", "seed", "episodes", "hardware", "batch", "objective", "pin", "first_last_bits")
 """Settings that a network does not depend on."""
+WITHOUT_CHANCE: frozenset[AgentName] = frozenset({"uniform", "greedy", "ilp"})
+"""Methods that answer the same for every seed, and are run for the first alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,8 @@ class Question:
         for seed in range(self.seeds):
             for budget in self.budgets:
                 for agent in self.agents:
+                    if seed and agent in WITHOUT_CHANCE:
+                        continue
                     settings = {
                         "agent": agent,
                         "budget": (budget,),
@@ -106,10 +110,19 @@ def compare(question: Question, out: Path, *, workers: int = 1, watcher: Watcher
         "seeds": question.seeds,
         "checkpoints": list(question.checkpoints),
         "environment": describe_environment(seed=question.config.seed, device=question.config.device),
-        "records": records,
+        "records": [again for record in records for again in _of_every_seed(record, question)],
     }
     write_atomically(out / DOCUMENT, json.dumps(document, indent=1).encode())
     return document
+
+
+def _of_every_seed(record: dict[str, Any], question: Question) -> Iterator[dict[str, Any]]:
+    """A record, and those of the other seeds where chance has no part."""
+    if record["agent"] not in WITHOUT_CHANCE:
+        yield record
+        return
+    for seed in range(question.seeds):
+        yield {**record, "seed": question.config.seed + seed}
 
 
 def run_cell(cell: Cell) -> list[dict[str, Any]]:

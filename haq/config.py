@@ -70,7 +70,7 @@ class SearchConfig(BaseModel):
     prior: Literal["fisher", "none"] = Field(
         "fisher", description="What is known of the layers before the first policy: one backward pass, or nothing."
     )
-    reward: RewardKind = Field("accuracy", description="What is rewarded: accuracy, or closeness to the float outputs.")
+    reward: RewardKind = Field("fidelity", description="What is rewarded: accuracy, or closeness to the float outputs.")
     observation: ObservationKind = Field("haq", description="What the agent sees: the paper's ten numbers, or more.")
     budget_rule: BudgetRule = Field(
         "cost-aware", description="How the budget is kept: knowing costs, or as in the paper."

@@ -13,8 +13,8 @@ from haq.tasks.classification import ClassificationTask
 from haq.tasks.items import StoredSplit
 
 IMAGES = ("--search-images", "60", "--report-images", "60", "--calibration-images", "64")
-SMALL = (*IMAGES, "--budget", "0.4", "--episodes", "24", "--seed", "3")
-"""A search of seconds; the agent learns from its 20th episode on."""
+SMALL = (*IMAGES, "--budget", "0.4", "--episodes", "60", "--seed", "3")
+"""A search of seconds, and not so few that it could end before a test kills it."""
 
 
 @pytest.fixture(scope="session")

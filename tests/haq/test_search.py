@@ -88,7 +88,7 @@ def test_a_run_holds_the_files_it_should(finished_run: Path) -> None:
 
 def test_a_line_of_the_journal_is_flat_and_has_its_keys(finished_run: Path) -> None:
     lines = journal(finished_run)
-    assert [line["episode"] for line in lines] == list(range(24))
+    assert [line["episode"] for line in lines] == list(range(60))
     for line in lines:
         assert line.keys() == LINE_KEYS - {"seconds"}
         assert len(line["w_bits"]) == len(line["a_bits"]) == 15
@@ -138,7 +138,7 @@ def test_the_summary_has_what_others_rely_on(finished_run: Path) -> None:
     assert budget["value"] == pytest.approx(0.4 * summary["baseline_cost"]["latency_s"])
     assert summary["cost_ratio"] == summary["cost"]["latency_s"] / summary["baseline_cost"]["latency_s"] <= 0.4
     different = {(*line["w_bits"], *line["a_bits"]) for line in journal(finished_run)}
-    assert (summary["episodes"], summary["evaluations"]) == (24, len(different) + 5)
+    assert (summary["episodes"], summary["evaluations"]) == (60, len(different) + 5)
     # 48 search images and 64 for the corrections a policy, the same once for the float network; 12 and 64 for the
     # finalists and the float network once more; calibration; and the prior, 64 images forwards, backwards, which counts
     # twice, and through every layer with eight widths of its weights and its input.
@@ -171,7 +171,7 @@ def test_the_policy_is_the_finalist_that_is_best_on_all_images(finished_run: Pat
 
 def test_the_checkpoint_holds_tensors_and_plain_values_only(finished_run: Path) -> None:
     state = torch.load(finished_run / "checkpoint.pt", weights_only=True)
-    assert state["episode"] == 24
+    assert state["episode"] == 60
 
 
 def test_what_was_resolved_is_written_down(finished_run: Path) -> None:
