@@ -76,7 +76,7 @@ def explain(path: Path, *, given: Given | None = None, is_robust: bool = False) 
     if len(tried) < FEWEST:
         raise UserError(f"{path} tried {len(tried)} different policies; an explanation takes at least {FEWEST}")
     bits = np.array([case.decided(line) for line in tried.values()])
-    beliefs = believe(case.choice, bits, np.array([line["reward"] for line in tried.values()], dtype=np.float64))
+    beliefs = believe(case.choice, bits, np.array([line["score"] for line in tried.values()], dtype=np.float64))
     losses = scale * beliefs.losses
     winner = tried.get(case.winner.tobytes())
     if winner is None:
@@ -84,7 +84,7 @@ def explain(path: Path, *, given: Given | None = None, is_robust: bool = False) 
     return Explanation(
         model=case.priced.name,
         hardware=case.priced.table.hardware,
-        belief=_belief(beliefs, case.winner, winner["reward"], unit=unit, scale=scale),
+        belief=_belief(beliefs, case.winner, winner["score"], unit=unit, scale=scale),
         distance=_distance(beliefs, case.winner, scale),
         price=_price(case, losses),
         free=tuple(plateaus(case.choice, case.winner)),

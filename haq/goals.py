@@ -79,7 +79,7 @@ class LeastCost:
         return self.excess(line) <= TOLERANCE and self.problem.choice.fits(decided(self.problem, line))
 
     def merit(self, line: Line) -> tuple[float, ...]:
-        return -line["cost"], line["reward"], -line["divergence"]
+        return -line["cost"], line["score"], -line["divergence"]
 
     def excess(self, line: Line) -> float:
         """How much accuracy is lost beyond the limit."""
@@ -98,11 +98,11 @@ class LeastCost:
 
 
 def merit(line: Line) -> tuple[float, float, float]:
-    """More reward is better; of equal rewards, outputs closer to the float network's; of equal outputs, less cost.
+    """A higher score is better; of equal ones, outputs closer to the float network's; of equal outputs, less cost.
 
     Accuracy on a few hundred images cannot tell good policies apart, and many tie at the best; their outputs do differ.
     """
-    return line["reward"], -line["divergence"], -line["cost"]
+    return line["score"], -line["divergence"], -line["cost"]
 
 
 def distinct(lines: Sequence[Line]) -> Iterator[Line]:

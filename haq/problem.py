@@ -205,7 +205,8 @@ def load_priced(config: SearchConfig, *, model: nn.Module | None = None) -> Pric
     """
     accelerator = load_accelerator(config.hardware)
     network = _structure(config) if model is None else model
-    return price(network, example_input(config), name=config.model, accelerator=accelerator, batch=config.batch)
+    priced = price(network, example_input(config), name=config.model, accelerator=accelerator, batch=config.batch)
+    return replace(priced, table=_with_codebooks(priced.table)) if config.quantizer == "kmeans" else priced
 
 
 def example_input(config: SearchConfig) -> Tensor:

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from envs.bit_allocation import BitAllocationEnv, EnvConfig
+from envs.reward import accuracy_reward
 from haq.dual import Bisection, at_ratio, least_ratio
 from haq.evaluation import Evaluation, Store
 from haq.goals import Goal, LeastCost, Line, MostReward, decided, distinct
@@ -55,6 +56,7 @@ class Session:
         self._judge = Judge(problem, "search", store=store)
         self.evaluator = self._judge.evaluator
         self._selection: Judge | None = None
+        self._paper_reward = accuracy_reward(self.evaluator.accuracy_fp32)
         self.warnings = tuple(_warnings(problem, self.evaluator.accuracy_fp32))
         self.goal, self._bisection = _aim(problem, self.evaluator.accuracy_fp32)
         self._method = self._begin()
@@ -195,7 +197,7 @@ class Session:
         self._method.take_over(earlier, self._known())
 
     def _known(self) -> Known:
-        return ((decided(self.problem, line), line["reward"]) for line in distinct(self.lines))
+        return ((decided(self.problem, line), line["score"]) for line in distinct(self.lines))
 
     def _recall(self, line: Line) -> None:
         self.evaluator.recall(line["w_bits"], line["a_bits"], Evaluation(line["accuracy"], line["divergence"]))
@@ -211,7 +213,8 @@ class Session:
             "cost": cost_in(self.problem.config.objective, cost),
             "accuracy": evaluation.accuracy,
             "divergence": evaluation.divergence,
-            "reward": played.reward,
+            "reward": self._paper_reward(evaluation.accuracy),
+            "score": played.reward,
             "actor_loss": played.losses.get("actor_loss"),
             "critic_loss": played.losses.get("critic_loss"),
         }
@@ -254,7 +257,7 @@ def _warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:
 def _is_whole(line: Line, number: int, layers: int) -> bool:
     """Whether a line is that of an episode, with all that a search needs to go on."""
     try:
-        numbers = [line[key] for key in ("cost", "accuracy", "divergence", "reward")]
+        numbers = [line[key] for key in ("cost", "accuracy", "divergence", "reward", "score")]
         bits = [*line["w_bits"], *line["a_bits"]]
         is_next = line["episode"] == number and len(bits) == 2 * layers
     except (KeyError, TypeError):

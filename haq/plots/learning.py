@@ -65,14 +65,14 @@ class Curve:
     """Cost over that of 8 bits; None where no budget is known."""
     within: BoolArray
     best: FloatArray
-    """Score of the policy kept so far: most reward within the budget, of equal ones the least divergence, then cost."""
+    """Score of the policy kept so far: the highest within the budget, of equal ones the least divergence, then cost."""
     losses: Mapping[str, FloatArray]
 
 
 def learning_curve(episodes: Episodes, *, budget: ResolvedBudget | None = None) -> Curve:
     """What is drawn of a journal; `budget` is the objective's.
 
-    >>> lines = [{"cost": 3.0, "accuracy": 0.9, "reward": -1.0}, {"cost": 2.0, "accuracy": 0.8, "reward": -2.0}]
+    >>> lines = [{"cost": 3.0, "accuracy": 0.9, "score": -1.0}, {"cost": 2.0, "accuracy": 0.8, "score": -2.0}]
     >>> learning_curve(lines).best.tolist()
     [0.9, 0.9]
     """
@@ -104,7 +104,7 @@ def plot_learning(
     `score_fp32` is the float network's on the search split, as the scores of all episodes are. `report` has scores on
     the report split by name and gets a panel of its own. Raises ValueError without episodes.
 
-    >>> figure = plot_learning([{"cost": 1.0, "accuracy": 0.9, "reward": -0.1}])
+    >>> figure = plot_learning([{"cost": 1.0, "accuracy": 0.9, "score": -0.1}])
     >>> [axes.get_ylabel() for axes in figure.axes]
     ['accuracy, search split']
     """
@@ -137,7 +137,7 @@ def plot_learning(
 def learning_subtitle(curve: Curve, *, metric: str = "accuracy") -> str:
     """How long the search was and what it kept.
 
-    >>> lines = [{"cost": 3.0, "accuracy": 0.90, "reward": -0.1}, {"cost": 2.0, "accuracy": 0.95, "reward": 0.4}]
+    >>> lines = [{"cost": 3.0, "accuracy": 0.90, "score": -0.1}, {"cost": 2.0, "accuracy": 0.95, "score": 0.4}]
     >>> learning_subtitle(learning_curve(lines))
     '2 episodes  ·  best accuracy 95.0 % on the search split'
     """
@@ -151,7 +151,7 @@ def learning_subtitle(curve: Curve, *, metric: str = "accuracy") -> str:
 def _best_scores(episodes: Episodes, within: BoolArray) -> Iterator[float]:
     merit, score = (-np.inf, 0.0, 0.0), np.nan
     for line, is_within in zip(episodes, within, strict=True):
-        candidate = (line["reward"], -line.get("divergence", 0.0), -line["cost"])
+        candidate = (line["score"], -line.get("divergence", 0.0), -line["cost"])
         if is_within and candidate > merit:
             merit, score = candidate, line["accuracy"]
         yield score

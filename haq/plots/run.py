@@ -36,7 +36,7 @@ class _Episode(_Record):
     cost: Score
     accuracy: Score
     divergence: Score = 0.0
-    reward: Score
+    score: Score
     actor_loss: Score | None = None
     critic_loss: Score | None = None
 

@@ -111,7 +111,7 @@ def test_help_names_every_flag(command: tuple[str, ...], run: Callable[..., Answ
 
 def test_help_shows_the_defaults(run: Callable[..., Answer]) -> None:
     text = " ".join(run("search", "--help").out.split())
-    for default in ("digits_cnn", "bismo-edge", "0.6", "latency", "ddpg", "300", "haq", "accuracy"):
+    for default in ("digits_cnn", "bismo-edge", "0.6", "latency", "ddpg", "300", "haq", "fidelity"):
         assert f"[default: ({default})]" in text or f"[default: {default}]" in text
 
 

@@ -28,7 +28,7 @@ def line(*bits: int, accuracy: float = 0.9, divergence: float = 0.1, episode: in
         "cost": float(bits[0] * bits[1] + bits[2] * bits[3]),
         "accuracy": accuracy,
         "divergence": divergence,
-        "reward": 10 * (accuracy - 0.95),
+        "score": 10 * (accuracy - 0.95),
     }
 
 

@@ -50,7 +50,7 @@ def make_episodes(count: int = 50) -> list[dict[str, Any]]:
             "episode": index,
             "cost": 5e-3 + 2e-3 * (index == 3),
             "accuracy": 0.5 + 0.4 * index / count,
-            "reward": index - 10.0,
+            "score": index - 10.0,
             "actor_loss": None if index < 5 else -1.0,
             "critic_loss": None if index < 5 else 1.0 / index,
         }
@@ -155,10 +155,10 @@ def save_figure_bytes(figure: Figure) -> bytes:
 
 def test_the_best_so_far_counts_only_what_is_within_the_budget() -> None:
     lines = [
-        {"cost": 5e-3, "accuracy": 0.7, "reward": -2.0},
-        {"cost": 7e-3, "accuracy": 0.9, "reward": -1.0},
-        {"cost": 5e-3, "accuracy": 0.8, "reward": -1.5},
-        {"cost": 4e-3, "accuracy": 0.79, "reward": -1.5},
+        {"cost": 5e-3, "accuracy": 0.7, "score": -2.0},
+        {"cost": 7e-3, "accuracy": 0.9, "score": -1.0},
+        {"cost": 5e-3, "accuracy": 0.8, "score": -1.5},
+        {"cost": 4e-3, "accuracy": 0.79, "score": -1.5},
     ]
     curve = learning_curve(lines, budget=BUDGET)
     assert curve.within.tolist() == [True, False, True, True]
@@ -168,7 +168,7 @@ def test_the_best_so_far_counts_only_what_is_within_the_budget() -> None:
 
 
 def test_a_sum_in_another_order_is_not_over_the_budget() -> None:
-    line = {"cost": 6e-3 * (1 + 1e-15), "accuracy": 0.7, "reward": -2.0}
+    line = {"cost": 6e-3 * (1 + 1e-15), "accuracy": 0.7, "score": -2.0}
     assert learning_curve([line], budget=BUDGET).within.tolist() == [True]
 
 
@@ -199,7 +199,7 @@ def test_the_points_of_a_learning_curve_are_the_episodes() -> None:
 
 
 def test_a_few_failures_lie_below_the_axis_and_do_not_flatten_it() -> None:
-    episodes = make_episodes() + [{"cost": 5e-3, "accuracy": 0.0, "reward": -99.0}] * 2
+    episodes = make_episodes() + [{"cost": 5e-3, "accuracy": 0.0, "score": -99.0}] * 2
     episodes = [line | {"accuracy": max(line["accuracy"], 0.85) if line["accuracy"] else 0.0} for line in episodes]
     axes = plot_learning(episodes).axes[0]
     assert "below the axis" in legend_texts(axes)
@@ -207,7 +207,7 @@ def test_a_few_failures_lie_below_the_axis_and_do_not_flatten_it() -> None:
 
 
 def test_a_score_that_is_no_accuracy_is_not_in_percent() -> None:
-    figure = plot_learning([{"cost": 1.0, "accuracy": -4.5, "reward": 0.0}], metric="negative perplexity")
+    figure = plot_learning([{"cost": 1.0, "accuracy": -4.5, "score": 0.0}], metric="negative perplexity")
     assert "best negative perplexity -4.5 " in header(figure)
     with pytest.raises(ValueError, match="no episodes"):
         plot_learning([])

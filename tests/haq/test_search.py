@@ -14,6 +14,7 @@ from torch import nn
 
 import haq
 from agents.ddpg import DDPG
+from agents.model_based import ModelBasedDDPG
 from haq import evaluating, layer_weights, quantized_model, session
 from haq.confidence import Pairs, confidence_of_drop
 from haq.config import AgentName, search_config
@@ -47,6 +48,7 @@ LINE_KEYS = {
     "accuracy",
     "divergence",
     "reward",
+    "score",
     "actor_loss",
     "critic_loss",
     "seconds",
@@ -99,7 +101,7 @@ def test_a_line_of_the_journal_is_flat_and_has_its_keys(finished_run: Path) -> N
         summary = read(finished_run / "summary.json")
         expected = 0.1 * 100 * (line["accuracy"] - summary["search_accuracy_fp32"])
         assert line["reward"] == pytest.approx(expected)
-    assert [line["actor_loss"] is None for line in lines] == [True] * 19 + [False] * 5
+        assert line["score"] == -line["divergence"]
 
 
 def test_every_policy_of_the_journal_is_within_the_budget_and_pins_both_ends(finished_run: Path) -> None:
@@ -156,7 +158,7 @@ def test_the_summary_has_what_others_rely_on(finished_run: Path) -> None:
 def test_the_policy_is_the_finalist_that_is_best_on_all_images(finished_run: Path) -> None:
     policy, summary = load_policy(finished_run / "policy.json"), read(finished_run / "summary.json")
     lines = journal(finished_run)
-    ranked = sorted(lines, key=lambda line: (-line["reward"], line["divergence"], line["cost"]))
+    ranked = sorted(lines, key=lambda line: (-line["score"], line["divergence"], line["cost"]))
     assert [each["episode"] for each in summary["finalists"]] == [line["episode"] for line in ranked[:5]]
     right = [48 * each["search_accuracy"] + 12 * each["selection_accuracy"] for each in summary["finalists"]]
     best = [each for each, count in zip(summary["finalists"], right, strict=True) if count > max(right) - 0.5]
@@ -329,18 +331,19 @@ def test_an_interrupted_run_goes_on_to_the_same_result(
     assert len(journal(run)) == 21
     assert not (run / "summary.json").exists()
     assert load_policy(run / "policy.json").model == "digits_cnn"
-    act, calls = DDPG.act, iter(range(45))
+    propose, calls = ModelBasedDDPG.propose, iter(range(2))
 
-    def interrupted(self: DDPG, observation: Any) -> float:
-        if next(calls) == 40:  # 30 steps an episode: in the second one
+    def interrupted(self: ModelBasedDDPG) -> Any:
+        proposed = propose(self)
+        if next(calls) == 1:  # in the second episode, its random numbers used up
             raise KeyboardInterrupt
-        return act(self, observation)
+        return proposed
 
-    monkeypatch.setattr(DDPG, "act", interrupted)
+    monkeypatch.setattr(ModelBasedDDPG, "propose", interrupted)
     with pytest.raises(KeyboardInterrupt):
         search_configured(config, run, resume=True)
     assert len(journal(run)) == 22
-    monkeypatch.setattr(DDPG, "act", act)
+    monkeypatch.setattr(ModelBasedDDPG, "propose", propose)
     search_configured(config, run, resume=True)
     assert_same_run(run, finished_run)
 
@@ -411,15 +414,18 @@ def test_objects_work_and_the_network_is_left_as_it_was(
 
 def test_equal_seeds_give_equal_runs_and_others_do_not(search: Callable[..., SearchResult], tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        search(out=tmp_path / name, seed=seed, episodes=25)
+        search(out=tmp_path / name, seed=seed, episodes=25, agent="ddpg-paper")
     assert_same_run(tmp_path / "a", tmp_path / "b")
     assert [line["w_bits"] for line in journal(tmp_path / "c")] != [line["w_bits"] for line in journal(tmp_path / "a")]
 
 
-def test_fidelity_rewards_closeness(search: Callable[..., SearchResult], tmp_path: Path) -> None:
-    search(out=tmp_path / "run", reward="fidelity")
-    lines = journal(tmp_path / "run")
-    assert [line["reward"] for line in lines] == [-line["divergence"] for line in lines]
+def test_the_methods_are_told_what_is_rewarded(search: Callable[..., SearchResult], tmp_path: Path) -> None:
+    for reward in ("accuracy", "fidelity"):
+        search(out=tmp_path / reward, reward=reward)
+    lines = journal(tmp_path / "accuracy")
+    assert [line["score"] for line in lines] == [line["reward"] for line in lines]
+    lines = journal(tmp_path / "fidelity")
+    assert [line["score"] for line in lines] == [-line["divergence"] for line in lines]
     assert all(line["accuracy"] > 0.2 for line in lines)
 
 
@@ -428,7 +434,8 @@ def test_the_size_objective_decides_weights_alone(
 ) -> None:
     act, steps = DDPG.act, []
     monkeypatch.setattr(DDPG, "act", lambda self, observation: steps.append(1) or act(self, observation))
-    result = search(out=tmp_path / "run", objective="size", a_bits=6, first_last_bits=5, budget="size=0.6")
+    settings = {"objective": "size", "a_bits": 6, "first_last_bits": 5, "budget": "size=0.6"}
+    result = search(out=tmp_path / "run", agent="ddpg-paper", **settings)
     assert len(steps) == 3 * 3  # episodes x layers
     assert result.policy.a_bits == (6, 6, 6)
     assert (result.policy.w_bits[0], result.policy.w_bits[2]) == (5, 5)
@@ -522,7 +529,7 @@ def test_every_method_keeps_the_budget_and_names_its_best(
     assert len(lines) == 8
     assert all(line["cost"] <= result.summary["budget"][0]["value"] * (1 + 1e-12) for line in lines)
     # Without a selection split the most reward wins.
-    best = max(lines, key=lambda line: (line["reward"], -line["divergence"], -line["cost"]))
+    best = max(lines, key=lambda line: (line["score"], -line["divergence"], -line["cost"]))
     assert [[*result.policy.w_bits], [*result.policy.a_bits]] == [best["w_bits"], best["a_bits"]]
     assert (result.summary["selection_accuracy"], result.summary["selection_images"]) == (None, 0)
     assert result.summary["finalists"] == []

@@ -51,7 +51,7 @@ def lines(known: Known) -> list[Line]:
             "cost": 8.0 * bits,
             "accuracy": accuracy,
             "divergence": divergence,
-            "reward": accuracy_reward(FLOAT)(accuracy),
+            "score": accuracy_reward(FLOAT)(accuracy),
         }
         for episode, (bits, (accuracy, divergence)) in enumerate(known.items())
     ]
