@@ -1,5 +1,6 @@
 """`haq` and `python -m haq`: one line and exit code 2 for a user's mistake, a traceback and 1 for our own."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,16 @@ from hardware_sim.cost import UnsupportedError
 
 USER_ERRORS = (UserError, UnsupportedError, BudgetError, DeviceError, TyperException)
 INTERRUPTED = 130
+
+
+def process() -> int:
+    """The command of this process; what compiled libraries print goes to standard error."""
+    ours = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.stdout = os.fdopen(ours, "w", encoding=sys.stdout.encoding)
+    code = main()
+    sys.stdout.flush()
+    return code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,4 +45,4 @@ def _one_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process())

@@ -470,3 +470,15 @@ def test_a_killed_run_goes_on_to_the_same_result(
         assert (path / name).read_bytes() == (finished_run / name).read_bytes()
     summaries = [{**read(folder / "summary.json"), "seconds": 0} for folder in (path, finished_run)]
     assert summaries[0] == summaries[1]
+
+
+def test_what_libraries_print_is_not_part_of_the_answer() -> None:
+    """Compiled ones write to the descriptor, past Python's standard output."""
+    code = (
+        "import os, sys\n"
+        "import haq.__main__ as entry\n"
+        "entry.main = lambda: os.write(1, b'noise') and print('{}') or 0\n"
+        "sys.exit(entry.process())\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (answer.stdout, answer.stderr) == ("{}\n", "noise")

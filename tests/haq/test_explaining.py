@@ -12,6 +12,7 @@ from haq.__main__ import main
 from haq.errors import UserError
 from haq.explaining import explain, plateaus, steps
 from haq.findings import Plateau, Step
+from haq.policy import load_policy
 from haq.robustness import cost_noise
 
 
@@ -55,8 +56,12 @@ def test_noise_on_costs() -> None:
 def test_a_run_is_explained(finished_run: Path) -> None:
     summary = json.loads((finished_run / "summary.json").read_text())
     found = explain(finished_run)
-    assert found.belief.unit == "points"
-    assert found.belief.measured == pytest.approx(100 * (summary["search_accuracy"] - summary["search_accuracy_fp32"]))
+    lines = [json.loads(line) for line in (finished_run / "episodes.jsonl").read_text().splitlines()]
+    policy = load_policy(finished_run / "policy.json")
+    (winner, *_) = [
+        line for line in lines if (tuple(line["w_bits"]), tuple(line["a_bits"])) == (policy.w_bits, policy.a_bits)
+    ]
+    assert (found.belief.unit, found.belief.measured) == ("nats", pytest.approx(-winner["divergence"]))
     assert found.belief.low <= found.belief.predicted <= found.belief.high
     assert 0 <= found.distance.integer <= found.distance.bound + 1e-6
     assert 0 <= found.distance.low <= found.distance.high
