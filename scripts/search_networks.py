@@ -14,7 +14,8 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
@@ -26,10 +27,11 @@ from haq.cache import write_atomically
 from haq.config import SearchConfig, search_config
 from haq.environment import describe_environment
 from haq.evaluation import Evaluator
+from haq.fisher import FisherSensitivity, network_fisher
 from haq.policy import load_policy
 from haq.pretty import percent, pretty_cost
-from haq.pricing import allowed_bits, cost_in
-from haq.problem import Network, prepare_network
+from haq.pricing import cost_in
+from haq.problem import Network, prepare, prepare_network
 from haq.searching import Given, search_configured
 
 TARGETS = {
@@ -39,7 +41,14 @@ TARGETS = {
 }
 """Name: device and objective."""
 WIDTHS = (4, 5, 6, 8)
-_MOBILENET = {"normalize": "half", "resize": 227, "crop": 224, "search_images": 300, "eval_batch": 50}
+_MOBILENET = {
+    "normalize": "half",
+    "resize": 227,
+    "crop": 224,
+    "search_images": 300,
+    "calibration_images": 256,
+    "eval_batch": 50,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +109,11 @@ def run(job: Job) -> list[dict[str, Any]]:
     """One row for each budget: what the search found, and uniform bits, on the report split."""
     torch.set_num_threads(1)
     budgets = CASES[job.model].budgets
-    network = prepare_network(job.config(budgets[0]))
+    network, fisher = _prepared(replace(job, target=next(iter(TARGETS))))
     rows = []
     for bits in budgets:
         config = job.config(bits)
-        result = search_configured(config, job.out(bits), given=Given(network=network), resume=True)
+        result = search_configured(config, job.out(bits), given=Given(network=network, fisher=fisher), resume=True)
         summary = dict(result.summary)
         rows.append(
             {"model": job.model, "target": job.target, "bits": bits, "summary": summary, "run": str(job.out(bits))}
@@ -113,14 +122,22 @@ def run(job: Job) -> list[dict[str, Any]]:
     return [row | {"uniform": uniform} for row in rows]
 
 
+@lru_cache(maxsize=1)
+def _prepared(job: Job) -> tuple[Network, FisherSensitivity]:
+    """What does not depend on the target, once in every process."""
+    network = prepare_network(job.config(CASES[job.model].budgets[0]))
+    return network, network_fisher(network)
+
+
 def uniform_rows(network: Network, config: SearchConfig) -> list[dict[str, Any]]:
     """Report accuracy and cost of uniform bits, first and last layer at 8."""
     report = Evaluator(network.engine, network.task, "report", batch_size=config.eval_batch)
-    allowed, rows = allowed_bits(config, network.priced), []
+    problem = prepare(config, network=network)
+    allowed, priced, rows = problem.allowed, problem.priced, []
     for width in sorted({*WIDTHS, *CASES[config.model].budgets}):
-        pairs = [allowed.uniform(layer.tied_to or layer.name, width) for layer in network.priced.trace.layers]
+        pairs = [allowed.uniform(layer.tied_to or layer.name, width) for layer in priced.trace.layers]
         w_bits, a_bits = zip(*pairs, strict=True)
-        cost = cost_in(config.objective, network.priced.table.policy_cost(w_bits, a_bits))
+        cost = cost_in(config.objective, priced.table.policy_cost(w_bits, a_bits))
         rows.append({"bits": width, "cost": cost, "accuracy": report.evaluate(w_bits, a_bits).accuracy})
     return rows
 
