@@ -5,7 +5,7 @@ answered after so many evaluations is measured on the report split afterwards, w
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import torch
 
+from envs.choices import choices
 from haq.cache import write_atomically
 from haq.config import AgentName, SearchConfig, search_config
 from haq.environment import describe_environment
@@ -24,7 +25,8 @@ from haq.evaluation import Evaluator
 from haq.evaluation_store import EvaluationStore
 from haq.fisher import FisherSensitivity, network_fisher
 from haq.goals import distinct
-from haq.problem import Network, prepare, prepare_network
+from haq.pricing import allowed_bits, require_feasible, resolve_budgets
+from haq.problem import Network, load_priced, prepare, prepare_network
 from haq.proposing import uses_prior
 from haq.run_dir import RunDir
 from haq.searching import begin_session, run_episodes
@@ -64,6 +66,7 @@ class Question:
                     if seed and agent in WITHOUT_CHANCE:
                         continue
                     settings = {
+                        "data": self.config.data,  # said even where it is the default: it decides on the input's shape
                         "agent": agent,
                         "budget": (budget,),
                         "seed": self.config.seed + seed,
@@ -98,6 +101,7 @@ def compare(question: Question, out: Path, *, workers: int = 1, watcher: Watcher
     method, budget, seed and checkpoint. Raises UserError where a folder holds runs of other settings.
     """
     cells, records = list(question.cells(out)), []
+    _require_feasible(cells)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for done, found in enumerate(pool.map(run_cell, cells), start=1):
             records += found
@@ -114,6 +118,16 @@ def compare(question: Question, out: Path, *, workers: int = 1, watcher: Watcher
     }
     write_atomically(out / DOCUMENT, json.dumps(document, indent=1).encode())
     return document
+
+
+def _require_feasible(cells: Iterable[Cell]) -> None:
+    """Raise UserError for a budget that no policy can meet, before anything runs."""
+    configs = list({cell.config.budget: cell.config for cell in cells}.values())
+    priced = load_priced(configs[0])
+    for config in configs:
+        budgets = resolve_budgets(config, priced)
+        choice = choices(priced.table, [each.budget for each in budgets], allowed_bits(config, priced))
+        require_feasible(choice, budgets, priced.baseline)
 
 
 def _of_every_seed(record: dict[str, Any], question: Question) -> Iterator[dict[str, Any]]:
@@ -154,7 +168,8 @@ def run_cell(cell: Cell) -> list[dict[str, Any]]:
 def _record(session: Session, count: int, prepared: "_Prepared") -> dict[str, Any]:
     """What the method would have answered after so many policies, and what that took."""
     config, task, lines = session.problem.config, session.problem.task, session.lines[:count]
-    facts = {"agent": config.agent, "budget": config.budget[0], "seed": config.seed, "evaluations": count}
+    report = prepared.report
+    facts = _facts(config, count) | {"accuracy_fp32": report.accuracy_fp32, "report_images": task.size("report")}
     tried = sum(1 for _ in distinct(lines))
     images = task.size("search") + prepared.network.engine.images_a_policy
     prior_images = prepared.fisher.forward_images if uses_prior(config) else 0
@@ -162,7 +177,7 @@ def _record(session: Session, count: int, prepared: "_Prepared") -> dict[str, An
     if not any(session.goal.meets(line) for line in lines):
         return {**facts, **cost, "accuracy": None}
     selection = session.select(count)
-    winner, report = selection.winner, prepared.report
+    winner = selection.winner
     return {
         **facts,
         **cost,
@@ -171,19 +186,28 @@ def _record(session: Session, count: int, prepared: "_Prepared") -> dict[str, An
         "selection_accuracy": selection.accuracy,
         "divergence": winner["divergence"],
         "accuracy": report.evaluate(winner["w_bits"], winner["a_bits"]).accuracy,
-        "accuracy_fp32": report.accuracy_fp32,
-        "report_images": task.size("report"),
     }
 
 
+def _facts(config: SearchConfig, count: int) -> dict[str, Any]:
+    """What tells a record from all others."""
+    return {"agent": config.agent, "budget": config.budget[0], "seed": config.seed, "evaluations": count}
+
+
 def _kept(cell: Cell) -> list[dict[str, Any]] | None:
-    """The records that an earlier call left, if they are of these checkpoints."""
+    """The records that an earlier call left, if they are of these checkpoints.
+
+    Raises UserError where that call had other settings.
+    """
+    if RunDir.reopen(cell.folder, cell.config.model_dump(mode="json")) is None:
+        return None
     try:
         records: list[dict[str, Any]] = json.loads((cell.folder / POINTS).read_text(encoding="utf-8"))
-        asked = [record["evaluations"] for record in records]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        facts = [{key: record[key] for key in _facts(cell.config, 0)} for record in records]
+        is_whole = all({"forward_images", "cpu_seconds", "accuracy"} <= record.keys() for record in records)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return records if asked == list(cell.checkpoints) else None
+    return records if is_whole and facts == [_facts(cell.config, count) for count in cell.checkpoints] else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,8 +12,8 @@ Json = Mapping[str, Any]
 
 
 def as_frame(document: Json) -> pd.DataFrame:
-    """One row a record: method, budget, seed, evaluations, and what came of it."""
-    return pd.DataFrame(document["records"])
+    """One row a record: method, budget, seed, evaluations, and what came of it; NaN where no policy was found."""
+    return pd.DataFrame(document["records"]).astype({"accuracy": float})
 
 
 def as_csv(document: Json) -> str:
@@ -45,13 +45,19 @@ def as_markdown(document: Json) -> Iterator[str]:
 def differences(frame: pd.DataFrame, document: Json) -> Iterator[tuple[str, str, int, Interval]]:
     """Budget, rival, evaluations, and the interval of what the first method has more than the rival."""
     ours, *rivals = document["agents"]
+    resolution = 1 / float(frame["report_images"].iloc[0])
     by = frame.set_index(["budget", "evaluations", "agent", "seed"])["accuracy"].sort_index()
     for budget in document["budgets"]:
         for rival in rivals:
             for evaluations in document["checkpoints"]:
                 paired = (by[budget, evaluations, ours] - by[budget, evaluations, rival]).dropna()
                 if len(paired) > 1:
-                    yield budget, rival, evaluations, paired_interval(paired.tolist(), comparisons=len(rivals))
+                    yield (
+                        budget,
+                        rival,
+                        evaluations,
+                        paired_interval(paired.tolist(), comparisons=len(rivals), resolution=resolution),
+                    )
 
 
 def _accuracies(frame: pd.DataFrame, document: Json) -> Iterator[str]:

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from numpy.typing import NDArray
 from torch import Tensor
 
 from haq.corrections import Corrections
@@ -29,17 +27,6 @@ class Evaluation:
     """The task's score; a fraction in [0, 1] for accuracies."""
     divergence: float
     """Mean KL divergence, in nats, of the quantized network's outputs from the float network's."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class KnownEvaluations:
-    """Evaluations as arrays; row i of each belongs to policy i."""
-
-    bits: NDArray[np.int64]
-    """[policy, layer, 2]: weights and activations."""
-    accuracy: NDArray[np.float64]
-    divergence: NDArray[np.float64]
-    """In nats."""
 
 
 class Engine(Protocol):
@@ -71,10 +58,6 @@ class Kept(Protocol):
 
     def add(self, bits: PolicyBits, evaluation: Evaluation) -> None:
         """Keep what was found of a policy."""
-        ...
-
-    def known(self, layers: int) -> KnownEvaluations:
-        """All that is known of policies of so many layers without one in float."""
         ...
 
 

@@ -4,21 +4,18 @@ Accuracy depends on a network, its data and the bits, not on the device, the bud
 `haq.fingerprint` makes the key of evaluations that belong together.
 
 What is kept changes no result and no count: a search finds, writes and counts the same with an empty store and a full
-one (`haq.evaluation.Evaluator`), and is only faster. What other searches found steers an agent only where it is told,
-see `KeptEvaluations.known`.
+one (`haq.evaluation.Evaluator`), and is only faster. What other searches found steers an agent only where it is told
+(`haq.warm_start`).
 """
 
 import json
 import os
 from math import isfinite
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from haq.cache import cache_dir
 from haq.errors import UserError
-from haq.evaluation import Evaluation, KnownEvaluations, PolicyBits
+from haq.evaluation import Evaluation, PolicyBits
 from hardware_sim.cost import WIDTHS, Bits
 
 FLOAT_MARK = "f"
@@ -69,22 +66,6 @@ class KeptEvaluations:
             _append(self.path, f"{json.dumps(line)}\n".encode())
         except OSError as error:
             raise UserError(f"cannot write {self.path} ({error.strerror}); add --no-store") from error
-
-    def known(self, layers: int) -> KnownEvaluations:
-        """All that is known of policies of so many layers without one in float, in the order of their bits.
-
-        To be told to an agent only where a user asked for it: an agent that knows more proposes something else, so that
-        the search could not be repeated without the same store.
-        """
-        self._catch_up()
-        whole = [bits for bits in self._found if len(bits[0]) == layers and None not in (*bits[0], *bits[1])]
-        policies: list[Any] = sorted(whole)
-        evaluations = [self._found[bits] for bits in policies]
-        return KnownEvaluations(
-            np.array(policies, dtype=np.int64).reshape(-1, 2, layers).transpose(0, 2, 1),
-            np.array([each.accuracy for each in evaluations], dtype=np.float64),
-            np.array([each.divergence for each in evaluations], dtype=np.float64),
-        )
 
     def _catch_up(self) -> None:
         """Read what was added since the last time, up to the last whole line."""

@@ -20,7 +20,7 @@ from haq.policy import Policy, load_policy
 from haq.pricing import PricedModel, allowed_bits
 from haq.problem import load_priced, prepare
 from haq.robustness import CostNoise, cost_noise, recalibrated
-from haq.run_dir import CONFIG, POLICY, SUMMARY, RunDir
+from haq.run_dir import CONFIG, JOURNAL, POLICY, SUMMARY, RunDir
 from haq.searching import Given
 from hardware_sim.cost import Objective, width_index
 
@@ -30,6 +30,7 @@ LOW, HIGH = 0.1, 0.9
 """The quantiles of the draws that are shown."""
 NOISY: tuple[Objective, ...] = ("latency", "energy")
 """What a device only models; sizes and bit operations are counted."""
+WIDTHS = range(1, 9)
 _SAME = 1e-9
 """Relative difference of costs that counts as rounding."""
 
@@ -128,14 +129,50 @@ def _case(path: Path, given: Given) -> _Case:
         raise UserError(
             f"{path} holds no finished run: {CONFIG if settings is None else SUMMARY} is missing or damaged"
         )
+    budgets = _budgets(run.path, summary)
     config = search_config(**{key: settings[key] for key in settings.keys() & SearchConfig.model_fields})
     if config.quantizer == "kmeans" or given != Given():  # codebooks count in sizes; what was given has no name
         priced = prepare(config, model=given.model, task=given.task, network=given.network).priced
     else:
         priced = load_priced(config)
-    budgets = [Budget(each["objective"], each["value"]) for each in summary["budget"]]
+    policy = load_policy(path / POLICY)
+    policy.check_fits(priced.trace.layers, model=priced.name)
+    if None in (*policy.w_bits, *policy.a_bits):
+        raise UserError(f"{path / POLICY} leaves layers in float, which no search does; the run's own is needed")
     choice = choices(priced.table, budgets, allowed_bits(config, priced))
-    return _Case(config, summary, load_policy(path / POLICY), tuple(run.episodes()), priced, choice)
+    return _Case(
+        config,
+        summary,
+        policy,
+        tuple(_lines(run, len(priced.trace.layers), of=summary.get("episodes"))),
+        priced,
+        choice,
+    )
+
+
+def _budgets(path: Path, summary: Mapping[str, Any]) -> list[Budget]:
+    """The budgets of a search. Raises UserError for the summary of anything else."""
+    try:
+        return [Budget(each["objective"], each["value"]) for each in summary["budget"]]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} holds no search, or its {SUMMARY} is damaged; explain takes a search") from error
+
+
+def _lines(run: RunDir, layers: int, *, of: object) -> Iterator[Line]:
+    """The journal. Raises UserError for missing lines, or one without bits of every layer and what they earned."""
+    lines = run.episodes()
+    if len(lines) != of:
+        raise UserError(
+            f"{run.path / JOURNAL} has {len(lines)} whole lines and {SUMMARY} {of} episodes; one is damaged"
+        )
+    for number, line in enumerate(lines, start=1):
+        bits = [line.get("w_bits"), line.get("a_bits")]
+        is_whole = all(
+            isinstance(each, list) and len(each) == layers and all(width in WIDTHS for width in each) for each in bits
+        )
+        if not is_whole or not all(isinstance(line.get(key), float | int) for key in ("score", "accuracy")):
+            raise UserError(f"{run.path / JOURNAL}, line {number}: no bits of {layers} layers with score and accuracy")
+        yield line
 
 
 def _belief(beliefs: Beliefs, winner: IntArray, measured: float, *, unit: str, scale: float) -> Belief:

@@ -37,10 +37,14 @@ class Interval:
         return "behind" if self.high < 0 else "open"
 
 
-def paired_interval(differences: Sequence[float], *, comparisons: int = 1, confidence: float = 0.95) -> Interval:
+def paired_interval(
+    differences: Sequence[float], *, comparisons: int = 1, confidence: float = 0.95, resolution: float = 0.0
+) -> Interval:
     """Student's interval of the mean of paired differences, by Bonferroni for so many comparisons at once.
 
-    Raises ValueError for fewer than two differences.
+    `resolution` is the step that the compared numbers come in, one image for accuracies: equal differences are known no
+    better than two rounded numbers are, with a variance of a sixth of its square. Raises ValueError for fewer than two
+    differences.
 
     >>> interval = paired_interval([1.0, 2.0, 3.0])
     >>> round(interval.low, 2), interval.mean, round(interval.high, 2)
@@ -50,5 +54,6 @@ def paired_interval(differences: Sequence[float], *, comparisons: int = 1, confi
     if n < 2:
         raise ValueError(f"an interval takes at least two differences, got {n}")
     quantile = float(student.ppf(1 - (1 - confidence) / (2 * comparisons), n - 1))
-    centre, half = mean(differences), quantile * stdev(differences) / n**0.5
+    deviation = max(stdev(differences), resolution / 6**0.5)
+    centre, half = mean(differences), quantile * deviation / n**0.5
     return Interval(centre, centre - half, centre + half, n)

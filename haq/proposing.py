@@ -93,21 +93,17 @@ class ImaginedWalks:
 
     def walk(self, act: Callable[[FloatArray], float]) -> Rollout:
         """Answer every observation with `act`, and bring the policy under the budget at the end."""
-        return _rollout(self._walk.go(lambda observed: np.array([act(observed[0])])), 0)
-
-    def walk_many(self, act: Callable[[FloatArray], FloatArray], count: int) -> list[Rollout]:
-        """So many walks side by side: every observation [walk, size] is answered with actions [walk]."""
-        walked = self._walk.go(act, count)
-        return [_rollout(walked, number) for number in range(count)]
+        return _rollout(self._walk.go(lambda observed: np.array([act(observed[0])])))
 
     def retrace(self, bits: IntArray) -> Rollout:
         """The walk that ends in the given legal policy, bits [decision, 2]."""
-        return _rollout(self._walk.retrace(bits[None]), 0)
+        return _rollout(self._walk.retrace(bits[None]))
 
 
-def _rollout(walked: Walked, number: int) -> Rollout:
-    actions = walked.actions[number].astype(np.float32)
-    return Rollout(bits=walked.bits[number], observations=walked.observations[number], actions=actions)
+def _rollout(walked: Walked) -> Rollout:
+    """The only walk."""
+    actions = walked.actions[0].astype(np.float32)
+    return Rollout(bits=walked.bits[0], observations=walked.observations[0], actions=actions)
 
 
 METHODS: Mapping[AgentName, Callable[[SearchSpace, Walker, int], Agent | Proposer]] = {

@@ -1,7 +1,7 @@
 """One run, one folder: written so that a kill at any moment loses nothing that matters."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -60,6 +60,10 @@ class RunDir:
         if resume and cls(path).read_json(CONFIG) is None:
             return
         if path.is_dir() and any(path.iterdir()):
+            if resume:
+                raise UserError(
+                    f"{path} is not empty: its run is none that this command can go on with; choose another --out"
+                )
             raise UserError(f"{path} is not empty; add --resume to go on with it, or choose another --out")
 
     @classmethod
@@ -175,5 +179,16 @@ def _refuse(constant: str) -> None:
 
 
 def _differences(before: Json, ours: Json, keys: list[str]) -> str:
-    shown = [f"{key} {json.dumps(before.get(key))} there, {json.dumps(ours.get(key))} now" for key in keys[:4]]
-    return "; ".join(shown) + (f"; and {len(keys) - 4} more" if len(keys) > 4 else "")
+    found = [each for key in keys for each in _changes(key, before.get(key), ours.get(key))]
+    shown = [f"{key} {json.dumps(there)} there, {json.dumps(now)} now" for key, there, now in found[:4]]
+    return "; ".join(shown) + (f"; and {len(found) - 4} more" if len(found) > 4 else "")
+
+
+def _changes(key: str, there: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    """A setting that differs; of a group of settings those that do."""
+    if not (isinstance(there, dict) and isinstance(now, dict)):
+        yield key, there, now
+        return
+    for name in sorted(there.keys() | now.keys()):
+        if there.get(name) != now.get(name):
+            yield f"{key}.{name}", there.get(name), now.get(name)

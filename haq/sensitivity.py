@@ -1,6 +1,6 @@
 """What each layer loses at each width, alone: weights and inputs apart, everything else in float."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, NamedTuple, get_args
@@ -73,7 +73,7 @@ class Sensitivities:
     def __init__(self, engine: Engine, task: Task, *, images: int, batch_size: int = 256) -> None:
         if not 1 <= images <= task.size("calibration"):
             raise UserError(f"{images} images asked of calibration, which has {task.size('calibration')}")
-        self._engine, self._task, self._images = engine, task, images
+        self._engine, self._task, self.images = engine, task, images
         self._batch_size = min(images, batch_size)
         self._log_probabilities: list[Tensor] = []
         self.floats = self._measure(None)
@@ -84,7 +84,7 @@ class Sensitivities:
 
     def forward_images(self, measured: int) -> int:
         """The images that measuring so many cells takes, the float pass included."""
-        return self._images + measured * (self._images + self._engine.images_a_policy)
+        return self.images + measured * (self.images + self._engine.images_a_policy)
 
     @torch.no_grad()
     def _measure(self, bits: PolicyBits | None) -> Loss:
@@ -101,22 +101,14 @@ class Sensitivities:
             divergence += F.kl_div(log_probabilities, reference, reduction="sum", log_target=True).item()
         if bits is None and not np.isfinite(loss):
             raise UserError("the float network's outputs on calibration images hold NaN or infinity")
-        return Loss(loss / self._images, metric.compute(), divergence / self._images)
+        return Loss(loss / self.images, metric.compute(), divergence / self.images)
 
     def _batches(self) -> Iterator[Batch]:
-        whole, rest = divmod(self._images, self._batch_size)
+        whole, rest = divmod(self.images, self._batch_size)
         batches = self._task.batches("calibration", batch_size=self._batch_size)
         yield from islice(batches, whole)
         for inputs, targets in islice(batches, 1 if rest else 0):
             yield inputs[:rest], targets[:rest]
-
-
-def divergences(found: Mapping[Cell, Loss], *, expected: FloatArray) -> FloatArray:
-    """Divergence [layer, part, bits - 1] of measured cells; where a width was not measured, what was expected."""
-    array = expected.copy()
-    for cell, loss in found.items():
-        array[cell.layer, PARTS.index(cell.part), cell.bits - 1] = loss.divergence
-    return array
 
 
 def prior(losses: FloatArray, decision_of_layer: Sequence[int]) -> FloatArray:

@@ -77,15 +77,18 @@ def measure_sensitivities(
     run = RunDir.reopen(path, settings) if resume else None
     done = run.read_json(DOCUMENT) if run else None
     if done is not None:
+        if not done.keys() >= {"layers", "cells", "forward_images", "fisher_forward_images"}:
+            raise UserError(f"{path / DOCUMENT} is damaged; delete it to measure again")
         return done
     if run is None:
         RunDir.check_free(path, resume=resume)
     network = prepare_network(config)
+    measuring = None if extent.fisher_only else _measuring(config, network, extent.images)
     fisher = network_fisher(network, seed=config.seed)
     if run is None:
         (path / JOURNAL).unlink(missing_ok=True)
         run = RunDir.create(path, settings, describe_environment(seed=config.seed, device=config.device), resume=resume)
-    document = _document(config, network, fisher) | _measure(config, network, run.path, extent=extent, watch=watch)
+    document = _document(config, network, fisher) | _measure(measuring, config, network, folder=run.path, watch=watch)
     document = _with_cells(document, fisher, list(range(config.min_bits, config.max_bits + 1)))
     run.write(TABLE, _table(document["cells"]).encode())
     save_figure(plot_sensitivity(document), run.path / PICTURE)
@@ -93,15 +96,23 @@ def measure_sensitivities(
     return document
 
 
+def _measuring(config: SearchConfig, network: Network, images: int) -> Sensitivities:
+    return Sensitivities(network.engine, network.task, images=images, batch_size=config.eval_batch)
+
+
 def _measure(
-    config: SearchConfig, network: Network, folder: Path, *, extent: Extent, watch: Callable[[int, int], None]
+    measuring: Sensitivities | None,
+    config: SearchConfig,
+    network: Network,
+    *,
+    folder: Path,
+    watch: Callable[[int, int], None],
 ) -> Json:
-    """What the float network does, what each cell loses, and how many images that took."""
-    if extent.fisher_only:
+    """What the float network does, what each cell loses, and how many images that took; nothing without `measuring`."""
+    if measuring is None:
         return {"images": 0, "loss_fp32": None, "accuracy_fp32": None, "measured": {}, "forward_images": 0}
     layers = len(network.priced.trace.layers)
     wanted = cells(layers, range(config.min_bits, config.max_bits + 1))
-    measuring = Sensitivities(network.engine, network.task, images=extent.images, batch_size=config.eval_batch)
     found = _journal(folder / JOURNAL)
     for number, cell in enumerate(wanted):
         if cell not in found:
@@ -109,7 +120,7 @@ def _measure(
             _append(folder / JOURNAL, cell, found[cell])
         watch(number + 1, len(wanted))
     return {
-        "images": extent.images,
+        "images": measuring.images,
         "loss_fp32": measuring.floats.loss,
         "accuracy_fp32": measuring.floats.accuracy,
         "forward_images": measuring.forward_images(len(wanted)),

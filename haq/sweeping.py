@@ -25,7 +25,7 @@ from haq.errors import UserError
 from haq.evaluation_store import EvaluationStore
 from haq.fisher import network_fisher
 from haq.goals import Line, distinct
-from haq.pricing import PricedModel, allowed_bits, resolve_budgets
+from haq.pricing import PricedModel, allowed_bits, require_feasible, resolve_budgets
 from haq.problem import load_priced, prepare_network
 from haq.proposing import uses_prior
 from haq.run_dir import RunDir
@@ -115,7 +115,6 @@ def sweep(question: Sweep, out: Path, *, workers: int = 1, watch: Watch = unwatc
         Chain(cells, question.config.seed + number, question.more, out / "runs", watch)
         for number in range(question.seeds)
     ]
-    (out / "runs").mkdir(parents=True, exist_ok=True)
     if workers > 1:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
             found = list(pool.map(run_chain, chains))
@@ -195,7 +194,10 @@ def _cell(config: SearchConfig, priced: PricedModel) -> Cell:
     """Raises BudgetError for a budget that cannot be met."""
     budgets = resolve_budgets(config, priced)
     choice = choices(priced.table, [each.budget for each in budgets], allowed_bits(config, priced))
-    choice.require_feasible()
+    try:
+        require_feasible(choice, budgets, priced.baseline)
+    except UserError as error:
+        raise BudgetError(str(error)) from error
     name = "-".join((load_accelerator(config.hardware).name, config.objective, config.budget[0]))
     return Cell(
         config, budgets[0].ratio, choice, "".join(each if each.isalnum() or each in "-." else "_" for each in name)

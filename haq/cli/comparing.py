@@ -16,7 +16,10 @@ from haq.config import AgentName, SearchConfig
 from haq.errors import UserError
 from haq.run_dir import RunDir
 
-_FLAGS = tuple(name for name in ALL_FLAGS if name not in ("agent", "budget", "episodes"))
+_FLAGS = tuple(name for name in ALL_FLAGS if name not in ("agent", "budget", "episodes", "max_accuracy_drop"))
+
+MAX_DIGITS = 9
+"""Of a number of evaluations."""
 
 
 @with_config(*_FLAGS)
@@ -48,7 +51,6 @@ def compare_command(
         checkpoints=tuple(sorted(_count(each) for each in _several(at))),
     )
     RunDir.check_free(out, resume=resume)
-    out.mkdir(parents=True, exist_ok=True)
     with _Bar(quiet=quiet) as bar:
         document = compare(question, out, workers=workers, watcher=bar)
     text = "\n".join(as_markdown(document)) + "\n"
@@ -75,7 +77,7 @@ def _agents(text: str) -> tuple[AgentName, ...]:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > MAX_DIGITS or int(text) < 1:
         raise UserError(f"--at {text!r}: write numbers of evaluations with commas, such as 50,100")
     return int(text)
 

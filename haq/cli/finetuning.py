@@ -89,13 +89,19 @@ def finetune(
 
 
 def _policy(path: Path | None, w_bits: int | None, a_bits: int | None, *, is_float: bool) -> PolicyLike:
-    ways = {"a policy file": path is not None, "--w-bits, --a-bits": bool(w_bits or a_bits), "--float": is_float}
+    ways = {
+        "a policy file": path is not None,
+        "--w-bits, --a-bits": (w_bits, a_bits) != (None, None),
+        "--float": is_float,
+    }
     chosen = [name for name, is_given in ways.items() if is_given]
     if len(chosen) > 1:
         raise UserError(f"{' and '.join(chosen)} contradict each other; give one of them")
     if path is not None:
         return path
-    return (None, None) if is_float else (w_bits or UNIFORM_BITS, a_bits or UNIFORM_BITS)
+    if is_float:
+        return None, None
+    return UNIFORM_BITS if w_bits is None else w_bits, UNIFORM_BITS if a_bits is None else a_bits
 
 
 def default_out(

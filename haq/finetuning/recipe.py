@@ -77,11 +77,6 @@ def make_optimizer(network: TrainableNetwork, config: FinetuneConfig, rates: Rat
     return AdamW(groups) if config.optimizer == "adamw" else SGD(groups, momentum=0.9, nesterov=True)
 
 
-def freeze_all_but_quantizers(network: TrainableNetwork) -> None:
-    """Weights, norms and biases take no gradients."""
-    network.model.requires_grad_(requires_grad=False)
-
-
 def distillation(outputs: Tensor, teacher: Tensor) -> Tensor:
     """Mean KL divergence of the outputs' distributions from the teacher's (Hinton et al. 2015, temperature 1)."""
     ours, theirs = (F.log_softmax(each.float().flatten(1), dim=1) for each in (outputs, teacher))

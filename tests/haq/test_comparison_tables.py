@@ -61,6 +61,12 @@ def test_one_seed_has_accuracies_and_no_intervals() -> None:
     assert "Ahead" not in text
 
 
+def test_a_method_that_found_nothing_has_no_accuracy() -> None:
+    question = document(seeds=1)
+    question["records"] = [{**record, "accuracy": None} for record in question["records"]]
+    assert "| 3bits | ddpg | nan | nan | 50,000 | 5.0 |" in list(as_markdown(question))
+
+
 def test_the_csv_has_a_line_for_every_record() -> None:
     lines = as_csv(document()).splitlines()
     assert lines[0].startswith("agent,budget,seed,evaluations")

@@ -47,7 +47,6 @@ def test_what_was_added_is_found_to_the_last_bit(
 def test_nothing_is_known_at_first(path: Path) -> None:
     kept = KeptEvaluations(path)
     assert kept.find(FIRST) is None
-    assert kept.known(3).bits.shape == (0, 3, 2)
     assert not path.exists()
 
 
@@ -92,16 +91,6 @@ def test_lines_that_say_something_else_are_passed_over(path: Path, line: bytes) 
 def test_what_is_not_finite_is_not_kept(path: Path) -> None:
     KeptEvaluations(path).add(FIRST, Evaluation(0.5, nan))
     assert not path.exists()
-
-
-def test_known_evaluations_are_arrays_of_policies_without_float_in_the_order_of_their_bits(path: Path) -> None:
-    kept = KeptEvaluations(path)
-    for bits, accuracy in ((OTHER, 0.75), (FIRST, 0.5), (((1, 1, 1), (2, 2, 2)), 0.25), (((1,), (1,)), 0.0)):
-        kept.add(bits, Evaluation(accuracy, 1 - accuracy))
-    known = kept.known(3)
-    assert known.bits.tolist() == [[[1, 2], [1, 2], [1, 2]], [[8, 8], [2, 4], [1, 8]]]
-    assert known.accuracy.tolist() == [0.25, 0.75]
-    assert known.divergence.tolist() == [0.75, 0.25]
 
 
 def _add_many(path: Path, first: int) -> None:

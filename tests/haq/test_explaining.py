@@ -100,5 +100,23 @@ def test_a_run_of_three_policies_tells_too_little(finished_run: Path, tmp_path: 
     shutil.copytree(finished_run, run)
     lines = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
     (run / "episodes.jsonl").write_text("".join(lines[:2]))
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | {"episodes": 2}))
     with pytest.raises(UserError, match="at least 4"):
+        explain(run)
+
+
+def test_a_damaged_run_is_named(finished_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    first, *rest = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
+    (run / "episodes.jsonl").write_text("".join([first, "torn\n", *rest[1:]]))
+    with pytest.raises(UserError, match=r"episodes.jsonl has 1 whole lines and summary.json \d+ episodes"):
+        explain(run)
+    for wrong in ({"score": None}, {"w_bits": [8]}, {"a_bits": [{}] * 15}):
+        (run / "episodes.jsonl").write_text("".join([json.dumps(json.loads(first) | wrong) + "\n", *rest]))
+        with pytest.raises(UserError, match=r"episodes.jsonl, line 1: no bits of"):
+            explain(run)
+    (run / "summary.json").write_text("{}")
+    with pytest.raises(UserError, match=r"holds no search, or its summary.json is damaged"):
         explain(run)

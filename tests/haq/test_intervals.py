@@ -23,6 +23,12 @@ def test_equal_differences_have_no_width() -> None:
     assert paired_interval([0.5, 0.5, 0.5]) == Interval(0.5, 0.5, 0.5, 3)
 
 
+def test_equal_differences_are_known_to_the_resolution() -> None:
+    interval = paired_interval([0.5, 0.5, 0.5], resolution=0.06)
+    # 4.303 is Student's quantile; two numbers rounded to 0.06 have a deviation of 0.06 / sqrt(6).
+    assert interval.high - 0.5 == pytest.approx(4.303 * 0.06 / 18**0.5, rel=1e-3)
+
+
 def test_it_covers_as_often_as_it_says() -> None:
     draws = np.random.default_rng(0).normal(1.0, 2.0, (2000, 10))
     intervals = [paired_interval(row.tolist(), confidence=0.9) for row in draws]

@@ -16,7 +16,7 @@ from haq.errors import UserError
 from haq.evaluation import PolicyBits
 from haq.plots import plot_run
 from haq.plots.sensitivity import plot_sensitivity
-from haq.sensitivity import Cell, Loss, Sensitivities, cell_policy, cells, divergences, prior
+from haq.sensitivity import Cell, Sensitivities, cell_policy, cells, prior
 from haq.sensitivity_run import Extent, measure_sensitivities
 from haq.tasks.classification import ClassificationTask
 
@@ -70,14 +70,6 @@ def test_every_cell_is_another_policy() -> None:
     policies = {cell_policy(cell, 3) for cell in wanted}
     assert len(policies) == len(wanted) == 3 * 2 * 3
     assert all(sum(bits is not None for part in policy for bits in part) == 1 for policy in policies)
-
-
-def test_what_was_not_measured_is_what_was_expected() -> None:
-    expected = np.arange(32.0).reshape(2, 2, 8)
-    found = divergences({Cell(1, "input", 3): Loss(0.0, 0.0, 0.5)}, expected=expected)
-    assert found[1, 1, 2] == 0.5
-    assert (found != expected).sum() == 1
-    assert expected[1, 1, 2] == 26
 
 
 def test_tied_layers_are_one_decision() -> None:
@@ -156,6 +148,11 @@ def test_a_folder_of_something_else_is_refused(folder: Path, config: SearchConfi
     (tmp_path / "cells.jsonl").write_text('{"layer": 0}\n')
     with pytest.raises(UserError, match=r"cells.jsonl is damaged; delete it"):
         measure_sensitivities(config, tmp_path, extent=EXTENT, resume=True)
+
+
+def test_what_cannot_be_measured_leaves_nothing(tmp_path: Path) -> None:
+    assert main(["sensitivity", *FLAGS, "--images", "65", "--out", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_estimates_without_measuring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -129,6 +129,7 @@ def test_three_devices_and_five_budgets_cost_at_most_a_third_more() -> None:
         (("--budgets", ""), "pareto needs budgets, each once; got none"),
         (("--budgets", "0.5x"), "'x' is not a unit of latency"),
         (("--budgets", "0.001"), "none of these budgets can be met"),
+        (("--rounding", "gptq", "--quantizer", "kmeans"), "--rounding gptq rounds integers, not codebooks"),
         (("--devices", "bismo"), "bismo"),
         (("--also", "latency=0.5"), "two budgets for latency: give one"),
         (("--objectives", "speed"), "--objectives: 'speed' is none; choose from latency"),

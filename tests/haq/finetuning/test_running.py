@@ -195,6 +195,11 @@ def test_a_policy_and_bits_contradict_each_other(capsys: pytest.CaptureFixture[s
     assert "a policy file and --w-bits, --a-bits contradict each other" in capsys.readouterr().err
 
 
+def test_no_bits_are_not_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["finetune", "--w-bits", "0"]) == 2
+    assert "bits (0, 4): give two widths from 1 to 8" in capsys.readouterr().err
+
+
 def test_a_networks_answer_in_training_has_to_be_a_tensor(quarters: ClassificationTask) -> None:
     class TwoHeads(nn.Module):
         def __init__(self) -> None:
