@@ -33,6 +33,7 @@ More measurements:
 - [methods](methods/README.md): search methods side by side on the digits.
 - [rewards.md](rewards.md): accuracy or closeness as reward; the reason for the default.
 - [engines.md](engines.md): what an evaluation costs on each engine, and where its time goes.
+- [search.md](search.md): policies a second, and what a search does besides evaluating.
 - [calibration.md](calibration.md): which calibration keeps most accuracy; the reason for the default.
 - [corrections.md](corrections.md): what the corrections are worth, and how few images they take.
 - [rounding.md](rounding.md): what GPTQ is worth against rounding to the nearest, and what it takes.
