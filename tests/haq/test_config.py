@@ -14,7 +14,7 @@ def test_defaults_are_those_of_the_command() -> None:
     assert (config.model, config.data, config.hardware) == ("digits_cnn", "digits", "bismo-edge")
     assert (config.objective, config.budget, config.agent, config.seed) == ("latency", ("0.6",), "ddpg", 0)
     assert (config.min_bits, config.max_bits, config.first_last_bits, config.a_bits) == (2, 8, 8, 8)
-    assert (config.reward, config.observation, config.calibration, config.device) == ("accuracy", "haq", "auto", "cpu")
+    assert (config.reward, config.observation, config.calibration, config.device) == ("fidelity", "haq", "auto", "cpu")
 
 
 def test_a_configuration_survives_its_file() -> None:
