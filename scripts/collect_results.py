@@ -29,7 +29,7 @@ One thread (`OMP_NUM_THREADS=1`).
 More measurements:
 
 - [networks](networks/README.md): ResNet-20 on CIFAR-10, three targets and three budgets, beside uniform bits.
-- [mobilenets](mobilenets/README.md): MobileNet-V1 and V2 on ImageNet; what depthwise layers get.
+- [mobilenet_v2](mobilenet_v2/README.md): MobileNet-V2 on ImageNet; what depthwise layers get.
 - [methods](methods/README.md): search methods side by side on the digits.
 - [rewards.md](rewards.md): accuracy or closeness as reward; the reason for the default.
 - [engines.md](engines.md): what an evaluation costs on each engine, and where its time goes.
