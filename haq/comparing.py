@@ -217,13 +217,15 @@ class _Prepared:
     network: Network
     fisher: FisherSensitivity
     report: Evaluator
-    store: EvaluationStore
+    store: EvaluationStore | None
 
 
 @lru_cache(maxsize=1)
 def _prepared(settings: str) -> _Prepared:
     """Once in every process."""
-    config, store = search_config(**json.loads(settings)), EvaluationStore()
+    config = search_config(**json.loads(settings))
+    # What is trained for every policy is not worth the probes that a key is made of.
+    store = None if config.episode_finetune_steps else EvaluationStore()
     network = prepare_network(config)
     report = Evaluator(network.engine, network.task, "report", batch_size=config.eval_batch, store=store)
     return _Prepared(network, network_fisher(network), report, store)

@@ -93,7 +93,7 @@ def _state(session: Session, line: Line) -> str:
     best = session.best
     shown = "none yet" if best is None else f"{percent(best['accuracy'], digits=2)} at {_ratio(session, best)}"
     used = line["cost"] / session.limit
-    return f"reward {line['reward']:+.3f}  best {shown}  cost {percent(used)} of budget"
+    return f"score {line['score']:+.4f}  best {shown}  cost {percent(used)} of budget"
 
 
 def _ratio(session: Session, line: Line) -> str:
