@@ -24,6 +24,24 @@ Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
 EIGHT_BITS = ("1",)
 """The budget that is the cost of 8 bits everywhere."""
 
+DECIDE_QUANTIZERS = (
+    "model",
+    "weights",
+    "data",
+    "search_from",
+    "search_images",
+    "calibration_images",
+    "normalize",
+    "resize",
+    "crop",
+    "quantizer",
+    "calibration",
+    "zero_points",
+    "rounding",
+    "corrections",
+)
+"""Settings that quantizers and corrections depend on."""
+
 
 class SearchConfig(BaseModel):
     """Everything that decides the result of a run; written to its `config.json` as it was resolved.

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from haq.config import SearchConfig, search_config
+from haq.config import DECIDE_QUANTIZERS, SearchConfig, search_config
 from haq.corrections import Corrections
 from haq.errors import UserError
 from haq.evaluation import Evaluator, PolicyBits
@@ -21,23 +21,6 @@ from haq.tasks.classification import ClassificationTask, chance_warning
 from haq.torch_engine import TorchEngine
 from haq.user_code import one_line
 from hardware_sim.cost import UnsupportedError
-
-_DECIDE_QUANTIZERS = (
-    "model",
-    "weights",
-    "data",
-    "search_from",
-    "search_images",
-    "calibration_images",
-    "normalize",
-    "resize",
-    "crop",
-    "quantizer",
-    "calibration",
-    "zero_points",
-    "rounding",
-    "corrections",
-)
 
 
 def evaluate_policy(path: Path, config: SearchConfig) -> dict[str, Any]:
@@ -107,7 +90,7 @@ def _cost(priced: PricedModel, policy: Policy, *, asked: bool) -> CostSummary:
 
 def _same_quantizers(ours: SearchConfig, theirs: SearchConfig) -> bool:
     """Whether everything that quantizers and corrections depend on is as it was in the run."""
-    return all(getattr(ours, name) == getattr(theirs, name) for name in _DECIDE_QUANTIZERS)
+    return all(getattr(ours, name) == getattr(theirs, name) for name in DECIDE_QUANTIZERS)
 
 
 def _use_stored(run: RunDir, policy: Policy, quantizers: Quantizers, reference: TorchEngine) -> Sequence[PolicyBits]:

@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from haq.config import SearchConfig
+from haq.config import DECIDE_QUANTIZERS, SearchConfig
 from haq.environment import describe_environment
 from haq.errors import UserError
 from haq.fisher import FisherSensitivity, network_fisher
@@ -18,28 +18,7 @@ from haq.run_dir import RunDir
 from haq.sensitivity import DOCUMENT, PARTS, Cell, Loss, Sensitivities, cells
 
 JOURNAL, TABLE, PICTURE = "cells.jsonl", "sensitivity.csv", "sensitivity.png"
-SETTINGS = (
-    "model",
-    "weights",
-    "data",
-    "search_from",
-    "search_images",
-    "calibration_images",
-    "normalize",
-    "resize",
-    "crop",
-    "eval_batch",
-    "quantizer",
-    "calibration",
-    "zero_points",
-    "rounding",
-    "corrections",
-    "engine",
-    "device",
-    "min_bits",
-    "max_bits",
-    "seed",
-)
+SETTINGS = (*DECIDE_QUANTIZERS, "eval_batch", "engine", "device", "min_bits", "max_bits", "seed")
 """What decides the result."""
 COLUMNS = ("layer", "part", "bits", "loss", "accuracy", "divergence", "fisher")
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from haq.cache import write_atomically
-from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, with_config
+from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, read_several, with_config
 from haq.cli.output import print_json
 from haq.comparing import Question, compare
 from haq.config import AgentName, SearchConfig
@@ -46,9 +46,9 @@ def compare_command(
     question = Question(
         config=config,
         agents=_agents(agents),
-        budgets=_several(budgets),
+        budgets=read_several(budgets),
         seeds=seeds,
-        checkpoints=tuple(sorted(_count(each) for each in _several(at))),
+        checkpoints=tuple(sorted(_count(each) for each in read_several(at))),
     )
     RunDir.check_free(out, resume=resume)
     with _Bar(quiet=quiet) as bar:
@@ -64,12 +64,8 @@ def compare_command(
         print(f"files in {out}")
 
 
-def _several(text: str) -> tuple[str, ...]:
-    return tuple(each.strip() for each in text.split(",") if each.strip())
-
-
 def _agents(text: str) -> tuple[AgentName, ...]:
-    names = _several(text)
+    names = read_several(text)
     for name in names:
         if name not in get_args(AgentName):
             raise UserError(f"--agents: {name!r} is no method; choose from {', '.join(get_args(AgentName))}")

@@ -30,6 +30,15 @@ QUANTIZER_FLAGS = ("quantizer", "calibration", "zero_points", "rounding", "corre
 ALL_FLAGS = tuple(SearchConfig.model_fields)
 
 
+def read_several(text: str) -> tuple[str, ...]:
+    """Values with commas between them.
+
+    >>> read_several("3bits, 4bits,")
+    ('3bits', '4bits')
+    """
+    return tuple(each.strip() for each in text.split(",") if each.strip())
+
+
 def with_config(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command the flags of these settings; its first parameter, `config`, receives what they come to.
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from haq.cache import write_atomically
-from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, with_config
+from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, read_several, with_config
 from haq.cli.output import print_json, say
 from haq.config import SearchConfig
 from haq.errors import UserError
@@ -56,9 +56,9 @@ def pareto_command(
 
     question = Sweep(
         config=config,
-        devices=_several(devices) if devices is not None else (config.hardware,),
+        devices=read_several(devices) if devices is not None else (config.hardware,),
         objectives=_objectives(objectives) if objectives is not None else (config.objective,),
-        budgets=_several(budgets),
+        budgets=read_several(budgets),
         also=tuple(also or ()),
         seeds=seeds,
         more_episodes=more_episodes,
@@ -85,12 +85,8 @@ def say_cell(record: dict[str, Any]) -> None:
     )
 
 
-def _several(text: str) -> tuple[str, ...]:
-    return tuple(each.strip() for each in text.split(",") if each.strip())
-
-
 def _objectives(text: str) -> tuple[Objective, ...]:
-    names = _several(text)
+    names = read_several(text)
     for name in names:
         if name not in get_args(Objective):
             raise UserError(f"--objectives: {name!r} is none; choose from {', '.join(get_args(Objective))}")
