@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from haq.config import DECIDE_QUANTIZERS, SearchConfig, search_config
-from haq.corrections import Corrections
+from haq.costs.pricing import PricedModel
 from haq.errors import UserError
-from haq.evaluation import Evaluator, PolicyBits
+from haq.evaluation.corrections import Corrections
+from haq.evaluation.evaluator import Evaluator, PolicyBits
+from haq.evaluation.torch_engine import TorchEngine
 from haq.finetuning.engine import FinetunedEngine
 from haq.finetuning.saved import is_finetuned, load_finetuned
 from haq.policy import CostSummary, Policy, load_policy
-from haq.pricing import PricedModel
 from haq.problem import Network, prepare_network
 from haq.quantized_model import Quantizers
 from haq.run_dir import CONFIG, POLICY, QUANTIZERS, RunDir
 from haq.tasks import Task
 from haq.tasks.classification import ClassificationTask, chance_warning
-from haq.torch_engine import TorchEngine
 from haq.user_code import one_line
 from hardware_sim.cost import UnsupportedError
 

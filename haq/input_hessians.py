@@ -8,9 +8,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from haq.errors import UserError
-from haq.layer_calls import LayerCalls, LayerIndex
 from haq.layers import Trace
-from haq.weighted_calls import Call
+from haq.tracing.layer_calls import LayerCalls, LayerIndex
+from haq.tracing.weighted_calls import Call
 from hardware_sim.layer import Layer
 
 LARGEST_COLUMNS = 8192

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from haq.errors import UserError
-from haq.layer_shapes import layer_kind, layer_shape
-from haq.weighted_calls import PRODUCTS, Call, WeightedCalls, WeightIndex, WeightSlice
+from haq.tracing.layer_shapes import layer_kind, layer_shape
+from haq.tracing.weighted_calls import PRODUCTS, Call, WeightedCalls, WeightIndex, WeightSlice
 from hardware_sim.layer import Layer
 
 

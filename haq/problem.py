@@ -9,21 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from envs.choices import AllowedBits, Budget, Choices, choices
-from haq.budgets import ResolvedBudget
 from haq.config import SearchConfig
-from haq.engines import choose_engine
+from haq.costs.budgets import ResolvedBudget
+from haq.costs.pricing import PricedModel, allowed_bits, require_feasible, resolve_budgets
 from haq.errors import UserError
-from haq.evaluation import Engine, PolicyBits
+from haq.evaluation.engines import choose_engine
+from haq.evaluation.evaluator import Engine, PolicyBits
+from haq.evaluation.torch_engine import TorchEngine
 from haq.finetuning.episodes import episode_engine
 from haq.layers import Trace, trace
-from haq.pricing import PricedModel, allowed_bits, require_feasible, resolve_budgets
 from haq.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
 from haq.quantizers.calibration import MethodChoice
 from haq.quantizers.kmeans import codebook_bytes
 from haq.tasks import TaskOptions, load_task
 from haq.tasks.base import Task
 from haq.tasks.classification import ClassificationTask, require_outputs
-from haq.torch_engine import TorchEngine
 from haq.zoo import build_model, load_model, usual_input
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import load_accelerator

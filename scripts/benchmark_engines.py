@@ -20,15 +20,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from haq.engines import agreement
 from haq.environment import describe_environment
-from haq.evaluation import PolicyBits
+from haq.evaluation.engines import agreement
+from haq.evaluation.evaluator import PolicyBits
+from haq.evaluation.pieces import in_pieces
+from haq.evaluation.torch_engine import TorchEngine
 from haq.integer_graph import OnnxEngine, lower
 from haq.layers import trace
-from haq.pieces import in_pieces
 from haq.problem import CORRECTION_IMAGES
 from haq.quantized_model import QuantizedModel, Quantizers
-from haq.torch_engine import TorchEngine
 from haq.zoo import load_model, usual_input
 
 

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from haq.cache import write_atomically
 from haq.config import search_config
 from haq.environment import describe_environment
-from haq.evaluation import Evaluator
+from haq.evaluation.evaluator import Evaluator
 from haq.policy import LayerBits, Policy
 from haq.problem import Network, prepare_network
 from haq.tasks.base import Batch

@@ -15,11 +15,11 @@ import torch
 
 from haq.config import SearchConfig, search_config
 from haq.environment import describe_environment
-from haq.evaluation import Evaluation, Evaluator
-from haq.fisher import network_fisher
+from haq.evaluation.evaluator import Evaluation, Evaluator
 from haq.problem import prepare
 from haq.run_dir import RunDir
-from haq.searching import begin_session, run_episodes
+from haq.searching.running import begin_session, run_episodes
+from haq.sensitivities.fisher import network_fisher
 
 
 class Timed:

@@ -7,7 +7,7 @@ from typing import Any
 from haq.cache import write_atomically
 from haq.pretty import percent, pretty_cost
 from haq.run_dir import CONFIG, ENVIRONMENT, RunDir
-from haq.searching import finished
+from haq.searching.running import finished
 
 COST_KEYS = {"latency": "latency_s", "energy": "energy_j", "size": "weight_bytes", "bops": "bops"}
 HEAD = """# Results

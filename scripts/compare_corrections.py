@@ -10,11 +10,11 @@ from statistics import mean, stdev
 
 from haq.config import search_config
 from haq.environment import describe_environment
-from haq.evaluation import Evaluator
+from haq.evaluation.evaluator import Evaluator
+from haq.evaluation.torch_engine import TorchEngine
 from haq.models.digits_training import train_digits
 from haq.problem import Problem, prepare
 from haq.quantized_model import QuantizedModel
-from haq.torch_engine import TorchEngine
 
 SEEDS = range(5)
 IMAGES = (0, 16, 32, 64, 128, 256)

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 import haq
 from haq.cache import write_atomically
+from haq.comparing.intervals import paired_interval
 from haq.environment import describe_environment
 from haq.finetuning.network import TrainableNetwork
-from haq.intervals import paired_interval
 from haq.plots import save_figure
 from haq.tasks import load_task
 

@@ -20,7 +20,7 @@ from agents import RandomSearch
 from envs.bit_allocation import BitAllocationEnv
 from haq.config import search_config
 from haq.environment import describe_environment
-from haq.evaluation import Evaluator
+from haq.evaluation.evaluator import Evaluator
 from haq.problem import prepare, prepare_network
 
 

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 import haq
 from haq.cache import write_atomically
+from haq.comparing.intervals import paired_interval
 from haq.environment import describe_environment
-from haq.intervals import paired_interval
 from haq.plots import save_figure
 from haq.tasks import Task, load_task
 from haq.zoo import load_model

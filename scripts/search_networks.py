@@ -25,14 +25,14 @@ import torch
 
 from haq.cache import write_atomically
 from haq.config import SearchConfig, search_config
+from haq.costs.pricing import cost_in
 from haq.environment import describe_environment
-from haq.evaluation import Evaluator
-from haq.fisher import FisherSensitivity, network_fisher
+from haq.evaluation.evaluator import Evaluator
 from haq.policy import load_policy
 from haq.pretty import percent, pretty_cost
-from haq.pricing import cost_in
 from haq.problem import Network, prepare, prepare_network
-from haq.searching import Given, search_configured
+from haq.searching.running import Given, search_configured
+from haq.sensitivities.fisher import FisherSensitivity, network_fisher
 
 TARGETS = {
     "bismo-edge": ("bismo-edge", "latency"),

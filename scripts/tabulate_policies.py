@@ -29,8 +29,8 @@ from envs.choices import Choices
 from haq.cache import write_atomically
 from haq.config import SearchConfig, search_config
 from haq.environment import describe_environment
-from haq.evaluation import Evaluator
-from haq.evaluation_store import EvaluationStore
+from haq.evaluation.evaluator import Evaluator
+from haq.evaluation.store import EvaluationStore
 from haq.problem import prepare, prepare_network
 
 BUDGETS = [

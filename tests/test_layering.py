@@ -101,10 +101,10 @@ AT_MODULE_LEVEL: dict[str, set[str]] = {
     # One module for each of these libraries, imported where it is needed.
     "haq/exporters": {"onnx", "onnxscript", "onnxruntime"},
     "haq/integer_graph": {"onnx", "onnxruntime", "onnxscript"},
-    "haq/layer_graph": {"onnx"},
+    "haq/costs/layer_graph": {"onnx"},
     # Tables of many searches, made where these are put together.
-    "haq/comparison_tables": {"pandas"},
-    "haq/sweep_tables": {"pandas"},
+    "haq/comparing/tables": {"pandas"},
+    "haq/sweeping/tables": {"pandas"},
 }
 
 

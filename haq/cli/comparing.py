@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from haq.cache import write_atomically
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, read_several, with_config
 from haq.cli.output import print_json
-from haq.comparing import Question, compare
+from haq.comparing.running import Question, compare
 from haq.config import AgentName, SearchConfig
 from haq.errors import UserError
 from haq.run_dir import RunDir
@@ -39,7 +39,7 @@ def compare_command(
     quiet: QuietFlag = False,
 ) -> None:
     """Hold search methods against each other: a table with intervals, all figures as CSV and JSON, and a picture."""
-    from haq.comparison_tables import as_csv, as_markdown
+    from haq.comparing.tables import as_csv, as_markdown
     from haq.plots import save_figure
     from haq.plots.comparing import plot_comparison
 

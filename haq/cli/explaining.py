@@ -8,10 +8,10 @@ import typer
 
 from haq.cli.flags import JsonFlag
 from haq.cli.output import print_json, print_table
-from haq.explaining import explain
-from haq.findings import Distance, Explanation, Plateau, Price, Step
+from haq.explaining.findings import Distance, Explanation, Plateau, Price, Step
+from haq.explaining.robustness import CostNoise, Recalibrated
+from haq.explaining.running import explain
 from haq.pretty import percent, pretty_cost
-from haq.robustness import CostNoise, Recalibrated
 
 PLACES = {"points": 2, "nats": 4, "reward": 3}
 

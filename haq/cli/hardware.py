@@ -10,7 +10,7 @@ import typer
 from haq.cli.flags import MODEL_FLAGS, JsonFlag, QuietFlag, with_config
 from haq.cli.output import print_json, print_table, say
 from haq.config import SearchConfig
-from haq.measuring import CAVEAT, Row, Setup, device_file, measure_layers
+from haq.costs.measuring import CAVEAT, Row, Setup, device_file, measure_layers
 from haq.pretty import pretty_count, pretty_seconds
 from haq.problem import example_input, load_traced
 from hardware_sim.accelerator import Accelerator

@@ -12,8 +12,8 @@ from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.pretty import percent, pretty_score
 from haq.run_dir import RunDir
-from haq.sweep_tables import as_csv, as_markdown
-from haq.sweeping import Sweep, sweep, unwatched
+from haq.sweeping.running import Sweep, sweep, unwatched
+from haq.sweeping.tables import as_csv, as_markdown
 from hardware_sim.cost import Objective
 
 _FLAGS = tuple(name for name in ALL_FLAGS if name not in ("budget", "max_accuracy_drop"))

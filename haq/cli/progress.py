@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from haq.cli.output import warn
-from haq.goals import Line
+from haq.costs.pricing import cost_in
 from haq.pretty import percent, pretty_cost
-from haq.pricing import cost_in
-from haq.session import Session
+from haq.searching.goals import Line
+from haq.searching.session import Session
 
 LINES_AT_MOST = 20
 """Plain lines a search, so that a log stays readable."""

@@ -9,7 +9,7 @@ import typer
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, QuietFlag, with_config
 from haq.cli.output import print_json, print_table
 from haq.config import SearchConfig
-from haq.sensitivity_run import Extent, measure_sensitivities
+from haq.sensitivities.running import Extent, measure_sensitivities
 
 TIMES_REPORTED = 20
 WIDTHS_SHOWN = 4

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from haq.config import SearchConfig
+from haq.costs.pricing import PricedModel, allowed_bits
 from haq.errors import UserError
 from haq.finetuning.config import FinetuneConfig
 from haq.finetuning.saved import SETTINGS
 from haq.policy import CostSummary, LayerBits, Policy, load_policy
-from haq.pricing import PricedModel, allowed_bits
 from hardware_sim.cost import Bits, UnsupportedError
 
 PolicyLike = Policy | str | Path | tuple[Bits, Bits]

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from haq.errors import UserError
-from haq.evaluation import PolicyBits
+from haq.evaluation.evaluator import PolicyBits
 from haq.finetuning.starts import LearnedShift, Starts, input_quantizer, owners, weight_quantizer
-from haq.layer_calls import LayerCalls, LayerIndex
 from haq.layers import Trace
 from haq.quantizers.adaptive import AdaptiveQuantizer
+from haq.tracing.layer_calls import LayerCalls, LayerIndex
+from haq.tracing.weighted_calls import Call
 from haq.user_code import one_line
-from haq.weighted_calls import Call
 
 _DEPLOYED = ("scale", "zero_point", "range")
 """What a network that no longer learns needs of a quantizer, derived from what learns."""

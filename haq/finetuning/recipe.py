@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from haq.evaluation import PolicyBits
+from haq.evaluation.evaluator import PolicyBits
 from haq.finetuning.config import FinetuneConfig
 from haq.finetuning.network import TrainableNetwork
 from haq.layers import Trace

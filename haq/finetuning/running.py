@@ -20,7 +20,7 @@ from haq.layers import trace
 from haq.policy import Policy, load_policy
 from haq.problem import task_options
 from haq.run_dir import POLICY, SUMMARY, RunDir
-from haq.searching import Given
+from haq.searching.running import Given
 from haq.tasks import load_task
 from haq.tasks.base import Task
 from haq.zoo import load_model

@@ -22,7 +22,7 @@ from haq.finetuning.training import Line, Trainer, score, steps_an_epoch
 from haq.policy import Policy
 from haq.problem import prepare_network
 from haq.run_dir import POLICY, SUMMARY, RunDir
-from haq.searching import Given
+from haq.searching.running import Given
 from haq.tasks.base import SplitName
 from haq.tasks.classification import ClassificationTask, chance_warning
 

@@ -5,17 +5,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from haq.corrections import Corrections
-from haq.evaluation import PolicyBits
+from haq.evaluation.corrections import Corrections
+from haq.evaluation.evaluator import PolicyBits
+from haq.evaluation.pieces import in_pieces
+from haq.evaluation.torch_engine import TorchEngine
 from haq.integer_graph.correcting import correcting_graph
 from haq.integer_graph.lowering import lower
 from haq.integer_graph.sessions import open_session, run_session
 from haq.integer_graph.stored_export import stored_export
 from haq.integer_graph.template import make_template
 from haq.layers import Trace
-from haq.pieces import in_pieces
 from haq.quantized_model import QuantizedModel
-from haq.torch_engine import TorchEngine
 
 
 class OnnxEngine:

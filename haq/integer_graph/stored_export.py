@@ -20,7 +20,7 @@ from onnx import numpy_helper, parser
 from torch import Tensor, nn
 
 from haq.cache import cache_dir, write_atomically
-from haq.fingerprint import hash_tensor
+from haq.evaluation.fingerprint import hash_tensor
 from haq.integer_graph import marking
 from haq.integer_graph.errors import NotExportableError
 from haq.integer_graph.sessions import open_session, run_session

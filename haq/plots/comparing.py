@@ -35,7 +35,7 @@ Json = Mapping[str, Any]
 
 @house_style()
 def plot_comparison(document: Json) -> Figure:
-    """Mean over seeds, with a band of one standard deviation, of the document that `haq.comparing.compare` returns."""
+    """Mean over seeds, with a band of one standard deviation, of the document that `compare` returns."""
     frame = pd.DataFrame(document["records"])
     budgets, agents = document["budgets"], document["agents"]
     columns = min(COLUMNS, len(budgets))

@@ -24,7 +24,7 @@ from haq.plots.style import (
     new_figure,
 )
 from haq.pretty import BYTES, JOULES, SECONDS, Units
-from haq.sweep_fronts import AXES, DOCUMENT, found_points, uniform_points
+from haq.sweeping.fronts import AXES, DOCUMENT, found_points, uniform_points
 
 PANEL_WIDTH, PANEL_HEIGHT = 2.7, 2.1
 UNITS: Mapping[str, Units] = {"latency": SECONDS, "energy": JOULES, "size": BYTES}
@@ -52,7 +52,7 @@ def load_sweep(folder: Path) -> Json:
 
 @house_style()
 def plot_pareto(document: Json) -> Figure:
-    """Policies found, the front of every seed, and uniform bits, of the document that `haq.sweeping.sweep` returns."""
+    """Policies found, the front of every seed, and uniform bits, of the document that `sweep` returns."""
     devices, records = document["devices"], document["records"]
     axes = [axis for axis in AXES if any(front["axis"] == axis for front in document["fronts"])]
     top = HEADER_INCHES + LEGEND_INCHES

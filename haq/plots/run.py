@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from envs.choices import Budget
-from haq.budgets import ResolvedBudget
+from haq.costs.budgets import ResolvedBudget
 from haq.errors import UserError
 from haq.plots.files import check_suffix, save_figure
 from haq.plots.learning import ROUNDING, plot_learning
@@ -16,7 +16,7 @@ from haq.plots.policy import plot_policy
 from haq.plots.sensitivity import plot_sensitivity
 from haq.policy import load_policy
 from haq.run_dir import CONFIG, JOURNAL, POLICY, SUMMARY, RunDir
-from haq.sensitivity import DOCUMENT as SENSITIVITY
+from haq.sensitivities.measured import DOCUMENT as SENSITIVITY
 from hardware_sim.cost import Objective
 
 PlotKind = Literal["policy", "learning", "sensitivity"]

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from haq import searching
 from haq.__main__ import main
 from haq.config import SearchConfig
-from haq.searching import SearchResult
+from haq.searching.running import SearchResult
 
 MINE = """
 import torch

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from haq import layer_weights, quantized_model
 from haq.__main__ import main
 from haq.config import search_config
-from haq.engines import agreement, trial_policies
 from haq.evaluating import evaluate_policy
+from haq.evaluation.engines import agreement, trial_policies
+from haq.evaluation.torch_engine import TorchEngine
 from haq.integer_graph import OnnxEngine, export_marked, lower, make_template
 from haq.layers import trace
 from haq.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
-from haq.torch_engine import TorchEngine
 
 IMAGES = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0)) - 0.4
 

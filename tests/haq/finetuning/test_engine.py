@@ -10,7 +10,7 @@ from torch import nn
 import haq
 from haq.config import search_config
 from haq.errors import UserError
-from haq.evaluation import Evaluator
+from haq.evaluation.evaluator import Evaluator
 from haq.finetuning.engine import EpisodeEngine
 from haq.problem import prepare_network
 from haq.tasks.classification import ClassificationTask

@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from haq.corrections import Corrections
-from haq.evaluation import PolicyBits
+from haq.evaluation.corrections import Corrections
+from haq.evaluation.evaluator import PolicyBits
+from haq.evaluation.torch_engine import TorchEngine
 from haq.integer_graph import OnnxEngine
 from haq.layers import Trace, trace
 from haq.models.digits_training import train_digits
 from haq.quantized_model import QuantizedModel, Quantizers
 from haq.tasks import load_task
-from haq.torch_engine import TorchEngine
 from haq.zoo import load_model
 from hardware_sim.cost import Bits
 

@@ -1,0 +1,1 @@
+"""Search methods held against each other on one task."""

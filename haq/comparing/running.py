@@ -1,0 +1,239 @@
+"""Search methods held against each other: the same network, data, quantizers, budgets and number of policies tried.
+
+A cell is one method, budget and seed, and a search like any other, with a folder of its own. What the method would have
+answered after so many evaluations is measured on the report split afterwards, which no method sees.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from time import process_time
+from typing import Any, Protocol
+
+import torch
+
+from envs.choices import choices
+from haq.cache import write_atomically
+from haq.config import AgentName, SearchConfig, search_config
+from haq.costs.pricing import allowed_bits, require_feasible, resolve_budgets
+from haq.environment import describe_environment
+from haq.errors import UserError
+from haq.evaluation.evaluator import Evaluator
+from haq.evaluation.store import EvaluationStore
+from haq.problem import Network, load_priced, prepare, prepare_network
+from haq.run_dir import RunDir
+from haq.searching.goals import distinct
+from haq.searching.proposing import uses_prior
+from haq.searching.running import begin_session, run_episodes
+from haq.searching.session import Session
+from haq.sensitivities.fisher import FisherSensitivity, network_fisher
+
+POINTS, DOCUMENT = "points.json", "comparison.json"
+_SEARCH_ALONE = ("agent", "budget", "seed", "episodes", "hardware", "batch", "objective", "pin", "first_last_bits")
+"""Settings that a network does not depend on."""
+_FOUND = {"forward_images", "cpu_seconds", "accuracy", "report_divergence"}
+"""What a record says beside the facts that tell it from others."""
+WITHOUT_CHANCE: frozenset[AgentName] = frozenset({"uniform", "greedy", "ilp"})
+"""Methods that answer the same for every seed, and are run for the first alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is compared; `config` holds everything else."""
+
+    config: SearchConfig
+    agents: tuple[AgentName, ...]
+    budgets: tuple[str, ...]
+    seeds: int
+    checkpoints: tuple[int, ...]
+    """Numbers of policies tried at which the methods are compared."""
+
+    def __post_init__(self) -> None:
+        for name in ("agents", "budgets", "checkpoints"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise UserError(f"compare needs {name}, each once; got {', '.join(map(str, values)) or 'none'}")
+        if self.seeds < 1 or min(self.checkpoints) < 1:
+            raise UserError("compare needs at least one seed, and checkpoints of at least one evaluation")
+
+    def cells(self, out: Path) -> Iterator["Cell"]:
+        """Every search that it takes, the seeds outermost, so that an early end leaves whole comparisons."""
+        for seed in range(self.seeds):
+            for budget in self.budgets:
+                for agent in self.agents:
+                    if seed and agent in WITHOUT_CHANCE:
+                        continue
+                    settings = {
+                        "data": self.config.data,  # said even where it is the default: it decides on the input's shape
+                        "agent": agent,
+                        "budget": (budget,),
+                        "seed": self.config.seed + seed,
+                        "episodes": max(self.checkpoints),
+                    }
+                    config = search_config(**{**self.config.model_dump(exclude_unset=True), **settings})
+                    folder = out / "runs" / f"{agent}-{_as_name(budget)}-s{config.seed}"
+                    yield Cell(config, folder, self.checkpoints)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One search, and where it lies."""
+
+    config: SearchConfig
+    folder: Path
+    checkpoints: tuple[int, ...]
+
+
+class Watcher(Protocol):
+    """Somebody who looks on."""
+
+    def cell(self, done: int, of: int) -> None:
+        """Another search is through."""
+        ...
+
+
+def compare(question: Question, out: Path, *, workers: int = 1, watcher: Watcher | None = None) -> dict[str, Any]:
+    """Run what is missing in a folder, in so many processes of one thread each, and put the answers together.
+
+    Returns the document that is written to `comparison.json`: the question, the versions, and one record for each
+    method, budget, seed and checkpoint. Raises UserError where a folder holds runs of other settings.
+    """
+    cells, records = list(question.cells(out)), []
+    _require_feasible(cells)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for done, found in enumerate(pool.map(run_cell, cells), start=1):
+            records += found
+            if watcher:
+                watcher.cell(done, len(cells))
+    document = {
+        "config": question.config.model_dump(mode="json"),
+        "agents": list(question.agents),
+        "budgets": list(question.budgets),
+        "seeds": question.seeds,
+        "checkpoints": list(question.checkpoints),
+        "environment": describe_environment(seed=question.config.seed, device=question.config.device),
+        "records": [again for record in records for again in _of_every_seed(record, question)],
+    }
+    write_atomically(out / DOCUMENT, json.dumps(document, indent=1).encode())
+    return document
+
+
+def _require_feasible(cells: Iterable[Cell]) -> None:
+    """Raise UserError for a budget that no policy can meet, before anything runs."""
+    configs = list({cell.config.budget: cell.config for cell in cells}.values())
+    priced = load_priced(configs[0])
+    for config in configs:
+        budgets = resolve_budgets(config, priced)
+        choice = choices(priced.table, [each.budget for each in budgets], allowed_bits(config, priced))
+        require_feasible(choice, budgets, priced.baseline)
+
+
+def _of_every_seed(record: dict[str, Any], question: Question) -> Iterator[dict[str, Any]]:
+    """A record, and those of the other seeds where chance has no part."""
+    if record["agent"] not in WITHOUT_CHANCE:
+        yield record
+        return
+    for seed in range(question.seeds):
+        yield {**record, "seed": question.config.seed + seed}
+
+
+def run_cell(cell: Cell) -> list[dict[str, Any]]:
+    """One record for every checkpoint of a cell; from its folder where it is through already."""
+    kept = _kept(cell)
+    if kept is not None:
+        return kept
+    torch.set_num_threads(1)
+    prepared = _prepared(cell.config.model_dump_json(exclude=set(_SEARCH_ALONE)))
+    fisher = prepared.fisher if uses_prior(cell.config) else None
+    began = process_time()
+    problem = prepare(cell.config, network=prepared.network)
+    session = begin_session(problem, fisher=fisher, store=prepared.store)
+    config = cell.config.model_dump(mode="json")
+    run = RunDir.reopen(cell.folder, config)
+    session.enter(
+        run
+        or RunDir.create(cell.folder, config, describe_environment(seed=cell.config.seed, device="cpu"), resume=True)
+    )
+    run_episodes(session)
+    cpu_seconds = process_time() - began
+    records = [_record(session, count, prepared) for count in cell.checkpoints]
+    for record in records:
+        record["cpu_seconds"] = round(cpu_seconds * record["evaluations"] / max(cell.checkpoints), 3)
+    write_atomically(cell.folder / POINTS, json.dumps(records).encode())
+    return records
+
+
+def _record(session: Session, count: int, prepared: "_Prepared") -> dict[str, Any]:
+    """What the method would have answered after so many policies, and what that took."""
+    config, task, lines = session.problem.config, session.problem.task, session.lines[:count]
+    report = prepared.report
+    facts = _facts(config, count) | {"accuracy_fp32": report.accuracy_fp32, "report_images": task.size("report")}
+    tried = sum(1 for _ in distinct(lines))
+    images = task.size("search") + prepared.network.engine.images_a_policy
+    prior_images = prepared.fisher.forward_images if uses_prior(config) else 0
+    cost = {"distinct": tried, "forward_images": task.size("calibration") + prior_images + (tried + 1) * images}
+    if not any(session.goal.meets(line) for line in lines):
+        return {**facts, **cost, "accuracy": None, "report_divergence": None}
+    selection = session.select(count)
+    winner = selection.winner
+    reported = report.evaluate(winner["w_bits"], winner["a_bits"])
+    return {
+        **facts,
+        **cost,
+        "cost": winner["cost"],
+        "search_accuracy": winner["accuracy"],
+        "selection_accuracy": selection.accuracy,
+        "divergence": winner["divergence"],
+        "accuracy": reported.accuracy,
+        "report_divergence": reported.divergence,
+    }
+
+
+def _facts(config: SearchConfig, count: int) -> dict[str, Any]:
+    """What tells a record from all others."""
+    return {"agent": config.agent, "budget": config.budget[0], "seed": config.seed, "evaluations": count}
+
+
+def _kept(cell: Cell) -> list[dict[str, Any]] | None:
+    """The records that an earlier call left, if they are of these checkpoints.
+
+    Raises UserError where that call had other settings.
+    """
+    if RunDir.reopen(cell.folder, cell.config.model_dump(mode="json")) is None:
+        return None
+    try:
+        records: list[dict[str, Any]] = json.loads((cell.folder / POINTS).read_text(encoding="utf-8"))
+        facts = [{key: record[key] for key in _facts(cell.config, 0)} for record in records]
+        is_whole = all(record.keys() >= _FOUND for record in records)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return records if is_whole and facts == [_facts(cell.config, count) for count in cell.checkpoints] else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prepared:
+    """What all cells of a process share."""
+
+    network: Network
+    fisher: FisherSensitivity
+    report: Evaluator
+    store: EvaluationStore | None
+
+
+@lru_cache(maxsize=1)
+def _prepared(settings: str) -> _Prepared:
+    """Once in every process."""
+    config = search_config(**json.loads(settings))
+    # What is trained for every policy is not worth the probes that a key is made of.
+    store = None if config.episode_finetune_steps else EvaluationStore()
+    network = prepare_network(config)
+    report = Evaluator(network.engine, network.task, "report", batch_size=config.eval_batch, store=store)
+    return _Prepared(network, network_fisher(network), report, store)
+
+
+def _as_name(budget: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in budget)

@@ -1,0 +1,135 @@
+"""The tables of a comparison: accuracies, and what the first method is worth beside each of the others.
+
+Accuracy comes in images, of which a few hundred cannot tell good policies apart; how far the outputs are from the float
+network's, on the same report images, tells more.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import StringIO
+from math import exp
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from haq.comparing.intervals import MARGIN, Interval, paired_interval
+
+Json = Mapping[str, Any]
+LEAST_DIVERGENCE = 1e-9
+"""Nats below which outputs count as equal, float rounding being what it is."""
+
+
+def as_frame(document: Json) -> pd.DataFrame:
+    """One row a record: method, budget, seed, evaluations, and what came of it; NaN where no policy was found."""
+    return pd.DataFrame(document["records"]).astype({"accuracy": float})
+
+
+def as_csv(document: Json) -> str:
+    """The same as text."""
+    buffer = StringIO()
+    as_frame(document).to_csv(buffer, index=False)
+    return buffer.getvalue()
+
+
+def as_markdown(document: Json) -> Iterator[str]:
+    """Report accuracy in percent of every method, and paired differences with the first method's verdict."""
+    frame = as_frame(document)
+    images = int(frame["report_images"].iloc[0])
+    ours, *rivals = document["agents"]
+    fp32 = 100 * frame["accuracy_fp32"].mean()
+    yield f"Report accuracy in percent on {images} images (float {fp32:.2f}), mean ± standard deviation over"
+    yield f"{document['seeds']} seeds, of the policy that a method would have answered after so many evaluations."
+    yield ""
+    yield from _accuracies(frame, document)
+    if rivals and document["seeds"] > 1:
+        yield ""
+        yield f"`{ours}` minus each rival in points, paired by seed, with 95 % intervals (Student's, by Bonferroni for"
+        yield f"{len(rivals)} rivals). Ahead: the interval excludes 0. Not behind: it excludes a loss of"
+        yield f"{100 * MARGIN:g} points. Open: neither can be said."
+        yield ""
+        yield from _differences(frame, document)
+        yield ""
+        yield "KL divergence between the float network's outputs and the policy's on the report images: a rival's over"
+        yield f"that of `{ours}`, geometric mean with intervals as above. Over 1: a rival is farther from float."
+        yield ""
+        yield from _ratios(frame, document)
+
+
+def differences(frame: pd.DataFrame, document: Json) -> Iterator[tuple[str, str, int, Interval]]:
+    """Budget, rival, evaluations, and the interval of what the first method has more than the rival."""
+    ours, *rivals = document["agents"]
+    resolution = 1 / float(frame["report_images"].iloc[0])
+    by = frame.set_index(["budget", "evaluations", "agent", "seed"])["accuracy"].sort_index()
+    for budget in document["budgets"]:
+        for rival in rivals:
+            for evaluations in document["checkpoints"]:
+                paired = (by[budget, evaluations, ours] - by[budget, evaluations, rival]).dropna()
+                if len(paired) > 1:
+                    yield (
+                        budget,
+                        rival,
+                        evaluations,
+                        paired_interval(paired.tolist(), comparisons=len(rivals), resolution=resolution),
+                    )
+
+
+def ratios(frame: pd.DataFrame, document: Json) -> Iterator[tuple[str, str, int, Interval]]:
+    """Budget, rival, evaluations, and the interval of log(the rival's divergence over the first method's)."""
+    ours, *rivals = document["agents"]
+    indexed = frame.set_index(["budget", "evaluations", "agent", "seed"])["report_divergence"].sort_index()
+    by = np.log(indexed.astype(float).clip(lower=LEAST_DIVERGENCE))
+    for budget in document["budgets"]:
+        for rival in rivals:
+            for evaluations in document["checkpoints"]:
+                paired = (by[budget, evaluations, rival] - by[budget, evaluations, ours]).dropna()
+                if len(paired) > 1:
+                    yield budget, rival, evaluations, paired_interval(paired.tolist(), comparisons=len(rivals))
+
+
+def _accuracies(frame: pd.DataFrame, document: Json) -> Iterator[str]:
+    yield _row(
+        ["budget", "method", *(f"{count} evaluations" for count in document["checkpoints"]), "forward images", "CPU s"]
+    )
+    yield _row(["---"] * (4 + len(document["checkpoints"])))
+    for budget in document["budgets"]:
+        for agent in document["agents"]:
+            of_method = frame[(frame["budget"] == budget) & (frame["agent"] == agent)]
+            cells = []
+            for count in document["checkpoints"]:
+                found = 100 * of_method[of_method["evaluations"] == count]["accuracy"]
+                spread = f" ± {found.std():.2f}" if len(found) > 1 else ""
+                cells.append(f"{found.mean():.2f}{spread}")
+            last = of_method[of_method["evaluations"] == document["checkpoints"][-1]]
+            cost = [f"{last['forward_images'].mean():,.0f}", f"{last['cpu_seconds'].mean():.1f}"]
+            yield _row([budget, agent, *cells, *cost])
+
+
+def _differences(frame: pd.DataFrame, document: Json) -> Iterator[str]:
+    def text(interval: Interval) -> str:
+        mean, low, high = (100 * value for value in (interval.mean, interval.low, interval.high))
+        return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] {interval.verdict}"
+
+    return _by_rival(((*where, text(interval)) for *where, interval in differences(frame, document)), document)
+
+
+def _ratios(frame: pd.DataFrame, document: Json) -> Iterator[str]:
+    def text(interval: Interval) -> str:
+        return f"{exp(interval.mean):.2f} [{exp(interval.low):.2f}, {exp(interval.high):.2f}]"
+
+    return _by_rival(((*where, text(interval)) for *where, interval in ratios(frame, document)), document)
+
+
+def _by_rival(cells: Iterable[tuple[Any, ...]], document: Json) -> Iterator[str]:
+    """A table of cells (budget, rival, evaluations, text), one row a rival."""
+    checkpoints: Sequence[int] = document["checkpoints"]
+    yield _row(["budget", "rival", *(f"{count} evaluations" for count in checkpoints)])
+    yield _row(["---"] * (2 + len(checkpoints)))
+    rows: dict[tuple[str, str], list[str]] = {}
+    for budget, rival, _, text in cells:
+        rows.setdefault((budget, rival), []).append(text)
+    for names, texts in rows.items():
+        yield _row([*names, *texts])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

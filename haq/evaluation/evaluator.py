@@ -1,0 +1,165 @@
+"""From a policy to its accuracy, each policy once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from haq.errors import UserError
+from haq.evaluation.corrections import Corrections
+from haq.evaluation.fingerprint import fingerprint, hash_tensor
+from haq.tasks.base import SplitName, Task
+from hardware_sim.cost import Bits
+
+PolicyBits = tuple[tuple[Bits, ...], tuple[Bits, ...]]
+"""(w_bits, a_bits), one of each a layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a policy is worth on one split."""
+
+    accuracy: float
+    """The task's score; a fraction in [0, 1] for accuracies."""
+    divergence: float
+    """Mean KL divergence, in nats, of the quantized network's outputs from the float network's."""
+
+
+class Engine(Protocol):
+    """Something that runs the network with a policy on it."""
+
+    name: str
+    images_a_policy: int
+    """Images that are run for a policy before its first output."""
+
+    def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
+        """The network with these bits, or in float, as a function from inputs, wherever they lie, to outputs."""
+        ...
+
+    def corrections(self, bits: PolicyBits) -> Corrections:
+        """What makes up for the shift that these bits bring."""
+        ...
+
+    def store(self, bits: PolicyBits, corrections: Corrections) -> None:
+        """Use these corrections for a policy instead of finding them."""
+        ...
+
+
+class Kept(Protocol):
+    """Evaluations that outlive a session."""
+
+    def find(self, bits: PolicyBits) -> Evaluation | None:
+        """What is known of a policy."""
+        ...
+
+    def add(self, bits: PolicyBits, evaluation: Evaluation) -> None:
+        """Keep what was found of a policy."""
+        ...
+
+
+class Store(Protocol):
+    """Where evaluations are kept."""
+
+    def open(self, key: str) -> Kept:
+        """Those of one key; see `haq.evaluation.fingerprint`."""
+        ...
+
+
+class Evaluator:
+    """Evaluates policies on one split of a task; knows every answer that it gave.
+
+    With a `store` it also knows what earlier sessions found of the same network on the same data. What is counted does
+    not depend on that: `evaluations` are the policies that were asked for, each once, `forward_images` the images that
+    running all of them takes, float passes included. Costs of two searches can so be compared, and a run is the same to
+    the byte whatever the store held. `evaluations_run` are those that this session really ran: for the screen only.
+    What the store itself costs, 16 images for each of eight policies and their corrections, is not counted.
+
+    Raises UserError where the float network's outputs are not finite.
+    """
+
+    def __init__(
+        self, engine: Engine, task: Task, split: SplitName, *, batch_size: int = 256, store: Store | None = None
+    ) -> None:
+        if not task.size(split):
+            raise ValueError(f"{task.name} has no {split} split")
+        self._engine, self._task, self._split, self._batch_size = engine, task, split, batch_size
+        self._known: dict[PolicyBits, Evaluation] = {}
+        self._recalled: dict[PolicyBits, Evaluation] = {}
+        self.evaluations = 0
+        self.forward_images = 0
+        self.evaluations_run = 0
+        self._store = store
+        self._kept: Kept | None = None
+        self._seen = blake2b()
+        self._log_probabilities: list[Tensor] = []
+        self.accuracy_fp32 = self._run(None).accuracy
+        self.forward_images += task.size(split) + engine.images_a_policy
+
+    def evaluate(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> Evaluation:
+        """Accuracy and divergence of a policy; the second time it is asked for, from memory."""
+        bits = (tuple(w_bits), tuple(a_bits))
+        if bits not in self._known:
+            self._known[bits] = self._recalled.get(bits) or self._keep(bits)
+            self.evaluations += 1
+            self.forward_images += self._task.size(self._split) + self._engine.images_a_policy
+        return self._known[bits]
+
+    def recall(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits], evaluation: Evaluation) -> None:
+        """Take over an answer that an earlier session found, to give it without running anything when it is asked for.
+
+        It counts like any other then, so that a search that was interrupted counts as one that was not.
+        """
+        self._recalled[tuple(w_bits), tuple(a_bits)] = evaluation
+
+    def resume(self, *, evaluations: int, forward_images: int) -> None:
+        """Go on counting, with what was recalled so far as known."""
+        self._known |= self._recalled
+        self.evaluations, self.forward_images = evaluations, forward_images
+
+    def kept(self, layers: int) -> Kept | None:
+        """What the store knows of this network with so many layers; None without a store."""
+        if self._kept is None and self._store is not None:
+            inputs, _ = next(iter(self._task.batches(self._split, batch_size=self._batch_size)))
+            settings = (self._task.metric_name, self._split, self._batch_size)
+            key = fingerprint(self._engine, inputs, layers=layers, settings=settings, data=self._seen.digest())
+            self._kept = self._store.open(key)
+        return self._kept
+
+    def _keep(self, bits: PolicyBits) -> Evaluation:
+        """An evaluation from the store, or one that is run and put there."""
+        kept = self.kept(len(bits[0]))
+        found = kept.find(bits) if kept else None
+        if found is None:
+            found = self._run(bits)
+            self.evaluations_run += 1
+            if kept:
+                kept.add(bits, found)
+        return found
+
+    @torch.no_grad()
+    def _run(self, bits: PolicyBits | None) -> Evaluation:
+        metric, network, divergence, images = self._task.metric(), self._engine.outputs(bits), 0.0, 0
+        for number, (inputs, targets) in enumerate(self._task.batches(self._split, batch_size=self._batch_size)):
+            outputs = network(inputs)
+            if bits is None and not outputs.isfinite().all():
+                raise UserError(f"the float network's outputs on the {self._split} split hold NaN or infinity")
+            if bits is None and self._store is not None:
+                for tensor in (inputs, targets, outputs):
+                    hash_tensor(self._seen, tensor)
+            metric.update(outputs, targets.to(outputs.device))
+            divergence += self._divergence(number, outputs, is_float=bits is None)
+            images += len(inputs)
+        return Evaluation(accuracy=metric.compute(), divergence=divergence / images)
+
+    def _divergence(self, batch: int, outputs: Tensor, *, is_float: bool) -> float:
+        """Sum over the batch; the float pass only takes the outputs down."""
+        log_probabilities = F.log_softmax(outputs.float().flatten(1), dim=1)
+        if is_float:
+            self._log_probabilities.append(log_probabilities)
+            return 0.0
+        reference = self._log_probabilities[batch]
+        return F.kl_div(log_probabilities, reference, reduction="sum", log_target=True).item()

@@ -1,0 +1,54 @@
+"""What tells two networks with their data and quantizers apart: what they answer, bit by bit.
+
+An evaluation depends on weights, data, calibration, quantizers, corrections, engine, threads, versions of libraries and
+of this program. A list of all that would be wrong as soon as something is added to it. So the network is asked instead:
+in float on all data, and on a few with policies in which every layer takes every width. What changes many layers or
+many widths has another key; rounding in later layers can hide a tiny change of one layer at one width.
+"""
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from haq.evaluation.evaluator import Engine, PolicyBits
+
+PROBE_ITEMS = 16
+_KEY_BYTES = 16
+
+
+@torch.no_grad()
+def fingerprint(engine: "Engine", inputs: Tensor, *, layers: int, settings: tuple[Any, ...], data: bytes) -> str:
+    """The key of everything that an engine says of one split.
+
+    `data` is a digest of the split and the float outputs on it, `settings` are those that outputs do not show. A few of
+    `inputs` [n, ...] run with the policies of `probe_policies`.
+    """
+    digest = blake2b(data, digest_size=_KEY_BYTES)
+    digest.update(repr((engine.name, engine.images_a_policy, torch.get_num_threads(), layers, settings)).encode())
+    for bits in probe_policies(layers):
+        hash_tensor(digest, engine.outputs(bits)(inputs[:PROBE_ITEMS]))
+    return digest.hexdigest()
+
+
+def probe_policies(layers: int) -> "list[PolicyBits]":
+    """Eight policies in which every layer takes every width once.
+
+    >>> probe_policies(3)[0]
+    ((1, 2, 3), (8, 7, 6))
+    """
+    return [
+        (
+            tuple((layer + shift) % 8 + 1 for layer in range(layers)),
+            tuple(8 - (layer + 3 * shift) % 8 for layer in range(layers)),
+        )
+        for shift in range(8)
+    ]
+
+
+def hash_tensor(digest: Any, tensor: Tensor) -> None:
+    """Add a tensor's type, shape and bytes to a hash."""
+    digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    digest.update(tensor.cpu().flatten().view(torch.uint8).numpy().data)

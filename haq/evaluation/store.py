@@ -1,0 +1,107 @@
+"""Evaluations are kept, not spent: whatever was measured once is known to every later search that would measure it.
+
+Accuracy depends on a network, its data and the bits, not on the device, the budget, the objective or the agent.
+`haq.evaluation.fingerprint` makes the key of evaluations that belong together.
+
+What is kept changes no result and no count: a search finds, writes and counts the same with an empty store and a full
+one (`haq.evaluation.evaluator.Evaluator`), and is only faster. What other searches found steers an agent only where it
+is told (`haq.searching.warm_start`).
+"""
+
+import json
+import os
+from math import isfinite
+from pathlib import Path
+
+from haq.cache import cache_dir
+from haq.errors import UserError
+from haq.evaluation.evaluator import Evaluation, PolicyBits
+from hardware_sim.cost import WIDTHS, Bits
+
+FLOAT_MARK = "f"
+_LETTERS = {width: FLOAT_MARK if width is None else str(width) for width in WIDTHS}
+_WIDTH_OF = {letter: width for width, letter in _LETTERS.items()}
+
+
+class EvaluationStore:
+    """A folder with one file for each key; `folder` None takes `evaluations/` in the cache."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = cache_dir() / "evaluations" if folder is None else folder
+
+    def open(self, key: str) -> "KeptEvaluations":
+        """What is kept under a key. Raises UserError where the folder cannot be used."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot use {self.folder} for evaluations ({error.strerror}); add --no-store") from error
+        return KeptEvaluations(self.folder / f"{key}.jsonl")
+
+
+class KeptEvaluations:
+    """The evaluations of one key: a file of JSON lines that any number of processes read and add to at once.
+
+    A line is `{"w": "8448", "a": "8fff", "accuracy": 0.97, "divergence": 0.02}`: a letter a layer, `f` for float.
+    Lines that are torn or say something else are passed over.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._found: dict[PolicyBits, Evaluation] = {}
+        self._read = 0
+
+    def find(self, bits: PolicyBits) -> Evaluation | None:
+        """What is known of a policy, whoever found it."""
+        if bits not in self._found:
+            self._catch_up()
+        return self._found.get(bits)
+
+    def add(self, bits: PolicyBits, evaluation: Evaluation) -> None:
+        """Keep an evaluation; one that is not finite is not kept. Raises UserError where the file cannot be written."""
+        if not (isfinite(evaluation.accuracy) and isfinite(evaluation.divergence)):
+            return
+        w, a = ("".join(_LETTERS[width] for width in each) for each in bits)
+        line = {"w": w, "a": a, "accuracy": evaluation.accuracy, "divergence": evaluation.divergence}
+        try:
+            _append(self.path, f"{json.dumps(line)}\n".encode())
+        except OSError as error:
+            raise UserError(f"cannot write {self.path} ({error.strerror}); add --no-store") from error
+
+    def _catch_up(self) -> None:
+        """Read what was added since the last time, up to the last whole line."""
+        if not self.path.is_file():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            news = file.read()
+        whole = news[: news.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.splitlines():
+            found = _parse(line)
+            if found is not None:
+                self._found.setdefault(*found)
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Add a line in one write, which no other process's can split; a torn line before it is ended first."""
+    with path.open("ab+", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line)
+
+
+def _parse(line: bytes) -> tuple[PolicyBits, Evaluation] | None:
+    try:
+        entry = json.loads(line)
+        w, a = _widths(entry["w"]), _widths(entry["a"])
+        accuracy, divergence = entry["accuracy"], entry["divergence"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    is_whole = len(w) == len(a) and all(isinstance(each, float) and isfinite(each) for each in (accuracy, divergence))
+    return ((w, a), Evaluation(accuracy, divergence)) if is_whole else None
+
+
+def _widths(letters: str) -> tuple[Bits, ...]:
+    return tuple(_WIDTH_OF[letter] for letter in letters)

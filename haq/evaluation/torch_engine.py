@@ -1,0 +1,50 @@
+"""The reference engine: fake quantization in PyTorch."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from haq.evaluation.corrections import Corrections, Corrector
+from haq.evaluation.evaluator import PolicyBits
+from haq.evaluation.pieces import in_pieces
+from haq.quantized_model import QuantizedModel
+
+
+class TorchEngine:
+    """Fake quantization in PyTorch: the reference.
+
+    With `images` every policy is corrected by what they show, see `haq.evaluation.corrections`.
+    """
+
+    name = "torch"
+
+    def __init__(self, model: QuantizedModel, images: Tensor | None = None, *, device: str = "cpu") -> None:
+        self._model, self.device = model, device
+        self.images_a_policy = 0 if images is None else len(images)
+        self.stored: dict[PolicyBits, Corrections] = {}
+        self.corrector = None if images is None else _corrector(model, images.to(device))
+
+    def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
+        """The network on its device with these bits, or in float."""
+        network = self._model.model if bits is None else self._model
+        if bits is not None:
+            self._model.set_bits(*bits)
+            self._model.set_corrections(self.corrections(bits))
+        if self.device != "cpu":
+            return lambda inputs: network(inputs.to(self.device))
+        return lambda inputs: in_pieces(network, inputs.to(self.device))
+
+    def corrections(self, bits: PolicyBits) -> Corrections:
+        """What makes up for the shift that these bits bring."""
+        if bits in self.stored or self.corrector is None:
+            return self.stored.get(bits, Corrections())
+        self._model.set_bits(*bits)
+        return self.corrector.find()
+
+    def store(self, bits: PolicyBits, corrections: Corrections) -> None:
+        """Use these corrections for a policy instead of finding them."""
+        self.stored[bits] = corrections
+
+
+def _corrector(model: QuantizedModel, images: Tensor) -> Corrector:
+    return Corrector(model.model, model.index, images, quantized=model.quantized)

@@ -1,0 +1,1 @@
+"""Why this policy: what a finished run makes one believe of it."""

@@ -1,0 +1,243 @@
+"""The search as a function: from a network and a budget to a policy."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import Any
+
+from torch import Tensor, nn
+
+from haq.config import SearchConfig, search_config
+from haq.environment import describe_environment
+from haq.errors import UserError
+from haq.evaluation.evaluator import Evaluator, Store
+from haq.policy import Policy, load_policy
+from haq.problem import Network, Problem, prepare
+from haq.run_dir import POLICY, QUANTIZERS, SUMMARY, RunDir
+from haq.searching.dual import at_ratio
+from haq.searching.proposing import uses_prior
+from haq.searching.selection import Selection
+from haq.searching.session import Session, Watcher
+from haq.searching.summary import cost_ratio, summarize, summarize_drop
+from haq.searching.warm_start import Told
+from haq.sensitivities.fisher import FisherSensitivity, network_fisher
+from haq.sensitivities.measured import prior
+from haq.tasks.base import Task
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search came to: the best policy within the budget, its summary, and its folder if it was given one."""
+
+    policy: Policy
+    summary: Mapping[str, Any]
+    path: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What exists already, in place of what a configuration names; `network` is ready, with its task."""
+
+    model: nn.Module | None = None
+    task: Task | None = None
+    network: Network | None = None
+    store: Store | None = None
+    """Evaluations of other searches."""
+    fisher: FisherSensitivity | None = None
+    """What every change alone can be expected to lose."""
+    told: Told = ()
+    """Policies of other searches, to begin with."""
+
+
+def search(
+    model: nn.Module | str = "digits_cnn",
+    task: Task | str = "digits",
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    time_limit_s: float | None = None,
+    watcher: Watcher | None = None,
+    **settings: Any,
+) -> SearchResult:
+    """Find the bits of every layer, within a budget, that lose the least accuracy (HAQ, Wang et al., CVPR 2019).
+
+    `model` and `task` are objects, or names as on the command line. `settings` are the fields of
+    `haq.config.SearchConfig`: hardware, objective, budget (a ratio of the 8-bit cost, or a text such as "12ms"),
+    episodes, seed and others. With `max_accuracy_drop`, a fraction, in place of a budget the least cost is looked for.
+    `out` keeps the run in a folder; `resume` goes on with one that was interrupted. After `time_limit_s` the search
+    ends with what there is. The network is not changed.
+
+    Raises UserError, UnsupportedError or BudgetError for what cannot be done, before the first episode.
+    """
+    config = search_config(**_named(model, task), **_as_written(settings))
+    given = Given(model if isinstance(model, nn.Module) else None, None if isinstance(task, str) else task)
+    if out is not None:
+        return search_configured(
+            config, Path(out), given=given, resume=resume, time_limit_s=time_limit_s, watcher=watcher
+        )
+    with TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        result = search_configured(config, run, given=given, time_limit_s=time_limit_s, watcher=watcher)
+    return SearchResult(result.policy, result.summary, None)
+
+
+def search_configured(
+    config: SearchConfig,
+    path: Path,
+    *,
+    given: Given = Given(),
+    resume: bool = False,
+    time_limit_s: float | None = None,
+    watcher: Watcher | None = None,
+) -> SearchResult:
+    """The search that a configuration describes, kept in a folder; see `search`."""
+    run = RunDir.reopen(path, config.model_dump(mode="json")) if resume else None
+    if run is None:
+        RunDir.check_free(path, resume=resume)
+    elif run.is_finished:
+        return finished(run)
+    with _training_flags_kept(given.model):
+        problem = prepare(config, model=given.model, task=given.task, network=given.network)
+        fisher = (given.fisher or network_fisher(problem.network, seed=0)) if uses_prior(config) else None
+        session = begin_session(problem, fisher=fisher, store=given.store, told=given.told)
+        if run is None:
+            environment = describe_environment(seed=config.seed, device=config.device)
+            run = RunDir.create(path, _resolved(config, problem), environment, resume=resume)
+        session.enter(run)
+        run_episodes(session, time_limit_s=time_limit_s, watcher=watcher)
+        return _finish(session, run, prior_images=fisher.forward_images if fisher else 0)
+
+
+def begin_session(
+    problem: Problem, *, fisher: FisherSensitivity | None = None, store: Store | None = None, told: Told = ()
+) -> Session:
+    """A session that knows beforehand what `fisher` and other searches say."""
+    known = None if fisher is None else prior(fisher.losses, problem.choice.decision_of_layer)
+    return Session(problem, prior=known, store=store, told=told)
+
+
+def finished(run: RunDir) -> SearchResult:
+    """What a finished run came to. Raises UserError if its files are not whole."""
+    summary = run.read_json(SUMMARY)
+    if summary is None:
+        raise UserError(f"{run.path} holds no finished run: {SUMMARY} is missing or damaged")
+    return SearchResult(load_policy(run.path / POLICY), summary, run.path)
+
+
+def run_episodes(session: Session, *, time_limit_s: float | None = None, watcher: Watcher | None = None) -> None:
+    """Episodes until there are enough or the time is up, then a checkpoint.
+
+    None is taken of an interrupted episode, which has used up random numbers: the journal and the checkpoint before it
+    lead to the same result as no interruption.
+    """
+    deadline = inf if time_limit_s is None else monotonic() + time_limit_s
+    watchers = [watcher] if watcher else []
+    for each in watchers:
+        each.begin(session)
+    try:
+        while session.episode < session.problem.config.episodes and (session.episode == 0 or monotonic() < deadline):
+            line = session.run_episode()
+            for each in watchers:
+                each.episode(session, line)
+    finally:
+        for each in watchers:
+            each.end()
+    session.checkpoint()
+
+
+@contextmanager
+def _training_flags_kept(model: nn.Module | None) -> Iterator[None]:
+    """Put the modules of a network back into the mode they were in."""
+    flags = {} if model is None else {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, training in flags.items():
+            module.training = training
+
+
+def _finish(session: Session, run: RunDir, *, prior_images: int) -> SearchResult:
+    """Name the winner, measure it on the report split, and write the last files; the summary comes last."""
+    from haq.plots import plot_run  # matplotlib takes longer to import than all the rest
+
+    problem, config = session.problem, session.problem.config
+    if session.best is None:
+        raise UserError(f"{_nothing(config)} in {session.episode} episodes; the nearest miss is in {run.path}")
+    selection = session.select()
+    policy = session.policy(selection.winner)
+    if config.max_accuracy_drop is not None:
+        problem = at_ratio(problem, cost_ratio(problem, policy.cost))  # the budget that would have been the one to ask
+    report = Evaluator(
+        problem.network.engine, problem.task, "report", batch_size=config.eval_batch, store=session.store
+    )
+    summary = summarize(problem, policy, selection, report) | _spent(session, selection, prior_images)
+    if config.max_accuracy_drop is not None:
+        summary["max_accuracy_drop"] = summarize_drop(problem, selection, summary)
+    accuracy = {"report": summary["accuracy"], "fp32_report": summary["accuracy_fp32"]}
+    if selection.accuracy is not None and selection.accuracy_fp32 is not None:
+        accuracy |= {"selection": selection.accuracy, "fp32_selection": selection.accuracy_fp32}
+    policy = policy.with_accuracy(**accuracy)
+    run.write(POLICY, policy.to_json().encode())
+    run.save_tensors(QUANTIZERS, quantizer_tensors(problem.network, policy))
+    plot_run(run.path, summary=summary)
+    run.write_json(SUMMARY, summary)
+    return SearchResult(policy, summary, run.path)
+
+
+def _spent(session: Session, selection: Selection, prior_images: int) -> dict[str, Any]:
+    """What the search took, prior and choice of the winner included and the report not."""
+    before = session.problem.task.size("calibration") + prior_images
+    return {
+        "episodes": session.episode,
+        "evaluations": session.evaluator.evaluations + selection.evaluations,
+        "forward_images": session.evaluator.forward_images + selection.forward_images + before,
+        "seconds": round(session.seconds, 3),
+        "warnings": list(session.warnings),
+    }
+
+
+def _nothing(config: SearchConfig) -> str:
+    if config.max_accuracy_drop is None:
+        return "no policy met the budget"
+    return f"no policy lost at most {100 * config.max_accuracy_drop:g} points of accuracy"
+
+
+def quantizer_tensors(network: Network, policy: Policy) -> dict[str, Tensor]:
+    """Everything that evaluating or exporting a policy needs besides the weights: quantizers and corrections."""
+    corrections = network.engine.corrections((policy.w_bits, policy.a_bits))
+    names = tuple(layer.name for layer in policy.layers)
+    return network.quantizers.tensors(policy.w_bits, policy.a_bits) | corrections.tensors(names)
+
+
+def _named(model: nn.Module | str, task: Task | str) -> dict[str, str]:
+    return {
+        "model": model if isinstance(model, str) else type(model).__name__,
+        "data": task if isinstance(task, str) else task.name,
+    }
+
+
+def _as_written(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A budget may be one number or text, or None for that of the configuration, which holds a tuple of texts."""
+    budget = settings.get("budget")
+    if budget is None:
+        return {name: value for name, value in settings.items() if name != "budget"}
+    several = budget if isinstance(budget, list | tuple) else [budget]
+    return {**settings, "budget": tuple(str(each) for each in several)}
+
+
+def _resolved(config: SearchConfig, problem: Problem) -> dict[str, Any]:
+    """What is written to `config.json`: the settings, and what they came to for this network and these data."""
+    return {
+        **config.model_dump(mode="json"),
+        "resolved": {
+            "engine": problem.network.engine.name,
+            "engine_reason": problem.network.engine_reason,
+            "batch": problem.priced.table.batch,
+            "budget": [{"objective": each.budget.objective, "value": each.budget.limit} for each in problem.budgets],
+            "data": dict(problem.task.description()),
+        },
+    }

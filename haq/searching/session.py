@@ -1,0 +1,265 @@
+"""One search as it goes: agent, environment and evaluator at work, and the run folder that keeps what comes of it."""
+
+from collections.abc import Iterator
+from itertools import takewhile
+from time import monotonic
+from typing import Any, Protocol
+
+from envs.bit_allocation import BitAllocationEnv, EnvConfig
+from envs.reward import accuracy_reward
+from haq.costs.pricing import cost_in
+from haq.evaluation.evaluator import Evaluation, Store
+from haq.policy import CostSummary, LayerBits, Policy
+from haq.problem import Problem
+from haq.run_dir import NEAREST_MISS, POLICY, RunDir
+from haq.searching.dual import Bisection, at_ratio, least_ratio
+from haq.searching.goals import Goal, LeastCost, Line, MostReward, decided, distinct
+from haq.searching.judging import Judge
+from haq.searching.proposing import Known, Method, Played, Prior, make_method
+from haq.searching.selection import Selection, select
+from haq.searching.warm_start import Told, WarmStart
+from haq.tasks.classification import ClassificationTask, chance_warning
+
+CHECKPOINT_SECONDS = 10.0
+"""A kill costs about this much work at most; what comes out does not depend on when checkpoints are taken."""
+
+
+class Watcher(Protocol):
+    """Somebody who looks on while a search runs."""
+
+    def begin(self, session: "Session") -> None:
+        """The search starts, or goes on."""
+        ...
+
+    def episode(self, session: "Session", line: Line) -> None:
+        """An episode ended."""
+        ...
+
+    def end(self) -> None:
+        """The episodes are over, or were interrupted."""
+        ...
+
+
+class Session:
+    """Runs episodes and keeps the best policy that meets the goal, or the nearest miss where none does.
+
+    `prior` is what is known of the pairs of bits before the first episode, `store` holds evaluations of other searches,
+    `told` is what other searches found, to begin with.
+    Raises UserError for a method that needs a library that is not installed.
+    """
+
+    def __init__(
+        self, problem: Problem, *, prior: Prior | None = None, store: Store | None = None, told: Told = ()
+    ) -> None:
+        self.problem = problem
+        self._prior, self.store, self._told = prior, store, told
+        self._judge = Judge(problem, "search", store=store)
+        self.evaluator = self._judge.evaluator
+        self._selection: Judge | None = None
+        self._paper_reward = accuracy_reward(self.evaluator.accuracy_fp32)
+        self.warnings = tuple(_warnings(problem, self.evaluator.accuracy_fp32))
+        self.goal, self._bisection = _aim(problem, self.evaluator.accuracy_fp32)
+        self._method = self._begin()
+        self.lines: list[Line] = []
+        self.best: Line | None = None
+        self.miss: Line | None = None
+        self._run: RunDir | None = None
+        self._seconds_before = 0.0
+        self._began = self._saved = monotonic()
+
+    @property
+    def episode(self) -> int:
+        """How many episodes there were."""
+        return len(self.lines)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on this search, earlier sessions included."""
+        return self._seconds_before + monotonic() - self._began
+
+    def enter(self, run: RunDir) -> None:
+        """Write into a run folder from now on, and go on where its checkpoint was taken.
+
+        Evaluations that the journal holds beyond the checkpoint are not done again. A checkpoint of another run, or
+        one that lies beyond the undamaged part of the journal, is of no use: then the first episode comes next.
+        """
+        self._run = run
+        lines, state = self._journal(), run.load_checkpoint()
+        if state is not None and state.get("run") == self._identity and state["episode"] <= len(lines):
+            self._go_on(state, lines)
+        run.truncate_episodes(self.episode)
+        for line in lines[self.episode :]:
+            self._recall(line)
+
+    def run_episode(self) -> Line:
+        """Have a policy proposed and evaluated, let the method learn, and write it down."""
+        began = monotonic()
+        line = self._line(self._method.play()) | {"seconds": round(monotonic() - began, 6)}
+        self._folder.append_episode(line)
+        if self._note(line):
+            self._write_policies()
+        if self._turn(line):
+            self._next_budget()
+        if monotonic() - self._saved > CHECKPOINT_SECONDS:
+            self.checkpoint()
+        return line
+
+    def select(self, episodes: int | None = None) -> Selection:
+        """The winner of all episodes so far, or of the first few, of which at least one met the goal."""
+        if self._selection is None and self.problem.task.size("selection"):
+            self._selection = Judge(self.problem, "selection", store=self.store)
+        return select(self.goal, self.lines[:episodes], self._judge, self._selection)
+
+    def checkpoint(self) -> None:
+        """Write down everything that the next episode depends on."""
+        self._folder.save_checkpoint(
+            {
+                "run": self._identity,
+                "episode": self.episode,
+                "seconds": self.seconds,
+                "evaluations": self.evaluator.evaluations,
+                "forward_images": self.evaluator.forward_images,
+                "agent": self._method.state_dict(),
+            }
+        )
+        self._saved = monotonic()
+
+    def policy(self, line: Line) -> Policy:
+        """The policy of a line of the journal."""
+        problem = self.problem
+        layers = problem.priced.trace.layers
+        bits = zip(layers, line["w_bits"], line["a_bits"], strict=True)
+        return Policy(
+            model=problem.priced.name,
+            hardware=problem.config.hardware,
+            objective=problem.config.objective,
+            layers=tuple(LayerBits(name=layer.name, kind=layer.kind, w_bits=w, a_bits=a) for layer, w, a in bits),
+            cost=CostSummary.of(problem.priced.table.policy_cost(line["w_bits"], line["a_bits"])),
+            baseline_cost=CostSummary.of(problem.priced.baseline),
+            accuracy={"search": line["accuracy"], "fp32_search": self.evaluator.accuracy_fp32},
+        )
+
+    @property
+    def _folder(self) -> RunDir:
+        assert self._run is not None, "enter a run folder first"
+        return self._run
+
+    @property
+    def _identity(self) -> str:
+        """What a checkpoint belongs to."""
+        return self.problem.config.model_dump_json()
+
+    def _journal(self) -> list[Line]:
+        """The lines of the journal up to the first that no episode of this run wrote."""
+        layers = len(self.problem.priced.trace.layers)
+        numbered = enumerate(self._folder.episodes())
+        return [line for _, line in takewhile(lambda each: _is_whole(each[1], each[0], layers), numbered)]
+
+    def _go_on(self, state: dict[str, Any], lines: list[Line]) -> None:
+        self._seconds_before = state["seconds"]
+        for line in lines[: state["episode"]]:
+            self._recall(line)
+            self._note(line)
+            self._turn(line)
+        self._method = self._begin()
+        self._method.load_state_dict(state["agent"])
+        self.evaluator.resume(evaluations=state["evaluations"], forward_images=state["forward_images"])
+        self._write_policies()
+
+    def _begin(self) -> Method:
+        """A fresh method on the budget whose turn it is."""
+        problem, stage = self.problem, 0
+        if self._bisection:
+            problem, stage = at_ratio(problem, self._bisection.ratio), self._bisection.stage
+        self.limit = problem.limits[0].limit
+        config = problem.config
+        env = BitAllocationEnv(
+            problem.priced.trace.layers,
+            problem.priced.table,
+            problem.limits,
+            self._judge.score,
+            reward=self._judge.reward,
+            allowed=problem.allowed,
+            config=EnvConfig(config.observation, config.budget_rule),
+        )
+        method = make_method(config.agent, env, seed=config.seed + stage, prior=self._prior)
+        return WarmStart(method, env, problem.choice, self._told) if self._told else method
+
+    def _turn(self, line: Line) -> bool:
+        """Whether another budget comes next."""
+        if self._bisection is None:
+            return False
+        baseline = cost_in(self.problem.config.objective, self.problem.priced.baseline)
+        return self._bisection.observe(line["cost"] / baseline, met=self.goal.meets(line))
+
+    def _next_budget(self) -> None:
+        earlier, self._method = self._method, self._begin()
+        self._method.take_over(earlier, self._known())
+
+    def _known(self) -> Known:
+        return ((decided(self.problem, line), line["score"]) for line in distinct(self.lines))
+
+    def _recall(self, line: Line) -> None:
+        self.evaluator.recall(line["w_bits"], line["a_bits"], Evaluation(line["accuracy"], line["divergence"]))
+
+    def _line(self, played: Played) -> Line:
+        w_bits, a_bits = played.bits[:, 0].tolist(), played.bits[:, 1].tolist()
+        evaluation = self._judge.evaluation(played.bits)
+        cost = self.problem.priced.table.policy_cost(w_bits, a_bits)
+        return {
+            "episode": self.episode,
+            "w_bits": w_bits,
+            "a_bits": a_bits,
+            "cost": cost_in(self.problem.config.objective, cost),
+            "accuracy": evaluation.accuracy,
+            "divergence": evaluation.divergence,
+            "reward": self._paper_reward(evaluation.accuracy),
+            "score": played.reward,
+            "actor_loss": played.losses.get("actor_loss"),
+            "critic_loss": played.losses.get("critic_loss"),
+        }
+
+    def _note(self, line: Line) -> bool:
+        """Add a line; whether it is the best so far, or the nearest miss where none met the goal."""
+        self.lines.append(line)
+        if self.goal.meets(line):
+            if self.best is None or self.goal.merit(line) > self.goal.merit(self.best):
+                self.best = line
+                return True
+        elif self.best is None and (self.miss is None or self.goal.excess(line) < self.goal.excess(self.miss)):
+            self.miss = line
+            return True
+        return False
+
+    def _write_policies(self) -> None:
+        for name, line in ((POLICY, self.best), (NEAREST_MISS, self.miss)):
+            if line is not None:
+                self._folder.write(name, self.policy(line).to_json().encode())
+
+
+def _aim(problem: Problem, accuracy_fp32: float) -> tuple[Goal, Bisection | None]:
+    """What a configuration is after, and how its budget moves, if it does."""
+    drop = problem.config.max_accuracy_drop
+    if drop is None:
+        return MostReward(problem), None
+    bisection = Bisection(least_ratio(problem), episodes=problem.config.episodes)
+    return LeastCost(problem, drop, accuracy_fp32), bisection
+
+
+def _warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:
+    """What is wrong with the float network before anything is quantized."""
+    if isinstance(problem.task, ClassificationTask):
+        chance = chance_warning(accuracy_fp32, problem.task.num_classes, problem.task.size("search"))
+        if chance:
+            yield f"the float network's {chance}"
+
+
+def _is_whole(line: Line, number: int, layers: int) -> bool:
+    """Whether a line is that of an episode, with all that a search needs to go on."""
+    try:
+        numbers = [line[key] for key in ("cost", "accuracy", "divergence", "reward", "score")]
+        bits = [*line["w_bits"], *line["a_bits"]]
+        is_next = line["episode"] == number and len(bits) == 2 * layers
+    except (KeyError, TypeError):
+        return False
+    return is_next and all(isinstance(each, int | float) for each in (*numbers, *bits))

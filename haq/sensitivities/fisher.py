@@ -1,0 +1,169 @@
+"""What every width of every layer can be expected to lose, from one backward pass over a few images.
+
+Close to the float network, the KL divergence of a changed network's outputs from its own is 1/2 E[(g . d)^2]. There d
+is what the change does to the output of a layer, and g the gradient, with respect to that output, of a random direction
+in the logits whose covariance is the Fisher information of a softmax, diag(p) - p p^T (Martens 2020, arXiv 1412.1193;
+for quantization FIT, Zandonati et al. 2022, arXiv 2210.08502).
+
+The usual direction is that of a label drawn from p: 1_y - p. A confident network draws the same label again and again,
+with next to no gradient, and almost all images tell nothing. So every class gets a random sign s here, as in
+Hutchinson's estimator: z = sqrt(p) s - p (sqrt(p) . s) has the same covariance, and every image counts.
+
+The information is that of a layer's whole output, image by image, not its diagonal: rounding moves many values
+together. What corrections take back of a change (`haq.evaluation.corrections`) is no part of it.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from haq.problem import Network
+from haq.quantized_model import QuantizedModel
+from haq.quantizers.range import ALL_BITS
+from haq.tracing.layer_calls import LayerCalls, NormCall
+from haq.tracing.weighted_calls import Call
+
+FloatArray = NDArray[np.float64]
+FISHER_IMAGES = 64
+IMAGES_AT_ONCE = 32
+"""Every activation of so many is held in memory, with its gradient."""
+BACKWARD_FORWARDS = 2
+"""What a backward pass counts as."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FisherSensitivity:
+    """What every change alone can be expected to lose."""
+
+    losses: FloatArray
+    """[layer, part, bits - 1], in nats; the parts are weights and input."""
+    forward_images: int
+    """What it cost."""
+
+
+def fisher_sensitivity(
+    model: QuantizedModel, batches: Iterable[Tensor], *, is_corrected: bool, generator: Generator
+) -> FisherSensitivity:
+    """Measure all layers at all widths on batches of inputs [n, ...]; a few dozen images are enough.
+
+    `is_corrected` tells whether policies are evaluated with corrections. Images are counted as forward passes: one, the
+    backward pass as two, and each layer once more for every width of its weights and of its input.
+    """
+    layers, images = len(model.index.layers), 0
+    squares = np.zeros((layers, 2, len(ALL_BITS)))
+    for inputs in batches:
+        found = np.zeros((len(inputs), layers, 2, len(ALL_BITS)))
+        for taken, gradient in _gradients(model, inputs, generator):
+            found[:, taken.layer] += _slopes(model, taken, gradient, images=len(inputs), is_corrected=is_corrected)
+        squares += np.square(found).sum(axis=0)
+        images += len(inputs)
+    return FisherSensitivity(squares / (2 * images), images * (1 + BACKWARD_FORWARDS + 2 * len(ALL_BITS)))
+
+
+def network_fisher(network: Network, *, seed: int = 0) -> FisherSensitivity:
+    """The same for a prepared network, on the first calibration images."""
+    model = QuantizedModel(network.priced.model, network.priced.trace, network.quantizers)
+    device = next(network.priced.model.parameters()).device
+    images = next(iter(network.task.batches("calibration", batch_size=FISHER_IMAGES)))[0].to(device)
+    return fisher_sensitivity(
+        model,
+        torch.split(images, IMAGES_AT_ONCE),
+        is_corrected=network.engine.images_a_policy > 0,
+        generator=Generator().manual_seed(seed),
+    )
+
+
+@dataclass(slots=True)
+class _Taken:
+    """A call of a layer in the float network."""
+
+    layer: int
+    call: Call
+    probe: Tensor
+    """Zeros, added to the output; their gradient is the output's, whatever is later written into it in place."""
+    eps: float | None = None
+    """That of the batch norm that reads the output; None where none does."""
+
+
+def _gradients(model: QuantizedModel, inputs: Tensor, generator: Generator) -> Iterator[tuple[_Taken, Tensor]]:
+    """Every call of a layer, and the gradient of a random direction with respect to its output."""
+    calls: list[_Taken] = []
+    call_of: MutableMapping[Tensor, _Taken] = WeakIdKeyDictionary()
+
+    def answer(layer: int, call: Call) -> Tensor:
+        constants = {key: value.detach() for key, value in call.arguments.items() if isinstance(value, Tensor)}
+        # A copy, as what follows may write into the input in place.
+        kept = replace(call, arguments={**call.arguments, **constants, "input": call.input.detach().clone()})
+        output = call.run(call.input, constants["weight"])
+        calls.append(_Taken(layer, kept, torch.zeros_like(output, requires_grad=True)))
+        answered = output + calls[-1].probe
+        call_of[answered] = calls[-1]
+        return answered
+
+    def normalize(_: NormCall, arguments: Mapping[str, Any]) -> Tensor:
+        if arguments["input"] in call_of:
+            call_of[arguments["input"]].eps = arguments["eps"]
+        return F.batch_norm(**arguments)
+
+    with torch.enable_grad(), LayerCalls(model.index, answer, normalize):
+        logits = model.model(inputs).float().flatten(1)
+    moved = (logits * _directions(logits.detach(), generator)).sum()
+    gradients = torch.autograd.grad(moved, [each.probe for each in calls], materialize_grads=True)
+    return zip(calls, gradients, strict=True)
+
+
+def _directions(logits: Tensor, generator: Generator) -> Tensor:
+    """A random direction [n, classes] for every image, with the covariance of the Fisher information."""
+    root = logits.softmax(dim=1).sqrt()
+    signs = torch.randint(0, 2, root.shape, generator=generator).to(root) * 2 - 1
+    return root * signs - root.square() * (root * signs).sum(dim=1, keepdim=True)
+
+
+@torch.no_grad()
+def _slopes(model: QuantizedModel, taken: _Taken, gradient: Tensor, *, images: int, is_corrected: bool) -> FloatArray:
+    """[image, part, bits - 1]"""
+    call, quantizers = taken.call, model.quantizers
+    output = call.run(call.input, call.weight)
+
+    def slope(changed: Tensor) -> Tensor:
+        answered = _corrected(taken, changed, output) if is_corrected else changed
+        return _by_image((answered - output) * gradient, images)
+
+    weights = [slope(call.run(call.input, quantizers.weight(taken.layer, bits))) for bits in ALL_BITS]
+    inputs = [slope(call.run(quantizers.input(call.input, taken.layer, bits), call.weight)) for bits in ALL_BITS]
+    found: FloatArray = torch.stack([*weights, *inputs]).double().numpy(force=True)
+    return found.reshape(2, len(ALL_BITS), -1).transpose(2, 0, 1)
+
+
+def _corrected(taken: _Taken, changed: Tensor, output: Tensor) -> Tensor:
+    """A changed output as corrections bring it back: to the mean of every channel, before a batch norm to its variance.
+
+    See `haq.evaluation.corrections`, which leaves recurrent layers as they are.
+    """
+    if taken.call.operation.kind == "recurrent":
+        return changed
+    channels = output.ndim - 1 - taken.call.operation.spatial_dims
+    dims = [dim for dim in range(output.ndim) if dim != channels]
+    (variance, mean), (wanted, target) = (
+        torch.var_mean(each, dim=dims, correction=0, keepdim=True) for each in (changed, output)
+    )
+    gain = 1.0 if taken.eps is None else ((wanted + taken.eps) / (variance + taken.eps)).sqrt()
+    return (changed - mean) * gain + target
+
+
+def _by_image(products: Tensor, images: int) -> Tensor:
+    """The sum [image] over what belongs to each image; where images are not in front, equal shares of the whole.
+
+    Directions of different images are independent, so that the square of a sum is, on average, the sum of squares.
+    """
+    if len(products) % images == 0:
+        return products.reshape(images, -1).sum(dim=1)
+    return (products.sum() / math.sqrt(images)).expand(images)

@@ -1,0 +1,173 @@
+"""Sensitivities as a folder, written cell by cell, so that a kill loses one cell at most."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from io import StringIO
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from haq.config import DECIDE_QUANTIZERS, SearchConfig
+from haq.environment import describe_environment
+from haq.errors import UserError
+from haq.problem import Network, prepare_network
+from haq.run_dir import RunDir
+from haq.sensitivities.fisher import FisherSensitivity, network_fisher
+from haq.sensitivities.measured import DOCUMENT, PARTS, Cell, Loss, Sensitivities, cells
+
+JOURNAL, TABLE, PICTURE = "cells.jsonl", "sensitivity.csv", "sensitivity.png"
+SETTINGS = (*DECIDE_QUANTIZERS, "eval_batch", "engine", "device", "min_bits", "max_bits", "seed")
+"""What decides the result."""
+COLUMNS = ("layer", "part", "bits", "loss", "accuracy", "divergence", "fisher")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much is measured."""
+
+    images: int = 128
+    """Calibration images that every cell is measured on."""
+    fisher_only: bool = False
+    """Estimate only, in one backward pass."""
+
+
+def measure_sensitivities(
+    config: SearchConfig,
+    path: Path,
+    *,
+    extent: Extent = Extent(),
+    resume: bool = False,
+    watch: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Json:
+    """Measure every layer at every width from min_bits to max_bits, weights and inputs apart, and keep it in a folder.
+
+    Returns what `sensitivity.json` holds; `sensitivity.csv` has its cells, `sensitivity.png` shows them. `fisher` is
+    the divergence that `network_fisher` expects. `watch` is told how many cells are done, of how many. `resume` goes on
+    with what was interrupted. Raises UserError for a folder that holds something else, and as `prepare_network` does.
+    """
+    from haq.plots import save_figure
+    from haq.plots.sensitivity import plot_sensitivity
+
+    settings = {name: config.model_dump(mode="json")[name] for name in SETTINGS} | asdict(extent)
+    run = RunDir.reopen(path, settings) if resume else None
+    done = run.read_json(DOCUMENT) if run else None
+    if done is not None:
+        if not done.keys() >= {"layers", "cells", "forward_images", "fisher_forward_images"}:
+            raise UserError(f"{path / DOCUMENT} is damaged; delete it to measure again")
+        return done
+    if run is None:
+        RunDir.check_free(path, resume=resume)
+    network = prepare_network(config)
+    measuring = None if extent.fisher_only else _measuring(config, network, extent.images)
+    fisher = network_fisher(network, seed=config.seed)
+    if run is None:
+        (path / JOURNAL).unlink(missing_ok=True)
+        run = RunDir.create(path, settings, describe_environment(seed=config.seed, device=config.device), resume=resume)
+    document = _document(config, network, fisher) | _measure(measuring, config, network, folder=run.path, watch=watch)
+    document = _with_cells(document, fisher, list(range(config.min_bits, config.max_bits + 1)))
+    run.write(TABLE, _table(document["cells"]).encode())
+    save_figure(plot_sensitivity(document), run.path / PICTURE)
+    run.write_json(DOCUMENT, document)
+    return document
+
+
+def _measuring(config: SearchConfig, network: Network, images: int) -> Sensitivities:
+    return Sensitivities(network.engine, network.task, images=images, batch_size=config.eval_batch)
+
+
+def _measure(
+    measuring: Sensitivities | None,
+    config: SearchConfig,
+    network: Network,
+    *,
+    folder: Path,
+    watch: Callable[[int, int], None],
+) -> Json:
+    """What the float network does, what each cell loses, and how many images that took; nothing without `measuring`."""
+    if measuring is None:
+        return {"images": 0, "loss_fp32": None, "accuracy_fp32": None, "measured": {}, "forward_images": 0}
+    layers = len(network.priced.trace.layers)
+    wanted = cells(layers, range(config.min_bits, config.max_bits + 1))
+    found = _journal(folder / JOURNAL)
+    for number, cell in enumerate(wanted):
+        if cell not in found:
+            found[cell] = measuring.measure(cell, layers)
+            _append(folder / JOURNAL, cell, found[cell])
+        watch(number + 1, len(wanted))
+    return {
+        "images": measuring.images,
+        "loss_fp32": measuring.floats.loss,
+        "accuracy_fp32": measuring.floats.accuracy,
+        "forward_images": measuring.forward_images(len(wanted)),
+        "measured": found,
+    }
+
+
+def _document(config: SearchConfig, network: Network, fisher: FisherSensitivity) -> Json:
+    return {
+        "model": config.model,
+        "data": network.task.name,
+        "metric": {"name": network.task.metric_name},
+        "fisher_forward_images": fisher.forward_images,
+        "layers": [{"name": layer.name, "kind": layer.kind} for layer in network.priced.trace.layers],
+    }
+
+
+def _with_cells(document: Json, fisher: FisherSensitivity, widths: list[int]) -> Json:
+    """The document with its cells as rows, whether they were measured or only estimated."""
+    names, losses = [layer["name"] for layer in document["layers"]], fisher.losses
+    measured: Mapping[Cell, Loss] = document.pop("measured")
+    rows = []
+    for cell in cells(len(names), widths):
+        loss = measured.get(cell)
+        rows.append(
+            {
+                "layer": names[cell.layer],
+                "part": cell.part,
+                "bits": cell.bits,
+                "loss": loss.loss if loss else None,
+                "accuracy": loss.accuracy if loss else None,
+                "divergence": loss.divergence if loss else None,
+                "fisher": float(losses[cell.layer, PARTS.index(cell.part), cell.bits - 1]),
+            }
+        )
+    return document | {"cells": rows}
+
+
+def _table(rows: list[Json]) -> str:
+    text = StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _append(path: Path, cell: Cell, loss: Loss) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(cell._asdict() | asdict(loss), allow_nan=False) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _journal(path: Path) -> dict[Cell, Loss]:
+    """What an interrupted session measured; a torn line is cut off."""
+    content = path.read_bytes() if path.is_file() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        path.write_bytes(whole)
+    found = {}
+    for line in whole.splitlines():
+        try:
+            entry = json.loads(line)
+            cell = Cell(entry["layer"], entry["part"], entry["bits"])
+            loss = Loss(*(float(entry[name]) for name in ("loss", "accuracy", "divergence")))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged; delete it to measure again") from error
+        if all(map(isfinite, (loss.loss, loss.accuracy, loss.divergence))):
+            found[cell] = loss
+    return found

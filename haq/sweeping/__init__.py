@@ -1,0 +1,1 @@
+"""Searches over devices, objectives and budgets, and the fronts that they leave."""

@@ -1,0 +1,238 @@
+"""A sweep of searches over devices, objectives and budgets, in which no policy is evaluated twice.
+
+What a policy earns depends on neither device nor budget. So the searches of one seed come one after the other in one
+process, every device's from the most generous budget to the tightest: the first takes as many episodes as any search,
+the others are told all that came before (`haq.searching.warm_start`) and take a few. Seeds know nothing of each other,
+and may run side by side.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from envs.choices import BudgetError, Choices, choices
+from haq.cache import write_atomically
+from haq.config import SearchConfig, search_config
+from haq.costs.pricing import PricedModel, allowed_bits, require_feasible, resolve_budgets
+from haq.environment import describe_environment
+from haq.errors import UserError
+from haq.evaluation.store import EvaluationStore
+from haq.problem import load_priced, prepare_network
+from haq.run_dir import RunDir
+from haq.searching.goals import Line, distinct
+from haq.searching.proposing import uses_prior
+from haq.searching.running import Given, SearchResult, search_configured
+from haq.searching.warm_start import Told, opening
+from haq.sensitivities.fisher import network_fisher
+from haq.sweeping.fronts import DOCUMENT, fronts
+from hardware_sim.catalog import load_accelerator
+from hardware_sim.cost import Objective
+
+SHARE_OF_MORE = 0.3
+"""What all searches after the first take together, unless somebody says otherwise, in parts of the first."""
+
+Json = dict[str, Any]
+Watch = Callable[[Json], None]
+"""Is told of every cell that is through; a function of a module, as it is handed to other processes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """What is swept; `config` holds everything else, the episodes of the first search among it."""
+
+    config: SearchConfig
+    devices: tuple[str, ...]
+    objectives: tuple[Objective, ...]
+    budgets: tuple[str, ...]
+    """Of every objective; a ratio, or such as `4bits`."""
+    also: tuple[str, ...] = ()
+    """Budgets for other costs, which hold for every search."""
+    seeds: int = 1
+    more_episodes: int | None = None
+    """New policies of every further search; None for as many as make 0.3 times the first all together."""
+
+    def __post_init__(self) -> None:
+        for name in ("devices", "objectives", "budgets"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise UserError(f"pareto needs {name}, each once; got {', '.join(map(str, values)) or 'none'}")
+        if self.seeds < 1 or (self.more_episodes is not None and self.more_episodes < 1):
+            raise UserError("pareto needs at least one seed, and at least one more episode for every further budget")
+        if self.config.max_accuracy_drop is not None:
+            raise UserError("--max-accuracy-drop looks for one policy; pareto takes --budgets")
+
+    @property
+    def more(self) -> int:
+        """New policies of every further search."""
+        if self.more_episodes is not None:
+            return self.more_episodes
+        others = len(self.devices) * len(self.objectives) * len(self.budgets) - 1
+        return max(1, int(SHARE_OF_MORE * self.config.episodes / max(others, 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One search before its seed is known."""
+
+    config: SearchConfig
+    ratio: float
+    """Of the objective's cost with 8 bits."""
+    choice: Choices
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The searches of one seed, in their order."""
+
+    cells: tuple[Cell, ...]
+    seed: int
+    more: int
+    folder: Path
+    watch: Watch
+
+
+def unwatched(_: Json) -> None:
+    """For nobody; a function that other processes can be handed."""
+
+
+def sweep(question: Sweep, out: Path, *, workers: int = 1, watch: Watch = unwatched) -> Json:
+    """Run what is missing in a folder, and put the answers together; more than one worker are processes of one thread.
+
+    Returns the document that is written to `pareto.json`: the question, the versions, one record for each search, the
+    budgets that a device cannot meet, and the fronts. Raises UserError where no budget can be met, or where the folder
+    holds runs of other settings.
+    """
+    cells, refused = plan(question)
+    chains = [
+        Chain(cells, question.config.seed + number, question.more, out / "runs", watch)
+        for number in range(question.seeds)
+    ]
+    if workers > 1:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+            found = list(pool.map(run_chain, chains))
+    else:
+        found = [run_chain(chain) for chain in chains]
+    records = [record for records in found for record in records]
+    document = {
+        "config": question.config.model_dump(mode="json"),
+        "devices": list(dict.fromkeys(record["hardware"] for record in records)),
+        "objectives": list(question.objectives),
+        "budgets": list(question.budgets),
+        "also": list(question.also),
+        "seeds": question.seeds,
+        "more_episodes": question.more,
+        "environment": describe_environment(seed=question.config.seed, device=question.config.device),
+        "records": records,
+        "refused": refused,
+        "fronts": fronts(records),
+    }
+    write_atomically(out / DOCUMENT, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+    return document
+
+
+def plan(question: Sweep) -> tuple[tuple[Cell, ...], list[Json]]:
+    """The searches in their order, and the budgets that cannot be met. Nothing is evaluated.
+
+    Raises UserError if that leaves no search.
+    """
+    cells, refused = [], []
+    for device in question.devices:
+        priced: PricedModel | None = None
+        for objective in question.objectives:
+            of_objective = []
+            for budget in question.budgets:
+                settings = {"hardware": device, "objective": objective, "budget": (budget, *question.also)}
+                config = search_config(**{**question.config.model_dump(exclude_unset=True), **settings})
+                priced = priced or load_priced(config)
+                try:
+                    of_objective.append(_cell(config, priced))
+                except BudgetError as error:
+                    refused.append({**settings, "budget": budget, "reason": str(error)})
+            cells += sorted(of_objective, key=lambda cell: -cell.ratio)
+    if not cells:
+        raise UserError(f"none of these budgets can be met; the first: {refused[0]['reason']}")
+    return tuple(cells), refused
+
+
+def run_chain(chain: Chain) -> list[Json]:
+    """The records of all searches of one seed."""
+    given: Given | None = None
+    lines: list[Line] = []
+    records = []
+    for cell in chain.cells:
+        told = _told(cell.choice, lines)
+        episodes = chain.more + len(opening(cell.choice, told)) if lines else cell.config.episodes
+        config = cell.config.model_copy(update={"seed": chain.seed, "episodes": episodes})
+        folder = chain.folder / f"{cell.name}-s{chain.seed}"
+        run = RunDir(folder)
+        if given is None and not run.is_finished:
+            given = _prepared(config, chain.folder.parent / "evaluations")
+        result = search_configured(config, folder, given=replace(given or Given(), told=told), resume=True)
+        before = {_key(line) for line in lines}
+        lines += [line for line in distinct(run.episodes()) if _key(line) not in before]
+        records.append(_record(cell, config, result, new=len(lines) - len(before)) | {"run": folder.name})
+        chain.watch(records[-1])
+    return records
+
+
+def _prepared(config: SearchConfig, evaluations: Path) -> Given:
+    """What all searches have in common."""
+    network = prepare_network(config)
+    fisher = network_fisher(network, seed=0) if uses_prior(config) else None
+    return Given(network=network, store=EvaluationStore(evaluations), fisher=fisher)
+
+
+def _cell(config: SearchConfig, priced: PricedModel) -> Cell:
+    """Raises BudgetError for a budget that cannot be met."""
+    budgets = resolve_budgets(config, priced)
+    choice = choices(priced.table, [each.budget for each in budgets], allowed_bits(config, priced))
+    try:
+        require_feasible(choice, budgets, priced.baseline)
+    except UserError as error:
+        raise BudgetError(str(error)) from error
+    name = "-".join((load_accelerator(config.hardware).name, config.objective, config.budget[0]))
+    return Cell(
+        config, budgets[0].ratio, choice, "".join(each if each.isalnum() or each in "-." else "_" for each in name)
+    )
+
+
+def _told(choice: Choices, lines: Sequence[Line]) -> Told:
+    """What is known of all policies, the best first; of equal ones that with the outputs closest to the float ones."""
+    ranked = sorted(lines, key=lambda line: (-line["score"], line["divergence"]))
+    first = list(choice.layer_of_decision)
+    return [(np.array([line["w_bits"], line["a_bits"]], dtype=np.int64).T[first], line["score"]) for line in ranked]
+
+
+def _key(line: Line) -> tuple[int, ...]:
+    return (*line["w_bits"], *line["a_bits"])
+
+
+def _record(cell: Cell, config: SearchConfig, result: SearchResult, *, new: int) -> Json:
+    summary = result.summary
+    shared = ("cost", "baseline_cost", "cost_ratio", "accuracy", "accuracy_fp32", "search_accuracy", "report_images")
+    return {
+        "hardware": result.policy.hardware,
+        "objective": config.objective,
+        "budget": config.budget[0],
+        "budget_ratio": cell.ratio,
+        "seed": config.seed,
+        "episodes": summary["episodes"],
+        "new_evaluations": new,
+        **{key: summary[key] for key in shared},
+        "metric": summary["metric"]["name"],
+        "uniform": summary["uniform"],
+        "w_bits": list(result.policy.w_bits),
+        "a_bits": list(result.policy.a_bits),
+    }
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)

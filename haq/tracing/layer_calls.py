@@ -1,0 +1,70 @@
+"""The traced layers, and the batch norms, of a network that is running, in place of what they do by themselves."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from haq.layers import Site
+from haq.tracing.weighted_calls import Call, WeightedCalls, WeightIndex
+
+NormCall = tuple[str, int]
+"""A batch norm as it is called: the path of its running mean, and which of its calls in a forward pass."""
+_NORM_ARGUMENTS = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+
+
+class LayerIndex:
+    """Where the traced layers and the batch norms of one network are."""
+
+    def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
+        self.weights = WeightIndex(model)
+        self.layers = {(site.weights, site.call): layer for layer, site in enumerate(sites)}
+        self.norms = {id(buffer): name for name, buffer in model.named_buffers()}
+
+
+class LayerCalls(WeightedCalls):
+    """While active, hands each call of a traced layer to `answer`, and each batch norm to `normalize` if given.
+
+    Good for one forward pass: it counts the calls of what is used more than once.
+    """
+
+    def __init__(
+        self,
+        index: LayerIndex,
+        answer: Callable[[int, Call], Tensor],
+        normalize: Callable[[NormCall, Mapping[str, Any]], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self._index, self._answer, self._normalize = index, answer, normalize
+        self._calls: defaultdict[Any, int] = defaultdict(int)
+
+    def weighted(self, call: Call) -> Tensor:
+        weights = self._index.weights.find(call.weight)
+        number = self._calls[weights] if call.continues else self._count(weights)
+        layer = self._index.layers.get((weights, number)) if weights else None
+        return super().weighted(call) if layer is None else self._answer(layer, call)
+
+    def other(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if self._normalize is None or function is not F.batch_norm:
+            return function(*args, **kwargs)
+        arguments = {**dict(zip(_NORM_ARGUMENTS, args, strict=False)), **kwargs}
+        name = self._index.norms.get(id(arguments.get("running_mean")))
+        if name is None or arguments.get("training"):
+            return function(*args, **kwargs)
+        return self._normalize((name, self._count(name)), arguments)
+
+    def _count(self, what: Any) -> int:
+        self._calls[what] += 1
+        return self._calls[what]
+
+
+def weight_of(model: nn.Module, site: Site) -> Tensor:
+    """The weights of a layer, without gradient: a parameter, or the part of one that the layer uses."""
+    parameter = model.get_parameter(site.weights.parameter).detach()
+    if tuple(parameter.shape) == site.weights.shape:
+        return parameter
+    start = site.weights.offset
+    return parameter.flatten()[start : start + prod(site.weights.shape)].view(site.weights.shape)

@@ -1,0 +1,53 @@
+"""What `haq compare` makes of mistakes, and of a folder that was made with other settings."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from haq.__main__ import main
+from haq.comparing.running import POINTS, Cell, Question, run_cell
+from haq.config import SearchConfig, search_config
+from haq.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (("--agents", "dqn"), "--agents: 'dqn' is no method; choose from ddpg"),
+        (("--agents", ""), "compare needs agents, each once; got none"),
+        (("--agents", "ilp,ilp"), "compare needs agents, each once; got ilp, ilp"),
+        (("--at", "0"), "--at '0': write numbers of evaluations"),
+        (("--at", "9" * 5000), "write numbers of evaluations"),
+        (("--budgets", "9bits"), "uniform bits are a whole number from 1 to 8"),
+        (("--budgets", "0.6,0.001"), "no policy meets the latency budget of"),
+        (("--hardware", "bismo"), "unknown device 'bismo'"),
+        (("--max-accuracy-drop", "1"), "No such option"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], complaint: str
+) -> None:
+    assert main(["compare", *flags, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert complaint in error
+    assert not (tmp_path / "out").exists()
+
+
+def a_cell(folder: Path, config: SearchConfig) -> Cell:
+    """The one search of a comparison."""
+    question = Question(config=config, agents=("random",), budgets=("0.5",), seeds=1, checkpoints=(2,))
+    return next(question.cells(folder))
+
+
+def test_what_is_kept_is_of_the_same_settings(tmp_path: Path) -> None:
+    cell = a_cell(tmp_path, search_config())
+    cell.folder.mkdir(parents=True)
+    (cell.folder / "config.json").write_text(cell.config.model_dump_json())
+    facts = {"agent": "random", "budget": "0.5", "seed": 0, "evaluations": 2}
+    record = {**facts, "forward_images": 1, "cpu_seconds": 0.1, "accuracy": 0.9, "report_divergence": 0.1}
+    (cell.folder / POINTS).write_text(json.dumps([record]))
+    assert run_cell(cell) == [record]
+    with pytest.raises(UserError, match='other settings: reward "fidelity" there, "accuracy" now'):
+        run_cell(a_cell(tmp_path, search_config(reward="accuracy")))

@@ -1,0 +1,88 @@
+"""Tables of a comparison that was made up, with figures worked out by hand."""
+
+from math import exp
+from typing import Any
+
+import pytest
+
+from haq.comparing.tables import as_csv, as_frame, as_markdown, differences, ratios
+from haq.plots.comparing import plot_comparison
+
+
+def document(seeds: int = 3) -> dict[str, Any]:
+    accuracies = {"ddpg": (0.90, 0.92, 0.94), "random": (0.89, 0.90, 0.91), "tpe": (0.93, 0.93, 0.93)}
+    records = [
+        {
+            "agent": agent,
+            "budget": budget,
+            "seed": seed,
+            "evaluations": evaluations,
+            "forward_images": 1000 * evaluations,
+            "cpu_seconds": evaluations / 10,
+            "accuracy": accuracies[agent][seed],
+            "report_divergence": 1 - accuracies[agent][seed],
+            "accuracy_fp32": 0.95,
+            "report_images": 500,
+        }
+        for agent in accuracies
+        for budget in ("3bits", "4bits")
+        for seed in range(seeds)
+        for evaluations in (20, 50)
+    ]
+    config = {"model": "net", "hardware": "device", "objective": "latency"}
+    return {
+        "config": config,
+        "agents": list(accuracies),
+        "budgets": ["3bits", "4bits"],
+        "seeds": seeds,
+        "checkpoints": [20, 50],
+        "records": records,
+    }
+
+
+def test_accuracies_are_means_and_deviations_in_percent() -> None:
+    text = "\n".join(as_markdown(document()))
+    assert "| 3bits | ddpg | 92.00 ± 2.00 | 92.00 ± 2.00 | 50,000 | 5.0 |" in text
+    assert "500 images (float 95.00)" in text
+
+
+def test_differences_are_paired_by_seed_and_corrected_for_the_rivals() -> None:
+    found = {
+        (budget, rival, count): each for budget, rival, count, each in differences(as_frame(document()), document())
+    }
+    interval = found["3bits", "random", 20]
+    assert interval.mean == pytest.approx(0.02)
+    # Student's 98.75 % quantile at two degrees of freedom is 6.205; the deviation of 0.01, 0.02, 0.03 is 0.01.
+    assert interval.high - interval.mean == pytest.approx(6.205 * 0.01 / 3**0.5, rel=1e-3)
+    assert "| 4bits | tpe | -1.00 [" in "\n".join(as_markdown(document()))
+
+
+def test_divergences_are_compared_as_ratios() -> None:
+    found = {(budget, rival, count): each for budget, rival, count, each in ratios(as_frame(document()), document())}
+    # 0.11, 0.10, 0.09 over 0.10, 0.08, 0.06: the geometric mean is the cube root of 1.1 * 1.25 * 1.5.
+    assert exp(found["3bits", "random", 20].mean) == pytest.approx((1.1 * 1.25 * 1.5) ** (1 / 3))
+    assert "| 3bits | random | 1.27 [" in "\n".join(as_markdown(document()))
+
+
+def test_one_seed_has_accuracies_and_no_intervals() -> None:
+    text = "\n".join(as_markdown(document(seeds=1)))
+    assert "| 3bits | ddpg | 90.00 | 90.00 |" in text
+    assert "Ahead" not in text
+
+
+def test_a_method_that_found_nothing_has_no_accuracy() -> None:
+    question = document(seeds=1)
+    question["records"] = [{**record, "accuracy": None, "report_divergence": None} for record in question["records"]]
+    assert "| 3bits | ddpg | nan | nan | 50,000 | 5.0 |" in list(as_markdown(question))
+
+
+def test_the_csv_has_a_line_for_every_record() -> None:
+    lines = as_csv(document()).splitlines()
+    assert lines[0].startswith("agent,budget,seed,evaluations")
+    assert len(lines) == 1 + 3 * 2 * 3 * 2
+
+
+def test_the_picture_has_a_panel_for_every_budget() -> None:
+    figure = plot_comparison(document())
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["budget 3bits", "budget 4bits"]
+    assert all(len(axes.lines) == 4 for axes in figure.axes)

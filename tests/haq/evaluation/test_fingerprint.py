@@ -1,0 +1,54 @@
+"""Networks that answer otherwise have other keys."""
+
+from collections import Counter
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+from haq.evaluation.fingerprint import fingerprint, probe_policies
+from haq.evaluation.torch_engine import TorchEngine
+from haq.layers import trace
+from haq.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
+from haq.tasks.classification import ClassificationTask
+
+
+def engine(net: nn.Module, task: ClassificationTask, *, method: str = "mse", corrected: bool = True) -> TorchEngine:
+    traced = trace(net, task.example())
+    images = task.splits["calibration"].take(torch.arange(40))[0]
+    quantizers = Quantizers(net, traced, lambda: [images], QuantizerOptions(method=method))  # type: ignore[arg-type]
+    return TorchEngine(QuantizedModel(net, traced, quantizers), images[:16] if corrected else None)
+
+
+def test_every_layer_takes_every_width_once() -> None:
+    for layers in (1, 5, 8, 20):
+        policies = probe_policies(layers)
+        for part in (0, 1):
+            for layer in range(layers):
+                assert Counter(bits[part][layer] for bits in policies) == Counter(range(1, 9))
+
+
+def test_keys_depend_on_what_is_answered_and_on_nothing_else(
+    tiny_net: nn.Module, tiny_task: ClassificationTask
+) -> None:
+    inputs = tiny_task.splits["search"].take(torch.arange(40))[0]
+
+    def key(
+        net: nn.Module, *, method: str = "mse", corrected: bool = True, settings: str = "", data: bytes = b""
+    ) -> str:
+        made = engine(net.eval(), tiny_task, method=method, corrected=corrected)
+        return fingerprint(made, inputs, layers=3, settings=(settings,), data=data)
+
+    other = deepcopy(tiny_net)
+    with torch.no_grad():
+        next(other.parameters())[1].mul_(1.01)
+    keys = [
+        key(tiny_net),
+        key(other),
+        key(tiny_net, method="max"),
+        key(tiny_net, corrected=False),
+        key(tiny_net, settings="x"),
+        key(tiny_net, data=b"y"),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key(deepcopy(tiny_net)) == keys[0]

@@ -1,0 +1,116 @@
+"""The winner among finalists, by all images that are not of the report."""
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from envs.choices import Choices
+from envs.reward import accuracy_reward
+from haq.evaluation.evaluator import Evaluation
+from haq.searching.goals import LeastCost, Line, MostReward
+from haq.searching.selection import select
+
+FLOAT = 0.95
+Known = Mapping[int, tuple[float, float]]
+"""Accuracy and divergence by weight bits."""
+
+
+class Stub:
+    """A judge that knows all answers."""
+
+    def __init__(self, images: int, known: Known, accuracy_fp32: float = FLOAT) -> None:
+        self.images, self._known = images, known
+        self.evaluator = SimpleNamespace(accuracy_fp32=accuracy_fp32, evaluations=0, forward_images=0)
+
+    def evaluation(self, bits: np.ndarray) -> Evaluation:
+        self.evaluator.evaluations += 1
+        self.evaluator.forward_images += self.images
+        return Evaluation(*self._known[int(bits[0, 0])])
+
+    def earned(self, bits: np.ndarray) -> float:
+        accuracy, _ = self._known[int(bits[0, 0])]
+        return accuracy_reward(self.evaluator.accuracy_fp32)(accuracy)
+
+
+def choice(limit: float = 64.0) -> Any:
+    pairs = np.multiply.outer(np.arange(1, 9.0), np.arange(1, 9.0))
+    return SimpleNamespace(
+        choice=Choices(("a",), (0,), np.ones((1, 8, 8), bool), pairs[None, None], np.array([limit]), ("bops",))
+    )
+
+
+def lines(known: Known) -> list[Line]:
+    return [
+        {
+            "episode": episode,
+            "w_bits": [bits],
+            "a_bits": [8],
+            "cost": 8.0 * bits,
+            "accuracy": accuracy,
+            "divergence": divergence,
+            "score": accuracy_reward(FLOAT)(accuracy),
+        }
+        for episode, (bits, (accuracy, divergence)) in enumerate(known.items())
+    ]
+
+
+SEARCH: Known = {5: (0.90, 0.1), 6: (0.89, 0.1), 7: (0.80, 0.1)}
+
+
+def winner(selection: Known | None) -> int:
+    search: Any = Stub(100, SEARCH)
+    judge: Any = None if selection is None else Stub(40, selection)
+    found = select(MostReward(choice()), lines(SEARCH), search, judge)
+    (bits,) = found.winner["w_bits"]
+    return int(bits)
+
+
+def test_without_a_selection_split_the_search_decides() -> None:
+    assert winner(None) == 5
+    search: Any = Stub(100, SEARCH)
+    found = select(MostReward(choice()), lines(SEARCH), search, None)
+    assert (found.accuracy, found.images, found.evaluations, found.finalists) == (None, 0, 0, ())
+
+
+def test_every_image_counts_the_same() -> None:
+    # Right on all images: 90 + 30 = 120, 89 + 32 = 121, 80 + 38 = 118.
+    assert winner({5: (30 / 40, 0.1), 6: (32 / 40, 0.1), 7: (38 / 40, 0.1)}) == 6
+    assert winner({5: (31 / 40, 0.1), 6: (30 / 40, 0.1), 7: (40 / 40, 0.1)}) == 5
+
+
+def test_of_equally_many_right_the_closer_outputs_win_then_the_cheaper() -> None:
+    assert winner({5: (30 / 40, 0.3), 6: (31 / 40, 0.1), 7: (0.0, 0.1)}) == 6
+    assert winner({5: (30 / 40, 0.1), 6: (31 / 40, 0.2), 7: (0.0, 0.1)}) == 5
+    assert winner({5: (30 / 40, 0.1), 6: (31 / 40, 0.1), 7: (0.0, 0.1)}) == 5
+
+
+def test_what_it_took_is_counted_and_written_down() -> None:
+    search: Any = Stub(100, SEARCH)
+    selection: Any = Stub(40, {5: (0.5, 0.1), 6: (0.6, 0.1), 7: (0.7, 0.1)}, accuracy_fp32=0.8)
+    found = select(MostReward(choice()), lines(SEARCH), search, selection)
+    assert (found.evaluations, found.forward_images, found.images) == (3, 120, 40)
+    assert (found.accuracy, found.accuracy_fp32) == (0.6, 0.8)
+    assert found.finalists[0] == {"episode": 0, "cost": 40.0, "search_accuracy": 0.90, "selection_accuracy": 0.5}
+    assert [each["episode"] for each in found.finalists] == [0, 1, 2]
+    assert found.winner == lines(SEARCH)[1]
+
+
+@pytest.mark.parametrize(
+    ("drop", "expected"),
+    [
+        # On all 140 images the float network is right on 133, the policies on 120 and 129.
+        (0.10, 5),
+        (0.06, 6),
+        # On the images of the search both keep to it, on all images neither: the nearer one.
+        (0.051, 6),
+    ],
+)
+def test_the_dual_takes_the_cheapest_that_keeps_to_the_drop_on_all_images(drop: float, expected: int) -> None:
+    known: Known = {5: (0.90, 0.1), 6: (0.91, 0.1)}
+    search: Any = Stub(100, known)
+    judge: Any = Stub(40, {5: (30 / 40, 0.1), 6: ((38 if drop > 0.055 else 34) / 40, 0.1)})
+    found = select(LeastCost(choice(), drop, FLOAT), lines(known), search, judge)
+    assert found.winner["w_bits"] == [expected]

@@ -1,0 +1,75 @@
+"""What a search does with what others found."""
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from envs.choices import Choices, IntArray
+from haq.searching.proposing import Known, Method, Played
+from haq.searching.warm_start import Told, WarmStart, opening
+
+
+def bits_of(first: int, second: int) -> IntArray:
+    return np.array([(first, 8), (second, 8)], dtype=np.int64)
+
+
+TOLD: Told = [(bits_of(2, 2), -3.0), (bits_of(4, 4), -1.0), (bits_of(8, 8), 0.0), (bits_of(3, 4), -2.0)]
+
+
+@pytest.fixture
+def choice() -> Choices:
+    """Weights of 2 to 4 bits, of which there are 8 in all."""
+    allowed = np.zeros((2, 8, 8), dtype=np.bool_)
+    allowed[:, 1:4, 7] = True
+    cost = np.broadcast_to(np.arange(1.0, 9.0)[:, None], (1, 2, 8, 8)).copy()
+    return Choices(("one", "two"), (0, 1), allowed, cost, np.array([8.0]), ("latency",))
+
+
+class Recorder:
+    """A method that proposes 2 bits, and remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[IntArray, float]] = []
+
+    def play(self) -> Played:
+        return Played(bits_of(2, 2), -3.0, {})
+
+    def take_over(self, earlier: Method, known: Known) -> None:  # noqa: ARG002
+        self.told += known
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"told": len(self.told)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        assert state == self.state_dict()
+
+
+@pytest.fixture
+def env(choice: Choices) -> Any:
+    return SimpleNamespace(choice=choice, earned=lambda bits: float(bits[:, 0].sum()))
+
+
+def test_it_begins_with_the_best_that_fits(choice: Choices) -> None:
+    assert [bits[:, 0].tolist() for bits in opening(choice, TOLD)] == [[4, 4], [3, 4], [2, 2]]
+
+
+def test_no_more_than_finalists(choice: Choices) -> None:
+    assert len(opening(choice, [*TOLD, *TOLD])) == 5
+
+
+def test_then_it_is_the_methods_turn(choice: Choices, env: Any) -> None:
+    method = Recorder()
+    warm = WarmStart(method, env, choice, TOLD)
+    assert len(method.told) == len(TOLD)
+    played = [warm.play() for _ in range(4)]
+    assert [each.reward for each in played] == [8.0, 7.0, 4.0, -3.0]
+
+
+def test_it_goes_on_where_it_was(choice: Choices, env: Any) -> None:
+    warm, again = (WarmStart(Recorder(), env, choice, TOLD) for _ in range(2))
+    warm.play()
+    again.load_state_dict(warm.state_dict())
+    assert again.play().reward == 7.0

@@ -1,0 +1,178 @@
+"""A sweep from one end to the other, on few images, and what the command line makes of mistakes."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from haq.__main__ import main
+from haq.config import search_config
+from haq.errors import UserError
+from haq.sweeping import running as sweeping
+from haq.sweeping.running import Sweep, plan
+
+IMAGES = ("--search-images", "50", "--report-images", "40", "--calibration-images", "64")
+FLAGS = (*IMAGES, "--agent", "evolution", "--episodes", "8", "--more-episodes", "2", "--quiet")
+WHAT = ("--devices", "bismo-edge,bismo-cloud", "--budgets", "0.3,0.5,0.01")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_pictures_of_runs() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("haq.plots.plot_run", lambda *_, **__: [])
+        yield
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep. Copy it before you change it."""
+    path = tmp_path_factory.mktemp("sweep") / "out"
+    assert main(["pareto", *FLAGS, *WHAT, "--out", str(path)]) == 0
+    return path
+
+
+def document(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((path / "pareto.json").read_text())
+    return found
+
+
+def test_generous_budgets_come_first_and_the_rest_costs_little(swept: Path) -> None:
+    records = document(swept)["records"]
+    assert [(each["hardware"], each["budget"]) for each in records] == [
+        ("bismo-edge", "0.5"),
+        ("bismo-edge", "0.3"),
+        ("bismo-cloud", "0.5"),
+        ("bismo-cloud", "0.3"),
+    ]
+    assert records[0]["new_evaluations"] == 8
+    assert all(each["new_evaluations"] <= 2 for each in records[1:])
+    assert all(each["cost_ratio"] <= each["budget_ratio"] * (1 + 1e-9) for each in records)
+
+
+def test_a_later_search_begins_with_what_is_known(swept: Path) -> None:
+    def policies(run: str) -> list[Any]:
+        lines = map(json.loads, (swept / "runs" / run / "episodes.jsonl").read_text().splitlines())
+        return [(line["w_bits"], line["a_bits"]) for line in lines]
+
+    edge = policies("bismo-edge-latency-0.5-s0") + policies("bismo-edge-latency-0.3-s0")
+    cloud = policies("bismo-cloud-latency-0.5-s0")
+    assert len(cloud) > 2
+    assert all(each in edge for each in cloud[:-2])
+
+
+def test_what_cannot_be_met_is_named(swept: Path) -> None:
+    refused = document(swept)["refused"]
+    assert [(each["hardware"], each["budget"]) for each in refused] == [("bismo-edge", "0.01"), ("bismo-cloud", "0.01")]
+    assert "cheapest" in refused[0]["reason"]
+
+
+def test_fronts_of_every_device_and_cost(swept: Path) -> None:
+    fronts = document(swept)["fronts"]
+    assert {(each["hardware"], each["axis"], each["is_uniform"]) for each in fronts} == {
+        (device, axis, is_uniform)
+        for device in ("bismo-edge", "bismo-cloud")
+        for axis in ("latency", "energy", "size")
+        for is_uniform in (False, True)
+    }
+    assert all(0 < each["hypervolume"] < 1 for each in fronts)
+
+
+def test_tables_and_the_picture(swept: Path) -> None:
+    text = (swept / "pareto.md").read_text()
+    assert "| bismo-cloud | latency | 0.3 |" in text
+    assert "Not searched: bismo-edge, latency at 0.01" in text
+    assert len((swept / "pareto.csv").read_text().splitlines()) == 5
+    assert (swept / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_interrupted_sweep_comes_to_the_same(
+    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(swept, out)
+    shutil.rmtree(out / "runs" / "bismo-cloud-latency-0.3-s0")
+    (out / "pareto.json").unlink()
+    assert main(["pareto", *FLAGS, *WHAT, "--out", str(out), "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == document(swept)
+
+
+def test_a_finished_sweep_prepares_nothing(
+    swept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweeping, "prepare_network", lambda _: pytest.fail("prepared"))
+    assert main(["pareto", *FLAGS, *WHAT, "--out", str(swept), "--resume"]) == 0
+    assert "times its first search" in capsys.readouterr().out
+
+
+def test_the_picture_is_drawn_again(swept: Path, tmp_path: Path) -> None:
+    assert main(["plot", str(swept), "--kind", "pareto", "--out", str(tmp_path / "again.png")]) == 0
+    assert (tmp_path / "again.png").read_bytes() == (swept / "pareto.png").read_bytes()
+
+
+def test_three_devices_and_five_budgets_cost_at_most_a_third_more() -> None:
+    question = Sweep(
+        config=search_config(episodes=300),
+        devices=("a", "b", "c"),
+        objectives=("latency",),
+        budgets=("0.2", "0.3", "0.4", "0.5", "0.6"),
+    )
+    assert 300 + 14 * question.more <= 1.3 * 300
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (("--budgets", "0.5,0.5"), "pareto needs budgets, each once; got 0.5, 0.5"),
+        (("--budgets", ""), "pareto needs budgets, each once; got none"),
+        (("--budgets", "0.5x"), "'x' is not a unit of latency"),
+        (("--budgets", "0.001"), "none of these budgets can be met"),
+        (("--rounding", "gptq", "--quantizer", "kmeans"), "--rounding gptq rounds integers, not codebooks"),
+        (("--devices", "bismo"), "bismo"),
+        (("--also", "latency=0.5"), "two budgets for latency: give one"),
+        (("--objectives", "speed"), "--objectives: 'speed' is none; choose from latency"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], complaint: str
+) -> None:
+    assert main(["pareto", *IMAGES, *flags, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert complaint in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot", str(tmp_path), "--kind", "pareto"]) == 2
+    assert "holds no pareto.json" in capsys.readouterr().err
+
+
+def test_a_drop_has_no_budgets() -> None:
+    settings: dict[str, Any] = {"devices": ("bismo-edge",), "objectives": ("latency",), "budgets": ("0.5",)}
+    with pytest.raises(UserError, match="takes --budgets"):
+        Sweep(config=search_config(max_accuracy_drop=0.01), **settings)
+
+
+def test_bits_and_ratios_are_ordered_by_what_they_cost() -> None:
+    question = Sweep(
+        config=search_config(), devices=("bismo-edge",), objectives=("size",), budgets=("3bits", "0.9", "6bits")
+    )
+    cells, _ = plan(question)
+
+    assert [cell.config.budget[0] for cell in cells] == ["0.9", "6bits", "3bits"]
+
+
+def test_what_always_holds_is_a_limit_of_every_search() -> None:
+    question = Sweep(
+        config=search_config(),
+        devices=("bismo-edge",),
+        objectives=("latency", "energy"),
+        budgets=("0.9", "0.5"),
+        also=("size=0.4",),
+    )
+    cells, refused = plan(question)
+    assert [cell.choice.constraint_names for cell in cells] == [("latency", "size")] * 2 + [("energy", "size")] * 2
+    assert not refused
