@@ -109,7 +109,8 @@ def test_many_may_add_at_once(path: Path) -> None:
         list(pool.map(_add_many, [path, path], [0, 200]))
     kept = KeptEvaluations(path)
     assert all(kept.find(_numbered(number)) == Evaluation(number / 7, number / 3) for number in range(400))
-    assert len(path.read_bytes().splitlines()) == 400
+    # A line that is being written may look torn to the other thread, which then ends it: with an empty line.
+    assert sum(bool(line) for line in path.read_bytes().splitlines()) == 400
 
 
 def test_keys_have_files_of_their_own(tmp_path: Path) -> None:
