@@ -58,6 +58,10 @@ class RunDir:
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; --out needs a folder")
         if resume and cls(path).read_json(CONFIG) is None:
+            # Every run begins with its environment: without one, files of these names are somebody else's.
+            strange = [] if (path / ENVIRONMENT).exists() else [name for name in _RESULTS if (path / name).exists()]
+            if strange:
+                raise UserError(f"{path} holds {', '.join(strange)}, but is no folder of a run; choose another --out")
             return
         if path.is_dir() and any(path.iterdir()):
             if resume:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from haq.errors import UserError
-from haq.run_dir import CHECKPOINT, CONFIG, ENVIRONMENT, JOURNAL, SUMMARY, RunDir
+from haq.run_dir import CHECKPOINT, CONFIG, ENVIRONMENT, JOURNAL, POLICY, SUMMARY, RunDir
 
 SETTINGS = {"model": "net", "seed": 0, "budget": ("0.6",), "pin": {"a": 4}, "weights": None}
 
@@ -109,6 +109,13 @@ def test_a_run_that_was_killed_before_its_configuration_was_whole_starts_again(
     assert not run.is_finished
     assert RunDir.reopen(folder, SETTINGS) == run
     assert (folder / "thesis.txt").read_text() == "mine"
+
+
+def test_what_no_run_left_is_never_removed(tmp_path: Path) -> None:
+    (tmp_path / POLICY).write_text("mine")
+    with pytest.raises(UserError, match=f"holds {POLICY}, but is no folder of a run"):
+        RunDir.create(tmp_path, SETTINGS, {}, resume=True)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_files_that_a_kill_left_half_written_are_removed(tmp_path: Path) -> None:
