@@ -19,9 +19,9 @@ def _require_neighbours() -> None:
 
 _require_neighbours()
 
-from haq.costs.simulation import simulate  # noqa: E402
 from haq.finetuning.running import finetune  # noqa: E402
 from haq.policy import load_policy  # noqa: E402  only after the check
 from haq.searching.running import search  # noqa: E402
+from haq.simulating.simulation import simulate  # noqa: E402
 
 __all__ = ["finetune", "load_policy", "search", "simulate"]

@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from envs.bit_allocation import BudgetRule
 from envs.observation import ObservationKind
-from haq.costs.budgets import parse_budgets
+from haq.budgets import parse_budgets
+from haq.engines import EngineName
 from haq.errors import UserError
-from haq.evaluation.engines import EngineName
 from haq.layer_weights import QuantizerName, Rounding
 from haq.quantizers.calibration import CalibrationMethod
 from haq.quantizers.linear import ZeroPoints

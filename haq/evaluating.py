@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from haq.config import DECIDE_QUANTIZERS, SearchConfig, search_config
+from haq.corrections import Corrections
 from haq.costs.pricing import PricedModel
 from haq.errors import UserError
-from haq.evaluation.corrections import Corrections
-from haq.evaluation.evaluator import Evaluator, PolicyBits
+from haq.evaluation.evaluator import Evaluator
+from haq.evaluation.protocols import PolicyBits
 from haq.evaluation.torch_engine import TorchEngine
 from haq.finetuning.engine import FinetunedEngine
 from haq.finetuning.saved import is_finetuned, load_finetuned

@@ -8,8 +8,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from haq.errors import UserError
+from haq.layer_calls import LayerCalls, LayerIndex
 from haq.layers import Trace
-from haq.tracing.layer_calls import LayerCalls, LayerIndex
 from haq.tracing.weighted_calls import Call
 from hardware_sim.layer import Layer
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from envs.choices import AllowedBits, Budget, Choices, choices
+from haq.budgets import ResolvedBudget
 from haq.config import SearchConfig
-from haq.costs.budgets import ResolvedBudget
 from haq.costs.pricing import PricedModel, allowed_bits, require_feasible, resolve_budgets
+from haq.engines import choose_engine
 from haq.errors import UserError
-from haq.evaluation.engines import choose_engine
-from haq.evaluation.evaluator import Engine, PolicyBits
+from haq.evaluation.protocols import Engine, PolicyBits
 from haq.evaluation.torch_engine import TorchEngine
 from haq.finetuning.episodes import episode_engine
 from haq.layers import Trace, trace

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from haq.corrections import Corrections
 from haq.errors import UserError
-from haq.evaluation.corrections import Corrections
 from haq.input_hessians import has_hessian, input_hessians
+from haq.layer_calls import LayerCalls, LayerIndex, weight_of
 from haq.layer_weights import LayerWeights, QuantizerName, Rounding, StoredWeight, make_layer_weights
 from haq.layers import Trace
 from haq.quantizers.calibration import MethodChoice
 from haq.quantizers.histogram import Histogram, HistogramBuilder
 from haq.quantizers.linear import QuantizedWeight, QuantizerParameters, ZeroPoints, activation_quantizer
 from haq.quantizers.range import fake_quantize
-from haq.tracing.layer_calls import LayerCalls, LayerIndex, weight_of
 from haq.tracing.weighted_calls import Call
 from hardware_sim.cost import Bits
 

@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from haq.engines import agreement
 from haq.environment import describe_environment
-from haq.evaluation.engines import agreement
-from haq.evaluation.evaluator import PolicyBits
 from haq.evaluation.pieces import in_pieces
+from haq.evaluation.protocols import PolicyBits
 from haq.evaluation.torch_engine import TorchEngine
 from haq.integer_graph import OnnxEngine, lower
 from haq.layers import trace

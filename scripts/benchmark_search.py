@@ -15,7 +15,8 @@ import torch
 
 from haq.config import SearchConfig, search_config
 from haq.environment import describe_environment
-from haq.evaluation.evaluator import Evaluation, Evaluator
+from haq.evaluation.evaluator import Evaluator
+from haq.evaluation.protocols import Evaluation
 from haq.problem import prepare
 from haq.run_dir import RunDir
 from haq.searching.running import begin_session, run_episodes

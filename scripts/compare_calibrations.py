@@ -17,7 +17,8 @@ from torch.nn.functional import cross_entropy
 
 from haq.config import search_config
 from haq.environment import describe_environment
-from haq.evaluation.evaluator import Evaluation, Evaluator
+from haq.evaluation.evaluator import Evaluator
+from haq.evaluation.protocols import Evaluation
 from haq.models.digits_training import train_digits
 from haq.problem import prepare
 from haq.quantizers.calibration import CALIBRATION_METHODS, CalibrationMethod

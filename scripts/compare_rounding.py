@@ -18,7 +18,8 @@ import typer
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, with_config
 from haq.config import SearchConfig, search_config
 from haq.environment import describe_environment
-from haq.evaluation.evaluator import Evaluation, Evaluator
+from haq.evaluation.evaluator import Evaluator
+from haq.evaluation.protocols import Evaluation
 from haq.integer_graph import OnnxEngine
 from haq.layer_weights import Rounding
 from haq.models.digits_training import train_digits

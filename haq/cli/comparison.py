@@ -6,13 +6,13 @@ from typing import Any
 
 from haq.cli.output import cost_text, print_table
 from haq.config import SearchConfig
-from haq.costs.simulation import policy_bits, policy_config
-from haq.costs.specialization import Candidate, Question, of_objective, specialization
 from haq.errors import UserError
 from haq.policy import Policy, load_policy, uniform_bits
 from haq.pretty import percent
 from haq.problem import load_traced
 from haq.run_dir import POLICY
+from haq.simulating.simulation import policy_bits, policy_config
+from haq.simulating.specialization import Candidate, Question, of_objective, specialization
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.layer import Layer
 

@@ -11,10 +11,10 @@ from haq.cli.flags import DEVICE_FLAGS, MODEL_FLAGS, JsonFlag, with_config
 from haq.cli.output import cost_text, count_text, print_json, print_table, say
 from haq.config import SearchConfig
 from haq.costs.pricing import PricedModel
-from haq.costs.simulation import policy_bits, policy_config, simulation
-from haq.costs.specialization import limit_text
 from haq.policy import LayerBits, load_policy, uniform_bits
 from haq.problem import load_priced, load_traced
+from haq.simulating.simulation import policy_bits, policy_config, simulation
+from haq.simulating.specialization import limit_text
 from hardware_sim.layer import Layer
 
 BitsFlag = Annotated[int, typer.Option(min=1, max=8)]

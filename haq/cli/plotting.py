@@ -9,7 +9,6 @@ import typer
 from haq.cli.comparison import compare_policies, policy_path
 from haq.cli.flags import DEVICE_FLAGS, MODEL_FLAGS, with_config
 from haq.config import SearchConfig
-from haq.costs.simulation import policy_bits, policy_config
 from haq.errors import UserError
 from haq.plots import plot_policy, plot_roofline, plot_run, save_figure
 from haq.plots.pareto import load_sweep, plot_pareto
@@ -17,6 +16,7 @@ from haq.plots.run import PlotKind
 from haq.plots.specialization import plot_specialization
 from haq.policy import load_policy
 from haq.problem import load_priced
+from haq.simulating.simulation import policy_bits, policy_config
 from hardware_sim.catalog import load_accelerator
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from haq.budgets import parse_budgets, parse_duration
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, with_config
 from haq.cli.output import print_json, print_table, say, warn
 from haq.cli.progress import progress_watcher
 from haq.config import SearchConfig
-from haq.costs.budgets import parse_budgets, parse_duration
 from haq.evaluation.store import EvaluationStore
 from haq.pretty import percent, pretty_cost
 from haq.searching.running import Given, SearchResult, search_configured

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from envs.choices import AllowedBits, BudgetError, Choices
+from haq.budgets import ResolvedBudget, parse_budgets
 from haq.config import SearchConfig
-from haq.costs.budgets import ResolvedBudget, parse_budgets
 from haq.errors import UserError
 from haq.layers import Trace
 from haq.pretty import pretty_cost

@@ -1,72 +1,17 @@
 """From a policy to its accuracy, each policy once."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from haq.errors import UserError
-from haq.evaluation.corrections import Corrections
 from haq.evaluation.fingerprint import fingerprint, hash_tensor
+from haq.evaluation.protocols import Engine, Evaluation, Kept, PolicyBits, Store
 from haq.tasks.base import SplitName, Task
 from hardware_sim.cost import Bits
-
-PolicyBits = tuple[tuple[Bits, ...], tuple[Bits, ...]]
-"""(w_bits, a_bits), one of each a layer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What a policy is worth on one split."""
-
-    accuracy: float
-    """The task's score; a fraction in [0, 1] for accuracies."""
-    divergence: float
-    """Mean KL divergence, in nats, of the quantized network's outputs from the float network's."""
-
-
-class Engine(Protocol):
-    """Something that runs the network with a policy on it."""
-
-    name: str
-    images_a_policy: int
-    """Images that are run for a policy before its first output."""
-
-    def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
-        """The network with these bits, or in float, as a function from inputs, wherever they lie, to outputs."""
-        ...
-
-    def corrections(self, bits: PolicyBits) -> Corrections:
-        """What makes up for the shift that these bits bring."""
-        ...
-
-    def store(self, bits: PolicyBits, corrections: Corrections) -> None:
-        """Use these corrections for a policy instead of finding them."""
-        ...
-
-
-class Kept(Protocol):
-    """Evaluations that outlive a session."""
-
-    def find(self, bits: PolicyBits) -> Evaluation | None:
-        """What is known of a policy."""
-        ...
-
-    def add(self, bits: PolicyBits, evaluation: Evaluation) -> None:
-        """Keep what was found of a policy."""
-        ...
-
-
-class Store(Protocol):
-    """Where evaluations are kept."""
-
-    def open(self, key: str) -> Kept:
-        """Those of one key; see `haq.evaluation.fingerprint`."""
-        ...
 
 
 class Evaluator:

@@ -7,20 +7,19 @@ many widths has another key; rounding in later layers can hide a tiny change of 
 """
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from haq.evaluation.evaluator import Engine, PolicyBits
+from haq.evaluation.protocols import Engine, PolicyBits
 
 PROBE_ITEMS = 16
 _KEY_BYTES = 16
 
 
 @torch.no_grad()
-def fingerprint(engine: "Engine", inputs: Tensor, *, layers: int, settings: tuple[Any, ...], data: bytes) -> str:
+def fingerprint(engine: Engine, inputs: Tensor, *, layers: int, settings: tuple[Any, ...], data: bytes) -> str:
     """The key of everything that an engine says of one split.
 
     `data` is a digest of the split and the float outputs on it, `settings` are those that outputs do not show. A few of

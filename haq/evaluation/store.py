@@ -15,7 +15,7 @@ from pathlib import Path
 
 from haq.cache import cache_dir
 from haq.errors import UserError
-from haq.evaluation.evaluator import Evaluation, PolicyBits
+from haq.evaluation.protocols import Evaluation, PolicyBits
 from hardware_sim.cost import WIDTHS, Bits
 
 FLOAT_MARK = "f"

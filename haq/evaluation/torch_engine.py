@@ -4,16 +4,16 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from haq.evaluation.corrections import Corrections, Corrector
-from haq.evaluation.evaluator import PolicyBits
+from haq.corrections import Corrections, Corrector
 from haq.evaluation.pieces import in_pieces
+from haq.evaluation.protocols import PolicyBits
 from haq.quantized_model import QuantizedModel
 
 
 class TorchEngine:
     """Fake quantization in PyTorch: the reference.
 
-    With `images` every policy is corrected by what they show, see `haq.evaluation.corrections`.
+    With `images` every policy is corrected by what they show, see `haq.corrections`.
     """
 
     name = "torch"

@@ -29,8 +29,8 @@ class FinetuneConfig(BaseModel):
     lr: Rate | None = Field(
         None, description="Learning rate of the weights; by optimizer and mean weight bits if not given."
     )
-    scale_lr: Rate | None = Field(
-        None, description="Learning rate of scales and shifts; that of the weights if not given."
+    scale_lr: Rate = Field(
+        0.003, description="Adam's rate for scales and shifts, in parts of the scale that each starts from."
     )
     weight_decay: Weight = Field(1e-4, description="Of weights alone; halves with each mean weight bit below 4.")
     max_gradient_norm: Weight = Field(0.0, description="Longer gradients are shortened to this; 0: none is.")

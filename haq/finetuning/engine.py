@@ -7,8 +7,8 @@ from itertools import count, islice
 import torch
 from torch import Tensor, nn
 
-from haq.evaluation.corrections import Corrections
-from haq.evaluation.evaluator import PolicyBits
+from haq.corrections import Corrections
+from haq.evaluation.protocols import PolicyBits
 from haq.finetuning.augmentation import augment
 from haq.finetuning.batch_norms import reestimate
 from haq.finetuning.config import FinetuneConfig

@@ -11,9 +11,10 @@ from haq.errors import UserError
 from haq.finetuning.averaging import MovingAverage
 from haq.finetuning.config import FinetuneConfig
 from haq.finetuning.network import TrainableNetwork
+from haq.finetuning.optimizers import make_optimizers
 from haq.finetuning.oscillation import Freezer, dampening, ramp
 from haq.finetuning.ranks import ALONE, Ranks
-from haq.finetuning.recipe import Rates, clip_gradients, distillation, make_optimizer
+from haq.finetuning.recipe import Rates, clip_gradients, distillation
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of outputs and targets: mean over the batch."""
@@ -39,8 +40,8 @@ class Learner:
         self.network, self._loss, self._config = network, loss, config
         self._teacher = teacher if config.teacher else None
         network.model.requires_grad_(config.learn == "all")
-        self._optimizer = make_optimizer(network, config, rates)
-        self._first_rates = [group["lr"] for group in self._optimizer.param_groups]
+        self._optimizers = make_optimizers(network, config, rates)
+        self._first_rates = [group["lr"] for group in self._groups]
         self._average = MovingAverage(network, config.ema) if config.ema else None
         self.freezer = Freezer(network) if config.oscillation == "freeze" else None
         self._runner = ranks.together(network)
@@ -49,7 +50,7 @@ class Learner:
     def step(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float]:
         """Learn from one batch; returns outputs and loss. Raises UserError for a loss that is NaN or infinite."""
         progress = self.steps / self.total_steps
-        for group, first in zip(self._optimizer.param_groups, self._first_rates, strict=True):
+        for group, first in zip(self._groups, self._first_rates, strict=True):
             group["lr"] = first * ramp(1.0, 0.0, progress)
         outputs, loss = self._forward(inputs, targets)
         value = loss.item()
@@ -57,10 +58,12 @@ class Learner:
             raise UserError(f"the loss became {value} in step {self.steps + 1}; lower --lr or --scale-lr")
         if self._config.oscillation == "dampen":
             loss = loss + ramp(0.0, self._config.dampening, progress) * dampening(self.network)
-        self._optimizer.zero_grad()
+        for optimizer in self._optimizers.values():
+            optimizer.zero_grad()
         torch.autograd.backward(loss)
         clip_gradients(self.network.parameters(), self._config.max_gradient_norm)
-        self._optimizer.step()
+        for optimizer in self._optimizers.values():
+            optimizer.step()
         if self.freezer:
             self.freezer.step(progress)
         if self._average:
@@ -88,8 +91,12 @@ class Learner:
 
     @property
     def _parts(self) -> dict[str, Any]:
-        parts = {"average": self._average, "freezer": self.freezer, "optimizer": self._optimizer}
+        parts = {"average": self._average, "freezer": self.freezer, **self._optimizers}
         return {name: part for name, part in parts.items() if part is not None}
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self._optimizers.values() for group in optimizer.param_groups]
 
     def _forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._config.precision == "bfloat16"):

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from haq.errors import UserError
-from haq.evaluation.evaluator import PolicyBits
+from haq.evaluation.protocols import PolicyBits
 from haq.finetuning.starts import LearnedShift, Starts, input_quantizer, owners, weight_quantizer
+from haq.layer_calls import LayerCalls, LayerIndex
 from haq.layers import Trace
 from haq.quantizers.adaptive import AdaptiveQuantizer
-from haq.tracing.layer_calls import LayerCalls, LayerIndex
 from haq.tracing.weighted_calls import Call
 from haq.user_code import one_line
 

@@ -1,4 +1,4 @@
-"""What is optimized how: groups of parameters, their rates, the schedule and the loss."""
+"""Rates by bits, and what a network learns from besides the task: a teacher."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,11 +6,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
 
-from haq.evaluation.evaluator import PolicyBits
+from haq.evaluation.protocols import PolicyBits
 from haq.finetuning.config import FinetuneConfig
-from haq.finetuning.network import TrainableNetwork
 from haq.layers import Trace
 
 FLOAT_BITS = 8
@@ -28,6 +26,7 @@ class Rates:
 
     lr: float
     scale_lr: float
+    """In parts of the scales that quantizers start from."""
     weight_decay: float
 
 
@@ -48,33 +47,7 @@ def resolve_rates(config: FinetuneConfig, mean_bits: float) -> Rates:
     usual = LR_FEW_BITS * (LR_MANY_BITS / LR_FEW_BITS) ** many
     lr = config.lr or usual * (ADAM_SHARE if config.optimizer == "adamw" else 1.0)
     decay = config.weight_decay * 2.0 ** -max(FEW_BITS - mean_bits, 0.0)
-    return Rates(lr, config.scale_lr or lr, decay)
-
-
-def make_optimizer(network: TrainableNetwork, config: FinetuneConfig, rates: Rates) -> Optimizer:
-    """An optimizer of what learns: decay for weights alone, scales and shifts at a rate of their own.
-
-    SGD moves a scale by LSQ's gradient. AdamW moves everything by its rate whatever the gradient, so that a scale and
-    its shift take that rate in units of the scale they started from.
-    """
-    groups: list[dict[str, object]] = []
-    if config.learn == "all":
-        parameters = list(network.model.parameters())
-        decayed, plain = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
-        groups += [
-            {"params": decayed, "lr": rates.lr, "weight_decay": rates.weight_decay},
-            {"params": plain, "lr": rates.lr, "weight_decay": 0.0},
-        ]
-    if config.optimizer == "adamw":
-        for _, quantizer in network.quantizers():
-            assert quantizer.start_scale is not None
-            lr = rates.scale_lr * quantizer.start_scale.mean().item()
-            groups.append({"params": list(quantizer.parameters()), "lr": lr, "weight_decay": 0.0})
-    else:
-        learned = [parameter for _, quantizer in network.quantizers() for parameter in quantizer.parameters()]
-        groups.append({"params": learned, "lr": rates.scale_lr, "weight_decay": 0.0})
-    groups = [group for group in groups if group["params"]]
-    return AdamW(groups) if config.optimizer == "adamw" else SGD(groups, momentum=0.9, nesterov=True)
+    return Rates(lr, config.scale_lr, decay)
 
 
 def distillation(outputs: Tensor, teacher: Tensor) -> Tensor:

@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from haq.layer_calls import weight_of
 from haq.layers import Trace
 from haq.quantized_model import calibrate
 from haq.quantizers.adaptive import AdaptiveQuantizer
 from haq.quantizers.affine import Shift
 from haq.quantizers.histogram import Histogram
-from haq.tracing.layer_calls import weight_of
 from haq.tracing.weighted_calls import WeightSlice
 from hardware_sim.layer import Layer
 

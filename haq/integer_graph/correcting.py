@@ -1,6 +1,6 @@
 """The corrections of a policy from one pass of onnxruntime: a graph whose outputs they are.
 
-It computes what `haq.evaluation.corrections.Corrector` computes in torch, to float rounding. Weights are the floats
+It computes what `haq.corrections.Corrector` computes in torch, to float rounding. Weights are the floats
 that codes stand for, since float kernels are the fastest here. What is corrected is centred at the float network's
 means first, in layers by their biases, which costs nothing: so the mean of squares gives the variance without
 cancellation.
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, parser
 from torch import Tensor
 
-from haq.evaluation.corrections import Corrections, FloatStatistics, Moments
-from haq.evaluation.evaluator import PolicyBits
+from haq.corrections import Corrections, FloatStatistics, Moments
+from haq.evaluation.protocols import PolicyBits
 from haq.integer_graph.assembly import Assembly
 from haq.integer_graph.marking import INPUT, MARKS, NORM, WEIGHT, epsilon_of, layer_of, norm_of
 from haq.integer_graph.template import Node, Template
+from haq.layer_calls import NormCall
 from haq.quantized_model import Quantizers
-from haq.tracing.layer_calls import NormCall
 
 CORRECT = """
 <domain: "haq", opset_import: ["" : 18]>

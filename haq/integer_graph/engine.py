@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from haq.evaluation.corrections import Corrections
-from haq.evaluation.evaluator import PolicyBits
+from haq.corrections import Corrections
 from haq.evaluation.pieces import in_pieces
+from haq.evaluation.protocols import PolicyBits
 from haq.evaluation.torch_engine import TorchEngine
 from haq.integer_graph.correcting import correcting_graph
 from haq.integer_graph.lowering import lower

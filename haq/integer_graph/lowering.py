@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from haq.evaluation.corrections import Corrections
-from haq.evaluation.evaluator import PolicyBits
+from haq.corrections import Corrections
+from haq.evaluation.protocols import PolicyBits
 from haq.integer_graph.assembly import Assembly
 from haq.integer_graph.codes import Integers, along, integer_weight, make_room
 from haq.integer_graph.marking import INPUT, MARKS, NORM, WEIGHT, epsilon_of, layer_of, norm_of

@@ -18,8 +18,8 @@ from onnx import helper
 from torch import Tensor, nn
 
 from haq.integer_graph.errors import NotExportableError
+from haq.layer_calls import LayerCalls, LayerIndex, NormCall
 from haq.layers import Trace
-from haq.tracing.layer_calls import LayerCalls, LayerIndex, NormCall
 from haq.tracing.weighted_calls import Call
 
 MARKS = "haq"

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from haq.evaluation.corrections import Moments
+from haq.corrections import Moments
 from haq.integer_graph.errors import NotExportableError
 from haq.integer_graph.marking import INPUT, NORM, WEIGHT, attribute, epsilon_of, is_mark, layer_of, norm_of
+from haq.layer_calls import NormCall
 from haq.layers import Trace
-from haq.tracing.layer_calls import NormCall
 from hardware_sim.layer import Layer
 
 Floats = NDArray[np.float64]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from haq.costs.budgets import ResolvedBudget
+from haq.budgets import ResolvedBudget
 from haq.plots.style import (
     BLUE,
     FAINT,

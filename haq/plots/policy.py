@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from haq.costs.budgets import ResolvedBudget
+from haq.budgets import ResolvedBudget
 from haq.plots.style import (
     GLYPH_WIDTH,
     HEADER_INCHES,

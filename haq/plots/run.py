@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from envs.choices import Budget
-from haq.costs.budgets import ResolvedBudget
+from haq.budgets import ResolvedBudget
 from haq.errors import UserError
 from haq.plots.files import check_suffix, save_figure
 from haq.plots.learning import ROUNDING, plot_learning

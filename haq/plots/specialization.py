@@ -9,7 +9,6 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from haq.costs.specialization import of_objective
 from haq.errors import UserError
 from haq.plots.policy import shortened
 from haq.plots.style import (
@@ -27,6 +26,7 @@ from haq.plots.style import (
     new_figure,
 )
 from haq.pretty import pretty_cost, pretty_score
+from haq.simulating.specialization import of_objective
 from hardware_sim.cost import Objective
 
 CELL_WIDTH, CELL_HEIGHT, COLUMN_LABEL_INCHES = 1.05, 0.5, 0.4
@@ -42,7 +42,7 @@ Json = Mapping[str, Any]
 
 @house_style()
 def plot_specialization(document: Json) -> Figure:
-    """A matrix of policies by devices, of the document that `haq.costs.specialization.specialization` returns.
+    """A matrix of policies by devices, of the document that `haq.simulating.specialization.specialization` returns.
 
     A cell holds the cost in the objective, and how much that is above the cheapest policy for the device; a frame marks
     the device for which a policy was searched. Raises UserError if no device can run any of the policies.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from scipy.stats import norm
 
-from haq.evaluation.evaluator import Engine, PolicyBits
+from haq.evaluation.protocols import Engine, PolicyBits
 from haq.tasks.base import SplitName, Task
 
 METHOD = "score test of a difference of paired proportions (Tango 1998), continuity corrected, one-sided"

@@ -7,7 +7,7 @@ was found. The reward does not depend on the budget, so that all budgets share o
 from dataclasses import replace
 
 from envs.choices import Budget, choices
-from haq.costs.budgets import ResolvedBudget
+from haq.budgets import ResolvedBudget
 from haq.costs.pricing import cost_in
 from haq.problem import Problem
 

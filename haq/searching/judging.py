@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from envs.choices import IntArray
 from envs.reward import accuracy_reward, fidelity_reward
-from haq.evaluation.evaluator import Evaluation, Evaluator, Store
+from haq.evaluation.evaluator import Evaluator
+from haq.evaluation.protocols import Evaluation, Store
 from haq.problem import Problem
 from haq.tasks.base import SplitName
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from haq.config import SearchConfig, search_config
 from haq.environment import describe_environment
 from haq.errors import UserError
-from haq.evaluation.evaluator import Evaluator, Store
+from haq.evaluation.evaluator import Evaluator
+from haq.evaluation.protocols import Store
 from haq.policy import Policy, load_policy
 from haq.problem import Network, Problem, prepare
 from haq.run_dir import POLICY, QUANTIZERS, SUMMARY, RunDir

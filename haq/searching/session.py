@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from envs.bit_allocation import BitAllocationEnv, EnvConfig
 from envs.reward import accuracy_reward
 from haq.costs.pricing import cost_in
-from haq.evaluation.evaluator import Evaluation, Store
+from haq.evaluation.protocols import Evaluation, Store
 from haq.policy import CostSummary, LayerBits, Policy
 from haq.problem import Problem
 from haq.run_dir import NEAREST_MISS, POLICY, RunDir

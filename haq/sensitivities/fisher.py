@@ -10,7 +10,7 @@ with next to no gradient, and almost all images tell nothing. So every class get
 Hutchinson's estimator: z = sqrt(p) s - p (sqrt(p) . s) has the same covariance, and every image counts.
 
 The information is that of a layer's whole output, image by image, not its diagonal: rounding moves many values
-together. What corrections take back of a change (`haq.evaluation.corrections`) is no part of it.
+together. What corrections take back of a change (`haq.corrections`) is no part of it.
 """
 
 import math
@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from haq.layer_calls import LayerCalls, NormCall
 from haq.problem import Network
 from haq.quantized_model import QuantizedModel
 from haq.quantizers.range import ALL_BITS
-from haq.tracing.layer_calls import LayerCalls, NormCall
 from haq.tracing.weighted_calls import Call
 
 FloatArray = NDArray[np.float64]
@@ -146,7 +146,7 @@ def _slopes(model: QuantizedModel, taken: _Taken, gradient: Tensor, *, images: i
 def _corrected(taken: _Taken, changed: Tensor, output: Tensor) -> Tensor:
     """A changed output as corrections bring it back: to the mean of every channel, before a batch norm to its variance.
 
-    See `haq.evaluation.corrections`, which leaves recurrent layers as they are.
+    See `haq.corrections`, which leaves recurrent layers as they are.
     """
     if taken.call.operation.kind == "recurrent":
         return changed

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from haq.errors import UserError
-from haq.evaluation.evaluator import Engine, PolicyBits
+from haq.evaluation.protocols import Engine, PolicyBits
 from haq.quantizers.range import MAX_BITS
 from haq.tasks.base import Batch, Task
 from hardware_sim.cost import Bits

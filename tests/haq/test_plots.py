@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from envs.choices import Budget
-from haq.costs.budgets import ResolvedBudget
+from haq.budgets import ResolvedBudget
 from haq.errors import UserError
 from haq.plots import plot_learning, plot_policy, plot_roofline, plot_run, save_figure
 from haq.plots.learning import learning_curve

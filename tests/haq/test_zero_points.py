@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from haq import layer_weights, quantized_model
 from haq.__main__ import main
 from haq.config import search_config
+from haq.engines import agreement, trial_policies
 from haq.evaluating import evaluate_policy
-from haq.evaluation.engines import agreement, trial_policies
 from haq.evaluation.torch_engine import TorchEngine
 from haq.integer_graph import OnnxEngine, export_marked, lower, make_template
 from haq.layers import trace

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from haq.corrections import Corrections
 from haq.errors import UserError
-from haq.evaluation.corrections import Corrections
-from haq.evaluation.evaluator import Evaluation, Evaluator, PolicyBits
+from haq.evaluation.evaluator import Evaluator
+from haq.evaluation.protocols import Evaluation, PolicyBits
 from haq.evaluation.store import EvaluationStore
 from haq.evaluation.torch_engine import TorchEngine
 from haq.layers import trace

@@ -13,7 +13,7 @@ from torch import nn
 
 from haq.config import search_config
 from haq.errors import UserError
-from haq.evaluation.evaluator import Evaluation, PolicyBits
+from haq.evaluation.protocols import Evaluation, PolicyBits
 from haq.evaluation.store import EvaluationStore, KeptEvaluations
 from haq.searching.running import Given, search_configured
 from haq.tasks.classification import ClassificationTask

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from haq.evaluation.corrections import Corrections
-from haq.evaluation.evaluator import PolicyBits
+from haq.corrections import Corrections
+from haq.evaluation.protocols import PolicyBits
 from haq.evaluation.torch_engine import TorchEngine
 from haq.integer_graph import OnnxEngine
 from haq.layers import Trace, trace

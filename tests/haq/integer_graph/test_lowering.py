@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from haq.evaluation.corrections import Corrections
-from haq.evaluation.evaluator import PolicyBits
+from haq.corrections import Corrections
+from haq.evaluation.protocols import PolicyBits
 from haq.evaluation.torch_engine import TorchEngine
 from haq.integer_graph import export_marked, lower, make_template, open_session
 from haq.integer_graph.template import Template
+from haq.layer_calls import LayerCalls, LayerIndex
 from haq.layers import Trace, trace
 from haq.models.digits_cnn import DigitsCNN
 from haq.quantized_model import QuantizedModel, Quantizers
 from haq.quantizers.range import quantize
-from haq.tracing.layer_calls import LayerCalls, LayerIndex
 from haq.tracing.weighted_calls import Call
 from hardware_sim.cost import Bits
 

@@ -17,9 +17,9 @@ from agents.ddpg import DDPG
 from agents.model_based import ModelBasedDDPG
 from haq import evaluating, layer_weights, quantized_model
 from haq.config import AgentName, search_config
+from haq.corrections import Corrector
 from haq.errors import UserError
 from haq.evaluating import evaluate_policy
-from haq.evaluation.corrections import Corrector
 from haq.evaluation.evaluator import Evaluator
 from haq.policy import load_policy
 from haq.run_dir import RunDir

@@ -9,7 +9,7 @@ import pytest
 
 from envs.choices import Choices
 from envs.reward import accuracy_reward
-from haq.evaluation.evaluator import Evaluation
+from haq.evaluation.protocols import Evaluation
 from haq.searching.goals import LeastCost, Line, MostReward
 from haq.searching.selection import select
 

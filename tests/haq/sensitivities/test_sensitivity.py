@@ -11,9 +11,9 @@ from torch import Tensor
 
 from haq.__main__ import main
 from haq.config import SearchConfig, search_config
+from haq.corrections import Corrections
 from haq.errors import UserError
-from haq.evaluation.corrections import Corrections
-from haq.evaluation.evaluator import PolicyBits
+from haq.evaluation.protocols import PolicyBits
 from haq.plots import plot_run
 from haq.plots.sensitivity import plot_sensitivity
 from haq.sensitivities.measured import Cell, Sensitivities, cell_policy, cells, prior

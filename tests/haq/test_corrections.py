@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from haq.evaluation.corrections import Corrections, Corrector
+from haq.corrections import Corrections, Corrector
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.torch_engine import TorchEngine
 from haq.layers import trace

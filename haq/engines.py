@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from haq.errors import UserError
-from haq.evaluation.evaluator import Engine, PolicyBits
+from haq.evaluation.protocols import Engine, PolicyBits
 from haq.evaluation.torch_engine import TorchEngine
 from haq.layers import Trace
 from haq.quantized_model import QuantizedModel

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from haq.config import search_config
-from haq.costs.simulation import limits, policy_config, simulate, simulation
-from haq.costs.specialization import Candidate, Question, specialization
 from haq.errors import UserError
 from haq.layers import Refused
 from haq.policy import LayerBits, Policy, uniform_bits
+from haq.simulating.simulation import limits, policy_config, simulate, simulation
+from haq.simulating.specialization import Candidate, Question, specialization
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.layer import Layer

@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from haq.tracing.layer_calls import LayerCalls, LayerIndex, NormCall
+from haq.layer_calls import LayerCalls, LayerIndex, NormCall
 from haq.tracing.weighted_calls import Call
 
 Moments = tuple[Tensor, Tensor]

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from haq.corrections import Corrections
+from haq.engines import EngineName, agreement, choose_engine, trial_policies
 from haq.errors import UserError
-from haq.evaluation.corrections import Corrections
-from haq.evaluation.engines import EngineName, agreement, choose_engine, trial_policies
-from haq.evaluation.evaluator import PolicyBits
+from haq.evaluation.protocols import PolicyBits
 from haq.evaluation.torch_engine import TorchEngine
 from haq.integer_graph import OnnxEngine
 from haq.layers import Trace, trace

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haq.costs.budgets import UNITS, BudgetSpec, parse_budget, parse_budgets, parse_duration
+from haq.budgets import UNITS, BudgetSpec, parse_budget, parse_budgets, parse_duration
 from haq.errors import UserError
 from hardware_sim.cost import OBJECTIVES, Cost, Objective
 

@@ -1,0 +1,140 @@
+"""The page, the data and the pictures of `results/methods`, from the folders of finished `haq compare` runs.
+
+python scripts/collect_comparisons.py FOLDER ... --out results/methods
+
+Besides the tables of each comparison it pools them: the mean over all budgets and targets of a network, seed by seed,
+is known much better than any one cell.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator
+from math import exp
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from haq.cache import write_atomically
+from haq.comparing.intervals import Interval, Verdict, paired_interval
+from haq.comparing.tables import LEAST_DIVERGENCE, as_frame, as_markdown, differences
+from haq.plots import save_figure
+from haq.plots.comparing import plot_comparison
+
+KEEP = [
+    "network", "hardware", "objective", "budget", "agent", "seed", "evaluations", "distinct", "forward_images",
+    "cpu_seconds", "search_accuracy", "selection_accuracy", "divergence", "accuracy", "report_divergence",
+]  # fmt: skip
+Json = dict[str, Any]
+
+
+def network(document: Json) -> str:
+    """The last part of how a model is named."""
+    return str(document["config"]["model"]).rpartition(":")[2]
+
+
+def title(document: Json) -> str:
+    """What is compared on what."""
+    config = document["config"]
+    target = "size" if config["objective"] == "size" else f"{config['hardware']}, {config['objective']}"
+    return f"{network(document)}, {target}, {', '.join(document['budgets'])}"
+
+
+def together(documents: Iterable[Json]) -> pd.DataFrame:
+    """All records, with what tells their comparisons apart."""
+    frames = [
+        as_frame(document).assign(
+            network=network(document),
+            hardware=document["config"]["hardware"],
+            objective=document["config"]["objective"],
+        )
+        for document in documents
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def pooled(frame: pd.DataFrame, value: str, ours: str, rival: str) -> Interval:
+    """Of what the first method has more than a rival, averaged over budgets and targets for each seed."""
+    table = frame.pivot_table(index=["hardware", "objective", "budget", "seed"], columns="agent", values=value)
+    by_seed = (table[ours] - table[rival]).groupby("seed").mean()
+    return paired_interval(by_seed.tolist(), comparisons=frame["agent"].nunique() - 1)
+
+
+def pooled_rows(frame: pd.DataFrame, ours: str) -> Iterator[str]:
+    """Markdown: a row for each network and rival, points and divergence ratios at each number of evaluations."""
+    frame = frame.assign(log=np.log(frame["report_divergence"].clip(lower=LEAST_DIVERGENCE)))
+    checkpoints = sorted(frame["evaluations"].unique())
+    yield "| network | rival | " + " | ".join(f"points at {at} | divergence at {at}" for at in checkpoints) + " |"
+    yield "|---" * (2 + 2 * len(checkpoints)) + "|"
+    for name, of_network in frame.groupby("network", sort=False):
+        for rival in [each for each in of_network["agent"].unique() if each != ours]:
+            cells = []
+            for at in checkpoints:
+                part = of_network[of_network["evaluations"] == at]
+                points, logs = pooled(part, "accuracy", ours, rival), pooled(part, "log", rival, ours)
+                low, high = 100 * points.low, 100 * points.high
+                cells.append(f"{100 * points.mean:+.2f} [{low:+.2f}, {high:+.2f}] {points.verdict}")
+                cells.append(f"{exp(logs.mean):.2f} [{exp(logs.low):.2f}, {exp(logs.high):.2f}]")
+            yield f"| {name} | {rival} | " + " | ".join(cells) + " |"
+
+
+def verdict_rows(documents: list[Json]) -> Iterator[str]:
+    """Markdown: for each comparison, budget and number of evaluations, against how many rivals what may be said."""
+    kinds: tuple[Verdict, ...] = ("ahead", "not behind", "open", "behind")
+    yield f"| comparison | budget | evaluations | {' | '.join(kinds)} |"
+    yield "|---" * (3 + len(kinds)) + "|"
+    for document in documents:
+        verdicts = [(b, at, interval.verdict) for b, _, at, interval in differences(as_frame(document), document)]
+        for budget in document["budgets"]:
+            for at in document["checkpoints"]:
+                here = [verdict for b, count, verdict in verdicts if (b, count) == (budget, at)]
+                counts = " | ".join(str(here.count(kind)) for kind in kinds)
+                name = title(document).rpartition(", ")[0] if len(document["budgets"]) == 1 else title(document)
+                yield f"| {name} | {budget} | {at} | {counts} |"
+
+
+def page(documents: list[Json], preface: str) -> str:
+    """The whole of README.md."""
+    ours = documents[0]["agents"][0]
+    lines = [preface.rstrip(), "", "## All budgets and targets of a network together", ""]
+    lines += [
+        f"`{ours}` minus a rival in points of report accuracy, and a rival's KL divergence on the report images over "
+        f"that of `{ours}` (over 1: farther from float), after so many evaluations; averaged over budgets and targets "
+        "for each seed, 95 % intervals over the seeds, corrected for the number of rivals.",
+        "",
+        *pooled_rows(together(documents), ours),
+        "",
+        "## Verdicts by cell",
+        "",
+        *verdict_rows(documents),
+    ]
+    for document in documents:
+        name = file_name(document)
+        lines += ["", f"## {title(document)}", "", f"![curves]({name}.png)", "", *as_markdown(document)]
+    return "\n".join(lines) + "\n"
+
+
+def file_name(document: Json) -> str:
+    """Of the picture."""
+    return title(document).replace(", ", "-").replace(" ", "-")
+
+
+def main() -> None:
+    """Read, pool, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--preface", type=Path, help="Markdown that the page begins with")
+    parser.add_argument("--out", type=Path, default=Path("results/methods"))
+    options = parser.parse_args()
+    documents = [json.loads((folder / "comparison.json").read_text(encoding="utf-8")) for folder in options.folders]
+    preface = options.preface.read_text(encoding="utf-8") if options.preface else "# Search methods side by side"
+    for document in documents:
+        save_figure(plot_comparison(document), options.out / f"{file_name(document)}.png")
+    frame = together(documents)
+    write_atomically(options.out / "comparisons.csv", frame[KEEP].to_csv(index=False).encode())
+    write_atomically(options.out / "README.md", page(documents, preface).encode())
+
+
+if __name__ == "__main__":
+    main()

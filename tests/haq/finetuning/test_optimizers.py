@@ -1,0 +1,89 @@
+"""What moves weights, scales and shifts, and how far."""
+
+import pytest
+import torch
+from torch import nn
+
+from haq.finetuning.config import FinetuneConfig
+from haq.finetuning.network import TrainableNetwork, start_network
+from haq.finetuning.optimizers import make_optimizers, relative_adam
+from haq.finetuning.recipe import resolve_rates
+from haq.finetuning.starts import Starts
+from haq.layers import Trace
+
+X = torch.rand(8, 1, 6, 6, generator=torch.Generator().manual_seed(9))
+LAYERS = 5
+
+
+def started(model: nn.Module, traced: Trace, bits: int = 4) -> TrainableNetwork:
+    widths = ((bits,) * LAYERS, (bits,) * LAYERS)
+    return start_network(model, Starts(model, traced, lambda: [X], shift="learned"), widths)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_every_parameter_is_in_one_group_and_only_weights_decay(
+    name: str, small_net: nn.Module, small_trace: Trace
+) -> None:
+    network = started(small_net, small_trace)
+    config = FinetuneConfig(optimizer=name, lr=0.1, scale_lr=0.01, weight_decay=0.3)
+    optimizers = make_optimizers(network, config, resolve_rates(config, 4.0))
+    names = {id(parameter): key for key, parameter in network.named_parameters()}
+    where = [
+        (names[id(parameter)], group)
+        for optimizer in optimizers.values()
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    ]
+    assert sorted(key for key, _ in where) == sorted(names.values())
+    weights = {"model.stem.weight", "model.depthwise.weight", "model.mix.weight", "model.classifier.weight"}
+    assert {key for key, group in where if group["weight_decay"]} == weights
+    assert {group["lr"] for key, group in where if key.startswith("model.")} == {0.1}
+    assert {group["lr"] for key, group in where if not key.startswith("model.")} == {0.01}
+
+
+def test_quantizers_alone(small_net: nn.Module, small_trace: Trace) -> None:
+    network = started(small_net, small_trace)
+    config = FinetuneConfig(learn="quantizers")
+    optimizers = make_optimizers(network, config, resolve_rates(config, 4.0))
+    assert list(optimizers) == ["quantizers"]
+    found = [parameter for group in optimizers["quantizers"].param_groups for parameter in group["params"]]
+    assert len(found) == sum(len(list(quantizer.parameters())) for _, quantizer in network.quantizers())
+
+
+def test_a_network_in_float_has_no_quantizers_to_move(small_net: nn.Module, small_trace: Trace) -> None:
+    none = (None,) * LAYERS
+    network = start_network(small_net, Starts(small_net, small_trace, lambda: [X], shift="learned"), (none, none))
+    config = FinetuneConfig()
+    assert list(make_optimizers(network, config, resolve_rates(config, 8.0))) == ["weights"]
+
+
+@pytest.mark.parametrize("loss_scale", [1e-6, 1.0, 1e6])
+def test_scales_move_in_parts_of_themselves_whatever_the_loss(
+    loss_scale: float, small_net: nn.Module, small_trace: Trace
+) -> None:
+    network = started(small_net, small_trace)
+    config = FinetuneConfig(scale_lr=0.01)
+    optimizer = make_optimizers(network, config, resolve_rates(config, 4.0))["quantizers"]
+    before = {name: quantizer.scale.detach().clone() for name, quantizer in network.quantizers()}
+    (network.train()(X).square().sum() * loss_scale).backward()
+    optimizer.step()
+    for name, quantizer in network.quantizers():
+        moved = (quantizer.scale / before[name] - 1).abs()
+        assert ((moved - 0.01).abs() < 1e-4).float().mean() > 0.7  # some channels clip and round nothing: no gradient
+        assert moved.max() < 0.0101
+
+
+def test_units_are_each_elements_own() -> None:
+    """The same steps as plain Adam's on parameters divided by their units."""
+    units = torch.tensor([1e-3, 1.0, 1e4])
+    parameter, plain = (torch.full((3,), 2.0, requires_grad=True) for _ in range(2))
+    with torch.no_grad():
+        parameter.mul_(units)
+    ours, reference = relative_adam([(parameter, units)], lr=0.05), torch.optim.Adam([plain], lr=0.05)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        parameter.grad = torch.randn(3, generator=generator)
+        plain.grad = parameter.grad.clone()
+        ours.step()
+        reference.step()
+    torch.testing.assert_close(parameter.detach(), plain.detach() * units)
