@@ -1,0 +1,68 @@
+"""Rank correlations and the worth of a choice, against scipy, simulation and enumeration."""
+
+import importlib.util
+from itertools import combinations
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "rank_agreement.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("rank_agreement", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_rank_correlations_are_those_of_scipy_ties_included(script: ModuleType) -> None:
+    rng = np.random.default_rng(1)
+    score, truth = rng.integers(0, 5, (20, 9)).astype(float), rng.normal(size=(20, 9))
+    expected = [spearmanr(ours, theirs).statistic for ours, theirs in zip(score, truth, strict=True)]
+    assert np.allclose(script.rank_correlations(score, truth), expected)
+    assert script.rank_correlations(np.ones((1, 4)), np.arange(4.0)[None]).tolist() == [0.0]
+
+
+def test_intervals_cover_the_true_correlation_about_as_often_as_they_say(script: ModuleType) -> None:
+    rng, strength, covered = np.random.default_rng(2), 0.7, 0
+    true = 6 / np.pi * np.arcsin(strength / 2)  # Spearman's of two normal variables
+    for _ in range(100):
+        truth, noise = rng.normal(size=(2, 40))
+        _, low, high = script.interval(truth, strength * truth + np.sqrt(1 - strength**2) * noise)
+        covered += low <= true <= high
+    assert 86 <= covered <= 100
+
+
+def test_a_difference_is_that_of_the_two_correlations(script: ModuleType) -> None:
+    truth, good, bad = np.random.default_rng(3).normal(size=(3, 30))
+    good = truth + 0.1 * good
+    difference, low, high = script.interval(truth, good, bad)
+    assert difference == pytest.approx(spearmanr(good, truth).statistic - spearmanr(bad, truth).statistic)
+    assert 0 < low < difference < high
+    assert script.interval(truth, good, good) == (0.0, 0.0, 0.0)
+
+
+def test_reliability_is_what_two_such_means_correlate_by(script: ModuleType) -> None:
+    rng = np.random.default_rng(4)
+    true = rng.normal(size=(5000, 1))
+    first, second = (true + 1.5 * rng.normal(size=(5000, 3)) for _ in range(2))
+    found = spearmanr(first.mean(axis=1), second.mean(axis=1)).statistic
+    assert script.reliability(first) == pytest.approx(found, abs=0.03)
+
+
+def test_the_expected_choice_is_the_mean_over_all_draws(script: ModuleType) -> None:
+    truth = np.array([0.3, 0.9, 0.1, 0.5, 0.7, 0.2])
+    score = np.array([2.0, 1.0, 2.0, 0.0, 1.0, 3.0])
+    for count in range(1, 7):
+        chosen = []
+        for drawn in map(list, combinations(range(6), count)):
+            best = score[drawn].max()
+            chosen.append(np.mean([truth[each] for each in drawn if score[each] == best]))
+        assert script.expected_choice(score, truth, count) == pytest.approx(np.mean(chosen))
