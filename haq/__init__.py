@@ -21,7 +21,8 @@ _require_neighbours()
 
 from haq.finetuning.running import finetune  # noqa: E402
 from haq.policy import load_policy  # noqa: E402  only after the check
+from haq.reconstruction.running import reconstruct  # noqa: E402
 from haq.searching.running import search  # noqa: E402
 from haq.simulating.simulation import simulate  # noqa: E402
 
-__all__ = ["finetune", "load_policy", "search", "simulate"]
+__all__ = ["finetune", "load_policy", "reconstruct", "search", "simulate"]

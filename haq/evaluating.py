@@ -17,6 +17,7 @@ from haq.finetuning.saved import is_finetuned, load_finetuned
 from haq.policy import CostSummary, Policy, load_policy
 from haq.problem import Network, prepare_network
 from haq.quantized_model import Quantizers
+from haq.reconstruction.running import is_reconstructed
 from haq.run_dir import CONFIG, POLICY, QUANTIZERS, RunDir
 from haq.tasks import Task
 from haq.tasks.classification import ClassificationTask, chance_warning
@@ -38,10 +39,14 @@ def evaluate_policy(path: Path, config: SearchConfig) -> dict[str, Any]:
     merged = search_config(**{**settings, **known, **chosen})
     is_runs_own = bool(settings) and load_policy(run.path / POLICY).layers == policy.layers
     finetuned = is_runs_own and is_finetuned(run)
+    changed = _changed_quantizers(merged, search_config(**settings)) if is_runs_own else []
+    if changed and is_reconstructed(run):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise UserError(f"the quantizers of {run.path} learned with other settings; leave out {names}")
 
     def restore(priced: PricedModel, quantizers: Quantizers, reference: TorchEngine) -> Sequence[PolicyBits]:
         policy.check_fits(priced.trace.layers, model=priced.name)
-        if finetuned or not is_runs_own or not _same_quantizers(merged, search_config(**settings)):
+        if finetuned or not is_runs_own or changed:
             return ()
         return _use_stored(run, policy, quantizers, reference)
 
@@ -89,9 +94,9 @@ def _cost(priced: PricedModel, policy: Policy, *, asked: bool) -> CostSummary:
         return CostSummary()
 
 
-def _same_quantizers(ours: SearchConfig, theirs: SearchConfig) -> bool:
-    """Whether everything that quantizers and corrections depend on is as it was in the run."""
-    return all(getattr(ours, name) == getattr(theirs, name) for name in DECIDE_QUANTIZERS)
+def _changed_quantizers(ours: SearchConfig, theirs: SearchConfig) -> list[str]:
+    """What of that which quantizers and corrections depend on is not as it was in the run."""
+    return [name for name in DECIDE_QUANTIZERS if getattr(ours, name) != getattr(theirs, name)]
 
 
 def _use_stored(run: RunDir, policy: Policy, quantizers: Quantizers, reference: TorchEngine) -> Sequence[PolicyBits]:

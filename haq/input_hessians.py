@@ -29,10 +29,11 @@ def has_hessian(trace: Trace, layer: int) -> bool:
 
 
 def input_hessians(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) -> dict[int, Tensor]:
-    """The mean of x x^T (float32 [groups, columns, columns]) over what each layer's rows of weights multiply.
+    """The mean of x x^T (float32 [groups, columns + 1, columns + 1]) over what each layer's rows of weights multiply.
 
-    By layer, for those that `has_hessian` names; columns are in the order of the weights. Raises UserError, naming the
-    layer, for activations that are not finite.
+    By layer, for those that `has_hessian` names; columns are in the order of the weights. The last is what a bias
+    multiplies, a constant 1: it holds the mean of x. Raises UserError, naming the layer, for activations that are not
+    finite.
     """
     sums: dict[int, Tensor] = {}
     seen: dict[int, int] = {}
@@ -40,7 +41,7 @@ def input_hessians(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) ->
     def watch(layer: int, call: Call) -> Tensor:
         if has_hessian(trace, layer):
             for patches in _patches(call, trace.layers[layer]):
-                sums[layer] = patches.mT @ patches + sums.get(layer, 0)
+                sums[layer] = _moments(patches) + sums.get(layer, 0)
                 seen[layer] = seen.get(layer, 0) + patches.shape[1]
         return call.run(call.input, call.weight)
 
@@ -54,6 +55,16 @@ def input_hessians(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) ->
             name = trace.layers[layer].name
             raise UserError(f"inputs of layer {name!r} are NaN, infinite or too large to be squared")
     return {layer: total / seen[layer] for layer, total in sums.items()}
+
+
+def _moments(x: Tensor) -> Tensor:
+    """The sum of x x^T over positions, with a constant 1 after the columns of x [groups, positions, columns]."""
+    groups, positions, columns = x.shape
+    moments = x.new_empty(groups, columns + 1, columns + 1)
+    moments[:, :columns, :columns] = x.mT @ x
+    moments[:, columns, :columns] = moments[:, :columns, columns] = x.sum(dim=1)
+    moments[:, columns, columns] = positions
+    return moments
 
 
 def _columns(layer: Layer) -> int:

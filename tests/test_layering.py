@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 LIGHT = {"numpy", "scipy", "pydantic"}
 """What the simulators may use beside the standard library."""
 HEAVY = {"torchvision", "timm", "onnx", "onnxscript", "optuna", "onnxruntime", "pandas", "matplotlib", "sklearn"}
-PUBLIC = {"search", "finetune", "export", "simulate", "load_policy"}
+PUBLIC = {"search", "finetune", "reconstruct", "export", "simulate", "load_policy"}
 """The functions that `import haq` offers, or will."""
 
 

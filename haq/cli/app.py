@@ -10,6 +10,7 @@ from haq.cli.finetuning import finetune
 from haq.cli.models import layers, simulate
 from haq.cli.pareto import pareto_command
 from haq.cli.plotting import plot
+from haq.cli.reconstructing import reconstruct
 from haq.cli.searching import search
 from haq.cli.sensitivity import sensitivity
 from haq.errors import UserError
@@ -24,7 +25,7 @@ def haq(context: typer.Context) -> None:
         raise UserError("give a command, such as haq search; haq --help lists all of them")
 
 
-for command in (search, layers, simulate, evaluate, sensitivity, finetune, plot):
+for command in (search, layers, simulate, evaluate, sensitivity, finetune, reconstruct, plot):
     app.command()(command)
 app.command("compare")(compare_command)
 app.command("explain")(explain_command)

@@ -54,6 +54,8 @@ def energy_of_outputs(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def energy_by_hessian(weight: Tensor, hessian: Tensor) -> Tensor:
+    """Without bias, which is the last column."""
+    hessian = hessian[:, :-1, :-1]
     rows = weight.detach().reshape(len(hessian), -1, hessian.shape[1]).double()
     return (rows @ hessian.double() * rows).sum(dim=2).flatten()
 
@@ -66,6 +68,22 @@ def test_the_energy_of_outputs_follows(name: str) -> None:
     assert isinstance(layer.weight, Tensor)
     expected = energy_of_outputs(layer, x)
     torch.testing.assert_close(energy_by_hessian(layer.weight, found[0]), expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even")
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_last_column_is_the_mean_input(name: str) -> None:
+    """Seen by what it makes of the mean output."""
+    layer, x = LAYERS[name]
+    mean = hessians(nn.Sequential(layer), [x[:2], x[2:]])[0][:, -1]
+    assert isinstance(layer.weight, Tensor)
+    assert isinstance(layer.bias, Tensor)
+    with torch.no_grad():
+        layer.bias.zero_()
+        outputs = layer(x).movedim(-1 if isinstance(layer, nn.Linear) else 1, 0).flatten(1).mean(dim=1)
+    rows = layer.weight.detach().reshape(len(mean), -1, mean.shape[1] - 1)
+    torch.testing.assert_close((rows @ mean[:, :-1, None]).flatten(), outputs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mean[:, -1], torch.ones(len(mean)))
 
 
 @pytest.mark.parametrize("at_once", [1, 500, 1 << 24])

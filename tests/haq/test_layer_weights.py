@@ -42,11 +42,17 @@ def test_integers_come_with_the_linear_quantizer_alone() -> None:
     assert KMeansWeights(some_weights()).quantize(4).codes is None
 
 
+def hessian_of(x: torch.Tensor) -> torch.Tensor:
+    """Of weights and bias, from inputs [groups, columns, samples]."""
+    x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+    return x @ x.mT / x.shape[2]
+
+
 def rounded(bits: int, *, codes: torch.Tensor | None = None) -> StoredWeight:
     """By GPTQ; restored from `codes` if given."""
     weight = some_weights()
     x = torch.randn(45, 200, generator=torch.Generator().manual_seed(1)).cumsum(dim=0)
-    linear = LinearWeights(weight, channel_axis=0, method="mse", hessian=lambda: (x @ x.T)[None] / 200)
+    linear = LinearWeights(weight, channel_axis=0, method="mse", hessian=lambda: hessian_of(x[None]))
     found = linear.quantize(bits)
     return found if codes is None else linear.restore(bits, {**found.parts, "codes": codes})
 
@@ -70,7 +76,7 @@ def test_the_hessian_is_asked_for_once_for_all_widths() -> None:
 
     def hessian() -> torch.Tensor:
         asked.append(1)
-        return torch.eye(45)[None]
+        return torch.eye(46)[None]
 
     weights = LinearWeights(some_weights(), channel_axis=0, method="mse", hessian=hessian)
     assert not asked
@@ -88,7 +94,18 @@ def test_scales_are_those_of_the_least_error_in_outputs(bits: int) -> None:
     errors = [((each.values - some_weights()).flatten(1) @ x).square().mean(dim=1) for each in (found, nearest)]
     assert (errors[0] < errors[1]).all()
     ratio = found.parts["scale"] / nearest.parts["scale"]
-    assert 0.59 < ratio.min() < ratio.max() < 1.2
+    assert 0.59 < ratio.min() < ratio.max() < 1.5
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_outputs_are_not_shrunk(bits: int) -> None:
+    """Regressed on the wanted outputs they have slope 1, whatever the mean of the inputs."""
+    x = 3 + torch.randn(45, 500, generator=torch.Generator().manual_seed(1))
+    linear = LinearWeights(some_weights(), channel_axis=0, method="mse", hessian=lambda: hessian_of(x[None]))
+    wanted, found = ((each.flatten(1) @ x).double() for each in (some_weights(), linear.quantize(bits).values))
+    wanted, found = (each - each.mean(dim=1, keepdim=True) for each in (wanted, found))
+    slopes = (wanted * found).sum(dim=1) / wanted.square().sum(dim=1)
+    torch.testing.assert_close(slopes, torch.ones(6, dtype=torch.float64), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("groups", [1, 3, 6])
@@ -97,7 +114,7 @@ def test_groups_have_hessians_of_their_own(groups: int) -> None:
     x = torch.randn(groups, 45, 200, generator=torch.Generator().manual_seed(1)).cumsum(dim=1)
     x[-1] = 0
     nearest = LinearWeights(some_weights(), channel_axis=0, method="mse").quantize(3).values
-    hessian = x @ x.mT / 200
+    hessian = hessian_of(x)
     found = LinearWeights(some_weights(), channel_axis=0, method="mse", hessian=lambda: hessian).quantize(3).values
     same = (found == nearest).flatten(1).all(dim=1)
     assert same.tolist() == [place // (6 // groups) == groups - 1 for place in range(6)]

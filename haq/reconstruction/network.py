@@ -1,0 +1,184 @@
+"""A network whose weights stay while its quantizers learn: codes, scales and biases of all layers."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from haq.corrections import Corrections
+from haq.evaluation.protocols import PolicyBits
+from haq.finetuning.starts import owners
+from haq.layer_calls import LayerCalls, LayerIndex, weight_of
+from haq.layers import Trace
+from haq.quantized_model import Quantizers
+from haq.quantizers.adaptive_gradients import LearnedGrid, learned_fake_quantize
+from haq.quantizers.linear import QuantizedWeight, QuantizerParameters
+from haq.quantizers.range import IntegerRange, round_half_even
+from haq.tracing.weighted_calls import Call
+
+FURTHEST = 0.3
+"""Steps of the grid from its code that a weight starts at, at most: codes that make up for each other's errors, as
+those of GPTQ do, would otherwise all be taken back by the first step of learning."""
+
+Tap = Callable[[int, Tensor], None]
+"""Is told of every layer's output."""
+
+
+class LearnedWeight(nn.Module):
+    """Weights as codes times scales. Both learn, and neither moves the other, unlike in LSQ.
+
+    - `steps`: what is rounded to codes, in the shape of the weights; gradients pass straight through.
+    - `log_gain` [channels]: how far the scale has moved from its start, as the logarithm of a factor.
+    """
+
+    def __init__(self, weight: Tensor, start: QuantizedWeight) -> None:
+        super().__init__()
+        self._grid = IntegerRange(start.bits, signed=True, narrow=True)
+        self._along = [-1 if dim == start.channel_axis else 1 for dim in range(weight.ndim)]
+        codes, wanted = start.codes.float(), weight.float() / start.scale.reshape(self._along)
+        near = torch.clamp(wanted, codes - FURTHEST, codes + FURTHEST)
+        self.steps = nn.Parameter(self._clamped(near))
+        self.log_gain = nn.Parameter(torch.zeros_like(start.scale))
+        self.register_buffer("_start", start.scale)
+
+    @property
+    def scale(self) -> Tensor:
+        """[channels]"""
+        return cast(Tensor, self._start) * self.log_gain.exp()
+
+    @property
+    def codes(self) -> Tensor:
+        """int8, in the shape of the weights."""
+        return self._clamped(self.steps.detach()).round().to(torch.int8)
+
+    def forward(self) -> Tensor:
+        """The values of the weights."""
+        return round_half_even(self._clamped(self.steps)) * self.scale.reshape(self._along)
+
+    def _clamped(self, steps: Tensor) -> Tensor:
+        return steps.clamp(self._grid.q_min, self._grid.q_max)
+
+
+class LearnedInput(nn.Module):
+    """Fake quantization of an input whose scale learns; the zero point stays.
+
+    `log_gain` []: how far the scale has moved from its start, as the logarithm of a factor.
+    """
+
+    def __init__(self, start: QuantizerParameters, device: torch.device) -> None:
+        super().__init__()
+        low, high = start.q_min - start.zero_point, start.q_max - start.zero_point
+        self._grid = LearnedGrid(low=low, high=high, factor=1.0)
+        self.log_gain = nn.Parameter(torch.zeros((), device=device))
+        self.register_buffer("_start", torch.tensor(start.scale, dtype=torch.float32, device=device))
+
+    @property
+    def scale(self) -> Tensor:
+        """[]"""
+        return cast(Tensor, self._start) * self.log_gain.exp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x after quantization."""
+        return learned_fake_quantize(x, self.scale, None, self._grid)
+
+
+class LearnedBias(nn.Module):
+    """What is added to a layer's output: `moved` [c_out] times the spread of its channels, from a start on."""
+
+    def __init__(self, start: Tensor | None, spread: Tensor) -> None:
+        super().__init__()
+        self.moved = nn.Parameter(torch.zeros_like(spread))
+        self.register_buffer("_spread", spread)
+        self.register_buffer("_start", torch.zeros_like(spread) if start is None else start)
+
+    def forward(self) -> Tensor:
+        """[c_out]"""
+        return cast(Tensor, self._start) + cast(Tensor, self._spread) * self.moved
+
+
+class LearnedNetwork(nn.Module):
+    """A copy of a network with the quantizers and corrections of a policy, which learn; its weights do not.
+
+    `spreads` are the standard deviations [c_out] of the float network's outputs by layer: the units of biases. Layers
+    without one, as the steps of a recurrent layer, have no bias to learn.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        trace: Trace,
+        quantizers: Quantizers,
+        *,
+        bits: PolicyBits,
+        corrections: Corrections,
+        spreads: Mapping[int, Tensor],
+    ) -> None:
+        super().__init__()
+        self._model = deepcopy(model).to(memory_format=torch.channels_last).requires_grad_(requires_grad=False)
+        self._index, self._owners = LayerIndex(self._model, trace.sites), owners(trace)
+        self._names = tuple(layer.name for layer in trace.layers)
+        self._statistics = corrections.statistics
+        device = weight_of(model, trace.sites[0]).device
+        weights = {
+            self._owners[layer]: LearnedWeight(weight_of(model, trace.sites[layer]), quantizers.codes(layer, w))
+            for layer, w in enumerate(bits[0])
+            if w is not None
+        }
+        inputs = {layer: quantizers.activation(layer, a) for layer, a in enumerate(bits[1]) if a is not None}
+        self.weights = _by_layer(weights)
+        self.inputs = _by_layer({layer: LearnedInput(each, device) for layer, each in inputs.items() if each})
+        self.biases = _by_layer(
+            {layer: LearnedBias(corrections.biases.get(layer), spread) for layer, spread in spreads.items()}
+        )
+
+    def forward(self, x: Tensor, tap: Tap) -> None:
+        """Run all layers, quantized and corrected; `tap` is told of every output."""
+        corrections = self.corrections()
+
+        def answer(layer: int, call: Call) -> Tensor:
+            output = corrections.shift(layer, call, self._quantized(layer, call))
+            tap(layer, output)
+            return output
+
+        with LayerCalls(self._index, answer, corrections.normalize):
+            self._model(x)
+
+    @torch.no_grad()
+    def float_outputs(self, x: Tensor, tap: Tap) -> None:
+        """Run the float network; `tap` is told of every layer's output."""
+
+        def answer(layer: int, call: Call) -> Tensor:
+            output = call.run(call.input, call.weight)
+            tap(layer, output)
+            return output
+
+        with LayerCalls(self._index, answer):
+            self._model(x)
+
+    def corrections(self) -> Corrections:
+        """Biases as they are now, with the statistics of batch norms from the start."""
+        return Corrections(self._statistics, {int(layer): bias() for layer, bias in self.biases.items()})
+
+    @torch.no_grad()
+    def quantizer_tensors(self) -> dict[str, Tensor]:
+        """What learned, under the names that `Quantizers.tensors` gives it."""
+        found: dict[str, Tensor] = {}
+        for layer, (name, owner) in enumerate(zip(self._names, self._owners, strict=True)):
+            weights, inputs = str(owner), str(layer)
+            if weights in self.weights:
+                weight = cast(LearnedWeight, self.weights[weights])
+                found |= {f"{name}.weight.scale": weight.scale, f"{name}.weight.codes": weight.codes}
+            if inputs in self.inputs:
+                found[f"{name}.input.scale"] = cast(LearnedInput, self.inputs[inputs]).scale
+        return found
+
+    def _quantized(self, layer: int, call: Call) -> Tensor:
+        weights, inputs = str(self._owners[layer]), str(layer)
+        weight = self.weights[weights]() if weights in self.weights else call.weight
+        return call.run(self.inputs[inputs](call.input) if inputs in self.inputs else call.input, weight)
+
+
+def _by_layer(modules: Mapping[int, nn.Module]) -> nn.ModuleDict:
+    return nn.ModuleDict({str(layer): module for layer, module in modules.items()})

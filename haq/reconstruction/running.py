@@ -1,0 +1,166 @@
+"""Reconstruction as a function: from a network and a policy to quantizers that give back what the network answers."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import Any
+
+from torch import nn
+
+from haq.config import SearchConfig, search_config
+from haq.costs.pricing import PricedModel
+from haq.environment import describe_environment
+from haq.errors import UserError
+from haq.evaluation.evaluator import Evaluator
+from haq.finetuning.asked import PolicyLike, read_policy, uniform_policy
+from haq.policy import Policy
+from haq.problem import Network, prepare_network, task_options
+from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
+from haq.reconstruction.learned import learn_policy
+from haq.reconstruction.learning import Progress
+from haq.run_dir import CONFIG, POLICY, QUANTIZERS, SUMMARY, RunDir
+from haq.searching.running import Given
+from haq.tasks import load_task
+from haq.tasks.base import SplitName, Task
+from haq.zoo import load_model
+from hardware_sim.cost import Bits
+
+_SETTINGS = "reconstruct"
+"""The key of `config.json` that holds how quantizers learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReconstructionResult:
+    """The policy, what it is worth, and its folder if it was given one."""
+
+    policy: Policy
+    summary: Mapping[str, Any]
+    path: Path | None
+
+
+def reconstruct(
+    model: nn.Module | str = "digits_cnn",
+    task: Task | str = "digits",
+    *,
+    policy: PolicyLike = (4, 8),
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> ReconstructionResult:
+    """Let rounding, scales and biases of a policy learn from the float network's outputs on the calibration images.
+
+    `model` and `task` are objects, or names as on the command line; `policy` is one, its file, or (w_bits, a_bits) for
+    every layer but the first and the last. `settings` are the fields of
+    `haq.reconstruction.config.ReconstructionConfig`, and those of `haq.config.SearchConfig` that are about network,
+    data, quantizers, device and seed. `out` keeps the run in a folder. The network that is given is not changed.
+
+    Raises UserError or UnsupportedError for what cannot be done, before the first step; UserError for a loss that
+    becomes NaN.
+    """
+    own = {name: settings.pop(name) for name in list(settings) if name in ReconstructionConfig.model_fields}
+    names = {
+        "model": model if isinstance(model, str) else type(model).__name__,
+        "data": task if isinstance(task, str) else task.name,
+    }
+    asked = Asked(search_config(**names, **settings), reconstruction_config(**own), read_policy(policy))
+    given = Given(model if isinstance(model, nn.Module) else None, None if isinstance(task, str) else task)
+    if out is not None:
+        return reconstruct_configured(asked, Path(out), given=given, progress=progress)
+    with TemporaryDirectory() as folder:
+        result = reconstruct_configured(asked, Path(folder) / "run", given=given, progress=progress)
+    return ReconstructionResult(result.policy, result.summary, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """All that decides what comes of a reconstruction."""
+
+    config: SearchConfig
+    """Network, data, quantizers and device; budgets and agents mean nothing here."""
+    learning: ReconstructionConfig
+    policy: Policy | tuple[Bits, Bits]
+
+    def document(self) -> dict[str, Any]:
+        """What `config.json` holds."""
+        return {**self.config.model_dump(mode="json"), _SETTINGS: self.learning.model_dump(mode="json")}
+
+    def policy_for(self, priced: PricedModel) -> Policy:
+        """The policy for a network. Raises UserError where it does not fit."""
+        if isinstance(self.policy, tuple):
+            return uniform_policy(self.config, priced, *self.policy)
+        self.policy.check_fits(priced.trace.layers, model=priced.name)
+        return self.policy
+
+
+def reconstruct_configured(
+    asked: Asked, path: Path, *, given: Given | None = None, progress: Progress | None = None
+) -> ReconstructionResult:
+    """The reconstruction that was asked for, kept in a folder that is written at the end; see `reconstruct`."""
+    config, given, began = asked.config, given or Given(), monotonic()
+    _require_rounding(config)
+    RunDir.check_free(path)
+    model = deepcopy(given.model) or load_model(config.model, weights=config.weights)
+    task = given.task or load_task(config.data, model=model, options=task_options(config))
+    network = prepare_network(config.model_copy(update={"engine": "torch"}), model=model, task=task)
+    policy = asked.policy_for(network.priced)
+    bits = (policy.w_bits, policy.a_bits)
+    start = _evaluator(network, config, "search").evaluate(*bits)
+    learned = learn_policy(network, bits, config=asked.learning, seed=config.seed, progress=progress)
+    final = prepare_network(config, model=model, task=task, restore=learned.restore)
+    summary = {**_summary(final, config, policy), "search_accuracy_start": start.accuracy}
+    summary |= {"search_divergence_start": start.divergence, "seconds": round(monotonic() - began, 3)}
+    accuracy = {
+        "search": summary["search_accuracy"],
+        "fp32_search": summary["search_accuracy_fp32"],
+        "report": summary["accuracy"],
+        "fp32_report": summary["accuracy_fp32"],
+    }
+    policy = policy.model_copy(update={"accuracy": accuracy})
+    run = RunDir.create(path, asked.document(), describe_environment(seed=config.seed, device=config.device))
+    run.save_tensors(QUANTIZERS, learned.tensors([layer.name for layer in policy.layers]))
+    run.write(POLICY, policy.to_json().encode())
+    run.write_json(SUMMARY, summary)
+    return ReconstructionResult(policy, summary, path)
+
+
+def is_reconstructed(run: RunDir) -> bool:
+    """Whether a folder is that of a reconstruction."""
+    return _SETTINGS in (run.read_json(CONFIG) or {})
+
+
+def _require_rounding(config: SearchConfig) -> None:
+    if config.quantizer != "linear":
+        raise UserError(f"{config.quantizer} codebooks have no rounding to learn; use --quantizer linear")
+    if config.episode_finetune_steps:
+        raise UserError(
+            "--episode-finetune-steps trains weights, which a reconstruction leaves as they are; leave it out"
+        )
+
+
+def _evaluator(network: Network, config: SearchConfig, split: SplitName) -> Evaluator:
+    return Evaluator(network.engine, network.task, split, batch_size=config.eval_batch)
+
+
+def _summary(network: Network, config: SearchConfig, policy: Policy) -> dict[str, Any]:
+    """What the policy is worth on both splits; the report split took no part in any decision."""
+    search, report = (_evaluator(network, config, split) for split in ("search", "report"))
+    on_search, on_report = (each.evaluate(policy.w_bits, policy.a_bits) for each in (search, report))
+    task = network.task
+    return {
+        "metric": {"name": task.metric_name},
+        "accuracy_fp32": report.accuracy_fp32,
+        "accuracy": on_report.accuracy,
+        "divergence": on_report.divergence,
+        "search_accuracy_fp32": search.accuracy_fp32,
+        "search_accuracy": on_search.accuracy,
+        "search_divergence": on_search.divergence,
+        "report_images": task.size("report"),
+        "search_images": task.size("search"),
+        "calibration_images": task.size("calibration"),
+        "engine": network.engine_reason,
+        "cost": policy.cost.model_dump(),
+        "baseline_cost": policy.baseline_cost.model_dump(),
+    }

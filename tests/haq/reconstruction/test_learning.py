@@ -1,0 +1,218 @@
+"""Learning: outputs come closer to the float network's than any rounding that was found without it."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from haq.config import search_config
+from haq.errors import UserError
+from haq.evaluation.protocols import PolicyBits
+from haq.layer_weights import Rounding
+from haq.problem import Network, prepare_network
+from haq.quantizers.linear import quantize_weight
+from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
+from haq.reconstruction.learned import Learned, learn_policy
+from haq.reconstruction.learning import Reconstruction, calibration_batches, output_spreads
+from haq.reconstruction.network import FURTHEST, LearnedNetwork, LearnedWeight
+from haq.tasks.base import SplitName
+from haq.tasks.classification import ClassificationTask
+from haq.tasks.items import StoredSplit
+
+STEPS = ReconstructionConfig(steps=60, batch_size=20)
+
+
+class Noise:
+    """Images [1, 6, 6] without meaning."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.images = torch.rand(count, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+        return self.images[index], index % 4
+
+
+class Mixed(nn.Module):
+    """A batch norm, a depthwise layer, a residual sum and a layer that is used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 8, 3, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.mix = nn.Conv2d(8, 8, 1)
+        self.classifier = nn.Linear(72, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.stem(x)))
+        x = x + torch.relu(self.mix(torch.relu(self.depthwise(x))))
+        scores: Tensor = self.classifier(torch.relu(self.mix(x)).flatten(1))
+        return scores
+
+
+@pytest.fixture
+def mixed_net() -> Mixed:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return Mixed().eval()
+
+
+def prepared(model: nn.Module, task: ClassificationTask, rounding: Rounding = "nearest") -> Network:
+    config = search_config(model="mixed", data="blobs", engine="torch", rounding=rounding)
+    return prepare_network(config, model=model, task=task)
+
+
+def uniform(network: Network, w_bits: int, a_bits: int) -> PolicyBits:
+    count = len(network.priced.trace.layers)
+    return (w_bits,) * count, (a_bits,) * count
+
+
+def images(network: Network, split: SplitName) -> Tensor:
+    return next(iter(network.task.batches(split, batch_size=1000)))[0]
+
+
+def put(network: Network, learned: Learned) -> None:
+    learned.restore(network.priced, network.quantizers, network.engine)
+
+
+def learner(network: Network, bits: PolicyBits) -> tuple[LearnedNetwork, Reconstruction]:
+    """Before it learns."""
+    model, traced = network.priced.model, network.priced.trace
+    spreads = output_spreads(model, traced, images(network, "calibration"))
+    corrections = network.engine.corrections(bits)
+    learned = LearnedNetwork(model, traced, network.quantizers, bits=bits, corrections=corrections, spreads=spreads)
+    return learned, Reconstruction(learned, spreads, config=STEPS)
+
+
+def test_outputs_of_layers_come_closer_on_images_that_nothing_learned_from(mixed_net: Mixed) -> None:
+    """At three bits of inputs there is much to gain from scales and biases alone."""
+    splits: dict[SplitName, StoredSplit] = {
+        name: StoredSplit(Noise(count, seed))
+        for seed, (name, count) in enumerate((("calibration", 200), ("search", 100), ("report", 4)))
+    }
+    task = ClassificationTask(name="noise", splits=splits, num_classes=4, facts={})
+    network = prepared(mixed_net, task, "nearest")
+    _, reconstruction = learner(network, uniform(network, 3, 3))
+    held_out = images(network, "search")
+    before = reconstruction.loss(held_out).item()
+    reconstruction.learn(calibration_batches(task, batch_size=20, seed=0))
+    assert reconstruction.loss(held_out).item() < 0.95 * before
+
+
+def test_learning_is_the_same_every_time_and_another_with_another_seed(
+    mixed_net: Mixed, tiny_task: ClassificationTask
+) -> None:
+    found = []
+    for seed in (0, 0, 1):
+        network = prepared(mixed_net, tiny_task)
+        bits = uniform(network, 3, 4)
+        found.append(learn_policy(network, bits, config=STEPS, seed=seed).tensors(names(network)))
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+    assert not all(torch.equal(value, found[2][name]) for name, value in found[0].items())
+
+
+def names(network: Network) -> list[str]:
+    return [layer.name for layer in network.priced.trace.layers]
+
+
+def test_codes_stay_within_their_bits_and_the_network_as_it_was(
+    mixed_net: Mixed, tiny_task: ClassificationTask
+) -> None:
+    before = {name: value.clone() for name, value in mixed_net.state_dict().items()}
+    network = prepared(mixed_net, tiny_task)
+    bits = uniform(network, 2, 4)
+    eager = ReconstructionConfig(steps=20, batch_size=20, code_lr=0.2)
+    tensors = learn_policy(network, bits, config=eager).tensors(names(network))
+    codes = [value for name, value in tensors.items() if name.endswith(".codes")]
+    assert {int(value) for each in codes for value in each.unique()} == {-1, 0, 1}
+    assert len(codes) == len(names(network)) == 5
+    assert all(torch.equal(value, mixed_net.state_dict()[name]) for name, value in before.items())
+    assert all(parameter.grad is None for parameter in mixed_net.parameters())
+
+
+def test_layers_in_float_stay_in_float(mixed_net: Mixed, tiny_task: ClassificationTask) -> None:
+    network = prepared(mixed_net, tiny_task)
+    bits = ((None, 3, None, None, 8), (None, None, 4, 4, 8))
+    learned = learn_policy(network, bits, config=STEPS)
+    assert sorted(name for name in learned.quantizers if name.endswith(".scale")) == [
+        "classifier.input.scale",
+        "classifier.weight.scale",
+        "depthwise.weight.scale",
+        "mix.input.scale",
+        "mix:2.input.scale",
+    ]
+
+
+def test_what_is_learned_is_what_the_engine_runs(mixed_net: Mixed, tiny_task: ClassificationTask) -> None:
+    """The last loss that learning sees, with rates of nothing, is that of the engine."""
+    network = prepared(mixed_net, tiny_task)
+    bits = uniform(network, 3, 4)
+    put(network, learn_policy(network, bits, config=STEPS))
+    again = ReconstructionConfig(steps=1, code_lr=0, scale_lr=0, bias_lr=0)
+    learned = learn_policy(network, bits, config=again)
+    inputs = images(network, "search")
+    before = network.engine.outputs(bits)(inputs)
+    put(network, learned)
+    torch.testing.assert_close(network.engine.outputs(bits)(inputs), before, rtol=0, atol=0)
+
+
+def test_the_loss_is_the_mean_squared_error_of_layers(mixed_net: Mixed, tiny_task: ClassificationTask) -> None:
+    """In units of the spreads of their outputs; zero where nothing is quantized, by hand where one layer is."""
+    network = prepared(mixed_net, tiny_task)
+    inputs = images(network, "calibration")
+    nothing: tuple[None, ...] = (None,) * 5
+    losses = [learner(network, (w_bits, nothing))[1].loss(inputs).item() for w_bits in (nothing, (*nothing[:4], 2))]
+    with torch.no_grad():
+        expected = mixed_net(inputs)
+        quantized = quantize_weight(mixed_net.classifier.weight, 2).dequantize()
+        change = (quantized - mixed_net.classifier.weight.detach()) @ features(mixed_net, inputs).T
+        change -= change.mean(dim=1, keepdim=True)  # biases are corrected
+        by_hand = change.square().mean() / expected.var(dim=0, correction=0).mean() / 5
+    assert losses[0] < 1e-8
+    assert losses[1] == pytest.approx(by_hand.item(), rel=1e-3)
+
+
+def features(model: Mixed, inputs: Tensor) -> Tensor:
+    """What the classifier reads."""
+    seen: list[Tensor] = []
+    handle = model.classifier.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    model(inputs)
+    handle.remove()
+    return seen[0]
+
+
+def test_scales_move_no_codes_and_weights_start_near_theirs() -> None:
+    weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    start = quantize_weight(weight, 3)
+    learned = LearnedWeight(weight, start)
+    torch.testing.assert_close(learned().detach(), start.dequantize(), rtol=1e-6, atol=0)
+    assert (learned.steps - start.codes).abs().max() <= FURTHEST + 1e-6
+    with torch.no_grad():
+        learned.log_gain += 0.5
+    assert torch.equal(learned.codes, start.codes)
+    torch.testing.assert_close(learned().detach(), start.dequantize() * torch.tensor(0.5).exp())
+
+
+def test_batches_go_round_for_ever_without_labels(tiny_task: ClassificationTask) -> None:
+    batches: Iterator[Tensor] = calibration_batches(tiny_task, batch_size=16, seed=0)
+    first, second, third = (next(batches) for _ in range(3))
+    assert {len(each) for each in (first, second, third)} == {16}
+    assert not torch.equal(first, third)
+    assert len(next(calibration_batches(tiny_task, batch_size=1000, seed=0))) == 40
+
+
+def test_a_loss_that_is_not_finite_says_what_to_do(mixed_net: Mixed, tiny_task: ClassificationTask) -> None:
+    network = prepared(mixed_net, tiny_task)
+    with pytest.raises(UserError, match="the loss became nan in step 2; lower --code-lr or --scale-lr"):
+        learn_policy(network, uniform(network, 3, 8), config=ReconstructionConfig(steps=5, bias_lr=100, scale_lr=100))
+
+
+def test_settings_are_checked_at_the_door() -> None:
+    with pytest.raises(UserError, match="--steps 0: input should be greater than or equal to 1"):
+        reconstruction_config(steps=0)
+    with pytest.raises(UserError, match="--code-lr -1: input should be greater than or equal to 0"):
+        reconstruction_config(code_lr=-1)

@@ -1,0 +1,110 @@
+"""Reconstruction as a whole: its folder gives the same accuracy again, and bad input is one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from haq.__main__ import main
+from haq.policy import load_policy
+from haq.reconstruction.running import reconstruct
+from haq.tasks.classification import ClassificationTask
+
+SMALL = ("--search-images", "100", "--report-images", "200", "--calibration-images", "64", "--steps", "80")
+W2A4 = ("--w-bits", "2", "--a-bits", "4")
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits network at W2A4."""
+    path = tmp_path_factory.mktemp("reconstructed") / "run"
+    assert main(["reconstruct", *SMALL, *W2A4, "--rounding", "nearest", "--out", str(path), "--quiet"]) == 0
+    return path
+
+
+def test_outputs_come_closer_than_those_of_the_nearest_codes(digits_run: Path) -> None:
+    summary = json.loads((digits_run / "summary.json").read_text())
+    assert summary["search_divergence"] < 0.6 * summary["search_divergence_start"]
+    assert summary["search_accuracy"] >= summary["search_accuracy_start"]
+
+
+def test_outputs_come_closer_than_those_of_gptq(tmp_path: Path) -> None:
+    flags = ("--rounding", "gptq", "--out", str(tmp_path / "run"), "--quiet")
+    assert main(["reconstruct", *SMALL, *W2A4, *flags]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["search_divergence"] < 0.9 * summary["search_divergence_start"]
+
+
+def test_the_folder_holds_a_policy_with_its_quantizers(digits_run: Path) -> None:
+    summary = json.loads((digits_run / "summary.json").read_text())
+    policy = load_policy(digits_run / "policy.json")
+    assert policy.accuracy["report"] == summary["accuracy"]
+    assert policy.w_bits[:2] == (8, 2)
+    files = {"config.json", "environment.json", "policy.json", "quantizers.safetensors", "summary.json"}
+    assert {path.name for path in digits_run.iterdir()} == files
+
+
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+def test_evaluating_the_folder_gives_the_same(
+    engine: str, digits_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = json.loads((digits_run / "summary.json").read_text())
+    assert main(["evaluate", str(digits_run / "policy.json"), "--engine", engine, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["accuracy_fp32"] == summary["accuracy_fp32"]
+    if engine == "auto":
+        assert document["accuracy"] == summary["accuracy"]
+    else:
+        assert abs(document["accuracy"] - summary["accuracy"]) <= 0.02
+
+
+def test_a_network_of_ones_own_is_left_as_it_was(tiny_net: torch.nn.Module, tiny_task: ClassificationTask) -> None:
+    tiny_net.train()
+    result = reconstruct(tiny_net, tiny_task, policy=(2, 8), steps=5, rounding="gptq")
+    assert tiny_net.training
+    assert result.path is None
+    assert result.summary["calibration_images"] == 40
+
+
+def test_a_run_repeats(digits_run: Path, tmp_path: Path) -> None:
+    flags = ("--rounding", "nearest", "--out", str(tmp_path / "again"), "--quiet")
+    assert main(["reconstruct", *SMALL, *flags, str(digits_run / "policy.json")]) == 0
+    name = "quantizers.safetensors"
+    assert (tmp_path / "again" / name).read_bytes() == (digits_run / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (("--steps", "0"), "--steps 0: input should be greater than or equal to 1"),
+        (("--w-bits", "9"), "bits (9, 8): give two widths from 1 to 8"),
+        (("nowhere.json",), "cannot read policy nowhere.json"),
+        (("nowhere.json", "--w-bits", "3"), "a policy file and --w-bits, --a-bits contradict each other"),
+        (("--data", "imagefolder:nowhere"), "nowhere does not exist; give a folder"),
+    ],
+)
+def test_bad_input_is_one_line(
+    flags: tuple[str, ...], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reconstruct", *flags, "--out", str(tmp_path / "run")]) != 0
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert complaint in lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_something_in_it_is_refused_before_anything_is_learned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kept.txt").write_text("mine")
+    assert main(["reconstruct", "--out", str(tmp_path)]) != 0
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_other_quantizers_than_those_that_learned_are_refused(
+    digits_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(digits_run / "policy.json"), "--calibration", "max"]) == 2
+    assert "learned with other settings; leave out --calibration" in capsys.readouterr().err
