@@ -44,6 +44,8 @@ from haq.searching.running import begin_session, run_episodes
 from haq.sensitivities.fisher import FisherSensitivity, network_fisher
 
 BATCH = 32
+SEARCHES = ("corrections", "no corrections")
+"""What haq's evaluations in the search are made with."""
 PACKAGES = ("model-compression-toolkit", "nvidia-modelopt", "PuLP", "haq", "torch", "numpy")
 
 
@@ -152,18 +154,19 @@ class Bench:
         """The row with the accuracy of its bits under haq's quantizer, with and without corrections, and others."""
         layers = self.plain.network.priced.trace.layers
         a_bits = [ACTIVATION_BITS] * len(layers)
-        found = {
-            "haq": self.plain.report.evaluate(w_bits, a_bits).accuracy,
-            "haq corrected": self.corrected.report.evaluate(w_bits, a_bits).accuracy,
-            "float": self.plain.report.accuracy_fp32,
+        evaluations = {
+            name: mine.report.evaluate(w_bits, a_bits)
+            for name, mine in (("haq", self.plain), ("haq corrected", self.corrected))
         }
+        found = {name: each.accuracy for name, each in evaluations.items()}
         bits = {layer.tied_to or layer.name: width for layer, width in zip(layers, w_bits, strict=True)}
         others = {name: self.accuracy(PEERS[name].quantize(self.given(), bits)) for name in quantizers}
         average = sum(count * width for count, width in zip(self.weight_counts, w_bits, strict=True))
         facts = {
             "w_bits": tuple(w_bits),
             "average_bits": average / sum(self.weight_counts),
-            "accuracy": {**(known or {}), **found, **others},
+            "accuracy": {**(known or {}), **found, "float": self.plain.report.accuracy_fp32, **others},
+            "divergence": {name: each.divergence for name, each in evaluations.items()},
             "cpu_s": None if cpu_s is None else round(cpu_s, 1),
         }
         return Row(**{**asdict(row), **facts})
@@ -204,8 +207,8 @@ class Rows:
         return any(same_answer(row, each) for each in self.rows)
 
     def add(self, bench: Bench, row: Row) -> None:
-        """Keep one, and write file and table again."""
-        self.rows.append(row)
+        """Keep one, in place of an earlier one, and write file and table again."""
+        self.rows = [each for each in self.rows if not same_answer(row, each)] + [row]
         about = {**bench.about(), "commands": list(dict.fromkeys([*self.commands, command()]))}
         write_rows(self.path, about, self.rows)
         write_table(self.path.with_suffix(".md"), about, self.rows)
@@ -213,10 +216,10 @@ class Rows:
 
 def questions(options: argparse.Namespace, training: str) -> Iterator[Row]:
     """What is asked of one training: rows without answers, haq's at the last number of evaluations."""
-    for bits in (8, 4, 3, 2):
+    for bits in options.uniform:
         yield Row(chosen_by="uniform", variant=str(bits), training=training)
     for seed in range(options.seeds):
-        for variant in ("corrections", "no corrections"):
+        for variant in options.searches:
             for budget in options.budgets if variant == "corrections" or seed == 0 else ():
                 last = max(options.evaluations)
                 yield Row(
@@ -261,6 +264,8 @@ def main() -> None:
     parser.add_argument("--budgets", nargs="+", type=float, default=[4.0, 3.0, 2.5, 2.25])
     parser.add_argument("--evaluations", nargs="+", type=int, default=[20, 70])
     parser.add_argument("--seeds", type=int, default=3, help="searches of haq; those without corrections have one")
+    parser.add_argument("--searches", nargs="*", choices=SEARCHES, default=list(SEARCHES))
+    parser.add_argument("--uniform", nargs="*", type=int, default=[8, 4, 3, 2])
     parser.add_argument("--widths", nargs="+", choices=["2 to 8", "2, 4, 8"], default=["2 to 8"])
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     parser.add_argument("--out", type=Path, default=Path("results/peers"))

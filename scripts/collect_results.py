@@ -37,7 +37,12 @@ More measurements:
 - [calibration.md](calibration.md): which calibration keeps most accuracy; the reason for the default.
 - [corrections.md](corrections.md): what the corrections are worth, and how few images they take.
 - [rounding.md](rounding.md): what GPTQ is worth against rounding to the nearest, and what it takes.
-- [peers](peers/digits_cnn.md): bits that other tools choose, with their quantizers and with haq's.
+- [rounding_in_search.md](rounding_in_search.md): whether GPTQ pays in the search, at equal time.
+- [reconstruction.md](reconstruction.md): what quantizers gain that learn from calibration images.
+- [finetuning-cifar.md](finetuning-cifar.md): ResNet-20 fine-tuned at 4, 3 and 2 bits, beside float trained on.
+- [learned_shifts.md](learned_shifts.md): no shift, a fixed and a learned one, with skewed activations.
+- [episode_finetuning.md](episode_finetuning.md): whether a few steps in every episode rank policies better.
+- [peers](peers/README.md): bits that other tools choose, with their quantizers and with haq's.
 - [kmeans.md](kmeans.md): codebooks, beside scikit-learn's.
 - [simulator.md](simulator.md): policies priced a second, and how long tables take.
 - [torchvision.md](torchvision.md): layers and MACs found in torchvision's networks.
