@@ -1,6 +1,7 @@
 """What fine-tuning makes of few bits: ResNet-20 on CIFAR-10 at W4A4, W3A3 and W2A2, beside float trained on.
 
-First and last layer have 8 bits. All runs, the control in float too, have the same epochs, schedule, teacher and seed.
+First and last layer have 8 bits. All runs, the control in float too, have the same epochs, schedule, teacher and seed;
+each width has the rate that `haq finetune` gives it, and the control that of W4A4, unless one is given to all.
 Differences to the control are paired by image, with 95 % intervals over the images. Runs that are finished are kept,
 others are gone on with: start the script again after an interruption.
 
@@ -26,6 +27,7 @@ import haq
 from haq.cache import write_atomically
 from haq.comparing.intervals import paired_interval
 from haq.environment import describe_environment
+from haq.finetuning.recipe import LR_FEW_BITS
 from haq.plots import save_figure
 from haq.tasks import Task, load_task
 from haq.zoo import load_model
@@ -58,7 +60,8 @@ def run(job: Job) -> tuple[dict[str, Any], Tensor]:
     model = load_model(job.model, weights=job.weights)
     task = load_task(job.data, model=model)
     policy = (job.bits, job.bits)
-    result = haq.finetune(model, task, policy=policy, out=job.folder / job.name, resume=True, **job.settings)
+    settings = job.settings | ({"lr": LR_FEW_BITS} if job.bits is None and job.settings["lr"] is None else {})
+    result = haq.finetune(model, task, policy=policy, out=job.folder / job.name, resume=True, **settings)
     return dict(result.summary), correct(result.network, task)
 
 
@@ -77,6 +80,7 @@ def rows(jobs: list[Job], found: list[tuple[dict[str, Any], Tensor]]) -> list[di
     for job, (summary, right) in zip(jobs, found, strict=True):
         line = {
             "bits": job.name,
+            "lr": summary["lr"],
             "before": 100 * summary["search_accuracy_start"],
             "accuracy": 100 * summary["accuracy"],
             "difference": None,
@@ -95,15 +99,22 @@ def rows(jobs: list[Job], found: list[tuple[dict[str, Any], Tensor]]) -> list[di
 def table(lines: list[dict[str, Any]]) -> list[str]:
     """Markdown."""
     text = [
-        "| bits | search split before | report split after | difference to float trained on | goal | minutes |",
-        "|---|---|---|---|---|---|",
+        "| bits | rate | search split before | report split after | difference to float trained on | goal | minutes |",
+        "|---|---|---|---|---|---|---|",
     ]
     for line in lines:
         difference, goal = "-", "-"
         if line["difference"] is not None:
             difference = f"{line['difference']:+.2f} ({line['low']:+.2f} to {line['high']:+.2f})"
             goal = f"{line['goal']:+.1f}"
-        cells = (line["bits"], f"{line['before']:.2f}", f"{line['accuracy']:.2f}", difference, goal)
+        cells = (
+            line["bits"],
+            f"{line['lr']:.3g}",
+            f"{line['before']:.2f}",
+            f"{line['accuracy']:.2f}",
+            difference,
+            goal,
+        )
         text.append("| " + " | ".join(cells) + f" | {line['seconds'] / 60:.0f} |")
     return text
 
@@ -135,8 +146,8 @@ def write(options: argparse.Namespace, lines: list[dict[str, Any]], control: dic
         f"# Fine-tuning {options.model} on CIFAR-10",
         "",
         f"Accuracy in percent on {images} report images ({control['search_images']} search images before learning), "
-        f"first and last layer at 8 bits, {options.epochs} epochs, learning rate {options.lr:g}, {options.precision}, "
-        f"seed {options.seed}. The float network before had {100 * control['accuracy_fp32']:.2f} %. Differences are in "
+        f"first and last layer at 8 bits, {options.epochs} epochs, {options.precision}, seed "
+        f"{options.seed}. The float network before had {100 * control['accuracy_fp32']:.2f} %. Differences are in "
         "points, paired by image, with 95 % intervals over the images of this one seed.",
         "",
         *table(lines),
@@ -165,7 +176,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="cifar10:DIR")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument("--lr", type=float, help="of all runs; by bits if not given")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)

@@ -25,12 +25,14 @@ class FinetuneConfig(BaseModel):
 
     epochs: Count = Field(5, description="Passes over the train split.")
     batch_size: Count = Field(128, description="Images of one step.")
-    optimizer: OptimizerName = Field("sgd", description="SGD with momentum 0.9, or AdamW; both with a cosine schedule.")
+    optimizer: OptimizerName = Field(
+        "sgd", description="Of the weights: SGD with momentum 0.9, or AdamW; both with a cosine schedule."
+    )
     lr: Rate | None = Field(
         None, description="Learning rate of the weights; by optimizer and mean weight bits if not given."
     )
     scale_lr: Rate = Field(
-        0.003, description="Adam's rate for scales and shifts, in parts of the scale that each starts from."
+        0.005, description="Adam's rate for scales, in parts of their start, and shifts, in parts of half the range."
     )
     weight_decay: Weight = Field(1e-4, description="Of weights alone; halves with each mean weight bit below 4.")
     max_gradient_norm: Weight = Field(0.0, description="Longer gradients are shortened to this; 0: none is.")

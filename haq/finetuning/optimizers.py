@@ -1,6 +1,6 @@
 """What moves the parameters: SGD or AdamW the weights, Adam the scales and shifts in parts of their first scale."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,8 +15,8 @@ from haq.finetuning.recipe import Rates
 def relative_adam(units: Sequence[tuple[Tensor, Tensor]], *, lr: float) -> Adam:
     """Adam (Kingma and Ba 2015) whose steps are in units of each element's own.
 
-    `units` gives every parameter with its units, above 0 and in the parameter's shape. A scale and its shift take the
-    scale that they started from, so that one rate suits small and large ones alike, however gradients are scaled.
+    `units` gives every parameter with its units, above 0 and in the parameter's shape: so one rate suits small and
+    large scales alike, however gradients are scaled.
 
     >>> parameter = torch.tensor([5.0, 5.0], requires_grad=True)
     >>> optimizer = relative_adam([(parameter, torch.tensor([1.0, 100.0]))], lr=0.01)
@@ -25,7 +25,7 @@ def relative_adam(units: Sequence[tuple[Tensor, Tensor]], *, lr: float) -> Adam:
     >>> [round(value, 3) for value in parameter.tolist()]
     [4.99, 6.0]
     """
-    optimizer = Adam([parameter for parameter, _ in units], lr=lr, eps=1e-12)  # gradients of scales may be tiny
+    optimizer = Adam([parameter for parameter, _ in units], lr=lr, eps=1e-15)  # gradients of scales may be tiny
 
     @torch.no_grad()
     def into_units(*_: object) -> None:
@@ -50,15 +50,24 @@ def make_optimizers(network: TrainableNetwork, config: FinetuneConfig, rates: Ra
     found: dict[str, Optimizer] = {}
     if config.learn == "all":
         found["weights"] = _weight_optimizer(network.model, config, rates)
-    units: list[tuple[Tensor, Tensor]] = [
-        (parameter, quantizer.start_scale)
-        for _, quantizer in network.quantizers()
-        for parameter in quantizer.parameters()
-        if quantizer.start_scale is not None
-    ]
+    units = list(_units(network))
     if units:
         found["quantizers"] = relative_adam(units, lr=rates.scale_lr)
     return found
+
+
+def _units(network: TrainableNetwork) -> Iterator[tuple[Tensor, Tensor]]:
+    """A scale learns in parts of its start, and a shift in parts of half the range of codes.
+
+    In parts of one step a shift would be outrun: the scale moves the ends of the range by many codes at a time, and has
+    made up for a wrong zero point, at the price of a coarser grid, before the shift has moved by half a code.
+    """
+    for _, quantizer in network.quantizers():
+        assert quantizer.raw_scale is not None
+        assert quantizer.start_scale is not None
+        yield quantizer.raw_scale, quantizer.start_scale
+        if quantizer.shift is not None:
+            yield quantizer.shift, quantizer.start_scale * quantizer.grid.steps
 
 
 def _weight_optimizer(model: nn.Module, config: FinetuneConfig, rates: Rates) -> Optimizer:

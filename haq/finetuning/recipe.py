@@ -13,9 +13,9 @@ from haq.layers import Trace
 
 FLOAT_BITS = 8
 """Weights in float are trained as those of 8 bits."""
-FEW_BITS = 4
+FEW_BITS, FEWEST_BITS = 4, 2
 LR_FEW_BITS, LR_MANY_BITS = 0.01, 0.001
-"""Of SGD at up to 4 and from 8 bits on (LSQ, Esser et al. 2020)."""
+"""Of SGD at 4 and from 8 bits on (LSQ, Esser et al. 2020)."""
 ADAM_SHARE = 0.1
 """AdamW's rate over that of SGD."""
 
@@ -26,7 +26,7 @@ class Rates:
 
     lr: float
     scale_lr: float
-    """In parts of the scales that quantizers start from."""
+    """In parts of the scale that a quantizer starts from; of half its range for the shift."""
     weight_decay: float
 
 
@@ -38,13 +38,13 @@ def mean_weight_bits(trace: Trace, bits: PolicyBits) -> float:
 
 
 def resolve_rates(config: FinetuneConfig, mean_bits: float) -> Rates:
-    """Rates that were given, else those of the mean weight bits: between 4 and 8 bits in equal ratios.
+    """Rates that were given, else those of the mean weight bits: from 2 to 8 bits in equal ratios.
 
     >>> resolve_rates(FinetuneConfig(), 4.0).lr, resolve_rates(FinetuneConfig(weight_decay=1e-4), 3.0).weight_decay
     (0.01, 5e-05)
     """
-    many = min(max(mean_bits - FEW_BITS, 0.0), FLOAT_BITS - FEW_BITS) / (FLOAT_BITS - FEW_BITS)
-    usual = LR_FEW_BITS * (LR_MANY_BITS / LR_FEW_BITS) ** many
+    more = (min(max(mean_bits, FEWEST_BITS), FLOAT_BITS) - FEW_BITS) / (FLOAT_BITS - FEW_BITS)
+    usual = LR_FEW_BITS * (LR_MANY_BITS / LR_FEW_BITS) ** more
     lr = config.lr or usual * (ADAM_SHARE if config.optimizer == "adamw" else 1.0)
     decay = config.weight_decay * 2.0 ** -max(FEW_BITS - mean_bits, 0.0)
     return Rates(lr, config.scale_lr, decay)

@@ -147,6 +147,16 @@ class AdaptiveQuantizer(nn.Module):
         rest = (self.start_zero_point - zero_point) * scale
         self.shift = None if self.shift_kind == "none" else nn.Parameter(rest.detach())
 
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Take an integer shift to the whole codes that it stands for; the zero point stays as it is.
+
+        A shift that learns may come to rest halfway between two codes, and then flips the zero point at every step.
+        """
+        if self.shift is not None and self.shift_kind == "integer":
+            scale = self.scale
+            self.shift.copy_(torch.round(self.shift / scale) * scale)
+
     def forward(self, x: Tensor) -> Tensor:
         """x after quantization, in its shape and type; computed in float32 at least."""
         scale, shift, start = self._aligned(x.shape)

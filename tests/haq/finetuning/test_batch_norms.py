@@ -13,9 +13,21 @@ def test_statistics_are_those_of_the_batches() -> None:
     reestimate(network, batches)
     norm = network[1]
     assert norm.running_mean.tolist() == [4.0, 1.0]
-    assert norm.running_var.tolist() == [2.0, 4.0]  # means of the unbiased variances 2 and 2, 8 and 0
+    torch.testing.assert_close(norm.running_var, torch.tensor([20.0, 12.0]) / 3)  # unbiased, over all four
     assert norm.momentum == 0.3
     assert not any(module.training for module in network.modules())
+
+
+def test_statistics_hold_for_what_norms_get_once_they_are_re_estimated() -> None:
+    first, second = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
+    network = nn.Sequential(first, nn.Hardtanh(0.0, 1.0), second)
+    # Normalized batch by batch both look alike; between them the first norm tells them apart.
+    batches = [torch.tensor([[0.0], [1.0]]), torch.tensor([[10.0], [11.0]])]
+    reestimate(network, batches * 200)
+    with torch.no_grad():
+        inputs = network[:2](torch.cat(batches))
+    torch.testing.assert_close(second.running_mean, inputs.mean(dim=0), atol=0.01, rtol=0)
+    torch.testing.assert_close(second.running_var, inputs.var(dim=0, correction=0), atol=0.01, rtol=0)
 
 
 def test_an_average_forgets_its_start() -> None:

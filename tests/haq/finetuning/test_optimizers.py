@@ -5,11 +5,14 @@ import torch
 from torch import nn
 
 from haq.finetuning.config import FinetuneConfig
+from haq.finetuning.learner import Learner
 from haq.finetuning.network import TrainableNetwork, start_network
 from haq.finetuning.optimizers import make_optimizers, relative_adam
 from haq.finetuning.recipe import resolve_rates
 from haq.finetuning.starts import Starts
 from haq.layers import Trace
+from haq.quantizers.adaptive import AdaptiveQuantizer
+from haq.tasks.classification import ClassificationTask
 
 X = torch.rand(8, 1, 6, 6, generator=torch.Generator().manual_seed(9))
 LAYERS = 5
@@ -57,7 +60,7 @@ def test_a_network_in_float_has_no_quantizers_to_move(small_net: nn.Module, smal
     assert list(make_optimizers(network, config, resolve_rates(config, 8.0))) == ["weights"]
 
 
-@pytest.mark.parametrize("loss_scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("loss_scale", [1e-4, 1.0, 1e4])
 def test_scales_move_in_parts_of_themselves_whatever_the_loss(
     loss_scale: float, small_net: nn.Module, small_trace: Trace
 ) -> None:
@@ -69,8 +72,9 @@ def test_scales_move_in_parts_of_themselves_whatever_the_loss(
     optimizer.step()
     for name, quantizer in network.quantizers():
         moved = (quantizer.scale / before[name] - 1).abs()
-        assert ((moved - 0.01).abs() < 1e-4).float().mean() > 0.7  # some channels clip and round nothing: no gradient
         assert moved.max() < 0.0101
+        if name.endswith(".input"):  # of weights some channels round nothing
+            assert moved.item() == pytest.approx(0.01, rel=0.01)
 
 
 def test_units_are_each_elements_own() -> None:
@@ -87,3 +91,43 @@ def test_units_are_each_elements_own() -> None:
         ours.step()
         reference.step()
     torch.testing.assert_close(parameter.detach(), plain.detach() * units)
+
+
+@pytest.mark.parametrize("learn", ["all", "quantizers"])
+def test_a_misplaced_shift_finds_back_while_the_network_learns(
+    learn: str, small_net: nn.Module, small_trace: Trace, quarters: ClassificationTask
+) -> None:
+    network = started(small_net, small_trace)
+    quantizer = network.inputs["4"]
+    assert isinstance(quantizer, AdaptiveQuantizer)
+    assert quantizer.start_scale is not None
+    calibrated = quantizer.start_zero_point.item()
+    quantizer.start_at(quantizer.start_scale, quantizer.start_zero_point + 4, signed=True)
+    config = FinetuneConfig(learn=learn)
+    learner = Learner(
+        network, quarters.loss, config=config, rates=resolve_rates(config, 4.0), total_steps=400, teacher=small_net
+    )
+    inputs, targets = next(quarters.batches("train", batch_size=96))
+    network.train()
+    for _ in range(learner.total_steps):
+        learner.step(inputs, targets)
+    assert quantizer.shift is not None
+    assert (quantizer.shift / quantizer.scale).item() > 1
+    assert abs(quantizer.zero_point.item() - calibrated) <= 2
+
+
+def test_zero_points_stay_once_they_settled(
+    small_net: nn.Module, small_trace: Trace, quarters: ClassificationTask
+) -> None:
+    network = started(small_net, small_trace, bits=3)
+    config = FinetuneConfig(scale_lr=0.1)
+    learner = Learner(network, quarters.loss, config=config, rates=resolve_rates(config, 3.0), total_steps=40)
+    batches = list(quarters.batches("train", batch_size=32))
+    network.train()
+    seen: list[tuple[int, ...]] = []
+    for step in range(learner.total_steps):
+        learner.step(*batches[step % len(batches)])
+        inputs = [quantizer for name, quantizer in network.quantizers() if name.endswith(".input")]
+        seen.append(tuple(int(quantizer.zero_point) for quantizer in inputs))
+    assert len(set(seen[: learner.total_steps // 2])) > 1
+    assert len(set(seen[learner.total_steps // 2 :])) == 1

@@ -10,7 +10,14 @@ from haq.layers import Trace
 
 @pytest.mark.parametrize(
     ("bits", "lr", "decay"),
-    [(2.0, 0.01, 0.25), (3.0, 0.01, 0.5), (4.0, 0.01, 1.0), (6.0, 0.01 * 0.1**0.5, 1.0), (8.0, 0.001, 1.0)],
+    [
+        (1.0, 0.01 * 10**0.5, 0.125),
+        (2.0, 0.01 * 10**0.5, 0.25),
+        (3.0, 0.01 * 10**0.25, 0.5),
+        (4.0, 0.01, 1.0),
+        (6.0, 0.01 * 0.1**0.5, 1.0),
+        (8.0, 0.001, 1.0),
+    ],
 )
 def test_rates_follow_the_bits(bits: float, lr: float, decay: float) -> None:
     rates = resolve_rates(FinetuneConfig(weight_decay=1.0), bits)

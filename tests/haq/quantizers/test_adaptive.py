@@ -250,6 +250,27 @@ def test_the_task_moves_the_scale_away_from_the_least_squared_error() -> None:
     assert loss().item() < 0.6 * before
 
 
+@pytest.mark.parametrize("way", [-0.49, 0.49, 0.51, 1.7, -40.0])
+def test_a_settled_shift_stands_in_the_middle_of_its_code(way: float) -> None:
+    quantizer = started(0.3, 2.0)
+    assert quantizer.shift is not None
+    quantizer.shift.data.fill_(way * 0.3)
+    x = gaussian(50)
+    before = quantizer(x)
+    quantizer.settle()
+    assert torch.equal(quantizer(x), before)
+    assert quantizer.shift.item() / 0.3 == pytest.approx(round(way), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["none", "float"])
+def test_only_whole_codes_settle(kind: Shift) -> None:
+    quantizer = started(0.3, 2.0, shift=kind)
+    if quantizer.shift is not None:
+        quantizer.shift.data.fill_(0.1)
+    quantizer.settle()
+    assert quantizer.shift is None or quantizer.shift.item() == pytest.approx(0.1)
+
+
 def onnx_codes(x: Tensor, quantizer: AdaptiveQuantizer) -> Array:
     """The codes of onnxruntime's QuantizeLinear, clipped to the bits."""
     kind = np.int8 if quantizer.signed else np.uint8
