@@ -72,7 +72,8 @@ def correct(network: nn.Module, task: Task) -> Tensor:
 def found_policy(plan: Plan, bits: int, seed: int) -> Path:
     """The policy file of a search at the cost of uniform bits."""
     out = plan.runs / f"search-{bits}bits-s{seed}"
-    haq.search(**plan.settings, budget=f"{bits}bits", episodes=plan.episodes, seed=seed, out=out, resume=True)
+    names = {name: value for name, value in plan.settings.items() if name != "data"} | {"task": plan.settings["data"]}
+    haq.search(**names, budget=f"{bits}bits", episodes=plan.episodes, seed=seed, out=out, resume=True)
     return out / "policy.json"
 
 

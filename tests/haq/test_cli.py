@@ -16,7 +16,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from haq import searching
 from haq.__main__ import main
 from haq.config import SearchConfig
 from haq.searching.running import SearchResult
@@ -413,7 +412,7 @@ def test_our_own_failure_is_not_a_users_mistake(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(searching, "prepare", fail)
+    monkeypatch.setattr("haq.cli.searching.search_configured", fail)
     with pytest.raises(RuntimeError, match="a defect"):
         run("search", "--out", tmp_path / "run")
 
