@@ -1,6 +1,6 @@
 """From a policy to its accuracy, each policy once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor
 from haq.errors import UserError
 from haq.evaluation.fingerprint import fingerprint, hash_tensor
 from haq.evaluation.protocols import Engine, Evaluation, Kept, PolicyBits, Store
-from haq.tasks.base import SplitName, Task
+from haq.evaluation.softening import sufficient_temperature
+from haq.tasks.base import Batch, SplitName, Task
 from hardware_sim.cost import Bits
 
 
@@ -23,11 +24,21 @@ class Evaluator:
     the byte whatever the store held. `evaluations_run` are those that this session really ran: for the screen only.
     What the store itself costs, 16 images for each of eight policies and their corrections, is not counted.
 
+    Divergences are those of outputs over `temperature`, times its square, so that they stay comparable; None takes the
+    one that `sufficient_temperature` finds in the float outputs.
+
     Raises UserError where the float network's outputs are not finite.
     """
 
     def __init__(
-        self, engine: Engine, task: Task, split: SplitName, *, batch_size: int = 256, store: Store | None = None
+        self,
+        engine: Engine,
+        task: Task,
+        split: SplitName,
+        *,
+        batch_size: int = 256,
+        store: Store | None = None,
+        temperature: float | None = 1.0,
     ) -> None:
         if not task.size(split):
             raise ValueError(f"{task.name} has no {split} split")
@@ -40,8 +51,9 @@ class Evaluator:
         self._store = store
         self._kept: Kept | None = None
         self._seen = blake2b()
-        self._log_probabilities: list[Tensor] = []
-        self.accuracy_fp32 = self._run(None).accuracy
+        self.accuracy_fp32, logits = self._run_float()
+        self.temperature = sufficient_temperature(torch.cat(logits)) if temperature is None else temperature
+        self._log_probabilities = [self._softened(each) for each in logits]
         self.forward_images += task.size(split) + engine.images_a_policy
 
     def evaluate(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> Evaluation:
@@ -68,8 +80,8 @@ class Evaluator:
     def kept(self, layers: int) -> Kept | None:
         """What the store knows of this network with so many layers; None without a store."""
         if self._kept is None and self._store is not None:
-            inputs, _ = next(iter(self._task.batches(self._split, batch_size=self._batch_size)))
-            settings = (self._task.metric_name, self._split, self._batch_size)
+            inputs, _ = next(self._batches())
+            settings = (self._task.metric_name, self._split, self._batch_size, self.temperature)
             key = fingerprint(self._engine, inputs, layers=layers, settings=settings, data=self._seen.digest())
             self._kept = self._store.open(key)
         return self._kept
@@ -86,25 +98,34 @@ class Evaluator:
         return found
 
     @torch.no_grad()
-    def _run(self, bits: PolicyBits | None) -> Evaluation:
+    def _run(self, bits: PolicyBits) -> Evaluation:
         metric, network, divergence, images = self._task.metric(), self._engine.outputs(bits), 0.0, 0
-        for number, (inputs, targets) in enumerate(self._task.batches(self._split, batch_size=self._batch_size)):
+        for reference, (inputs, targets) in zip(self._log_probabilities, self._batches(), strict=True):
             outputs = network(inputs)
-            if bits is None and not outputs.isfinite().all():
+            metric.update(outputs, targets.to(outputs.device))
+            found = self._softened(outputs.float().flatten(1))
+            divergence += F.kl_div(found, reference, reduction="sum", log_target=True).item()
+            images += len(inputs)
+        return Evaluation(accuracy=metric.compute(), divergence=self.temperature**2 * divergence / images)
+
+    @torch.no_grad()
+    def _run_float(self) -> tuple[float, list[Tensor]]:
+        """Accuracy and logits [n, classes] of every batch of the float network."""
+        metric, network, logits = self._task.metric(), self._engine.outputs(None), []
+        for inputs, targets in self._batches():
+            outputs = network(inputs)
+            if not outputs.isfinite().all():
                 raise UserError(f"the float network's outputs on the {self._split} split hold NaN or infinity")
-            if bits is None and self._store is not None:
+            if self._store is not None:
                 for tensor in (inputs, targets, outputs):
                     hash_tensor(self._seen, tensor)
             metric.update(outputs, targets.to(outputs.device))
-            divergence += self._divergence(number, outputs, is_float=bits is None)
-            images += len(inputs)
-        return Evaluation(accuracy=metric.compute(), divergence=divergence / images)
+            logits.append(outputs.float().flatten(1))
+        return metric.compute(), logits
 
-    def _divergence(self, batch: int, outputs: Tensor, *, is_float: bool) -> float:
-        """Sum over the batch; the float pass only takes the outputs down."""
-        log_probabilities = F.log_softmax(outputs.float().flatten(1), dim=1)
-        if is_float:
-            self._log_probabilities.append(log_probabilities)
-            return 0.0
-        reference = self._log_probabilities[batch]
-        return F.kl_div(log_probabilities, reference, reduction="sum", log_target=True).item()
+    def _batches(self) -> Iterator[Batch]:
+        return self._task.batches(self._split, batch_size=self._batch_size)
+
+    def _softened(self, logits: Tensor) -> Tensor:
+        """Logarithms of the probabilities."""
+        return F.log_softmax(logits / self.temperature, dim=1)

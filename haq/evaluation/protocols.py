@@ -20,7 +20,8 @@ class Evaluation:
     accuracy: float
     """The task's score; a fraction in [0, 1] for accuracies."""
     divergence: float
-    """Mean KL divergence, in nats, of the quantized network's outputs from the float network's."""
+    """Mean KL divergence, in nats, of the quantized network's outputs from the float network's, at the temperature of
+    the `haq.evaluation.evaluator.Evaluator`."""
 
 
 class Engine(Protocol):

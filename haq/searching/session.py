@@ -107,7 +107,8 @@ class Session:
     def select(self, episodes: int | None = None) -> Selection:
         """The winner of all episodes so far, or of the first few, of which at least one met the goal."""
         if self._selection is None and self.problem.task.size("selection"):
-            self._selection = Judge(self.problem, "selection", store=self.store)
+            temperature = self.evaluator.temperature
+            self._selection = Judge(self.problem, "selection", store=self.store, temperature=temperature)
         return select(self.goal, self.lines[:episodes], self._judge, self._selection)
 
     def checkpoint(self) -> None:

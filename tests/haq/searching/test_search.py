@@ -366,7 +366,7 @@ def test_a_journal_beyond_the_checkpoint_is_not_evaluated_again(
 
     monkeypatch.setattr(Evaluator, "_run", counted)
     search_configured(config, run, resume=True)
-    assert [bits for split, bits in seen if split == "search"] == [None]
+    assert seen and not [bits for split, bits in seen if split == "search"]
     assert_same_run(run, finished_run)
 
 
