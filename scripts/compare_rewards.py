@@ -1,7 +1,9 @@
-"""Accuracy or closeness to the float network as reward: which says more about accuracy on images never searched on?
+"""What should a search be rewarded for: which figure of few images says most about accuracy on others?
 
-For random policies within a budget, the rank correlation of what a search can see, on its search split, with accuracy
-on the report split. Policies are drawn by random walks under the budget rule.
+Rank correlations with accuracy on the report split, over policies within a budget, of what can be seen on images of the
+search split: accuracy, closeness to the float network's outputs, and closeness of softened outputs, which is the
+default. Half of the policies are drawn by random walks under the budget rule. The others are what a search has to tell
+apart near its end: uniform bits with up to eight random changes of one bit, brought under the budget.
 
     PYTHONPATH=scripts python scripts/compare_rewards.py --data DIR --weights DIR > results/rewards.md
 """
@@ -9,74 +11,135 @@ on the report split. Policies are drawn by random walks under the budget rule.
 import argparse
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
+from rank_agreement import rank_correlations
+from torch import Tensor
+from torch.nn.functional import kl_div
 
 from agents import RandomSearch
 from envs.bit_allocation import BitAllocationEnv
+from envs.choices import IntArray
 from haq.config import search_config
 from haq.environment import describe_environment
 from haq.evaluation.evaluator import Evaluator
-from haq.problem import prepare, prepare_network
+from haq.evaluation.protocols import PolicyBits
+from haq.evaluation.softening import sufficient_temperature
+from haq.problem import Problem, prepare
+from haq.searching.proposing import search_space
+
+CHANGES = 8
+DRAWS = 20
+"""Of fewer images than there are."""
 
 
 def cases(data: Path, weights: Path) -> dict[str, dict[str, Any]]:
-    """Settings by the name of the network."""
+    """Settings by the name of the network, of those whose weights there are."""
     cifar = {"data": f"cifar10:{data}/cifar10", "search_from": "train", "search_images": 1000}
-    return {
+    found = {
         "digits_cnn": {},
         "cifar_resnet20": {**cifar, "weights": str(weights / "cifar10jpeg_resnet20_ft3ep.pth")},
         "small_networks:depthwise_silu": {**cifar, "weights": str(weights / "depthwise_silu.safetensors")},
     }
+    return {name: case for name, case in found.items() if "weights" not in case or Path(case["weights"]).exists()}
 
 
-def correlations(settings: dict[str, Any], budget: str, *, policies: int, report_images: int | None) -> list[Any]:
-    """Cells of a row: images, and the rank correlations of accuracy and of closeness with report accuracy."""
-    config = search_config(**settings, budget=(budget,), report_images=report_images)
-    problem = prepare(config, network=prepare_network(config))
+def walks(problem: Problem, count: int) -> Iterator[IntArray]:
+    """Random policies [layer, 2]."""
     env = BitAllocationEnv(
         problem.priced.trace.layers, problem.priced.table, problem.limits, lambda _: 0.0, allowed=problem.allowed
     )
     agent = RandomSearch(seed=0)
-    search, report = (
-        Evaluator(problem.network.engine, problem.task, split, batch_size=config.eval_batch)
-        for split in ("search", "report")
-    )
-    rows = []
-    for _ in range(policies):
-        decided = env.walk.go(lambda observed: np.array([agent.act(observed[0])])).bits[0]
-        bits = env.choice.expand(decided).T.tolist()
-        seen = search.evaluate(*bits)
-        rows.append((seen.accuracy, -seen.divergence, report.evaluate(*bits).accuracy))
-    accuracy, closeness, truth = np.array(rows).T
-    images = f"{problem.task.size('search')}, {problem.task.size('report')}"
-    spread = f"{100 * truth.min():.1f} to {100 * truth.max():.1f}"
-    return [images, spread, *(f"{spearmanr(each, truth).statistic:.2f}" for each in (accuracy, closeness))]
+    for _ in range(count):
+        yield env.choice.expand(env.walk.go(lambda observed: np.array([agent.act(observed[0])])).bits[0])
+
+
+def changes(problem: Problem, bits: int, count: int) -> Iterator[IntArray]:
+    """Policies [layer, 2] around uniform bits."""
+    space, generator = search_space(problem.choice), np.random.default_rng(0)
+    uniform = np.full((len(space.names), 2), bits)
+    for _ in range(count):
+        policy = uniform.copy()
+        for _ in range(generator.integers(CHANGES + 1)):
+            policy[generator.integers(len(policy)), generator.integers(2)] += generator.choice((-1, 1))
+        yield problem.choice.expand(space.project(space.nearest(policy)))
+
+
+@torch.no_grad()
+def outputs(problem: Problem, bits: PolicyBits | None) -> tuple[Tensor, Tensor]:
+    """Logits [n, classes] on the search split, and what is right."""
+    network = problem.network.engine.outputs(bits)
+    batches = problem.task.batches("search", batch_size=problem.config.eval_batch)
+    found = [(network(inputs).double(), targets) for inputs, targets in batches]
+    logits, targets = zip(*found, strict=True)
+    return torch.cat(logits), torch.cat(targets)
+
+
+def signals(logits: Tensor, reference: Tensor, targets: Tensor) -> Tensor:
+    """What can be seen on some images, [signal, policy], of logits [policy, n, classes]."""
+    right = (logits.argmax(dim=2) == targets).double().mean(dim=1)
+    close = [
+        kl_div(
+            (logits / t).log_softmax(2),
+            (reference / t).log_softmax(1).expand_as(logits),
+            reduction="none",
+            log_target=True,
+        )
+        for t in (1.0, sufficient_temperature(reference))
+    ]
+    return torch.stack([right, *(-each.sum(dim=2).mean(dim=1) for each in close)])
+
+
+def correlations(problem: Problem, policies: list[IntArray], counts: tuple[int, ...]) -> Iterator[str]:
+    """Cells of a row: images, spread of report accuracies, temperature, and correlations for each number of images."""
+    reference, targets = outputs(problem, None)
+    every = {tuple(map(tuple, bits.T.tolist())) for bits in policies}
+    logits = torch.stack([outputs(problem, bits)[0] for bits in sorted(every)])
+    report = Evaluator(problem.network.engine, problem.task, "report", batch_size=problem.config.eval_batch)
+    truth = np.array([report.evaluate(*bits).accuracy for bits in sorted(every)])
+    yield f"{len(every)}"
+    yield f"{100 * truth.min():.1f} to {100 * truth.max():.1f}"
+    yield f"{sufficient_temperature(reference):g}"
+    generator = torch.Generator().manual_seed(0)
+    for count in (*counts, len(targets)):
+        found = []
+        for _ in range(DRAWS if count < len(targets) else 1):
+            some = torch.randperm(len(targets), generator=generator)[:count]
+            seen = signals(logits[:, some], reference[some], targets[some]).numpy()
+            found.append(rank_correlations(seen, np.broadcast_to(truth, seen.shape)))
+        yield " / ".join(f"{each:.2f}" for each in np.mean(found, axis=0))
 
 
 def main() -> None:
-    """Print one row for each network and budget."""
+    """Print two rows for each network and budget."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="holds cifar10 as image folders")
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--policies", type=int, default=50)
-    parser.add_argument("--budgets", nargs="+", default=["3bits", "4bits"])
+    parser.add_argument("--policies", type=int, default=50, help="of each kind")
+    parser.add_argument("--bits", nargs="+", type=int, default=[3, 4], help="budgets: the cost of these everywhere")
+    parser.add_argument("--images", nargs="+", type=int, default=[64, 256], help="besides all")
     parser.add_argument("--report-images", type=int, help="default: all")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"# Rewards\n\nRank correlation (Spearman) with report accuracy, {options.policies} random policies a row,")
-    print("bismo-edge, latency; what the search sees is measured on the search split.\n")
-    print("| network | budget | images: search, report | report accuracy, % | accuracy | closeness |")
-    print("|---|---|---|---|---|---|")
+    heads = [*(f"{count} images" for count in options.images), "all images"]
+    print("| network | bits | policies | number | report accuracy, % | temperature | " + " | ".join(heads) + " |")
+    print("|---" * (6 + len(heads)) + "|")
     for name, settings in cases(options.data, options.weights).items():
         images = None if name == "digits_cnn" else options.report_images
-        for budget in options.budgets:
-            cells = correlations({"model": name, **settings}, budget, policies=options.policies, report_images=images)
-            print(f"| {name.rpartition(':')[2]} | {budget} | {' | '.join(cells)} |", flush=True)
+        for bits in options.bits:
+            problem = prepare(search_config(model=name, **settings, budget=(f"{bits}bits",), report_images=images))
+            kinds = {
+                "random": walks(problem, options.policies),
+                "near uniform": changes(problem, bits, options.policies),
+            }
+            for kind, policies in kinds.items():
+                cells = [name.rpartition(":")[2], f"{bits}", kind]
+                cells += correlations(problem, list(policies), tuple(options.images))
+                print(f"| {' | '.join(cells)} |", flush=True)
     versions = describe_environment(seed=0, device="cpu")["packages"]
     print(f"\nMade with `python {shlex.join(sys.argv)}`; one thread.", end=" ")
     print(f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items() if version)}.")

@@ -103,7 +103,7 @@ class Evaluator:
         for reference, (inputs, targets) in zip(self._log_probabilities, self._batches(), strict=True):
             outputs = network(inputs)
             metric.update(outputs, targets.to(outputs.device))
-            found = self._softened(outputs.float().flatten(1))
+            found = self._softened(outputs.flatten(1))
             divergence += F.kl_div(found, reference, reduction="sum", log_target=True).item()
             images += len(inputs)
         return Evaluation(accuracy=metric.compute(), divergence=self.temperature**2 * divergence / images)
@@ -120,12 +120,12 @@ class Evaluator:
                 for tensor in (inputs, targets, outputs):
                     hash_tensor(self._seen, tensor)
             metric.update(outputs, targets.to(outputs.device))
-            logits.append(outputs.float().flatten(1))
+            logits.append(outputs.flatten(1))
         return metric.compute(), logits
 
     def _batches(self) -> Iterator[Batch]:
         return self._task.batches(self._split, batch_size=self._batch_size)
 
     def _softened(self, logits: Tensor) -> Tensor:
-        """Logarithms of the probabilities."""
-        return F.log_softmax(logits / self.temperature, dim=1)
+        """Logarithms of the probabilities; the divergence of softened ones is what is left of almost equal numbers."""
+        return F.log_softmax(logits.double() / self.temperature, dim=1)

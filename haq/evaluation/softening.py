@@ -1,6 +1,5 @@
 """How far outputs are softened before they are compared, so that most images have a say in how close they are."""
 
-import torch
 from torch import Tensor
 
 SHARE = 0.9
@@ -9,7 +8,7 @@ TEMPERATURES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 1
 
 
 def sufficient_temperature(logits: Tensor) -> float:
-    """The lowest of `TEMPERATURES` at which as many of the images of `logits` [n, classes] count as shall; or the highest.
+    """The lowest of `TEMPERATURES` at which enough of the images of `logits` [n, classes] count; or the highest.
 
     To second order the KL divergence of disturbed outputs weighs an image's disturbance with diag(p) - p p^T, whose
     trace is 1 - |p|^2: hardly anything where the network is sure. So a sure network is judged by its few doubtful
