@@ -15,9 +15,10 @@ def sufficient_temperature(logits: Tensor) -> float:
     images, and what is good for these is not good for others. As many images count as their effective number says,
     (sum w)^2 / sum w^2 with these weights (Kish 1965).
 
-    >>> sufficient_temperature(torch.tensor([[0.0, 1.0], [0.0, 2.0]]))
+    >>> from torch import tensor
+    >>> sufficient_temperature(tensor([[0.0, 1.0], [0.0, 2.0]]))
     1.0
-    >>> sufficient_temperature(torch.tensor([[0.0, 1.0], [0.0, 9.0]]))
+    >>> sufficient_temperature(tensor([[0.0, 1.0], [0.0, 9.0]]))
     6.0
     """
     for temperature in TEMPERATURES:
