@@ -12,10 +12,10 @@ def accuracy_reward(accuracy_fp32: float, *, scale: float = 0.1) -> Callable[[fl
     return lambda accuracy: scale * 100 * (accuracy - accuracy_fp32)
 
 
-def fidelity_reward(divergence: float) -> float:
-    """Minus the mean KL divergence, in nats, of the quantized network's outputs from the float network's.
+def fidelity_reward(noise: float) -> float:
+    """Minus the power of the noise that quantization adds to the outputs, in parts of the float outputs' own.
 
     >>> fidelity_reward(0.25)
     -0.25
     """
-    return -divergence
+    return -noise

@@ -37,7 +37,7 @@ def evaluations(model: nn.Module, method: CalibrationMethod, zero_points: ZeroPo
     evaluator = Evaluator(problem.network.engine, problem.task, "search")
     inner = len(problem.priced.trace.layers) - 2
     uniform = [evaluator.evaluate(bits, bits) for bits in ([8, *[width] * inner, 8] for width in WIDTHS)]
-    return [Evaluation(evaluator.accuracy_fp32, 0.0), *uniform]
+    return [Evaluation(evaluator.accuracy_fp32, 0.0, 0.0), *uniform]
 
 
 def with_silu(model: nn.Module, *, seed: int) -> nn.Module:

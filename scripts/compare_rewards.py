@@ -1,9 +1,9 @@
 """What should a search be rewarded for: which figure of few images says most about accuracy on others?
 
 Rank correlations with accuracy on the report split, over policies within a budget, of what can be seen on images of the
-search split: accuracy, closeness to the float network's outputs, and closeness of softened outputs, which is the
-default. Half of the policies are drawn by random walks under the budget rule. The others are what a search has to tell
-apart near its end: uniform bits with up to eight random changes of one bit, brought under the budget.
+search split: accuracy, KL divergence from the float network's outputs, and noise on the outputs, which is the default.
+Half of the policies are drawn by random walks under the budget rule. The others are what a search has to tell apart near
+its end: uniform bits with up to eight random changes of one bit, brought under the budget.
 
     PYTHONPATH=scripts python scripts/compare_rewards.py --data DIR --weights DIR > results/rewards.md
 """
@@ -28,7 +28,6 @@ from haq.config import search_config
 from haq.environment import describe_environment
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import PolicyBits
-from haq.evaluation.softening import sufficient_temperature
 from haq.problem import Problem, prepare
 from haq.searching.proposing import search_space
 
@@ -81,21 +80,15 @@ def outputs(problem: Problem, bits: PolicyBits | None) -> tuple[Tensor, Tensor]:
 
 def signals(logits: Tensor, reference: Tensor, targets: Tensor) -> Tensor:
     """What can be seen on some images, [signal, policy], of logits [policy, n, classes]."""
-    right = (logits.argmax(dim=2) == targets).double().mean(dim=1)
-    close = [
-        kl_div(
-            (logits / t).log_softmax(2),
-            (reference / t).log_softmax(1).expand_as(logits),
-            reduction="none",
-            log_target=True,
-        )
-        for t in (1.0, sufficient_temperature(reference))
-    ]
-    return torch.stack([right, *(-each.sum(dim=2).mean(dim=1) for each in close)])
+    right = (logits.argmax(dim=2) == targets).double()
+    ours, theirs = logits.log_softmax(2), reference.log_softmax(1).expand_as(logits)
+    divergence = kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=2)
+    noise = (logits - reference).var(dim=2)
+    return torch.stack([each.mean(dim=1) for each in (right, -divergence, -noise)])
 
 
 def correlations(problem: Problem, policies: list[IntArray], counts: tuple[int, ...]) -> Iterator[str]:
-    """Cells of a row: images, spread of report accuracies, temperature, and correlations for each number of images."""
+    """Cells of a row: policies, spread of report accuracies, and correlations for each number of images."""
     reference, targets = outputs(problem, None)
     every = {tuple(map(tuple, bits.T.tolist())) for bits in policies}
     logits = torch.stack([outputs(problem, bits)[0] for bits in sorted(every)])
@@ -103,7 +96,6 @@ def correlations(problem: Problem, policies: list[IntArray], counts: tuple[int, 
     truth = np.array([report.evaluate(*bits).accuracy for bits in sorted(every)])
     yield f"{len(every)}"
     yield f"{100 * truth.min():.1f} to {100 * truth.max():.1f}"
-    yield f"{sufficient_temperature(reference):g}"
     generator = torch.Generator().manual_seed(0)
     for count in (*counts, len(targets)):
         found = []
@@ -126,8 +118,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     heads = [*(f"{count} images" for count in options.images), "all images"]
-    print("| network | bits | policies | number | report accuracy, % | temperature | " + " | ".join(heads) + " |")
-    print("|---" * (6 + len(heads)) + "|")
+    print("| network | bits | policies | number | report accuracy, % | " + " | ".join(heads) + " |")
+    print("|---" * (5 + len(heads)) + "|")
     for name, settings in cases(options.data, options.weights).items():
         images = None if name == "digits_cnn" else options.report_images
         for bits in options.bits:

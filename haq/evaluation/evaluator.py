@@ -10,7 +10,6 @@ from torch import Tensor
 from haq.errors import UserError
 from haq.evaluation.fingerprint import fingerprint, hash_tensor
 from haq.evaluation.protocols import Engine, Evaluation, Kept, PolicyBits, Store
-from haq.evaluation.softening import sufficient_temperature
 from haq.tasks.base import Batch, SplitName, Task
 from hardware_sim.cost import Bits
 
@@ -24,21 +23,11 @@ class Evaluator:
     the byte whatever the store held. `evaluations_run` are those that this session really ran: for the screen only.
     What the store itself costs, 16 images for each of eight policies and their corrections, is not counted.
 
-    Divergences are those of outputs over `temperature`, times its square, so that they stay comparable; None takes the
-    one that `sufficient_temperature` finds in the float outputs.
-
     Raises UserError where the float network's outputs are not finite.
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        task: Task,
-        split: SplitName,
-        *,
-        batch_size: int = 256,
-        store: Store | None = None,
-        temperature: float | None = 1.0,
+        self, engine: Engine, task: Task, split: SplitName, *, batch_size: int = 256, store: Store | None = None
     ) -> None:
         if not task.size(split):
             raise ValueError(f"{task.name} has no {split} split")
@@ -51,13 +40,12 @@ class Evaluator:
         self._store = store
         self._kept: Kept | None = None
         self._seen = blake2b()
-        self.accuracy_fp32, logits = self._run_float()
-        self.temperature = sufficient_temperature(torch.cat(logits)) if temperature is None else temperature
-        self._log_probabilities = [self._softened(each) for each in logits]
+        self.accuracy_fp32, self._logits = self._run_float()
+        self._signal = sum(_power(each) for each in self._logits)
         self.forward_images += task.size(split) + engine.images_a_policy
 
     def evaluate(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> Evaluation:
-        """Accuracy and divergence of a policy; the second time it is asked for, from memory."""
+        """Accuracy, divergence and noise of a policy; the second time it is asked for, from memory."""
         bits = (tuple(w_bits), tuple(a_bits))
         if bits not in self._known:
             self._known[bits] = self._recalled.get(bits) or self._keep(bits)
@@ -81,7 +69,7 @@ class Evaluator:
         """What the store knows of this network with so many layers; None without a store."""
         if self._kept is None and self._store is not None:
             inputs, _ = next(self._batches())
-            settings = (self._task.metric_name, self._split, self._batch_size, self.temperature)
+            settings = (self._task.metric_name, self._split, self._batch_size)
             key = fingerprint(self._engine, inputs, layers=layers, settings=settings, data=self._seen.digest())
             self._kept = self._store.open(key)
         return self._kept
@@ -99,14 +87,16 @@ class Evaluator:
 
     @torch.no_grad()
     def _run(self, bits: PolicyBits) -> Evaluation:
-        metric, network, divergence, images = self._task.metric(), self._engine.outputs(bits), 0.0, 0
-        for reference, (inputs, targets) in zip(self._log_probabilities, self._batches(), strict=True):
+        metric, network, divergence, noise, images = self._task.metric(), self._engine.outputs(bits), 0.0, 0.0, 0
+        for reference, (inputs, targets) in zip(self._logits, self._batches(), strict=True):
             outputs = network(inputs)
             metric.update(outputs, targets.to(outputs.device))
-            found = self._softened(outputs.flatten(1))
-            divergence += F.kl_div(found, reference, reduction="sum", log_target=True).item()
+            logits = outputs.float().flatten(1)
+            ours, theirs = F.log_softmax(logits, dim=1), F.log_softmax(reference, dim=1)
+            divergence += F.kl_div(ours, theirs, reduction="sum", log_target=True).item()
+            noise += _power(logits - reference)
             images += len(inputs)
-        return Evaluation(accuracy=metric.compute(), divergence=self.temperature**2 * divergence / images)
+        return Evaluation(metric.compute(), divergence / images, noise / (self._signal or 1.0))
 
     @torch.no_grad()
     def _run_float(self) -> tuple[float, list[Tensor]]:
@@ -120,12 +110,14 @@ class Evaluator:
                 for tensor in (inputs, targets, outputs):
                     hash_tensor(self._seen, tensor)
             metric.update(outputs, targets.to(outputs.device))
-            logits.append(outputs.flatten(1))
+            logits.append(outputs.float().flatten(1))
         return metric.compute(), logits
 
     def _batches(self) -> Iterator[Batch]:
         return self._task.batches(self._split, batch_size=self._batch_size)
 
-    def _softened(self, logits: Tensor) -> Tensor:
-        """Logarithms of the probabilities; the divergence of softened ones is what is left of almost equal numbers."""
-        return F.log_softmax(logits.double() / self.temperature, dim=1)
+
+def _power(logits: Tensor) -> float:
+    """Sum of the squares of logits [n, classes], each image's about their mean: what moves all of them says nothing."""
+    centre = logits.mean(dim=1, keepdim=True) if logits.shape[1] > 1 else 0.0
+    return float((logits - centre).square().sum(dtype=torch.float64))

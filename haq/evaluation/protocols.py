@@ -20,8 +20,10 @@ class Evaluation:
     accuracy: float
     """The task's score; a fraction in [0, 1] for accuracies."""
     divergence: float
-    """Mean KL divergence, in nats, of the quantized network's outputs from the float network's, at the temperature of
-    the `haq.evaluation.evaluator.Evaluator`."""
+    """Mean KL divergence, in nats, of the quantized network's outputs from the float network's."""
+    noise: float
+    """Power of what quantization adds to the outputs over that of the float outputs, both about the mean of an image's
+    outputs: 1 / SQNR. 0.01 is 20 dB."""
 
 
 class Engine(Protocol):

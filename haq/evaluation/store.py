@@ -10,6 +10,7 @@ is told (`haq.searching.warm_start`).
 
 import json
 import os
+from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 
@@ -41,8 +42,8 @@ class EvaluationStore:
 class KeptEvaluations:
     """The evaluations of one key: a file of JSON lines that any number of processes read and add to at once.
 
-    A line is `{"w": "8448", "a": "8fff", "accuracy": 0.97, "divergence": 0.02}`: a letter a layer, `f` for float.
-    Lines that are torn or say something else are passed over.
+    A line is `{"w": "8448", "a": "8fff", "accuracy": 0.97, "divergence": 0.02, "noise": 0.01}`: a letter a layer,
+    `f` for float. Lines that are torn or say something else are passed over.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,10 +59,10 @@ class KeptEvaluations:
 
     def add(self, bits: PolicyBits, evaluation: Evaluation) -> None:
         """Keep an evaluation; one that is not finite is not kept. Raises UserError where the file cannot be written."""
-        if not (isfinite(evaluation.accuracy) and isfinite(evaluation.divergence)):
+        if not all(map(isfinite, (evaluation.accuracy, evaluation.divergence, evaluation.noise))):
             return
         w, a = ("".join(_LETTERS[width] for width in each) for each in bits)
-        line = {"w": w, "a": a, "accuracy": evaluation.accuracy, "divergence": evaluation.divergence}
+        line = {"w": w, "a": a, **asdict(evaluation)}
         try:
             _append(self.path, f"{json.dumps(line)}\n".encode())
         except OSError as error:
@@ -96,11 +97,11 @@ def _parse(line: bytes) -> tuple[PolicyBits, Evaluation] | None:
     try:
         entry = json.loads(line)
         w, a = _widths(entry["w"]), _widths(entry["a"])
-        accuracy, divergence = entry["accuracy"], entry["divergence"]
+        numbers = [entry[name] for name in ("accuracy", "divergence", "noise")]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    is_whole = len(w) == len(a) and all(isinstance(each, float) and isfinite(each) for each in (accuracy, divergence))
-    return ((w, a), Evaluation(accuracy, divergence)) if is_whole else None
+    is_whole = len(w) == len(a) and all(isinstance(each, float) and isfinite(each) for each in numbers)
+    return ((w, a), Evaluation(*numbers)) if is_whole else None
 
 
 def _widths(letters: str) -> tuple[Bits, ...]:

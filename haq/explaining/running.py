@@ -59,7 +59,7 @@ class _Case:
     def unit(self) -> tuple[str, float]:
         """What differences are counted in, and how many of these a reward of 1 is."""
         if self.config.reward == "fidelity":
-            return "nats", 1.0
+            return "noise", 1.0
         return ("points", 10.0) if self.summary["metric"]["name"] == "accuracy" else ("reward", 1.0)
 
 

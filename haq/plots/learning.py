@@ -65,7 +65,7 @@ class Curve:
     """Cost over that of 8 bits; None where no budget is known."""
     within: BoolArray
     best: FloatArray
-    """Score of the policy kept so far: the highest within the budget, of equal ones the least divergence, then cost."""
+    """Score of the policy kept so far: the highest within the budget, of equal ones the least noise, then cost."""
     losses: Mapping[str, FloatArray]
 
 
@@ -151,7 +151,7 @@ def learning_subtitle(curve: Curve, *, metric: str = "accuracy") -> str:
 def _best_scores(episodes: Episodes, within: BoolArray) -> Iterator[float]:
     merit, score = (-np.inf, 0.0, 0.0), np.nan
     for line, is_within in zip(episodes, within, strict=True):
-        candidate = (line["score"], -line.get("divergence", 0.0), -line["cost"])
+        candidate = (line["score"], -line.get("noise", 0.0), -line["cost"])
         if is_within and candidate > merit:
             merit, score = candidate, line["accuracy"]
         yield score

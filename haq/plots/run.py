@@ -35,7 +35,7 @@ class _Record(BaseModel):
 class _Episode(_Record):
     cost: Score
     accuracy: Score
-    divergence: Score = 0.0
+    noise: Score = 0.0
     score: Score
     actor_loss: Score | None = None
     critic_loss: Score | None = None

@@ -79,7 +79,7 @@ class LeastCost:
         return self.excess(line) <= TOLERANCE and self.problem.choice.fits(decided(self.problem, line))
 
     def merit(self, line: Line) -> tuple[float, ...]:
-        return -line["cost"], line["score"], -line["divergence"]
+        return -line["cost"], line["score"], -line["noise"]
 
     def excess(self, line: Line) -> float:
         """How much accuracy is lost beyond the limit."""
@@ -102,7 +102,7 @@ def merit(line: Line) -> tuple[float, float, float]:
 
     Accuracy on a few hundred images cannot tell good policies apart, and many tie at the best; their outputs do differ.
     """
-    return line["score"], -line["divergence"], -line["cost"]
+    return line["score"], -line["noise"], -line["cost"]
 
 
 def distinct(lines: Sequence[Line]) -> Iterator[Line]:

@@ -11,19 +11,12 @@ from haq.tasks.base import SplitName
 
 
 class Judge:
-    """Evaluates policies on one split and rewards them as the configuration says; bits are [layer, 2].
+    """Evaluates policies on one split and rewards them as the configuration says; bits are [layer, 2]."""
 
-    Outputs are compared at `temperature`; None is the one at which most images of the split count.
-    """
-
-    def __init__(
-        self, problem: Problem, split: SplitName, *, store: Store | None = None, temperature: float | None = None
-    ) -> None:
+    def __init__(self, problem: Problem, split: SplitName, *, store: Store | None = None) -> None:
         config = problem.config
         engine, task = problem.network.engine, problem.task
-        self.evaluator = Evaluator(
-            engine, task, split, batch_size=config.eval_batch, store=store, temperature=temperature
-        )
+        self.evaluator = Evaluator(engine, task, split, batch_size=config.eval_batch, store=store)
         self.images = task.size(split)
         self._by_accuracy = config.reward == "accuracy"
         self.reward: Callable[[float], float] = (
@@ -37,7 +30,7 @@ class Judge:
     def score(self, bits: IntArray) -> float:
         """What the reward is made of."""
         evaluation = self.evaluation(bits)
-        return evaluation.accuracy if self._by_accuracy else evaluation.divergence
+        return evaluation.accuracy if self._by_accuracy else evaluation.noise
 
     def earned(self, bits: IntArray) -> float:
         """The reward of a policy."""

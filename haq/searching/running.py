@@ -196,7 +196,6 @@ def _spent(session: Session, selection: Selection, prior_images: int) -> dict[st
         "episodes": session.episode,
         "evaluations": session.evaluator.evaluations + selection.evaluations,
         "forward_images": session.evaluator.forward_images + selection.forward_images + before,
-        "temperature": session.evaluator.temperature,
         "seconds": round(session.seconds, 3),
         "warnings": list(session.warnings),
     }

@@ -13,7 +13,7 @@ import numpy as np
 from haq.searching.goals import Goal, Line
 from haq.searching.judging import Judge
 
-_POOLED = ("accuracy", "divergence", "score")
+_POOLED = ("accuracy", "noise", "score")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def _again(line: Line, selection: Judge) -> Line:
     """A line as it would be on the selection split."""
     bits = np.array([line["w_bits"], line["a_bits"]], dtype=np.int64).T
     evaluation = selection.evaluation(bits)
-    found = {"accuracy": evaluation.accuracy, "divergence": evaluation.divergence, "score": selection.earned(bits)}
+    found = {"accuracy": evaluation.accuracy, "noise": evaluation.noise, "score": selection.earned(bits)}
     return {**line, **found}
 
 

@@ -107,8 +107,7 @@ class Session:
     def select(self, episodes: int | None = None) -> Selection:
         """The winner of all episodes so far, or of the first few, of which at least one met the goal."""
         if self._selection is None and self.problem.task.size("selection"):
-            temperature = self.evaluator.temperature
-            self._selection = Judge(self.problem, "selection", store=self.store, temperature=temperature)
+            self._selection = Judge(self.problem, "selection", store=self.store)
         return select(self.goal, self.lines[:episodes], self._judge, self._selection)
 
     def checkpoint(self) -> None:
@@ -201,7 +200,9 @@ class Session:
         return ((decided(self.problem, line), line["score"]) for line in distinct(self.lines))
 
     def _recall(self, line: Line) -> None:
-        self.evaluator.recall(line["w_bits"], line["a_bits"], Evaluation(line["accuracy"], line["divergence"]))
+        self.evaluator.recall(
+            line["w_bits"], line["a_bits"], Evaluation(line["accuracy"], line["divergence"], line["noise"])
+        )
 
     def _line(self, played: Played) -> Line:
         w_bits, a_bits = played.bits[:, 0].tolist(), played.bits[:, 1].tolist()
@@ -214,6 +215,7 @@ class Session:
             "cost": cost_in(self.problem.config.objective, cost),
             "accuracy": evaluation.accuracy,
             "divergence": evaluation.divergence,
+            "noise": evaluation.noise,
             "reward": self._paper_reward(evaluation.accuracy),
             "score": played.reward,
             "actor_loss": played.losses.get("actor_loss"),
@@ -258,7 +260,7 @@ def _warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:
 def _is_whole(line: Line, number: int, layers: int) -> bool:
     """Whether a line is that of an episode, with all that a search needs to go on."""
     try:
-        numbers = [line[key] for key in ("cost", "accuracy", "divergence", "reward", "score")]
+        numbers = [line[key] for key in ("cost", "accuracy", "divergence", "noise", "reward", "score")]
         bits = [*line["w_bits"], *line["a_bits"]]
         is_next = line["episode"] == number and len(bits) == 2 * layers
     except (KeyError, TypeError):

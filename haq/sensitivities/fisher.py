@@ -7,8 +7,7 @@ for quantization FIT, Zandonati et al. 2022, arXiv 2210.08502).
 
 The usual direction is that of a label drawn from p: 1_y - p. A confident network draws the same label again and again,
 with next to no gradient, and almost all images tell nothing. So every class gets a random sign s here, as in
-Hutchinson's estimator: z = sqrt(p) s - p (sqrt(p) . s) has the same covariance, and every image counts. And p is
-softened as far as the outputs that the reward compares (`haq.evaluation.softening`).
+Hutchinson's estimator: z = sqrt(p) s - p (sqrt(p) . s) has the same covariance, and every image counts.
 
 The information is that of a layer's whole output, image by image, not its diagonal: rounding moves many values
 together. What corrections take back of a change (`haq.corrections`) is no part of it.
@@ -26,7 +25,6 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from haq.evaluation.softening import sufficient_temperature
 from haq.layer_calls import LayerCalls, NormCall
 from haq.problem import Network
 from haq.quantized_model import QuantizedModel
@@ -124,7 +122,7 @@ def _gradients(model: QuantizedModel, inputs: Tensor, generator: Generator) -> I
 
 def _directions(logits: Tensor, generator: Generator) -> Tensor:
     """A random direction [n, classes] for every image, with the covariance of the Fisher information."""
-    root = (logits / sufficient_temperature(logits)).softmax(dim=1).sqrt()
+    root = logits.softmax(dim=1).sqrt()
     signs = torch.randint(0, 2, root.shape, generator=generator).to(root) * 2 - 1
     return root * signs - root.square() * (root * signs).sum(dim=1, keepdim=True)
 

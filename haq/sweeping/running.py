@@ -206,7 +206,7 @@ def _cell(config: SearchConfig, priced: PricedModel) -> Cell:
 
 def _told(choice: Choices, lines: Sequence[Line]) -> Told:
     """What is known of all policies, the best first; of equal ones that with the outputs closest to the float ones."""
-    ranked = sorted(lines, key=lambda line: (-line["score"], line["divergence"]))
+    ranked = sorted(lines, key=lambda line: (-line["score"], line["noise"]))
     first = list(choice.layer_of_decision)
     return [(np.array([line["w_bits"], line["a_bits"]], dtype=np.int64).T[first], line["score"]) for line in ranked]
 

@@ -11,6 +11,6 @@ def test_the_papers_reward_is_a_tenth_of_the_percentage_points() -> None:
     assert accuracy_reward(0.7, scale=1.0)(0.69) == pytest.approx(-1.0)
 
 
-def test_less_divergence_earns_more() -> None:
+def test_less_noise_earns_more() -> None:
     assert fidelity_reward(0.0) == 0
     assert fidelity_reward(0.2) > fidelity_reward(0.3)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,29 @@ def test_accuracy_and_divergence_by_hand(tiny_task: ClassificationTask, batch_si
     assert evaluator.accuracy_fp32 == found.accuracy == pytest.approx(zeros)
     # 0.7 ln(0.7 / 0.4) + 3 * 0.1 ln(0.1 / 0.2) for every image
     assert found.divergence == pytest.approx(0.7 * 0.5596157879 - 0.3 * 0.6931471806, rel=1e-5)
+    # Logits (ln 0.7, ln 0.1, ...) and (ln 0.4, ln 0.2, ...): one value differs from three equal ones by ln 7 and ln 2.
+    assert found.noise == pytest.approx(((np.log(7) - np.log(2)) / np.log(7)) ** 2, rel=1e-5)
+
+
+def test_noise_is_what_all_outputs_of_an_image_do_not_share(tiny_task: ClassificationTask) -> None:
+    reference = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    moved = reference + torch.tensor([0.3, -0.1, 0.2, 0.0])
+    noises = [
+        Evaluator(Scripted(reference, policy), tiny_task, "search", batch_size=40).evaluate([4], [4]).noise
+        for policy in (moved, moved + 7, reference, reference - 7)
+    ]
+    signal = reference.double().var(dim=1, correction=0).mean().item()
+    assert noises == pytest.approx([np.var([0.3, -0.1, 0.2, 0.0]) / signal] * 2 + [0.0] * 2, rel=1e-4, abs=1e-9)
+
+
+def test_the_noise_of_a_single_output_is_counted_whole(tiny_task: ClassificationTask) -> None:
+    evaluator = Evaluator(Scripted(torch.full((1, 1), 2.0), torch.full((1, 1), 3.0)), tiny_task, "search")
+    assert evaluator.evaluate([4], [4]).noise == pytest.approx(0.25)
+
+
+def test_where_float_outputs_are_all_alike_noise_is_finite(tiny_task: ClassificationTask) -> None:
+    evaluator = Evaluator(Scripted(torch.ones(1, 4), torch.eye(1, 4)), tiny_task, "search")
+    assert np.isfinite(evaluator.evaluate([4], [4]).noise)
 
 
 def test_a_policy_is_run_once(tiny_task: ClassificationTask) -> None:
@@ -70,16 +94,16 @@ def test_a_policy_is_run_once(tiny_task: ClassificationTask) -> None:
 
 def test_what_an_earlier_session_found_is_given_without_running_and_counted(tiny_task: ClassificationTask) -> None:
     engine, evaluator = scripted(tiny_task)
-    evaluator.recall([4], [4], Evaluation(0.5, 0.25))
+    evaluator.recall([4], [4], Evaluation(0.5, 0.25, 0.125))
     assert (evaluator.evaluations, evaluator.forward_images) == (0, 47)
-    assert evaluator.evaluate([4], [4]) == Evaluation(0.5, 0.25)
-    assert evaluator.evaluate([4], [4]) == Evaluation(0.5, 0.25)
+    assert evaluator.evaluate([4], [4]) == Evaluation(0.5, 0.25, 0.125)
+    assert evaluator.evaluate([4], [4]) == Evaluation(0.5, 0.25, 0.125)
     assert (evaluator.evaluations, evaluator.forward_images, engine.runs) == (1, 94, 1)
 
 
 def test_what_was_counted_before_is_not_counted_again(tiny_task: ClassificationTask) -> None:
     engine, evaluator = scripted(tiny_task)
-    evaluator.recall([4], [4], Evaluation(0.5, 0.25))
+    evaluator.recall([4], [4], Evaluation(0.5, 0.25, 0.125))
     evaluator.resume(evaluations=11, forward_images=500)
     evaluator.evaluate([4], [4])
     assert (evaluator.evaluations, evaluator.forward_images, engine.runs) == (11, 500, 1)
@@ -108,7 +132,7 @@ def test_a_policy_in_float_costs_nothing(tiny_net: nn.Module, tiny_task: Classif
     for engine in (torch_engine(net, tiny_task), torch_engine(net, tiny_task, images)):
         evaluator = Evaluator(engine, tiny_task, "search")
         assert evaluator.accuracy_fp32 == 1.0
-        assert evaluator.evaluate([None] * 3, [None] * 3) == Evaluation(1.0, 0.0)
+        assert evaluator.evaluate([None] * 3, [None] * 3) == Evaluation(1.0, 0.0, 0.0)
         assert evaluator.evaluate([1] * 3, [1] * 3).divergence > 0.05
 
 
@@ -161,8 +185,8 @@ def test_what_is_kept_is_counted_as_if_it_had_been_run(tiny_task: Classification
 
 def test_what_was_recalled_comes_before_the_store(tiny_task: ClassificationTask, tmp_path: Path) -> None:
     engine, evaluator = scripted(tiny_task, store=EvaluationStore(tmp_path))
-    evaluator.recall([4], [4], Evaluation(0.5, 0.25))
-    assert evaluator.evaluate([4], [4]) == Evaluation(0.5, 0.25)
+    evaluator.recall([4], [4], Evaluation(0.5, 0.25, 0.125))
+    assert evaluator.evaluate([4], [4]) == Evaluation(0.5, 0.25, 0.125)
     assert engine.runs == 1
     assert not list(tmp_path.iterdir())
 

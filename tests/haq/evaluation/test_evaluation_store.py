@@ -38,7 +38,7 @@ def test_what_was_added_is_found_to_the_last_bit(
 ) -> None:
     bits = (tuple(w for w, _ in widths), tuple(a for _, a in widths))
     path = tmp_path_factory.mktemp("store") / "key.jsonl"
-    KeptEvaluations(path).add(bits, Evaluation(accuracy, divergence))
+    KeptEvaluations(path).add(bits, Evaluation(accuracy, divergence, 0.125))
     found = KeptEvaluations(path).find(bits)
     assert found is not None
     assert (found.accuracy.hex(), found.divergence.hex()) == (accuracy.hex(), divergence.hex())
@@ -52,18 +52,18 @@ def test_nothing_is_known_at_first(path: Path) -> None:
 
 def test_what_another_adds_meanwhile_is_found(path: Path) -> None:
     ours, theirs = KeptEvaluations(path), KeptEvaluations(path)
-    ours.add(FIRST, Evaluation(0.5, 0.25))
-    assert theirs.find(FIRST) == Evaluation(0.5, 0.25)
-    ours.add(OTHER, Evaluation(0.75, 0.125))
-    assert theirs.find(OTHER) == Evaluation(0.75, 0.125)
+    ours.add(FIRST, Evaluation(0.5, 0.25, 0.125))
+    assert theirs.find(FIRST) == Evaluation(0.5, 0.25, 0.125)
+    ours.add(OTHER, Evaluation(0.75, 0.125, 0.125))
+    assert theirs.find(OTHER) == Evaluation(0.75, 0.125, 0.125)
 
 
 def test_a_torn_line_costs_nothing_but_itself(path: Path) -> None:
-    KeptEvaluations(path).add(FIRST, Evaluation(0.5, 0.25))
+    KeptEvaluations(path).add(FIRST, Evaluation(0.5, 0.25, 0.125))
     path.write_bytes(path.read_bytes() + b'{"w": "821", "a": "848", "accura')
-    KeptEvaluations(path).add(OTHER, Evaluation(0.75, 0.125))
+    KeptEvaluations(path).add(OTHER, Evaluation(0.75, 0.125, 0.125))
     kept = KeptEvaluations(path)
-    assert (kept.find(FIRST), kept.find(OTHER)) == (Evaluation(0.5, 0.25), Evaluation(0.75, 0.125))
+    assert (kept.find(FIRST), kept.find(OTHER)) == (Evaluation(0.5, 0.25, 0.125), Evaluation(0.75, 0.125, 0.125))
 
 
 @pytest.mark.parametrize(
@@ -84,19 +84,19 @@ def test_lines_that_say_something_else_are_passed_over(path: Path, line: bytes) 
     path.write_bytes(line + b"\n")
     kept = KeptEvaluations(path)
     assert kept.find(((8,), (8,))) is None
-    kept.add(((8,), (8,)), Evaluation(0.5, 0.25))
-    assert KeptEvaluations(path).find(((8,), (8,))) == Evaluation(0.5, 0.25)
+    kept.add(((8,), (8,)), Evaluation(0.5, 0.25, 0.125))
+    assert KeptEvaluations(path).find(((8,), (8,))) == Evaluation(0.5, 0.25, 0.125)
 
 
 def test_what_is_not_finite_is_not_kept(path: Path) -> None:
-    KeptEvaluations(path).add(FIRST, Evaluation(0.5, nan))
+    KeptEvaluations(path).add(FIRST, Evaluation(0.5, nan, 0.125))
     assert not path.exists()
 
 
 def _add_many(path: Path, first: int) -> None:
     kept = KeptEvaluations(path)
     for number in range(first, first + 200):
-        kept.add(_numbered(number), Evaluation(number / 7, number / 3))
+        kept.add(_numbered(number), Evaluation(number / 7, number / 3, 0.125))
 
 
 def _numbered(number: int) -> PolicyBits:
@@ -108,14 +108,14 @@ def test_many_may_add_at_once(path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(_add_many, [path, path], [0, 200]))
     kept = KeptEvaluations(path)
-    assert all(kept.find(_numbered(number)) == Evaluation(number / 7, number / 3) for number in range(400))
+    assert all(kept.find(_numbered(number)) == Evaluation(number / 7, number / 3, 0.125) for number in range(400))
     # A line that is being written may look torn to the other thread, which then ends it: with an empty line.
     assert sum(bool(line) for line in path.read_bytes().splitlines()) == 400
 
 
 def test_keys_have_files_of_their_own(tmp_path: Path) -> None:
     store = EvaluationStore(tmp_path / "new" / "folder")
-    store.open("one").add(FIRST, Evaluation(0.5, 0.25))
+    store.open("one").add(FIRST, Evaluation(0.5, 0.25, 0.125))
     assert store.open("other").find(FIRST) is None
     assert store.open("one").find(FIRST) is not None
 

@@ -19,7 +19,7 @@ class Small:
         self.choice = Choices(("a", "b"), (0, 1), np.ones((2, 8, 8), bool), cost, np.array(limits), ("bops", "size"))
 
 
-def line(*bits: int, accuracy: float = 0.9, divergence: float = 0.1, episode: int = 0) -> Line:
+def line(*bits: int, accuracy: float = 0.9, noise: float = 0.1, episode: int = 0) -> Line:
     w_bits, a_bits = [bits[0], bits[2]], [bits[1], bits[3]]
     return {
         "episode": episode,
@@ -27,7 +27,7 @@ def line(*bits: int, accuracy: float = 0.9, divergence: float = 0.1, episode: in
         "a_bits": a_bits,
         "cost": float(bits[0] * bits[1] + bits[2] * bits[3]),
         "accuracy": accuracy,
-        "divergence": divergence,
+        "noise": noise,
         "score": 10 * (accuracy - 0.95),
     }
 
@@ -42,9 +42,9 @@ def dual(drop: float, *limits: float) -> LeastCost:
     return LeastCost(problem, drop, accuracy_fp32=0.95)
 
 
-def test_reward_counts_before_divergence_before_cost() -> None:
+def test_reward_counts_before_noise_before_cost() -> None:
     best = line(4, 4, 4, 4, accuracy=0.91)
-    closer, cheaper = line(4, 4, 4, 4, divergence=0.05), line(2, 4, 4, 4)
+    closer, cheaper = line(4, 4, 4, 4, noise=0.05), line(2, 4, 4, 4)
     assert sorted([cheaper, closer, best, line(4, 4, 4, 4)], key=merit) == [line(4, 4, 4, 4), cheaper, closer, best]
 
 

@@ -48,6 +48,7 @@ LINE_KEYS = {
     "cost",
     "accuracy",
     "divergence",
+    "noise",
     "reward",
     "score",
     "actor_loss",
@@ -102,7 +103,7 @@ def test_a_line_of_the_journal_is_flat_and_has_its_keys(finished_run: Path) -> N
         summary = read(finished_run / "summary.json")
         expected = 0.1 * 100 * (line["accuracy"] - summary["search_accuracy_fp32"])
         assert line["reward"] == pytest.approx(expected)
-        assert line["score"] == -line["divergence"]
+        assert line["score"] == -line["noise"]
 
 
 def test_every_policy_of_the_journal_is_within_the_budget_and_pins_both_ends(finished_run: Path) -> None:
@@ -159,7 +160,7 @@ def test_the_summary_has_what_others_rely_on(finished_run: Path) -> None:
 def test_the_policy_is_the_finalist_that_is_best_on_all_images(finished_run: Path) -> None:
     policy, summary = load_policy(finished_run / "policy.json"), read(finished_run / "summary.json")
     lines = journal(finished_run)
-    ranked = sorted(lines, key=lambda line: (-line["score"], line["divergence"], line["cost"]))
+    ranked = sorted(lines, key=lambda line: (-line["score"], line["noise"], line["cost"]))
     assert [each["episode"] for each in summary["finalists"]] == [line["episode"] for line in ranked[:5]]
     right = [48 * each["search_accuracy"] + 12 * each["selection_accuracy"] for each in summary["finalists"]]
     best = [each for each, count in zip(summary["finalists"], right, strict=True) if count > max(right) - 0.5]
@@ -427,7 +428,7 @@ def test_the_methods_are_told_what_is_rewarded(search: Callable[..., SearchResul
     lines = journal(tmp_path / "accuracy")
     assert [line["score"] for line in lines] == [line["reward"] for line in lines]
     lines = journal(tmp_path / "fidelity")
-    assert [line["score"] for line in lines] == [-line["divergence"] for line in lines]
+    assert [line["score"] for line in lines] == [-line["noise"] for line in lines]
     assert all(line["accuracy"] > 0.2 for line in lines)
 
 
@@ -531,7 +532,7 @@ def test_every_method_keeps_the_budget_and_names_its_best(
     assert len(lines) == 8
     assert all(line["cost"] <= result.summary["budget"][0]["value"] * (1 + 1e-12) for line in lines)
     # Without a selection split the most reward wins.
-    best = max(lines, key=lambda line: (line["score"], -line["divergence"], -line["cost"]))
+    best = max(lines, key=lambda line: (line["score"], -line["noise"], -line["cost"]))
     assert [[*result.policy.w_bits], [*result.policy.a_bits]] == [best["w_bits"], best["a_bits"]]
     assert (result.summary["selection_accuracy"], result.summary["selection_images"]) == (None, 0)
     assert result.summary["finalists"] == []

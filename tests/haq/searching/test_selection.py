@@ -15,7 +15,7 @@ from haq.searching.selection import select
 
 FLOAT = 0.95
 Known = Mapping[int, tuple[float, float]]
-"""Accuracy and divergence by weight bits."""
+"""Accuracy and noise by weight bits."""
 
 
 class Stub:
@@ -28,7 +28,8 @@ class Stub:
     def evaluation(self, bits: np.ndarray) -> Evaluation:
         self.evaluator.evaluations += 1
         self.evaluator.forward_images += self.images
-        return Evaluation(*self._known[int(bits[0, 0])])
+        accuracy, noise = self._known[int(bits[0, 0])]
+        return Evaluation(accuracy, divergence=0.0, noise=noise)
 
     def earned(self, bits: np.ndarray) -> float:
         accuracy, _ = self._known[int(bits[0, 0])]
@@ -50,10 +51,10 @@ def lines(known: Known) -> list[Line]:
             "a_bits": [8],
             "cost": 8.0 * bits,
             "accuracy": accuracy,
-            "divergence": divergence,
+            "noise": noise,
             "score": accuracy_reward(FLOAT)(accuracy),
         }
-        for episode, (bits, (accuracy, divergence)) in enumerate(known.items())
+        for episode, (bits, (accuracy, noise)) in enumerate(known.items())
     ]
 
 
