@@ -2,8 +2,8 @@
 
 Rank correlations with accuracy on the report split, over policies within a budget, of what can be seen on images of the
 search split: accuracy, KL divergence from the float network's outputs, and noise on the outputs, which is the default.
-Half of the policies are drawn by random walks under the budget rule. The others are what a search has to tell apart near
-its end: uniform bits with up to eight random changes of one bit, brought under the budget.
+Half of the policies are drawn by random walks under the budget rule. The others are what a search has to tell apart
+near its end: uniform bits with up to eight random changes of one bit, brought under the budget.
 
     PYTHONPATH=scripts python scripts/compare_rewards.py --data DIR --weights DIR > results/rewards.md
 """

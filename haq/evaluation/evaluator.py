@@ -9,6 +9,7 @@ from torch import Tensor
 
 from haq.errors import UserError
 from haq.evaluation.fingerprint import fingerprint, hash_tensor
+from haq.evaluation.noise import power
 from haq.evaluation.protocols import Engine, Evaluation, Kept, PolicyBits, Store
 from haq.tasks.base import Batch, SplitName, Task
 from hardware_sim.cost import Bits
@@ -41,7 +42,7 @@ class Evaluator:
         self._kept: Kept | None = None
         self._seen = blake2b()
         self.accuracy_fp32, self._logits = self._run_float()
-        self._signal = sum(_power(each) for each in self._logits)
+        self._signal = sum(power(each) for each in self._logits)
         self.forward_images += task.size(split) + engine.images_a_policy
 
     def evaluate(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> Evaluation:
@@ -94,7 +95,7 @@ class Evaluator:
             logits = outputs.float().flatten(1)
             ours, theirs = F.log_softmax(logits, dim=1), F.log_softmax(reference, dim=1)
             divergence += F.kl_div(ours, theirs, reduction="sum", log_target=True).item()
-            noise += _power(logits - reference)
+            noise += power(logits - reference)
             images += len(inputs)
         return Evaluation(metric.compute(), divergence / images, noise / (self._signal or 1.0))
 
@@ -115,9 +116,3 @@ class Evaluator:
 
     def _batches(self) -> Iterator[Batch]:
         return self._task.batches(self._split, batch_size=self._batch_size)
-
-
-def _power(logits: Tensor) -> float:
-    """Sum of the squares of logits [n, classes], each image's about their mean: what moves all of them says nothing."""
-    centre = logits.mean(dim=1, keepdim=True) if logits.shape[1] > 1 else 0.0
-    return float((logits - centre).square().sum(dtype=torch.float64))

@@ -1,13 +1,15 @@
 """What every width of every layer can be expected to lose, from one backward pass over a few images.
 
-Close to the float network, the KL divergence of a changed network's outputs from its own is 1/2 E[(g . d)^2]. There d
-is what the change does to the output of a layer, and g the gradient, with respect to that output, of a random direction
-in the logits whose covariance is the Fisher information of a softmax, diag(p) - p p^T (Martens 2020, arXiv 1412.1193;
-for quantization FIT, Zandonati et al. 2022, arXiv 2210.08502).
+Close to the float network, what a changed network's outputs lose is c E[(g . d)^2]. There d is what the change does to
+the output of a layer, and g the gradient, with respect to that output, of a random direction in the logits whose
+covariance is the Fisher information of the outputs (Martens 2020, arXiv 1412.1193; for quantization FIT, Zandonati et
+al. 2022, arXiv 2210.08502). For the KL divergence that is the information of a softmax, diag(p) - p p^T, and c is 1/2;
+for the power of noise on the outputs it is that of a Gaussian, the same for all outputs.
 
 The usual direction is that of a label drawn from p: 1_y - p. A confident network draws the same label again and again,
 with next to no gradient, and almost all images tell nothing. So every class gets a random sign s here, as in
-Hutchinson's estimator: z = sqrt(p) s - p (sqrt(p) . s) has the same covariance, and every image counts.
+Hutchinson's estimator: z = sqrt(p) s - p (sqrt(p) . s) has the same covariance, and every image counts. For noise z
+is s less its mean.
 
 The information is that of a layer's whole output, image by image, not its diagonal: rounding moves many values
 together. What corrections take back of a change (`haq.corrections`) is no part of it.
@@ -16,7 +18,7 @@ together. What corrections take back of a change (`haq.corrections`) is no part 
 import math
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from haq.evaluation.noise import centred, power
 from haq.layer_calls import LayerCalls, NormCall
 from haq.problem import Network
 from haq.quantized_model import QuantizedModel
@@ -37,6 +40,8 @@ IMAGES_AT_ONCE = 32
 """Every activation of so many is held in memory, with its gradient."""
 BACKWARD_FORWARDS = 2
 """What a backward pass counts as."""
+Loss = Literal["divergence", "noise"]
+"""As in `haq.evaluation.protocols.Evaluation`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,31 +49,33 @@ class FisherSensitivity:
     """What every change alone can be expected to lose."""
 
     losses: FloatArray
-    """[layer, part, bits - 1], in nats; the parts are weights and input."""
+    """[layer, part, bits - 1], in nats or in parts of the outputs' power; the parts are weights and input."""
     forward_images: int
     """What it cost."""
 
 
 def fisher_sensitivity(
-    model: QuantizedModel, batches: Iterable[Tensor], *, is_corrected: bool, generator: Generator
+    model: QuantizedModel, batches: Iterable[Tensor], *, loss: Loss, is_corrected: bool, generator: Generator
 ) -> FisherSensitivity:
     """Measure all layers at all widths on batches of inputs [n, ...]; a few dozen images are enough.
 
     `is_corrected` tells whether policies are evaluated with corrections. Images are counted as forward passes: one, the
     backward pass as two, and each layer once more for every width of its weights and of its input.
     """
-    layers, images = len(model.index.layers), 0
+    layers, images, scale = len(model.index.layers), 0, 0.0
     squares = np.zeros((layers, 2, len(ALL_BITS)))
     for inputs in batches:
         found = np.zeros((len(inputs), layers, 2, len(ALL_BITS)))
-        for taken, gradient in _gradients(model, inputs, generator):
+        logits, gradients = _gradients(model, inputs, loss, generator)
+        for taken, gradient in gradients:
             found[:, taken.layer] += _slopes(model, taken, gradient, images=len(inputs), is_corrected=is_corrected)
         squares += np.square(found).sum(axis=0)
+        scale += 2 * len(inputs) if loss == "divergence" else power(logits)
         images += len(inputs)
-    return FisherSensitivity(squares / (2 * images), images * (1 + BACKWARD_FORWARDS + 2 * len(ALL_BITS)))
+    return FisherSensitivity(squares / (scale or 1.0), images * (1 + BACKWARD_FORWARDS + 2 * len(ALL_BITS)))
 
 
-def network_fisher(network: Network, *, seed: int = 0) -> FisherSensitivity:
+def network_fisher(network: Network, *, loss: Loss = "noise", seed: int = 0) -> FisherSensitivity:
     """The same for a prepared network, on the first calibration images."""
     model = QuantizedModel(network.priced.model, network.priced.trace, network.quantizers)
     device = next(network.priced.model.parameters()).device
@@ -76,6 +83,7 @@ def network_fisher(network: Network, *, seed: int = 0) -> FisherSensitivity:
     return fisher_sensitivity(
         model,
         torch.split(images, IMAGES_AT_ONCE),
+        loss=loss,
         is_corrected=network.engine.images_a_policy > 0,
         generator=Generator().manual_seed(seed),
     )
@@ -93,8 +101,10 @@ class _Taken:
     """That of the batch norm that reads the output; None where none does."""
 
 
-def _gradients(model: QuantizedModel, inputs: Tensor, generator: Generator) -> Iterator[tuple[_Taken, Tensor]]:
-    """Every call of a layer, and the gradient of a random direction with respect to its output."""
+def _gradients(
+    model: QuantizedModel, inputs: Tensor, loss: Loss, generator: Generator
+) -> tuple[Tensor, Iterator[tuple[_Taken, Tensor]]]:
+    """Logits, and every call of a layer with the gradient of a random direction with respect to its output."""
     calls: list[_Taken] = []
     call_of: MutableMapping[Tensor, _Taken] = WeakIdKeyDictionary()
 
@@ -115,15 +125,17 @@ def _gradients(model: QuantizedModel, inputs: Tensor, generator: Generator) -> I
 
     with torch.enable_grad(), LayerCalls(model.index, answer, normalize):
         logits = model.model(inputs).float().flatten(1)
-    moved = (logits * _directions(logits.detach(), generator)).sum()
+    moved = (logits * _directions(logits.detach(), loss, generator)).sum()
     gradients = torch.autograd.grad(moved, [each.probe for each in calls], materialize_grads=True)
-    return zip(calls, gradients, strict=True)
+    return logits.detach(), zip(calls, gradients, strict=True)
 
 
-def _directions(logits: Tensor, generator: Generator) -> Tensor:
+def _directions(logits: Tensor, loss: Loss, generator: Generator) -> Tensor:
     """A random direction [n, classes] for every image, with the covariance of the Fisher information."""
+    signs = torch.randint(0, 2, logits.shape, generator=generator).to(logits) * 2 - 1
+    if loss == "noise":
+        return centred(signs)
     root = logits.softmax(dim=1).sqrt()
-    signs = torch.randint(0, 2, root.shape, generator=generator).to(root) * 2 - 1
     return root * signs - root.square() * (root * signs).sum(dim=1, keepdim=True)
 
 

@@ -63,7 +63,7 @@ def measure_sensitivities(
         RunDir.check_free(path, resume=resume)
     network = prepare_network(config)
     measuring = None if extent.fisher_only else _measuring(config, network, extent.images)
-    fisher = network_fisher(network, seed=config.seed)
+    fisher = network_fisher(network, loss="divergence", seed=config.seed)
     if run is None:
         (path / JOURNAL).unlink(missing_ok=True)
         run = RunDir.create(path, settings, describe_environment(seed=config.seed, device=config.device), resume=resume)
