@@ -42,6 +42,7 @@ def cases(data: Path, weights: Path) -> dict[str, dict[str, Any]]:
     found = {
         "digits_cnn": {},
         "cifar_resnet20": {**cifar, "weights": str(weights / "cifar10jpeg_resnet20_ft3ep.pth")},
+        "digits_mobilenet:digits_mobilenet": {"weights": str(weights / "digits_mobilenet-s0.safetensors")},
         "small_networks:depthwise_silu": {**cifar, "weights": str(weights / "depthwise_silu.safetensors")},
     }
     return {name: case for name, case in found.items() if "weights" not in case or Path(case["weights"]).exists()}
@@ -121,7 +122,7 @@ def main() -> None:
     print("| network | bits | policies | number | report accuracy, % | " + " | ".join(heads) + " |")
     print("|---" * (5 + len(heads)) + "|")
     for name, settings in cases(options.data, options.weights).items():
-        images = None if name == "digits_cnn" else options.report_images
+        images = options.report_images if "data" in settings else None
         for bits in options.bits:
             problem = prepare(search_config(model=name, **settings, budget=(f"{bits}bits",), report_images=images))
             kinds = {
