@@ -13,7 +13,7 @@ from haq.explaining.robustness import CostNoise, Recalibrated
 from haq.explaining.running import explain
 from haq.pretty import percent, pretty_cost
 
-PLACES = {"points": 2, "noise": 4, "reward": 3}
+PLACES = {"points": 2, "reward": 4}
 
 
 def explain_command(
@@ -39,12 +39,11 @@ def explain_command(
 def sentences(found: Explanation) -> Iterator[str]:
     """What was found, one thing a line."""
     belief, unit = found.belief, found.belief.unit
-    zero = "float network without noise on its outputs" if unit == "noise" else "float network on the search images"
     yield f"{found.model} on {found.hardware}: {_cost_line(found.price)}"
     yield (
         f"The reward model, from {belief.policies} policies, believes the policy to be at about "
         f"{_signed(belief.predicted, unit)} ({_number(belief.low, unit)} to {_signed(belief.high, unit)}); "
-        f"measured {_signed(belief.measured, unit)}. 0 is the {zero}."
+        f"measured {_signed(belief.measured, unit)}. 0 is the float network on the search images."
     )
     yield _distance_line(found.distance, unit)
     yield from _price_lines(found.price, unit)

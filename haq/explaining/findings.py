@@ -12,7 +12,7 @@ class Belief:
     """What the reward model thinks of the policy, in `unit` above the float network on the search split."""
 
     unit: str
-    """`points` of accuracy, `noise` in parts of the outputs' power, or `reward` where the score is something else."""
+    """`points` of accuracy, or `reward` where it is made of something else."""
     policies: int
     """How many different policies it learned from."""
     measured: float

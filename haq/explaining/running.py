@@ -58,9 +58,8 @@ class _Case:
     @property
     def unit(self) -> tuple[str, float]:
         """What differences are counted in, and how many of these a reward of 1 is."""
-        if self.config.reward == "fidelity":
-            return "noise", 1.0
-        return ("points", 10.0) if self.summary["metric"]["name"] == "accuracy" else ("reward", 1.0)
+        is_accuracy = self.config.reward == "accuracy" and self.summary["metric"]["name"] == "accuracy"
+        return ("points", 10.0) if is_accuracy else ("reward", 1.0)
 
 
 def explain(path: Path, *, given: Given | None = None, is_robust: bool = False) -> Explanation:

@@ -139,11 +139,11 @@ def learning_subtitle(curve: Curve, *, metric: str = "accuracy") -> str:
 
     >>> lines = [{"cost": 3.0, "accuracy": 0.90, "score": -0.1}, {"cost": 2.0, "accuracy": 0.95, "score": 0.4}]
     >>> learning_subtitle(learning_curve(lines))
-    '2 episodes  ·  best accuracy 95.0 % on the search split'
+    '2 episodes  ·  kept: accuracy 95.0 % on the search split'
     """
     count = len(curve.best)
     best = float(curve.best[-1])
-    kept = f"best {metric} {pretty_score(best, metric)} on the search split"
+    kept = f"kept: {metric} {pretty_score(best, metric)} on the search split"
     kept = "no policy within the budget" if np.isnan(best) else kept
     return f"{count} episode{'s' if count > 1 else ''}  ·  {kept}"
 
@@ -169,7 +169,7 @@ def _draw_scores(axes: Axes, curve: Curve, *, floor: float, score_fp32: float | 
     if len(episode) >= 2 * WINDOW:
         mean = np.convolve(curve.scores, np.full(WINDOW, 1 / WINDOW), mode="valid")
         axes.plot(episode[WINDOW - 1 :], mean, color=ORANGE, label=f"mean of {WINDOW}")
-    axes.plot(episode, curve.best, color=BLUE, drawstyle="steps-post", label="best so far")
+    axes.plot(episode, curve.best, color=BLUE, drawstyle="steps-post", label="kept so far")
     if score_fp32 is not None:
         axes.axhline(score_fp32, color=INK, linewidth=1, linestyle=DASHES, label="float")
     axes.margins(y=MARGIN)

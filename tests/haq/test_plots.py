@@ -178,7 +178,7 @@ def test_a_learning_curve_shows_all_that_is_known() -> None:
     assert labels(figure) == [
         "accuracy, search split", "cost over\n8 bits", "critic\nloss", "actor\nloss", "report split",
     ]  # fmt: skip
-    assert legend_texts(figure.axes[0]) == ["episode", "over budget", "mean of 20", "best so far", "float"]
+    assert legend_texts(figure.axes[0]) == ["episode", "over budget", "mean of 20", "kept so far", "float"]
     assert figure.axes[3].get_xlabel() == "episode (shaded: warm-up)"
     assert [text.get_text() for text in figure.axes[4].texts] == [
         "97.0",
@@ -188,7 +188,7 @@ def test_a_learning_curve_shows_all_that_is_known() -> None:
         "90.0",
         "uniform 4/4",
     ]
-    assert header(figure) == "t\n50 episodes  ·  best accuracy 89.2 % on the search split"
+    assert header(figure) == "t\n50 episodes  ·  kept: accuracy 89.2 % on the search split"
     assert overlapping_texts(figure) == []
 
 
@@ -208,7 +208,7 @@ def test_a_few_failures_lie_below_the_axis_and_do_not_flatten_it() -> None:
 
 def test_a_score_that_is_no_accuracy_is_not_in_percent() -> None:
     figure = plot_learning([{"cost": 1.0, "accuracy": -4.5, "score": 0.0}], metric="negative perplexity")
-    assert "best negative perplexity -4.5 " in header(figure)
+    assert "kept: negative perplexity -4.5 " in header(figure)
     with pytest.raises(ValueError, match="no episodes"):
         plot_learning([])
 

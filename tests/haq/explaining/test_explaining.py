@@ -61,7 +61,7 @@ def test_a_run_is_explained(finished_run: Path) -> None:
     (winner, *_) = [
         line for line in lines if (tuple(line["w_bits"]), tuple(line["a_bits"])) == (policy.w_bits, policy.a_bits)
     ]
-    assert (found.belief.unit, found.belief.measured) == ("noise", pytest.approx(-winner["noise"]))
+    assert (found.belief.unit, found.belief.measured) == ("reward", pytest.approx(-winner["noise"]))
     assert found.belief.low <= found.belief.predicted <= found.belief.high
     assert 0 <= found.distance.integer <= found.distance.bound + 1e-6
     assert 0 <= found.distance.low <= found.distance.high
