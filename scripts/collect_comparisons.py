@@ -91,10 +91,8 @@ def optimism_rows(frame: pd.DataFrame) -> Iterator[str]:
         columns = ["evaluations", "search_accuracy", "accuracy", "divergence", "report_divergence"]
         for agent, mean in last.groupby("agent", sort=False)[columns].mean().iterrows():
             search, report = 100 * mean["search_accuracy"], 100 * mean["accuracy"]
-            yield (
-                f"| {name} | {agent} | {mean['evaluations']:.0f} | {search:.2f} | {report:.2f} | {search - report:+.2f} "
-                f"| {mean['divergence']:.4f} | {mean['report_divergence']:.4f} |"
-            )
+            cells = f"{mean['evaluations']:.0f} | {search:.2f} | {report:.2f} | {search - report:+.2f}"
+            yield f"| {name} | {agent} | {cells} | {mean['divergence']:.4f} | {mean['report_divergence']:.4f} |"
 
 
 def verdict_rows(documents: list[Json]) -> Iterator[str]:
@@ -125,8 +123,8 @@ def page(documents: list[Json], preface: str) -> str:
         "",
         "## What the search promises, and what is kept",
         "",
-        "Means over budgets, targets and seeds. Where search images are of the part that the network was trained on, the "
-        "float network has a gap of its own.",
+        "Means over budgets, targets and seeds. Where search images are of the part that the network was trained on, "
+        "the float network has a gap of its own.",
         "",
         *optimism_rows(together(documents)),
         "",
@@ -152,6 +150,7 @@ def main() -> None:
     parser.add_argument("--preface", type=Path, help="Markdown that the page begins with")
     parser.add_argument("--out", type=Path, default=Path("results/methods"))
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     documents = [json.loads((folder / "comparison.json").read_text(encoding="utf-8")) for folder in options.folders]
     preface = options.preface.read_text(encoding="utf-8") if options.preface else "# Search methods side by side"
     for document in documents:
