@@ -66,7 +66,7 @@ CASES = {
         "cifar10jpeg_resnet20_ft3ep.pth",
         "cifar10:{}/cifar10",
         (3, 4, 5),
-        {"search_from": "train", "search_images": 1000},
+        {"search_from": "train", "search_images": 320},
     ),
     "tf_mobilenets:mobilenet_v1_075": Case(None, "imagefolder:{}/imagenet", (5,), _MOBILENET),
     "tf_mobilenets:mobilenet_v2": Case(None, "imagefolder:{}/imagenet", (5,), _MOBILENET),

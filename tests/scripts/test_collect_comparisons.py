@@ -1,0 +1,37 @@
+"""What the page of comparisons says of search images and report images."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "collect_comparisons.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("collect_comparisons", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_promises_are_means_of_the_last_evaluations_of_each_method(script: ModuleType) -> None:
+    columns = ["network", "agent", "evaluations", "search_accuracy", "accuracy", "divergence", "report_divergence"]
+    records = [
+        ("net", "ddpg", 100, 0.96, 0.90, 0.01, 0.03),
+        ("net", "ddpg", 100, 0.94, 0.92, 0.03, 0.05),
+        ("net", "ddpg", 50, 0.10, 0.10, 9.0, 9.0),
+        ("net", "ilp", 100, 0.90, 0.91, 0.02, 0.02),
+        ("other", "ddpg", 50, 1.0, 1.0, 0.0, 0.0),
+    ]
+    rows = list(script.optimism_rows(pd.DataFrame(records, columns=columns)))
+    assert rows[2:] == [
+        "| net | ddpg | 100 | 95.00 | 91.00 | +4.00 | 0.0200 | 0.0400 |",
+        "| net | ilp | 100 | 90.00 | 91.00 | -1.00 | 0.0200 | 0.0200 |",
+        "| other | ddpg | 50 | 100.00 | 100.00 | +0.00 | 0.0000 | 0.0000 |",
+    ]
