@@ -40,6 +40,7 @@ More measurements:
 - [rounding_in_search.md](rounding_in_search.md): whether GPTQ pays in the search, at equal time.
 - [reconstruction.md](reconstruction.md): what quantizers gain that learn from calibration images.
 - [finetuning-cifar.md](finetuning-cifar.md): ResNet-20 fine-tuned at 4, 3 and 2 bits, beside float trained on.
+- [policies.md](policies.md): a policy of the search and uniform bits of equal cost, fine-tuned alike.
 - [learned_shifts.md](learned_shifts.md): no shift, a fixed and a learned one, with skewed activations.
 - [episode_finetuning.md](episode_finetuning.md): whether a few steps in every episode rank policies better.
 - [peers](peers/README.md): bits that other tools choose, with their quantizers and with haq's.
