@@ -1,14 +1,12 @@
 """The command line from outside: exit codes, the one line of a mistake, and what goes to which stream."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -425,39 +423,47 @@ def timeless(text: str) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if not key.endswith("seconds")} for line in lines]
 
 
-def started(flags: tuple[str, ...], path: Path, *, after_episodes: int) -> subprocess.Popen[str]:
-    """A search in a process of its own, once its journal has so many lines; what is kept would end it at once."""
-    command = [sys.executable, "-m", "haq", "search", *flags, "--no-store", "--out", str(path), "--quiet", "--json"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-    )
-    journal, deadline = path / "episodes.jsonl", monotonic() + 120
-    while not (journal.is_file() and journal.read_bytes().count(b"\n") >= after_episodes):
-        if process.poll() is not None or monotonic() > deadline:
-            process.kill()
-            pytest.fail(f"no {after_episodes} episodes; the search said {process.communicate()}")
-        sleep(0.01)
-    return process
+KILLED = """
+import os, sys
+from haq.__main__ import process
+from haq.run_dir import RunDir
+
+append, (sent, last) = RunDir.append_episode, map(int, sys.argv[1:3])
+
+def append_episode(self, line):
+    append(self, line)
+    if line["episode"] + 1 == last:
+        os.kill(os.getpid(), sent)
+
+RunDir.append_episode, sys.argv[:3] = append_episode, ["haq"]
+sys.exit(process())
+"""
+
+
+def killed(flags: tuple[str, ...], path: Path, sent: signal.Signals, *, after_episodes: int) -> Answer:
+    """A search in a process of its own, which gets a signal once its journal has so many lines.
+
+    What is kept would end it at once. It sends the signal itself: from outside it may come when all is over.
+    """
+    flags = ("search", *flags, "--no-store", "--out", str(path), "--quiet", "--json")
+    command = [sys.executable, "-c", KILLED, str(int(sent)), str(after_episodes), *flags]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    return Answer(answer.returncode, answer.stdout, answer.stderr)
 
 
 def test_a_killed_run_goes_on_to_the_same_result(
     finished_run: Path, small_flags: tuple[str, ...], tmp_path: Path, run: Callable[..., Answer]
 ) -> None:
     path = tmp_path / "run"
-    process = started(small_flags, path, after_episodes=3)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    assert err.startswith(f"stopped; everything so far is in {path}. Go on with: haq search ")
-    assert err.count("\n") == 1
+    answer = killed(small_flags, path, signal.SIGINT, after_episodes=3)
+    assert (answer.code, answer.out) == (130, "")
+    assert answer.err.startswith(f"stopped; everything so far is in {path}. Go on with: haq search ")
+    assert answer.err.count("\n") == 1
     assert not (path / "summary.json").exists()
     assert read(path / "policy.json")["model"] == "digits_cnn"
 
     flags = (*small_flags, "--resume")
-    process = started(flags, path, after_episodes=6)
-    process.kill()
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
+    assert killed(flags, path, signal.SIGKILL, after_episodes=6).code == -signal.SIGKILL
     assert not (path / "summary.json").exists()
 
     assert run("search", *flags, "--out", path, "--quiet", "--json").code == 0
