@@ -25,6 +25,15 @@ _PICTURES = ("policy.png", "learning_curve.png")
 Json = Mapping[str, Any]
 
 
+def safe_name(text: str) -> str:
+    """A text as the name of a file or folder anywhere.
+
+    >>> safe_name("timm:resnet18-latency=0.6")
+    'timm_resnet18-latency_0.6'
+    """
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)
+
+
 @dataclass(frozen=True, slots=True)
 class RunDir:
     """The folder of a run. `summary.json` is written last: where it is, the run is finished."""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, JsonFlag, QuietFlag, with_config
-from haq.cli.output import print_json, print_table, say, warn
+from haq.cli.output import print_json, print_learned, say, warn
 from haq.cli.searching import resume_command
 from haq.config import SearchConfig
 from haq.errors import UserError
@@ -29,6 +29,7 @@ from haq.finetuning.session import FinetuneSession
 from haq.finetuning.starts import LearnedShift
 from haq.finetuning.training import Line
 from haq.pretty import percent
+from haq.run_dir import safe_name
 
 UNIFORM_BITS = 4
 
@@ -111,20 +112,13 @@ def default_out(
     uniform = f"w{bits[0] or UNIFORM_BITS}a{bits[1] or UNIFORM_BITS}"
     name = "float" if is_float else uniform if policy is None else policy.resolve().parent.name
     text = f"finetune-{config.model}-{name}-s{config.seed}"
-    return Path("results") / "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)
+    return Path("results") / safe_name(text)
 
 
 def print_result(result: FinetuneResult, path: Path) -> None:
     """Float, quantized before learning, and fine-tuned."""
     summary = result.summary
-    rows = [
-        ("float", percent(summary["search_accuracy_fp32"], digits=2), percent(summary["accuracy_fp32"], digits=2)),
-        ("quantized, before learning", percent(summary["search_accuracy_start"], digits=2), "-"),
-        ("fine-tuned", percent(summary["search_accuracy"], digits=2), percent(summary["accuracy"], digits=2)),
-    ]
-    columns = ("network", f"{summary['search_images']} search images", f"{summary['report_images']} report images")
-    title = f"{summary['metric']['name']}, {summary['mean_weight_bits']:.3g} mean weight bits"
-    print_table(title, columns, rows)
+    print_learned(summary, "fine-tuned", title=f"{summary['mean_weight_bits']:.3g} mean weight bits")
     print(f"{summary['epochs']} epochs, {summary['steps']} steps, {summary['seconds']:.0f} s")
     print(f"files in {path}")
 

@@ -2,14 +2,14 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from haq.pretty import pretty_cost
+from haq.pretty import percent, pretty_cost
 from hardware_sim.cost import Objective
 
 
@@ -28,6 +28,17 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     # A pipe has no width of its own: nothing is cut there.
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=400)
     console.print(table)
+
+
+def print_learned(summary: Mapping[str, Any], learned: str, *, title: str) -> None:
+    """Accuracies of the float network, of the quantized one before learning, and of what it became."""
+    rows = [
+        ("float", percent(summary["search_accuracy_fp32"], digits=2), percent(summary["accuracy_fp32"], digits=2)),
+        ("quantized, before learning", percent(summary["search_accuracy_start"], digits=2), "-"),
+        (learned, percent(summary["search_accuracy"], digits=2), percent(summary["accuracy"], digits=2)),
+    ]
+    columns = ("network", f"{summary['search_images']} search images", f"{summary['report_images']} report images")
+    print_table(f"{summary['metric']['name']}, {title}", columns, rows)
 
 
 def say(text: str) -> None:

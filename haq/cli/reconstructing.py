@@ -10,13 +10,13 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, JsonFlag, QuietFlag, with_config
-from haq.cli.output import print_json, print_table
+from haq.cli.output import print_json, print_learned
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.finetuning.asked import read_policy
-from haq.pretty import percent
 from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
 from haq.reconstruction.running import Asked, ReconstructionResult, reconstruct_configured
+from haq.run_dir import safe_name
 
 W_BITS, A_BITS = 4, 8
 
@@ -70,19 +70,13 @@ def default_out(config: SearchConfig, policy: Path | None, bits: tuple[int, int]
     """results/reconstruct-<model>-<policy>-s<seed>, safe as a file name."""
     name = f"w{bits[0]}a{bits[1]}" if policy is None else policy.resolve().parent.name
     text = f"reconstruct-{config.model}-{name}-s{config.seed}"
-    return Path("results") / "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)
+    return Path("results") / safe_name(text)
 
 
 def print_result(result: ReconstructionResult, path: Path) -> None:
     """Float, quantized before learning, and reconstructed."""
     summary = result.summary
-    rows = [
-        ("float", percent(summary["search_accuracy_fp32"], digits=2), percent(summary["accuracy_fp32"], digits=2)),
-        ("quantized, before learning", percent(summary["search_accuracy_start"], digits=2), "-"),
-        ("reconstructed", percent(summary["search_accuracy"], digits=2), percent(summary["accuracy"], digits=2)),
-    ]
-    columns = ("network", f"{summary['search_images']} search images", f"{summary['report_images']} report images")
-    print_table(f"{summary['metric']['name']}, {summary['calibration_images']} calibration images", columns, rows)
+    print_learned(summary, "reconstructed", title=f"{summary['calibration_images']} calibration images")
     print(f"{summary['seconds']:.0f} s, files in {path}")
 
 

@@ -15,6 +15,7 @@ from haq.cli.progress import progress_watcher
 from haq.config import SearchConfig
 from haq.evaluation.store import EvaluationStore
 from haq.pretty import percent, pretty_cost
+from haq.run_dir import safe_name
 from haq.searching.running import Given, SearchResult, search_configured
 from hardware_sim.cost import OBJECTIVES
 
@@ -54,7 +55,7 @@ def default_out(config: SearchConfig) -> Path:
     aim = str(parse_budgets(config.budget, config.objective)[0]) if drop is None else f"drop{100 * drop:g}"
     names = (config.model, Path(config.hardware).stem, config.objective, aim, config.agent)
     text = "-".join((*names, f"s{config.seed}"))
-    return Path("results") / "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)
+    return Path("results") / safe_name(text)
 
 
 def resume_command(path: Path) -> str:

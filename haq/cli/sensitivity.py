@@ -9,6 +9,7 @@ import typer
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, QuietFlag, with_config
 from haq.cli.output import print_json, print_table
 from haq.config import SearchConfig
+from haq.run_dir import safe_name
 from haq.sensitivities.running import Extent, measure_sensitivities
 
 TIMES_REPORTED = 20
@@ -45,7 +46,7 @@ def sensitivity(
 def default_out(config: SearchConfig) -> Path:
     """results/<model>-sensitivity, safe as a file name."""
     text = f"{config.model}-sensitivity"
-    return Path("results") / "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)
+    return Path("results") / safe_name(text)
 
 
 def _print(document: dict[str, Any], key: str) -> None:

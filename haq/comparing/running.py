@@ -25,7 +25,7 @@ from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.store import EvaluationStore
 from haq.problem import Network, load_priced, prepare, prepare_network
-from haq.run_dir import RunDir
+from haq.run_dir import RunDir, safe_name
 from haq.searching.goals import distinct
 from haq.searching.proposing import uses_prior
 from haq.searching.running import begin_session, run_episodes
@@ -75,7 +75,7 @@ class Question:
                         "episodes": max(self.checkpoints),
                     }
                     config = search_config(**{**self.config.model_dump(exclude_unset=True), **settings})
-                    folder = out / "runs" / f"{agent}-{_as_name(budget)}-s{config.seed}"
+                    folder = out / "runs" / f"{agent}-{safe_name(budget)}-s{config.seed}"
                     yield Cell(config, folder, self.checkpoints)
 
 
@@ -233,7 +233,3 @@ def _prepared(settings: str) -> _Prepared:
     network = prepare_network(config)
     report = Evaluator(network.engine, network.task, "report", batch_size=config.eval_batch, store=store)
     return _Prepared(network, network_fisher(network), report, store)
-
-
-def _as_name(budget: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in budget)

@@ -25,7 +25,7 @@ from haq.environment import describe_environment
 from haq.errors import UserError
 from haq.evaluation.store import EvaluationStore
 from haq.problem import load_priced, prepare_network
-from haq.run_dir import RunDir
+from haq.run_dir import RunDir, safe_name
 from haq.searching.goals import Line, distinct
 from haq.searching.proposing import uses_prior
 from haq.searching.running import Given, SearchResult, search_configured
@@ -199,9 +199,7 @@ def _cell(config: SearchConfig, priced: PricedModel) -> Cell:
     except UserError as error:
         raise BudgetError(str(error)) from error
     name = "-".join((load_accelerator(config.hardware).name, config.objective, config.budget[0]))
-    return Cell(
-        config, budgets[0].ratio, choice, "".join(each if each.isalnum() or each in "-." else "_" for each in name)
-    )
+    return Cell(config, budgets[0].ratio, choice, safe_name(name))
 
 
 def _told(choice: Choices, lines: Sequence[Line]) -> Told:
