@@ -1,12 +1,14 @@
 """What learning costs: forward and backward of the adaptive quantizer against torch's fixed fake quantization.
 
-Both work on the same tensor in turns; the ratio is of the medians of one run. torch's operator learns nothing: it has
+All work on the same tensor in turns; the ratio is of the medians of one run. torch's operator learns nothing: it has
 a gradient to its input alone.
 
-    python scripts/benchmark_fake_quantize.py --shape 64 64 56 56
+    OMP_NUM_THREADS=1 python scripts/benchmark_fake_quantize.py > results/fake_quantize.md
 """
 
 import argparse
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from statistics import median
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
+from haq.environment import describe_environment
 from haq.quantizers.adaptive import AdaptiveQuantizer
 from haq.quantizers.affine import Shift
 
@@ -56,11 +59,19 @@ def main() -> None:
     runs = {"torch, fixed": fixed, "torch, fixed, compiled": torch.compile(fixed), **runs}
     for run in runs.values():
         seconds(run, x, grad)  # compiles
-    times = {name: median(seconds(run, x, grad) for _ in range(arguments.rounds)) for name, run in runs.items()}
-    print(f"{x.numel():,} values on {arguments.device}, {torch.get_num_threads()} threads\n")
-    print("| shift | ms | ratio |\n|---|---|---|")
+    rounds = [{name: seconds(run, x, grad) for name, run in runs.items()} for _ in range(arguments.rounds)]
+    times = {name: median(each[name] for each in rounds) for name in runs}
+    print(
+        "# What learning scales and shifts costs\n\n"
+        f"Forward and backward over {x.numel():,} values on {arguments.device}, {torch.get_num_threads()} thread(s), "
+        f"median of {arguments.rounds} rounds in turns. The first two rows are torch's fake quantization, which learns "
+        "neither scale nor shift.\n\n"
+        "| shift | ms | ratio |\n|---|---|---|"
+    )
     for name, took in times.items():
         print(f"| {name} | {1000 * took:.1f} | {took / times['torch, fixed']:.2f} |")
+    versions = describe_environment(seed=0, device=arguments.device)["packages"]
+    print(f"\nMade with `python {shlex.join(sys.argv)}`; haq {versions['haq']}, torch {versions['torch']}.")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ More measurements:
 - [finetuning-cifar.md](finetuning-cifar.md): ResNet-20 fine-tuned at 4, 3 and 2 bits, beside float trained on.
 - [policies.md](policies.md): a policy of the search and uniform bits of equal cost, fine-tuned alike.
 - [learned_shifts.md](learned_shifts.md): no shift, a fixed and a learned one, with skewed activations.
+- [fake_quantize.md](fake_quantize.md): forward and backward of quantizers that learn, beside a fixed one.
 - [episode_finetuning.md](episode_finetuning.md): whether a few steps in every episode rank policies better.
 - [peers](peers/README.md): bits that other tools choose, with their quantizers and with haq's.
 - [kmeans.md](kmeans.md): codebooks, beside scikit-learn's.
