@@ -10,6 +10,7 @@ counts little.
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,6 +25,11 @@ def timed(run: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, float]:
     start = time.process_time()
     result = run()
     return result, time.process_time() - start
+
+
+def quantized(weight: torch.Tensor, bits: int) -> torch.Tensor:
+    """The weights by haq's codebook."""
+    return kmeans_codebook(weight, bits).dequantize()
 
 
 def sklearn_values(weight: torch.Tensor, bits: int, rounds: int) -> torch.Tensor:
@@ -46,8 +52,8 @@ def main() -> None:
     print("| bits | haq, CPU-s | scikit-learn, CPU-s | time ratio | haq, squared error | scikit-learn | error ratio |")
     print("|---|---|---|---|---|---|---|")
     for bits in arguments.bits:
-        ours, seconds = timed(lambda bits=bits: kmeans_codebook(weight, bits).dequantize())
-        theirs, their_seconds = timed(lambda bits=bits: sklearn_values(weight, bits, arguments.rounds))
+        ours, seconds = timed(partial(quantized, weight, bits))
+        theirs, their_seconds = timed(partial(sklearn_values, weight, bits, arguments.rounds))
         error, their_error = ((values - weight).double().square().sum().item() for values in (ours, theirs))
         print(
             f"| {bits} | {seconds:.2f} | {their_seconds:.1f} | {their_seconds / seconds:.0f} | {error:.5g} "

@@ -56,7 +56,7 @@ def measure(config: SearchConfig, folder: Path) -> list[tuple[str, float, float]
     session = begin_session(problem, fisher=fisher)
     row("float outputs of the search split")
     timed = Timed(session.evaluator)
-    session.evaluator.evaluate = timed  # type: ignore[method-assign]
+    session.evaluator.evaluate = timed  # type: ignore[method-assign, assignment]
     session.enter(RunDir.create(folder, config.model_dump(mode="json"), describe_environment(seed=0, device="cpu")))
     run_episodes(session)
     row("episodes")

@@ -3,18 +3,21 @@
 python scripts/collect_comparisons.py FOLDER ... --out results/methods
 
 Besides the tables of each comparison it pools them: the mean over all budgets and targets of a network, seed by seed,
-is known much better than any one cell.
+is known much better than any one cell. NETWORK.npz holds every policy that was evaluated: `bits` int8
+[policy, layer, 2], and `accuracy`, `divergence` and `noise` float32 [policy] on the search split.
 """
 
 import argparse
 import json
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 from math import exp
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from haq.cache import write_atomically
 from haq.comparing.intervals import Interval, Verdict, paired_interval
@@ -26,6 +29,8 @@ KEEP = [
     "network", "hardware", "objective", "budget", "agent", "seed", "evaluations", "distinct", "forward_images",
     "cpu_seconds", "search_accuracy", "selection_accuracy", "divergence", "accuracy", "report_divergence",
 ]  # fmt: skip
+MEASURED = ("accuracy", "divergence", "noise")
+"""Of every policy, on the search split."""
 Json = dict[str, Any]
 
 
@@ -138,6 +143,24 @@ def page(documents: list[Json], preface: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def evaluated(folders: Iterable[Path]) -> dict[str, NDArray[Any]]:
+    """All policies that the comparisons of a network evaluated, each once, in the order of their bits."""
+    found: dict[tuple[tuple[int, ...], ...], Json] = {}
+    for journal in sorted(path for folder in folders for path in folder.glob("runs/*/episodes.jsonl")):
+        for line in map(json.loads, journal.read_text(encoding="utf-8").splitlines()):
+            found[tuple(zip(line["w_bits"], line["a_bits"], strict=True))] = line
+    lines = [found[bits] for bits in sorted(found)]
+    values = {name: np.array([line[name] for line in lines], dtype=np.float32) for name in MEASURED}
+    return {"bits": np.array(sorted(found), dtype=np.int8), **values}
+
+
+def write_evaluated(path: Path, folders: Iterable[Path]) -> None:
+    """As one file; the same policies are the same bytes."""
+    buffer = BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **evaluated(folders))
+    write_atomically(path, buffer.getvalue())
+
+
 def file_name(document: Json) -> str:
     """Of the picture."""
     return title(document).replace(", ", "-").replace(" ", "-")
@@ -157,6 +180,11 @@ def main() -> None:
         save_figure(plot_comparison(document), options.out / f"{file_name(document)}.png")
     frame = together(documents)
     write_atomically(options.out / "comparisons.csv", frame[KEEP].to_csv(index=False).encode())
+    for name in dict.fromkeys(map(network, documents)):
+        same = [
+            folder for folder, document in zip(options.folders, documents, strict=True) if network(document) == name
+        ]
+        write_evaluated(options.out / f"{name}.npz", same)
     write_atomically(options.out / "README.md", page(documents, preface).encode())
 
 

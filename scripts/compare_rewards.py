@@ -39,7 +39,7 @@ DRAWS = 20
 def cases(data: Path, weights: Path) -> dict[str, dict[str, Any]]:
     """Settings by the name of the network, of those whose weights there are."""
     cifar = {"data": f"cifar10:{data}/cifar10", "search_from": "train", "search_images": 1000}
-    found = {
+    found: dict[str, dict[str, Any]] = {
         "digits_cnn": {},
         "cifar_resnet20": {**cifar, "weights": str(weights / "cifar10jpeg_resnet20_ft3ep.pth")},
         "digits_mobilenet:digits_mobilenet": {"weights": str(weights / "digits_mobilenet-s0.safetensors")},
@@ -91,10 +91,10 @@ def signals(logits: Tensor, reference: Tensor, targets: Tensor) -> Tensor:
 def correlations(problem: Problem, policies: list[IntArray], counts: tuple[int, ...]) -> Iterator[str]:
     """Cells of a row: policies, spread of report accuracies, and correlations for each number of images."""
     reference, targets = outputs(problem, None)
-    every = {tuple(map(tuple, bits.T.tolist())) for bits in policies}
-    logits = torch.stack([outputs(problem, bits)[0] for bits in sorted(every)])
+    every = sorted({(tuple(bits[:, 0].tolist()), tuple(bits[:, 1].tolist())) for bits in policies})
+    logits = torch.stack([outputs(problem, bits)[0] for bits in every])
     report = Evaluator(problem.network.engine, problem.task, "report", batch_size=problem.config.eval_batch)
-    truth = np.array([report.evaluate(*bits).accuracy for bits in sorted(every)])
+    truth = np.array([report.evaluate(*bits).accuracy for bits in every])
     yield f"{len(every)}"
     yield f"{100 * truth.min():.1f} to {100 * truth.max():.1f}"
     generator = torch.Generator().manual_seed(0)

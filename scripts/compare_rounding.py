@@ -20,6 +20,7 @@ from haq.config import SearchConfig, search_config
 from haq.environment import describe_environment
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
+from haq.evaluation.torch_engine import TorchEngine
 from haq.integer_graph import OnnxEngine
 from haq.layer_weights import Rounding
 from haq.models.digits_training import train_digits
@@ -43,6 +44,7 @@ def measure(network: Network, widths: list[int], *, batch: int) -> tuple[float, 
     """Accuracy in float, and of every width."""
     priced = network.priced
     quantized = QuantizedModel(priced.model, priced.trace, network.quantizers)
+    assert isinstance(network.engine, TorchEngine)
     engine = OnnxEngine(quantized, priced.trace, network.task.example(), reference=network.engine)
     evaluator, count = Evaluator(engine, network.task, "search", batch_size=batch), len(priced.trace.layers)
     row: Row = []

@@ -32,8 +32,9 @@ from haq.evaluation.evaluator import Evaluator
 from haq.layer_weights import Rounding
 from haq.problem import Network, prepare, prepare_network
 from haq.run_dir import RunDir
+from haq.searching.goals import Line
 from haq.searching.running import begin_session
-from haq.searching.session import Line, Session
+from haq.searching.session import Session
 from haq.sensitivities.fisher import FisherSensitivity, network_fisher
 
 HARDWARE = "bismo-edge"
@@ -234,7 +235,7 @@ def main(
     roundings: tuple[Rounding, ...] = ("nearest", "gptq")
     by_rounding = {each: prepared(config, each) for each in roundings}
     nearest, gptq = by_rounding["nearest"], by_rounding["gptq"]
-    facts = {f"{split}_images": nearest.network.task.size(split) for split in ("search", "report")}
+    facts: dict[str, float] = {f"{split}_images": nearest.network.task.size(split) for split in ("search", "report")}
     facts |= {"accuracy_fp32": nearest.report.accuracy_fp32, "bits": bits, "seeds": seeds}
     facts |= {"nearest_s": nearest.cpu_s, "gptq_s": gptq.cpu_s, "at_the_end_s": at_the_end_s}
     print(facts, file=sys.stderr, flush=True)

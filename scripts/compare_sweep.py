@@ -22,6 +22,7 @@ from haq.comparing.intervals import Interval, paired_interval
 from haq.config import search_config
 from haq.environment import describe_environment
 from haq.evaluation.evaluator import Evaluator
+from haq.evaluation.protocols import PolicyBits
 from haq.problem import Network, prepare_network
 from haq.searching.running import Given, search_configured
 from haq.sensitivities.fisher import network_fisher
@@ -32,7 +33,7 @@ BUDGETS = ("3bits", "4bits", "5bits", "6bits", "7bits")
 PERCENT = 100
 
 
-def alone(record: dict[str, Any], given: Given, options: argparse.Namespace) -> tuple[list[int], list[int]]:
+def alone(record: dict[str, Any], given: Given, options: argparse.Namespace) -> PolicyBits:
     """What a search of its own finds for a cell of the sweep: w_bits and a_bits."""
     config = search_config(
         model=options.model,
@@ -45,7 +46,7 @@ def alone(record: dict[str, Any], given: Given, options: argparse.Namespace) -> 
         seed=record["seed"],
     )
     result = search_configured(config, options.runs / "alone" / record["run"], given=given, resume=True)
-    return list(result.policy.w_bits), list(result.policy.a_bits)
+    return result.policy.w_bits, result.policy.a_bits
 
 
 def measured(document: dict[str, Any], network: Network, options: argparse.Namespace) -> Iterator[dict[str, Any]]:

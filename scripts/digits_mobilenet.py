@@ -44,7 +44,7 @@ def train(task: Task, *, seed: int) -> nn.Module:
         for images, labels in task.shuffled("train", batch_size=BATCH, generator=generator):
             loss = cross_entropy(model(moved(images, generator)), labels)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
     return model.eval()

@@ -20,7 +20,7 @@ def rank_correlations(score: FloatArray, truth: FloatArray) -> FloatArray:
     ours, theirs = (rankdata(each, axis=1) for each in (score, truth))
     ours, theirs = (each - each.mean(axis=1, keepdims=True) for each in (ours, theirs))
     scale = np.sqrt((ours**2).sum(axis=1) * (theirs**2).sum(axis=1))
-    return np.divide((ours * theirs).sum(axis=1), scale, out=np.zeros(len(scale)), where=scale > 0)
+    return np.asarray(np.divide((ours * theirs).sum(axis=1), scale, out=np.zeros(len(scale)), where=scale > 0))
 
 
 def interval(truth: FloatArray, score: FloatArray, other: FloatArray | None = None) -> tuple[float, float, float]:
@@ -45,7 +45,7 @@ def reliability(truth: FloatArray) -> float:
     seeds = truth.shape[1]
     pairs = [rank_correlations(truth[None, :, a], truth[None, :, b]) for a in range(seeds) for b in range(a)]
     mean = float(np.mean(pairs))
-    return seeds * mean / (1 + (seeds - 1) * mean)
+    return float(seeds * mean / (1 + (seeds - 1) * mean))
 
 
 def expected_choice(score: FloatArray, truth: FloatArray, count: int) -> float:

@@ -33,8 +33,9 @@ from haq.pretty import percent, pretty_cost
 from haq.problem import Network, prepare, prepare_network
 from haq.searching.running import Given, search_configured
 from haq.sensitivities.fisher import FisherSensitivity, network_fisher
+from hardware_sim.cost import Objective
 
-TARGETS = {
+TARGETS: dict[str, tuple[str, Objective]] = {
     "bismo-edge": ("bismo-edge", "latency"),
     "bismo-cloud": ("bismo-cloud", "latency"),
     "size": ("bismo-edge", "size"),

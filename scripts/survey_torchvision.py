@@ -58,7 +58,7 @@ def torch_macs(model: nn.Module, example: Tensor) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(example)
     flops = counter.get_flop_counts()["Global"]
-    return sum(count for operator, count in flops.items() if operator.__name__ in TORCH_COUNTS) // 2
+    return int(sum(count for operator, count in flops.items() if operator.__name__ in TORCH_COUNTS)) // 2
 
 
 def fvcore_macs(model: nn.Module, example: Tensor) -> int:

@@ -33,7 +33,7 @@ def train(task: Task, *, epochs: int, seed: int, peak: float = 0.4) -> nn.Module
     """SGD with one cycle of the learning rate; the same bits for the same seed and threads."""
     torch.manual_seed(seed)
     generator = Generator().manual_seed(seed)
-    model = depthwise_silu().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = depthwise_silu().to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=peak, momentum=0.9, weight_decay=5e-4, nesterov=True)
     steps = epochs * -(-task.size("train") // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps)
@@ -42,7 +42,7 @@ def train(task: Task, *, epochs: int, seed: int, peak: float = 0.4) -> nn.Module
             inputs = augmented(images, generator).contiguous(memory_format=torch.channels_last)
             loss = cross_entropy(model(inputs), labels, label_smoothing=0.1)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
     return model.eval()

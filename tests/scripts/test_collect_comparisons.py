@@ -1,9 +1,11 @@
 """What the page of comparisons says of search images and report images."""
 
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -35,3 +37,17 @@ def test_promises_are_means_of_the_last_evaluations_of_each_method(script: Modul
         "| net | ilp | 100 | 90.00 | 91.00 | -1.00 | 0.0200 | 0.0200 |",
         "| other | ddpg | 50 | 100.00 | 100.00 | +0.00 | 0.0000 | 0.0000 |",
     ]
+
+
+def test_every_evaluated_policy_is_kept_once(script: ModuleType, tmp_path: Path) -> None:
+    measured = {"accuracy": 0.5, "divergence": 0.25, "noise": 0.125}
+    first = {"w_bits": [8, 3], "a_bits": [8, 2], **measured}
+    second = {"w_bits": [8, 2], "a_bits": [8, 5], **measured, "noise": 0.5}
+    for name, lines in {"a": [first, second], "b": [second]}.items():
+        run = tmp_path / "runs" / name
+        run.mkdir(parents=True)
+        (run / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    script.write_evaluated(tmp_path / "net.npz", [tmp_path])
+    with np.load(tmp_path / "net.npz") as table:
+        assert table["bits"].tolist() == [[[8, 8], [2, 5]], [[8, 8], [3, 2]]]
+        assert table["noise"].tolist() == [0.5, 0.125]
