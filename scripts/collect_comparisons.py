@@ -180,11 +180,9 @@ def main() -> None:
         save_figure(plot_comparison(document), options.out / f"{file_name(document)}.png")
     frame = together(documents)
     write_atomically(options.out / "comparisons.csv", frame[KEEP].to_csv(index=False).encode())
+    pairs = list(zip(options.folders, documents, strict=True))
     for name in dict.fromkeys(map(network, documents)):
-        same = [
-            folder for folder, document in zip(options.folders, documents, strict=True) if network(document) == name
-        ]
-        write_evaluated(options.out / f"{name}.npz", same)
+        write_evaluated(options.out / f"{name}.npz", [folder for folder, each in pairs if network(each) == name])
     write_atomically(options.out / "README.md", page(documents, preface).encode())
 
 
