@@ -90,6 +90,7 @@ class Greedy:
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
         self._archive = Archive(space)
+        self._start = descend(space)
         self._leave()
 
     def _leave(self) -> None:
@@ -103,8 +104,8 @@ class Greedy:
         return bits
 
     def _next(self) -> IntArray:
-        if not len(self._archive):
-            return descend(self._space)
+        if self._start not in self._archive:
+            return self._start.copy()
         best = self._archive.best
         if self._centre is None or (best != self._centre).any():
             self._centre, self._around = best, _exchanges(self._space, best)

@@ -177,7 +177,8 @@ class ModelBasedDDPG:
         walks = np.stack([self._imagination.walk() for _ in range(self._config.episodes)])
         self._imagination.retrace(solved[:2])
         self._imagination.learn(self.model.expect, self._config.updates)
-        return walks
+        # By the paper's rule of the budget a walk may end above it.
+        return walks[[self._space.fits(bits) for bits in walks]]
 
     def _chosen(self, candidates: IntArray) -> IntArray:
         mean, std = self.model.predict(candidates)

@@ -54,6 +54,11 @@ class Network:
     engine_reason: str
     """Why this engine, in one line."""
 
+    @property
+    def calibration_images(self) -> int:
+        """Forwarded before the first policy."""
+        return self.quantizers.passes * self.task.size("calibration")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:

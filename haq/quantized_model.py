@@ -64,6 +64,11 @@ class Quantizers:
         """Whether weights are integers with scales."""
         return self._options.weights == "linear"
 
+    @property
+    def passes(self) -> int:
+        """How often the calibration inputs are run at most: for activations, and for the Hessians of GPTQ."""
+        return 2 if self._options.rounding == "gptq" else 1
+
     def codes(self, layer: int, bits: int) -> QuantizedWeight:
         """Integer codes and scales of a layer's weights. Raises ValueError where the quantizer is not linear."""
         codes = self._quantized(layer, bits).codes

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from torch import nn
+
 from haq.errors import UserError
 
 
@@ -35,6 +37,17 @@ def is_user_code(spec: str) -> bool:
     """
     module_name, colon, attribute = spec.partition(":")
     return bool(colon) and attribute.isidentifier() and all(part.isidentifier() for part in module_name.split("."))
+
+
+@contextmanager
+def training_flags_kept(model: nn.Module | None) -> Iterator[None]:
+    """Put the modules of a user's network back into the mode they were in."""
+    flags = {} if model is None else {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, training in flags.items():
+            module.training = training
 
 
 def one_line(error: BaseException) -> str:

@@ -63,7 +63,9 @@ def pooled(frame: pd.DataFrame, value: str, ours: str, rival: str) -> Interval:
     """Of what the first method has more than a rival, averaged over budgets and targets for each seed."""
     table = frame.pivot_table(index=["hardware", "objective", "budget", "seed"], columns="agent", values=value)
     by_seed = (table[ours] - table[rival]).groupby("seed").mean()
-    return paired_interval(by_seed.tolist(), comparisons=frame["agent"].nunique() - 1)
+    # Where every seed answers alike, rounding is all that is not known of accuracies.
+    resolution = 1 / float(frame["report_images"].iloc[0]) if value == "accuracy" else 0.0
+    return paired_interval(by_seed.tolist(), comparisons=frame["agent"].nunique() - 1, resolution=resolution)
 
 
 def pooled_rows(frame: pd.DataFrame, ours: str) -> Iterator[str]:

@@ -81,6 +81,8 @@ def finetune(
         kept = f"all whole epochs are in {path}" if path.is_dir() else "nothing was written yet"
         say(f"stopped; {kept}. Go on with: {resume_command(path)}")
         raise
+    if not result.is_first:
+        return
     for warning in result.summary["warnings"]:
         warn(warning)
     if json:

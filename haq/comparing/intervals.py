@@ -42,9 +42,9 @@ def paired_interval(
 ) -> Interval:
     """Student's interval of the mean of paired differences, by Bonferroni for so many comparisons at once.
 
-    `resolution` is the step that the compared numbers come in, one image for accuracies: equal differences are known no
-    better than two rounded numbers are, with a variance of a sixth of its square. Raises ValueError for fewer than two
-    differences.
+    `resolution` is the step that the compared numbers come in, one image for accuracies: a mean is known no better than
+    the difference of two rounded numbers is, with a variance of a sixth of its square. That does not shrink with their
+    number, as equal policies are rounded alike. Raises ValueError for fewer than two differences.
 
     >>> interval = paired_interval([1.0, 2.0, 3.0])
     >>> round(interval.low, 2), interval.mean, round(interval.high, 2)
@@ -54,6 +54,5 @@ def paired_interval(
     if n < 2:
         raise ValueError(f"an interval takes at least two differences, got {n}")
     quantile = float(student.ppf(1 - (1 - confidence) / (2 * comparisons), n - 1))
-    deviation = max(stdev(differences), resolution / 6**0.5)
-    centre, half = mean(differences), quantile * deviation / n**0.5
+    centre, half = mean(differences), quantile * max(stdev(differences) / n**0.5, resolution / 6**0.5)
     return Interval(centre, centre - half, centre + half, n)

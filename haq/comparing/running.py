@@ -33,8 +33,8 @@ from haq.searching.session import Session
 from haq.sensitivities.fisher import FisherSensitivity, network_fisher
 
 POINTS, DOCUMENT = "points.json", "comparison.json"
-_SEARCH_ALONE = ("agent", "budget", "seed", "episodes", "hardware", "batch", "objective", "pin", "first_last_bits")
-"""Settings that a network does not depend on."""
+_SEARCH_ALONE = {"agent", "budget", "seed", "episodes", "hardware", "batch", "objective", "pin", "first_last_bits"}
+"""Settings that a network does not depend on, unless every policy is fine-tuned: that draws from the seed."""
 _FOUND = {"forward_images", "cpu_seconds", "accuracy", "report_divergence"}
 """What a record says beside the facts that tell it from others."""
 WITHOUT_CHANCE: frozenset[AgentName] = frozenset({"uniform", "greedy", "ilp"})
@@ -147,17 +147,14 @@ def run_cell(cell: Cell) -> list[dict[str, Any]]:
     if kept is not None:
         return kept
     torch.set_num_threads(1)
-    prepared = _prepared(cell.config.model_dump_json(exclude=set(_SEARCH_ALONE)))
+    prepared = _prepared(shared_settings(cell.config))
     fisher = prepared.fisher if uses_prior(cell.config) else None
     began = process_time()
     problem = prepare(cell.config, network=prepared.network)
     session = begin_session(problem, fisher=fisher, store=prepared.store)
     config = cell.config.model_dump(mode="json")
-    run = RunDir.reopen(cell.folder, config)
-    session.enter(
-        run
-        or RunDir.create(cell.folder, config, describe_environment(seed=cell.config.seed, device="cpu"), resume=True)
-    )
+    environment = describe_environment(seed=cell.config.seed, device=cell.config.device)
+    session.enter(RunDir.reopen(cell.folder, config) or RunDir.create(cell.folder, config, environment, resume=True))
     run_episodes(session)
     cpu_seconds = process_time() - began
     records = [_record(session, count, prepared) for count in cell.checkpoints]
@@ -173,13 +170,15 @@ def _record(session: Session, count: int, prepared: "_Prepared") -> dict[str, An
     report = prepared.report
     facts = _facts(config, count) | {"accuracy_fp32": report.accuracy_fp32, "report_images": task.size("report")}
     tried = sum(1 for _ in distinct(lines))
-    images = task.size("search") + prepared.network.engine.images_a_policy
-    prior_images = prepared.fisher.forward_images if uses_prior(config) else 0
-    cost = {"distinct": tried, "forward_images": task.size("calibration") + prior_images + (tried + 1) * images}
+    more = prepared.network.engine.images_a_policy
+    before = prepared.network.calibration_images + (prepared.fisher.forward_images if uses_prior(config) else 0)
+    cost = {"distinct": tried, "forward_images": before + (tried + 1) * (task.size("search") + more)}
     if not any(session.goal.meets(line) for line in lines):
         return {**facts, **cost, "accuracy": None, "report_divergence": None}
     selection = session.select(count)
     winner = selection.winner
+    if selection.finalists:
+        cost["forward_images"] += (len(selection.finalists) + 1) * (task.size("selection") + more)
     reported = report.evaluate(winner["w_bits"], winner["a_bits"])
     return {
         **facts,
@@ -196,6 +195,11 @@ def _record(session: Session, count: int, prepared: "_Prepared") -> dict[str, An
 def _facts(config: SearchConfig, count: int) -> dict[str, Any]:
     """What tells a record from all others."""
     return {"agent": config.agent, "budget": config.budget[0], "seed": config.seed, "evaluations": count}
+
+
+def shared_settings(config: SearchConfig) -> str:
+    """What the network of a cell depends on, as text."""
+    return config.model_dump_json(exclude=_SEARCH_ALONE - ({"seed"} if config.episode_finetune_steps else set()))
 
 
 def _kept(cell: Cell) -> list[dict[str, Any]] | None:
@@ -232,4 +236,5 @@ def _prepared(settings: str) -> _Prepared:
     store = None if config.episode_finetune_steps else EvaluationStore()
     network = prepare_network(config)
     report = Evaluator(network.engine, network.task, "report", batch_size=config.eval_batch, store=store)
+    report.kept(len(network.priced.trace.layers))  # calibrates: no cell's time is to hold that
     return _Prepared(network, network_fisher(network), report, store)

@@ -4,7 +4,7 @@ Accuracy comes in images, of which a few hundred cannot tell good policies apart
 network's, on the same report images, tells more.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from math import exp
 from typing import Any
@@ -39,13 +39,16 @@ def as_markdown(document: Json) -> Iterator[str]:
     fp32 = 100 * frame["accuracy_fp32"].mean()
     yield f"Report accuracy in percent on {images} images (float {fp32:.2f}), mean ± standard deviation over"
     yield f"{document['seeds']} seeds, of the policy that a method would have answered after so many evaluations."
+    yield "Forward images are those of all policies, prior and choice of the winner. CPU-seconds are as run, where"
+    yield "policies that the store knew took next to none."
     yield ""
     yield from _accuracies(frame, document)
     if rivals and document["seeds"] > 1:
         yield ""
         yield f"`{ours}` minus each rival in points, paired by seed, with 95 % intervals (Student's, by Bonferroni for"
         yield f"{len(rivals)} rivals). Ahead: the interval excludes 0. Not behind: it excludes a loss of"
-        yield f"{100 * MARGIN:g} points. Open: neither can be said."
+        yield f"{100 * MARGIN:g} points. Open: neither can be said. This holds for chance in the search, on"
+        yield "these images."
         yield ""
         yield from _differences(frame, document)
         yield ""
@@ -96,12 +99,23 @@ def _accuracies(frame: pd.DataFrame, document: Json) -> Iterator[str]:
             of_method = frame[(frame["budget"] == budget) & (frame["agent"] == agent)]
             cells = []
             for count in document["checkpoints"]:
-                found = 100 * of_method[of_method["evaluations"] == count]["accuracy"]
-                spread = f" ± {found.std():.2f}" if len(found) > 1 else ""
-                cells.append(f"{found.mean():.2f}{spread}")
+                found = 100 * of_method[of_method["evaluations"] == count]["accuracy"].dropna()
+                cells.append(_mean(found, document["seeds"]))
             last = of_method[of_method["evaluations"] == document["checkpoints"][-1]]
             cost = [f"{last['forward_images'].mean():,.0f}", f"{last['cpu_seconds'].mean():.1f}"]
             yield _row([budget, agent, *cells, *cost])
+
+
+def _mean(found: "pd.Series[float]", seeds: int) -> str:
+    """With its spread, and of how many seeds where others found nothing within the budget."""
+    if found.empty:
+        return "-"
+    spread = f" ± {found.std():.2f}" if len(found) > 1 else ""
+    return _of_seeds(f"{found.mean():.2f}{spread}", len(found), seeds)
+
+
+def _of_seeds(text: str, n: int, seeds: int) -> str:
+    return text if n == seeds else f"{text} ({n} of {seeds} seeds)"
 
 
 def _differences(frame: pd.DataFrame, document: Json) -> Iterator[str]:
@@ -109,26 +123,30 @@ def _differences(frame: pd.DataFrame, document: Json) -> Iterator[str]:
         mean, low, high = (100 * value for value in (interval.mean, interval.low, interval.high))
         return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] {interval.verdict}"
 
-    return _by_rival(((*where, text(interval)) for *where, interval in differences(frame, document)), document)
+    return _by_rival(differences(frame, document), text, document)
 
 
 def _ratios(frame: pd.DataFrame, document: Json) -> Iterator[str]:
     def text(interval: Interval) -> str:
         return f"{exp(interval.mean):.2f} [{exp(interval.low):.2f}, {exp(interval.high):.2f}]"
 
-    return _by_rival(((*where, text(interval)) for *where, interval in ratios(frame, document)), document)
+    return _by_rival(ratios(frame, document), text, document)
 
 
-def _by_rival(cells: Iterable[tuple[Any, ...]], document: Json) -> Iterator[str]:
-    """A table of cells (budget, rival, evaluations, text), one row a rival."""
+def _by_rival(
+    found: Iterable[tuple[str, str, int, Interval]], text: Callable[[Interval], str], document: Json
+) -> Iterator[str]:
+    """A table of intervals, one row a rival; "-" where too few seeds of both found a policy."""
     checkpoints: Sequence[int] = document["checkpoints"]
     yield _row(["budget", "rival", *(f"{count} evaluations" for count in checkpoints)])
     yield _row(["---"] * (2 + len(checkpoints)))
-    rows: dict[tuple[str, str], list[str]] = {}
-    for budget, rival, _, text in cells:
-        rows.setdefault((budget, rival), []).append(text)
-    for names, texts in rows.items():
-        yield _row([*names, *texts])
+    cells = {
+        (budget, rival, count): _of_seeds(text(interval), interval.n, document["seeds"])
+        for budget, rival, count, interval in found
+    }
+    for budget in document["budgets"]:
+        for rival in document["agents"][1:]:
+            yield _row([budget, rival, *(cells.get((budget, rival, count), "-") for count in checkpoints)])
 
 
 def _row(cells: Sequence[str]) -> str:

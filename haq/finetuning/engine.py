@@ -12,7 +12,7 @@ from haq.evaluation.protocols import PolicyBits
 from haq.finetuning.augmentation import augment
 from haq.finetuning.batch_norms import reestimate
 from haq.finetuning.config import FinetuneConfig
-from haq.finetuning.learner import Learner
+from haq.finetuning.learner import DivergedError, Learner
 from haq.finetuning.network import TrainableNetwork, start_network
 from haq.finetuning.recipe import mean_weight_bits, resolve_rates
 from haq.finetuning.starts import Starts
@@ -20,7 +20,7 @@ from haq.finetuning.training import random_numbers
 from haq.tasks.base import Batch, Task
 
 STEP_PASSES = 3
-"""Forward passes that one training step costs: its own, and twice as much to go back."""
+"""Forward passes that one training step costs, besides the teacher's: its own, and twice as much to go back."""
 
 
 class FinetunedEngine:
@@ -51,7 +51,8 @@ class EpisodeEngine:
 
     Every policy starts at the same float weights, which are never changed, and learns from the same batches of the
     train split: what comes of it does not depend on the policies before it. Learning from the float network's outputs
-    and re-estimating batch norms on the last batches are part of it.
+    and re-estimating batch norms on the last batches are part of it. A policy whose loss becomes NaN is judged as it
+    was before its first step.
     """
 
     name = "torch"
@@ -62,7 +63,7 @@ class EpisodeEngine:
         self._model, self._starts, self._task = model, starts, task
         self._config, self._steps, self._seed = config, steps, seed
         self._tuned: tuple[PolicyBits, TrainableNetwork] | None = None
-        self.images_a_policy = steps * config.batch_size * STEP_PASSES + config.norm_images
+        self.images_a_policy = steps * config.batch_size * (STEP_PASSES + config.teacher) + config.norm_images
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         """The network after its steps with these bits, or in float as it is."""
@@ -82,6 +83,14 @@ class EpisodeEngine:
     @torch.enable_grad()
     def _tune(self, bits: PolicyBits) -> TrainableNetwork:
         network = start_network(self._model, self._starts, bits)
+        try:
+            self._teach(network, bits)
+        except DivergedError:
+            network = start_network(self._model, self._starts, bits).eval()
+        reestimate(network, [inputs for inputs, _ in self._norm_batches])
+        return network
+
+    def _teach(self, network: TrainableNetwork, bits: PolicyBits) -> None:
         rates = resolve_rates(self._config, mean_weight_bits(self._starts.trace, bits))
         learner = Learner(
             network,
@@ -97,8 +106,6 @@ class EpisodeEngine:
             for inputs, targets in batches:
                 learner.step(inputs, targets)
         learner.finish()
-        reestimate(network, [inputs for inputs, _ in self._norm_batches])
-        return network
 
     @cached_property
     def _batches(self) -> list[Batch]:

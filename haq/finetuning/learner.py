@@ -22,6 +22,10 @@ SHIFTS_SETTLE = 0.5
 """From this part of the steps on zero points stay; a shift's cosine has led it over four fifths of its way by then."""
 
 
+class DivergedError(UserError):
+    """A loss that is no number."""
+
+
 class Learner:
     """Optimizer, schedule, teacher, oscillation control and average of one network, over a known number of steps.
 
@@ -50,14 +54,14 @@ class Learner:
         self.total_steps, self.steps = total_steps, 0
 
     def step(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float]:
-        """Learn from one batch; returns outputs and loss. Raises UserError for a loss that is NaN or infinite."""
+        """Learn from one batch; returns outputs and loss. Raises DivergedError for a loss that is NaN or infinite."""
         progress = self.steps / self.total_steps
         for group, first in zip(self._groups, self._first_rates, strict=True):
             group["lr"] = first * ramp(1.0, 0.0, progress)
         outputs, loss = self._forward(inputs, targets)
         value = loss.item()
         if not isfinite(value):
-            raise UserError(f"the loss became {value} in step {self.steps + 1}; lower --lr or --scale-lr")
+            raise DivergedError(f"the loss became {value} in step {self.steps + 1}; lower --lr or --scale-lr")
         if self._config.oscillation == "dampen":
             loss = loss + ramp(0.0, self._config.dampening, progress) * dampening(self.network)
         for optimizer in self._optimizers.values():

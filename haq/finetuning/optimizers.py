@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from haq.errors import UserError
 from haq.finetuning.config import FinetuneConfig
 from haq.finetuning.network import TrainableNetwork
 from haq.finetuning.recipe import Rates
@@ -46,6 +47,7 @@ def make_optimizers(network: TrainableNetwork, config: FinetuneConfig, rates: Ra
     """The optimizers of what learns, by name: `weights` with decay for weights alone, and `quantizers`.
 
     LSQ's gradients under SGD leave the scales and shifts of inputs all but where they start; hence Adam for those.
+    Raises UserError where nothing learns.
     """
     found: dict[str, Optimizer] = {}
     if config.learn == "all":
@@ -53,6 +55,8 @@ def make_optimizers(network: TrainableNetwork, config: FinetuneConfig, rates: Ra
     units = list(_units(network))
     if units:
         found["quantizers"] = relative_adam(units, lr=rates.scale_lr)
+    if not found:
+        raise UserError("--learn quantizers: no layer is quantized, so nothing would learn; use --learn all")
     return found
 
 

@@ -91,10 +91,11 @@ class Freezer:
         return {f"{place}.{name}": getattr(each, name) for place, each in enumerate(self._watched) for name in names}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where `state_dict` was taken."""
-        count = len(state) // len(_Watched.__slots__)
+        """Go on where `state_dict` was taken, wherever its tensors lie."""
+        weights = [weight for weight, _ in self.network.quantized_weights()] if state else []
         self._watched = [
-            _Watched(**{name: state[f"{place}.{name}"] for name in _Watched.__slots__}) for place in range(count)
+            _Watched(**{name: state[f"{place}.{name}"].to(weight.device) for name in _Watched.__slots__})
+            for place, weight in enumerate(weights)
         ]
 
 

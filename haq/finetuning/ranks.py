@@ -26,6 +26,11 @@ class Ranks:
         """This process' part of a batch [n, ...]; the parts are disjoint and together the batch."""
         return batch[self.rank :: self.count]
 
+    def meet(self) -> None:
+        """Wait until all processes are here."""
+        if self.count > 1:
+            distributed.barrier()
+
     def together(self, network: nn.Module) -> nn.Module:
         """The network with its gradients averaged over all processes."""
         return network if self.count == 1 else DistributedDataParallel(network)

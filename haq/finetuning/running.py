@@ -14,7 +14,7 @@ from haq.errors import UserError
 from haq.finetuning.asked import Asked, PolicyLike, read_policy
 from haq.finetuning.config import FinetuneConfig, finetune_config
 from haq.finetuning.ranks import joined
-from haq.finetuning.saved import JOURNAL, NETWORK, load_finetuned
+from haq.finetuning.saved import JOURNAL, NETWORK, epochs, load_finetuned
 from haq.finetuning.session import FinetuneSession, Watcher
 from haq.layers import trace
 from haq.policy import Policy, load_policy
@@ -23,6 +23,7 @@ from haq.run_dir import POLICY, SUMMARY, RunDir
 from haq.searching.running import Given
 from haq.tasks import load_task
 from haq.tasks.base import Task
+from haq.user_code import training_flags_kept
 from haq.zoo import load_model
 
 
@@ -34,6 +35,8 @@ class FinetuneResult:
     policy: Policy
     summary: Mapping[str, Any]
     path: Path | None
+    is_first: bool = True
+    """Whether this process is the one that speaks for all that learned together."""
 
 
 def finetune(
@@ -76,20 +79,23 @@ def finetune_configured(
 ) -> FinetuneResult:
     """The fine-tuning that was asked for, kept in a folder; see `finetune`. Of several processes the first writes."""
     given = given or Given()
-    with joined(asked.config.device) as ranks:
+    with joined(asked.config.device) as ranks, training_flags_kept(given.model):
         run = RunDir.reopen(path, asked.document()) if resume else None
         if run is not None and run.is_finished:
             return finished(run, asked, given)
         if run is None and ranks.is_first:
             RunDir.check_free(path, resume=resume)
         session = FinetuneSession(asked, given, ranks=ranks)
-        state = RunDir(path).load_checkpoint() if run is not None else None
+        # All processes read before the first one writes: they go on at the same epoch.
+        state = run.load_checkpoint() if run is not None else None
+        journal = len(epochs(run)) if run is not None else 0
+        ranks.meet()
         if ranks.is_first:
             session.enter(run or _create(path, asked, resume=resume))
-        session.go_on(state)
-        session.learn(watcher)
+        session.go_on(state, journal=journal)
+        session.learn(watcher if ranks.is_first else None)
         policy, summary = session.finish()
-        return FinetuneResult(session.network, policy, summary, path)
+        return FinetuneResult(session.network, policy, summary, path, is_first=ranks.is_first)
 
 
 def finished(run: RunDir, asked: Asked, given: Given) -> FinetuneResult:

@@ -61,10 +61,6 @@ def epochs(run: RunDir) -> list[dict[str, Any]]:
     return found
 
 
-def keep_epochs(run: RunDir, count: int) -> bool:
-    """Cut the journal after so many lines; False where it has fewer."""
-    lines = epochs(run)
-    if len(lines) < count:
-        return False
-    run.write(JOURNAL, "".join(json.dumps(line) + "\n" for line in lines[:count]).encode())
-    return True
+def keep_epochs(run: RunDir, count: int) -> None:
+    """Cut the journal after so many lines."""
+    run.write(JOURNAL, "".join(json.dumps(line) + "\n" for line in epochs(run)[:count]).encode())

@@ -52,9 +52,11 @@ class FinetuneSession:
 
     def __init__(self, asked: Asked, given: Given, *, ranks: Ranks = ALONE) -> None:
         config, learning = asked.config, asked.learning
-        prepared = prepare_network(config, model=given.model, task=given.task)
+        # An integer graph would be built for nothing.
+        in_torch = config.model_copy(update={"engine": "torch"})
+        prepared = prepare_network(in_torch, model=given.model, task=given.task)
         require_trainable(config, prepared.task, flag="fine-tuning")
-        self.asked, self.task, self._prepared = asked, prepared.task, prepared
+        self.asked, self.task = asked, prepared.task
         self._model, self._trace = prepared.priced.model, prepared.priced.trace
         self.policy = asked.policy_for(prepared.priced)
         bits = (self.policy.w_bits, self.policy.a_bits)
@@ -91,14 +93,13 @@ class FinetuneSession:
         """Write into a run folder from now on."""
         self._run = run
 
-    def go_on(self, state: Mapping[str, Any] | None) -> None:
-        """Go on where a checkpoint was taken; without one of this run and its journal, start anew."""
-        ours = state if state is not None and state.get("run") == self._identity else None
-        if ours and (self._run is None or keep_epochs(self._run, ours["trainer"]["epoch"])):
-            self.trainer.load_state_dict(ours["trainer"])
-            self._seconds_before = ours["seconds"]
-        elif self._run is not None:
-            keep_epochs(self._run, 0)
+    def go_on(self, state: Mapping[str, Any] | None, *, journal: int) -> None:
+        """Go on where a checkpoint was taken; without one of this run, or with a shorter journal, start anew."""
+        if state is not None and state.get("run") == self._identity and journal >= state["trainer"]["epoch"]:
+            self.trainer.load_state_dict(state["trainer"])
+            self._seconds_before = state["seconds"]
+        if self._run is not None:
+            keep_epochs(self._run, self.trainer.epoch)
 
     def learn(self, watcher: Watcher | None = None) -> None:
         """All epochs that are left, with a checkpoint after each."""

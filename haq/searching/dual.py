@@ -13,6 +13,7 @@ from haq.problem import Problem
 
 RESOLUTION = 0.02
 """Budgets that are closer than this part of what the larger has above the least possible cost are not told apart."""
+_ROUNDING = 1e-9
 PATIENCE_SHARE = 8
 """A budget at which nothing was found after this part of all episodes counts as too tight."""
 
@@ -40,6 +41,11 @@ class Bisection:
         self._high = 1.0
         self._patience = max(1, episodes // PATIENCE_SHARE)
         self._tried = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a policy of the least possible cost met the goal."""
+        return self.stage > 0 and self._high <= self._least * (1 + _ROUNDING)
 
     def observe(self, ratio: float, *, met: bool) -> bool:
         """Take note of what a policy costs and whether it met the goal; whether the budget changes with it."""

@@ -1,8 +1,8 @@
 """The search as a function: from a network and a budget to a policy."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +28,7 @@ from haq.searching.warm_start import Told
 from haq.sensitivities.fisher import FisherSensitivity, network_fisher
 from haq.sensitivities.measured import prior
 from haq.tasks.base import Task
+from haq.user_code import training_flags_kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +97,19 @@ def search_configured(
     watcher: Watcher | None = None,
 ) -> SearchResult:
     """The search that a configuration describes, kept in a folder; see `search`."""
-    run = RunDir.reopen(path, config.model_dump(mode="json")) if resume else None
+    asked = config.model_dump(mode="json") | _told(given.told)
+    run = RunDir.reopen(path, asked) if resume else None
     if run is None:
         RunDir.check_free(path, resume=resume)
     elif run.is_finished:
         return finished(run)
-    with _training_flags_kept(given.model):
+    with training_flags_kept(given.model):
         problem = prepare(config, model=given.model, task=given.task, network=given.network)
         fisher = (given.fisher or network_fisher(problem.network, seed=0)) if uses_prior(config) else None
         session = begin_session(problem, fisher=fisher, store=given.store, told=given.told)
         if run is None:
             environment = describe_environment(seed=config.seed, device=config.device)
-            run = RunDir.create(path, _resolved(config, problem), environment, resume=resume)
+            run = RunDir.create(path, asked | _resolved(problem), environment, resume=resume)
         session.enter(run)
         run_episodes(session, time_limit_s=time_limit_s, watcher=watcher)
         return _finish(session, run, prior_images=fisher.forward_images if fisher else 0)
@@ -140,7 +142,7 @@ def run_episodes(session: Session, *, time_limit_s: float | None = None, watcher
     for each in watchers:
         each.begin(session)
     try:
-        while session.episode < session.problem.config.episodes and (session.episode == 0 or monotonic() < deadline):
+        while not session.is_over and (session.episode == 0 or monotonic() < deadline):
             line = session.run_episode()
             for each in watchers:
                 each.episode(session, line)
@@ -148,17 +150,6 @@ def run_episodes(session: Session, *, time_limit_s: float | None = None, watcher
         for each in watchers:
             each.end()
     session.checkpoint()
-
-
-@contextmanager
-def _training_flags_kept(model: nn.Module | None) -> Iterator[None]:
-    """Put the modules of a network back into the mode they were in."""
-    flags = {} if model is None else {module: module.training for module in model.modules()}
-    try:
-        yield
-    finally:
-        for module, training in flags.items():
-            module.training = training
 
 
 def _finish(session: Session, run: RunDir, *, prior_images: int) -> SearchResult:
@@ -191,7 +182,7 @@ def _finish(session: Session, run: RunDir, *, prior_images: int) -> SearchResult
 
 def _spent(session: Session, selection: Selection, prior_images: int) -> dict[str, Any]:
     """What the search took, prior and choice of the winner included and the report not."""
-    before = session.problem.task.size("calibration") + prior_images
+    before = session.problem.network.calibration_images + prior_images
     return {
         "episodes": session.episode,
         "evaluations": session.evaluator.evaluations + selection.evaluations,
@@ -230,10 +221,17 @@ def _as_written(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "budget": tuple(str(each) for each in several)}
 
 
-def _resolved(config: SearchConfig, problem: Problem) -> dict[str, Any]:
-    """What is written to `config.json`: the settings, and what they came to for this network and these data."""
+def _told(told: Told) -> dict[str, Any]:
+    """What `config.json` says of policies that a search begins with: what comes of it depends on them."""
+    if not told:
+        return {}
+    digest = blake2b(repr([(bits.tolist(), score) for bits, score in told]).encode(), digest_size=8)
+    return {"told": f"{len(told)} policies, {digest.hexdigest()}"}
+
+
+def _resolved(problem: Problem) -> dict[str, Any]:
+    """What the settings came to for this network and these data."""
     return {
-        **config.model_dump(mode="json"),
         "resolved": {
             "engine": problem.network.engine.name,
             "engine_reason": problem.network.engine_reason,

@@ -73,6 +73,13 @@ class Session:
         return len(self.lines)
 
     @property
+    def is_over(self) -> bool:
+        """Whether all episodes were, or the cheapest policy that there is met the goal."""
+        if self._bisection is not None and self._bisection.is_over:
+            return True
+        return self.episode >= self.problem.config.episodes
+
+    @property
     def seconds(self) -> float:
         """Time spent on this search, earlier sessions included."""
         return self._seconds_before + monotonic() - self._began

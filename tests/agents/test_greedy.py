@@ -32,6 +32,14 @@ def test_the_first_proposal_is_the_way_down(make_space):
     assert (Greedy(space).propose() == descend(space)).all()
 
 
+def test_news_of_others_do_not_spare_it_the_way_down(make_space):
+    space = make_space()
+    proposer = Greedy(space)
+    poor = np.ones_like(descend(space)) * 2
+    proposer.tell(poor, -1.0)
+    assert (proposer.propose() == descend(space)).all()
+
+
 def test_it_climbs_where_the_prior_is_wrong(make_space):
     """By the prior the last decision matters most, in truth the first one does."""
     space = make_space((1.0, 1.0, 1.0), ratios=(1.0, 0.7), prior=priced(0.1, 0.5, 1.0))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from haq.__main__ import main
-from haq.comparing.running import POINTS, Cell, Question, run_cell
+from haq.comparing.running import POINTS, Cell, Question, run_cell, shared_settings
 from haq.config import SearchConfig, search_config
 from haq.errors import UserError
 
@@ -51,3 +51,10 @@ def test_what_is_kept_is_of_the_same_settings(tmp_path: Path) -> None:
     assert run_cell(cell) == [record]
     with pytest.raises(UserError, match='other settings: reward "fidelity" there, "accuracy" now'):
         run_cell(a_cell(tmp_path, search_config(reward="accuracy")))
+
+
+def test_seeds_share_a_network_unless_they_fine_tune_it() -> None:
+    alike, apart = (
+        {shared_settings(search_config(seed=seed, episode_finetune_steps=steps)) for seed in (0, 5)} for steps in (0, 4)
+    )
+    assert (len(alike), len(apart)) == (1, 2)

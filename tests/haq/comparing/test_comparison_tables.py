@@ -73,7 +73,21 @@ def test_one_seed_has_accuracies_and_no_intervals() -> None:
 def test_a_method_that_found_nothing_has_no_accuracy() -> None:
     question = document(seeds=1)
     question["records"] = [{**record, "accuracy": None, "report_divergence": None} for record in question["records"]]
-    assert "| 3bits | ddpg | nan | nan | 50,000 | 5.0 |" in list(as_markdown(question))
+    assert "| 3bits | ddpg | - | - | 50,000 | 5.0 |" in list(as_markdown(question))
+
+
+def test_what_was_not_found_leaves_its_own_cell_empty() -> None:
+    question = document()
+    for record in question["records"]:
+        missing = record["agent"] == "random" and record["budget"] == "3bits"
+        if missing and (record["evaluations"] == 20 or record["seed"] == 0):
+            record.update(accuracy=None, report_divergence=None)
+    text = list(as_markdown(question))
+    assert "| 3bits | random | - | 90.50 ± 0.71 (2 of 3 seeds) | 50,000 | 5.0 |" in text
+    difference, ratio = (line for line in text if line.startswith("| 3bits | random | - |") and "[" in line)
+    assert difference.startswith("| 3bits | random | - | +2.50 [")
+    assert difference.endswith(" (2 of 3 seeds) |")
+    assert ratio.startswith("| 3bits | random | - | 1.37 [")
 
 
 def test_the_csv_has_a_line_for_every_record() -> None:

@@ -25,8 +25,14 @@ def test_equal_differences_have_no_width() -> None:
 
 def test_equal_differences_are_known_to_the_resolution() -> None:
     interval = paired_interval([0.5, 0.5, 0.5], resolution=0.06)
-    # 4.303 is Student's quantile; two numbers rounded to 0.06 have a deviation of 0.06 / sqrt(6).
-    assert interval.high - 0.5 == pytest.approx(4.303 * 0.06 / 18**0.5, rel=1e-3)
+    # 4.303 is Student's quantile; two numbers rounded to 0.06 have a deviation of 0.06 / sqrt(6), and so has the mean
+    # of three pairs that were all rounded alike.
+    assert interval.high - 0.5 == pytest.approx(4.303 * 0.06 / 6**0.5, rel=1e-3)
+
+
+def test_one_image_many_times_over_is_no_lead() -> None:
+    image = 1 / 540
+    assert paired_interval([image] * 10, comparisons=7, resolution=image).verdict == "not behind"
 
 
 def test_it_covers_as_often_as_it_says() -> None:

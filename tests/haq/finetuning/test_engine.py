@@ -12,6 +12,7 @@ from haq.config import search_config
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.finetuning.engine import EpisodeEngine
+from haq.finetuning.learner import DivergedError, Learner
 from haq.problem import prepare_network
 from haq.tasks.classification import ClassificationTask
 
@@ -59,11 +60,31 @@ def test_another_seed_draws_other_batches(small_net: nn.Module, quarters: Classi
 
 def test_steps_are_counted_as_images(small_net: nn.Module, quarters: ClassificationTask) -> None:
     engine = engine_of(small_net, quarters)
-    assert engine.images_a_policy == 4 * 64 * 3 + 256
+    assert engine.images_a_policy == 4 * 64 * (3 + 1) + 256  # forward, twice as much back, and the teacher
     evaluator = Evaluator(engine, quarters, "search")
     before = evaluator.forward_images
     evaluator.evaluate(*FEW)
     assert evaluator.forward_images - before == 48 + engine.images_a_policy
+
+
+def test_a_policy_that_diverges_is_judged_as_it_starts(
+    small_net: nn.Module, quarters: ClassificationTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = next(quarters.batches("search", batch_size=48))[0]
+    engine, steps = engine_of(small_net, quarters), []
+
+    def diverge(learner: Learner, *_: object) -> None:
+        with torch.no_grad():
+            for parameter in learner.network.parameters():
+                parameter.fill_(torch.nan)
+        steps.append(learner)
+        raise DivergedError("no number")
+
+    monkeypatch.setattr(Learner, "step", diverge)
+    with torch.no_grad():
+        assert engine.outputs(FEW)(inputs).isfinite().all()
+        assert not torch.equal(engine.outputs(FEW)(inputs), engine.outputs(None)(inputs))
+    assert len(steps) == 1
 
 
 def test_quantizers_alone_leave_the_weights(small_net: nn.Module, quarters: ClassificationTask) -> None:

@@ -64,3 +64,11 @@ def test_a_state_goes_on_where_it_was_taken() -> None:
         oscillate(freezer, 7)
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name])
+
+
+def test_a_state_goes_where_the_weights_are() -> None:
+    here, there = (Freezer(network_of(torch.tensor([0.6, 0.0, 2.2]))) for _ in range(2))
+    oscillate(here, 3)
+    there.network.to("meta")
+    there.load_state_dict(here.state_dict())
+    assert {value.device.type for value in there.state_dict().values()} == {"meta"}

@@ -144,6 +144,17 @@ def test_the_control_is_the_float_network_trained_on(small_net: nn.Module, quart
     assert result.path is None
 
 
+def test_a_network_stays_in_the_mode_it_was_in(small_net: nn.Module, quarters: ClassificationTask) -> None:
+    small_net.train()
+    haq.finetune(small_net, quarters, policy=(4, 4), **QUICK)
+    assert all(module.training for module in small_net.modules())
+
+
+def test_where_nothing_learns_that_is_said(small_net: nn.Module, quarters: ClassificationTask) -> None:
+    with pytest.raises(UserError, match="no layer is quantized, so nothing would learn; use --learn all"):
+        haq.finetune(small_net, quarters, policy=(None, None), learn="quantizers", **QUICK)
+
+
 def test_data_without_a_train_split_are_refused(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
     with pytest.raises(UserError, match="fine-tuning needs a train split, which blobs does not have"):
         haq.finetune(tiny_net, tiny_task)

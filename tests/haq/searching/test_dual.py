@@ -39,12 +39,21 @@ def test_once_closed_it_asks_for_a_little_less_each_time() -> None:
     assert (bisection.ratio, bisection.stage) == (pytest.approx(0.755 - RESOLUTION * 0.255), stage + 1)
 
 
-def test_at_the_least_possible_cost_it_stays() -> None:
+def test_at_the_least_possible_cost_it_is_over() -> None:
     bisection = Bisection(0.5, episodes=8)
+    assert not bisection.is_over
+    bisection.observe(0.6, met=True)
+    assert not bisection.is_over
     bisection.observe(0.5, met=True)
     assert bisection.ratio == 0.5
-    assert bisection.observe(0.5, met=True)
-    assert bisection.ratio == 0.5
+    assert bisection.is_over
+
+
+def test_with_one_policy_there_is_one_episode() -> None:
+    bisection = Bisection(1.0, episodes=8)
+    assert not bisection.is_over
+    bisection.observe(1.0, met=False)
+    assert bisection.is_over
 
 
 def test_a_policy_below_a_budget_that_failed_opens_the_range_again() -> None:

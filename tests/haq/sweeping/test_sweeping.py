@@ -63,6 +63,17 @@ def test_a_later_search_begins_with_what_is_known(swept: Path) -> None:
     assert all(each in edge for each in cloud[:-2])
 
 
+def test_a_search_is_known_by_what_it_was_told(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(swept, folder)
+    config = json.loads((folder / "runs" / "bismo-edge-latency-0.3-s0" / "config.json").read_text())
+    assert config["told"].startswith("8 policies, ")
+    # One more budget comes in between, so that the search after it would be told more.
+    more = ("--devices", "bismo-edge,bismo-cloud", "--budgets", "0.3,0.4,0.5,0.01")
+    assert main(["pareto", *FLAGS, *more, "--resume", "--out", str(folder)]) == 2
+    assert "was started with other settings: told" in capsys.readouterr().err
+
+
 def test_what_cannot_be_met_is_named(swept: Path) -> None:
     refused = document(swept)["refused"]
     assert [(each["hardware"], each["budget"]) for each in refused] == [("bismo-edge", "0.01"), ("bismo-cloud", "0.01")]
