@@ -1,10 +1,11 @@
 """DDPG that learns from a model of the reward: few true evaluations, many imagined ones.
 
 Every evaluation corrects a Bayesian model of the loss (`agents.reward_model`) that starts from the space's prior.
-Before the next one, policies are gathered that may be better: the answers to the model's most probable beliefs and to
-draws from them, exchanges of bits around the best, and walks of a DDPG actor that is trained on imagined episodes. The
-one that is expected to be the best is evaluated as long as that pays; when it does not, every other time the one from
-which most improvement is to be expected. So a search that is stopped has measured what it believes in.
+The first is what the prior thinks best, the second the uniform bits that it thinks best: a prior that errs misjudges
+these less. Before each further one, policies are gathered that may be better: the answers to the model's most probable
+beliefs and to draws from them, exchanges of bits around the best, and walks of a DDPG actor that is trained on imagined
+episodes. The one that is expected to be the best is evaluated as long as that pays; when it does not, every other time
+the one from which most improvement is to be expected. So a search that is stopped has measured what it believes in.
 """
 
 import math
@@ -25,6 +26,7 @@ from agents.log_loss import log_losses, probable_ceiling
 from agents.noise_terms import FloatArray, centre_of, pair_losses
 from agents.reward_model import MEASURED, TYPICAL, RewardModel
 from agents.space import SearchSpace
+from agents.uniform import uniform_policies
 
 _TRIES = 20
 _RELEARN = 1.4
@@ -81,6 +83,7 @@ class ModelBasedDDPG:
         self.ceiling = 0.0
         self._space, self._config = space, config
         self._knapsack = Knapsack(space)
+        self._uniform = space.project(next(uniform_policies(space)))
         self._generator = Generator().manual_seed(seed)
         self._imagination = Imagination(walker, config.ddpg, self._generator)
         self._told: dict[bytes, tuple[IntArray, float]] = {}
@@ -94,6 +97,8 @@ class ModelBasedDDPG:
         """The next policy [decision, 2], within the budget; one that was neither told nor proposed if there is any."""
         self.condition()
         candidates = self._candidates()
+        if len(self._told) == 1 and self._uniform.tobytes() not in self._told | self._asked:
+            candidates = self._uniform[None]
         bits = self._chosen(candidates) if len(candidates) else self._anything()
         self._asked[bits.tobytes()] = bits.copy()
         return bits

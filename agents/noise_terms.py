@@ -52,7 +52,7 @@ def centre_of(prior: FloatArray) -> FloatArray:
     """Theta [decision, 2, width] from the expected losses of pairs [decision, w_bits, a_bits].
 
     A column's own part is what is left at the best width of the other column. Losses that are zero, negative or not
-    finite are no knowledge: from width to width noise falls by at most 4**1.5.
+    finite are no knowledge: there noise falls from width to width by 4**1.5, but not below the least that is known.
     """
     widths = max(prior.shape[1:])
     theta = np.zeros((len(prior), 2, widths))
@@ -64,8 +64,9 @@ def centre_of(prior: FloatArray) -> FloatArray:
         theta[:, column, : logs.shape[1]] = logs
         theta[:, column, logs.shape[1] :] = logs[:, -1:]
         for width in range(1, widths):
+            guessed = ~known[:, width] if width < known.shape[1] else np.ones(len(prior), dtype=bool)
             least = theta[:, column, width - 1] - 1.5 * LOG_4
-            theta[:, column, width] = np.maximum(theta[:, column, width], least)
+            theta[:, column, width] = np.maximum(theta[:, column, width], np.where(guessed, least, -np.inf))
     return theta
 
 

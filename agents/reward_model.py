@@ -27,7 +27,7 @@ TYPICAL = np.array([2.0, 0.15, 0.7, 0.7, 0.7, 0.15, 0.3, 0.1, 0.3, 0.05])
 """Standard deviations, in nats of loss, before anything is known of a network: of the seven parts of theta, the two of
 the residual, and noise."""
 MEASURED = np.array([2.0, 0.2, 0.4, 0.35, 0.35, 0.1, 0.2, 0.1, 0.3, 0.05])
-"""The same where the centre was measured on the network, each layer alone."""
+"""The same where the centre was estimated on the network, each layer alone."""
 THETA, RESIDUAL, NOISE = slice(0, 7), slice(7, 9), 9
 FREEDOM = 1.0
 """Standard deviation, in nats, of how far a network's own standard deviations lie from the typical ones."""

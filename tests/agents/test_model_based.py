@@ -9,6 +9,7 @@ import torch
 
 from agents import ModelBasedConfig, ModelBasedDDPG, Proposer, Rollout, SearchSpace
 from agents.noise_terms import log_sum, terms_of
+from agents.uniform import uniform_policies
 
 SIZES = (1.0, 2.0, 3.0, 4.0, 4.0, 6.0, 8.0, 2.0)
 
@@ -72,6 +73,17 @@ def through_a_file(state: dict) -> dict:
 
 def test_it_is_a_proposer(space):
     assert isinstance(make(space), Proposer)
+
+
+def test_it_begins_with_the_priors_best_and_with_uniform_bits(space):
+    agent = make(space)
+    first = agent.propose()
+    agent.tell(first, -1.0)
+    second = agent.propose()
+    assert space.expected_loss(first) <= space.expected_loss(second)
+    assert (second == space.project(next(uniform_policies(space)))).all()
+    agent.tell(second, -0.5)
+    assert (agent.propose() != second).any()
 
 
 def test_proposals_are_legal_and_new(space):

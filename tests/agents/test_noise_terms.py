@@ -31,6 +31,13 @@ def test_other_numbers_of_widths_for_activations_fill_up_with_the_last():
     np.testing.assert_allclose(np.exp(centre[0]), [[0.5, 0.2], [0.2, 0.2]])
 
 
+def test_what_is_known_is_taken_as_it_is_however_steep():
+    """One bit may lose all of the signal, and two bits a hundredth of that."""
+    losses = np.array([1.0, 0.01, 0.001])
+    centre = centre_of((losses[:, None] + losses)[None])
+    np.testing.assert_allclose(np.exp(centre[0]), np.tile(losses + 0.001, (2, 1)))
+
+
 @pytest.mark.parametrize("nothing", [0.0, -1.0, np.nan, np.inf])
 def test_losses_that_are_no_knowledge_do_not_become_certainties(nothing):
     prior = np.full((1, 3, 3), 0.1)
