@@ -21,7 +21,7 @@ def cache_dir() -> Path:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Put a file in place whole or not at all, also when two processes write it at once or one is killed."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=unfinished(path.name))
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -32,6 +32,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def unfinished(name: str) -> str:
+    """What the name of a file begins with while it is being written."""
+    return f".{name}.haq-"
 
 
 def _umask() -> int:

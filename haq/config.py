@@ -14,6 +14,7 @@ from haq.layer_weights import QuantizerName, Rounding
 from haq.quantizers.calibration import CalibrationMethod
 from haq.quantizers.linear import ZeroPoints
 from haq.tasks.options import Normalization
+from hardware_sim.accelerator import MOST_IMAGES
 from hardware_sim.cost import Objective
 
 AgentName = Literal["ddpg", "ddpg-paper", "random", "evolution", "greedy", "ilp", "tpe", "uniform"]
@@ -21,6 +22,8 @@ RewardKind = Literal["accuracy", "fidelity"]
 DeviceName = Literal["cpu", "cuda"]
 Width = Annotated[int, Field(strict=True, ge=1, le=8)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
+MOST_SEEDS = 1000
+"""Of a comparison or a sweep."""
 EIGHT_BITS = ("1",)
 """The budget that is the cost of 8 bits everywhere."""
 
@@ -69,7 +72,7 @@ class SearchConfig(BaseModel):
         None, description="Shape of one input, such as 3x224x224; otherwise that of the data."
     )
     hardware: str = Field("bismo-edge", description="A device: its name, a .toml file or a .csv table.")
-    batch: Count | None = Field(
+    batch: Annotated[int, Field(strict=True, ge=1, le=MOST_IMAGES)] | None = Field(
         None, description="Images that the hardware works on at once; the device's own if not given."
     )
     objective: Objective = Field("latency", description="What the budget limits.")
@@ -140,7 +143,7 @@ def search_config(**settings: Any) -> SearchConfig:
     20
     """
     if settings.get("max_accuracy_drop") is not None:
-        if tuple(settings.get("budget", EIGHT_BITS)) != EIGHT_BITS:
+        if tuple(settings.get("budget") or EIGHT_BITS) != EIGHT_BITS:
             raise UserError("--budget limits the cost and --max-accuracy-drop looks for the least: give one of them")
         settings["budget"] = EIGHT_BITS
     try:

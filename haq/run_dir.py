@@ -1,25 +1,29 @@
 """One run, one folder: written so that a kill at any moment loses nothing that matters."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
+from math import isfinite
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from haq.cache import write_atomically
+from haq.cache import unfinished, write_atomically
 from haq.errors import UserError
 
 CONFIG, ENVIRONMENT, JOURNAL = "config.json", "environment.json", "episodes.jsonl"
 POLICY, NEAREST_MISS, QUANTIZERS = "policy.json", "nearest_miss.json", "quantizers.safetensors"
 CHECKPOINT, SUMMARY = "checkpoint.pt", "summary.json"
 _RESULTS = (JOURNAL, POLICY, NEAREST_MISS, QUANTIZERS, CHECKPOINT, SUMMARY)
+RESOLVED = "resolved"
+"""The key of `config.json` that says what settings came to; it is no setting itself."""
 _PICTURES = ("policy.png", "learning_curve.png")
 
 Json = Mapping[str, Any]
@@ -63,9 +67,17 @@ class RunDir:
 
     @classmethod
     def check_free(cls, path: Path, *, resume: bool = False) -> None:
-        """Raise UserError if a path is a file, or a folder that holds anything; with `resume`, one that holds a run."""
+        """Raise UserError if a path is a file, or a folder that holds anything; with `resume`, one that holds a run.
+
+        Also where no folder can be made, or written to: better now than after hours of work.
+        """
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; --out needs a folder")
+        above = next(each for each in (path, *path.absolute().parents) if each.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise UserError(f"cannot write to {path}: {above} is no folder that this user may write to")
+        if (path / CONFIG).is_dir():
+            raise UserError(f"{path / CONFIG} is a folder; choose another --out")
         if resume and cls(path).read_json(CONFIG) is None:
             # Every run begins with its environment: without one, files of these names are somebody else's.
             strange = [] if (path / ENVIRONMENT).exists() else [name for name in _RESULTS if (path / name).exists()]
@@ -83,7 +95,8 @@ class RunDir:
     def reopen(cls, path: Path, config: Json) -> "RunDir | None":
         """The run in a folder, or None where there is none to go on with: no folder, or no complete configuration.
 
-        Raises UserError, naming the differences, if the run was started with another configuration.
+        Raises UserError, naming the differences, if the run was started with another configuration, or by another
+        command.
         """
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; --out needs a folder")
@@ -92,7 +105,9 @@ class RunDir:
         if before is None:
             return None
         ours = json.loads(json.dumps(config))
-        different = [key for key in sorted(ours) if before.get(key) != ours[key]]
+        different = [
+            key for key in sorted((before.keys() | ours.keys()) - {RESOLVED}) if before.get(key) != ours.get(key)
+        ]
         if different:
             raise UserError(f"{path} was started with other settings: {_differences(before, ours, different)}")
         run._sweep()
@@ -106,8 +121,8 @@ class RunDir:
     def _sweep(self) -> None:
         """Remove what a run left that was killed while it wrote a file."""
         for name in (CONFIG, ENVIRONMENT, *_RESULTS, *_PICTURES):
-            for unfinished in self.path.glob(f".{name}.*"):
-                unfinished.unlink(missing_ok=True)
+            for left in self.path.glob(f"{unfinished(name)}*"):
+                left.unlink(missing_ok=True)
 
     def write_json(self, name: str, document: Json) -> None:
         """Replace a file as a whole."""
@@ -179,15 +194,20 @@ class RunDir:
 
 
 def _object(content: bytes) -> dict[str, Any] | None:
-    """A JSON object, or None for anything else; NaN and infinity are not JSON."""
+    """A JSON object, or None for anything else; NaN and infinity are not JSON, however they are written."""
     try:
-        document = json.loads(content, parse_constant=_refuse)
+        document = json.loads(content, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 
 
-def _refuse(constant: str) -> None:
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if isfinite(number) else _refuse(text)
+
+
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(constant)
 
 

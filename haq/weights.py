@@ -40,7 +40,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give a file with weights")
+        problem = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
+        raise UserError(f"{path} {problem}; give a file with weights")
     with path.open("rb") as file:
         read = _reader(file)
         if read is None:
@@ -54,6 +55,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     tensors = _unwrap(content)
     if not tensors:
         raise UserError(f"{path} holds no named tensors; expected {FORMATS}")
+    strange = [f"{name} ({kind})" for name, kind in zip(tensors, map(_strange, tensors.values()), strict=True) if kind]
+    if strange:
+        raise UserError(f"{path} holds tensors that are no plain real ones: {_first_few(strange)}; save them dense")
     return tensors
 
 
@@ -127,7 +131,23 @@ def _shared_prefix(tensors: Mapping[str, Tensor]) -> str | None:
 
 def _pickle_problem(error: pickle.UnpicklingError) -> str:
     wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return f"the file wants to run code ({wanted[1]})" if wanted else f"not a plain state_dict ({one_line(error)})"
+    if wanted:
+        return f"the file wants to run code ({wanted[1]})"
+    # Around its reason torch puts advice to load the file unsafely.
+    reason = re.search(r"WeightsUnpickler error:\s*(.{1,200}?)(?: Please use|$)", str(error), re.MULTILINE)
+    return "not a plain state_dict" + (f" ({reason[1]})" if reason else "")
+
+
+def _strange(tensor: Tensor) -> str:
+    """What keeps a tensor from being a weight, if anything does."""
+    kinds = {
+        "quantized": tensor.is_quantized,
+        "sparse": tensor.layout != torch.strided,
+        "complex": tensor.is_complex(),
+        "nested": tensor.is_nested,
+        "without values": tensor.is_meta,
+    }
+    return next((kind for kind, is_so in kinds.items() if is_so), "")
 
 
 def _shape(tensor: Tensor) -> str:

@@ -12,7 +12,7 @@ from haq.cache import write_atomically
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, read_several, with_config
 from haq.cli.output import print_json
 from haq.comparing.running import Question, compare
-from haq.config import AgentName, SearchConfig
+from haq.config import MOST_SEEDS, AgentName, SearchConfig
 from haq.errors import UserError
 from haq.run_dir import RunDir
 
@@ -31,7 +31,7 @@ def compare_command(
     ),
     budgets: Annotated[str, typer.Option(help="Budgets, with commas; each is a comparison of its own.")] = "0.6",
     at: Annotated[str, typer.Option(help="Numbers of evaluations to compare at, with commas.")] = "50,100",
-    seeds: Annotated[int, typer.Option(help="Seeds, from --seed on.", min=1)] = 3,
+    seeds: Annotated[int, typer.Option(help="Seeds, from --seed on.", min=1, max=MOST_SEEDS)] = 3,
     workers: Annotated[int, typer.Option(help="Processes, of one thread each.", min=1)] = 1,
     out: Annotated[Path, typer.Option(help="Folder of the comparison.")] = Path("results/comparison"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in --out.")] = False,
@@ -50,7 +50,8 @@ def compare_command(
         seeds=seeds,
         checkpoints=tuple(sorted(_count(each) for each in read_several(at))),
     )
-    RunDir.check_free(out, resume=resume)
+    if not resume:
+        RunDir.check_free(out)
     with _Bar(quiet=quiet) as bar:
         document = compare(question, out, workers=workers, watcher=bar)
     text = "\n".join(as_markdown(document)) + "\n"

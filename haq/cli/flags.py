@@ -28,6 +28,8 @@ DATA_FLAGS = (
 )
 QUANTIZER_FLAGS = ("quantizer", "calibration", "zero_points", "rounding", "corrections", "engine", "device")
 ALL_FLAGS = tuple(SearchConfig.model_fields)
+WIDTHS = {str(bits): bits for bits in range(1, 9)}
+MAX_DIGITS, MAX_SHOWN = 10, 100
 
 
 def read_several(text: str) -> tuple[str, ...]:
@@ -115,31 +117,41 @@ def _config(given: Mapping[str, Any]) -> SearchConfig:
 
 def _read_input(text: str) -> tuple[int, ...]:
     parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise UserError(f"--input {text!r} is not a shape; write channels x height x width, such as 3x224x224")
+    # int() refuses thousands of digits.
+    if len(parts) != 3 or not all(part.isdecimal() and len(part) <= MAX_DIGITS and int(part) > 0 for part in parts):
+        raise UserError(f"--input {_shown(text)} is not a shape; write channels x height x width, such as 3x224x224")
     return tuple(int(part) for part in parts)
 
 
 def _read_first_last(text: str) -> int | None:
     if text == "free":
         return None
-    if not text.isdecimal() or not 1 <= int(text) <= 8:
+    if text not in WIDTHS:
         raise UserError(
-            f"--first-last-bits {text!r}: write a width from 1 to 8, or free to search them like the others"
+            f"--first-last-bits {_shown(text)}: write a width from 1 to 8, or free to search them like the others"
         )
-    return int(text)
+    return WIDTHS[text]
 
 
 def _read_pins(texts: list[str]) -> dict[str, int]:
     pins: dict[str, int] = {}
     for text in texts:
         name, equals, bits = text.rpartition("=")
-        if not equals or not name or not bits.isdecimal() or not 1 <= int(bits) <= 8:
-            raise UserError(f"--pin {text!r}: write NAME=BITS with 1 to 8 bits, such as classifier=8")
+        if not equals or not name or bits not in WIDTHS:
+            raise UserError(f"--pin {_shown(text)}: write NAME=BITS with 1 to 8 bits, such as classifier=8")
         if name in pins:
             raise UserError(f"--pin {name} is given twice")
-        pins[name] = int(bits)
+        pins[name] = WIDTHS[bits]
     return pins
+
+
+def _shown(text: str) -> str:
+    """In quotes, cut where it gets long.
+
+    >>> _shown("9" * 1000)[-4:]
+    "...'"
+    """
+    return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}...")
 
 
 def _read_drop(points: float) -> float:

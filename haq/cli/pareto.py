@@ -8,7 +8,7 @@ import typer
 from haq.cache import write_atomically
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, read_several, with_config
 from haq.cli.output import print_json, say
-from haq.config import SearchConfig
+from haq.config import MOST_SEEDS, SearchConfig
 from haq.errors import UserError
 from haq.pretty import percent, pretty_score
 from haq.run_dir import RunDir
@@ -34,7 +34,7 @@ def pareto_command(
         list[str] | None,
         typer.Option(help="A budget for another cost, which always holds; repeatable.", metavar="OBJECTIVE=VALUE"),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Seeds, from --seed on.", min=1)] = 1,
+    seeds: Annotated[int, typer.Option(help="Seeds, from --seed on.", min=1, max=MOST_SEEDS)] = 1,
     more_episodes: Annotated[
         int | None,
         typer.Option(
@@ -63,7 +63,8 @@ def pareto_command(
         seeds=seeds,
         more_episodes=more_episodes,
     )
-    RunDir.check_free(out, resume=resume)
+    if not resume:
+        RunDir.check_free(out)
     document = sweep(question, out, workers=workers, watch=unwatched if quiet else say_cell)
     text = "\n".join(as_markdown(document)) + "\n"
     write_atomically(out / "pareto.md", text.encode())

@@ -12,19 +12,21 @@ from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from time import process_time
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
+from pydantic import Field
 
 from envs.choices import choices
 from haq.cache import write_atomically
-from haq.config import AgentName, SearchConfig, search_config
+from haq.config import MOST_SEEDS, AgentName, SearchConfig, search_config
 from haq.costs.pricing import allowed_bits, require_feasible, resolve_budgets
 from haq.environment import describe_environment
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.store import EvaluationStore
 from haq.problem import Network, load_priced, prepare, prepare_network
+from haq.records import Amount, Count, Finite, Record, holds
 from haq.run_dir import RunDir, safe_name
 from haq.searching.goals import distinct
 from haq.searching.proposing import uses_prior
@@ -35,10 +37,23 @@ from haq.sensitivities.fisher import FisherSensitivity, network_fisher
 POINTS, DOCUMENT = "points.json", "comparison.json"
 _SEARCH_ALONE = {"agent", "budget", "seed", "episodes", "hardware", "batch", "objective", "pin", "first_last_bits"}
 """Settings that a network does not depend on, unless every policy is fine-tuned: that draws from the seed."""
-_FOUND = {"forward_images", "cpu_seconds", "accuracy", "report_divergence"}
-"""What a record says beside the facts that tell it from others."""
 WITHOUT_CHANCE: frozenset[AgentName] = frozenset({"uniform", "greedy", "ilp"})
 """Methods that answer the same for every seed, and are run for the first alone."""
+
+
+class Point(Record):
+    """What a record of `points.json` has to say; one of a method that found nothing has no accuracy."""
+
+    agent: str
+    budget: str
+    seed: Count
+    evaluations: Count
+    forward_images: Count
+    cpu_seconds: Amount
+    accuracy: Finite | None
+    report_divergence: Amount | None
+    accuracy_fp32: Finite
+    report_images: Annotated[int, Field(strict=True, ge=1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +72,13 @@ class Question:
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise UserError(f"compare needs {name}, each once; got {', '.join(map(str, values)) or 'none'}")
-        if self.seeds < 1 or min(self.checkpoints) < 1:
-            raise UserError("compare needs at least one seed, and checkpoints of at least one evaluation")
+        if not 1 <= self.seeds <= MOST_SEEDS or min(self.checkpoints) < 1:
+            raise UserError(f"compare needs 1 to {MOST_SEEDS} seeds, and checkpoints of at least one evaluation")
+
+    def document(self) -> dict[str, Any]:
+        """What its folder is known by."""
+        asked = {name: list(getattr(self, name)) for name in ("agents", "budgets", "checkpoints")}
+        return {**self.config.model_dump(mode="json"), "compare": {**asked, "seeds": self.seeds}}
 
     def cells(self, out: Path) -> Iterator["Cell"]:
         """Every search that it takes, the seeds outermost, so that an early end leaves whole comparisons."""
@@ -100,9 +120,12 @@ def compare(question: Question, out: Path, *, workers: int = 1, watcher: Watcher
     """Run what is missing in a folder, in so many processes of one thread each, and put the answers together.
 
     Returns the document that is written to `comparison.json`: the question, the versions, and one record for each
-    method, budget, seed and checkpoint. Raises UserError where a folder holds runs of other settings.
+    method, budget, seed and checkpoint. Raises UserError where a folder holds another comparison, or runs of other
+    settings.
     """
     cells, records = list(question.cells(out)), []
+    environment = describe_environment(seed=question.config.seed, device=question.config.device)
+    known = RunDir.reopen(out, question.document())
     _require_feasible(cells)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for done, found in enumerate(pool.map(run_cell, cells), start=1):
@@ -115,9 +138,11 @@ def compare(question: Question, out: Path, *, workers: int = 1, watcher: Watcher
         "budgets": list(question.budgets),
         "seeds": question.seeds,
         "checkpoints": list(question.checkpoints),
-        "environment": describe_environment(seed=question.config.seed, device=question.config.device),
+        "environment": environment,
         "records": [again for record in records for again in _of_every_seed(record, question)],
     }
+    if known is None:
+        RunDir.create(out, question.document(), environment, resume=True)
     write_atomically(out / DOCUMENT, json.dumps(document, indent=1).encode())
     return document
 
@@ -143,7 +168,7 @@ def _of_every_seed(record: dict[str, Any], question: Question) -> Iterator[dict[
 
 def run_cell(cell: Cell) -> list[dict[str, Any]]:
     """One record for every checkpoint of a cell; from its folder where it is through already."""
-    kept = _kept(cell)
+    kept = kept_records(cell)
     if kept is not None:
         return kept
     torch.set_num_threads(1)
@@ -202,7 +227,7 @@ def shared_settings(config: SearchConfig) -> str:
     return config.model_dump_json(exclude=_SEARCH_ALONE - ({"seed"} if config.episode_finetune_steps else set()))
 
 
-def _kept(cell: Cell) -> list[dict[str, Any]] | None:
+def kept_records(cell: Cell) -> list[dict[str, Any]] | None:
     """The records that an earlier call left, if they are of these checkpoints.
 
     Raises UserError where that call had other settings.
@@ -211,9 +236,9 @@ def _kept(cell: Cell) -> list[dict[str, Any]] | None:
         return None
     try:
         records: list[dict[str, Any]] = json.loads((cell.folder / POINTS).read_text(encoding="utf-8"))
-        facts = [{key: record[key] for key in _facts(cell.config, 0)} for record in records]
-        is_whole = all(record.keys() >= _FOUND for record in records)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        is_whole = all(holds(Point, record) for record in records)
+        facts = [{key: record[key] for key in _facts(cell.config, 0)} for record in records if is_whole]
+    except (FileNotFoundError, IsADirectoryError, ValueError, TypeError):
         return None
     return records if is_whole and facts == [_facts(cell.config, count) for count in cell.checkpoints] else None
 

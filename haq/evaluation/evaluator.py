@@ -21,8 +21,8 @@ class Evaluator:
     With a `store` it also knows what earlier sessions found of the same network on the same data. What is counted does
     not depend on that: `evaluations` are the policies that were asked for, each once, `forward_images` the images that
     running all of them takes, float passes included. Costs of two searches can so be compared, and a run is the same to
-    the byte whatever the store held. `evaluations_run` are those that this session really ran: for the screen only.
-    What the store itself costs, 16 images for each of eight policies and their corrections, is not counted.
+    the byte whatever the store held. What the store itself costs, 16 images for each of eight policies and their
+    corrections, is not counted.
 
     Raises UserError where the float network's outputs are not finite.
     """
@@ -37,7 +37,6 @@ class Evaluator:
         self._recalled: dict[PolicyBits, Evaluation] = {}
         self.evaluations = 0
         self.forward_images = 0
-        self.evaluations_run = 0
         self._store = store
         self._kept: Kept | None = None
         self._seen = blake2b()
@@ -81,7 +80,6 @@ class Evaluator:
         found = kept.find(bits) if kept else None
         if found is None:
             found = self._run(bits)
-            self.evaluations_run += 1
             if kept:
                 kept.add(bits, found)
         return found

@@ -35,7 +35,7 @@ class EvaluationStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot use {self.folder} for evaluations ({error.strerror}); add --no-store") from error
+            raise UserError(_advice(self.folder, error)) from error
         return KeptEvaluations(self.folder / f"{key}.jsonl")
 
 
@@ -66,21 +66,28 @@ class KeptEvaluations:
         try:
             _append(self.path, f"{json.dumps(line)}\n".encode())
         except OSError as error:
-            raise UserError(f"cannot write {self.path} ({error.strerror}); add --no-store") from error
+            raise UserError(_advice(self.path, error)) from error
 
     def _catch_up(self) -> None:
         """Read what was added since the last time, up to the last whole line."""
         if not self.path.is_file():
             return
-        with self.path.open("rb") as file:
-            file.seek(self._read)
-            news = file.read()
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._read)
+                news = file.read()
+        except OSError as error:
+            raise UserError(_advice(self.path, error)) from error
         whole = news[: news.rfind(b"\n") + 1]
         self._read += len(whole)
         for line in whole.splitlines():
             found = _parse(line)
             if found is not None:
                 self._found.setdefault(*found)
+
+
+def _advice(path: Path, error: OSError) -> str:
+    return f"cannot keep evaluations in {path} ({error.strerror}); set HAQ_CACHE to a folder that can be written"
 
 
 def _append(path: Path, line: bytes) -> None:

@@ -1,10 +1,12 @@
 """Why this policy: what its run makes one believe of it, what more budget would buy, and what it stands on.
 
-Nothing is evaluated. The journal tells what policies earned, the device's cost table what bits cost; the rest follows.
+Nothing is evaluated, but for the second calibration that `--robust` asks for. The journal tells what policies earned,
+the device's cost table what bits cost; the rest follows.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from haq.explaining.findings import Belief, Distance, Explanation, Plateau, Pric
 from haq.explaining.robustness import CostNoise, cost_noise, recalibrated
 from haq.policy import Policy, load_policy
 from haq.problem import load_priced, prepare
+from haq.records import checked, holds
 from haq.run_dir import CONFIG, JOURNAL, POLICY, SUMMARY, RunDir
 from haq.searching.goals import Line
+from haq.searching.records import Asked, Episode, Summary, are_allowed, earned
 from haq.searching.running import Given
 from hardware_sim.cost import Objective, width_index
 
@@ -30,7 +34,7 @@ LOW, HIGH = 0.1, 0.9
 """The quantiles of the draws that are shown."""
 NOISY: tuple[Objective, ...] = ("latency", "energy")
 """What a device only models; sizes and bit operations are counted."""
-WIDTHS = range(1, 9)
+_TAKES = "explain takes the folder of a search, as it was written"
 _SAME = 1e-9
 """Relative difference of costs that counts as rounding."""
 
@@ -40,7 +44,7 @@ class _Case:
     """A finished run, and what its bits cost."""
 
     config: SearchConfig
-    summary: Mapping[str, Any]
+    summary: Summary
     policy: Policy
     lines: tuple[Line, ...]
     priced: PricedModel
@@ -58,7 +62,7 @@ class _Case:
     @property
     def unit(self) -> tuple[str, float]:
         """What differences are counted in, and how many of these a reward of 1 is."""
-        is_accuracy = self.config.reward == "accuracy" and self.summary["metric"]["name"] == "accuracy"
+        is_accuracy = self.config.reward == "accuracy" and self.summary.metric.name == "accuracy"
         return ("points", 10.0) if is_accuracy else ("reward", 1.0)
 
 
@@ -123,13 +127,7 @@ def steps(choice: Choices, bits: IntArray, losses: FloatArray) -> Iterator[Step]
 
 def _case(path: Path, given: Given) -> _Case:
     run = RunDir(path)
-    settings, summary = run.read_json(CONFIG), run.read_json(SUMMARY)
-    if settings is None or summary is None:
-        raise UserError(
-            f"{path} holds no finished run: {CONFIG if settings is None else SUMMARY} is missing or damaged"
-        )
-    budgets = _budgets(run.path, summary)
-    config = search_config(**{key: settings[key] for key in settings.keys() & SearchConfig.model_fields})
+    config, summary = _asked(run), _found(run)
     if config.quantizer == "kmeans" or given != Given():  # codebooks count in sizes; what was given has no name
         priced = prepare(config, model=given.model, task=given.task, network=given.network).priced
     else:
@@ -138,38 +136,50 @@ def _case(path: Path, given: Given) -> _Case:
     policy.check_fits(priced.trace.layers, model=priced.name)
     if None in (*policy.w_bits, *policy.a_bits):
         raise UserError(f"{path / POLICY} leaves layers in float, which no search does; the run's own is needed")
-    choice = choices(priced.table, budgets, allowed_bits(config, priced))
-    return _Case(
-        config,
-        summary,
-        policy,
-        tuple(_lines(run, len(priced.trace.layers), of=summary.get("episodes"))),
-        priced,
-        choice,
+    choice = choices(
+        priced.table, [Budget(each.objective, each.value) for each in summary.budget], allowed_bits(config, priced)
     )
+    choice.require_feasible()
+    lines = tuple(_lines(run, len(priced.trace.layers), summary, config.reward))
+    case = _Case(config, summary, policy, lines, priced, choice)
+    if not are_allowed(choice, case.winner):
+        raise UserError(f"{path / POLICY} has bits that {path / CONFIG} does not allow; the run's own files are needed")
+    return case
 
 
-def _budgets(path: Path, summary: Mapping[str, Any]) -> list[Budget]:
-    """The budgets of a search. Raises UserError for the summary of anything else."""
+def _asked(run: RunDir) -> SearchConfig:
+    """The configuration. Raises UserError for one that is missing, or no search's."""
+    path, settings = run.path / CONFIG, run.read_json(CONFIG)
+    if settings is None:
+        raise UserError(f"{run.path} holds no finished run: {CONFIG} is missing or damaged")
+    checked(Asked, settings, path, remedy=_TAKES)
     try:
-        return [Budget(each["objective"], each["value"]) for each in summary["budget"]]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} holds no search, or its {SUMMARY} is damaged; explain takes a search") from error
+        return search_config(**{key: settings[key] for key in settings.keys() & SearchConfig.model_fields})
+    except UserError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
 
 
-def _lines(run: RunDir, layers: int, *, of: object) -> Iterator[Line]:
+def _found(run: RunDir) -> Summary:
+    """The summary. Raises UserError for one that is missing, or that of anything but a search."""
+    summary = run.read_json(SUMMARY)
+    if summary is None:
+        raise UserError(f"{run.path} holds no finished run: {SUMMARY} is missing or damaged")
+    if "budget" not in summary:
+        raise UserError(f"{run.path} holds no search, or its {SUMMARY} is damaged; {_TAKES}")
+    return checked(Summary, summary, run.path / SUMMARY, remedy=_TAKES)
+
+
+def _lines(run: RunDir, layers: int, summary: Summary, reward: str) -> Iterator[Line]:
     """The journal. Raises UserError for missing lines, or one without bits of every layer and what they earned."""
     lines = run.episodes()
-    if len(lines) != of:
+    if len(lines) != summary.episodes:
         raise UserError(
-            f"{run.path / JOURNAL} has {len(lines)} whole lines and {SUMMARY} {of} episodes; one is damaged"
+            f"{run.path / JOURNAL} has {len(lines)} whole lines and {SUMMARY} {summary.episodes} episodes; "
+            "one is damaged"
         )
     for number, line in enumerate(lines, start=1):
-        bits = [line.get("w_bits"), line.get("a_bits")]
-        is_whole = all(
-            isinstance(each, list) and len(each) == layers and all(width in WIDTHS for width in each) for each in bits
-        )
-        if not is_whole or not all(isinstance(line.get(key), float | int) for key in ("score", "accuracy")):
+        is_whole = holds(Episode, line) and len(line["w_bits"]) == len(line["a_bits"]) == layers
+        if not is_whole or not isclose(line["score"], earned(reward, line), abs_tol=1e-9):
             raise UserError(f"{run.path / JOURNAL}, line {number}: no bits of {layers} layers with score and accuracy")
         yield line
 
@@ -212,10 +222,10 @@ def _noise(case: _Case) -> Iterator[CostNoise]:
         (layer, width_index(w_bits), width_index(a_bits))
         for layer, (w_bits, a_bits) in enumerate(zip(case.policy.w_bits, case.policy.a_bits, strict=True))
     ]
-    for budget in case.summary["budget"]:
-        if budget["objective"] in NOISY:
-            table = case.priced.table.of(budget["objective"])
-            yield cost_noise(budget["objective"], np.array([table[place] for place in at]), budget["value"])
+    for budget in case.summary.budget:
+        if budget.objective in NOISY:
+            table = case.priced.table.of(budget.objective)
+            yield cost_noise(budget.objective, np.array([table[place] for place in at]), budget.value)
 
 
 def _notes(case: _Case) -> Iterator[str]:

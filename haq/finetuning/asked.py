@@ -27,19 +27,29 @@ class Asked:
 
     def document(self) -> dict[str, Any]:
         """What `config.json` holds."""
-        bits = self.policy if isinstance(self.policy, tuple) else (self.policy.w_bits, self.policy.a_bits)
         return {
             **self.config.model_dump(mode="json"),
             SETTINGS: self.learning.model_dump(mode="json"),
-            "bits": dict(zip(("w_bits", "a_bits"), bits, strict=True)),
+            "bits": bits_asked(self.policy),
         }
 
-    def policy_for(self, priced: PricedModel) -> Policy:
-        """The policy for a network. Raises UserError where it does not fit."""
-        if isinstance(self.policy, tuple):
-            return uniform_policy(self.config, priced, *self.policy)
-        self.policy.check_fits(priced.trace.layers, model=priced.name)
-        return self.policy
+
+def bits_asked(asked: Policy | tuple[Bits, Bits]) -> dict[str, Any]:
+    """For `config.json`."""
+    bits = asked if isinstance(asked, tuple) else (asked.w_bits, asked.a_bits)
+    return dict(zip(("w_bits", "a_bits"), bits, strict=True))
+
+
+def policy_for(asked: Policy | tuple[Bits, Bits], config: SearchConfig, priced: PricedModel) -> Policy:
+    """The policy for a network. Raises UserError where it does not fit."""
+    if isinstance(asked, tuple):
+        return uniform_policy(config, priced, *asked)
+    ignored = {"pin", "first_last_bits"} & config.model_fields_set
+    if ignored:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in sorted(ignored))
+        raise UserError(f"the policy says all bits already; leave out {flags}")
+    asked.check_fits(priced.trace.layers, model=priced.name)
+    return asked
 
 
 def read_policy(policy: PolicyLike) -> Policy | tuple[Bits, Bits]:

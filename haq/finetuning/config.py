@@ -47,7 +47,9 @@ class FinetuneConfig(BaseModel):
         "none", description="Weights that jump to and fro between two codes: left alone, dampened or frozen."
     )
     dampening: Weight = Field(0.05, description="Weight of the dampening term at the end of training.")
-    ema: Share = Field(0.0, description="Decay of a moving average of everything that learns; 0: none is kept.")
+    ema: Annotated[Share, Field(lt=1)] = Field(
+        0.0, description="Decay of a moving average of everything that learns; 0: none is kept."
+    )
     augment: Augmentation = Field(
         "auto", description="Random crops and flips of train images; auto: both for colour images, else none."
     )

@@ -14,11 +14,12 @@ from haq.errors import UserError
 from haq.finetuning.asked import Asked, PolicyLike, read_policy
 from haq.finetuning.config import FinetuneConfig, finetune_config
 from haq.finetuning.ranks import joined
-from haq.finetuning.saved import JOURNAL, NETWORK, epochs, load_finetuned
+from haq.finetuning.saved import JOURNAL, NETWORK, Summary, epochs, load_finetuned
 from haq.finetuning.session import FinetuneSession, Watcher
 from haq.layers import trace
 from haq.policy import Policy, load_policy
 from haq.problem import task_options
+from haq.records import holds
 from haq.run_dir import POLICY, SUMMARY, RunDir
 from haq.searching.running import Given
 from haq.tasks import load_task
@@ -101,7 +102,7 @@ def finetune_configured(
 def finished(run: RunDir, asked: Asked, given: Given) -> FinetuneResult:
     """What a finished run came to. Raises UserError if its files are not whole."""
     summary, config = run.read_json(SUMMARY), asked.config
-    if summary is None:
+    if summary is None or not holds(Summary, summary):
         raise UserError(f"{run.path} holds no finished run: {SUMMARY} is missing or damaged")
     policy = load_policy(run.path / POLICY)
     model = given.model or load_model(config.model, weights=config.weights)

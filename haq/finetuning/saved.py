@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ConfigDict, ValidationError
 from torch import nn
 
 from haq.errors import UserError
@@ -11,6 +12,7 @@ from haq.finetuning.config import finetune_config
 from haq.finetuning.network import Saved, TrainableNetwork, load_network
 from haq.layers import Trace
 from haq.policy import Policy
+from haq.records import Amount, Count, Finite, Metric, Record
 from haq.run_dir import CONFIG, QUANTIZERS, RunDir
 
 JOURNAL, NETWORK, CURVE = "epochs.jsonl", "network.safetensors", "learning_curve.png"
@@ -18,6 +20,49 @@ SETTINGS = "finetune"
 """The key of `config.json` by which a folder is known as a fine-tuning run."""
 
 Json = Mapping[str, Any]
+
+
+class Epoch(Record):
+    """A line of the journal; what else it says is kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    epoch: Count
+    loss: Finite
+    train_accuracy: Finite
+    search_accuracy: Finite
+
+
+class TrainerState(Record):
+    """Where a training stands, and all that its next step depends on."""
+
+    epoch: Count
+    learner: dict[str, Any]
+
+
+class Checkpoint(Record):
+    """Everything that the next epoch depends on."""
+
+    seconds: Amount
+    trainer: TrainerState
+
+
+class Summary(Record):
+    """What readers need of a finished fine-tuning."""
+
+    metric: Metric
+    accuracy_fp32: Finite
+    accuracy: Finite
+    search_accuracy_fp32: Finite
+    search_accuracy_start: Finite
+    search_accuracy: Finite
+    search_images: Count
+    report_images: Count
+    epochs: Count
+    steps: Count
+    mean_weight_bits: Amount
+    seconds: Amount
+    warnings: tuple[str, ...]
 
 
 def is_finetuned(run: RunDir) -> bool:
@@ -38,10 +83,18 @@ def load_finetuned(run: RunDir, model: nn.Module, trace: Trace, policy: Policy) 
     """
     settings = (run.read_json(CONFIG) or {}).get(SETTINGS)
     weights, quantizers = run.load_tensors(NETWORK), run.load_tensors(QUANTIZERS)
-    if settings is None or weights is None or quantizers is None:
-        raise UserError(f"{run.path} holds no finished fine-tuning; go on with haq finetune --resume")
+    if not isinstance(settings, dict):
+        raise _unfinished(run, CONFIG)
+    if weights is None or quantizers is None:
+        raise _unfinished(run, NETWORK if weights is None else QUANTIZERS)
     shift = finetune_config(**settings).shift
     return load_network(model, trace, (policy.w_bits, policy.a_bits), Saved(weights, quantizers, shift))
+
+
+def _unfinished(run: RunDir, missing: str) -> UserError:
+    """What is to be done without a file: nothing goes on with a run that has its summary."""
+    remedy = "make the run again in another --out" if run.is_finished else "go on with haq finetune --resume"
+    return UserError(f"{run.path} holds no finished fine-tuning: {missing} is missing or damaged; {remedy}")
 
 
 def append_epoch(run: RunDir, line: Json) -> None:
@@ -51,13 +104,16 @@ def append_epoch(run: RunDir, line: Json) -> None:
 
 
 def epochs(run: RunDir) -> list[dict[str, Any]]:
-    """The journal up to the last whole line."""
+    """The journal up to the first line that no epoch of a run wrote."""
     path, found = run.path / JOURNAL, list[dict[str, Any]]()
-    for text in path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []:
+    for text in path.read_bytes().split(b"\n")[:-1] if path.is_file() else []:
         try:
-            found.append(json.loads(text))
-        except ValueError:
+            line = Epoch.model_validate_json(text)
+        except ValidationError:
             break
+        if line.epoch != len(found) + 1:
+            break
+        found.append(line.model_dump())
     return found
 
 

@@ -3,25 +3,27 @@
 import json
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from haq.finetuning.asked import Asked
+from haq.finetuning.asked import Asked, policy_for
 from haq.finetuning.curve import plot_epochs
 from haq.finetuning.episodes import require_trainable
 from haq.finetuning.learner import Learner
 from haq.finetuning.network import start_network
 from haq.finetuning.ranks import ALONE, Ranks
 from haq.finetuning.recipe import mean_weight_bits, resolve_rates
-from haq.finetuning.saved import CURVE, append_epoch, epochs, keep_epochs, save_network
+from haq.finetuning.saved import CURVE, Checkpoint, append_epoch, epochs, keep_epochs, save_network
 from haq.finetuning.starts import Starts
 from haq.finetuning.training import Line, Trainer, score, steps_an_epoch
 from haq.policy import Policy
 from haq.problem import prepare_network
-from haq.run_dir import POLICY, SUMMARY, RunDir
+from haq.records import damage_named
+from haq.run_dir import CHECKPOINT, POLICY, SUMMARY, RunDir
 from haq.searching.running import Given
 from haq.tasks.base import SplitName
 from haq.tasks.classification import ClassificationTask, chance_warning
@@ -58,7 +60,7 @@ class FinetuneSession:
         require_trainable(config, prepared.task, flag="fine-tuning")
         self.asked, self.task = asked, prepared.task
         self._model, self._trace = prepared.priced.model, prepared.priced.trace
-        self.policy = asked.policy_for(prepared.priced)
+        self.policy = policy_for(asked.policy, config, prepared.priced)
         bits = (self.policy.w_bits, self.policy.a_bits)
         self._mean_bits = mean_weight_bits(self._trace, bits)
         self.rates = resolve_rates(learning, self._mean_bits)
@@ -94,12 +96,23 @@ class FinetuneSession:
         self._run = run
 
     def go_on(self, state: Mapping[str, Any] | None, *, journal: int) -> None:
-        """Go on where a checkpoint was taken; without one of this run, or with a shorter journal, start anew."""
-        if state is not None and state.get("run") == self._identity and journal >= state["trainer"]["epoch"]:
-            self.trainer.load_state_dict(state["trainer"])
-            self._seconds_before = state["seconds"]
+        """Go on where a checkpoint was taken; without one of this run, or with a shorter journal, start anew.
+
+        Raises UserError for a checkpoint of this run that is damaged; nothing is overwritten then.
+        """
+        if state is not None and state.get("run") == self._identity:
+            with damage_named(self._checkpoint, remedy="delete it to start this run again from its first epoch"):
+                kept = Checkpoint.model_validate(state)
+                if journal >= kept.trainer.epoch:
+                    self.trainer.load_state_dict(state["trainer"])
+                    self._seconds_before = kept.seconds
         if self._run is not None:
             keep_epochs(self._run, self.trainer.epoch)
+
+    @property
+    def _checkpoint(self) -> Path:
+        """Where it lies; of several processes only the first knows the folder."""
+        return Path(CHECKPOINT) if self._run is None else self._run.path / CHECKPOINT
 
     def learn(self, watcher: Watcher | None = None) -> None:
         """All epochs that are left, with a checkpoint after each."""

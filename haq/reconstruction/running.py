@@ -11,11 +11,10 @@ from typing import Any
 from torch import nn
 
 from haq.config import SearchConfig, search_config
-from haq.costs.pricing import PricedModel
 from haq.environment import describe_environment
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
-from haq.finetuning.asked import PolicyLike, read_policy, uniform_policy
+from haq.finetuning.asked import PolicyLike, bits_asked, policy_for, read_policy
 from haq.policy import Policy
 from haq.problem import Network, prepare_network, task_options
 from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
@@ -85,14 +84,11 @@ class Asked:
 
     def document(self) -> dict[str, Any]:
         """What `config.json` holds."""
-        return {**self.config.model_dump(mode="json"), _SETTINGS: self.learning.model_dump(mode="json")}
-
-    def policy_for(self, priced: PricedModel) -> Policy:
-        """The policy for a network. Raises UserError where it does not fit."""
-        if isinstance(self.policy, tuple):
-            return uniform_policy(self.config, priced, *self.policy)
-        self.policy.check_fits(priced.trace.layers, model=priced.name)
-        return self.policy
+        return {
+            **self.config.model_dump(mode="json"),
+            _SETTINGS: self.learning.model_dump(mode="json"),
+            "bits": bits_asked(self.policy),
+        }
 
 
 def reconstruct_configured(
@@ -105,7 +101,7 @@ def reconstruct_configured(
     model = deepcopy(given.model) or load_model(config.model, weights=config.weights)
     task = given.task or load_task(config.data, model=model, options=task_options(config))
     network = prepare_network(config.model_copy(update={"engine": "torch"}), model=model, task=task)
-    policy = asked.policy_for(network.priced)
+    policy = policy_for(asked.policy, config, network.priced)
     bits = (policy.w_bits, policy.a_bits)
     start = _evaluator(network, config, "search").evaluate(*bits)
     learned = learn_policy(network, bits, config=asked.learning, seed=config.seed, progress=progress)

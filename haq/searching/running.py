@@ -18,9 +18,11 @@ from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Store
 from haq.policy import Policy, load_policy
 from haq.problem import Network, Problem, prepare
-from haq.run_dir import POLICY, QUANTIZERS, SUMMARY, RunDir
+from haq.records import holds
+from haq.run_dir import POLICY, QUANTIZERS, RESOLVED, SUMMARY, RunDir
 from haq.searching.dual import at_ratio
 from haq.searching.proposing import uses_prior
+from haq.searching.records import Summary
 from haq.searching.selection import Selection
 from haq.searching.session import Session, Watcher
 from haq.searching.summary import cost_ratio, summarize, summarize_drop
@@ -126,7 +128,7 @@ def begin_session(
 def finished(run: RunDir) -> SearchResult:
     """What a finished run came to. Raises UserError if its files are not whole."""
     summary = run.read_json(SUMMARY)
-    if summary is None:
+    if summary is None or not holds(Summary, summary):
         raise UserError(f"{run.path} holds no finished run: {SUMMARY} is missing or damaged")
     return SearchResult(load_policy(run.path / POLICY), summary, run.path)
 
@@ -232,7 +234,7 @@ def _told(told: Told) -> dict[str, Any]:
 def _resolved(problem: Problem) -> dict[str, Any]:
     """What the settings came to for this network and these data."""
     return {
-        "resolved": {
+        RESOLVED: {
             "engine": problem.network.engine.name,
             "engine_reason": problem.network.engine_reason,
             "batch": problem.priced.table.batch,

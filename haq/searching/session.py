@@ -1,9 +1,8 @@
 """One search as it goes: agent, environment and evaluator at work, and the run folder that keeps what comes of it."""
 
 from collections.abc import Iterator
-from itertools import takewhile
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 from envs.bit_allocation import BitAllocationEnv, EnvConfig
 from envs.reward import accuracy_reward
@@ -11,17 +10,20 @@ from haq.costs.pricing import cost_in
 from haq.evaluation.protocols import Evaluation, Store
 from haq.policy import CostSummary, LayerBits, Policy
 from haq.problem import Problem
-from haq.run_dir import NEAREST_MISS, POLICY, RunDir
+from haq.records import damage_named
+from haq.run_dir import CHECKPOINT, NEAREST_MISS, POLICY, RunDir
 from haq.searching.dual import Bisection, at_ratio, least_ratio
 from haq.searching.goals import Goal, LeastCost, Line, MostReward, decided, distinct
 from haq.searching.judging import Judge
 from haq.searching.proposing import Known, Method, Played, Prior, make_method
+from haq.searching.records import Checkpoint, own_episodes
 from haq.searching.selection import Selection, select
 from haq.searching.warm_start import Told, WarmStart
 from haq.tasks.classification import ClassificationTask, chance_warning
 
 CHECKPOINT_SECONDS = 10.0
 """A kill costs about this much work at most; what comes out does not depend on when checkpoints are taken."""
+_ANEW = "delete it to start this run again from its first episode"
 
 
 class Watcher(Protocol):
@@ -89,11 +91,15 @@ class Session:
 
         Evaluations that the journal holds beyond the checkpoint are not done again. A checkpoint of another run, or
         one that lies beyond the undamaged part of the journal, is of no use: then the first episode comes next.
+        Raises UserError for a checkpoint of this run that is damaged; nothing is overwritten then.
         """
         self._run = run
-        lines, state = self._journal(), run.load_checkpoint()
-        if state is not None and state.get("run") == self._identity and state["episode"] <= len(lines):
-            self._go_on(state, lines)
+        lines, state = own_episodes(self.problem, run.episodes()), run.load_checkpoint()
+        if state is not None and state.get("run") == self._identity:
+            with damage_named(run.path / CHECKPOINT, remedy=_ANEW):
+                kept = Checkpoint.model_validate(state)
+            if kept.episode <= len(lines):
+                self._go_on(kept, lines)
         run.truncate_episodes(self.episode)
         for line in lines[self.episode :]:
             self._recall(line)
@@ -156,21 +162,16 @@ class Session:
         """What a checkpoint belongs to."""
         return self.problem.config.model_dump_json()
 
-    def _journal(self) -> list[Line]:
-        """The lines of the journal up to the first that no episode of this run wrote."""
-        layers = len(self.problem.priced.trace.layers)
-        numbered = enumerate(self._folder.episodes())
-        return [line for _, line in takewhile(lambda each: _is_whole(each[1], each[0], layers), numbered)]
-
-    def _go_on(self, state: dict[str, Any], lines: list[Line]) -> None:
-        self._seconds_before = state["seconds"]
-        for line in lines[: state["episode"]]:
+    def _go_on(self, kept: Checkpoint, lines: list[Line]) -> None:
+        self._seconds_before = kept.seconds
+        for line in lines[: kept.episode]:
             self._recall(line)
             self._note(line)
             self._turn(line)
         self._method = self._begin()
-        self._method.load_state_dict(state["agent"])
-        self.evaluator.resume(evaluations=state["evaluations"], forward_images=state["forward_images"])
+        with damage_named(self._folder.path / CHECKPOINT, remedy=_ANEW):
+            self._method.load_state_dict(kept.agent)
+        self.evaluator.resume(evaluations=kept.evaluations, forward_images=kept.forward_images)
         self._write_policies()
 
     def _begin(self) -> Method:
@@ -262,14 +263,3 @@ def _warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:
         chance = chance_warning(accuracy_fp32, problem.task.num_classes, problem.task.size("search"))
         if chance:
             yield f"the float network's {chance}"
-
-
-def _is_whole(line: Line, number: int, layers: int) -> bool:
-    """Whether a line is that of an episode, with all that a search needs to go on."""
-    try:
-        numbers = [line[key] for key in ("cost", "accuracy", "divergence", "noise", "reward", "score")]
-        bits = [*line["w_bits"], *line["a_bits"]]
-        is_next = line["episode"] == number and len(bits) == 2 * layers
-    except (KeyError, TypeError):
-        return False
-    return is_next and all(isinstance(each, int | float) for each in (*numbers, *bits))

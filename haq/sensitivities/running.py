@@ -3,19 +3,23 @@
 import csv
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from io import StringIO
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
 
 from haq.config import DECIDE_QUANTIZERS, SearchConfig
 from haq.environment import describe_environment
 from haq.errors import UserError
+from haq.policy import Name, Width
 from haq.problem import Network, prepare_network
+from haq.records import Count, Finite, Record, checked
 from haq.run_dir import RunDir
 from haq.sensitivities.fisher import FisherSensitivity, network_fisher
-from haq.sensitivities.measured import DOCUMENT, PARTS, Cell, Loss, Sensitivities, cells
+from haq.sensitivities.measured import DOCUMENT, PARTS, Cell, Loss, Part, Sensitivities, cells
 
 JOURNAL, TABLE, PICTURE = "cells.jsonl", "sensitivity.csv", "sensitivity.png"
 SETTINGS = (*DECIDE_QUANTIZERS, "eval_batch", "engine", "device", "min_bits", "max_bits", "seed")
@@ -33,6 +37,45 @@ class Extent:
     """Calibration images that every cell is measured on."""
     fisher_only: bool = False
     """Estimate only, in one backward pass."""
+
+
+class _Layer(Record):
+    name: Name
+
+
+class _Row(Record):
+    layer: Name
+    part: Part
+    bits: Width
+    fisher: Finite
+
+
+class _MeasuredRow(_Row):
+    loss: Finite
+    accuracy: Finite
+    divergence: Finite
+
+
+class _Estimated(Record):
+    layers: Annotated[tuple[_Layer, ...], Field(min_length=1)]
+    cells: tuple[_Row, ...]
+    forward_images: Count
+    fisher_forward_images: Count
+
+
+class _Measured(_Estimated):
+    cells: tuple[_MeasuredRow, ...]
+
+
+class _Line(Record):
+    """A line of the journal."""
+
+    layer: Count
+    part: Part
+    bits: Width
+    loss: float
+    accuracy: float
+    divergence: float
 
 
 def measure_sensitivities(
@@ -56,8 +99,7 @@ def measure_sensitivities(
     run = RunDir.reopen(path, settings) if resume else None
     done = run.read_json(DOCUMENT) if run else None
     if done is not None:
-        if not done.keys() >= {"layers", "cells", "forward_images", "fisher_forward_images"}:
-            raise UserError(f"{path / DOCUMENT} is damaged; delete it to measure again")
+        _require_whole(done, config, extent, path / DOCUMENT)
         return done
     if run is None:
         RunDir.check_free(path, resume=resume)
@@ -73,6 +115,17 @@ def measure_sensitivities(
     save_figure(plot_sensitivity(document), run.path / PICTURE)
     run.write_json(DOCUMENT, document)
     return document
+
+
+def _require_whole(document: Json, config: SearchConfig, extent: Extent, path: Path) -> None:
+    """Raise UserError unless a document has every cell once, in order, with its numbers."""
+    remedy = "delete it to measure again"
+    shape = _Estimated if extent.fisher_only else _Measured
+    found = checked(shape, document, path, remedy=remedy)
+    wanted = cells(len(found.layers), range(config.min_bits, config.max_bits + 1))
+    named = [(found.layers[cell.layer].name, cell.part, cell.bits) for cell in wanted]
+    if [(row.layer, row.part, row.bits) for row in found.cells] != named:
+        raise UserError(f"{path} is damaged (its cells are not one for every layer, part and width); {remedy}")
 
 
 def _measuring(config: SearchConfig, network: Network, images: int) -> Sensitivities:
@@ -163,11 +216,10 @@ def _journal(path: Path) -> dict[Cell, Loss]:
     found = {}
     for line in whole.splitlines():
         try:
-            entry = json.loads(line)
-            cell = Cell(entry["layer"], entry["part"], entry["bits"])
-            loss = Loss(*(float(entry[name]) for name in ("loss", "accuracy", "divergence")))
-        except (ValueError, KeyError, TypeError) as error:
+            entry = _Line.model_validate_json(line)
+        except ValidationError as error:
             raise UserError(f"{path} is damaged; delete it to measure again") from error
-        if all(map(isfinite, (loss.loss, loss.accuracy, loss.divergence))):
-            found[cell] = loss
+        loss = Loss(entry.loss, entry.accuracy, entry.divergence)
+        if all(map(isfinite, astuple(loss))):
+            found[Cell(entry.layer, entry.part, entry.bits)] = loss
     return found

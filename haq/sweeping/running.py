@@ -19,7 +19,7 @@ import torch
 
 from envs.choices import BudgetError, Choices, choices
 from haq.cache import write_atomically
-from haq.config import SearchConfig, search_config
+from haq.config import MOST_SEEDS, SearchConfig, search_config
 from haq.costs.pricing import PricedModel, allowed_bits, require_feasible, resolve_budgets
 from haq.environment import describe_environment
 from haq.errors import UserError
@@ -63,10 +63,18 @@ class Sweep:
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise UserError(f"pareto needs {name}, each once; got {', '.join(map(str, values)) or 'none'}")
-        if self.seeds < 1 or (self.more_episodes is not None and self.more_episodes < 1):
-            raise UserError("pareto needs at least one seed, and at least one more episode for every further budget")
+        if not 1 <= self.seeds <= MOST_SEEDS or (self.more_episodes is not None and self.more_episodes < 1):
+            raise UserError(f"pareto needs 1 to {MOST_SEEDS} seeds, and at least one episode for every further budget")
+        for settings in ({"seed": self.config.seed + self.seeds - 1}, {"episodes": self.more}):
+            search_config(**{**self.config.model_dump(exclude_unset=True), **settings})
         if self.config.max_accuracy_drop is not None:
             raise UserError("--max-accuracy-drop looks for one policy; pareto takes --budgets")
+
+    def document(self) -> Json:
+        """What its folder is known by."""
+        asked = {name: list(getattr(self, name)) for name in ("devices", "objectives", "budgets", "also")}
+        numbers = {"seeds": self.seeds, "more_episodes": self.more}
+        return {**self.config.model_dump(mode="json"), "pareto": {**asked, **numbers}}
 
     @property
     def more(self) -> int:
@@ -108,8 +116,10 @@ def sweep(question: Sweep, out: Path, *, workers: int = 1, watch: Watch = unwatc
 
     Returns the document that is written to `pareto.json`: the question, the versions, one record for each search, the
     budgets that a device cannot meet, and the fronts. Raises UserError where no budget can be met, or where the folder
-    holds runs of other settings.
+    holds another sweep, or runs of other settings.
     """
+    environment = describe_environment(seed=question.config.seed, device=question.config.device)
+    known = RunDir.reopen(out, question.document())
     cells, refused = plan(question)
     chains = [
         Chain(cells, question.config.seed + number, question.more, out / "runs", watch)
@@ -129,11 +139,13 @@ def sweep(question: Sweep, out: Path, *, workers: int = 1, watch: Watch = unwatc
         "also": list(question.also),
         "seeds": question.seeds,
         "more_episodes": question.more,
-        "environment": describe_environment(seed=question.config.seed, device=question.config.device),
+        "environment": environment,
         "records": records,
         "refused": refused,
         "fronts": fronts(records),
     }
+    if known is None:
+        RunDir.create(out, question.document(), environment, resume=True)
     write_atomically(out / DOCUMENT, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
     return document
 

@@ -415,6 +415,32 @@ def test_our_own_failure_is_not_a_users_mistake(
         run("search", "--out", tmp_path / "run")
 
 
+def test_a_file_that_cannot_be_used_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., Answer]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder").read_bytes()
+
+    monkeypatch.setattr("haq.cli.searching.search_configured", fail)
+    answer = run("search", "--out", tmp_path / "run")
+    assert (answer.code, answer.err) == (2, f"haq: cannot use {tmp_path / 'folder'}: Is a directory\n")
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "complaint"),
+    [
+        ("| true", 141, ""),
+        ("> /dev/full", 2, "haq: cannot use standard output: No space left on device\n"),
+        (">&-", 0, ""),
+    ],
+)
+def test_an_output_that_is_gone_is_no_failure_of_ours(shell: str, code: int, complaint: str) -> None:
+    command = f"set -o pipefail; {sys.executable} -m haq hardware --json {shell}"
+    answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stderr) == (code, complaint)
+
+
 # A process of its own, which is killed.
 
 

@@ -120,10 +120,10 @@ def test_what_no_run_left_is_never_removed(tmp_path: Path) -> None:
 
 def test_files_that_a_kill_left_half_written_are_removed(tmp_path: Path) -> None:
     run = new_run(tmp_path)
-    for name in (".policy.json.ab12cd34", ".checkpoint.pt.ab12cd34", ".hidden"):
+    for name in (".policy.json.haq-ab12cd34", ".checkpoint.pt.haq-ab12cd34", ".policy.json.swp"):
         (run.path / name).write_text("half")
     assert RunDir.reopen(run.path, SETTINGS) == run
-    assert sorted(path.name for path in run.path.iterdir()) == [".hidden", CONFIG, ENVIRONMENT]
+    assert sorted(path.name for path in run.path.iterdir()) == [".policy.json.swp", CONFIG, ENVIRONMENT]
 
 
 def test_a_run_that_can_go_on_is_never_started_over(tmp_path: Path) -> None:
@@ -246,3 +246,32 @@ def test_tensors_are_kept_as_safetensors(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     run.save_tensors("quantizers.safetensors", {"scale": torch.arange(6.0).view(2, 3).t()})
     assert torch.equal(load_file(run.path / "quantizers.safetensors")["scale"], torch.arange(6.0).view(2, 3).t())
+
+
+def test_infinity_is_not_json_however_it_is_written(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    (run.path / SUMMARY).write_text('{"accuracy": 1e999}')
+    assert run.read_json(SUMMARY) is None
+    (run.path / JOURNAL).write_text('{"episode": 0}\n{"episode": 1, "cost": -1e400}\n')
+    assert run.episodes() == [{"episode": 0}]
+
+
+def test_a_run_of_another_command_is_not_reopened(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path / "run", {**SETTINGS, "finetune": {"epochs": 1}}, {})
+    with pytest.raises(UserError, match="other settings: finetune"):
+        RunDir.reopen(run.path, SETTINGS)
+
+
+def test_where_nothing_can_be_written_is_said_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match=r"cannot write to .*file/run: .*file is no folder"):
+        RunDir.check_free(tmp_path / "file" / "run")
+
+
+def test_a_folder_in_the_place_of_the_configuration_costs_nothing(tmp_path: Path) -> None:
+    (tmp_path / ENVIRONMENT).write_text("{}")
+    (tmp_path / JOURNAL).write_text("mine")
+    (tmp_path / CONFIG).mkdir()
+    with pytest.raises(UserError, match=f"{CONFIG} is a folder; choose another --out"):
+        RunDir.create(tmp_path, SETTINGS, {}, resume=True)
+    assert (tmp_path / JOURNAL).read_text() == "mine"

@@ -174,3 +174,39 @@ def test_nan_is_refused(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "w")
     with pytest.raises(UserError, match=r"NaN or infinity in 0\.bias"):
         load_weights(small(), tmp_path / "w")
+
+
+def quantized() -> Tensor:
+    return torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: torch.ones(2).to_sparse(), "sparse"),
+        (lambda: torch.ones(2, 2).to_sparse_csr(), "sparse"),
+        (quantized, "quantized"),
+        (lambda: torch.ones(2, dtype=torch.complex64), "complex"),
+        (lambda: torch.ones(2, device="meta"), "without values"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_that_are_no_weights_are_refused(tmp_path: Path, make: Any, kind: str) -> None:
+    torch.save({**small().state_dict(), "0.bias": make()}, tmp_path / "w")
+    with pytest.raises(UserError, match=rf"no plain real ones: 0\.bias \({kind}\); save them dense"):
+        load_weights(small(), tmp_path / "w")
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_refusal_does_not_advise_to_load_code(tmp_path: Path, protocol: int) -> None:
+    (tmp_path / "w").write_bytes(pickle.dumps({"w": [1, slice(1, 2)]}, protocol=protocol)[:2] + b"\x97junk.")
+    with pytest.raises(UserError) as caught:
+        read_weights(tmp_path / "w")
+    assert str(caught.value).endswith("w refused: not a plain state_dict (Unsupported operand 151); save a state_dict")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_what_is_no_regular_file_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe is no regular file; give a file with weights"):
+        read_weights(tmp_path / "pipe")

@@ -222,7 +222,7 @@ def test_extrapolated_batches_say_so() -> None:
 
 
 def test_batch_below_one_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="batch must be at least 1, got 0"):
+    with pytest.raises(UnsupportedError, match="batch must be from 1 to 65536, got 0"):
         device().table([CONV], batch=0)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from haq.__main__ import main
-from haq.comparing.running import POINTS, Cell, Question, run_cell, shared_settings
+from haq.comparing.running import POINTS, Cell, Question, kept_records, run_cell, shared_settings
 from haq.config import SearchConfig, search_config
 from haq.errors import UserError
 
@@ -23,6 +23,7 @@ from haq.errors import UserError
         (("--budgets", "0.6,0.001"), "no policy meets the latency budget of"),
         (("--hardware", "bismo"), "unknown device 'bismo'"),
         (("--max-accuracy-drop", "1"), "No such option"),
+        (("--seeds", "100000000"), "should be less than or equal to 1000"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(
@@ -47,8 +48,12 @@ def test_what_is_kept_is_of_the_same_settings(tmp_path: Path) -> None:
     (cell.folder / "config.json").write_text(cell.config.model_dump_json())
     facts = {"agent": "random", "budget": "0.5", "seed": 0, "evaluations": 2}
     record = {**facts, "forward_images": 1, "cpu_seconds": 0.1, "accuracy": 0.9, "report_divergence": 0.1}
+    record |= {"accuracy_fp32": 0.9, "report_images": 100}
     (cell.folder / POINTS).write_text(json.dumps([record]))
     assert run_cell(cell) == [record]
+    for damage in ({"accuracy": "0.9"}, {"report_images": 0}, {"cpu_seconds": float("nan")}):
+        (cell.folder / POINTS).write_text(json.dumps([record | damage]))
+        assert kept_records(cell) is None
     with pytest.raises(UserError, match='other settings: reward "fidelity" there, "accuracy" now'):
         run_cell(a_cell(tmp_path, search_config(reward="accuracy")))
 

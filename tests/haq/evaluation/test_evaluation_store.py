@@ -122,7 +122,7 @@ def test_keys_have_files_of_their_own(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_used_is_the_users_to_mend(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot use .*file for evaluations \(.*\); add --no-store"):
+    with pytest.raises(UserError, match=r"cannot keep evaluations in .*file \(.*\); set HAQ_CACHE to a folder"):
         EvaluationStore(tmp_path / "file").open("key")
 
 

@@ -3,11 +3,12 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from envs.choices import Choices
+from envs.choices import BudgetError, Choices
 from haq.__main__ import main
 from haq.errors import UserError
 from haq.explaining.findings import Plateau, Step
@@ -119,4 +120,54 @@ def test_a_damaged_run_is_named(finished_run: Path, tmp_path: Path) -> None:
             explain(run)
     (run / "summary.json").write_text("{}")
     with pytest.raises(UserError, match=r"holds no search, or its summary.json is damaged"):
+        explain(run)
+
+
+def changed(finished_run: Path, folder: Path, name: str, **changes: Any) -> Path:
+    """A copy of a run with other values in a file; "left out" takes one away."""
+    run = Path(shutil.copytree(finished_run, folder / "run"))
+    document = json.loads((run / name).read_text()) | changes
+    (run / name).write_text(json.dumps({key: value for key, value in document.items() if value != "left out"}))
+    return run
+
+
+A_BUDGET = {"objective": "latency", "value": 1e-9, "ratio": 0.4}
+DAMAGES: list[tuple[str, dict[str, Any], str]] = [
+    ("summary.json", {"objective": "speed"}, r"summary\.json is damaged \(objective: input should be 'latency'"),
+    ("summary.json", {"budget": []}, r"summary\.json is damaged \(budget: "),
+    ("summary.json", {"budget": [A_BUDGET | {"value": "1"}]}, r"summary\.json is damaged \(budget\.0\.value: "),
+    ("summary.json", {"budget": [A_BUDGET]}, "no policy meets the latency budget"),
+    ("summary.json", {"metric": "left out"}, r"summary\.json is damaged \(metric: field required\)"),
+    ("config.json", {"budget": None, "max_accuracy_drop": 0.1}, r"config\.json is damaged \(budget: "),
+    ("config.json", {"budget": 5, "max_accuracy_drop": 0.1}, r"config\.json is damaged \(budget: "),
+    ("config.json", {"model": "left out"}, r"config\.json is damaged \(model: field required\)"),
+    ("config.json", {"agent": "dqn"}, r"config\.json is damaged: --agent 'dqn'"),
+    ("config.json", {"max_bits": 2}, r"policy\.json has bits that .*config\.json does not allow"),
+    ("config.json", {"pin": {"classifier": 2}}, r"policy\.json has bits that .*config\.json does not allow"),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "message"), DAMAGES)
+def test_damaged_files_are_one_line(
+    name: str, changes: dict[str, Any], message: str, finished_run: Path, tmp_path: Path
+) -> None:
+    with pytest.raises((UserError, BudgetError), match=message):
+        explain(changed(finished_run, tmp_path, name, **changes))
+
+
+def test_no_settings_are_not_the_default_ones(finished_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    (run / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"config\.json is damaged \(model: field required\); explain takes"):
+        explain(run)
+
+
+@pytest.mark.parametrize("number", ["1e999", "1e308", "9" * 400, "-1e90", "0.5"])
+def test_a_score_that_nothing_earned_is_named(number: str, finished_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    first, *rest = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
+    score = f'"score": {json.loads(first)["score"]}'
+    assert score in first
+    (run / "episodes.jsonl").write_text("".join([first.replace(score, f'"score": {number}'), *rest]))
+    with pytest.raises(UserError, match=r"episodes\.jsonl, line 1: no bits of 15 layers with score and accuracy"):
         explain(run)

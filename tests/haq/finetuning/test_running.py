@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from haq.finetuning.config import FinetuneConfig
 from haq.finetuning.learner import Learner
 from haq.finetuning.network import start_network
 from haq.finetuning.recipe import resolve_rates
+from haq.finetuning.saved import load_finetuned
 from haq.finetuning.session import FinetuneSession
 from haq.finetuning.starts import Starts
 from haq.finetuning.training import score
 from haq.layers import Trace
+from haq.run_dir import RunDir
 from haq.tasks.classification import ClassificationTask
 
 QUICK = {"epochs": 2, "batch_size": 32, "norm_images": 64, "calibration_images": 48}
@@ -177,6 +180,7 @@ def test_a_loss_that_explodes_is_named(small_net: nn.Module, small_trace: Trace)
         ({"epochs": 0}, "--epochs 0: input should be greater than or equal to 1"),
         ({"shift": "some"}, "--shift 'some': input should be 'learned', 'fixed', 'none' or 'float'"),
         ({"lr": -1.0}, "--lr -1.0: input should be greater than 0"),
+        ({"ema": 1.0}, "--ema 1.0: input should be less than 1"),
         ({"policy": (9, 4)}, r"bits \(9, 4\): give two widths from 1 to 8"),
         ({"policy": "missing.json"}, "cannot read policy missing.json"),
         ({"epoch": 3}, "unknown setting 'epoch'"),
@@ -223,3 +227,65 @@ def test_a_networks_answer_in_training_has_to_be_a_tensor(quarters: Classificati
 
     with pytest.raises(UserError, match="the network answers with a tuple while it trains"):
         haq.finetune(TwoHeads().eval(), quarters, **QUICK)
+
+
+@pytest.fixture
+def killed(small_net: nn.Module, quarters: ClassificationTask, tmp_path: Path) -> Path:
+    """A run that was killed in its second epoch."""
+    with pytest.raises(KeyboardInterrupt):
+        haq.finetune(small_net, quarters, policy=(3, 3), out=tmp_path / "run", watcher=Killer(), **QUICK)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state.pop("trainer"),
+        lambda state: state.pop("seconds"),
+        lambda state: state["trainer"].update(epoch="1"),
+        lambda state: state["trainer"].pop("learner"),
+        lambda state: state["trainer"].update(learner={}),
+    ],
+)
+def test_a_damaged_checkpoint_is_one_line_and_nothing_is_lost(
+    damage: Callable[[Any], object], killed: Path, small_net: nn.Module, quarters: ClassificationTask
+) -> None:
+    state = torch.load(killed / "checkpoint.pt", weights_only=True)
+    damage(state)
+    RunDir(killed).save_checkpoint(state)
+    before = {path.name: path.read_bytes() for path in killed.iterdir()}
+    with pytest.raises(UserError, match=r"checkpoint\.pt is damaged; delete it to start this run again from its first"):
+        haq.finetune(small_net, quarters, policy=(3, 3), out=killed, resume=True, **QUICK)
+    assert {path.name: path.read_bytes() for path in killed.iterdir()} == before
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe", b"5", b'{"epoch": 1}', b"[" * 100_000, b'{"epoch": 1, "loss": 1e999}'])
+def test_a_journal_ends_where_it_is_damaged(
+    line: bytes, killed: Path, small_net: nn.Module, quarters: ClassificationTask
+) -> None:
+    before = without_seconds(killed)
+    (killed / "epochs.jsonl").write_bytes(line + b"\n")
+    haq.finetune(small_net, quarters, policy=(3, 3), out=killed, resume=True, **QUICK)
+    assert without_seconds(killed)[:1] == before
+    assert len(without_seconds(killed)) == 2
+
+
+@pytest.mark.parametrize("damage", [{"warnings": 5}, {"accuracy": "good"}, {"steps": None}])
+def test_a_damaged_summary_is_one_line(damage: dict[str, Any], digits_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(digits_run, tmp_path / "run"))
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | damage))
+    with pytest.raises(UserError, match=r"holds no finished run: summary\.json is missing or damaged"):
+        haq.finetune(policy=(2, 2), epochs=4, batch_size=64, out=run, report_images=300, resume=True)
+
+
+def test_a_finished_run_without_its_network_cannot_go_on(
+    digits_run: Path, small_net: nn.Module, small_trace: Trace, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(digits_run, tmp_path / "run"))
+    (run / "network.safetensors").unlink()
+    with pytest.raises(UserError, match=r"network\.safetensors is missing or .*; make the run again in another --out$"):
+        haq.finetune(policy=(2, 2), epochs=4, batch_size=64, out=run, report_images=300, resume=True)
+    (run / "summary.json").unlink()
+    with pytest.raises(UserError, match=r"go on with haq finetune --resume$"):
+        load_finetuned(RunDir(run), small_net, small_trace, haq.load_policy(run / "policy.json"))

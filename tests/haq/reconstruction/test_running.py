@@ -108,3 +108,13 @@ def test_other_quantizers_than_those_that_learned_are_refused(
 ) -> None:
     assert main(["evaluate", str(digits_run / "policy.json"), "--calibration", "max"]) == 2
     assert "learned with other settings; leave out --calibration" in capsys.readouterr().err
+
+
+def test_bits_that_a_policy_says_already_are_refused(
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = str(digits_run / "policy.json")
+    for command in ("reconstruct", "finetune"):
+        assert main([command, policy, "--first-last-bits", "4", "--out", str(tmp_path / "run")]) == 2
+        assert "the policy says all bits already; leave out --first-last-bits" in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()

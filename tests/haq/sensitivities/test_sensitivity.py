@@ -1,8 +1,10 @@
 """What single layers lose, as arrays, as a folder and on the command line."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -200,3 +202,46 @@ def test_the_picture_has_a_cell_for_each(folder: Path) -> None:
     assert shown.shape == (2, len(document["layers"]))
     weights = [cell["divergence"] for cell in document["cells"] if cell["part"] == "weights"]
     assert shown.T.ravel() == pytest.approx(np.maximum(weights, max(c["divergence"] for c in document["cells"]) / 1e4))
+
+
+def without_a_cell(document: dict[str, Any]) -> None:
+    del document["cells"][3]
+
+
+def with_a_cell_twice(document: dict[str, Any]) -> None:
+    document["cells"][3] = document["cells"][2]
+
+
+DAMAGES: list[Callable[[dict[str, Any]], object]] = [
+    without_a_cell,
+    with_a_cell_twice,
+    lambda document: document.update(cells=5),
+    lambda document: document.update(layers=[]),
+    lambda document: document.update(layers=["conv"]),
+    lambda document: document.update(forward_images="many"),
+    lambda document: document["cells"][0].update(divergence=None),
+    lambda document: document["cells"][0].update(divergence="much"),
+    lambda document: document["cells"][0].update(bits="3"),
+    lambda document: document["cells"][0].pop("fisher"),
+    lambda document: document["cells"][0].update(loss=10**400),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_result_is_not_given_back(
+    damage: Callable[[dict[str, Any]], object], folder: Path, config: SearchConfig, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(folder, tmp_path / "run"))
+    document = json.loads((run / "sensitivity.json").read_text())
+    damage(document)
+    (run / "sensitivity.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match=r"sensitivity\.json is damaged \(.*\); delete it to measure again$"):
+        measure_sensitivities(config, run, extent=EXTENT, resume=True)
+
+
+@pytest.mark.parametrize("line", ["5", '{"layer": [], "part": "input", "bits": 3}', "[" * 100_000, "\udcff"])
+def test_a_damaged_journal_is_one_line(line: str, folder: Path, config: SearchConfig, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    (tmp_path / "cells.jsonl").write_text(f"{line}\n", errors="surrogateescape")
+    with pytest.raises(UserError, match=r"cells\.jsonl is damaged; delete it"):
+        measure_sensitivities(config, tmp_path, extent=EXTENT, resume=True)

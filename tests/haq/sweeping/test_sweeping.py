@@ -11,6 +11,7 @@ import pytest
 from haq.__main__ import main
 from haq.config import search_config
 from haq.errors import UserError
+from haq.run_dir import RunDir
 from haq.sweeping import running as sweeping
 from haq.sweeping.running import Sweep, plan
 
@@ -63,15 +64,24 @@ def test_a_later_search_begins_with_what_is_known(swept: Path) -> None:
     assert all(each in edge for each in cloud[:-2])
 
 
-def test_a_search_is_known_by_what_it_was_told(swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "out"
-    shutil.copytree(swept, folder)
-    config = json.loads((folder / "runs" / "bismo-edge-latency-0.3-s0" / "config.json").read_text())
+def test_a_search_is_known_by_what_it_was_told(swept: Path) -> None:
+    run = swept / "runs" / "bismo-edge-latency-0.3-s0"
+    config = json.loads((run / "config.json").read_text())
     assert config["told"].startswith("8 policies, ")
-    # One more budget comes in between, so that the search after it would be told more.
-    more = ("--devices", "bismo-edge,bismo-cloud", "--budgets", "0.3,0.4,0.5,0.01")
-    assert main(["pareto", *FLAGS, *more, "--resume", "--out", str(folder)]) == 2
-    assert "was started with other settings: told" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r'other settings: told "8 policies, [0-9a-f]{16}" there, null now'):
+        RunDir.reopen(run, {key: value for key, value in config.items() if key != "told"})
+
+
+def test_another_sweep_does_not_take_the_place_of_one(
+    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(swept, tmp_path / "out")
+    before = (tmp_path / "out" / "pareto.json").read_bytes()
+    assert main(["pareto", *FLAGS, "--budgets", "0.5", "--resume", "--out", str(tmp_path / "out")]) == 2
+    assert "was started with other settings: pareto.budgets" in capsys.readouterr().err
+    assert main(["search", "--resume", "--out", str(tmp_path / "out")]) == 2
+    assert "pareto" in capsys.readouterr().err
+    assert (tmp_path / "out" / "pareto.json").read_bytes() == before
 
 
 def test_what_cannot_be_met_is_named(swept: Path) -> None:
