@@ -1,6 +1,7 @@
 """`haq explain`: why this policy, in plain sentences."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -8,12 +9,44 @@ import typer
 
 from haq.cli.flags import JsonFlag
 from haq.cli.output import print_json, print_table
-from haq.explaining.findings import Distance, Explanation, Plateau, Price, Step
+from haq.explaining.findings import Distance, Exchange, Explanation, Plateau, Price, Step
 from haq.explaining.robustness import CostNoise, Recalibrated
 from haq.explaining.running import explain
 from haq.pretty import percent, pretty_cost
 
-PLACES = {"points": 2, "reward": 4}
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """How differences are written: in points, or as a reward with what it is worth in points."""
+
+    name: str
+    exchange: Exchange | None = None
+
+    def number(self, value: float) -> str:
+        """With its sign; a minus would be wrong before what rounds to nothing.
+
+        >>> Unit("points").number(-0.001), Unit("points").number(-0.01), Unit("reward").number(-0.00123456)
+        ('+0.00', '-0.01', '-0.00123')
+        """
+        return f"{round(value, 2) + 0.0:+.2f}" if self.name == "points" else f"{value:+.3g}"
+
+    def signed(self, value: float) -> str:
+        """A gain or a loss.
+
+        >>> Unit("reward", Exchange(points=50.0, policies=20)).signed(0.005)
+        '+0.005 reward (+0.25 points)'
+        """
+        return f"{self.number(value)} {self.name}{self._points(value, '+')}"
+
+    def amount(self, value: float) -> str:
+        """Something that has no sign."""
+        plain = f"{value:.2f}" if self.name == "points" else f"{value:.3g}"
+        return f"{plain} {self.name}{self._points(value, '')}"
+
+    def _points(self, value: float, sign: str) -> str:
+        if self.exchange is None:
+            return ""
+        return f" ({round(self.exchange.points * value, 2) + 0.0:{sign}.2f} points)"
 
 
 def explain_command(
@@ -38,13 +71,18 @@ def explain_command(
 
 def sentences(found: Explanation) -> Iterator[str]:
     """What was found, one thing a line."""
-    belief, unit = found.belief, found.belief.unit
+    belief, unit = found.belief, Unit(found.belief.unit, found.exchange)
     yield f"{found.model} on {found.hardware}: {_cost_line(found.price)}"
     yield (
         f"The reward model, from {belief.policies} policies, believes the policy to be at about "
-        f"{_signed(belief.predicted, unit)} ({_number(belief.low, unit)} to {_signed(belief.high, unit)}); "
-        f"measured {_signed(belief.measured, unit)}. 0 is the float network on the search images."
+        f"{unit.number(belief.predicted)} {unit.name} ({unit.number(belief.low)} to {unit.number(belief.high)}); "
+        f"measured {unit.number(belief.measured)}. 0 is the float network on the search images."
     )
+    if found.exchange:
+        yield (
+            f"In {found.exchange.policies} policies near this one a reward of -0.01 went with "
+            f"{-0.01 * found.exchange.points:+.2f} points of search accuracy; the points below are reckoned so."
+        )
     yield _distance_line(found.distance, unit)
     yield from _price_lines(found.price, unit)
     yield _free_line(found.free)
@@ -60,9 +98,8 @@ def _cost_line(price: Price) -> str:
     return f"{price.objective} {used} of a budget of {budget} ({percent(price.cost / price.budget)} used)."
 
 
-def _distance_line(distance: Distance, unit: str) -> str:
-    bound, high, whole = (_amount(each, unit) for each in (distance.bound, distance.high, distance.integer))
-    low = f"{distance.low:.{PLACES[unit]}f}"
+def _distance_line(distance: Distance, unit: Unit) -> str:
+    bound, low, high, whole = map(unit.amount, (distance.bound, distance.low, distance.high, distance.integer))
     text = (
         f"Within the budget it believes at most about {bound} more possible; draws of what else it may be, each "
         f"with a best policy of its own, say {low} to {high} (eight in ten)."
@@ -73,9 +110,9 @@ def _distance_line(distance: Distance, unit: str) -> str:
     return f"{text} The best that it sees with whole bits wins about {whole}, with other bits in {names}."
 
 
-def _price_lines(price: Price, unit: str) -> Iterator[str]:
+def _price_lines(price: Price, unit: Unit) -> Iterator[str]:
     one = pretty_cost(price.objective, 0.01 * price.budget)
-    yield f"One percent more budget ({one}) is worth about {_amount(price.percent, unit)}."
+    yield f"One percent more budget ({one}) is worth about {unit.amount(price.percent)}."
     if price.upgrade is None:
         yield "No layer can have more bits that the model believes to win anything."
     else:
@@ -83,13 +120,13 @@ def _price_lines(price: Price, unit: str) -> Iterator[str]:
         within = ", within the budget as it is" if step.fits else ""
         yield (
             f"{pretty_cost(price.objective, step.cost)} more {price.objective} buys {_change(step)}, "
-            f"about {_signed(step.gain, unit)}{within}: the most for its cost."
+            f"about {unit.signed(step.gain)}{within}: the most for its cost."
         )
     if price.saving is not None:
         step = price.saving
         yield (
             f"{pretty_cost(price.objective, -step.cost)} of {price.objective} can be saved with {_change(step)}, "
-            f"about {_signed(step.gain, unit)}: the least for its cost."
+            f"about {unit.signed(step.gain)}: the least for its cost."
         )
 
 
@@ -134,20 +171,3 @@ def _calibration_line(found: Recalibrated) -> str:
 def _print_free(found: Explanation) -> None:
     rows = [(each.layer, *(f"{w}/{a}" for w, a in (each.bits, each.most, each.least))) for each in found.free]
     print_table("bits at the same cost, weights/activations", ("layer", "has", "most", "fewest"), rows)
-
-
-def _amount(value: float, unit: str) -> str:
-    return f"{value:.{PLACES[unit]}f} {unit}"
-
-
-def _signed(value: float, unit: str) -> str:
-    return f"{_number(value, unit)} {unit}"
-
-
-def _number(value: float, unit: str) -> str:
-    """With its sign; a minus would be wrong before what rounds to nothing.
-
-    >>> _number(-0.001, "points"), _number(-0.01, "points")
-    ('+0.00', '-0.01')
-    """
-    return f"{round(value, PLACES[unit]) + 0.0:+.{PLACES[unit]}f}"

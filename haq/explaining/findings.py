@@ -23,6 +23,16 @@ class Belief:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """What a reward that is no accuracy went with, in the policies of a run that are near its winner."""
+
+    points: float
+    """Of search accuracy, for a reward of 1."""
+    policies: int
+    """How many different policies say so."""
+
+
+@dataclass(frozen=True, slots=True)
 class Distance:
     """How much better a policy within the budget can be, as the reward model's additive terms have it, in its unit.
 
@@ -93,6 +103,8 @@ class Explanation:
     model: str
     hardware: str
     belief: Belief
+    exchange: Exchange | None
+    """None where the reward is accuracy, or accuracy does not follow it."""
     distance: Distance
     price: Price
     free: tuple[Plateau, ...]

@@ -4,7 +4,7 @@ Nothing is evaluated, but for the second calibration that `--robust` asks for. T
 the device's cost table what bits cost; the rest follows.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
@@ -17,7 +17,7 @@ from haq.config import SearchConfig, search_config
 from haq.costs.pricing import PricedModel, allowed_bits
 from haq.errors import UserError
 from haq.explaining.beliefs import FEWEST, Beliefs, FloatArray, believe, least_loss, loss_of, regrets, relax
-from haq.explaining.findings import Belief, Distance, Explanation, Plateau, Price, Step
+from haq.explaining.findings import Belief, Distance, Exchange, Explanation, Plateau, Price, Step
 from haq.explaining.robustness import CostNoise, cost_noise, recalibrated
 from haq.policy import Policy, load_policy
 from haq.problem import load_priced, prepare
@@ -30,6 +30,8 @@ from hardware_sim.cost import Objective, width_index
 
 DRAWS = 40
 """Of the reward model's terms, for the range of what it believes possible."""
+NEAR = 4.0
+"""Policies with so many times the winner's noise tell what noise does to accuracy."""
 LOW, HIGH = 0.1, 0.9
 """The quantiles of the draws that are shown."""
 NOISY: tuple[Objective, ...] = ("latency", "energy")
@@ -89,6 +91,7 @@ def explain(path: Path, *, given: Given | None = None, is_robust: bool = False) 
         model=case.priced.name,
         hardware=case.priced.table.hardware,
         belief=_belief(beliefs, case.winner, winner["score"], unit=unit, scale=scale),
+        exchange=_exchange(case, list(tried.values()), winner),
         distance=_distance(beliefs, case.winner, scale),
         price=_price(case, losses),
         free=tuple(plateaus(case.choice, case.winner)),
@@ -187,6 +190,18 @@ def _lines(run: RunDir, layers: int, summary: Summary, reward: str) -> Iterator[
 def _belief(beliefs: Beliefs, winner: IntArray, measured: float, *, unit: str, scale: float) -> Belief:
     predicted = beliefs.predict(winner)
     return Belief(unit, beliefs.policies, scale * measured, *(scale * each for each in predicted))
+
+
+def _exchange(case: _Case, tried: Sequence[Line], winner: Line) -> Exchange | None:
+    """How many points of search accuracy go with the noise: least squares through the float network, which has none."""
+    fp32 = case.policy.accuracy.get("fp32_search")
+    if fp32 is None or case.unit[0] == "points" or case.summary.metric.name != "accuracy":
+        return None
+    near = [line for line in tried if line["noise"] <= NEAR * winner["noise"]]
+    noise, accuracy = (np.array([line[name] for line in near], dtype=np.float64) for name in ("noise", "accuracy"))
+    lost = 100 * (fp32 - accuracy)
+    points = float(lost @ noise / (noise @ noise)) if noise.any() else 0.0
+    return Exchange(points, len(near)) if points > 0 and len(near) >= FEWEST else None
 
 
 def _distance(beliefs: Beliefs, winner: IntArray, scale: float) -> Distance:
