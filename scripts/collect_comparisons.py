@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from haq.cache import write_atomically
 from haq.comparing.intervals import Interval, Verdict, paired_interval
-from haq.comparing.tables import LEAST_DIVERGENCE, as_frame, as_markdown, differences
+from haq.comparing.tables import LEAST_DISTANCE, as_frame, as_markdown, differences
 from haq.plots import save_figure
 from haq.plots.comparing import plot_comparison
 
 KEEP = [
     "network", "hardware", "objective", "budget", "agent", "seed", "evaluations", "distinct", "forward_images",
-    "cpu_seconds", "search_accuracy", "selection_accuracy", "divergence", "accuracy", "report_divergence",
+    "cpu_seconds", "search_accuracy", "selection_accuracy", "divergence", "noise", "accuracy", "report_divergence",
+    "report_noise",
 ]  # fmt: skip
 MEASURED = ("accuracy", "divergence", "noise")
 """Of every policy, on the search split."""
@@ -69,10 +70,10 @@ def pooled(frame: pd.DataFrame, value: str, ours: str, rival: str) -> Interval:
 
 
 def pooled_rows(frame: pd.DataFrame, ours: str) -> Iterator[str]:
-    """Markdown: a row for each network and rival, points and divergence ratios at each number of evaluations."""
-    frame = frame.assign(log=np.log(frame["report_divergence"].clip(lower=LEAST_DIVERGENCE)))
+    """Markdown: a row for each network and rival, points and ratios of noise at each number of evaluations."""
+    frame = frame.assign(log=np.log(frame["report_noise"].clip(lower=LEAST_DISTANCE)))
     checkpoints = sorted(frame["evaluations"].unique())
-    yield "| network | rival | " + " | ".join(f"points at {at} | divergence at {at}" for at in checkpoints) + " |"
+    yield "| network | rival | " + " | ".join(f"points at {at} | noise at {at}" for at in checkpoints) + " |"
     yield "|---" * (2 + 2 * len(checkpoints)) + "|"
     for name, of_network in frame.groupby("network", sort=False):
         for rival in [each for each in of_network["agent"].unique() if each != ours]:
@@ -91,15 +92,16 @@ def pooled_rows(frame: pd.DataFrame, ours: str) -> Iterator[str]:
 
 def optimism_rows(frame: pd.DataFrame) -> Iterator[str]:
     """Markdown: for each network and method what its last policies promise on the search split, and what they keep."""
-    yield "| network | method | evaluations | search accuracy | report accuracy | gap, points | search KL | report KL |"
+    heads = ("network", "method", "evaluations", "search accuracy", "report accuracy", "gap, points")
+    yield f"| {' | '.join(heads)} | search noise | report noise |"
     yield "|---" * 8 + "|"
     for name, of_network in frame.groupby("network", sort=False):
         last = of_network[of_network["evaluations"] == of_network["evaluations"].max()]
-        columns = ["evaluations", "search_accuracy", "accuracy", "divergence", "report_divergence"]
+        columns = ["evaluations", "search_accuracy", "accuracy", "noise", "report_noise"]
         for agent, mean in last.groupby("agent", sort=False)[columns].mean().iterrows():
             search, report = 100 * mean["search_accuracy"], 100 * mean["accuracy"]
             cells = f"{mean['evaluations']:.0f} | {search:.2f} | {report:.2f} | {search - report:+.2f}"
-            yield f"| {name} | {agent} | {cells} | {mean['divergence']:.4f} | {mean['report_divergence']:.4f} |"
+            yield f"| {name} | {agent} | {cells} | {mean['noise']:.4f} | {mean['report_noise']:.4f} |"
 
 
 def verdict_rows(documents: list[Json]) -> Iterator[str]:
@@ -122,9 +124,9 @@ def page(documents: list[Json], preface: str) -> str:
     ours = documents[0]["agents"][0]
     lines = [preface.rstrip(), "", "## All budgets and targets of a network together", ""]
     lines += [
-        f"`{ours}` minus a rival in points of report accuracy, and a rival's KL divergence on the report images over "
-        f"that of `{ours}` (over 1: farther from float), after so many evaluations; averaged over budgets and targets "
-        "for each seed, 95 % intervals over the seeds, corrected for the number of rivals.",
+        f"`{ours}` minus a rival in points of report accuracy, and a rival's noise on the outputs of the report images "
+        f"over that of `{ours}` (over 1: farther from float), after so many evaluations; averaged over budgets and "
+        "targets for each seed, 95 % intervals over the seeds, corrected for the number of rivals.",
         "",
         *pooled_rows(together(documents), ours),
         "",

@@ -52,6 +52,7 @@ class Point(Record):
     cpu_seconds: Amount
     accuracy: Finite | None
     report_divergence: Amount | None
+    report_noise: Amount | None
     accuracy_fp32: Finite
     report_images: Annotated[int, Field(strict=True, ge=1)]
 
@@ -199,7 +200,7 @@ def _record(session: Session, count: int, prepared: "_Prepared") -> dict[str, An
     before = prepared.network.calibration_images + (prepared.fisher.forward_images if uses_prior(config) else 0)
     cost = {"distinct": tried, "forward_images": before + (tried + 1) * (task.size("search") + more)}
     if not any(session.goal.meets(line) for line in lines):
-        return {**facts, **cost, "accuracy": None, "report_divergence": None}
+        return {**facts, **cost, "accuracy": None, "report_divergence": None, "report_noise": None}
     selection = session.select(count)
     winner = selection.winner
     if selection.finalists:
@@ -212,8 +213,10 @@ def _record(session: Session, count: int, prepared: "_Prepared") -> dict[str, An
         "search_accuracy": winner["accuracy"],
         "selection_accuracy": selection.accuracy,
         "divergence": winner["divergence"],
+        "noise": winner["noise"],
         "accuracy": reported.accuracy,
         "report_divergence": reported.divergence,
+        "report_noise": reported.noise,
     }
 
 

@@ -7,7 +7,7 @@ network's, on the same report images, tells more.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from math import exp
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,10 @@ import pandas as pd
 from haq.comparing.intervals import MARGIN, Interval, paired_interval
 
 Json = Mapping[str, Any]
-LEAST_DIVERGENCE = 1e-9
-"""Nats below which outputs count as equal, float rounding being what it is."""
+LEAST_DISTANCE = 1e-9
+"""Below it outputs count as equal, float rounding being what it is."""
+Distance = Literal["noise", "divergence"]
+"""Of a policy's outputs from the float network's."""
 
 
 def as_frame(document: Json) -> pd.DataFrame:
@@ -52,10 +54,12 @@ def as_markdown(document: Json) -> Iterator[str]:
         yield ""
         yield from _differences(frame, document)
         yield ""
-        yield "KL divergence between the float network's outputs and the policy's on the report images: a rival's over"
-        yield f"that of `{ours}`, geometric mean with intervals as above. Over 1: a rival is farther from float."
-        yield ""
-        yield from _ratios(frame, document)
+        yield "How far outputs are from the float network's on the report images, by the noise that the default reward"
+        yield f"counts and by KL divergence: a rival's over that of `{ours}`, geometric mean with intervals as above."
+        yield "Over 1: a rival is farther from float."
+        for distance in get_args(Distance):
+            yield ""
+            yield from _ratios(frame, document, distance)
 
 
 def differences(frame: pd.DataFrame, document: Json) -> Iterator[tuple[str, str, int, Interval]]:
@@ -76,11 +80,11 @@ def differences(frame: pd.DataFrame, document: Json) -> Iterator[tuple[str, str,
                     )
 
 
-def ratios(frame: pd.DataFrame, document: Json) -> Iterator[tuple[str, str, int, Interval]]:
-    """Budget, rival, evaluations, and the interval of log(the rival's divergence over the first method's)."""
+def ratios(frame: pd.DataFrame, document: Json, distance: Distance) -> Iterator[tuple[str, str, int, Interval]]:
+    """Budget, rival, evaluations, and the interval of log(the rival's distance from float over the first method's)."""
     ours, *rivals = document["agents"]
-    indexed = frame.set_index(["budget", "evaluations", "agent", "seed"])["report_divergence"].sort_index()
-    by = np.log(indexed.astype(float).clip(lower=LEAST_DIVERGENCE))
+    indexed = frame.set_index(["budget", "evaluations", "agent", "seed"])[f"report_{distance}"].sort_index()
+    by = np.log(indexed.astype(float).clip(lower=LEAST_DISTANCE))
     for budget in document["budgets"]:
         for rival in rivals:
             for evaluations in document["checkpoints"]:
@@ -126,19 +130,19 @@ def _differences(frame: pd.DataFrame, document: Json) -> Iterator[str]:
     return _by_rival(differences(frame, document), text, document)
 
 
-def _ratios(frame: pd.DataFrame, document: Json) -> Iterator[str]:
+def _ratios(frame: pd.DataFrame, document: Json, distance: Distance) -> Iterator[str]:
     def text(interval: Interval) -> str:
         return f"{exp(interval.mean):.2f} [{exp(interval.low):.2f}, {exp(interval.high):.2f}]"
 
-    return _by_rival(ratios(frame, document), text, document)
+    return _by_rival(ratios(frame, document, distance), text, document, what=f"{distance}, ")
 
 
 def _by_rival(
-    found: Iterable[tuple[str, str, int, Interval]], text: Callable[[Interval], str], document: Json
+    found: Iterable[tuple[str, str, int, Interval]], text: Callable[[Interval], str], document: Json, *, what: str = ""
 ) -> Iterator[str]:
     """A table of intervals, one row a rival; "-" where too few seeds of both found a policy."""
     checkpoints: Sequence[int] = document["checkpoints"]
-    yield _row(["budget", "rival", *(f"{count} evaluations" for count in checkpoints)])
+    yield _row(["budget", "rival", *(f"{what}{count} evaluations" for count in checkpoints)])
     yield _row(["---"] * (2 + len(checkpoints)))
     cells = {
         (budget, rival, count): _of_seeds(text(interval), interval.n, document["seeds"])

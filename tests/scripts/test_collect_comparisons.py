@@ -23,7 +23,7 @@ def script() -> ModuleType:
 
 
 def test_promises_are_means_of_the_last_evaluations_of_each_method(script: ModuleType) -> None:
-    columns = ["network", "agent", "evaluations", "search_accuracy", "accuracy", "divergence", "report_divergence"]
+    columns = ["network", "agent", "evaluations", "search_accuracy", "accuracy", "noise", "report_noise"]
     records = [
         ("net", "ddpg", 100, 0.96, 0.90, 0.01, 0.03),
         ("net", "ddpg", 100, 0.94, 0.92, 0.03, 0.05),

@@ -48,7 +48,7 @@ def test_what_is_kept_is_of_the_same_settings(tmp_path: Path) -> None:
     (cell.folder / "config.json").write_text(cell.config.model_dump_json())
     facts = {"agent": "random", "budget": "0.5", "seed": 0, "evaluations": 2}
     record = {**facts, "forward_images": 1, "cpu_seconds": 0.1, "accuracy": 0.9, "report_divergence": 0.1}
-    record |= {"accuracy_fp32": 0.9, "report_images": 100}
+    record |= {"report_noise": 0.1, "accuracy_fp32": 0.9, "report_images": 100}
     (cell.folder / POINTS).write_text(json.dumps([record]))
     assert run_cell(cell) == [record]
     for damage in ({"accuracy": "0.9"}, {"report_images": 0}, {"cpu_seconds": float("nan")}):

@@ -21,6 +21,7 @@ def document(seeds: int = 3) -> dict[str, Any]:
             "cpu_seconds": evaluations / 10,
             "accuracy": accuracies[agent][seed],
             "report_divergence": 1 - accuracies[agent][seed],
+            "report_noise": (1 - accuracies[agent][seed]) ** 2,
             "accuracy_fp32": 0.95,
             "report_images": 500,
         }
@@ -58,10 +59,16 @@ def test_differences_are_paired_by_seed_and_corrected_for_the_rivals() -> None:
 
 
 def test_divergences_are_compared_as_ratios() -> None:
-    found = {(budget, rival, count): each for budget, rival, count, each in ratios(as_frame(document()), document())}
+    found = {
+        (budget, rival, count): each
+        for budget, rival, count, each in ratios(as_frame(document()), document(), "divergence")
+    }
     # 0.11, 0.10, 0.09 over 0.10, 0.08, 0.06: the geometric mean is the cube root of 1.1 * 1.25 * 1.5.
     assert exp(found["3bits", "random", 20].mean) == pytest.approx((1.1 * 1.25 * 1.5) ** (1 / 3))
-    assert "| 3bits | random | 1.27 [" in "\n".join(as_markdown(document()))
+    text = "\n".join(as_markdown(document()))
+    assert "| budget | rival | divergence, 20 evaluations |" in text
+    assert "| 3bits | random | 1.27 [" in text
+    assert "| 3bits | random | 1.62 [" in text  # the square: noise
 
 
 def test_one_seed_has_accuracies_and_no_intervals() -> None:
@@ -72,7 +79,9 @@ def test_one_seed_has_accuracies_and_no_intervals() -> None:
 
 def test_a_method_that_found_nothing_has_no_accuracy() -> None:
     question = document(seeds=1)
-    question["records"] = [{**record, "accuracy": None, "report_divergence": None} for record in question["records"]]
+    question["records"] = [
+        {**record, "accuracy": None, "report_divergence": None, "report_noise": None} for record in question["records"]
+    ]
     assert "| 3bits | ddpg | - | - | 50,000 | 5.0 |" in list(as_markdown(question))
 
 
@@ -81,10 +90,10 @@ def test_what_was_not_found_leaves_its_own_cell_empty() -> None:
     for record in question["records"]:
         missing = record["agent"] == "random" and record["budget"] == "3bits"
         if missing and (record["evaluations"] == 20 or record["seed"] == 0):
-            record.update(accuracy=None, report_divergence=None)
+            record.update(accuracy=None, report_divergence=None, report_noise=None)
     text = list(as_markdown(question))
     assert "| 3bits | random | - | 90.50 ± 0.71 (2 of 3 seeds) | 50,000 | 5.0 |" in text
-    difference, ratio = (line for line in text if line.startswith("| 3bits | random | - |") and "[" in line)
+    difference, _, ratio = (line for line in text if line.startswith("| 3bits | random | - |") and "[" in line)
     assert difference.startswith("| 3bits | random | - | +2.50 [")
     assert difference.endswith(" (2 of 3 seeds) |")
     assert ratio.startswith("| 3bits | random | - | 1.37 [")
