@@ -450,11 +450,12 @@ def timeless(text: str) -> list[dict[str, Any]]:
 
 
 KILLED = """
-import os, sys
+import os, signal, sys
 from haq.__main__ import process
 from haq.run_dir import RunDir
 
 append, (sent, last) = RunDir.append_episode, map(int, sys.argv[1:3])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 
 def append_episode(self, line):
     append(self, line)
