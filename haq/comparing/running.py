@@ -6,10 +6,8 @@ answered after so many evaluations is measured on the report split afterwards, w
 
 import json
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from time import process_time
 from typing import Annotated, Any, Protocol
@@ -33,6 +31,7 @@ from haq.searching.proposing import uses_prior
 from haq.searching.running import begin_session, run_episodes
 from haq.searching.session import Session
 from haq.sensitivities.fisher import FisherSensitivity, network_fisher
+from haq.workers import worker_pool
 
 POINTS, DOCUMENT = "points.json", "comparison.json"
 _SEARCH_ALONE = {"agent", "budget", "seed", "episodes", "hardware", "batch", "objective", "pin", "first_last_bits"}
@@ -128,7 +127,7 @@ def compare(question: Question, out: Path, *, workers: int = 1, watcher: Watcher
     environment = describe_environment(seed=question.config.seed, device=question.config.device)
     known = RunDir.reopen(out, question.document())
     _require_feasible(cells)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         for done, found in enumerate(pool.map(run_cell, cells), start=1):
             records += found
             if watcher:

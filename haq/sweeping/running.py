@@ -8,14 +8,11 @@ and may run side by side.
 
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from envs.choices import BudgetError, Choices, choices
 from haq.cache import write_atomically
@@ -32,6 +29,7 @@ from haq.searching.running import Given, SearchResult, search_configured
 from haq.searching.warm_start import Told, opening
 from haq.sensitivities.fisher import network_fisher
 from haq.sweeping.fronts import DOCUMENT, fronts
+from haq.workers import worker_pool
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import Objective
 
@@ -126,7 +124,7 @@ def sweep(question: Sweep, out: Path, *, workers: int = 1, watch: Watch = unwatc
         for number in range(question.seeds)
     ]
     if workers > 1:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        with worker_pool(workers) as pool:
             found = list(pool.map(run_chain, chains))
     else:
         found = [run_chain(chain) for chain in chains]
@@ -242,7 +240,3 @@ def _record(cell: Cell, config: SearchConfig, result: SearchResult, *, new: int)
         "w_bits": list(result.policy.w_bits),
         "a_bits": list(result.policy.a_bits),
     }
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
