@@ -67,6 +67,8 @@ class Curve:
     best: FloatArray
     """Score of the policy kept so far: the highest within the budget, of equal ones the least noise, then cost."""
     losses: Mapping[str, FloatArray]
+    noise: FloatArray | None = None
+    """On the outputs, where little of it is the reward."""
 
 
 def learning_curve(episodes: Episodes, *, budget: ResolvedBudget | None = None) -> Curve:
@@ -86,6 +88,7 @@ def learning_curve(episodes: Episodes, *, budget: ResolvedBudget | None = None) 
         within=within,
         best=np.array(list(_best_scores(episodes, within)), dtype=np.float64),
         losses={name: values for name, values in losses.items() if not np.isnan(values).all()},
+        noise=_rewarded_noise(episodes),
     )
 
 
@@ -99,7 +102,7 @@ def plot_learning(
     report: Mapping[str, float] | None = None,
     metric: str = "accuracy",
 ) -> Figure:
-    """The score of every episode and of the policy kept so far; below it, as far as known, cost ratio and losses.
+    """The score of every episode and of the policy kept so far; below it, as far as known, noise, cost and losses.
 
     `score_fp32` is the float network's on the search split, as the scores of all episodes are. `report` has scores on
     the report split by name and gets a panel of its own. Raises ValueError without episodes.
@@ -112,7 +115,7 @@ def plot_learning(
         raise ValueError("there are no episodes to plot")
     curve = learning_curve(episodes, budget=budget)
     report = report or {}
-    thin = len(curve.losses) + (curve.cost_ratios is not None)
+    thin = len(curve.losses) + (curve.cost_ratios is not None) + (curve.noise is not None)
     heights = [SCORE_INCHES, *[THIN_INCHES] * thin]
     figure = new_figure(WIDTH, TOP_INCHES + sum(heights) + AXIS_INCHES, top=TOP_INCHES)
     ratios = [1.0, REPORT_RATIO * len(report)] if report else [1.0]
@@ -123,6 +126,8 @@ def plot_learning(
     _draw_scores(top, curve, floor=min([_floor(curve.scores), *known]), score_fp32=score_fp32)
     _label_scores(top, metric=metric)
     remaining = iter(below)
+    if curve.noise is not None:
+        _draw_noise(next(remaining), curve.noise, within=curve.within)
     if curve.cost_ratios is not None and budget is not None:
         _draw_costs(next(remaining), curve.cost_ratios, within=curve.within, budget_ratio=budget.ratio)
     for axes, (name, values) in zip(remaining, curve.losses.items(), strict=True):
@@ -155,6 +160,11 @@ def _best_scores(episodes: Episodes, within: BoolArray) -> Iterator[float]:
         if is_within and candidate > merit:
             merit, score = candidate, line["accuracy"]
         yield score
+
+
+def _rewarded_noise(episodes: Episodes) -> FloatArray | None:
+    noise, score = (np.array([line.get(name, np.nan) for line in episodes], dtype=float) for name in ("noise", "score"))
+    return noise if np.allclose(score, -noise, atol=1e-12) and (noise > 0).all() else None
 
 
 def _draw_scores(axes: Axes, curve: Curve, *, floor: float, score_fp32: float | None) -> None:
@@ -193,6 +203,22 @@ def _floor(scores: FloatArray) -> float:
     low, high = np.quantile(scores, (0.25, 0.75))
     fence = low - 1.5 * (high - low)
     return float(scores[scores >= fence].min())
+
+
+def _draw_noise(axes: Axes, noise: FloatArray, *, within: BoolArray) -> None:
+    """What the reward is made of, and the least of it so far; what is far above the rest lies at the upper end."""
+    episode, ceiling = np.arange(len(noise)), -_floor(-noise)
+    heights = np.minimum(noise, ceiling + MARGIN * (ceiling - noise.min()))
+    for chosen, marker in ((noise <= ceiling, "o"), (noise > ceiling, "^")):
+        axes.scatter(episode[chosen & within], heights[chosen & within], color=SKY, marker=marker, s=5)
+        axes.scatter(
+            episode[chosen & ~within], heights[chosen & ~within], color=MUTED, marker="x", s=10, linewidths=0.8
+        )
+    least = np.minimum.accumulate(np.where(within, noise, np.inf))
+    axes.plot(episode, np.where(least > ceiling, np.nan, least), color=BLUE, drawstyle="steps-post")
+    axes.yaxis.set_major_locator(MaxNLocator(3))
+    axes.margins(y=0.15)
+    axes.set_ylabel("noise on\noutputs")
 
 
 def _draw_costs(axes: Axes, ratios: FloatArray, *, within: BoolArray, budget_ratio: float) -> None:

@@ -329,3 +329,14 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         plot_run(tmp_path)
     with pytest.raises(UserError, match="cannot read policy"):
         plot_run(tmp_path, kinds=["policy"])
+
+
+def test_noise_has_a_panel_where_it_is_the_reward() -> None:
+    lines = make_episodes(30)
+    noisy = [{**line, "noise": 1 / (number + 1), "score": -1 / (number + 1)} for number, line in enumerate(lines)]
+    labels = [[axes.get_ylabel() for axes in plot_learning(each).axes] for each in (lines, noisy)]
+    assert "noise on\noutputs" not in labels[0]
+    assert "noise on\noutputs" in labels[1]
+    (panel,) = [axes for axes in plot_learning(noisy).axes if axes.get_ylabel() == "noise on\noutputs"]
+    (least,) = panel.lines
+    assert float(least.get_ydata()[-1]) == pytest.approx(1 / 30)
