@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from matplotlib.figure import Figure
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from envs.choices import Budget
 from haq.budgets import ResolvedBudget
@@ -15,6 +15,7 @@ from haq.plots.learning import ROUNDING, plot_learning
 from haq.plots.policy import plot_policy
 from haq.plots.sensitivity import plot_sensitivity
 from haq.policy import load_policy
+from haq.records import Record
 from haq.run_dir import CONFIG, JOURNAL, POLICY, SUMMARY, RunDir
 from haq.sensitivities.measured import DOCUMENT as SENSITIVITY
 from hardware_sim.cost import Objective
@@ -26,13 +27,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 T = TypeVar("T")
 
 
-class _Record(BaseModel):
-    """Part of a file; what else stands there is not for figures."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class _Episode(_Record):
+class _Episode(Record):
     cost: Score
     accuracy: Score
     noise: Score = 0.0
@@ -41,35 +36,35 @@ class _Episode(_Record):
     critic_loss: Score | None = None
 
 
-class _Budget(_Record):
+class _Budget(Record):
     objective: Objective
     value: Positive
     ratio: Positive
 
 
-class _Uniform(_Record):
+class _Uniform(Record):
     w_bits: int
     a_bits: int
     cost_ratio: Score
     accuracy: Score
 
 
-class _Metric(_Record):
+class _Metric(Record):
     name: str = "accuracy"
 
 
-class _Layer(_Record):
+class _Layer(Record):
     name: str
 
 
-class _Cell(_Record):
+class _Cell(Record):
     part: Literal["weights", "input"]
     bits: int
     divergence: Score | None
     fisher: Score
 
 
-class _Sensitivity(_Record):
+class _Sensitivity(Record):
     model: str
     metric: _Metric
     images: int
@@ -78,7 +73,7 @@ class _Sensitivity(_Record):
     cells: Annotated[tuple[_Cell, ...], Field(min_length=1)]
 
 
-class _Summary(_Record):
+class _Summary(Record):
     metric: _Metric = _Metric()
     accuracy_fp32: Score | None = None
     accuracy: Score | None = None
@@ -87,7 +82,7 @@ class _Summary(_Record):
     uniform: tuple[_Uniform, ...] = ()
 
 
-class _Config(_Record):
+class _Config(Record):
     model: str = "model"
     hardware: str = "unknown device"
     agent: str = "unknown agent"

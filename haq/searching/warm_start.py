@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from envs.bit_allocation import BitAllocationEnv
 from envs.choices import Choices, IntArray
 from haq.searching.goals import FINALISTS
 from haq.searching.proposing import Known, Method, Played
+from haq.searching.records import are_allowed
 
 Told = Sequence[tuple[IntArray, float]]
 """Policies [decision, 2] with what they earned, each once."""
@@ -52,9 +51,5 @@ class WarmStart:
 
 def opening(choice: Choices, told: Told) -> list[IntArray]:
     """The policies to begin with: of those told that the choice allows the few that earned most, the best first."""
-    legal = [(bits, reward) for bits, reward in told if _is_allowed(choice, bits) and choice.fits(bits)]
+    legal = [(bits, reward) for bits, reward in told if are_allowed(choice, bits) and choice.fits(bits)]
     return [bits for bits, _ in sorted(legal, key=lambda each: -each[1])[:FINALISTS]]
-
-
-def _is_allowed(choice: Choices, bits: IntArray) -> bool:
-    return bool(choice.allowed[np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1].all())
