@@ -19,7 +19,8 @@ from haq.quantizers.range import IntegerRange
 
 QuantizerName = Literal["linear", "kmeans"]
 # Scales that GPTQ tries, relative to those of the nearest codes: eight to the octave, 1 first.
-_SCALE_RATIOS = sorted((2.0 ** (step / 8) for step in range(-6, 3)), key=lambda ratio: ratio != 1)
+_SCALE_RATIOS = 2.0 ** (torch.tensor([0, -6, -5, -4, -3, -2, -1, 1, 2]) / 8)
+_WEIGHTS_AT_ONCE = 1 << 24  # of all the scales that are tried together
 _LARGEST_GAIN = 2.0
 QUANTIZERS: tuple[QuantizerName, ...] = get_args(QuantizerName)
 Rounding = Literal["nearest", "gptq"]
@@ -134,12 +135,17 @@ def _rounded(weight: Tensor, nearest: QuantizedWeight, inputs: _Inputs) -> Quant
     rows, scale = weight.float().reshape(groups, -1, columns), nearest.scale.reshape(groups, -1)
     least = torch.full_like(scale, torch.inf)
     best_scale, best_codes = scale.clone(), torch.zeros_like(rows, dtype=torch.int8)
-    for ratio in _SCALE_RATIOS:
-        codes, error = gptq_codes(rows / (scale * ratio)[:, :, None], inputs.feedback, grid)
-        error = error * (scale * ratio) ** 2
+    for ratios in torch.split(_SCALE_RATIOS.to(scale), max(1, _WEIGHTS_AT_ONCE // weight.numel())):
+        scales = scale[:, None] * ratios[:, None]  # [groups, ratios, rows]
+        steps = (rows[:, None] / scales[..., None]).flatten(1, 2)
+        codes, error = gptq_codes(steps, inputs.feedback, grid)
+        error, place = (error.unflatten(1, scales.shape[1:]) * scales**2).min(dim=1)
+        codes = codes.to(torch.int8).unflatten(1, scales.shape[1:])
+        codes = codes.take_along_dim(place[:, None, :, None], dim=1).squeeze(1)
         better = error < least
-        least, best_scale = torch.where(better, error, least), torch.where(better, scale * ratio, best_scale)
-        best_codes = torch.where(better[:, :, None], codes.to(torch.int8), best_codes)
+        least = torch.where(better, error, least)
+        best_scale = torch.where(better, scales.take_along_dim(place[:, None], dim=1).squeeze(1), best_scale)
+        best_codes = torch.where(better[:, :, None], codes, best_codes)
     best_scale = best_scale * _shrinkage(rows, best_codes * best_scale[:, :, None], inputs.covariance)
     return replace(nearest, codes=best_codes.reshape(weight.shape), scale=best_scale.flatten())
 

@@ -15,7 +15,7 @@ from haq.quantizers.range import IntegerRange
 
 DAMPING = 0.01
 """Of the mean of the Hessian's diagonal, added to the diagonal, as in the paper's code."""
-_COLUMNS_AT_ONCE = 128
+_COLUMNS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,24 +62,24 @@ def gptq_codes(steps: Tensor, feedback: Feedback, grid: IntegerRange) -> tuple[T
     >>> gptq_codes(steps, Feedback.of(together), grid)[0].tolist()  # 1 and 2 would be 0.8 short
     [[[1, 3]]]
     """
-    order = feedback.order[:, None, :].expand_as(steps)
-    wanted = steps.float().gather(2, order)
-    codes, squared = torch.empty_like(wanted), torch.zeros_like(wanted[:, :, 0])
-    for start in range(0, wanted.shape[2], _COLUMNS_AT_ONCE):
+    order = feedback.order[:, :, None].expand_as(steps.mT)
+    wanted = steps.float().mT.gather(1, order)
+    codes, squared = torch.empty_like(wanted), torch.zeros_like(wanted[:, 0])
+    for start in range(0, wanted.shape[1], _COLUMNS_AT_ONCE):
         block = slice(start, start + _COLUMNS_AT_ONCE)
         factor = feedback.factor[:, block]
-        codes[:, :, block], errors = _round_block(wanted[:, :, block], factor[:, :, block], grid)
-        wanted[:, :, block.stop :] -= errors @ factor[:, :, block.stop :]
-        squared += (errors**2 @ feedback.importance[:, block, None]).squeeze(2)
-    return torch.empty_like(codes).scatter_(2, order, codes).to(torch.int32), squared
+        codes[:, block], errors = _round_block(wanted[:, block], factor[:, :, block], grid)
+        wanted[:, block.stop :] -= factor[:, :, block.stop :].mT @ errors
+        squared += (feedback.importance[:, None, block] @ errors**2).squeeze(1)
+    return torch.empty_like(codes).scatter_(1, order, codes).mT.to(torch.int32), squared
 
 
 def _round_block(wanted: Tensor, factor: Tensor, grid: IntegerRange) -> tuple[Tensor, Tensor]:
-    """Codes of a few columns that make up for each other's errors, and these errors."""
+    """Codes of a few columns that make up for each other's errors, and these errors; [groups, columns, rows]."""
     wanted, codes, errors = wanted.clone(), torch.empty_like(wanted), torch.empty_like(wanted)
-    for column in range(wanted.shape[2]):
-        here = wanted[:, :, column]
-        codes[:, :, column] = here.round().clamp(grid.q_min, grid.q_max)
-        errors[:, :, column] = here - codes[:, :, column]
-        wanted[:, :, column + 1 :] -= errors[:, :, column, None] * factor[:, column, None, column + 1 :]
+    for column in range(wanted.shape[1]):
+        here = wanted[:, column]
+        codes[:, column] = here.round().clamp_(grid.q_min, grid.q_max)
+        errors[:, column] = here - codes[:, column]
+        wanted[:, column + 1 :].addcmul_(factor[:, column, column + 1 :, None], errors[:, column, None], value=-1)
     return codes, errors
