@@ -34,6 +34,7 @@ DECIDE_QUANTIZERS = (
     "search_from",
     "search_images",
     "calibration_images",
+    "split_seed",
     "normalize",
     "resize",
     "crop",
@@ -65,6 +66,9 @@ class SearchConfig(BaseModel):
     )
     report_images: Count | None = Field(None, description="How many images the report is measured on.")
     calibration_images: Count = Field(512, description="How many images the quantizers are calibrated on.")
+    split_seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = Field(
+        0, description="Seed that draws which images calibrate, reward, select and report."
+    )
     normalize: Normalization | None = Field(None, description="Normalization of images, instead of the model's own.")
     resize: Count | None = Field(None, description="Pixels of the shorter side, instead of the model's own.")
     crop: Count | None = Field(None, description="Pixels of the centre crop, instead of the model's own.")
@@ -108,7 +112,9 @@ class SearchConfig(BaseModel):
     zero_points: ZeroPoints = Field(
         "auto", description="Zero points of activations: where they pay, with mse clips; or none."
     )
-    rounding: Rounding = Field("nearest", description="Weights to the nearest integer, or by GPTQ from the inputs.")
+    rounding: Literal["auto"] | Rounding = Field(
+        "auto", description="Weights by GPTQ from the inputs (auto, where they are integers), or to the nearest."
+    )
     corrections: Literal["auto", "none"] = Field(
         "auto", description="Re-estimate batch norms and correct biases for every policy, or not."
     )

@@ -139,8 +139,8 @@ def _rounded(weight: Tensor, nearest: QuantizedWeight, inputs: _Inputs) -> Quant
         scales = scale[:, None] * ratios[:, None]  # [groups, ratios, rows]
         steps = (rows[:, None] / scales[..., None]).flatten(1, 2)
         codes, error = gptq_codes(steps, inputs.feedback, grid)
-        error, place = (error.unflatten(1, scales.shape[1:]) * scales**2).min(dim=1)
-        codes = codes.to(torch.int8).unflatten(1, scales.shape[1:])
+        error, place = (error.reshape(scales.shape) * scales**2).min(dim=1)
+        codes = codes.to(torch.int8).reshape(*scales.shape, columns)
         codes = codes.take_along_dim(place[:, None, :, None], dim=1).squeeze(1)
         better = error < least
         least = torch.where(better, error, least)

@@ -17,6 +17,7 @@ from haq.errors import UserError
 from haq.evaluation.protocols import Engine, PolicyBits
 from haq.evaluation.torch_engine import TorchEngine
 from haq.finetuning.episodes import episode_engine
+from haq.layer_weights import Rounding
 from haq.layers import Trace, trace
 from haq.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
 from haq.quantizers.calibration import MethodChoice
@@ -155,10 +156,8 @@ def _network(config: SearchConfig, priced: PricedModel, data: Task, restore: Res
     def calibration() -> Iterator[Tensor]:
         return (inputs.to(config.device) for inputs, _ in data.batches("calibration", batch_size=config.eval_batch))
 
-    if config.quantizer == "kmeans" and config.rounding != "nearest":
-        raise UserError(f"--rounding {config.rounding} rounds integers, not codebooks; use --quantizer linear")
     options = QuantizerOptions(
-        method=method, weights=config.quantizer, zero_points=config.zero_points, rounding=config.rounding
+        method=method, weights=config.quantizer, zero_points=config.zero_points, rounding=_rounding(config)
     )
     quantizers = Quantizers(priced.model, priced.trace, calibration, options)
     if config.episode_finetune_steps:
@@ -170,6 +169,18 @@ def _network(config: SearchConfig, priced: PricedModel, data: Task, restore: Res
     known = restore(priced, quantizers, reference) if restore else ()
     chosen = choose_engine(config.engine, quantized, priced.trace, reference=reference, inputs=trials, policies=known)
     return Network(priced, data, quantizers, chosen.engine, chosen.reason)
+
+
+def _rounding(config: SearchConfig) -> Rounding:
+    """What `auto` means: GPTQ (results/rounding_in_search.md) for integers that stay as they are rounded.
+
+    Raises UserError where there are none.
+    """
+    if config.quantizer == "kmeans" and config.rounding == "gptq":
+        raise UserError("--rounding gptq rounds integers, not codebooks; use --quantizer linear")
+    if config.rounding != "auto":
+        return config.rounding
+    return "nearest" if config.quantizer == "kmeans" or config.episode_finetune_steps else "gptq"
 
 
 def _require_device(device: str) -> None:
@@ -239,4 +250,4 @@ def _structure(config: SearchConfig) -> nn.Module:
 def task_options(config: SearchConfig) -> TaskOptions:
     """How a configuration wants its data."""
     names = [field.name for field in fields(TaskOptions) if field.name in SearchConfig.model_fields]
-    return TaskOptions(**{name: getattr(config, name) for name in names if name != "seed"})
+    return TaskOptions(**{name: getattr(config, name) for name in names})

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from haq.cache import write_atomically
 from haq.comparing.intervals import Interval, Verdict, paired_interval
-from haq.comparing.tables import LEAST_DISTANCE, as_frame, as_markdown, differences
+from haq.comparing.tables import LEAST_DISTANCE, accuracy_interval, as_frame, as_markdown, differences
 from haq.plots import save_figure
 from haq.plots.comparing import plot_comparison
 
@@ -60,18 +60,23 @@ def together(documents: Iterable[Json]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def pooled(frame: pd.DataFrame, value: str, ours: str, rival: str) -> Interval:
-    """Of what the first method has more than a rival, averaged over budgets and targets for each seed."""
+def pooled(frame: pd.DataFrame, document: Json, value: str, rival: str) -> Interval:
+    """Of what the first method has more than a rival, averaged over budgets and targets for each seed.
+
+    What stands in `document` beside the records is the same for all that are pooled.
+    """
+    ours = document["agents"][0]
     table = frame.pivot_table(index=["hardware", "objective", "budget", "seed"], columns="agent", values=value)
-    by_seed = (table[ours] - table[rival]).groupby("seed").mean()
-    # Where every seed answers alike, rounding is all that is not known of accuracies.
-    resolution = 1 / float(frame["report_images"].iloc[0]) if value == "accuracy" else 0.0
-    return paired_interval(by_seed.tolist(), comparisons=frame["agent"].nunique() - 1, resolution=resolution)
+    by_seed = (table[ours] - table[rival]).groupby("seed").mean().tolist()
+    if value == "accuracy":
+        return accuracy_interval(by_seed, frame, document)
+    return paired_interval(by_seed, comparisons=len(document["agents"]) - 1)
 
 
-def pooled_rows(frame: pd.DataFrame, ours: str) -> Iterator[str]:
+def pooled_rows(frame: pd.DataFrame, document: Json) -> Iterator[str]:
     """Markdown: a row for each network and rival, points and ratios of noise at each number of evaluations."""
-    frame = frame.assign(log=np.log(frame["report_noise"].clip(lower=LEAST_DISTANCE)))
+    ours = document["agents"][0]
+    frame = frame.assign(log=-np.log(frame["report_noise"].clip(lower=LEAST_DISTANCE)))
     checkpoints = sorted(frame["evaluations"].unique())
     yield "| network | rival | " + " | ".join(f"points at {at} | noise at {at}" for at in checkpoints) + " |"
     yield "|---" * (2 + 2 * len(checkpoints)) + "|"
@@ -83,7 +88,7 @@ def pooled_rows(frame: pd.DataFrame, ours: str) -> Iterator[str]:
                 if part.empty:
                     cells += ["-", "-"]
                     continue
-                points, logs = pooled(part, "accuracy", ours, rival), pooled(part, "log", rival, ours)
+                points, logs = pooled(part, document, "accuracy", rival), pooled(part, document, "log", rival)
                 low, high = 100 * points.low, 100 * points.high
                 cells.append(f"{100 * points.mean:+.2f} [{low:+.2f}, {high:+.2f}] {points.verdict}")
                 cells.append(f"{exp(logs.mean):.2f} [{exp(logs.low):.2f}, {exp(logs.high):.2f}]")
@@ -128,7 +133,7 @@ def page(documents: list[Json], preface: str) -> str:
         f"over that of `{ours}` (over 1: farther from float), after so many evaluations; averaged over budgets and "
         "targets for each seed, 95 % intervals over the seeds, corrected for the number of rivals.",
         "",
-        *pooled_rows(together(documents), ours),
+        *pooled_rows(together(documents), documents[0]),
         "",
         "## What the search promises, and what is kept",
         "",

@@ -32,6 +32,9 @@ def compare_command(
     budgets: Annotated[str, typer.Option(help="Budgets, with commas; each is a comparison of its own.")] = "0.6",
     at: Annotated[str, typer.Option(help="Numbers of evaluations to compare at, with commas.")] = "50,100",
     seeds: Annotated[int, typer.Option(help="Seeds, from --seed on.", min=1, max=MOST_SEEDS)] = 3,
+    redraw: Annotated[bool, typer.Option("--redraw", help="Every seed draws its own images, from --split-seed on.")] = (
+        False
+    ),
     workers: Annotated[int, typer.Option(help="Processes, of one thread each.", min=1)] = 1,
     out: Annotated[Path, typer.Option(help="Folder of the comparison.")] = Path("results/comparison"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in --out.")] = False,
@@ -49,6 +52,7 @@ def compare_command(
         budgets=read_several(budgets),
         seeds=seeds,
         checkpoints=tuple(sorted(_count(each) for each in read_several(at))),
+        redraw=redraw,
     )
     if not resume:
         RunDir.check_free(out)

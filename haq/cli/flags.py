@@ -21,6 +21,7 @@ DATA_FLAGS = (
     "search_images",
     "report_images",
     "calibration_images",
+    "split_seed",
     "normalize",
     "resize",
     "crop",

@@ -37,7 +37,7 @@ POINTS, DOCUMENT = "points.json", "comparison.json"
 _SEARCH_ALONE = {"agent", "budget", "seed", "episodes", "hardware", "batch", "objective", "pin", "first_last_bits"}
 """Settings that a network does not depend on, unless every policy is fine-tuned: that draws from the seed."""
 WITHOUT_CHANCE: frozenset[AgentName] = frozenset({"uniform", "greedy", "ilp"})
-"""Methods that answer the same for every seed, and are run for the first alone."""
+"""Methods that answer the same for every seed on the same images."""
 
 
 class Point(Record):
@@ -66,6 +66,8 @@ class Question:
     seeds: int
     checkpoints: tuple[int, ...]
     """Numbers of policies tried at which the methods are compared."""
+    redraw: bool = False
+    """Whether every seed draws its own images, so that intervals hold for other images as well."""
 
     def __post_init__(self) -> None:
         for name in ("agents", "budgets", "checkpoints"):
@@ -78,20 +80,25 @@ class Question:
     def document(self) -> dict[str, Any]:
         """What its folder is known by."""
         asked = {name: list(getattr(self, name)) for name in ("agents", "budgets", "checkpoints")}
-        return {**self.config.model_dump(mode="json"), "compare": {**asked, "seeds": self.seeds}}
+        return {**self.config.model_dump(mode="json"), "compare": {**asked, "seeds": self.seeds, "redraw": self.redraw}}
+
+    def runs_once(self, agent: AgentName) -> bool:
+        """Whether a method answers the same for every seed, and is run for the first alone."""
+        return agent in WITHOUT_CHANCE and not self.redraw
 
     def cells(self, out: Path) -> Iterator["Cell"]:
         """Every search that it takes, the seeds outermost, so that an early end leaves whole comparisons."""
         for seed in range(self.seeds):
             for budget in self.budgets:
                 for agent in self.agents:
-                    if seed and agent in WITHOUT_CHANCE:
+                    if seed and self.runs_once(agent):
                         continue
                     settings = {
                         "data": self.config.data,  # said even where it is the default: it decides on the input's shape
                         "agent": agent,
                         "budget": (budget,),
                         "seed": self.config.seed + seed,
+                        "split_seed": self.config.split_seed + (seed if self.redraw else 0),
                         "episodes": max(self.checkpoints),
                     }
                     config = search_config(**{**self.config.model_dump(exclude_unset=True), **settings})
@@ -138,6 +145,7 @@ def compare(question: Question, out: Path, *, workers: int = 1, watcher: Watcher
         "budgets": list(question.budgets),
         "seeds": question.seeds,
         "checkpoints": list(question.checkpoints),
+        "redraw": question.redraw,
         "environment": environment,
         "records": [again for record in records for again in _of_every_seed(record, question)],
     }
@@ -159,7 +167,7 @@ def _require_feasible(cells: Iterable[Cell]) -> None:
 
 def _of_every_seed(record: dict[str, Any], question: Question) -> Iterator[dict[str, Any]]:
     """A record, and those of the other seeds where chance has no part."""
-    if record["agent"] not in WITHOUT_CHANCE:
+    if not question.runs_once(record["agent"]):
         yield record
         return
     for seed in range(question.seeds):

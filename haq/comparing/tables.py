@@ -17,6 +17,11 @@ from haq.comparing.intervals import MARGIN, Interval, paired_interval
 Json = Mapping[str, Any]
 LEAST_DISTANCE = 1e-9
 """Below it outputs count as equal, float rounding being what it is."""
+_SCOPE = {
+    False: "This holds for chance in the search, on\nthese images.",
+    True: "Every seed draws its own images, of the\nreport as well unless that takes all there are.",
+}
+"""What intervals hold for, by whether images were redrawn."""
 Distance = Literal["noise", "divergence"]
 """Of a policy's outputs from the float network's."""
 
@@ -49,8 +54,7 @@ def as_markdown(document: Json) -> Iterator[str]:
         yield ""
         yield f"`{ours}` minus each rival in points, paired by seed, with 95 % intervals (Student's, by Bonferroni for"
         yield f"{len(rivals)} rivals). Ahead: the interval excludes 0. Not behind: it excludes a loss of"
-        yield f"{100 * MARGIN:g} points. Open: neither can be said. This holds for chance in the search, on"
-        yield "these images."
+        yield f"{100 * MARGIN:g} points. Open: neither can be said. {_SCOPE[bool(document.get('redraw'))]}"
         yield ""
         yield from _differences(frame, document)
         yield ""
@@ -65,7 +69,6 @@ def as_markdown(document: Json) -> Iterator[str]:
 def differences(frame: pd.DataFrame, document: Json) -> Iterator[tuple[str, str, int, Interval]]:
     """Budget, rival, evaluations, and the interval of what the first method has more than the rival."""
     ours, *rivals = document["agents"]
-    resolution = 1 / float(frame["report_images"].iloc[0])
     by = frame.set_index(["budget", "evaluations", "agent", "seed"])["accuracy"].sort_index()
     for budget in document["budgets"]:
         for rival in rivals:
@@ -76,8 +79,16 @@ def differences(frame: pd.DataFrame, document: Json) -> Iterator[tuple[str, str,
                         budget,
                         rival,
                         evaluations,
-                        paired_interval(paired.tolist(), comparisons=len(rivals), resolution=resolution),
+                        accuracy_interval(paired.tolist(), frame, document),
                     )
+
+
+def accuracy_interval(paired: Sequence[float], frame: pd.DataFrame, document: Json) -> Interval:
+    """Of accuracies that come in images: rounded alike where the images are the same, each for itself where not."""
+    resolution = 1 / float(frame["report_images"].iloc[0])
+    if document.get("redraw"):
+        resolution /= len(paired) ** 0.5
+    return paired_interval(paired, comparisons=len(document["agents"]) - 1, resolution=resolution)
 
 
 def ratios(frame: pd.DataFrame, document: Json, distance: Distance) -> Iterator[tuple[str, str, int, Interval]]:

@@ -74,7 +74,7 @@ def _drawn_task(
         "class_names": list(class_names),
         "splits": {name: items.facts() for name, items in drawn.items()},
         "rule": RULE,
-        "seed": options.seed,
+        "seed": options.split_seed,
         "search_from": options.search_from,
         "transform": transform,
     }

@@ -16,7 +16,7 @@ class TaskOptions:
     cannot be.
     """
 
-    seed: int = 0
+    split_seed: int = 0
     search_from: Literal["val", "train"] = "val"
     search_images: int | None = None
     report_images: int | None = None
@@ -32,7 +32,7 @@ class TaskOptions:
                 allowed = _CHOICES[field.name]
                 if value not in allowed:
                     raise UserError(f"{field.name} is {value!r}; choose one of {', '.join(map(str, allowed))}")
-            elif value is not None and value < (0 if field.name == "seed" else 1):
+            elif value is not None and value < (0 if field.name == "split_seed" else 1):
                 raise UserError(f"{field.name} is {value}; it must be a positive number")
 
     @property

@@ -18,7 +18,7 @@ MAX_SEARCH_ITEMS = 1000
 SELECTION_SHARE = 0.2
 """Of what is drawn for the search."""
 RULE = (
-    "items of each class in random order (numpy.random.default_rng(seed)), classes interleaved; "
+    "items of each class in random order (numpy.random.default_rng(split_seed)), classes interleaved; "
     "search, selection and report are consecutive parts of val, or search and selection are the first of train; "
     "calibration is the first of what is left of train"
 )
@@ -76,7 +76,7 @@ def draw_splits(train: Pool, val: Pool, options: TaskOptions) -> dict[SplitName,
 
     The last fifth of what is drawn for the search is held out of every reward: `selection`, none of fewer than five.
     """
-    generator = np.random.default_rng(options.seed)
+    generator = np.random.default_rng(options.split_seed)
     from_train, from_val = (balanced_order(pool.labels, generator) for pool in (train, val))
     if options.search_from == "train":
         search, from_train = _cut(from_train, _search_size(len(from_train), options), source="train")

@@ -61,7 +61,7 @@ def test_the_train_half_of_digits_does_not_move_with_the_seed() -> None:
     first, other = (
         {
             inputs.numpy().tobytes()
-            for inputs, _ in load_task("digits", options=TaskOptions(seed=seed)).batches("train", batch_size=1)
+            for inputs, _ in load_task("digits", options=TaskOptions(split_seed=seed)).batches("train", batch_size=1)
         }
         for seed in (0, 1)
     )

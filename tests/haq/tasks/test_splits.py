@@ -80,12 +80,14 @@ def _after_train() -> np.random.Generator:
 
 def test_the_seed_alone_decides() -> None:
     for name in ("train", "calibration", "search", "selection", "report"):
-        assert keys(name, TaskOptions(seed=5)) == keys(name, TaskOptions(seed=5))
-        assert keys(name, TaskOptions(seed=5)) != keys(name, TaskOptions(seed=6))
+        assert keys(name, TaskOptions(split_seed=5)) == keys(name, TaskOptions(split_seed=5))
+        assert keys(name, TaskOptions(split_seed=5)) != keys(name, TaskOptions(split_seed=6))
 
 
 def test_facts_tell_splits_apart() -> None:
-    first, again, other = (draw_splits(TRAIN, VAL, TaskOptions(seed=seed))["search"].facts() for seed in (0, 0, 1))
+    first, again, other = (
+        draw_splits(TRAIN, VAL, TaskOptions(split_seed=seed))["search"].facts() for seed in (0, 0, 1)
+    )
     assert first == again
     assert first["size"] == 32
     assert first["sha256"] != other["sha256"]
@@ -98,7 +100,7 @@ def test_more_items_than_there_are_is_a_mistake(wish: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "wish", [{"seed": -1}, {"search_images": 0}, {"crop": -3}, {"normalize": "full"}, {"search_from": "report"}]
+    "wish", [{"split_seed": -1}, {"search_images": 0}, {"crop": -3}, {"normalize": "full"}, {"search_from": "report"}]
 )
 def test_impossible_options_name_their_value(wish: dict[str, object]) -> None:
     (name, value), *_ = wish.items()
