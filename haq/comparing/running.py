@@ -31,6 +31,7 @@ from haq.searching.proposing import uses_prior
 from haq.searching.running import begin_session, run_episodes
 from haq.searching.session import Session
 from haq.sensitivities.fisher import FisherSensitivity, network_fisher
+from haq.user_code import is_user_code
 from haq.workers import worker_pool
 
 POINTS, DOCUMENT = "points.json", "comparison.json"
@@ -76,6 +77,8 @@ class Question:
                 raise UserError(f"compare needs {name}, each once; got {', '.join(map(str, values)) or 'none'}")
         if not 1 <= self.seeds <= MOST_SEEDS or min(self.checkpoints) < 1:
             raise UserError(f"compare needs 1 to {MOST_SEEDS} seeds, and checkpoints of at least one evaluation")
+        if self.redraw and is_user_code(self.config.data):
+            raise UserError(f"--redraw draws other splits, and those of {self.config.data} are its own; leave it out")
 
     def document(self) -> dict[str, Any]:
         """What its folder is known by."""

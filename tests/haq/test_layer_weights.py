@@ -1,13 +1,19 @@
 """The weights of a layer by either quantizer."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 
+from haq import layer_weights
 from haq.config import search_config
 from haq.errors import UserError
 from haq.layer_weights import QUANTIZERS, KMeansWeights, LinearWeights, QuantizerName, StoredWeight, make_layer_weights
 from haq.problem import prepare_network
 from haq.quantizers.kmeans import codebook_bytes
+from haq.tasks import ClassificationTask
 
 
 def some_weights() -> torch.Tensor:
@@ -97,6 +103,14 @@ def test_scales_are_those_of_the_least_error_in_outputs(bits: int) -> None:
     assert 0.59 < ratio.min() < ratio.max() < 1.5
 
 
+@pytest.mark.parametrize("bits", [2, 8])
+def test_scales_may_be_tried_one_after_the_other(monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
+    """As for layers that are too large for all at once."""
+    together = rounded(bits)
+    monkeypatch.setattr(layer_weights, "_WEIGHTS_AT_ONCE", 1)
+    torch.testing.assert_close(rounded(bits).values, together.values)
+
+
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_outputs_are_not_shrunk(bits: int) -> None:
     """Regressed on the wanted outputs they have slope 1, whatever the mean of the inputs."""
@@ -131,6 +145,15 @@ def test_codes_of_other_weights_are_refused() -> None:
 def test_codebooks_are_not_rounded() -> None:
     with pytest.raises(UserError, match="--rounding gptq rounds integers, not codebooks"):
         prepare_network(search_config(quantizer="kmeans", rounding="gptq"))
+
+
+def test_rounding_is_by_gptq_where_rounded_integers_stay(tiny_task: ClassificationTask, tiny_net: nn.Module) -> None:
+    """The calibration images are run once more for it."""
+    task = replace(tiny_task, splits={**tiny_task.splits, "train": tiny_task.splits["calibration"]})
+    settings: tuple[dict[str, Any], ...] = ({}, {"quantizer": "kmeans"}, {"episode_finetune_steps": 1})
+    configs = [search_config(engine="torch", **each) for each in (*settings, {"rounding": "nearest"})]
+    passes = [prepare_network(each, model=tiny_net, task=task).quantizers.passes for each in configs]
+    assert passes == [2, 1, 1, 1]
 
 
 def test_parameters_of_other_weights_are_refused() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from haq.__main__ import main
 from haq.comparing.running import POINTS, Cell, Question, kept_records, run_cell, shared_settings
-from haq.config import SearchConfig, search_config
+from haq.config import AgentName, SearchConfig, search_config
 from haq.errors import UserError
 
 
@@ -24,6 +24,7 @@ from haq.errors import UserError
         (("--hardware", "bismo"), "unknown device 'bismo'"),
         (("--max-accuracy-drop", "1"), "No such option"),
         (("--seeds", "100000000"), "should be less than or equal to 1000"),
+        (("--data", "mine:data", "--redraw"), "--redraw draws other splits, and those of mine:data are its own"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(
@@ -34,6 +35,21 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert error.count("\n") == 1
     assert complaint in error
     assert not (tmp_path / "out").exists()
+
+
+def test_images_are_drawn_anew_for_every_seed(tmp_path: Path) -> None:
+    """And then methods without chance answer otherwise, too."""
+    agents: tuple[AgentName, ...] = ("random", "greedy")
+    asked = {"config": search_config(split_seed=5), "agents": agents, "budgets": ("0.5",), "seeds": 2}
+    found = {
+        redraw: [
+            (cell.config.agent, cell.config.seed, cell.config.split_seed)
+            for cell in Question(**asked, checkpoints=(2,), redraw=redraw).cells(tmp_path)
+        ]
+        for redraw in (False, True)
+    }
+    assert found[False] == [("random", 0, 5), ("greedy", 0, 5), ("random", 1, 5)]
+    assert found[True] == [("random", 0, 5), ("greedy", 0, 5), ("random", 1, 6), ("greedy", 1, 6)]
 
 
 def a_cell(folder: Path, config: SearchConfig) -> Cell:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from haq.comparing.tables import as_csv, as_frame, as_markdown, differences, ratios
+from haq.comparing.tables import accuracy_interval, as_csv, as_frame, as_markdown, differences, ratios
 from haq.plots.comparing import plot_comparison
 
 
@@ -56,6 +56,19 @@ def test_differences_are_paired_by_seed_and_corrected_for_the_rivals() -> None:
     # Student's 98.75 % quantile at two degrees of freedom is 6.205; the deviation of 0.01, 0.02, 0.03 is 0.01.
     assert interval.high - interval.mean == pytest.approx(6.205 * 0.01 / 3**0.5, rel=1e-3)
     assert "| 4bits | tpe | -1.00 [" in "\n".join(as_markdown(document()))
+
+
+def test_images_that_are_drawn_anew_are_not_rounded_alike() -> None:
+    """Equal differences: what is not known is the rounding to one image of 500, less so over three draws."""
+    widths = []
+    for redraw in (False, True):
+        asked = {**document(), "redraw": redraw}
+        interval = accuracy_interval([0.01, 0.01, 0.01], as_frame(asked), asked)
+        widths.append(interval.high - interval.mean)
+    assert widths[0] == pytest.approx(6.205 * (1 / 500) / 6**0.5, rel=1e-3)
+    assert widths[1] == pytest.approx(widths[0] / 3**0.5)
+    text = "\n".join(as_markdown({**document(), "redraw": True}))
+    assert "Every seed draws its own images" in text
 
 
 def test_divergences_are_compared_as_ratios() -> None:
