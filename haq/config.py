@@ -92,8 +92,9 @@ class SearchConfig(BaseModel):
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = Field(
         0, description="Seed of everything that is random."
     )
-    prior: Literal["fisher", "none"] = Field(
-        "fisher", description="What is known of the layers before the first policy: one backward pass, or nothing."
+    prior: Literal["fisher", "measured", "none"] = Field(
+        "fisher",
+        description="What is known before the first policy: by one backward pass, or by measuring each width alone.",
     )
     reward: RewardKind = Field("fidelity", description="What is rewarded: accuracy, or closeness to the float outputs.")
     observation: ObservationKind = Field("haq", description="What the agent sees: the paper's ten numbers, or more.")

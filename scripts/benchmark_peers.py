@@ -41,7 +41,8 @@ from haq.evaluation.evaluator import Evaluator
 from haq.problem import Network, prepare, prepare_network
 from haq.run_dir import RunDir
 from haq.searching.running import begin_session, run_episodes
-from haq.sensitivities.fisher import FisherSensitivity, network_fisher
+from haq.sensitivities.fisher import network_fisher
+from haq.sensitivities.layer_losses import LayerLosses
 
 BATCH = 32
 SEARCHES = ("corrections", "no corrections")
@@ -55,7 +56,7 @@ class Ours:
 
     config: SearchConfig
     network: Network
-    fisher: FisherSensitivity
+    fisher: LayerLosses
     report: Evaluator
     cpu_s: float
 
@@ -129,7 +130,7 @@ class Bench:
             seed=row.seed,
         )
         began = cpu_seconds()
-        session = begin_session(prepare(config, network=mine.network), fisher=mine.fisher)
+        session = begin_session(prepare(config, network=mine.network), losses=mine.fisher)
         with TemporaryDirectory() as folder:
             session.enter(RunDir.create(Path(folder) / "run", config.model_dump(mode="json"), {}))
             run_episodes(session)

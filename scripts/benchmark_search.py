@@ -53,7 +53,7 @@ def measure(config: SearchConfig, folder: Path) -> list[tuple[str, float, float]
     row("trace, calibrate, export, compare engines")
     fisher = network_fisher(problem.network)
     row("prior")
-    session = begin_session(problem, fisher=fisher)
+    session = begin_session(problem, losses=fisher)
     row("float outputs of the search split")
     timed = Timed(session.evaluator)
     session.evaluator.evaluate = timed  # type: ignore[method-assign, assignment]

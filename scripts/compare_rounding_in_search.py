@@ -35,7 +35,8 @@ from haq.run_dir import RunDir
 from haq.searching.goals import Line
 from haq.searching.running import begin_session
 from haq.searching.session import Session
-from haq.sensitivities.fisher import FisherSensitivity, network_fisher
+from haq.sensitivities.fisher import network_fisher
+from haq.sensitivities.layer_losses import LayerLosses
 
 HARDWARE = "bismo-edge"
 NEAREST, AT_THE_END, IN_SEARCH = ARMS = ("nearest", "nearest, winner by gptq", "gptq")
@@ -47,7 +48,7 @@ class Prepared:
     """A network with one way of rounding, and all that its searches share."""
 
     network: Network
-    fisher: FisherSensitivity
+    fisher: LayerLosses
     report: Evaluator
     cpu_s: float
     """Processor seconds before the first episode: calibration, engine and prior."""
@@ -83,7 +84,7 @@ def with_settings(config: SearchConfig, **settings: Any) -> SearchConfig:
 def search(config: SearchConfig, given: Prepared, *, within_s: float) -> Searched:
     """All episodes, or those that begin in time."""
     began = process_time() - given.cpu_s
-    session, cpu_s = begin_session(prepare(config, network=given.network), fisher=given.fisher), []
+    session, cpu_s = begin_session(prepare(config, network=given.network), losses=given.fisher), []
     with TemporaryDirectory() as folder:
         session.enter(RunDir.create(Path(folder) / "run", config.model_dump(mode="json"), {}))
         while session.episode < config.episodes and process_time() - began < within_s:

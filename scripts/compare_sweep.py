@@ -52,7 +52,7 @@ def alone(record: dict[str, Any], given: Given, options: argparse.Namespace) -> 
 def measured(document: dict[str, Any], network: Network, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """For every cell accuracy and divergence on the report split, of the sweep's policy and of the other."""
     report = Evaluator(network.engine, network.task, "report")
-    given = Given(network=network, fisher=network_fisher(network))
+    given = Given(network=network, losses=network_fisher(network))
     for record in document["records"]:
         swept = report.evaluate(record["w_bits"], record["a_bits"])
         own = report.evaluate(*alone(record, given, options))

@@ -32,7 +32,8 @@ from haq.policy import load_policy
 from haq.pretty import percent, pretty_cost
 from haq.problem import Network, prepare, prepare_network
 from haq.searching.running import Given, search_configured
-from haq.sensitivities.fisher import FisherSensitivity, network_fisher
+from haq.sensitivities.fisher import network_fisher
+from haq.sensitivities.layer_losses import LayerLosses
 from hardware_sim.cost import Objective
 
 TARGETS: dict[str, tuple[str, Objective]] = {
@@ -114,7 +115,7 @@ def run(job: Job) -> list[dict[str, Any]]:
     rows = []
     for bits in budgets:
         config = job.config(bits)
-        result = search_configured(config, job.out(bits), given=Given(network=network, fisher=fisher), resume=True)
+        result = search_configured(config, job.out(bits), given=Given(network=network, losses=fisher), resume=True)
         summary = dict(result.summary)
         rows.append(
             {"model": job.model, "target": job.target, "bits": bits, "summary": summary, "run": str(job.out(bits))}
@@ -124,7 +125,7 @@ def run(job: Job) -> list[dict[str, Any]]:
 
 
 @lru_cache(maxsize=1)
-def _prepared(job: Job) -> tuple[Network, FisherSensitivity]:
+def _prepared(job: Job) -> tuple[Network, LayerLosses]:
     """What does not depend on the target, once in every process."""
     network = prepare_network(job.config(CASES[job.model].budgets[0]))
     return network, network_fisher(network)

@@ -30,7 +30,8 @@ from haq.searching.goals import distinct
 from haq.searching.proposing import uses_prior
 from haq.searching.running import begin_session, run_episodes
 from haq.searching.session import Session
-from haq.sensitivities.fisher import FisherSensitivity, network_fisher
+from haq.sensitivities.beforehand import known_beforehand
+from haq.sensitivities.layer_losses import LayerLosses
 from haq.user_code import is_user_code
 from haq.workers import worker_pool
 
@@ -184,10 +185,10 @@ def run_cell(cell: Cell) -> list[dict[str, Any]]:
         return kept
     torch.set_num_threads(1)
     prepared = _prepared(shared_settings(cell.config))
-    fisher = prepared.fisher if uses_prior(cell.config) else None
+    losses = prepared.losses if uses_prior(cell.config) else None
     began = process_time()
     problem = prepare(cell.config, network=prepared.network)
-    session = begin_session(problem, fisher=fisher, store=prepared.store)
+    session = begin_session(problem, losses=losses, store=prepared.store)
     config = cell.config.model_dump(mode="json")
     environment = describe_environment(seed=cell.config.seed, device=cell.config.device)
     session.enter(RunDir.reopen(cell.folder, config) or RunDir.create(cell.folder, config, environment, resume=True))
@@ -207,7 +208,8 @@ def _record(session: Session, count: int, prepared: "_Prepared") -> dict[str, An
     facts = _facts(config, count) | {"accuracy_fp32": report.accuracy_fp32, "report_images": task.size("report")}
     tried = sum(1 for _ in distinct(lines))
     more = prepared.network.engine.images_a_policy
-    before = prepared.network.calibration_images + (prepared.fisher.forward_images if uses_prior(config) else 0)
+    known = prepared.losses if uses_prior(config) else None
+    before = prepared.network.calibration_images + (known.forward_images if known else 0)
     cost = {"distinct": tried, "forward_images": before + (tried + 1) * (task.size("search") + more)}
     if not any(session.goal.meets(line) for line in lines):
         return {**facts, **cost, "accuracy": None, "report_divergence": None, "report_noise": None}
@@ -261,7 +263,7 @@ class _Prepared:
     """What all cells of a process share."""
 
     network: Network
-    fisher: FisherSensitivity
+    losses: LayerLosses | None
     report: Evaluator
     store: EvaluationStore | None
 
@@ -275,4 +277,4 @@ def _prepared(settings: str) -> _Prepared:
     network = prepare_network(config)
     report = Evaluator(network.engine, network.task, "report", batch_size=config.eval_batch, store=store)
     report.kept(len(network.priced.trace.layers))  # calibrates: no cell's time is to hold that
-    return _Prepared(network, network_fisher(network), report, store)
+    return _Prepared(network, known_beforehand(network, config.prior), report, store)

@@ -27,8 +27,8 @@ from haq.searching.selection import Selection
 from haq.searching.session import Session, Watcher
 from haq.searching.summary import cost_ratio, summarize, summarize_drop
 from haq.searching.warm_start import Told
-from haq.sensitivities.fisher import FisherSensitivity, network_fisher
-from haq.sensitivities.measured import prior
+from haq.sensitivities.beforehand import known_beforehand
+from haq.sensitivities.layer_losses import LayerLosses, prior
 from haq.tasks.base import Task
 from haq.user_code import training_flags_kept
 
@@ -51,8 +51,8 @@ class Given:
     network: Network | None = None
     store: Store | None = None
     """Evaluations of other searches."""
-    fisher: FisherSensitivity | None = None
-    """What every change alone can be expected to lose."""
+    losses: LayerLosses | None = None
+    """What every change alone loses."""
     told: Told = ()
     """Policies of other searches, to begin with."""
 
@@ -107,21 +107,21 @@ def search_configured(
         return finished(run)
     with training_flags_kept(given.model):
         problem = prepare(config, model=given.model, task=given.task, network=given.network)
-        fisher = (given.fisher or network_fisher(problem.network, seed=0)) if uses_prior(config) else None
-        session = begin_session(problem, fisher=fisher, store=given.store, told=given.told)
+        losses = (given.losses or known_beforehand(problem.network, config.prior)) if uses_prior(config) else None
+        session = begin_session(problem, losses=losses, store=given.store, told=given.told)
         if run is None:
             environment = describe_environment(seed=config.seed, device=config.device)
             run = RunDir.create(path, asked | _resolved(problem), environment, resume=resume)
         session.enter(run)
         run_episodes(session, time_limit_s=time_limit_s, watcher=watcher)
-        return _finish(session, run, prior_images=fisher.forward_images if fisher else 0)
+        return _finish(session, run, prior_images=losses.forward_images if losses else 0)
 
 
 def begin_session(
-    problem: Problem, *, fisher: FisherSensitivity | None = None, store: Store | None = None, told: Told = ()
+    problem: Problem, *, losses: LayerLosses | None = None, store: Store | None = None, told: Told = ()
 ) -> Session:
-    """A session that knows beforehand what `fisher` and other searches say."""
-    known = None if fisher is None else prior(fisher.losses, problem.choice.decision_of_layer)
+    """A session that knows beforehand what `losses` and other searches say."""
+    known = None if losses is None else prior(losses.losses, problem.choice.decision_of_layer)
     return Session(problem, prior=known, store=store, told=told)
 
 

@@ -23,7 +23,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -32,10 +31,10 @@ from haq.layer_calls import LayerCalls, NormCall
 from haq.problem import Network
 from haq.quantized_model import QuantizedModel
 from haq.quantizers.range import ALL_BITS
+from haq.sensitivities.layer_losses import FloatArray, LayerLosses
+from haq.sensitivities.measured import PRIOR_IMAGES
 from haq.tracing.weighted_calls import Call
 
-FloatArray = NDArray[np.float64]
-FISHER_IMAGES = 64
 IMAGES_AT_ONCE = 32
 """Every activation of so many is held in memory, with its gradient."""
 BACKWARD_FORWARDS = 2
@@ -44,19 +43,9 @@ Loss = Literal["divergence", "noise"]
 """As in `haq.evaluation.protocols.Evaluation`."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FisherSensitivity:
-    """What every change alone can be expected to lose."""
-
-    losses: FloatArray
-    """[layer, part, bits - 1], in nats or in parts of the outputs' power; the parts are weights and input."""
-    forward_images: int
-    """What it cost."""
-
-
 def fisher_sensitivity(
     model: QuantizedModel, batches: Iterable[Tensor], *, loss: Loss, is_corrected: bool, generator: Generator
-) -> FisherSensitivity:
+) -> LayerLosses:
     """Measure all layers at all widths on batches of inputs [n, ...]; a few dozen images are enough.
 
     `is_corrected` tells whether policies are evaluated with corrections. Images are counted as forward passes: one, the
@@ -72,14 +61,14 @@ def fisher_sensitivity(
         squares += np.square(found).sum(axis=0)
         scale += 2 * len(inputs) if loss == "divergence" else power(logits)
         images += len(inputs)
-    return FisherSensitivity(squares / (scale or 1.0), images * (1 + BACKWARD_FORWARDS + 2 * len(ALL_BITS)))
+    return LayerLosses(squares / (scale or 1.0), images * (1 + BACKWARD_FORWARDS + 2 * len(ALL_BITS)))
 
 
-def network_fisher(network: Network, *, loss: Loss = "noise", seed: int = 0) -> FisherSensitivity:
+def network_fisher(network: Network, *, loss: Loss = "noise", seed: int = 0) -> LayerLosses:
     """The same for a prepared network, on the first calibration images."""
     model = QuantizedModel(network.priced.model, network.priced.trace, network.quantizers)
     device = next(network.priced.model.parameters()).device
-    images = next(iter(network.task.batches("calibration", batch_size=FISHER_IMAGES)))[0].to(device)
+    images = next(iter(network.task.batches("calibration", batch_size=PRIOR_IMAGES)))[0].to(device)
     return fisher_sensitivity(
         model,
         torch.split(images, IMAGES_AT_ONCE),

@@ -8,17 +8,20 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from numpy.typing import NDArray
 from torch import Tensor
 
 from haq.errors import UserError
+from haq.evaluation.noise import power
 from haq.evaluation.protocols import Engine, PolicyBits
-from haq.quantizers.range import MAX_BITS
+from haq.problem import Network
+from haq.quantizers.range import ALL_BITS
+from haq.sensitivities.layer_losses import LayerLosses
 from haq.tasks.base import Batch, Task
 from hardware_sim.cost import Bits
 
-FloatArray = NDArray[np.float64]
 Part = Literal["weights", "input"]
+PRIOR_IMAGES = 64
+"""That a prior is made from; a few dozen are enough (results/rewards.md)."""
 DOCUMENT = "sensitivity.json"
 """The file of a folder that holds all cells."""
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -42,6 +45,8 @@ class Loss:
     """The task's score."""
     divergence: float
     """Mean KL divergence, in nats, of the outputs from the float network's."""
+    noise: float
+    """Power of what the outputs differ by, as in `haq.evaluation.protocols.Evaluation`."""
 
 
 def cells(layers: int, widths: Sequence[int]) -> list[Cell]:
@@ -75,7 +80,7 @@ class Sensitivities:
             raise UserError(f"{images} images asked of calibration, which has {task.size('calibration')}")
         self._engine, self._task, self.images = engine, task, images
         self._batch_size = min(images, batch_size)
-        self._log_probabilities: list[Tensor] = []
+        self._logits: list[Tensor] = []
         self.floats = self._measure(None)
 
     def measure(self, cell: Cell, layers: int) -> Loss:
@@ -88,20 +93,23 @@ class Sensitivities:
 
     @torch.no_grad()
     def _measure(self, bits: PolicyBits | None) -> Loss:
-        metric, network, loss, divergence = self._task.metric(), self._engine.outputs(bits), 0.0, 0.0
+        metric, network, loss, divergence, noise = self._task.metric(), self._engine.outputs(bits), 0.0, 0.0, 0.0
         for number, (inputs, targets) in enumerate(self._batches()):
             outputs = network(inputs)
             targets = targets.to(outputs.device)  # noqa: PLW2901
             metric.update(outputs, targets)
             loss += len(inputs) * self._task.loss(outputs, targets).item()
-            log_probabilities = F.log_softmax(outputs.float().flatten(1), dim=1)
+            logits = outputs.float().flatten(1)
             if bits is None:
-                self._log_probabilities.append(log_probabilities)
-            reference = self._log_probabilities[number]
-            divergence += F.kl_div(log_probabilities, reference, reduction="sum", log_target=True).item()
+                self._logits.append(logits)
+            reference = self._logits[number]
+            ours, theirs = F.log_softmax(logits, dim=1), F.log_softmax(reference, dim=1)
+            divergence += F.kl_div(ours, theirs, reduction="sum", log_target=True).item()
+            noise += power(logits - reference)
         if bits is None and not np.isfinite(loss):
             raise UserError("the float network's outputs on calibration images hold NaN or infinity")
-        return Loss(loss / self.images, metric.compute(), divergence / self.images)
+        signal = sum(power(each) for each in self._logits)
+        return Loss(loss / self.images, metric.compute(), divergence / self.images, noise / (signal or 1.0))
 
     def _batches(self) -> Iterator[Batch]:
         whole, rest = divmod(self.images, self._batch_size)
@@ -111,15 +119,15 @@ class Sensitivities:
             yield inputs[:rest], targets[:rest]
 
 
-def prior(losses: FloatArray, decision_of_layer: Sequence[int]) -> FloatArray:
-    """The loss [decision, w_bits, a_bits] to expect of every pair of bits, from losses [layer, part, bits - 1].
+def network_sensitivities(network: Network) -> LayerLosses:
+    """The noise of every change alone, on the images that `haq.sensitivities.fisher` looks at.
 
-    The losses of weights and input are added, and those of tied layers: what `agents.space.SearchSpace.prior` takes.
-
-    >>> prior(np.arange(16.0).reshape(1, 2, 8), [0])[0, 0, :3]
-    array([ 8.,  9., 10.])
+    Costs as much as trying sixteen policies for every layer, on these images. Fewer images are taken where calibration
+    has no more.
     """
-    pairs = losses[:, 0, :, None] + losses[:, 1, None, :]
-    summed = np.zeros((max(decision_of_layer) + 1, MAX_BITS, MAX_BITS))
-    np.add.at(summed, list(decision_of_layer), pairs)
-    return summed
+    images = min(PRIOR_IMAGES, network.task.size("calibration"))
+    measuring = Sensitivities(network.engine, network.task, images=images)
+    layers = len(network.priced.trace.layers)
+    wanted = cells(layers, ALL_BITS)
+    noise = np.array([measuring.measure(cell, layers).noise for cell in wanted])
+    return LayerLosses(noise.reshape(layers, len(PARTS), len(ALL_BITS)), measuring.forward_images(len(wanted)))

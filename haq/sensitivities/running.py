@@ -18,13 +18,14 @@ from haq.policy import Name, Width
 from haq.problem import Network, prepare_network
 from haq.records import Count, Finite, Record, checked
 from haq.run_dir import RunDir
-from haq.sensitivities.fisher import FisherSensitivity, network_fisher
+from haq.sensitivities.fisher import network_fisher
+from haq.sensitivities.layer_losses import LayerLosses
 from haq.sensitivities.measured import DOCUMENT, PARTS, Cell, Loss, Part, Sensitivities, cells
 
 JOURNAL, TABLE, PICTURE = "cells.jsonl", "sensitivity.csv", "sensitivity.png"
 SETTINGS = (*DECIDE_QUANTIZERS, "eval_batch", "engine", "device", "min_bits", "max_bits", "seed")
 """What decides the result."""
-COLUMNS = ("layer", "part", "bits", "loss", "accuracy", "divergence", "fisher")
+COLUMNS = ("layer", "part", "bits", "loss", "accuracy", "divergence", "noise", "fisher")
 
 Json = dict[str, Any]
 
@@ -54,6 +55,7 @@ class _MeasuredRow(_Row):
     loss: Finite
     accuracy: Finite
     divergence: Finite
+    noise: Finite
 
 
 class _Estimated(Record):
@@ -76,6 +78,7 @@ class _Line(Record):
     loss: float
     accuracy: float
     divergence: float
+    noise: float
 
 
 def measure_sensitivities(
@@ -160,7 +163,7 @@ def _measure(
     }
 
 
-def _document(config: SearchConfig, network: Network, fisher: FisherSensitivity) -> Json:
+def _document(config: SearchConfig, network: Network, fisher: LayerLosses) -> Json:
     return {
         "model": config.model,
         "data": network.task.name,
@@ -170,7 +173,7 @@ def _document(config: SearchConfig, network: Network, fisher: FisherSensitivity)
     }
 
 
-def _with_cells(document: Json, fisher: FisherSensitivity, widths: list[int]) -> Json:
+def _with_cells(document: Json, fisher: LayerLosses, widths: list[int]) -> Json:
     """The document with its cells as rows, whether they were measured or only estimated."""
     names, losses = [layer["name"] for layer in document["layers"]], fisher.losses
     measured: Mapping[Cell, Loss] = document.pop("measured")
@@ -185,6 +188,7 @@ def _with_cells(document: Json, fisher: FisherSensitivity, widths: list[int]) ->
                 "loss": loss.loss if loss else None,
                 "accuracy": loss.accuracy if loss else None,
                 "divergence": loss.divergence if loss else None,
+                "noise": loss.noise if loss else None,
                 "fisher": float(losses[cell.layer, PARTS.index(cell.part), cell.bits - 1]),
             }
         )
@@ -219,7 +223,7 @@ def _journal(path: Path) -> dict[Cell, Loss]:
             entry = _Line.model_validate_json(line)
         except ValidationError as error:
             raise UserError(f"{path} is damaged; delete it to measure again") from error
-        loss = Loss(entry.loss, entry.accuracy, entry.divergence)
+        loss = Loss(entry.loss, entry.accuracy, entry.divergence, entry.noise)
         if all(map(isfinite, astuple(loss))):
             found[Cell(entry.layer, entry.part, entry.bits)] = loss
     return found

@@ -27,7 +27,7 @@ from haq.searching.goals import Line, distinct
 from haq.searching.proposing import uses_prior
 from haq.searching.running import Given, SearchResult, search_configured
 from haq.searching.warm_start import Told, opening
-from haq.sensitivities.fisher import network_fisher
+from haq.sensitivities.beforehand import known_beforehand
 from haq.sweeping.fronts import DOCUMENT, fronts
 from haq.workers import worker_pool
 from hardware_sim.catalog import load_accelerator
@@ -196,8 +196,8 @@ def run_chain(chain: Chain) -> list[Json]:
 def _prepared(config: SearchConfig, evaluations: Path) -> Given:
     """What all searches have in common."""
     network = prepare_network(config)
-    fisher = network_fisher(network, seed=0) if uses_prior(config) else None
-    return Given(network=network, store=EvaluationStore(evaluations), fisher=fisher)
+    losses = known_beforehand(network, config.prior) if uses_prior(config) else None
+    return Given(network=network, store=EvaluationStore(evaluations), losses=losses)
 
 
 def _cell(config: SearchConfig, priced: PricedModel) -> Cell:

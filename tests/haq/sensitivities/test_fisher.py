@@ -10,8 +10,9 @@ from haq.errors import UserError
 from haq.evaluation.torch_engine import TorchEngine
 from haq.layers import trace
 from haq.quantized_model import QuantizedModel, Quantizers
-from haq.sensitivities.fisher import FISHER_IMAGES, FisherSensitivity, Loss, _directions, fisher_sensitivity
-from haq.sensitivities.measured import PARTS, Sensitivities, cells
+from haq.sensitivities.fisher import Loss, _directions, fisher_sensitivity
+from haq.sensitivities.layer_losses import LayerLosses
+from haq.sensitivities.measured import PARTS, PRIOR_IMAGES, Sensitivities, cells
 from haq.tasks.classification import ClassificationTask
 
 
@@ -22,7 +23,7 @@ def quantized(net: nn.Module, inputs: Tensor) -> QuantizedModel:
 
 def fisher(
     model: QuantizedModel, inputs: Tensor, *, loss: Loss = "divergence", is_corrected: bool = False, seed: int = 0
-) -> FisherSensitivity:
+) -> LayerLosses:
     generator = Generator().manual_seed(seed)
     return fisher_sensitivity(model, torch.split(inputs, 16), loss=loss, is_corrected=is_corrected, generator=generator)
 
@@ -149,4 +150,4 @@ def test_more_images_than_there_are_is_refused(tiny_net: nn.Module, tiny_task: C
     images = tiny_task.splits["calibration"].take(torch.arange(40))[0]
     with pytest.raises(UserError, match="41 images asked of calibration, which has 40"):
         Sensitivities(TorchEngine(quantized(tiny_net, images)), tiny_task, images=41)
-    assert FISHER_IMAGES > 40
+    assert PRIOR_IMAGES > 40

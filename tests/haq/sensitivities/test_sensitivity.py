@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from haq.__main__ import main
 from haq.config import SearchConfig, search_config
 from haq.corrections import Corrections
 from haq.errors import UserError
+from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import PolicyBits
 from haq.plots import plot_run
 from haq.plots.sensitivity import plot_sensitivity
-from haq.sensitivities.measured import Cell, Sensitivities, cell_policy, cells, prior
+from haq.problem import prepare_network
+from haq.searching.running import search
+from haq.sensitivities.layer_losses import prior
+from haq.sensitivities.measured import Cell, Sensitivities, cell_policy, cells, network_sensitivities
 from haq.sensitivities.running import Extent, measure_sensitivities
 from haq.tasks.classification import ClassificationTask
 
@@ -63,8 +67,32 @@ def test_losses_by_hand(tiny_task: ClassificationTask, batch_size: int) -> None:
     changed = measuring.measure(Cell(1, "input", 2), 2)
     assert changed.loss == pytest.approx(-zeros * np.log(0.4) - (1 - zeros) * np.log(0.2), rel=1e-5)
     assert changed.divergence == pytest.approx(0.7 * 0.5596157879 - 0.3 * 0.6931471806, rel=1e-5)
+    # One output of four moves by log(2 * 7 / 4) against the others, which are log(7) below it in float.
+    assert changed.noise == pytest.approx((np.log(3.5) / np.log(7)) ** 2, rel=1e-5)
     assert measuring.measure(Cell(1, "weights", 2), 2) == measuring.floats
     assert measuring.forward_images(2) == 24 + 2 * (24 + 5)
+
+
+def test_a_measured_prior_is_what_each_width_alone_adds(tiny_task: ClassificationTask, tiny_net: nn.Module) -> None:
+    config = search_config(engine="torch", rounding="nearest", prior="measured", episodes=2, agent="ilp")
+    network = prepare_network(config, model=tiny_net, task=tiny_task)
+    layers = len(network.priced.trace.layers)
+    found = network_sensitivities(network)
+    assert found.losses.shape == (layers, 2, 8)
+    assert found.forward_images == 40 + layers * 16 * (40 + network.engine.images_a_policy)
+    evaluator = Evaluator(network.engine, tiny_task, "calibration")
+    expected = evaluator.evaluate(*cell_policy(Cell(1, "weights", 2), layers)).noise
+    assert found.losses[1, 0, 1] == pytest.approx(expected)
+    assert (found.losses[:, 1, 1] > found.losses[:, 1, 5]).all()
+
+
+def test_a_search_begins_with_a_measured_prior(tiny_task: ClassificationTask, tiny_net: nn.Module) -> None:
+    settings: dict[str, Any] = {"engine": "torch", "agent": "ilp", "episodes": 2, "first_last_bits": None}
+    images = [
+        search(tiny_net, tiny_task, prior=prior, **settings).summary["forward_images"] for prior in ("none", "measured")
+    ]
+    network = prepare_network(search_config(engine="torch"), model=tiny_net, task=tiny_task)
+    assert images[1] - images[0] == network_sensitivities(network).forward_images
 
 
 def test_every_cell_is_another_policy() -> None:
@@ -106,7 +134,7 @@ def test_the_folder_of_a_measurement(folder: Path) -> None:
     assert document["fisher_forward_images"] == 64 * 19
     assert all(cell["divergence"] > 0 and cell["fisher"] > 0 for cell in document["cells"])
     lines = (folder / "sensitivity.csv").read_text().splitlines()
-    assert lines[0] == "layer,part,bits,loss,accuracy,divergence,fisher"
+    assert lines[0] == "layer,part,bits,loss,accuracy,divergence,noise,fisher"
     first = document["cells"][0]
     assert lines[1].split(",") == [str(value) for value in first.values()]
 
