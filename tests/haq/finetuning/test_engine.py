@@ -99,7 +99,7 @@ def test_quantizers_alone_leave_the_weights(small_net: nn.Module, quarters: Clas
 def test_a_few_steps_help_two_bits() -> None:
     accuracy = {}
     for steps in (0, 12):
-        config = search_config(episode_finetune_steps=steps, corrections="none")
+        config = search_config(episode_finetune_steps=steps, corrections="none", rounding="nearest")
         network = prepare_network(config)
         evaluator = Evaluator(network.engine, network.task, "search")
         count = len(network.priced.trace.layers)

@@ -144,10 +144,10 @@ def test_the_summary_has_what_others_rely_on(finished_run: Path) -> None:
     different = {(*line["w_bits"], *line["a_bits"]) for line in journal(finished_run)}
     assert (summary["episodes"], summary["evaluations"]) == (60, len(different) + 5)
     # 48 search images and 64 for the corrections a policy, the same once for the float network; 12 and 64 for the
-    # finalists and the float network once more; calibration; and the prior, 64 images forwards, backwards, which counts
-    # twice, and through every layer with eight widths of its weights and its input.
+    # finalists and the float network once more; calibration, once for activations and once for GPTQ; and the prior, 64
+    # images forwards, backwards, which counts twice, and through every layer with eight widths of weights and input.
     prior = 64 * (1 + 2 + 2 * 8)
-    assert summary["forward_images"] == (48 + 64) * (len(different) + 1) + (12 + 64) * (5 + 1) + 64 + prior
+    assert summary["forward_images"] == (48 + 64) * (len(different) + 1) + (12 + 64) * (5 + 1) + 2 * 64 + prior
     assert summary["optimism_gap"] == summary["search_accuracy"] - summary["accuracy"]
     assert (summary["search_images"], summary["selection_images"]) == (48, 12)
     assert summary["warnings"] == []
