@@ -94,7 +94,7 @@ class SearchConfig(BaseModel):
     )
     prior: Literal["fisher", "measured", "none"] = Field(
         "fisher",
-        description="What is known before the first policy: by one backward pass, or by measuring each width alone.",
+        description="What all but random and ddpg-paper know first: by a backward pass, or each width measured alone.",
     )
     reward: RewardKind = Field("fidelity", description="What is rewarded: accuracy, or closeness to the float outputs.")
     observation: ObservationKind = Field("haq", description="What the agent sees: the paper's ten numbers, or more.")
@@ -114,7 +114,7 @@ class SearchConfig(BaseModel):
         "auto", description="Zero points of activations: where they pay, with mse clips; or none."
     )
     rounding: Literal["auto"] | Rounding = Field(
-        "auto", description="Weights by GPTQ from the inputs (auto, where they are integers), or to the nearest."
+        "auto", description="Weights by GPTQ from the inputs (auto, for integers that do not learn), or to the nearest."
     )
     corrections: Literal["auto", "none"] = Field(
         "auto", description="Re-estimate batch norms and correct biases for every policy, or not."

@@ -15,7 +15,7 @@ from haq.evaluation.torch_engine import TorchEngine
 from haq.finetuning.engine import FinetunedEngine
 from haq.finetuning.saved import is_finetuned, load_finetuned
 from haq.policy import CostSummary, Policy, load_policy
-from haq.problem import Network, prepare_network
+from haq.problem import Network, prepare_network, rounding_of
 from haq.quantized_model import Quantizers
 from haq.reconstruction.running import is_reconstructed
 from haq.run_dir import CONFIG, POLICY, QUANTIZERS, RunDir
@@ -96,7 +96,10 @@ def _cost(priced: PricedModel, policy: Policy, *, asked: bool) -> CostSummary:
 
 def _changed_quantizers(ours: SearchConfig, theirs: SearchConfig) -> list[str]:
     """What of that which quantizers and corrections depend on is not as it was in the run."""
-    return [name for name in DECIDE_QUANTIZERS if getattr(ours, name) != getattr(theirs, name)]
+    changed = [name for name in DECIDE_QUANTIZERS if getattr(ours, name) != getattr(theirs, name)]
+    if rounding_of(ours) == rounding_of(theirs):
+        return [name for name in changed if name != "rounding"]
+    return changed
 
 
 def _use_stored(run: RunDir, policy: Policy, quantizers: Quantizers, reference: TorchEngine) -> Sequence[PolicyBits]:

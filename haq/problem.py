@@ -157,7 +157,7 @@ def _network(config: SearchConfig, priced: PricedModel, data: Task, restore: Res
         return (inputs.to(config.device) for inputs, _ in data.batches("calibration", batch_size=config.eval_batch))
 
     options = QuantizerOptions(
-        method=method, weights=config.quantizer, zero_points=config.zero_points, rounding=_rounding(config)
+        method=method, weights=config.quantizer, zero_points=config.zero_points, rounding=rounding_of(config)
     )
     quantizers = Quantizers(priced.model, priced.trace, calibration, options)
     if config.episode_finetune_steps:
@@ -171,16 +171,19 @@ def _network(config: SearchConfig, priced: PricedModel, data: Task, restore: Res
     return Network(priced, data, quantizers, chosen.engine, chosen.reason)
 
 
-def _rounding(config: SearchConfig) -> Rounding:
+def rounding_of(config: SearchConfig) -> Rounding:
     """What `auto` means: GPTQ (results/rounding_in_search.md) for integers that stay as they are rounded.
 
     Raises UserError where there are none.
     """
-    if config.quantizer == "kmeans" and config.rounding == "gptq":
+    learns = config.episode_finetune_steps > 0
+    if config.rounding == "gptq" and config.quantizer == "kmeans":
         raise UserError("--rounding gptq rounds integers, not codebooks; use --quantizer linear")
+    if config.rounding == "gptq" and learns:
+        raise UserError("--rounding gptq has no part in --episode-finetune-steps, which learns; leave one of them out")
     if config.rounding != "auto":
         return config.rounding
-    return "nearest" if config.quantizer == "kmeans" or config.episode_finetune_steps else "gptq"
+    return "nearest" if config.quantizer == "kmeans" or learns else "gptq"
 
 
 def _require_device(device: str) -> None:

@@ -185,7 +185,7 @@ def run_cell(cell: Cell) -> list[dict[str, Any]]:
         return kept
     torch.set_num_threads(1)
     prepared = _prepared(shared_settings(cell.config))
-    losses = prepared.losses if uses_prior(cell.config) else None
+    losses = _known(shared_settings(cell.config)) if uses_prior(cell.config) else None
     began = process_time()
     problem = prepare(cell.config, network=prepared.network)
     session = begin_session(problem, losses=losses, store=prepared.store)
@@ -208,7 +208,7 @@ def _record(session: Session, count: int, prepared: "_Prepared") -> dict[str, An
     facts = _facts(config, count) | {"accuracy_fp32": report.accuracy_fp32, "report_images": task.size("report")}
     tried = sum(1 for _ in distinct(lines))
     more = prepared.network.engine.images_a_policy
-    known = prepared.losses if uses_prior(config) else None
+    known = _known(shared_settings(config)) if uses_prior(config) else None
     before = prepared.network.calibration_images + (known.forward_images if known else 0)
     cost = {"distinct": tried, "forward_images": before + (tried + 1) * (task.size("search") + more)}
     if not any(session.goal.meets(line) for line in lines):
@@ -263,7 +263,6 @@ class _Prepared:
     """What all cells of a process share."""
 
     network: Network
-    losses: LayerLosses | None
     report: Evaluator
     store: EvaluationStore | None
 
@@ -277,4 +276,10 @@ def _prepared(settings: str) -> _Prepared:
     network = prepare_network(config)
     report = Evaluator(network.engine, network.task, "report", batch_size=config.eval_batch, store=store)
     report.kept(len(network.priced.trace.layers))  # calibrates: no cell's time is to hold that
-    return _Prepared(network, known_beforehand(network, config.prior), report, store)
+    return _Prepared(network, report, store)
+
+
+@lru_cache(maxsize=1)
+def _known(settings: str) -> LayerLosses | None:
+    """The prior of all cells of a process that look at one."""
+    return known_beforehand(_prepared(settings).network, search_config(**json.loads(settings)).prior)

@@ -72,8 +72,8 @@ def search(
     `model` and `task` are objects, or names as on the command line. `settings` are the fields of
     `haq.config.SearchConfig`: hardware, objective, budget (a ratio of the 8-bit cost, or a text such as "12ms"),
     episodes, seed and others. With `max_accuracy_drop`, a fraction, in place of a budget the least cost is looked for.
-    `out` keeps the run in a folder; `resume` goes on with one that was interrupted. After `time_limit_s` the search
-    ends with what there is. The network is not changed.
+    `out` keeps the run in a folder; `resume` goes on with one that was interrupted. After `time_limit_s`, what comes
+    before the first episode included, the search ends with what there is. The network is not changed.
 
     Raises UserError, UnsupportedError or BudgetError for what cannot be done, before the first episode.
     """
@@ -99,6 +99,7 @@ def search_configured(
     watcher: Watcher | None = None,
 ) -> SearchResult:
     """The search that a configuration describes, kept in a folder; see `search`."""
+    deadline = inf if time_limit_s is None else monotonic() + time_limit_s
     asked = config.model_dump(mode="json") | _told(given.told)
     run = RunDir.reopen(path, asked) if resume else None
     if run is None:
@@ -113,7 +114,7 @@ def search_configured(
             environment = describe_environment(seed=config.seed, device=config.device)
             run = RunDir.create(path, asked | _resolved(problem), environment, resume=resume)
         session.enter(run)
-        run_episodes(session, time_limit_s=time_limit_s, watcher=watcher)
+        run_episodes(session, deadline=deadline, watcher=watcher)
         return _finish(session, run, prior_images=losses.forward_images if losses else 0)
 
 
@@ -133,13 +134,12 @@ def finished(run: RunDir) -> SearchResult:
     return SearchResult(load_policy(run.path / POLICY), summary, run.path)
 
 
-def run_episodes(session: Session, *, time_limit_s: float | None = None, watcher: Watcher | None = None) -> None:
-    """Episodes until there are enough or the time is up, then a checkpoint.
+def run_episodes(session: Session, *, deadline: float = inf, watcher: Watcher | None = None) -> None:
+    """Episodes until there are enough or the clock (`time.monotonic`) is past the deadline, then a checkpoint.
 
     None is taken of an interrupted episode, which has used up random numbers: the journal and the checkpoint before it
     lead to the same result as no interruption.
     """
-    deadline = inf if time_limit_s is None else monotonic() + time_limit_s
     watchers = [watcher] if watcher else []
     for each in watchers:
         each.begin(session)

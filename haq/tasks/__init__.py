@@ -51,7 +51,11 @@ def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions
         )
     if options.changes_transform:
         raise UserError(f"normalize, resize and crop do not apply to {spec}, whose items are not pictures in files")
-    return _digits_task(options) if spec == "digits" else _user_task(spec)
+    if spec == "digits":
+        return _digits_task(options)
+    if options.split_seed:
+        raise UserError(f"split_seed draws other splits, and those of {spec} are its own; leave it out")
+    return _user_task(spec)
 
 
 def _folder_task(spec: str, folder: Path, model: nn.Module | None, options: TaskOptions) -> ClassificationTask:

@@ -23,3 +23,16 @@ def test_a_float_network_at_chance_is_a_warning_that_cannot_be_missed(
         answer = capsys.readouterr()
         assert ("WARNING: the float network's accuracy is no better" in answer.err) == accuracy_is_chance
     assert len(json.loads(answer.out)["warnings"]) == accuracy_is_chance
+
+
+def test_quantizers_are_the_same_whichever_way_rounding_was_asked_for(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GPTQ by its name and by `auto`: nothing is calibrated again."""
+    monkeypatch.setattr("haq.quantized_model.calibrate", lambda *_: pytest.fail("calibrated again"))
+    policy = str(finished_run / "policy.json")
+    accuracies = []
+    for more in ([], ["--rounding", "gptq"]):
+        assert main(["evaluate", policy, *more, "--json"]) == 0
+        accuracies.append(json.loads(capsys.readouterr().out)["accuracy"])
+    assert accuracies[0] == accuracies[1] == json.loads((finished_run / "summary.json").read_text())["accuracy"]

@@ -147,6 +147,12 @@ def test_codebooks_are_not_rounded() -> None:
         prepare_network(search_config(quantizer="kmeans", rounding="gptq"))
 
 
+def test_weights_that_learn_are_not_rounded(tiny_task: ClassificationTask, tiny_net: nn.Module) -> None:
+    config = search_config(rounding="gptq", episode_finetune_steps=1)
+    with pytest.raises(UserError, match="--rounding gptq has no part in --episode-finetune-steps"):
+        prepare_network(config, model=tiny_net, task=tiny_task)
+
+
 def test_rounding_is_by_gptq_where_rounded_integers_stay(tiny_task: ClassificationTask, tiny_net: nn.Module) -> None:
     """The calibration images are run once more for it."""
     task = replace(tiny_task, splits={**tiny_task.splits, "train": tiny_task.splits["calibration"]})

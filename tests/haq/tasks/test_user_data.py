@@ -89,3 +89,8 @@ def test_wrong_types_are_named(name: str, message: str) -> None:
 def test_transforms_are_the_users_affair() -> None:
     with pytest.raises(UserError, match="do not apply to users_own_data:usual"):
         load_task("users_own_data:usual", options=TaskOptions(crop=8))
+
+
+def test_splits_are_the_users_own() -> None:
+    with pytest.raises(UserError, match="split_seed draws other splits, and those of users_own_data:usual are its own"):
+        load_task("users_own_data:usual", options=TaskOptions(split_seed=1))
