@@ -50,6 +50,9 @@ More measurements:
 - [simulator.md](simulator.md): policies priced a second, and how long tables take.
 - [torchvision.md](torchvision.md): layers and MACs found in torchvision's networks.
 - [restoration.md](restoration.md): removing a policy leaves every network as it was.
+
+Rounding by GPTQ was not the default yet when these were made, and their commands want `--rounding nearest` to give them
+again: `sweep`, `rewards`, `search`, `calibration`, `corrections`, `policies`.
 """
 
 
