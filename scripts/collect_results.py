@@ -51,8 +51,8 @@ More measurements:
 - [torchvision.md](torchvision.md): layers and MACs found in torchvision's networks.
 - [restoration.md](restoration.md): removing a policy leaves every network as it was.
 
-Rounding by GPTQ was not the default yet when these were made, and their commands want `--rounding nearest` to give them
-again: `sweep`, `rewards`, `search`, `calibration`, `corrections`, `policies`.
+These were made when the default was rounding to the nearest integer, and their scripts round by GPTQ now: `sweep`,
+`rewards`, `search`, `policies`.
 """
 
 
