@@ -4,7 +4,8 @@ python scripts/collect_comparisons.py FOLDER ... --out results/methods
 
 Besides the tables of each comparison it pools them: the mean over all budgets and targets of a network, seed by seed,
 is known much better than any one cell. NETWORK.npz holds every policy that was evaluated: `bits` int8
-[policy, layer, 2], and `accuracy`, `divergence` and `noise` float32 [policy] on the search split.
+[policy, layer, 2], and `accuracy`, `divergence` and `noise` float32 [policy] on the search split that `split_seed`
+int32 [policy] draws.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from haq.comparing.intervals import Interval, Verdict, paired_interval
 from haq.comparing.tables import LEAST_DISTANCE, accuracy_interval, as_frame, as_markdown, differences
 from haq.plots import save_figure
 from haq.plots.comparing import plot_comparison
+from haq.run_dir import CONFIG
 
 KEEP = [
     "network", "hardware", "objective", "budget", "agent", "seed", "evaluations", "distinct", "forward_images",
@@ -153,14 +155,16 @@ def page(documents: list[Json], preface: str) -> str:
 
 
 def evaluated(folders: Iterable[Path]) -> dict[str, NDArray[Any]]:
-    """All policies that the comparisons of a network evaluated, each once, in the order of their bits."""
-    found: dict[tuple[tuple[int, ...], ...], Json] = {}
+    """All policies that the comparisons of a network evaluated, each once for the images that it was, in order."""
+    found: dict[tuple[int, tuple[tuple[int, ...], ...]], Json] = {}
     for journal in sorted(path for folder in folders for path in folder.glob("runs/*/episodes.jsonl")):
+        split_seed = json.loads((journal.parent / CONFIG).read_text(encoding="utf-8"))["split_seed"]
         for line in map(json.loads, journal.read_text(encoding="utf-8").splitlines()):
-            found[tuple(zip(line["w_bits"], line["a_bits"], strict=True))] = line
-    lines = [found[bits] for bits in sorted(found)]
-    values = {name: np.array([line[name] for line in lines], dtype=np.float32) for name in MEASURED}
-    return {"bits": np.array(sorted(found), dtype=np.int8), **values}
+            found[split_seed, tuple(zip(line["w_bits"], line["a_bits"], strict=True))] = line
+    keys = sorted(found)
+    values = {name: np.array([found[key][name] for key in keys], dtype=np.float32) for name in MEASURED}
+    seeds, bits = (np.array([key[part] for key in keys], dtype=kind) for part, kind in ((0, np.int32), (1, np.int8)))
+    return {"split_seed": seeds, "bits": bits, **values}
 
 
 def write_evaluated(path: Path, folders: Iterable[Path]) -> None:

@@ -35,7 +35,7 @@ Json = Mapping[str, Any]
 
 @house_style()
 def plot_comparison(document: Json) -> Figure:
-    """Mean over seeds, with a band of one standard deviation, of the document that `compare` returns."""
+    """Mean over seeds, of the first method with a band of one standard deviation; of what `compare` returns."""
     frame = pd.DataFrame(document["records"])
     budgets, agents = document["budgets"], document["agents"]
     columns = min(COLUMNS, len(budgets))
@@ -61,7 +61,8 @@ def plot_comparison(document: Json) -> Figure:
     ).set_in_layout(False)
     config = document["config"]
     title = f"{config['model']} on {config['hardware']}, {config['objective']}"
-    add_header(figure, title, f"accuracy of the policy found after so many evaluations, {document['seeds']} seeds")
+    band = f"; band: standard deviation of {agents[0]}" if document["seeds"] > 1 else ""
+    add_header(figure, title, f"policies found, mean of {document['seeds']} seeds{band}")
     return figure
 
 
@@ -74,7 +75,8 @@ def _draw(panel: Axes, frame: pd.DataFrame, document: Json) -> None:
         spread = np.nan_to_num(pivot.std(axis=0).to_numpy())
         colour = COLOURS[place % len(COLOURS)]
         panel.plot(checkpoints, centre, color=colour, marker=MARKERS[place % len(MARKERS)], markersize=4)
-        panel.fill_between(checkpoints, centre - spread, centre + spread, color=colour, alpha=0.12, linewidth=0)
+        if not place:  # eight bands would hide each other
+            panel.fill_between(checkpoints, centre - spread, centre + spread, color=colour, alpha=0.12, linewidth=0)
     panel.axhline(100 * float(frame["accuracy_fp32"].mean()), color=MUTED, linewidth=0.8, linestyle=":")
     panel.set_xscale("log")
     panel.xaxis.set_major_locator(FixedLocator(checkpoints))

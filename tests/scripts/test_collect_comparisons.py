@@ -39,15 +39,18 @@ def test_promises_are_means_of_the_last_evaluations_of_each_method(script: Modul
     ]
 
 
-def test_every_evaluated_policy_is_kept_once(script: ModuleType, tmp_path: Path) -> None:
+def test_every_evaluated_policy_is_kept_once_for_its_images(script: ModuleType, tmp_path: Path) -> None:
     measured = {"accuracy": 0.5, "divergence": 0.25, "noise": 0.125}
     first = {"w_bits": [8, 3], "a_bits": [8, 2], **measured}
     second = {"w_bits": [8, 2], "a_bits": [8, 5], **measured, "noise": 0.5}
-    for name, lines in {"a": [first, second], "b": [second]}.items():
+    elsewhere = {**second, "noise": 0.75}
+    for name, split_seed, lines in (("a", 0, [first, second]), ("b", 0, [second]), ("c", 4, [elsewhere])):
         run = tmp_path / "runs" / name
         run.mkdir(parents=True)
+        (run / "config.json").write_text(json.dumps({"split_seed": split_seed}))
         (run / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     script.write_evaluated(tmp_path / "net.npz", [tmp_path])
     with np.load(tmp_path / "net.npz") as table:
-        assert table["bits"].tolist() == [[[8, 8], [2, 5]], [[8, 8], [3, 2]]]
-        assert table["noise"].tolist() == [0.5, 0.125]
+        assert table["bits"].tolist() == [[[8, 8], [2, 5]], [[8, 8], [3, 2]], [[8, 8], [2, 5]]]
+        assert table["noise"].tolist() == [0.5, 0.125, 0.75]
+        assert table["split_seed"].tolist() == [0, 0, 4]
