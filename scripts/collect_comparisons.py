@@ -63,13 +63,13 @@ def together(documents: Iterable[Json]) -> pd.DataFrame:
 
 
 def pooled(frame: pd.DataFrame, document: Json, value: str, rival: str) -> Interval:
-    """Of what the first method has more than a rival, averaged over budgets and targets for each seed.
+    """Of what the first method has more than a rival, averaged over budgets and targets for each seed that all have.
 
     What stands in `document` beside the records is the same for all that are pooled.
     """
     ours = document["agents"][0]
     table = frame.pivot_table(index=["hardware", "objective", "budget", "seed"], columns="agent", values=value)
-    by_seed = (table[ours] - table[rival]).groupby("seed").mean().tolist()
+    by_seed = (table[ours] - table[rival]).unstack("seed").dropna(axis=1).mean().tolist()
     if value == "accuracy":
         return accuracy_interval(by_seed, frame, document)
     return paired_interval(by_seed, comparisons=len(document["agents"]) - 1)
