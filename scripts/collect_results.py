@@ -31,6 +31,7 @@ More measurements:
 - [networks](networks/README.md): ResNet-20 on CIFAR-10, three targets and three budgets, beside uniform bits.
 - [mobilenet_v2](mobilenet_v2/README.md): MobileNet-V2 on ImageNet; what depthwise layers get.
 - [methods](methods/README.md): eight search methods side by side on ResNet-20 and a small MobileNet.
+- [priors.md](priors.md): sensitivities that were measured, beside those of one backward pass.
 - [sweep.md](sweep.md): three devices and five budgets for the evaluations of 1.3 searches, beside 15 searches.
 - [rewards.md](rewards.md): accuracy, KL divergence or noise as reward, on few images; the reason for the default.
 - [engines.md](engines.md): what an evaluation costs on each engine, and where its time goes.
