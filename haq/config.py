@@ -19,6 +19,7 @@ from hardware_sim.cost import Objective
 
 AgentName = Literal["ddpg", "ddpg-paper", "random", "evolution", "greedy", "ilp", "tpe", "uniform"]
 RewardKind = Literal["accuracy", "fidelity"]
+PriorName = Literal["fisher", "measured", "none"]
 DeviceName = Literal["cpu", "cuda"]
 Width = Annotated[int, Field(strict=True, ge=1, le=8)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
@@ -92,7 +93,7 @@ class SearchConfig(BaseModel):
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = Field(
         0, description="Seed of everything that is random."
     )
-    prior: Literal["fisher", "measured", "none"] = Field(
+    prior: PriorName = Field(
         "fisher",
         description="What all but random and ddpg-paper know first: by a backward pass, or each width measured alone.",
     )

@@ -185,7 +185,7 @@ def run_cell(cell: Cell) -> list[dict[str, Any]]:
         return kept
     torch.set_num_threads(1)
     prepared = _prepared(shared_settings(cell.config))
-    losses = _known(shared_settings(cell.config)) if uses_prior(cell.config) else None
+    losses = _losses(cell.config)
     began = process_time()
     problem = prepare(cell.config, network=prepared.network)
     session = begin_session(problem, losses=losses, store=prepared.store)
@@ -208,8 +208,8 @@ def _record(session: Session, count: int, prepared: "_Prepared") -> dict[str, An
     facts = _facts(config, count) | {"accuracy_fp32": report.accuracy_fp32, "report_images": task.size("report")}
     tried = sum(1 for _ in distinct(lines))
     more = prepared.network.engine.images_a_policy
-    known = _known(shared_settings(config)) if uses_prior(config) else None
-    before = prepared.network.calibration_images + (known.forward_images if known else 0)
+    losses = _losses(config)
+    before = prepared.network.calibration_images + (losses.forward_images if losses else 0)
     cost = {"distinct": tried, "forward_images": before + (tried + 1) * (task.size("search") + more)}
     if not any(session.goal.meets(line) for line in lines):
         return {**facts, **cost, "accuracy": None, "report_divergence": None, "report_noise": None}
@@ -277,6 +277,11 @@ def _prepared(settings: str) -> _Prepared:
     report = Evaluator(network.engine, network.task, "report", batch_size=config.eval_batch, store=store)
     report.kept(len(network.priced.trace.layers))  # calibrates: no cell's time is to hold that
     return _Prepared(network, report, store)
+
+
+def _losses(config: SearchConfig) -> LayerLosses | None:
+    """What the method of a cell knows beforehand."""
+    return _known(shared_settings(config)) if uses_prior(config) else None
 
 
 @lru_cache(maxsize=1)
