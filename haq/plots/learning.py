@@ -35,6 +35,8 @@ WIDTH, SCORE_INCHES, THIN_INCHES, AXIS_INCHES = 7.0, 2.3, 0.75, 0.5
 TOP_INCHES = HEADER_INCHES + LEGEND_INCHES
 REPORT_RATIO = 0.06
 """Width of one score on the report split over that of the main panel."""
+LEAST_COST_SPAN = 1e-3
+"""Of the axis of costs, in parts of 8 bits: below it the labels of its ticks would be the same."""
 MARGIN = 0.09
 """Free part of the score axis at either end; a number above the highest mark fits in."""
 ROUNDING = 1e-9
@@ -236,6 +238,9 @@ def _draw_costs(axes: Axes, ratios: FloatArray, *, within: BoolArray, budget_rat
         size=SMALL_SIZE,
     )
     axes.margins(y=0.3)
+    low, high = axes.get_ylim()
+    if high - low < LEAST_COST_SPAN:
+        axes.set_ylim((low + high - LEAST_COST_SPAN) / 2, (low + high + LEAST_COST_SPAN) / 2)
     axes.set_ylabel("cost over\n8 bits")
     axes.yaxis.set_major_formatter(_as_percent)
 

@@ -340,3 +340,12 @@ def test_noise_has_a_panel_where_it_is_the_reward() -> None:
     (panel,) = [axes for axes in plot_learning(noisy).axes if axes.get_ylabel() == "noise on\noutputs"]
     (least,) = panel.lines
     assert float(least.get_ydata()[-1]) == pytest.approx(1 / 30)
+
+
+def test_costs_that_hardly_differ_have_ticks_that_do() -> None:
+    costs = [BUDGET.budget.limit * (1 - 1e-6 * place) for place in range(5)]
+    figure = plot_learning([{"cost": cost, "accuracy": 0.9, "score": -0.1} for cost in costs], budget=BUDGET)
+    figure.draw_without_rendering()
+    (panel,) = (axes for axes in figure.axes if axes.get_ylabel().startswith("cost"))
+    labels = [label.get_text() for label in panel.get_yticklabels()]
+    assert len(set(labels)) == len(labels)
