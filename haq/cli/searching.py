@@ -2,22 +2,20 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from haq.budgets import parse_budgets, parse_duration
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, with_config
-from haq.cli.output import print_json, print_table, say, warn
+from haq.cli.output import print_json, say, warn
 from haq.cli.progress import progress_watcher
+from haq.cli.search_result import print_result
 from haq.config import SearchConfig
 from haq.evaluation.store import EvaluationStore
-from haq.pretty import percent, pretty_cost
 from haq.run_dir import safe_name
-from haq.searching.running import Given, SearchResult, search_configured
-from hardware_sim.cost import OBJECTIVES
+from haq.searching.running import Given, search_configured
 
 
 @with_config(*ALL_FLAGS)
@@ -63,50 +61,3 @@ def resume_command(path: Path) -> str:
     words = [word for word in sys.argv[1:] if word != "--resume"]
     has_out = any(word == "--out" or word.startswith("--out=") for word in words)
     return shlex.join(["haq", *words, *([] if has_out else ["--out", str(path)]), "--resume"])
-
-
-def print_result(result: SearchResult, path: Path) -> None:
-    """The policy next to the float network and uniform bits, on the report split."""
-    summary = result.summary
-    objective = summary["objective"]
-    key = ("latency_s", "energy_j", "weight_bytes", "bops")[OBJECTIVES.index(objective)]
-    rows = [("float", "-", "-", percent(summary["accuracy_fp32"], digits=2))]
-    for each in summary["uniform"]:
-        name = f"uniform {each['w_bits']}/{each['a_bits']}"
-        rows.append(
-            (
-                name,
-                pretty_cost(objective, each["cost"][key]),
-                percent(each["cost_ratio"]),
-                percent(each["accuracy"], digits=2),
-            )
-        )
-    rows.append(
-        (
-            "policy found",
-            pretty_cost(objective, summary["cost"][key]),
-            percent(summary["cost_ratio"]),
-            percent(summary["accuracy"], digits=2),
-        )
-    )
-    title = f"{summary['report_images']} report images, budget {percent(summary['budget'][0]['ratio'])} of 8 bits"
-    print_table(title, ("weights/activations", objective, "of 8 bits", summary["metric"]["name"]), rows)
-    if "max_accuracy_drop" in summary:
-        print(_drop_line(summary["max_accuracy_drop"], summary))
-    for note in summary.get("notes", ()):
-        print(f"note: {note}")
-    print(f"{summary['episodes']} episodes, {summary['evaluations']} evaluations, {summary['seconds']:.0f} s")
-    print(f"files in {path}")
-
-
-def _drop_line(drop: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    """What may be said of the accuracy that was lost."""
-    limit = f"{100 * drop['limit']:g} points"
-    found = (
-        f"{100 * drop['search']:.2f} points lost on {summary['search_images']} search images, at most {limit} allowed"
-    )
-    sure = [
-        f"{percent(confidence)} by {summary[f'{split}_images']} {split} images"
-        for split, confidence in drop["confidence"].items()
-    ]
-    return found + (f"; confidence that it is no more than {limit}: {', '.join(sure)}" if sure else "")
