@@ -1,16 +1,17 @@
-"""What tells two networks with their data and quantizers apart: what they answer, bit by bit.
+"""What tells two networks with their data and quantizers apart: their tensors, and what they answer, bit by bit.
 
 An evaluation depends on weights, data, calibration, quantizers, corrections, engine, threads, versions of libraries and
-of this program. A list of all that would be wrong as soon as something is added to it. So the network is asked instead:
+of this program. A list of all that would be wrong as soon as something is added to it. So the network is run as well:
 in float on all data, and on a few with policies in which every layer takes every width. What changes many layers or
-many widths has another key; rounding in later layers can hide a tiny change of one layer at one width.
+many widths has another key; rounding in later layers can hide a tiny change of one layer's quantizer at one width. It
+could hide a changed weight too, more or less often from processor to processor, so tensors count by themselves.
 """
 
 from hashlib import blake2b
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from haq.evaluation.protocols import Engine, PolicyBits
 
@@ -22,11 +23,13 @@ _KEY_BYTES = 16
 def fingerprint(engine: Engine, inputs: Tensor, *, layers: int, settings: tuple[Any, ...], data: bytes) -> str:
     """The key of everything that an engine says of one split.
 
-    `data` is a digest of the split and the float outputs on it, `settings` are those that outputs do not show. A few of
-    `inputs` [n, ...] run with the policies of `probe_policies`.
+    `data` is a digest of the split and the float outputs on it, `settings` are those that outputs do not show. The
+    network's parameters and buffers are hashed, and a few of `inputs` [n, ...] run with the policies of
+    `probe_policies`.
     """
     digest = blake2b(data, digest_size=_KEY_BYTES)
     digest.update(repr((engine.name, engine.images_a_policy, torch.get_num_threads(), layers, settings)).encode())
+    hash_network(digest, engine.model)
     for bits in probe_policies(layers):
         hash_tensor(digest, engine.outputs(bits)(inputs[:PROBE_ITEMS]))
     return digest.hexdigest()
@@ -45,6 +48,14 @@ def probe_policies(layers: int) -> "list[PolicyBits]":
         )
         for shift in range(8)
     ]
+
+
+def hash_network(digest: Any, model: nn.Module) -> None:
+    """Add the names and values of a network's parameters and buffers to a hash."""
+    for named in (model.named_parameters(), model.named_buffers()):
+        for name, tensor in named:
+            digest.update(name.encode())
+            hash_tensor(digest, tensor)
 
 
 def hash_tensor(digest: Any, tensor: Tensor) -> None:

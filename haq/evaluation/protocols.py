@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from haq.corrections import Corrections
 from hardware_sim.cost import Bits
@@ -32,6 +32,11 @@ class Engine(Protocol):
     name: str
     images_a_policy: int
     """Images that are run for a policy before its first output."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The float network."""
+        ...
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         """The network with these bits, or in float, as a function from inputs, wherever they lie, to outputs."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from haq.corrections import Corrections, Corrector
 from haq.evaluation.pieces import in_pieces
@@ -23,6 +23,11 @@ class TorchEngine:
         self.images_a_policy = 0 if images is None else len(images)
         self.stored: dict[PolicyBits, Corrections] = {}
         self.corrector = None if images is None else _corrector(model, images.to(device))
+
+    @property
+    def model(self) -> nn.Module:
+        """The float network."""
+        return self._model.model
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         """The network on its device with these bits, or in float."""

@@ -30,13 +30,13 @@ class FinetunedEngine:
     images_a_policy = 0
 
     def __init__(self, model: nn.Module, network: TrainableNetwork, bits: PolicyBits) -> None:
-        self._model, self._network, self._bits = model, network, bits
+        self.model, self._network, self._bits = model, network, bits
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         """The network, fine-tuned or in float. Raises ValueError for bits that it was not fine-tuned with."""
         if bits is not None and bits != self._bits:
             raise ValueError("this network was fine-tuned with other bits")
-        return _runner(self._model if bits is None else self._network)
+        return _runner(self.model if bits is None else self._network)
 
     def corrections(self, bits: PolicyBits) -> Corrections:  # noqa: ARG002
         """None: what they make up for was learned."""
@@ -60,7 +60,7 @@ class EpisodeEngine:
     def __init__(
         self, model: nn.Module, starts: Starts, task: Task, *, config: FinetuneConfig, steps: int, seed: int
     ) -> None:
-        self._model, self._starts, self._task = model, starts, task
+        self.model, self._starts, self._task = model, starts, task
         self._config, self._steps, self._seed = config, steps, seed
         self._tuned: tuple[PolicyBits, TrainableNetwork] | None = None
         self.images_a_policy = steps * config.batch_size * (STEP_PASSES + config.teacher) + config.norm_images
@@ -68,7 +68,7 @@ class EpisodeEngine:
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         """The network after its steps with these bits, or in float as it is."""
         if bits is None:
-            return _runner(self._model)
+            return _runner(self.model)
         if self._tuned is None or self._tuned[0] != bits:
             self._tuned = (bits, self._tune(bits))
         return _runner(self._tuned[1])
@@ -82,11 +82,11 @@ class EpisodeEngine:
 
     @torch.enable_grad()
     def _tune(self, bits: PolicyBits) -> TrainableNetwork:
-        network = start_network(self._model, self._starts, bits)
+        network = start_network(self.model, self._starts, bits)
         try:
             self._teach(network, bits)
         except DivergedError:
-            network = start_network(self._model, self._starts, bits).eval()
+            network = start_network(self.model, self._starts, bits).eval()
         reestimate(network, [inputs for inputs, _ in self._norm_batches])
         return network
 
@@ -98,7 +98,7 @@ class EpisodeEngine:
             config=self._config,
             rates=rates,
             total_steps=self._steps,
-            teacher=self._model,
+            teacher=self.model,
         )
         batches = self._batches
         with random_numbers(self._seed, 0):

@@ -38,6 +38,7 @@ class OnnxEngine:
         threads: int | None = None,
     ) -> None:
         self.template = make_template(stored_export(model.model, trace, example), trace)
+        self.model = model.model
         self._quantizers, self._corrector = model.quantizers, reference.corrector
         self._stored = reference.stored
         self.threads = torch.get_num_threads() if threads is None else threads

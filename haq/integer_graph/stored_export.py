@@ -20,7 +20,7 @@ from onnx import numpy_helper, parser
 from torch import Tensor, nn
 
 from haq.cache import cache_dir, write_atomically
-from haq.evaluation.fingerprint import hash_tensor
+from haq.evaluation.fingerprint import hash_network
 from haq.integer_graph import marking
 from haq.integer_graph.errors import NotExportableError
 from haq.integer_graph.sessions import open_session, run_session
@@ -54,9 +54,7 @@ def _key(model: nn.Module, trace: Trace, example: Tensor) -> str:
     digest = blake2b(digest_size=16)
     versions = (torch.__version__, onnx.__version__, onnxscript.__version__)
     digest.update(repr((versions, model, trace, example.dtype, example.shape)).encode())
-    for name, tensor in _tensors(model):
-        digest.update(name.encode())
-        hash_tensor(digest, tensor)
+    hash_network(digest, model)
     for path in sorted({marking.__file__, *_sources(model)}):
         digest.update(Path(path).read_bytes())
     return digest.hexdigest()

@@ -28,8 +28,9 @@ class Scripted:
     name = "scripted"
     images_a_policy = 7
 
-    def __init__(self, float_outputs: Tensor, policy_outputs: Tensor) -> None:
+    def __init__(self, float_outputs: Tensor, policy_outputs: Tensor, model: nn.Module | None = None) -> None:
         self.float_outputs, self.policy_outputs, self.runs = float_outputs, policy_outputs, 0
+        self.model = model or nn.Identity()
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         self.runs += 1
@@ -207,4 +208,16 @@ def test_other_labels_are_other_evaluations(tiny_task: ClassificationTask, tmp_p
     shifted = [(image, (int(label) + 1) % 4) for image, label in zip(inputs, labels, strict=True)]
     task = replace(tiny_task, splits={**tiny_task.splits, "search": StoredSplit(shifted)})
     scripted(task, store=store)[1].evaluate([4], [4])
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_changed_weight_means_other_evaluations_though_no_output_shows_it(
+    tiny_task: ClassificationTask, tmp_path: Path
+) -> None:
+    weight = torch.ones(2, 3)
+    for scale in (1.0, 1.0 + 1e-6, 1.0):
+        network = nn.Linear(3, 2)
+        network.load_state_dict({"weight": scale * weight, "bias": torch.zeros(2)})
+        engine = Scripted(torch.zeros(1, 4), torch.ones(1, 4), network)
+        Evaluator(engine, tiny_task, "search", store=EvaluationStore(tmp_path)).evaluate([4], [4])
     assert len(list(tmp_path.iterdir())) == 2
