@@ -1,6 +1,6 @@
 """Quantities as people read them: three significant digits and a unit; SI goes in."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from hardware_sim.cost import Objective
 
@@ -110,3 +110,30 @@ def pretty(value: float, units: Units, *, zero: str) -> str:
 def _rounded(number: float) -> float:
     """Three significant digits, and all that stand before the decimal point."""
     return float(f"{number:.3g}") if abs(number) < 1000 else float(round(number))
+
+
+def shorten(text: str, longest: int, *, front: int | None = None) -> str:
+    """A text with its middle left out; it keeps `front` characters of its beginning, a third if not given.
+
+    >>> shorten("features.17.conv.0.0", 14), shorten("conv1", 14)
+    ('feat….conv.0.0', 'conv1')
+    """
+    if len(text) <= longest:
+        return text
+    kept = longest // 3 if front is None else front
+    return f"{text[:kept]}…{text[len(text) - (longest - 1 - kept) :]}"
+
+
+def shorten_all(names: Sequence[str], longest: int) -> list[str]:
+    """Names with their middles left out, as long as `longest` or as long as different ones need to stay different.
+
+    >>> shorten_all(["encoder.layer_1.attention.out", "encoder.layer_2.attention.out"], 12)
+    ['…1.attention.out', '…2.attention.out']
+    """
+    different, most = len(set(names)), max(map(len, names), default=0)
+    for width in range(longest, most):
+        for front in range(width // 3, -1, -1):
+            short = [shorten(name, width, front=front) for name in names]
+            if len(set(short)) == different:
+                return short
+    return list(names)

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from haq.cache import write_atomically
 from haq.comparing.intervals import Interval, Verdict, paired_interval
-from haq.comparing.tables import LEAST_DISTANCE, accuracy_interval, as_frame, as_markdown, differences
+from haq.comparing.tables import LEAST_DISTANCE, accuracy_interval, as_frame, differences, report
 from haq.plots import save_figure
 from haq.plots.comparing import plot_comparison
 from haq.run_dir import CONFIG
+from haq.text_table import markdown
 
 KEEP = [
     "network", "hardware", "objective", "budget", "agent", "seed", "evaluations", "distinct", "forward_images",
@@ -150,7 +151,7 @@ def page(documents: list[Json], preface: str) -> str:
     ]
     for document in documents:
         name = file_name(document)
-        lines += ["", f"## {title(document)}", "", f"![curves]({name}.png)", "", *as_markdown(document)]
+        lines += ["", f"## {title(document)}", "", f"![curves]({name}.png)", "", markdown(report(document)).rstrip()]
     return "\n".join(lines) + "\n"
 
 

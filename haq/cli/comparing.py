@@ -1,20 +1,20 @@
 """`haq compare`: search methods on the same network, data, budgets and number of evaluations."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from haq.cache import write_atomically
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, read_several, with_config
-from haq.cli.output import print_json
+from haq.cli.output import print_blocks, print_json, print_text
+from haq.cli.screen import progress_bar
 from haq.comparing.running import Question, compare
 from haq.config import MOST_SEEDS, AgentName, SearchConfig
 from haq.errors import UserError
 from haq.run_dir import RunDir
+from haq.text_table import markdown
 
 _FLAGS = tuple(name for name in ALL_FLAGS if name not in ("agent", "budget", "episodes", "max_accuracy_drop"))
 
@@ -42,7 +42,7 @@ def compare_command(
     quiet: QuietFlag = False,
 ) -> None:
     """Hold search methods against each other: a table with intervals, all figures as CSV and JSON, and a picture."""
-    from haq.comparing.tables import as_csv, as_markdown
+    from haq.comparing.tables import as_csv, report
     from haq.plots import save_figure
     from haq.plots.comparing import plot_comparison
 
@@ -58,15 +58,15 @@ def compare_command(
         RunDir.check_free(out)
     with _Bar(quiet=quiet) as bar:
         document = compare(question, out, workers=workers, watcher=bar)
-    text = "\n".join(as_markdown(document)) + "\n"
-    write_atomically(out / "comparison.md", text.encode())
+    blocks = list(report(document))
+    write_atomically(out / "comparison.md", markdown(blocks).encode())
     write_atomically(out / "comparison.csv", as_csv(document).encode())
     save_figure(plot_comparison(document), out / "comparison.png")
     if json:
         print_json(document)
     else:
-        print(text)
-        print(f"files in {out}")
+        print_blocks(blocks)
+        print_text(f"files in {out}")
 
 
 def _agents(text: str) -> tuple[AgentName, ...]:
@@ -88,10 +88,7 @@ class _Bar:
 
     def __init__(self, *, quiet: bool) -> None:
         columns = (BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("searches"), *columns, console=console, disable=quiet or not sys.stderr.isatty()
-        )
+        self._progress = progress_bar("searches", *columns, is_shown=not quiet)
         self._task = self._progress.add_task("")
 
     def __enter__(self) -> "_Bar":

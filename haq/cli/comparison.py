@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from haq.cli.output import cost_text, print_table
+from haq.cli.output import cost_text, print_table, print_text
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.policy import Policy, load_policy, uniform_bits
@@ -72,15 +72,15 @@ def print_comparison(document: Json) -> None:
     else:
         _print_matrix(document)
     included = "included" if document["first_and_last_layer_included"] else "left out"
-    print(f"of a whole batch; first and last layer {included}; %: of 8 bits everywhere on the same device")
+    print_text(f"of a whole batch; first and last layer {included}; %: of 8 bits everywhere on the same device")
     print_refused(document)
     for policy, row in zip(document["policies"], document["costs"], strict=True):
         for device, cell in zip(document["devices"], row, strict=True):
             if cell["refused"]:
-                print(f"refused: {policy['name']} on {device['hardware']}: {cell['refused']}")
+                print_text(f"refused: {policy['name']} on {device['hardware']}: {cell['refused']}")
     for device in document["devices"]:
         for note in device["notes"]:
-            print(f"note: {device['hardware']}: {note}")
+            print_text(f"note: {device['hardware']}: {note}")
 
 
 def print_refused(document: Json) -> None:
@@ -88,7 +88,7 @@ def print_refused(document: Json) -> None:
     refused = document["refused"]
     if refused:
         more = f"; and {len(refused) - 1} more, see haq layers" if len(refused) > 1 else ""
-        print(f"not priced, left in float: {refused[0]['name']}: {refused[0]['reason']}{more}")
+        print_text(f"not priced, left in float: {refused[0]['name']}: {refused[0]['reason']}{more}")
 
 
 def _print_devices(document: Json) -> None:
@@ -104,7 +104,15 @@ def _print_devices(document: Json) -> None:
         )
         for device, cell in zip(document["devices"], document["costs"][0], strict=True)
     ]
-    columns = ("device", "batch", "latency", "an image", "waiting for memory", "energy", f"{document['objective']}, %")
+    columns = (
+        "device",
+        "batch",
+        "latency",
+        "an image",
+        "waiting\nfor memory",
+        "energy",
+        f"{document['objective']}\nof 8 bits",
+    )
     print_table(f"{document['model']}, {document['policies'][0]['name']}", columns, rows)
 
 

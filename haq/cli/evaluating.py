@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from haq.cli.flags import DATA_FLAGS, DEVICE_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, with_config
-from haq.cli.output import print_json, warn
+from haq.cli.output import print_json, print_text, warn
 from haq.config import SearchConfig
 from haq.evaluating import evaluate_policy
 from haq.pretty import percent
@@ -28,5 +28,5 @@ def evaluate(
         print_json(document)
         return
     accuracy, accuracy_fp32 = document["accuracy"], document["accuracy_fp32"]
-    print(f"{document['metric']['name']} on {document['images']} report images: {percent(accuracy, digits=2)}")
-    print(f"float: {percent(accuracy_fp32, digits=2)}, change {100 * (accuracy - accuracy_fp32):+.2f} points")
+    print_text(f"{document['metric']['name']} on {document['images']} report images: {percent(accuracy, digits=2)}")
+    print_text(f"float: {percent(accuracy_fp32, digits=2)}, change {100 * (accuracy - accuracy_fp32):+.2f} points")

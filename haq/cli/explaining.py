@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from haq.cli.flags import JsonFlag
-from haq.cli.output import print_json, print_table
+from haq.cli.output import print_json, print_table, print_text
 from haq.explaining.findings import Distance, Exchange, Explanation, Plateau, Price, Step
 from haq.explaining.robustness import CostNoise, Recalibrated
 from haq.explaining.running import explain
@@ -62,11 +62,11 @@ def explain_command(
         print_json(found.document())
         return
     for line in sentences(found):
-        print(line)
+        print_text(line)
     if found.free:
         _print_free(found)
     for note in found.notes:
-        print(f"note: {note}")
+        print_text(f"note: {note}")
 
 
 def sentences(found: Explanation) -> Iterator[str]:

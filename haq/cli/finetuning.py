@@ -1,16 +1,15 @@
 """`haq finetune`: a network learns to live with a policy."""
 
-import sys
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TimeRemainingColumn
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, JsonFlag, QuietFlag, with_config
-from haq.cli.output import print_json, print_learned, say, warn
+from haq.cli.output import print_json, print_learned, print_text, say, warn
+from haq.cli.screen import progress_bar
 from haq.cli.searching import resume_command
 from haq.config import SearchConfig
 from haq.errors import UserError
@@ -121,16 +120,15 @@ def print_result(result: FinetuneResult, path: Path) -> None:
     """Float, quantized before learning, and fine-tuned."""
     summary = result.summary
     print_learned(summary, "fine-tuned", title=f"{summary['mean_weight_bits']:.3g} mean weight bits")
-    print(f"{summary['epochs']} epochs, {summary['steps']} steps, {summary['seconds']:.0f} s")
-    print(f"files in {path}")
+    print_text(f"{summary['epochs']} epochs, {summary['steps']} steps, {summary['seconds']:.0f} s")
+    print_text(f"files in {path}")
 
 
 class Watching:
     """A live bar on a terminal, a line for every epoch elsewhere; on standard error."""
 
     def __init__(self) -> None:
-        columns = (BarColumn(24), TextColumn("{task.description}"), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+        self._bar = progress_bar(BarColumn(24), "{task.description}", TimeRemainingColumn())
         self._task, self._began, self._first = TaskID(0), monotonic(), 0
 
     def begin(self, session: FinetuneSession) -> None:

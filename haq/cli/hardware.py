@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from haq.cli.flags import MODEL_FLAGS, JsonFlag, QuietFlag, with_config
-from haq.cli.output import print_json, print_table, say
+from haq.cli.output import print_json, print_table, print_text, say
 from haq.config import SearchConfig
 from haq.costs.measuring import CAVEAT, Row, Setup, device_file, measure_layers
 from haq.pretty import pretty_count, pretty_seconds
@@ -41,7 +41,7 @@ def list_devices(json: JsonFlag = False) -> None:
         print_json([{key: device[key] for key in keys} for device in devices])
         return
     rows = [tuple(str(device[key]) for key in keys) for device in devices]
-    print_table(f"{len(devices)} devices", ("device", "kind", "batch", "description"), rows, text_columns=4)
+    print_table(f"{len(devices)} devices", ("device", "kind", "batch", "description"), rows, text_columns=4, wraps=True)
 
 
 @app.command()
@@ -69,10 +69,10 @@ def validate(
     if json:
         print_json({"file": str(file), "unsourced": sorted(unsourced), "device": device_document(device)})
         return
-    print(f"{file} is a valid device; this is what it says")
+    print_text(f"{file} is a valid device; this is what it says")
     _print_device(device)
     if unsourced:
-        print(f"without a source: {', '.join(sorted(unsourced))}")
+        print_text(f"without a source: {', '.join(sorted(unsourced))}")
 
 
 @app.command()
@@ -113,16 +113,17 @@ def device_document(device: Accelerator) -> dict[str, Any]:
 
 def _print_device(device: Accelerator) -> None:
     values, uncertain = device.model_dump(mode="json"), _uncertain(device)
-    print(f"{device.name} ({values['kind']}): {device.description}\n")
+    print_text(f"{device.name} ({values['kind']}): {device.description}")
+    print_text("")
     rows = [
         (f"{name}{' *' if key in uncertain else ''}", text)
         for key, value in values.items()
         if key not in PROSE and value is not None
         for name, text in _flat(key, value)
     ]
-    print_table("parameters", ("key", "value"), rows, text_columns=2)
+    print_table("parameters", ("key", "value"), rows, text_columns=2, wraps=True)
     if uncertain:
-        print("* estimated, assumed or from memory")
+        print_text("* estimated, assumed or from memory")
     _print_peaks(device)
     for heading, lines in (
         ("sources", [f"{key}: {source}" for key, source in device.sources.items()]),
@@ -130,7 +131,8 @@ def _print_device(device: Accelerator) -> None:
         ("mind that", _notes(device)),
     ):
         if lines:
-            print("\n".join([f"\n{heading}", *(f"- {line}" for line in lines)]))
+            for line in ("", heading, *(f"- {line}" for line in lines)):
+                print_text(line)
 
 
 def _print_peaks(device: Accelerator) -> None:
@@ -142,7 +144,7 @@ def _print_peaks(device: Accelerator) -> None:
     ]
     memory = "not modelled" if device.bytes_per_s is None else f"{device.bytes_per_s / 1e9:.4g} GB/s"
     if rows:
-        print()
+        print_text("")
         print_table(f"roofs, memory {memory}", ("bits", "peak MAC/s", "ridge point, MAC/byte"), rows)
 
 
@@ -210,7 +212,7 @@ def _print_measurement(rows: list[Row], out: Path, setup: Setup) -> None:
     cells = [(a.layer, _seconds(a), _seconds(b), f"{a.timing.latency_s / b.timing.latency_s:.2f}") for a, b in pairs]
     totals = [sum(row.timing.latency_s for row in part) for part in zip(*pairs, strict=True)]
     cells.append(("all layers", pretty_seconds(totals[0]), pretty_seconds(totals[1]), f"{totals[0] / totals[1]:.2f}"))
-    print(setup.description)
+    print_text(setup.description)
     print_table("a batch", ("layer", "float32", "int8", "float32 / int8"), cells)
-    print(f"note: {CAVEAT}")
-    print(f"written {out} and {device_file(out)}; price a network with --hardware {device_file(out)}")
+    print_text(f"note: {CAVEAT}")
+    print_text(f"written {out} and {device_file(out)}; price a network with --hardware {device_file(out)}")

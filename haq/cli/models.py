@@ -8,10 +8,11 @@ import typer
 
 from haq.cli.comparison import compare_policies, compare_uniform, policy_path, print_comparison, print_refused
 from haq.cli.flags import DEVICE_FLAGS, MODEL_FLAGS, JsonFlag, with_config
-from haq.cli.output import cost_text, count_text, print_json, print_table, say
+from haq.cli.output import cost_text, count_text, print_json, print_table, print_text, say
 from haq.config import SearchConfig
 from haq.costs.pricing import PricedModel
 from haq.policy import LayerBits, load_policy, uniform_bits
+from haq.pretty import pretty_count
 from haq.problem import load_priced, load_traced
 from haq.simulating.simulation import policy_bits, policy_config, simulation
 from haq.simulating.specialization import limit_text
@@ -32,7 +33,7 @@ def layers(config: SearchConfig, json: JsonFlag = False) -> None:
         f"{config.model}: {len(found.layers)} quantizable layers, "
         f"{count_text(sum(layer.weight_count for layer in found.layers))} weights, "
         f"{count_text(sum(layer.macs for layer in found.layers))} MACs",
-        ("layer", "kind", "in", "out", "kernel", "stride", "groups", "output", "weights", "MACs"),
+        ("layer", "kind", "in", "out", "kernel\n/stride", "output", "weights", "MACs"),
         [_row(layer) for layer in found.layers],
         text_columns=2,
     )
@@ -110,10 +111,16 @@ def _document(layer: Layer) -> dict[str, Any]:
 
 
 def _row(layer: Layer) -> tuple[str, ...]:
-    sizes = ("x".join(map(str, size)) for size in (layer.kernel, layer.stride))
-    output = "x".join(map(str, layer.output_size))
-    numbers = (str(layer.groups), output, f"{layer.weight_count:,}", f"{layer.macs:,}")
-    return (layer.name, layer.kind, str(layer.c_in), str(layer.c_out), *sizes, *numbers)
+    is_grouped = layer.groups > 1 and layer.kind != "depthwise"
+    kind = f"{layer.kind}, {layer.groups} groups" if is_grouped else layer.kind
+    stride = str(layer.stride[0]) if len(set(layer.stride)) == 1 else _size(layer.stride)
+    numbers = (pretty_count(layer.weight_count), pretty_count(layer.macs))
+    kernel = f"{_size(layer.kernel)}/{stride}"
+    return (layer.name, kind, str(layer.c_in), str(layer.c_out), kernel, _size(layer.output_size), *numbers)
+
+
+def _size(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))
 
 
 def _print_simulation(document: dict[str, Any]) -> None:
@@ -123,34 +130,33 @@ def _print_simulation(document: dict[str, Any]) -> None:
             layer["name"],
             layer["kind"],
             layer["bound"] or "-",
-            _bits(layer["w_bits"]),
-            _bits(layer["a_bits"]),
-            "-" if layer["cycles"] is None else f"{layer['cycles']:,.0f}",
+            f"{_bits(layer['w_bits'])}/{_bits(layer['a_bits'])}",
+            "-" if layer["cycles"] is None else pretty_count(layer["cycles"]).replace(" ", ""),
             cost_text("latency", layer["latency_s"]),
             cost_text("energy", layer["energy_j"]),
             cost_text("size", layer["weight_bytes"]),
         )
         for layer in document["layers"]
     ]
-    columns = ("layer", "kind", "bound", "w bits", "a bits", "cycles", "latency", "energy", "weights")
+    columns = ("layer", "kind", "bound", "w/a", "cycles", "latency", "energy", "weights")
     print_table(f"{document['model']} on {document['hardware']}", columns, rows, text_columns=3)
     included = "included" if document["first_and_last_layer_included"] else "left out"
-    print(
+    print_text(
         f"latency {cost_text('latency', totals['latency_s'])} for a batch of {batch}, "
         f"{cost_text('latency', totals['latency_per_image_s'])} an image; first and last layer {included}"
     )
     energy_j = totals["energy_j"]
-    print("energy  not modelled" if energy_j is None else f"energy  {cost_text('energy', energy_j)} for the batch")
-    print(
+    print_text("energy  not modelled" if energy_j is None else f"energy  {cost_text('energy', energy_j)} for the batch")
+    print_text(
         f"size    {cost_text('size', totals['weight_bytes'])} of weights "
         f"and {cost_text('size', totals['overhead_bytes'])} of scales, zero points and biases"
     )
-    print(f"BOPs    {cost_text('bops', totals['bops'])} an image, {count_text(totals['macs'])} MACs")
+    print_text(f"BOPs    {cost_text('bops', totals['bops'])} an image, {count_text(totals['macs'])} MACs")
     for limit in document["limits"]:
-        print(f"limit   {limit_text(limit)}{', which is too much' if limit['used'] > limit['value'] else ''}")
+        print_text(f"limit   {limit_text(limit)}{', which is too much' if limit['used'] > limit['value'] else ''}")
     print_refused(document)
     for note in document["notes"]:
-        print(f"note: {note}")
+        print_text(f"note: {note}")
 
 
 def _bits(bits: int | None) -> str:

@@ -5,11 +5,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from haq.cli.screen import write_table, write_text
 from haq.pretty import percent, pretty_cost
+from haq.text_table import Block, Table
 from hardware_sim.cost import Objective
 
 
@@ -18,16 +16,28 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1) -> None:
-    """A table on standard output; columns after the first `text_columns` are aligned as numbers."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < text_columns else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    # A pipe has no width of its own: nothing is cut there.
-    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=400)
-    console.print(table)
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1, wraps: bool = False
+) -> None:
+    """A table on standard output; see `haq.text_table.Table`."""
+    table = Table(tuple(columns), tuple(map(tuple, rows)), text_columns, wraps)
+    write_table(title, table, sys.stdout)
+
+
+def print_text(text: str) -> None:
+    """A line on standard output; on a terminal it is wrapped between words."""
+    write_text(text, sys.stdout)
+
+
+def print_blocks(blocks: Iterable[Block]) -> None:
+    """Paragraphs and tables on standard output, with an empty line between them."""
+    for number, block in enumerate(blocks):
+        if number:
+            print_text("")
+        if isinstance(block, str):
+            print_text(block)
+        else:
+            write_table("", block, sys.stdout)
 
 
 def print_learned(summary: Mapping[str, Any], learned: str, *, title: str) -> None:
@@ -42,14 +52,15 @@ def print_learned(summary: Mapping[str, Any], learned: str, *, title: str) -> No
 
 
 def say(text: str) -> None:
-    """A line on standard error."""
-    sys.stderr.write(text + "\n")
+    """A line on standard error; on a terminal it is wrapped between words."""
+    write_text(text, sys.stderr)
 
 
 def warn(text: str) -> None:
     """A warning that cannot be missed, on standard error."""
     bar = "!" * 72
-    say(f"{bar}\nWARNING: {text}\n{bar}")
+    for line in (bar, f"WARNING: {text}", bar):
+        say(line)
 
 
 def cost_text(objective: Objective, value: float | None) -> str:

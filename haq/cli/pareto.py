@@ -7,13 +7,14 @@ import typer
 
 from haq.cache import write_atomically
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, read_several, with_config
-from haq.cli.output import print_json, say
+from haq.cli.output import print_blocks, print_json, print_text, say
 from haq.config import MOST_SEEDS, SearchConfig
 from haq.errors import UserError
 from haq.pretty import percent, pretty_score
 from haq.run_dir import RunDir
 from haq.sweeping.running import Sweep, sweep, unwatched
-from haq.sweeping.tables import as_csv, as_markdown
+from haq.sweeping.tables import as_csv, report
+from haq.text_table import markdown
 from hardware_sim.cost import Objective
 
 _FLAGS = tuple(name for name in ALL_FLAGS if name not in ("budget", "max_accuracy_drop"))
@@ -66,15 +67,15 @@ def pareto_command(
     if not resume:
         RunDir.check_free(out)
     document = sweep(question, out, workers=workers, watch=unwatched if quiet else say_cell)
-    text = "\n".join(as_markdown(document)) + "\n"
-    write_atomically(out / "pareto.md", text.encode())
+    blocks = list(report(document))
+    write_atomically(out / "pareto.md", markdown(blocks).encode())
     write_atomically(out / "pareto.csv", as_csv(document).encode())
     save_figure(plot_pareto(document), out / "pareto.png")
     if json:
         print_json(document)
     else:
-        print(text)
-        print(f"files in {out}")
+        print_blocks(blocks)
+        print_text(f"files in {out}")
 
 
 def say_cell(record: dict[str, Any]) -> None:

@@ -3,10 +3,10 @@
 import sys
 from time import monotonic
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TimeRemainingColumn
 
-from haq.cli.output import warn
+from haq.cli.output import say, warn
+from haq.cli.screen import progress_bar
 from haq.costs.pricing import cost_in
 from haq.pretty import percent, pretty_cost
 from haq.searching.goals import Line
@@ -25,13 +25,13 @@ class LiveBar:
     """Episode, reward, best accuracy, cost against budget, time left."""
 
     def __init__(self) -> None:
-        columns = (BarColumn(24), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        self._progress = Progress(TextColumn("episode"), *columns, console=Console(stderr=True))
+        columns = (BarColumn(24), MofNCompleteColumn(), "{task.description}", TimeRemainingColumn())
+        self._progress = progress_bar("episode", *columns)
         self._task = TaskID(0)
 
     def begin(self, session: Session) -> None:
         _warn(session)
-        self._progress.console.print(_opening(session), highlight=False)
+        say(_opening(session))
         self._progress.start()
         total = session.problem.config.episodes
         self._task = self._progress.add_task("", total=total, completed=session.episode)
@@ -53,7 +53,7 @@ class PlainLines:
     def begin(self, session: Session) -> None:
         self._began, self._first = monotonic(), session.episode
         _warn(session)
-        sys.stderr.write(_opening(session) + "\n")
+        say(_opening(session))
 
     def episode(self, session: Session, line: Line) -> None:
         total = session.problem.config.episodes

@@ -1,16 +1,15 @@
 """`haq reconstruct`: a policy learns, from calibration images alone, to answer as the float network does."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, JsonFlag, QuietFlag, with_config
-from haq.cli.output import print_json, print_learned
+from haq.cli.output import print_json, print_learned, print_text
+from haq.cli.screen import progress_bar
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.finetuning.asked import read_policy
@@ -77,15 +76,10 @@ def print_result(result: ReconstructionResult, path: Path) -> None:
     """Float, quantized before learning, and reconstructed."""
     summary = result.summary
     print_learned(summary, "reconstructed", title=f"{summary['calibration_images']} calibration images")
-    print(f"{summary['seconds']:.0f} s, files in {path}")
+    print_text(f"{summary['seconds']:.0f} s, files in {path}")
 
 
 def _bar(*, quiet: bool) -> Bar:
     """Steps, loss and time left, on a terminal's standard error."""
-    columns = (TextColumn("step"), BarColumn(24), TextColumn("{task.completed}/{task.total}  {task.description}"))
-    return Bar(
-        *columns,
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=quiet or not sys.stderr.isatty(),
-    )
+    text = "{task.completed}/{task.total}  {task.description}"
+    return progress_bar("step", BarColumn(24), text, TimeRemainingColumn(), is_shown=not quiet)

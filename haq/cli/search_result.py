@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from haq.cli.output import print_table
+from haq.cli.output import print_table, print_text
 from haq.pretty import percent, pretty_cost
 from haq.searching.running import SearchResult
 from hardware_sim.cost import OBJECTIVES
@@ -37,11 +37,11 @@ def print_result(result: SearchResult, path: Path) -> None:
     title = f"{summary['report_images']} report images, budget {percent(summary['budget'][0]['ratio'])} of 8 bits"
     print_table(title, ("weights/activations", objective, "of 8 bits", summary["metric"]["name"]), rows)
     if "max_accuracy_drop" in summary:
-        print(_drop_line(summary["max_accuracy_drop"], summary))
+        print_text(_drop_line(summary["max_accuracy_drop"], summary))
     for note in summary.get("notes", ()):
-        print(f"note: {note}")
-    print(f"{summary['episodes']} episodes, {summary['evaluations']} evaluations, {summary['seconds']:.0f} s")
-    print(f"files in {path}")
+        print_text(f"note: {note}")
+    print_text(f"{summary['episodes']} episodes, {summary['evaluations']} evaluations, {summary['seconds']:.0f} s")
+    print_text(f"files in {path}")
 
 
 def _drop_line(drop: Mapping[str, Any], summary: Mapping[str, Any]) -> str:

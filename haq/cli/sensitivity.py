@@ -7,13 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, QuietFlag, with_config
-from haq.cli.output import print_json, print_table
+from haq.cli.output import print_json, print_table, print_text
 from haq.config import SearchConfig
 from haq.run_dir import safe_name
 from haq.sensitivities.running import Extent, measure_sensitivities
 
 TIMES_REPORTED = 20
-WIDTHS_SHOWN = 4
+WIDTHS_SHOWN = 3
 """The narrowest; above them there is little to see."""
 
 
@@ -40,7 +40,7 @@ def sensitivity(
         print_json(document)
         return
     _print(document, "fisher" if fisher_only else "divergence")
-    print(f"{document['forward_images'] + document['fisher_forward_images']} images run; files in {path}")
+    print_text(f"{document['forward_images'] + document['fisher_forward_images']} images run; files in {path}")
 
 
 def default_out(config: SearchConfig) -> Path:
@@ -58,7 +58,7 @@ def _print(document: dict[str, Any], key: str) -> None:
         for layer in document["layers"]
     ]
     said = "expected divergence" if key == "fisher" else "divergence"
-    columns = ("layer", *(f"{part} {bits}" for part, bits in places))
+    columns = ("layer", *(f"{part}\n{bits} bits" for part, bits in places))
     print_table(f"{said} from the float network's outputs, nats, by bits of one layer alone", columns, rows)
 
 

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 
 from haq.comparing.intervals import MARGIN, Interval, paired_interval
+from haq.text_table import Block, Table
 
 Json = Mapping[str, Any]
 LEAST_DISTANCE = 1e-9
 """Below it outputs count as equal, float rounding being what it is."""
 _SCOPE = {
-    False: "This holds for chance in the search, on\nthese images.",
-    True: "Every seed draws its own images, of the\nreport as well unless that takes all there are.",
+    False: "This holds for chance in the search, on these images.",
+    True: "Every seed draws its own images, of the report as well unless that takes all there are.",
 }
 """What intervals hold for, by whether images were redrawn."""
 Distance = Literal["noise", "divergence"]
@@ -38,32 +39,34 @@ def as_csv(document: Json) -> str:
     return buffer.getvalue()
 
 
-def as_markdown(document: Json) -> Iterator[str]:
+def report(document: Json) -> Iterator[Block]:
     """Report accuracy in percent of every method, and paired differences with the first method's verdict."""
     frame = as_frame(document)
     images = int(frame["report_images"].iloc[0])
     ours, *rivals = document["agents"]
     fp32 = 100 * frame["accuracy_fp32"].mean()
-    yield f"Report accuracy in percent on {images} images (float {fp32:.2f}), mean ± standard deviation over"
-    yield f"{document['seeds']} seeds, of the policy that a method would have answered after so many evaluations."
-    yield "Forward images are those of all policies, prior and choice of the winner. CPU-seconds are as run, where"
-    yield "policies that the store knew took next to none."
-    yield ""
-    yield from _accuracies(frame, document)
-    if rivals and document["seeds"] > 1:
-        yield ""
-        yield f"`{ours}` minus each rival in points, paired by seed, with 95 % intervals (Student's, by Bonferroni for"
-        yield f"{len(rivals)} rivals). Ahead: the interval excludes 0. Not behind: it excludes a loss of"
-        yield f"{100 * MARGIN:g} points. Open: neither can be said. {_SCOPE[bool(document.get('redraw'))]}"
-        yield ""
-        yield from _differences(frame, document)
-        yield ""
-        yield "How far outputs are from the float network's on the report images, by the noise that the default reward"
-        yield f"counts and by KL divergence: a rival's over that of `{ours}`, geometric mean with intervals as above."
-        yield "Over 1: a rival is farther from float."
-        for distance in get_args(Distance):
-            yield ""
-            yield from _ratios(frame, document, distance)
+    yield (
+        f"Report accuracy in percent on {images} images (float {fp32:.2f}), mean ± standard deviation over "
+        f"{document['seeds']} seeds, of the policy that a method would have answered after so many evaluations. "
+        "Forward images are those of all policies, prior and choice of the winner. CPU-seconds are as run, where "
+        "policies that the store knew took next to none."
+    )
+    yield _accuracies(frame, document)
+    if not rivals or document["seeds"] < 2:
+        return
+    yield (
+        f"`{ours}` minus each rival in points, paired by seed, with 95 % intervals (Student's, by Bonferroni for "
+        f"{len(rivals)} rivals). Ahead: the interval excludes 0. Not behind: it excludes a loss of {100 * MARGIN:g} "
+        f"points. Open: neither can be said. {_SCOPE[bool(document.get('redraw'))]}"
+    )
+    yield _differences(frame, document)
+    yield (
+        "How far outputs are from the float network's on the report images, by the noise that the default reward "
+        f"counts and by KL divergence: a rival's over that of `{ours}`, geometric mean with intervals as above. Over "
+        "1: a rival is farther from float."
+    )
+    for distance in get_args(Distance):
+        yield _ratios(frame, document, distance)
 
 
 def differences(frame: pd.DataFrame, document: Json) -> Iterator[tuple[str, str, int, Interval]]:
@@ -104,11 +107,9 @@ def ratios(frame: pd.DataFrame, document: Json, distance: Distance) -> Iterator[
                     yield budget, rival, evaluations, paired_interval(paired.tolist(), comparisons=len(rivals))
 
 
-def _accuracies(frame: pd.DataFrame, document: Json) -> Iterator[str]:
-    yield _row(
-        ["budget", "method", *(f"{count} evaluations" for count in document["checkpoints"]), "forward images", "CPU s"]
-    )
-    yield _row(["---"] * (4 + len(document["checkpoints"])))
+def _accuracies(frame: pd.DataFrame, document: Json) -> Table:
+    counts = (f"{count}\nevaluations" for count in document["checkpoints"])
+    rows = []
     for budget in document["budgets"]:
         for agent in document["agents"]:
             of_method = frame[(frame["budget"] == budget) & (frame["agent"] == agent)]
@@ -118,7 +119,8 @@ def _accuracies(frame: pd.DataFrame, document: Json) -> Iterator[str]:
                 cells.append(_mean(found, document["seeds"]))
             last = of_method[of_method["evaluations"] == document["checkpoints"][-1]]
             cost = [f"{last['forward_images'].mean():,.0f}", f"{last['cpu_seconds'].mean():.1f}"]
-            yield _row([budget, agent, *cells, *cost])
+            rows.append((budget, agent, *cells, *cost))
+    return Table(("budget", "method", *counts, "forward\nimages", "CPU s"), tuple(rows), text_columns=2)
 
 
 def _mean(found: "pd.Series[float]", seeds: int) -> str:
@@ -133,7 +135,7 @@ def _of_seeds(text: str, n: int, seeds: int) -> str:
     return text if n == seeds else f"{text} ({n} of {seeds} seeds)"
 
 
-def _differences(frame: pd.DataFrame, document: Json) -> Iterator[str]:
+def _differences(frame: pd.DataFrame, document: Json) -> Table:
     def text(interval: Interval) -> str:
         mean, low, high = (100 * value for value in (interval.mean, interval.low, interval.high))
         return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] {interval.verdict}"
@@ -141,28 +143,26 @@ def _differences(frame: pd.DataFrame, document: Json) -> Iterator[str]:
     return _by_rival(differences(frame, document), text, document)
 
 
-def _ratios(frame: pd.DataFrame, document: Json, distance: Distance) -> Iterator[str]:
+def _ratios(frame: pd.DataFrame, document: Json, distance: Distance) -> Table:
     def text(interval: Interval) -> str:
         return f"{exp(interval.mean):.2f} [{exp(interval.low):.2f}, {exp(interval.high):.2f}]"
 
-    return _by_rival(ratios(frame, document, distance), text, document, what=f"{distance}, ")
+    return _by_rival(ratios(frame, document, distance), text, document, what=f"{distance},\n")
 
 
 def _by_rival(
     found: Iterable[tuple[str, str, int, Interval]], text: Callable[[Interval], str], document: Json, *, what: str = ""
-) -> Iterator[str]:
+) -> Table:
     """A table of intervals, one row a rival; "-" where too few seeds of both found a policy."""
     checkpoints: Sequence[int] = document["checkpoints"]
-    yield _row(["budget", "rival", *(f"{what}{count} evaluations" for count in checkpoints)])
-    yield _row(["---"] * (2 + len(checkpoints)))
+    columns = ("budget", "rival", *(f"{what}{count} evaluations" for count in checkpoints))
     cells = {
         (budget, rival, count): _of_seeds(text(interval), interval.n, document["seeds"])
         for budget, rival, count, interval in found
     }
-    for budget in document["budgets"]:
-        for rival in document["agents"][1:]:
-            yield _row([budget, rival, *(cells.get((budget, rival, count), "-") for count in checkpoints)])
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    rows = tuple(
+        (budget, rival, *(cells.get((budget, rival, count), "-") for count in checkpoints))
+        for budget in document["budgets"]
+        for rival in document["agents"][1:]
+    )
+    return Table(columns, rows, text_columns=2)

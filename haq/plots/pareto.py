@@ -25,9 +25,10 @@ from haq.plots.style import (
 )
 from haq.pretty import BYTES, JOULES, SECONDS, Units
 from haq.sweeping.fronts import AXES, DOCUMENT, found_points, uniform_points
+from hardware_sim.cost import Objective
 
 PANEL_WIDTH, PANEL_HEIGHT = 2.7, 2.1
-UNITS: Mapping[str, Units] = {"latency": SECONDS, "energy": JOULES, "size": BYTES}
+UNITS: Mapping[Objective, Units] = {"latency": SECONDS, "energy": JOULES, "size": BYTES}
 ROOM = 0.12
 """Above and below what is drawn, in parts of what a panel shows."""
 SHOWN = 0.1
@@ -93,7 +94,7 @@ def _handles() -> list[Line2D]:
     ]
 
 
-def _draw(panel: Axes, document: Json, device: str, axis: str) -> None:
+def _draw(panel: Axes, document: Json, device: str, axis: Objective) -> None:
     records = document["records"]
     scale, unit = _unit(document, device, axis)
     percent = 100.0 if records[0]["metric"] == "accuracy" else 1.0
@@ -145,7 +146,7 @@ def _range(found: list[float], fp32: float) -> tuple[float, float]:
     return least - room, best + room
 
 
-def _unit(document: Json, device: str, axis: str) -> tuple[float, str]:
+def _unit(document: Json, device: str, axis: Objective) -> tuple[float, str]:
     """How many SI units the axis counts in, and its name."""
     most = max(record["cost"][AXES[axis]] for record in document["records"] if record["hardware"] == device)
     return next((unit for unit in reversed(UNITS[axis]) if most >= unit[0]), UNITS[axis][0])

@@ -15,9 +15,13 @@ Json = Mapping[str, Any]
 def fronts(records: Sequence[Json]) -> list[dict[str, Any]]:
     """One for each device, cost that the device models, and seed; and one for the uniform policies of each of the two.
 
+    The front of a cost that was searched for is that of the searches for it, of another cost that of all searches. The
+    policies were chosen on other images than those of the score; which of them are on the front follows from it.
+
     A hypervolume is the area, in parts of the cost of 8 bits everywhere times the score, between a front and the
-    reference: that cost, and a score of 0. None for scores that are not accuracies, which have no natural worst.
-    The policies were chosen on other images than those of the score; which of them are on the front follows from it.
+    reference: that cost, and a score of 0. Searches and uniform bits are compared within the same budgets: what costs
+    less than the tightest of them, `tightest`, which no search was asked for, counts as if it cost that. None for a
+    cost that was not searched for, and for scores that are not accuracies, which have no natural worst.
     """
     return [
         _front(records, hardware, axis, seed)
@@ -46,22 +50,27 @@ def found_points(records: Iterable[Json], hardware: str, axis: str, seed: int) -
 
 def _front(records: Sequence[Json], hardware: str, axis: str, seed: int | None) -> dict[str, Any]:
     """Of one seed; of uniform bits where there is none."""
-    is_uniform = seed is None
+    searches = [record for record in _of(records, hardware) if record["objective"] == axis]
+    shown = searches or list(_of(records, hardware))
     points = (
-        list(uniform_points(records, hardware, axis).values())
+        list(uniform_points(shown, hardware, axis).values())
         if seed is None
-        else found_points(records, hardware, axis, seed)
+        else found_points(shown, hardware, axis, seed)
     )
     kept = [points[place] for place in front(points)]
-    base, metric = _baseline(records, hardware, axis), records[0]["metric"]
-    area = hypervolume([(cost / base, score) for cost, score in kept], (1.0, 0.0)) if metric == "accuracy" else None
+    tightest = min((record["budget_ratio"] for record in searches), default=None)
+    area = None
+    if tightest is not None and records[0]["metric"] == "accuracy":
+        base = _baseline(records, hardware, axis)
+        area = hypervolume([(max(cost / base, tightest), score) for cost, score in kept], (1.0, 0.0))
     return {
         "hardware": hardware,
         "axis": axis,
         "seed": seed,
-        "is_uniform": is_uniform,
+        "is_uniform": seed is None,
         "points": [{"cost": cost, "accuracy": score} for cost, score in kept],
         "candidates": len(set(points)),
+        "tightest": tightest,
         "hypervolume": area,
     }
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from haq.pretty import percent, pretty_cost, pretty_score
 from haq.sweeping.fronts import AXES
+from haq.text_table import Block, Table
 
 Json = Mapping[str, Any]
 _COSTS = ("latency_s", "energy_j", "weight_bytes", "bops")
@@ -25,45 +26,43 @@ def as_csv(document: Json) -> str:
     return buffer.getvalue()
 
 
-def as_markdown(document: Json) -> Iterator[str]:
+def report(document: Json) -> Iterator[Block]:
     """Searches, the evaluations that they took, fronts, and the budgets that could not be met."""
     records = document["records"]
     config, first = document["config"], records[0]
     score = pretty_score(first["accuracy_fp32"], first["metric"])
-    yield f"`{config['model']}`, {first['metric']} on {first['report_images']} report images (float {score})."
-    yield "Searches of one seed in their order; each was told what those before it found."
-    yield ""
-    yield from _searches(records)
-    yield ""
+    yield (
+        f"`{config['model']}`, {first['metric']} on {first['report_images']} report images (float {score}). "
+        "Searches of one seed in their order; each was told what those before it found."
+    )
+    yield _searches(records)
     yield _evaluations(document)
-    yield ""
     yield from _fronts(document)
     for each in document["refused"]:
-        yield ""
         yield f"Not searched: {each['hardware']}, {each['objective']} at {each['budget']}: {each['reason']}."
 
 
-def _searches(records: Sequence[Json]) -> Iterator[str]:
+def _searches(records: Sequence[Json]) -> Table:
+    """One row a search; seed and objective are left out where all searches have the same."""
     metric = records[0]["metric"]
-    columns = ["seed", "device", "objective", "budget", "latency", "energy", "size", "of 8 bits", metric]
-    yield _row([*columns, "new evaluations"])
-    yield _row(["---"] * (len(columns) + 1))
-    for record in records:
-        cost = record["cost"]
-        yield _row(
-            [
-                str(record["seed"]),
-                record["hardware"],
-                record["objective"],
-                record["budget"],
-                pretty_cost("latency", cost["latency_s"]),
-                pretty_cost("energy", cost["energy_j"]),
-                pretty_cost("size", cost["weight_bytes"]),
-                percent(record["cost_ratio"]),
-                pretty_score(record["accuracy"], metric),
-                str(record["new_evaluations"]),
-            ]
+    names = ("seed", "device", "objective", "budget")
+    numbers = ("latency", "energy", "size", "of\n8 bits", metric, "new\npolicies")
+    rows = tuple(
+        (
+            str(record["seed"]),
+            record["hardware"],
+            record["objective"],
+            record["budget"],
+            *(pretty_cost(axis, record["cost"][key]) for axis, key in AXES.items()),
+            percent(record["cost_ratio"]),
+            pretty_score(record["accuracy"], metric),
+            str(record["new_evaluations"]),
         )
+        for record in records
+    )
+    same = {names.index(key) for key in ("seed", "objective") if len({record[key] for record in records}) == 1}
+    table = Table((*names, *numbers), rows, text_columns=len(names) - len(same))
+    return table.part([place for place in range(len(table.columns)) if place not in same])
 
 
 def _evaluations(document: Json) -> str:
@@ -75,22 +74,27 @@ def _evaluations(document: Json) -> str:
     return f"A seed took {each}: {ratio:.2f} times its first search."
 
 
-def _fronts(document: Json) -> Iterator[str]:
+def _fronts(document: Json) -> Iterator[Block]:
     """Hypervolumes: mean over seeds beside uniform bits."""
     frame = pd.DataFrame(document["fronts"])
-    if frame["hypervolume"].isna().all():
-        yield "No hypervolumes: this score has no natural worst to measure from."
+    frame = frame[frame["hypervolume"].notna()]
+    if frame.empty:
+        yield "No hypervolumes: they need accuracies, and latency, energy or size as an objective."
         return
-    yield "Hypervolume: the area between the front and (cost of 8 bits everywhere, accuracy 0), in parts of that cost;"
-    yield "mean ± standard deviation over seeds, and from how many different points."
-    yield ""
-    yield _row(["device", "cost", "searches", "uniform bits"])
-    yield _row(["---"] * 4)
+    yield (
+        "Hypervolume: the area between the front of the searches for a cost and (cost of 8 bits everywhere, "
+        "accuracy 0), in parts of that cost, from the tightest budget on; mean ± standard deviation over seeds, and "
+        "from how many different points. A row compares searches and uniform bits within the same budgets; rows "
+        "whose budgets differ do not compare."
+    )
+    rows = []
     for hardware in document["devices"]:
         for axis in AXES:
             here = frame[(frame["hardware"] == hardware) & (frame["axis"] == axis)]
             if len(here):
-                yield _row([hardware, axis, *(_area(here[here["is_uniform"] == each]) for each in (False, True))])
+                areas = (_area(here[here["is_uniform"] == each]) for each in (False, True))
+                rows.append((hardware, axis, percent(here["tightest"].iloc[0]), *areas))
+    yield Table(("device", "cost", "from", "searches", "uniform bits"), tuple(rows), text_columns=2)
 
 
 def _area(fronts: pd.DataFrame) -> str:
@@ -98,7 +102,3 @@ def _area(fronts: pd.DataFrame) -> str:
     areas, points = fronts["hypervolume"], fronts["candidates"].mean()
     spread = f" ± {areas.std():.4f}" if len(areas) > 1 else ""
     return f"{areas.mean():.4f}{spread} ({points:.3g})"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

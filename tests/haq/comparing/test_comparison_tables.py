@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from haq.comparing.tables import accuracy_interval, as_csv, as_frame, as_markdown, differences, ratios
+from haq.comparing.tables import accuracy_interval, as_csv, as_frame, differences, ratios, report
 from haq.plots.comparing import plot_comparison
+from haq.text_table import markdown
 
 
 def document(seeds: int = 3) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def document(seeds: int = 3) -> dict[str, Any]:
 
 
 def test_accuracies_are_means_and_deviations_in_percent() -> None:
-    text = "\n".join(as_markdown(document()))
+    text = markdown(report(document()))
     assert "| 3bits | ddpg | 92.00 ± 2.00 | 92.00 ± 2.00 | 50,000 | 5.0 |" in text
     assert "500 images (float 95.00)" in text
 
@@ -55,7 +56,7 @@ def test_differences_are_paired_by_seed_and_corrected_for_the_rivals() -> None:
     assert interval.mean == pytest.approx(0.02)
     # Student's 98.75 % quantile at two degrees of freedom is 6.205; the deviation of 0.01, 0.02, 0.03 is 0.01.
     assert interval.high - interval.mean == pytest.approx(6.205 * 0.01 / 3**0.5, rel=1e-3)
-    assert "| 4bits | tpe | -1.00 [" in "\n".join(as_markdown(document()))
+    assert "| 4bits | tpe | -1.00 [" in markdown(report(document()))
 
 
 def test_images_that_are_drawn_anew_are_not_rounded_alike() -> None:
@@ -67,7 +68,7 @@ def test_images_that_are_drawn_anew_are_not_rounded_alike() -> None:
         widths.append(interval.high - interval.mean)
     assert widths[0] == pytest.approx(6.205 * (1 / 500) / 6**0.5, rel=1e-3)
     assert widths[1] == pytest.approx(widths[0] / 3**0.5)
-    text = "\n".join(as_markdown({**document(), "redraw": True}))
+    text = markdown(report({**document(), "redraw": True}))
     assert "Every seed draws its own images" in text
 
 
@@ -78,14 +79,14 @@ def test_divergences_are_compared_as_ratios() -> None:
     }
     # 0.11, 0.10, 0.09 over 0.10, 0.08, 0.06: the geometric mean is the cube root of 1.1 * 1.25 * 1.5.
     assert exp(found["3bits", "random", 20].mean) == pytest.approx((1.1 * 1.25 * 1.5) ** (1 / 3))
-    text = "\n".join(as_markdown(document()))
+    text = markdown(report(document()))
     assert "| budget | rival | divergence, 20 evaluations |" in text
     assert "| 3bits | random | 1.27 [" in text
     assert "| 3bits | random | 1.62 [" in text  # the square: noise
 
 
 def test_one_seed_has_accuracies_and_no_intervals() -> None:
-    text = "\n".join(as_markdown(document(seeds=1)))
+    text = markdown(report(document(seeds=1)))
     assert "| 3bits | ddpg | 90.00 | 90.00 |" in text
     assert "Ahead" not in text
 
@@ -95,7 +96,7 @@ def test_a_method_that_found_nothing_has_no_accuracy() -> None:
     question["records"] = [
         {**record, "accuracy": None, "report_divergence": None, "report_noise": None} for record in question["records"]
     ]
-    assert "| 3bits | ddpg | - | - | 50,000 | 5.0 |" in list(as_markdown(question))
+    assert "| 3bits | ddpg | - | - | 50,000 | 5.0 |" in markdown(report(question)).splitlines()
 
 
 def test_what_was_not_found_leaves_its_own_cell_empty() -> None:
@@ -104,7 +105,7 @@ def test_what_was_not_found_leaves_its_own_cell_empty() -> None:
         missing = record["agent"] == "random" and record["budget"] == "3bits"
         if missing and (record["evaluations"] == 20 or record["seed"] == 0):
             record.update(accuracy=None, report_divergence=None, report_noise=None)
-    text = list(as_markdown(question))
+    text = markdown(report(question)).splitlines()
     assert "| 3bits | random | - | 90.50 ± 0.71 (2 of 3 seeds) | 50,000 | 5.0 |" in text
     difference, _, ratio = (line for line in text if line.startswith("| 3bits | random | - |") and "[" in line)
     assert difference.startswith("| 3bits | random | - | +2.50 [")

@@ -98,12 +98,15 @@ def test_fronts_of_every_device_and_cost(swept: Path) -> None:
         for axis in ("latency", "energy", "size")
         for is_uniform in (False, True)
     }
-    assert all(0 < each["hypervolume"] < 1 for each in fronts)
+    for each in fronts:
+        searched_for = each["axis"] == "latency"
+        assert (each["hypervolume"] is not None) == searched_for
+        assert not searched_for or 0 < each["hypervolume"] < 1
 
 
 def test_tables_and_the_picture(swept: Path) -> None:
     text = (swept / "pareto.md").read_text()
-    assert "| bismo-cloud | latency | 0.3 |" in text
+    assert "| bismo-cloud | 0.3 |" in text
     assert "Not searched: bismo-edge, latency at 0.01" in text
     assert len((swept / "pareto.csv").read_text().splitlines()) == 5
     assert (swept / "pareto.png").read_bytes().startswith(b"\x89PNG")

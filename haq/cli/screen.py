@@ -1,0 +1,134 @@
+"""Text on a terminal: printed literally, wrapped and shortened to its width; nothing is cut in a pipe."""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from textwrap import fill
+from typing import TextIO
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn, TextColumn
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from haq.pretty import shorten_all
+from haq.text_table import Table
+
+GAP = 2
+"""Spaces between two columns."""
+MIN_NAME = 12
+"""Characters that a shortened column of names keeps at least."""
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """Standard output, or another stream, for text without markup; highlights nothing."""
+    return Console(file=stream or sys.stdout, markup=False, emoji=False, highlight=False)
+
+
+def width_of(stream: TextIO) -> int | None:
+    """Columns of a terminal, or of the variable COLUMNS; None for a pipe or a file, which take lines of any length."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    return console(stream).width if stream.isatty() else None
+
+
+def literal(text: str) -> str:
+    """A text in one line, whose control characters do not reach the terminal.
+
+    >>> literal("a\\x1b[31m\\nb")
+    'a?[31m b'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split("\n")))
+
+
+def write_text(text: str, stream: TextIO) -> None:
+    """Print a line; on a terminal wrapped between words, with the further lines indented."""
+    text, width = literal(text), width_of(stream)
+    if width is not None and cell_len(text) > width:
+        indent = " " * (len(text) - len(text.lstrip()) + 2)
+        text = fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    stream.write(text + "\n")
+
+
+def write_table(title: str, table: Table, stream: TextIO) -> None:
+    """Print a title and a table; on a terminal that is too narrow names are shortened, then columns follow beneath."""
+    width = width_of(stream)
+    safe = replace(table, rows=tuple(tuple(map(literal, row)) for row in table.rows))
+    blocks = [safe] if width is None else list(fit(safe, width))
+    wide = Console(file=stream, markup=False, emoji=False, highlight=False, width=width or max(_width(safe), 1))
+    if title:
+        wide.print(Text(literal(title), style="bold"), soft_wrap=width is None)
+    for block in blocks:
+        wide.print(_rendered(block))
+
+
+def fit(table: Table, width: int) -> Iterator[Table]:
+    """The table with shorter names if they make it fit, else several with the same names, in which columns go on.
+
+    >>> wide = Table(("layer", "a", "b"), (("features.0.conv", "1" * 8, "2" * 8),))
+    >>> [each.rows for each in fit(wide, 32)]
+    [(('feat….0.conv', '11111111', '22222222'),)]
+    >>> [each.columns for each in fit(wide, 24)]
+    [('layer', 'a'), ('layer', 'b')]
+    """
+    if table.wraps or _width(table) <= width:
+        yield table
+        return
+    names = list(range(table.text_columns))
+    excess = _width(table) - width
+    shorter = _shortened(table, excess)
+    if _width(shorter) <= width:
+        yield shorter
+        return
+    block = names[:]
+    for place in range(table.text_columns, len(table.columns)):
+        if len(block) > len(names) and _width(shorter.part([*block, place])) > width:
+            yield shorter.part(block)
+            block = names[:]
+        block.append(place)
+    yield shorter.part(block)
+
+
+def progress_bar(*columns: ProgressColumn | str, is_shown: bool = True) -> Progress:
+    """A progress bar on a terminal's standard error; a text is a column whose fields are printed literally."""
+    safe = [TextColumn(each, markup=False) if isinstance(each, str) else each for each in columns]
+    return Progress(*safe, console=console(sys.stderr), disable=not (is_shown and sys.stderr.isatty()))
+
+
+def _width(table: Table) -> int:
+    return sum(table.widths()) + GAP * (len(table.columns) - 1)
+
+
+def _shortened(table: Table, excess: int) -> Table:
+    """Take so many characters from the columns of names, the widest first."""
+    for _ in range(table.text_columns):
+        widths = table.widths()[: table.text_columns]
+        place = max(range(len(widths)), key=widths.__getitem__)
+        longest = max(widths[place] - excess, MIN_NAME)
+        if excess <= 0 or longest >= widths[place]:
+            return table
+        short = shorten_all([row[place] for row in table.rows], longest)
+        rows = ((*row[:place], cell, *row[place + 1 :]) for row, cell in zip(table.rows, short, strict=True))
+        table = replace(table, rows=tuple(rows))
+        excess -= widths[place] - table.widths()[place]
+    return table
+
+
+def _rendered(table: Table) -> RichTable:
+    rich = RichTable(box=None, header_style="dim", pad_edge=False, padding=(0, GAP, 0, 0))
+    for place, header in enumerate(table.columns):
+        is_last = place == len(table.columns) - 1
+        justify = "left" if place < table.text_columns else "right"
+        rich.add_column(
+            Text(header),
+            justify=justify,
+            no_wrap=not (table.wraps and is_last),
+            vertical="top" if table.wraps else "bottom",
+            overflow="fold",
+        )
+    for row in table.rows:
+        rich.add_row(*map(Text, row))
+    return rich
