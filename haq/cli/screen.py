@@ -121,10 +121,9 @@ def _rendered(table: Table) -> RichTable:
     rich = RichTable(box=None, header_style="dim", pad_edge=False, padding=(0, GAP, 0, 0))
     for place, header in enumerate(table.columns):
         is_last = place == len(table.columns) - 1
-        justify = "left" if place < table.text_columns else "right"
         rich.add_column(
             Text(header),
-            justify=justify,
+            justify="left" if place < table.text_columns else "right",
             no_wrap=not (table.wraps and is_last),
             vertical="top" if table.wraps else "bottom",
             overflow="fold",

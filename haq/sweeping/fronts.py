@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from haq.sweeping.frontier import Point, front, hypervolume
+from hardware_sim.cost import Objective
 
 DOCUMENT = "pareto.json"
-AXES: Mapping[str, str] = {"latency": "latency_s", "energy": "energy_j", "size": "weight_bytes"}
+AXES: Mapping[Objective, str] = {"latency": "latency_s", "energy": "energy_j", "size": "weight_bytes"}
 """What accuracy is held against, and its key in a cost."""
 
 Json = Mapping[str, Any]
@@ -32,7 +33,7 @@ def fronts(records: Sequence[Json]) -> list[dict[str, Any]]:
     ]
 
 
-def uniform_points(records: Iterable[Json], hardware: str, axis: str) -> dict[str, Point]:
+def uniform_points(records: Iterable[Json], hardware: str, axis: Objective) -> dict[str, Point]:
     """The uniform policies of a device, named by their bits: what they cost and score."""
     points: dict[str, Point] = {}
     for record in _of(records, hardware):
@@ -41,14 +42,14 @@ def uniform_points(records: Iterable[Json], hardware: str, axis: str) -> dict[st
     return points
 
 
-def found_points(records: Iterable[Json], hardware: str, axis: str, seed: int) -> list[Point]:
+def found_points(records: Iterable[Json], hardware: str, axis: Objective, seed: int) -> list[Point]:
     """What the searches of a device and seed found, whatever their objective."""
     return [
         (record["cost"][AXES[axis]], record["accuracy"]) for record in _of(records, hardware) if record["seed"] == seed
     ]
 
 
-def _front(records: Sequence[Json], hardware: str, axis: str, seed: int | None) -> dict[str, Any]:
+def _front(records: Sequence[Json], hardware: str, axis: Objective, seed: int | None) -> dict[str, Any]:
     """Of one seed; of uniform bits where there is none."""
     searches = [record for record in _of(records, hardware) if record["objective"] == axis]
     shown = searches or list(_of(records, hardware))
@@ -75,7 +76,7 @@ def _front(records: Sequence[Json], hardware: str, axis: str, seed: int | None) 
     }
 
 
-def _baseline(records: Iterable[Json], hardware: str, axis: str) -> float:
+def _baseline(records: Iterable[Json], hardware: str, axis: Objective) -> float:
     """What 8 bits everywhere cost; 0 where the device does not model that."""
     return next(_of(records, hardware))["baseline_cost"][AXES[axis]] or 0.0
 
