@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from math import isfinite
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from haq.cache import unfinished, write_atomically
 from haq.errors import UserError
+from haq.locking import LOCK, exclusive_folder
 
 CONFIG, ENVIRONMENT, JOURNAL = "config.json", "environment.json", "episodes.jsonl"
 POLICY, NEAREST_MISS, QUANTIZERS = "policy.json", "nearest_miss.json", "quantizers.safetensors"
@@ -45,6 +47,27 @@ class RunDir:
     path: Path
 
     @classmethod
+    @contextmanager
+    def opened(cls, path: Path, config: Json, *, resume: bool = False) -> Iterator["RunDir | None"]:
+        """Hold a folder for this process while the context is open, from before it is read until all is written.
+
+        Yields the run to continue, as `reopen` finds it with `resume`, or None where one is to be created. The hold
+        ends with the process, however that ends. Raises UserError as `reopen` and `check_free` do, or if another
+        process holds the folder.
+        """
+        # Nothing can be written into a folder without permission, but a finished run in it can be read.
+        is_read_only = resume and path.is_dir() and not os.access(path, os.W_OK)
+        if not is_read_only:
+            cls._check_place(path)
+        with nullcontext() if is_read_only else exclusive_folder(path):
+            run = cls.reopen(path, config) if resume else None
+            if run is None:
+                cls.check_free(path, resume=resume)
+            else:
+                run._sweep()
+            yield run
+
+    @classmethod
     def create(cls, path: Path, config: Json, environment: Json, *, resume: bool = False) -> "RunDir":
         """A folder for a new run, with what it was asked for and where it runs.
 
@@ -71,11 +94,7 @@ class RunDir:
 
         Also where no folder can be made, or written to: better now than after hours of work.
         """
-        if path.exists() and not path.is_dir():
-            raise UserError(f"{path} is a file; --out needs a folder")
-        above = next(each for each in (path, *path.absolute().parents) if each.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise UserError(f"cannot write to {path}: {above} is no folder that this user may write to")
+        cls._check_place(path)
         if (path / CONFIG).is_dir():
             raise UserError(f"{path / CONFIG} is a folder; choose another --out")
         if resume and cls(path).read_json(CONFIG) is None:
@@ -84,12 +103,21 @@ class RunDir:
             if strange:
                 raise UserError(f"{path} holds {', '.join(strange)}, but is no folder of a run; choose another --out")
             return
-        if path.is_dir() and any(path.iterdir()):
+        if path.is_dir() and any(each.name != LOCK for each in path.iterdir()):
             if resume:
                 raise UserError(
                     f"{path} is not empty: its run is none that this command can go on with; choose another --out"
                 )
             raise UserError(f"{path} is not empty; add --resume to go on with it, or choose another --out")
+
+    @classmethod
+    def _check_place(cls, path: Path) -> None:
+        """Raise UserError if a path is a file, or where no folder can be made, or written to."""
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file; --out needs a folder")
+        above = next(each for each in (path, *path.absolute().parents) if each.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise UserError(f"cannot write to {path}: {above} is no folder that this user may write to")
 
     @classmethod
     def reopen(cls, path: Path, config: Json) -> "RunDir | None":
@@ -110,7 +138,6 @@ class RunDir:
         ]
         if different:
             raise UserError(f"{path} was started with other settings: {_differences(before, ours, different)}")
-        run._sweep()
         return run
 
     @property

@@ -13,7 +13,6 @@ from haq.cli.screen import progress_bar
 from haq.comparing.running import Question, compare
 from haq.config import MOST_SEEDS, AgentName, SearchConfig
 from haq.errors import UserError
-from haq.run_dir import RunDir
 from haq.text_table import markdown
 
 _FLAGS = tuple(name for name in ALL_FLAGS if name not in ("agent", "budget", "episodes", "max_accuracy_drop"))
@@ -54,10 +53,8 @@ def compare_command(
         checkpoints=tuple(sorted(_count(each) for each in read_several(at))),
         redraw=redraw,
     )
-    if not resume:
-        RunDir.check_free(out)
     with _Bar(quiet=quiet) as bar:
-        document = compare(question, out, workers=workers, watcher=bar)
+        document = compare(question, out, resume=resume, workers=workers, watcher=bar)
     blocks = list(report(document))
     write_atomically(out / "comparison.md", markdown(blocks).encode())
     write_atomically(out / "comparison.csv", as_csv(document).encode())

@@ -11,7 +11,6 @@ from haq.cli.output import print_blocks, print_json, print_text, say
 from haq.config import MOST_SEEDS, SearchConfig
 from haq.errors import UserError
 from haq.pretty import percent, pretty_score
-from haq.run_dir import RunDir
 from haq.sweeping.running import Sweep, sweep, unwatched
 from haq.sweeping.tables import as_csv, report
 from haq.text_table import markdown
@@ -64,9 +63,7 @@ def pareto_command(
         seeds=seeds,
         more_episodes=more_episodes,
     )
-    if not resume:
-        RunDir.check_free(out)
-    document = sweep(question, out, workers=workers, watch=unwatched if quiet else say_cell)
+    document = sweep(question, out, resume=resume, workers=workers, watch=unwatched if quiet else say_cell)
     blocks = list(report(document))
     write_atomically(out / "pareto.md", markdown(blocks).encode())
     write_atomically(out / "pareto.csv", as_csv(document).encode())

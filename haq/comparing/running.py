@@ -127,23 +127,34 @@ class Watcher(Protocol):
         ...
 
 
-def compare(question: Question, out: Path, *, workers: int = 1, watcher: Watcher | None = None) -> dict[str, Any]:
+def compare(
+    question: Question, out: Path, *, resume: bool = True, workers: int = 1, watcher: Watcher | None = None
+) -> dict[str, Any]:
     """Run what is missing in a folder, in so many processes of one thread each, and put the answers together.
 
     Returns the document that is written to `comparison.json`: the question, the versions, and one record for each
     method, budget, seed and checkpoint. Raises UserError where a folder holds another comparison, or runs of other
-    settings.
+    settings, or anything without `resume`.
     """
+    with RunDir.opened(out, question.document(), resume=resume) as known:
+        document = _answers(question, out, workers=workers, watcher=watcher)
+        if known is None:
+            RunDir.create(out, question.document(), document["environment"], resume=True)
+        write_atomically(out / DOCUMENT, json.dumps(document, indent=1).encode())
+    return document
+
+
+def _answers(question: Question, out: Path, *, workers: int, watcher: Watcher | None) -> dict[str, Any]:
+    """Run the searches of a comparison that are missing in its folder, and put all together."""
     cells, records = list(question.cells(out)), []
     environment = describe_environment(seed=question.config.seed, device=question.config.device)
-    known = RunDir.reopen(out, question.document())
     _require_feasible(cells)
     with worker_pool(workers) as pool:
         for done, found in enumerate(pool.map(run_cell, cells), start=1):
             records += found
             if watcher:
                 watcher.cell(done, len(cells))
-    document = {
+    return {
         "config": question.config.model_dump(mode="json"),
         "agents": list(question.agents),
         "budgets": list(question.budgets),
@@ -153,10 +164,6 @@ def compare(question: Question, out: Path, *, workers: int = 1, watcher: Watcher
         "environment": environment,
         "records": [again for record in records for again in _of_every_seed(record, question)],
     }
-    if known is None:
-        RunDir.create(out, question.document(), environment, resume=True)
-    write_atomically(out / DOCUMENT, json.dumps(document, indent=1).encode())
-    return document
 
 
 def _require_feasible(cells: Iterable[Cell]) -> None:
@@ -187,17 +194,18 @@ def run_cell(cell: Cell) -> list[dict[str, Any]]:
     prepared = _prepared(shared_settings(cell.config))
     losses = _losses(cell.config)
     began = process_time()
-    problem = prepare(cell.config, network=prepared.network)
-    session = begin_session(problem, losses=losses, store=prepared.store)
     config = cell.config.model_dump(mode="json")
-    environment = describe_environment(seed=cell.config.seed, device=cell.config.device)
-    session.enter(RunDir.reopen(cell.folder, config) or RunDir.create(cell.folder, config, environment, resume=True))
-    run_episodes(session)
-    cpu_seconds = process_time() - began
-    records = [_record(session, count, prepared) for count in cell.checkpoints]
-    for record in records:
-        record["cpu_seconds"] = round(cpu_seconds * record["evaluations"] / max(cell.checkpoints), 3)
-    write_atomically(cell.folder / POINTS, json.dumps(records).encode())
+    with RunDir.opened(cell.folder, config, resume=True) as run:
+        problem = prepare(cell.config, network=prepared.network)
+        session = begin_session(problem, losses=losses, store=prepared.store)
+        environment = describe_environment(seed=cell.config.seed, device=cell.config.device)
+        session.enter(run or RunDir.create(cell.folder, config, environment, resume=True))
+        run_episodes(session)
+        cpu_seconds = process_time() - began
+        records = [_record(session, count, prepared) for count in cell.checkpoints]
+        for record in records:
+            record["cpu_seconds"] = round(cpu_seconds * record["evaluations"] / max(cell.checkpoints), 3)
+        write_atomically(cell.folder / POINTS, json.dumps(records).encode())
     return records
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from haq.cache import write_atomically
 from haq.environment import describe_environment
 from haq.errors import UserError
+from haq.locking import exclusive_file
 from hardware_sim.catalog import device_names
 from hardware_sim.layer import Layer
 from hardware_sim.lookup import bare_csv
@@ -79,6 +80,12 @@ def measure_layers(
 
     for layer in layers:
         onnx_shape(layer, batch=setup.batch)
+    _check_table_path(path)
+    with exclusive_file(path):
+        return _measured(layers, path, setup=setup, watch=watch)
+
+
+def _measured(layers: Sequence[Layer], path: Path, *, setup: Setup, watch: Callable[[Row], None]) -> list[Row]:
     known = _open_table(path, setup)
     timings = {
         (_shape(layer), precision): known[layer.name, precision]
@@ -138,14 +145,18 @@ def _shape(layer: Layer) -> Layer:
     return replace(layer, name="", tied_to=None, input_tensors=(), output_tensor=None, held_tensors=())
 
 
-def _open_table(path: Path, setup: Setup) -> Mapping[tuple[str, str], Timing]:
-    """The rows of a table that the same setup began, or none, with the device file in place. Raises UserError."""
+def _check_table_path(path: Path) -> None:
+    """Raise UserError for a name that no table may have."""
     if path.suffix != ".csv":
         raise UserError(f"--out {path}: the table's name must end in .csv")
     if not path.parent.is_dir():
         raise UserError(f"--out {path}: there is no folder {path.parent}")
     if path.stem in device_names():
         raise UserError(f"--out {path}: {path.stem} is the name of a shipped device; choose another")
+
+
+def _open_table(path: Path, setup: Setup) -> Mapping[tuple[str, str], Timing]:
+    """The rows of a table that the same setup began, or none, with the device file in place. Raises UserError."""
     device, text = device_file(path), _device_text(path, setup)
     try:
         before = device.read_text(encoding="utf-8") if device.exists() else None

@@ -1,6 +1,7 @@
 """Fine-tuning as a function: from a network and a policy to a network that learned to live with it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ from haq.environment import describe_environment
 from haq.errors import UserError
 from haq.finetuning.asked import Asked, PolicyLike, read_policy
 from haq.finetuning.config import FinetuneConfig, finetune_config
-from haq.finetuning.ranks import joined
+from haq.finetuning.ranks import Ranks, joined
 from haq.finetuning.saved import JOURNAL, NETWORK, Summary, epochs, load_finetuned
 from haq.finetuning.session import FinetuneSession, Watcher
 from haq.layers import trace
@@ -80,12 +81,13 @@ def finetune_configured(
 ) -> FinetuneResult:
     """The fine-tuning that was asked for, kept in a folder; see `finetune`. Of several processes the first writes."""
     given = given or Given()
-    with joined(asked.config.device) as ranks, training_flags_kept(given.model):
-        run = RunDir.reopen(path, asked.document()) if resume else None
+    with (
+        joined(asked.config.device) as ranks,
+        training_flags_kept(given.model),
+        _opened(path, asked, ranks, resume=resume) as run,
+    ):
         if run is not None and run.is_finished:
             return finished(run, asked, given)
-        if run is None and ranks.is_first:
-            RunDir.check_free(path, resume=resume)
         session = FinetuneSession(asked, given, ranks=ranks)
         # All processes read before the first one writes: they go on at the same epoch.
         state = run.load_checkpoint() if run is not None else None
@@ -108,6 +110,18 @@ def finished(run: RunDir, asked: Asked, given: Given) -> FinetuneResult:
     model = given.model or load_model(config.model, weights=config.weights)
     task = given.task or load_task(config.data, model=model, options=task_options(config))
     return FinetuneResult(load_finetuned(run, model, trace(model, task.example()), policy), policy, summary, run.path)
+
+
+@contextmanager
+def _opened(path: Path, asked: Asked, ranks: Ranks, *, resume: bool) -> Iterator[RunDir | None]:
+    """The run to continue: the first process holds its folder, and the others read it only then."""
+    if ranks.is_first:
+        with RunDir.opened(path, asked.document(), resume=resume) as run:
+            ranks.meet()
+            yield run
+    else:
+        ranks.meet()
+        yield RunDir.reopen(path, asked.document()) if resume else None
 
 
 def _create(path: Path, asked: Asked, *, resume: bool) -> RunDir:

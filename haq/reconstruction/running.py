@@ -95,9 +95,14 @@ def reconstruct_configured(
     asked: Asked, path: Path, *, given: Given | None = None, progress: Progress | None = None
 ) -> ReconstructionResult:
     """The reconstruction that was asked for, kept in a folder that is written at the end; see `reconstruct`."""
-    config, given, began = asked.config, given or Given(), monotonic()
+    config, given = asked.config, given or Given()
     _require_rounding(config)
-    RunDir.check_free(path)
+    with RunDir.opened(path, asked.document()):
+        return _reconstructed(asked, path, given, progress)
+
+
+def _reconstructed(asked: Asked, path: Path, given: Given, progress: Progress | None) -> ReconstructionResult:
+    config, began = asked.config, monotonic()
     model = deepcopy(given.model) or load_model(config.model, weights=config.weights)
     task = given.task or load_task(config.data, model=model, options=task_options(config))
     network = prepare_network(config.model_copy(update={"engine": "torch"}), model=model, task=task)

@@ -101,18 +101,14 @@ def search_configured(
     """The search that a configuration describes, kept in a folder; see `search`."""
     deadline = inf if time_limit_s is None else monotonic() + time_limit_s
     asked = config.model_dump(mode="json") | _told(given.told)
-    run = RunDir.reopen(path, asked) if resume else None
-    if run is None:
-        RunDir.check_free(path, resume=resume)
-    elif run.is_finished:
-        return finished(run)
-    with training_flags_kept(given.model):
+    with RunDir.opened(path, asked, resume=resume) as earlier, training_flags_kept(given.model):
+        if earlier is not None and earlier.is_finished:
+            return finished(earlier)
         problem = prepare(config, model=given.model, task=given.task, network=given.network)
         losses = (given.losses or known_beforehand(problem.network, config.prior)) if uses_prior(config) else None
         session = begin_session(problem, losses=losses, store=given.store, told=given.told)
-        if run is None:
-            environment = describe_environment(seed=config.seed, device=config.device)
-            run = RunDir.create(path, asked | _resolved(problem), environment, resume=resume)
+        environment = describe_environment(seed=config.seed, device=config.device)
+        run = earlier or RunDir.create(path, asked | _resolved(problem), environment, resume=resume)
         session.enter(run)
         run_episodes(session, deadline=deadline, watcher=watcher)
         return _finish(session, run, prior_images=losses.forward_images if losses else 0)

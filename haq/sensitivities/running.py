@@ -95,29 +95,34 @@ def measure_sensitivities(
     the divergence that `network_fisher` expects. `watch` is told how many cells are done, of how many. `resume` goes on
     with what was interrupted. Raises UserError for a folder that holds something else, and as `prepare_network` does.
     """
+    settings = {name: config.model_dump(mode="json")[name] for name in SETTINGS} | asdict(extent)
+    with RunDir.opened(path, settings, resume=resume) as earlier:
+        done = earlier.read_json(DOCUMENT) if earlier else None
+        if done is not None:
+            _require_whole(done, config, extent, path / DOCUMENT)
+            return done
+        network = prepare_network(config)
+        measuring = None if extent.fisher_only else _measuring(config, network, extent.images)
+        fisher = network_fisher(network, loss="divergence", seed=config.seed)
+        if earlier is None:
+            (path / JOURNAL).unlink(missing_ok=True)
+        environment = describe_environment(seed=config.seed, device=config.device)
+        run = earlier or RunDir.create(path, settings, environment, resume=resume)
+        document = _document(config, network, fisher)
+        document |= _measure(measuring, config, network, folder=run.path, watch=watch)
+        document = _with_cells(document, fisher, list(range(config.min_bits, config.max_bits + 1)))
+        _write(run, document)
+    return document
+
+
+def _write(run: RunDir, document: Json) -> None:
+    """Write table, picture and document; the document comes last."""
     from haq.plots import save_figure
     from haq.plots.sensitivity import plot_sensitivity
 
-    settings = {name: config.model_dump(mode="json")[name] for name in SETTINGS} | asdict(extent)
-    run = RunDir.reopen(path, settings) if resume else None
-    done = run.read_json(DOCUMENT) if run else None
-    if done is not None:
-        _require_whole(done, config, extent, path / DOCUMENT)
-        return done
-    if run is None:
-        RunDir.check_free(path, resume=resume)
-    network = prepare_network(config)
-    measuring = None if extent.fisher_only else _measuring(config, network, extent.images)
-    fisher = network_fisher(network, loss="divergence", seed=config.seed)
-    if run is None:
-        (path / JOURNAL).unlink(missing_ok=True)
-        run = RunDir.create(path, settings, describe_environment(seed=config.seed, device=config.device), resume=resume)
-    document = _document(config, network, fisher) | _measure(measuring, config, network, folder=run.path, watch=watch)
-    document = _with_cells(document, fisher, list(range(config.min_bits, config.max_bits + 1)))
     run.write(TABLE, _table(document["cells"]).encode())
     save_figure(plot_sensitivity(document), run.path / PICTURE)
     run.write_json(DOCUMENT, document)
-    return document
 
 
 def _require_whole(document: Json, config: SearchConfig, extent: Extent, path: Path) -> None:

@@ -109,15 +109,24 @@ def unwatched(_: Json) -> None:
     """For nobody; a function that other processes can be handed."""
 
 
-def sweep(question: Sweep, out: Path, *, workers: int = 1, watch: Watch = unwatched) -> Json:
+def sweep(question: Sweep, out: Path, *, resume: bool = True, workers: int = 1, watch: Watch = unwatched) -> Json:
     """Run what is missing in a folder, and put the answers together; more than one worker are processes of one thread.
 
     Returns the document that is written to `pareto.json`: the question, the versions, one record for each search, the
     budgets that a device cannot meet, and the fronts. Raises UserError where no budget can be met, or where the folder
-    holds another sweep, or runs of other settings.
+    holds another sweep, or runs of other settings, or anything without `resume`.
     """
+    with RunDir.opened(out, question.document(), resume=resume) as known:
+        document = _answers(question, out, workers=workers, watch=watch)
+        if known is None:
+            RunDir.create(out, question.document(), document["environment"], resume=True)
+        write_atomically(out / DOCUMENT, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+    return document
+
+
+def _answers(question: Sweep, out: Path, *, workers: int, watch: Watch) -> Json:
+    """Run the searches of a sweep that are missing in its folder, and put all together."""
     environment = describe_environment(seed=question.config.seed, device=question.config.device)
-    known = RunDir.reopen(out, question.document())
     cells, refused = plan(question)
     chains = [
         Chain(cells, question.config.seed + number, question.more, out / "runs", watch)
@@ -129,7 +138,7 @@ def sweep(question: Sweep, out: Path, *, workers: int = 1, watch: Watch = unwatc
     else:
         found = [run_chain(chain) for chain in chains]
     records = [record for records in found for record in records]
-    document = {
+    return {
         "config": question.config.model_dump(mode="json"),
         "devices": list(dict.fromkeys(record["hardware"] for record in records)),
         "objectives": list(question.objectives),
@@ -142,10 +151,6 @@ def sweep(question: Sweep, out: Path, *, workers: int = 1, watch: Watch = unwatc
         "refused": refused,
         "fronts": fronts(records),
     }
-    if known is None:
-        RunDir.create(out, question.document(), environment, resume=True)
-    write_atomically(out / DOCUMENT, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
-    return document
 
 
 def plan(question: Sweep) -> tuple[tuple[Cell, ...], list[Json]]:

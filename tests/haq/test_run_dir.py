@@ -122,7 +122,8 @@ def test_files_that_a_kill_left_half_written_are_removed(tmp_path: Path) -> None
     run = new_run(tmp_path)
     for name in (".policy.json.haq-ab12cd34", ".checkpoint.pt.haq-ab12cd34", ".policy.json.swp"):
         (run.path / name).write_text("half")
-    assert RunDir.reopen(run.path, SETTINGS) == run
+    with RunDir.opened(run.path, SETTINGS, resume=True) as opened:
+        assert opened == run
     assert sorted(path.name for path in run.path.iterdir()) == [".policy.json.swp", CONFIG, ENVIRONMENT]
 
 
