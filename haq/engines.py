@@ -120,8 +120,8 @@ def choose_engine(
         found = agreement(engine, reference, inputs=inputs, policies=policies or trial_policies(len(trace.layers)))
     except NotExportableError as error:
         if name == "onnxruntime":
-            raise UserError(f"--engine onnxruntime: {error}; use --engine torch") from error
-        return EngineChoice(reference, f"torch, since {error}")
+            raise UserError(f"--engine onnxruntime: {error}") from error
+        return EngineChoice(reference, f"torch, since {error.reason}")
     if name == "auto" and not found.is_close:
         return EngineChoice(reference, f"torch, since onnxruntime computes otherwise on this machine: {found}", found)
     return EngineChoice(engine, f"onnxruntime; compared with torch, {found}", found)

@@ -39,7 +39,10 @@ class Engine(Protocol):
         ...
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
-        """The network with these bits, or in float, as a function from inputs, wherever they lie, to outputs."""
+        """The network with these bits, or in float, as a function from inputs, wherever they lie, to outputs.
+
+        The function keeps its meaning when other bits are asked for afterwards.
+        """
         ...
 
     def corrections(self, bits: PolicyBits) -> Corrections:

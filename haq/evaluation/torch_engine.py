@@ -31,10 +31,7 @@ class TorchEngine:
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         """The network on its device with these bits, or in float."""
-        network = self._model.model if bits is None else self._model
-        if bits is not None:
-            self._model.set_bits(*bits)
-            self._model.set_corrections(self.corrections(bits))
+        network = self._model.model if bits is None else self._policy(bits, self.corrections(bits))
         if self.device != "cpu":
             return lambda inputs: network(inputs.to(self.device))
         return lambda inputs: in_pieces(network, inputs.to(self.device))
@@ -49,6 +46,17 @@ class TorchEngine:
     def store(self, bits: PolicyBits, corrections: Corrections) -> None:
         """Use these corrections for a policy instead of finding them."""
         self.stored[bits] = corrections
+
+    def _policy(self, bits: PolicyBits, corrections: Corrections) -> Callable[[Tensor], Tensor]:
+        """The network with these bits, whatever other bits it runs with in between."""
+
+        def run(inputs: Tensor) -> Tensor:
+            self._model.set_bits(*bits)
+            self._model.set_corrections(corrections)
+            outputs: Tensor = self._model(inputs)
+            return outputs
+
+        return run
 
 
 def _corrector(model: QuantizedModel, images: Tensor) -> Corrector:

@@ -5,11 +5,8 @@ operation of a domain of its own, around what it would quantize or correct. So a
 is called, and needs no guess from names, shapes or order.
 """
 
-import logging
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import onnx
@@ -18,6 +15,7 @@ from onnx import helper
 from torch import Tensor, nn
 
 from haq.integer_graph.errors import NotExportableError
+from haq.integer_graph.silence import silent
 from haq.layer_calls import LayerCalls, LayerIndex, NormCall
 from haq.layers import Trace
 from haq.tracing.weighted_calls import Call
@@ -39,11 +37,11 @@ def export_marked(model: nn.Module, trace: Trace, example: Tensor) -> onnx.Model
     batch = example.expand(2, *example.shape[1:]).clone()  # a single item would be taken for a fixed size
     sizes = ({0: torch.export.Dim("batch")},)
     try:
-        with _quiet(), torch.no_grad():
+        with silent(), torch.no_grad():
             program = torch.onnx.export(
                 _Marked(model, trace).eval(), (batch,), dynamo=True, dynamic_shapes=sizes, verbose=False
             )
-    except (torch.onnx.OnnxExporterError, ImportError) as error:
+    except Exception as error:  # the exporter runs the network's own code, which may raise anything
         raise NotExportableError(f"the network has no ONNX graph: {_one_line(error)}") from error
     assert program is not None, "torch returns a program when it is given no file to write"
     _require_layers(program.model_proto, trace)
@@ -109,19 +107,6 @@ def _mark_norm(norm: NormCall, arguments: Mapping[str, Any]) -> Tensor:
 def _mark(name: str, x: Tensor, *others: Tensor, **attributes: Any) -> Tensor:
     inputs = (x, *others)
     return torch.onnx.ops.symbolic(f"{MARKS}::{name}", inputs, attributes, dtype=x.dtype, shape=x.shape, version=1)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter logs pages about what it cannot export; its error says it in a line."""
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
 
 
 def _require_layers(proto: onnx.ModelProto, trace: Trace) -> None:

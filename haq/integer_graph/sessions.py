@@ -1,5 +1,7 @@
 """onnxruntime's sessions, as every graph here wants them."""
 
+import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import onnxruntime as ort
@@ -9,8 +11,14 @@ from torch import Tensor
 
 from haq.integer_graph.errors import NotExportableError
 
-_REFUSALS = (states.Fail, states.InvalidArgument, states.InvalidGraph, states.NotImplemented, states.RuntimeException)
-"""What onnxruntime raises on a graph that it cannot run."""
+_FAILURES: tuple[type[Exception], ...] = (
+    RuntimeError,
+    *(each for each in vars(states).values() if isinstance(each, type) and issubclass(each, Exception)),
+)
+"""What onnxruntime raises on a graph, or on inputs, that it cannot run: its own errors share no base class."""
+_LOG_NOTHING = 4
+"""Below fatal errors; what fails is raised as well."""
+_LONGEST_REASON = 200
 
 
 def open_session(graph: bytes, *, threads: int, optimized: str | None = None) -> ort.InferenceSession:
@@ -23,17 +31,32 @@ def open_session(graph: bytes, *, threads: int, optimized: str | None = None) ->
     options.use_deterministic_compute = True
     # Threads that wait busily take the cores from torch and from other processes: 1.3 times as slow, or more.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors only: it warns of what it optimizes
+    options.log_severity_level = _LOG_NOTHING
     if optimized is not None:
         options.optimized_model_filepath = optimized
     try:
-        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except _REFUSALS as error:
-        raise NotExportableError(f"onnxruntime does not run the network: {str(error).splitlines()[0]}") from error
+        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    except _FAILURES as error:
+        raise NotExportableError(f"onnxruntime does not open the network: {_reason(error)}") from error
 
 
 def run_session(session: ort.InferenceSession, inputs: Tensor) -> list[NDArray[Any]]:
-    """All outputs of a graph with one input."""
+    """All outputs of a graph with one input. Raises NotExportableError where onnxruntime fails on it."""
     (name,) = (value.name for value in session.get_inputs())
-    outputs: list[NDArray[Any]] = session.run(None, {name: inputs.numpy(force=True)})
+    return run_named(session, {name: inputs.numpy(force=True)})
+
+
+def run_named(session: ort.InferenceSession, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """All outputs of a graph, with its inputs by name. Raises NotExportableError where onnxruntime fails on them."""
+    try:
+        outputs: list[NDArray[Any]] = session.run(None, dict(inputs))
+    except _FAILURES as error:
+        items = len(next(iter(inputs.values())))
+        reason = f"onnxruntime does not run the network on a batch of {items}: {_reason(error)}"
+        raise NotExportableError(reason) from error
     return outputs
+
+
+def _reason(error: Exception) -> str:
+    """The message of one of onnxruntime's errors, `[ONNXRuntimeError] : NUMBER : NAME : MESSAGE`, in one line."""
+    return textwrap.shorten(str(error).split(" : ", 3)[-1], _LONGEST_REASON, placeholder=" ...").rstrip(".")

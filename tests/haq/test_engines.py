@@ -166,5 +166,29 @@ def test_auto_takes_torch_for_a_network_that_does_not_export() -> None:
     choice = choose_engine("auto", quantized, traced, reference=TorchEngine(quantized), inputs=images)
     assert choice.engine.name == "torch"
     assert choice.reason.startswith("torch, since the network has no ONNX graph: ")
-    with pytest.raises(UserError, match=r"--engine onnxruntime: .*; use --engine torch"):
+    with pytest.raises(UserError, match=r"--engine onnxruntime: .*; use --engine torch$"):
         choose_engine("onnxruntime", quantized, traced, reference=TorchEngine(quantized), inputs=images)
+
+
+class OneByOne(nn.Module):
+    """Exports with the size of the batch as a number, since it goes over the items in Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(torch.stack([item / item.norm() for item in self.first(x)]))
+        return y
+
+
+def test_auto_takes_torch_where_a_session_fails_on_another_batch() -> None:
+    model, images = OneByOne().eval(), torch.rand(5, 4)
+    traced = trace(model, images[:1])
+    quantized = QuantizedModel(model, traced, Quantizers(model, traced, lambda: [images]))
+    choice = choose_engine("auto", quantized, traced, reference=TorchEngine(quantized), inputs=images)
+    assert choice.engine.name == "torch"
+    assert choice.reason.startswith("torch, since onnxruntime does not run the network on a batch of 5: ")
+    with pytest.raises(UserError, match=r"--engine onnxruntime: .*; use --engine torch$") as caught:
+        choose_engine("onnxruntime", quantized, traced, reference=TorchEngine(quantized), inputs=images)
+    assert "\n" not in str(caught.value)

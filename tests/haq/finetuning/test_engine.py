@@ -11,8 +11,12 @@ import haq
 from haq.config import search_config
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
-from haq.finetuning.engine import EpisodeEngine
+from haq.evaluation.protocols import Engine, PolicyBits
+from haq.finetuning.engine import EpisodeEngine, FinetunedEngine
 from haq.finetuning.learner import DivergedError, Learner
+from haq.finetuning.network import start_network
+from haq.finetuning.starts import Starts
+from haq.layers import trace
 from haq.problem import prepare_network
 from haq.tasks.classification import ClassificationTask
 
@@ -127,3 +131,32 @@ def test_a_search_with_it(tmp_path: Path) -> None:
     lines = [[json.loads(line) for line in journal.splitlines()] for journal in journals]
     assert [each["accuracy"] for each in lines[0]] == [each["accuracy"] for each in lines[1]]
     assert results[0].summary["accuracy"] == results[1].summary["accuracy"]
+
+
+def engine_named(name: str, model: nn.Module, task: ClassificationTask) -> Engine:
+    if name == "episodes":
+        return engine_of(model, task)
+    images = next(task.batches("calibration", batch_size=48))[0]
+    if name == "finetuned":
+        starts = Starts(model, trace(model, images[:1]), lambda: [images], shift="learned")
+        return FinetunedEngine(model, start_network(model, starts, FEW).eval(), FEW)
+    config = search_config(engine=name, calibration_images=48, rounding="nearest")
+    return prepare_network(config, model=model, task=task).engine
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [("torch", (MANY, None)), ("onnxruntime", (MANY, None)), ("episodes", (MANY, None)), ("finetuned", (None,))],
+)
+def test_an_answer_keeps_its_bits_when_others_are_asked_for(
+    name: str, others: tuple[PolicyBits | None, ...], small_net: nn.Module, quarters: ClassificationTask
+) -> None:
+    inputs = next(quarters.batches("search", batch_size=48))[0]
+    engine = engine_named(name, small_net, quarters)
+    with torch.no_grad():
+        few = engine.outputs(FEW)
+        expected = few(inputs)
+        networks = [engine.outputs(bits) for bits in others]
+        assert torch.equal(few(inputs), expected)
+        assert not any(torch.equal(network(inputs), expected) for network in networks)
+        assert torch.equal(few(inputs), expected)
