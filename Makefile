@@ -9,8 +9,9 @@ STAMP := $(VENV)/.installed
 search: $(STAMP)  ## a policy for the embedded digits network on bismo-edge, at 0.6 of the 8-bit latency
 	$(BIN)/haq search --resume $(if $(RUN),--out $(RUN))
 
+# Two processes of one thread each: libraries that share out small tensors over threads only wait for each other.
 test: $(STAMP)  ## the test suite
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses 2 --dist worksteal
 
 lint: $(STAMP)  ## style
 	$(BIN)/ruff check .

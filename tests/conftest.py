@@ -1,11 +1,18 @@
 """What tests share: where real data lies, and a cache that leaves the user's own alone."""
 
+import fcntl
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from haq.models import digits_training
+from haq.models.digits_cnn import DigitsCNN
+
+SharedRun = Callable[[str, Callable[[Path], object]], Path]
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -27,10 +34,49 @@ def reference_dir(data_dir: Path) -> Path:
     return _folder(data_dir.parent / "reference")
 
 
+@pytest.fixture(scope="session")
+def session_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session of tests that all its processes share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process at a time in."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_run(session_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> SharedRun:
+    """Give this process its copy of a run that one process of the session made; others wait for it."""
+
+    def give(name: str, make: Callable[[Path], object]) -> Path:
+        made, mark = session_dir / name, session_dir / f"{name}.made"
+        with _locked(session_dir / f"{name}.lock"):
+            if not mark.exists():
+                make(made)
+                mark.touch()
+        return Path(shutil.copytree(made, tmp_path_factory.mktemp(name) / "run"))
+
+    return give
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests train and cache in a folder of their own, unless HAQ_CACHE names one."""
+def _own_cache(session_dir: Path) -> Iterator[None]:
+    """Tests train and cache in a folder of their own, unless HAQ_CACHE names one; the digits are trained once."""
+    train = digits_training._load_or_train
+
+    def load_or_train(seed: int, recipe: digits_training.Recipe) -> DigitsCNN:
+        with _locked(session_dir / "training.lock"):
+            return train(seed, recipe)
+
     with pytest.MonkeyPatch.context() as patch:
         if "HAQ_CACHE" not in os.environ:
-            patch.setenv("HAQ_CACHE", str(tmp_path_factory.mktemp("cache")))
+            patch.setenv("HAQ_CACHE", str(session_dir / "cache"))
+        patch.setattr(digits_training, "_load_or_train", load_or_train)
         yield

@@ -1,5 +1,6 @@
 """One finished search for all tests that only look at one, and a network and a task that cost nothing."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,11 +24,13 @@ def small_flags() -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_run(shared_run: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """The folder of a small search on the digits that nobody interrupted. Copy it before you change it."""
-    path = tmp_path_factory.mktemp("finished") / "run"
-    assert main(["search", *SMALL, "--out", str(path), "--quiet"]) == 0
-    return path
+
+    def search(path: Path) -> None:
+        assert main(["search", *SMALL, "--out", str(path), "--quiet"]) == 0
+
+    return shared_run("finished", search)
 
 
 class Blobs:
