@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from haq.models import digits_training
 from haq.models.digits_cnn import DigitsCNN
 
 SharedRun = Callable[[str, Callable[[Path], object]], Path]
+# No test fails because the machine is slow.
+settings.register_profile("haq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("haq")
 ROOT = Path(__file__).resolve().parent.parent
 
 

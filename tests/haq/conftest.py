@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx.parser
+import onnxruntime as ort
 import pytest
 import torch
 from torch import Tensor, nn
@@ -31,6 +34,16 @@ def finished_run(shared_run: Callable[[str, Callable[[Path], object]], Path]) ->
         assert main(["search", *SMALL, "--out", str(path), "--quiet"]) == 0
 
     return shared_run("finished", search)
+
+
+@pytest.fixture(scope="session")
+def has_exact_kernels() -> bool:
+    """Whether onnxruntime adds products of 8-bit codes exactly; without VNNI it adds pairs in a saturating int16."""
+    graph = "g (uint8[1, 64] a, int8[64, 8] b) => (int32[1, 8] c) { c = MatMulInteger (a, b) }"
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 18]> {graph}')
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"a": np.full((1, 64), 255, np.uint8), "b": np.full((64, 8), 127, np.int8)})
+    return bool((found == 64 * 255 * 127).all())
 
 
 class Blobs:

@@ -474,7 +474,7 @@ def killed(flags: tuple[str, ...], path: Path, sent: signal.Signals, *, after_ep
     """
     flags = ("search", *flags, "--no-store", "--out", str(path), "--quiet", "--json")
     command = [sys.executable, "-c", KILLED, str(int(sent)), str(after_episodes), *flags]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     return Answer(answer.returncode, answer.stdout, answer.stderr)
 
 

