@@ -17,8 +17,8 @@ from haq.tasks.classification import ClassificationTask
 from haq.tasks.items import StoredSplit
 
 IMAGES = ("--search-images", "60", "--report-images", "60", "--calibration-images", "64")
-SMALL = (*IMAGES, "--budget", "0.4", "--episodes", "60", "--seed", "3")
-"""A search of seconds, and not so few that it could end before a test kills it."""
+SMALL = (*IMAGES, "--budget", "0.4", "--episodes", "30", "--seed", "3")
+"""A search of seconds."""
 
 
 @pytest.fixture(scope="session")

@@ -347,7 +347,7 @@ def test_a_finished_run_prints_its_summary(
         assert json.loads(answer.out) == read(finished_run / "summary.json")
     else:
         assert "policy found" in answer.out
-        assert "60 episodes" in answer.out
+        assert "30 episodes" in answer.out
 
 
 def test_resuming_with_other_flags_names_them(

@@ -95,7 +95,7 @@ def test_a_run_holds_the_files_it_should(finished_run: Path) -> None:
 
 def test_a_line_of_the_journal_is_flat_and_has_its_keys(finished_run: Path) -> None:
     lines = journal(finished_run)
-    assert [line["episode"] for line in lines] == list(range(60))
+    assert [line["episode"] for line in lines] == list(range(30))
     for line in lines:
         assert line.keys() == LINE_KEYS - {"seconds"}
         assert len(line["w_bits"]) == len(line["a_bits"]) == 15
@@ -146,7 +146,7 @@ def test_the_summary_has_what_others_rely_on(finished_run: Path) -> None:
     assert summary["cost_ratio"] == summary["cost"]["latency_s"] / summary["baseline_cost"]["latency_s"]
     assert summary["cost_ratio"] <= 0.4 * (1 + 1e-9)
     different = {(*line["w_bits"], *line["a_bits"]) for line in journal(finished_run)}
-    assert (summary["episodes"], summary["evaluations"]) == (60, len(different) + 5)
+    assert (summary["episodes"], summary["evaluations"]) == (30, len(different) + 5)
     # 48 search images and 64 for the corrections a policy, the same once for the float network; 12 and 64 for the
     # finalists and the float network once more; calibration, once for activations and once for GPTQ; and the prior, 64
     # images forwards, backwards, which counts twice, and through every layer with eight widths of weights and input.
@@ -187,7 +187,7 @@ def test_the_policy_is_one_of_the_best_five_of_the_search(finished_run: Path) ->
 
 def test_the_checkpoint_holds_tensors_and_plain_values_only(finished_run: Path) -> None:
     state = torch.load(finished_run / "checkpoint.pt", weights_only=True)
-    assert state["episode"] == 60
+    assert state["episode"] == 30
 
 
 def test_what_was_resolved_is_written_down(finished_run: Path) -> None:
@@ -257,8 +257,20 @@ def config_of(run: Path) -> Any:
     return search_config(**{key: value for key, value in read(run / "config.json").items() if key != "resolved"})
 
 
-def unfinished(finished_run: Path, folder: Path) -> Path:
-    run = Path(shutil.copytree(finished_run, folder / "run"))
+@pytest.fixture
+def given(tiny_net: nn.Module, held_out_task: ClassificationTask) -> Given:
+    return Given(tiny_net, held_out_task)
+
+
+@pytest.fixture
+def whole(given: Given, shared_run: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """The folder of a search on the tiny network that nobody interrupted."""
+    config = search_config(model="TinyNet", data="blobs", episodes=25, budget=("0.5",), first_last_bits=None, seed=3)
+    return shared_run("whole", lambda path: search_configured(config, path, given=given))
+
+
+def unfinished(whole: Path, folder: Path) -> Path:
+    run = Path(shutil.copytree(whole, folder / "run"))
     for name in ("summary.json", "quantizers.safetensors", "policy.json"):
         (run / name).unlink()
     return run
@@ -308,12 +320,12 @@ def with_another_agents_checkpoint(run: Path) -> None:
     ],
 )
 def test_a_damaged_run_goes_on_to_the_same_result(
-    damage: Callable[[Path], None], finished_run: Path, tmp_path: Path
+    damage: Callable[[Path], None], whole: Path, given: Given, tmp_path: Path
 ) -> None:
-    run = unfinished(finished_run, tmp_path)
+    run = unfinished(whole, tmp_path)
     damage(run)
-    search_configured(config_of(finished_run), run, resume=True)
-    assert_same_run(run, finished_run)
+    search_configured(config_of(whole), run, given=given, resume=True)
+    assert_same_run(run, whole)
 
 
 class Interruption:
@@ -334,17 +346,17 @@ class Interruption:
 
 
 def test_an_interrupted_run_goes_on_to_the_same_result(
-    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted with a checkpoint after every episode, then in the middle of an episode, then not."""
     monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
-    config, run, watcher = config_of(finished_run), tmp_path / "run", Interruption(21)
+    config, run, watcher = config_of(whole), tmp_path / "run", Interruption(11)
     with pytest.raises(KeyboardInterrupt):
-        search_configured(config, run, watcher=watcher)
+        search_configured(config, run, given=given, watcher=watcher)
     assert watcher.ended
-    assert len(journal(run)) == 21
+    assert len(journal(run)) == 11
     assert not (run / "summary.json").exists()
-    assert load_policy(run / "policy.json").model == "digits_cnn"
+    assert load_policy(run / "policy.json").model == "TinyNet"
     propose, calls = ModelBasedDDPG.propose, iter(range(2))
 
     def interrupted(self: ModelBasedDDPG) -> Any:
@@ -355,21 +367,21 @@ def test_an_interrupted_run_goes_on_to_the_same_result(
 
     monkeypatch.setattr(ModelBasedDDPG, "propose", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        search_configured(config, run, resume=True)
-    assert len(journal(run)) == 22
+        search_configured(config, run, given=given, resume=True)
+    assert len(journal(run)) == 12
     monkeypatch.setattr(ModelBasedDDPG, "propose", propose)
-    search_configured(config, run, resume=True)
-    assert_same_run(run, finished_run)
+    search_configured(config, run, given=given, resume=True)
+    assert_same_run(run, whole)
 
 
 def test_a_journal_beyond_the_checkpoint_is_not_evaluated_again(
-    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, run = config_of(finished_run), tmp_path / "run"
+    config, run = config_of(whole), tmp_path / "run"
     monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
-        search_configured(config, run, watcher=Interruption(20))
-    shutil.copy(finished_run / "episodes.jsonl", run)
+        search_configured(config, run, given=given, watcher=Interruption(10))
+    shutil.copy(whole / "episodes.jsonl", run)
     seen: list[Any] = []
     original = Evaluator._run
 
@@ -378,10 +390,10 @@ def test_a_journal_beyond_the_checkpoint_is_not_evaluated_again(
         return original(self, bits)
 
     monkeypatch.setattr(Evaluator, "_run", counted)
-    search_configured(config, run, resume=True)
+    search_configured(config, run, given=given, resume=True)
     assert seen
     assert not [bits for split, bits in seen if split == "search"]
-    assert_same_run(run, finished_run)
+    assert_same_run(run, whole)
 
 
 def test_a_finished_run_is_given_back_as_it_is(finished_run: Path) -> None:
