@@ -35,12 +35,18 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    source = Path(__file__).resolve().parent
+    source = Path(__file__).resolve()
     try:
-        command = ["git", "-C", str(source), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        # Of an installed package, the repository around it is the user's: it does not track this file.
+        _git(source.parent, "ls-files", "--error-unmatch", source.name)
+        return _git(source.parent, "rev-parse", "HEAD")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
 
 def _processor() -> str:

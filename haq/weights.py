@@ -1,10 +1,13 @@
 """Reading trained weights by what a file holds, whatever its name; no file is ever allowed to run code."""
 
+import lzma
 import pickle
 import re
 import struct
+import tokenize
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +19,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from haq.errors import UserError
+from haq.tensor_kinds import unsupported_kind
 from haq.user_code import one_line
 
 FORMATS = "a torch archive of a state_dict, a safetensors file or an .npz without pickles"
@@ -29,6 +33,7 @@ MAX_EXPANSION = 100
 _BROKEN_FILE = (
     OSError, EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError,
     MemoryError, OverflowError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError,
+    zlib.error, lzma.LZMAError, tokenize.TokenError,
 )  # fmt: skip
 """What torch, numpy and safetensors raise on damaged or hostile files."""
 
@@ -55,9 +60,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     tensors = _unwrap(content)
     if not tensors:
         raise UserError(f"{path} holds no named tensors; expected {FORMATS}")
-    strange = [f"{name} ({kind})" for name, kind in zip(tensors, map(_strange, tensors.values()), strict=True) if kind]
-    if strange:
-        raise UserError(f"{path} holds tensors that are no plain real ones: {_first_few(strange)}; save them dense")
+    unsupported = [f"{name} ({kind})" for name, tensor in tensors.items() if (kind := unsupported_kind(tensor))]
+    if unsupported:
+        raise UserError(f"{path} holds tensors that are no plain real ones: {_first_few(unsupported)}; save them dense")
     return tensors
 
 
@@ -136,18 +141,6 @@ def _pickle_problem(error: pickle.UnpicklingError) -> str:
     # Around its reason torch puts advice to load the file unsafely.
     reason = re.search(r"WeightsUnpickler error:\s*(.{1,200}?)(?: Please use|$)", str(error), re.MULTILINE)
     return "not a plain state_dict" + (f" ({reason[1]})" if reason else "")
-
-
-def _strange(tensor: Tensor) -> str:
-    """What keeps a tensor from being a weight, if anything does."""
-    kinds = {
-        "quantized": tensor.is_quantized,
-        "sparse": tensor.layout != torch.strided,
-        "complex": tensor.is_complex(),
-        "nested": tensor.is_nested,
-        "without values": tensor.is_meta,
-    }
-    return next((kind for kind, is_so in kinds.items() if is_so), "")
 
 
 def _shape(tensor: Tensor) -> str:

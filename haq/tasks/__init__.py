@@ -88,11 +88,15 @@ def _drawn_task(
 
 def _user_task(spec: str) -> ClassificationTask:
     splits = read_user_data(spec)
-    stored = [split for split in splits.values() if isinstance(split, StoredSplit)]
+    stored = {name: split.stored for name, split in splits.items() if isinstance(split, StoredSplit)}
+    dtype = stored["calibration"][0].dtype
+    for name, (inputs, _) in stored.items():
+        if inputs.dtype != dtype:
+            raise UserError(f"{spec}, {name}: inputs are {inputs.dtype} where those of calibration are {dtype}")
     return ClassificationTask(
         name=spec,
         splits=splits,
-        num_classes=1 + max(int(split.stored[1].max()) for split in stored),
+        num_classes=1 + max(int(targets.max()) for _, targets in stored.values()),
         facts={"splits": {name: {"size": len(split)} for name, split in splits.items()}, "rule": f"made by {spec}"},
         exact_classes=False,
     )

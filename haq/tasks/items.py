@@ -67,18 +67,16 @@ class StoredSplit:
     def stored(self) -> Batch:
         """All inputs, images as [n, h, w, c], and targets [n].
 
-        Raises UserError where inputs differ in shape, or where some cannot be read: the first, and how many there are.
+        Raises UserError where inputs differ in shape or dtype, or where some cannot be read: the first, and how many
+        there are.
         """
-        first = _channels_last(self._read(0)[0])
+        example = self._read(0)[0]
+        first = _channels_last(example)
         inputs = _storage((len(self.items), *first.shape), first.dtype, memory_limit_bytes=self._memory_limit_bytes)
         targets = torch.empty(len(self.items), dtype=torch.int64)
         for index in range(len(self.items)):
             item, targets[index] = self._read(index)
-            if _channels_last(item).shape != first.shape:
-                raise UserError(
-                    f"item {index} has shape {tuple(item.shape)} where the first has {tuple(self.items[0][0].shape)}; "
-                    "give --resize and --crop, or a transform that makes all alike"
-                )
+            _require_alike(item, index, example)
             inputs[index] = _channels_last(item)
         return inputs, targets
 
@@ -111,8 +109,21 @@ class FreshSplit:
 
     def take(self, indices: Tensor) -> Batch:
         inputs, labels = zip(*(self.items[index] for index in indices.tolist()), strict=True)
+        for index, item in zip(indices.tolist(), inputs, strict=True):
+            _require_alike(item, index, inputs[0])
         batch = torch.stack([_channels_last(item) for item in inputs])
         return _channels_first(batch), torch.as_tensor(labels, dtype=torch.int64)
+
+
+def _require_alike(item: Tensor, index: int, example: Tensor) -> None:
+    """Raise UserError for an input that cannot stand in one batch with an example."""
+    if item.dtype != example.dtype:
+        raise UserError(f"item {index} is {item.dtype} where others are {example.dtype}; make all items of one dtype")
+    if item.shape != example.shape:
+        raise UserError(
+            f"item {index} has shape {tuple(item.shape)} where others have {tuple(example.shape)}; "
+            "give --resize and --crop, or a transform that makes all alike"
+        )
 
 
 def _channels_last(item: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from haq.errors import UserError
 from haq.tasks.base import SplitName
 from haq.tasks.items import FreshSplit, Split, StoredSplit
+from haq.tensor_kinds import unsupported_kind
 from haq.user_code import call_user_code, one_line
 
 REQUIRED: tuple[SplitName, ...] = ("calibration", "search", "report")
@@ -41,11 +42,13 @@ class UserItems:
         value, label = item
         if not isinstance(value, Tensor):
             raise UserError(f"{self.where}: input {index} is a {type(value).__name__}; expected a torch tensor")
-        scalar = isinstance(label, np.generic) or (isinstance(label, Tensor) and label.numel() == 1)
-        number = label.item() if scalar else label
+        if kind := unsupported_kind(value):
+            raise UserError(f"{self.where}: input {index} is {kind}; expected a dense tensor of real numbers")
+        number = _number(label)
         if not isinstance(number, int) or number < 0:
-            raise UserError(f"{self.where}: label {index} is {label!r}; expected a class number from 0 on")
-        return value, number
+            shown = " ".join(repr(label).split())[:100]
+            raise UserError(f"{self.where}: label {index} is {shown}; expected a class number from 0 on")
+        return value.detach(), number
 
 
 def read_user_data(spec: str) -> dict[SplitName, Split]:
@@ -59,6 +62,13 @@ def read_user_data(spec: str) -> dict[SplitName, Split]:
         problem = f"no {missing[0]!r}" if missing else f"an unknown {unknown[0]!r}"
         raise UserError(f"{spec} returned a mapping with {problem}; expected {EXPECTED}")
     return {name: _split(name, sets[name], spec) for name in get_args(SplitName) if name in sets}
+
+
+def _number(label: Any) -> Any:
+    """A scalar of NumPy or torch as Python's number; anything else as it is."""
+    if isinstance(label, Tensor):
+        return label if unsupported_kind(label) or label.numel() != 1 else label.item()
+    return label.item() if isinstance(label, np.generic) else label
 
 
 def _split(name: SplitName, items: Any, spec: str) -> Split:

@@ -67,8 +67,27 @@ def test_inputs_of_different_shapes_are_refused() -> None:
         def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
             return torch.zeros(3, 8, 8 + index // 2), 0
 
-    with pytest.raises(UserError, match=r"item 2 has shape \(3, 8, 9\) where the first has \(3, 8, 8\); give --resize"):
+    with pytest.raises(UserError, match=r"item 2 has shape \(3, 8, 9\) where others have \(3, 8, 8\); give --resize"):
         StoredSplit(Uneven()).store()
+
+
+@pytest.mark.parametrize("split", [StoredSplit, FreshSplit])
+def test_inputs_of_different_dtypes_are_refused(split: type[StoredSplit | FreshSplit]) -> None:
+    class Mixed(Counting):
+        def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+            return torch.full((2,), 1.5).to(torch.float16 if index == 3 else torch.float32), 0
+
+    with pytest.raises(UserError, match=r"item 3 is torch.float16 where others are torch.float32; make all items"):
+        split(Mixed()).take(torch.arange(5))
+
+
+def test_fresh_inputs_of_different_shapes_are_refused() -> None:
+    class Growing(Counting):
+        def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+            return torch.zeros(3 + index), 0
+
+    with pytest.raises(UserError, match=r"item 1 has shape \(4,\) where others have \(3,\)"):
+        FreshSplit(Growing()).take(torch.arange(2))
 
 
 class Broken(Counting):

@@ -36,6 +36,14 @@ def arrays(): return usual() | {"report": [([1.0], 0)]}
 def bare(): return usual() | {"report": [torch.zeros(1)]}
 def floats(): return usual() | {"report": [(torch.zeros(1, 2, 2), 0.5)]}
 def negative(): return usual() | {"report": [(torch.zeros(1, 2, 2), -1)]}
+def mixed(): return usual() | {"report": [(torch.zeros(1, 2, 2, dtype=torch.int64), 0)]}
+def sparse(): return usual() | {"report": [(torch.eye(2).to_sparse(), 0)]}
+def meta(): return usual() | {"calibration": [(torch.zeros(1, 2, 2, device="meta"), 0)]}
+def quantized(): return usual() | {"search": [(torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.quint8), 0)]}
+def nested(): return usual() | {"search": [(torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), 0)]}
+def complexes(): return usual() | {"search": [(torch.zeros(1, 2, 2, dtype=torch.complex64), 0)]}
+def meta_label(): return usual() | {"search": [(torch.zeros(1, 2, 2), torch.zeros((), device="meta"))]}
+def sparse_label(): return usual() | {"search": [(torch.zeros(1, 2, 2), torch.tensor([1]).to_sparse())]}
 def broken(): return usual() | {"report": Broken()}
 """
 
@@ -78,12 +86,21 @@ def test_a_users_training_set_is_read_anew_each_time() -> None:
         ("bare", r"report: item 0 is a Tensor; expected \(input, label\)"),
         ("floats", "report: label 0 is 0.5; expected a class number"),
         ("negative", "report: label 0 is -1"),
+        ("mixed", "report: inputs are torch.int64 where those of calibration are torch.float32"),
+        ("sparse", "report: input 0 is sparse; expected a dense tensor of real numbers"),
+        ("meta", "calibration: input 0 is without values"),
+        ("quantized", "search: input 0 is quantized"),
+        ("nested", "search: input 0 is nested"),
+        ("complexes", "search: input 0 is complex"),
+        ("meta_label", "search: label 0 is tensor"),
+        ("sparse_label", "search: label 0 is tensor"),
         ("broken", "report: item 0 raised OSError: no disk"),
     ],
 )
 def test_wrong_types_are_named(name: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         load_task(f"users_own_data:{name}")
+    assert "\n" not in str(caught.value)
 
 
 def test_transforms_are_the_users_affair() -> None:
