@@ -1,57 +1,152 @@
-"""Result of a search on standard output: accuracies and costs beside the budgets."""
+"""Result of a search on standard output: accuracies and costs beside the budgets, the bits, and what to do next."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from shlex import quote
 
 from haq.cli.output import print_table, print_text
-from haq.pretty import percent, pretty_cost
+from haq.cli.screen import width_of
+from haq.policy import LayerBits
+from haq.pretty import percent, pretty_cost, shorten_all
+from haq.run_dir import CONFIG, RunDir
+from haq.searching.records import BudgetRecord, CostRecord, DropRecord, IntervalRecord, Summary, UniformRecord
 from haq.searching.running import SearchResult
-from hardware_sim.cost import OBJECTIVES
+
+USUAL_WIDTH = 80
+"""Columns to arrange bits in where standard output has no width."""
+MAX_NAME = 22
+"""Characters of a layer's name beside its bits; three layers fit a line of the usual width."""
+MAX_NAMED = 60
+"""Layers whose bits are printed with their names; more are printed as digits."""
+DIGITS_PER_LINE, DIGITS_PER_GROUP = 60, 10
 
 
 def print_result(result: SearchResult, path: Path) -> None:
-    """The policy next to the float network and uniform bits, on the report split."""
-    summary = result.summary
-    objective = summary["objective"]
-    key = ("latency_s", "energy_j", "weight_bytes", "bops")[OBJECTIVES.index(objective)]
-    rows = [("float", "-", "-", percent(summary["accuracy_fp32"], digits=2))]
-    for each in summary["uniform"]:
-        name = f"uniform {each['w_bits']}/{each['a_bits']}"
-        rows.append(
-            (
-                name,
-                pretty_cost(objective, each["cost"][key]),
-                percent(each["cost_ratio"]),
-                percent(each["accuracy"], digits=2),
-            )
-        )
-    rows.append(
-        (
-            "policy found",
-            pretty_cost(objective, summary["cost"][key]),
-            percent(summary["cost_ratio"]),
-            percent(summary["accuracy"], digits=2),
-        )
-    )
-    title = f"{summary['report_images']} report images, budget {percent(summary['budget'][0]['ratio'])} of 8 bits"
-    print_table(title, ("weights/activations", objective, "of 8 bits", summary["metric"]["name"]), rows)
-    if "max_accuracy_drop" in summary:
-        print_text(_drop_line(summary["max_accuracy_drop"], summary))
-    for note in summary.get("notes", ()):
+    """The policy beside the float network and uniform bits on the report split, its bits, and further commands."""
+    summary = Summary.model_validate(dict(result.summary))
+    _print_table(summary)
+    for line in _legend(summary):
+        print_text(line)
+    if summary.max_accuracy_drop is not None:
+        print_text(_drop_line(summary.max_accuracy_drop, summary))
+    print_text("")
+    for line in bits_lines(result.policy.layers, width=width_of(sys.stdout) or USUAL_WIDTH):
+        print_text(line)
+    print_text("")
+    for note in summary.notes:
         print_text(f"note: {note}")
-    print_text(f"{summary['episodes']} episodes, {summary['evaluations']} evaluations, {summary['seconds']:.0f} s")
+    print_text(f"{summary.episodes} episodes, {summary.evaluations} evaluations, {summary.seconds:.0f} s")
     print_text(f"files in {path}")
+    print_text("next:")
+    for command in next_commands(path):
+        print_text(f"  {command}")
 
 
-def _drop_line(drop: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    """What may be said of the accuracy that was lost."""
-    limit = f"{100 * drop['limit']:g} points"
-    found = (
-        f"{100 * drop['search']:.2f} points lost on {summary['search_images']} search images, at most {limit} allowed"
-    )
-    sure = [
-        f"{percent(confidence)} by {summary[f'{split}_images']} {split} images"
-        for split, confidence in drop["confidence"].items()
+def bits_lines(layers: Sequence[LayerBits], *, width: int = USUAL_WIDTH) -> Iterator[str]:
+    """The bits of all layers, weights/activations; networks of very many layers as a digit for each.
+
+    >>> bits = [LayerBits(name=f"layer{n}", kind="conv", w_bits=4, a_bits=8) for n in range(3)]
+    >>> list(bits_lines(bits, width=32))
+    ['bits of weights/activations:', 'layer0 4/8   layer2 4/8', 'layer1 4/8']
+    """
+    if len(layers) > MAX_NAMED:
+        yield from _digit_lines(layers)
+        return
+    yield "bits of weights/activations:"
+    names = shorten_all([layer.name for layer in layers], MAX_NAME)
+    longest = max(map(len, names))
+    cells = [
+        f"{name:<{longest}} {_width(layer.w_bits)}/{_width(layer.a_bits)}"
+        for name, layer in zip(names, layers, strict=True)
     ]
+    gap = 3
+    rows = -(-len(cells) // max(1, (width + gap) // (max(map(len, cells)) + gap)))
+    for row in range(rows):
+        yield (" " * gap).join(cells[row::rows])
+
+
+def next_commands(path: Path) -> Iterator[str]:
+    """What a user may want to do with a finished run."""
+    config = RunDir(path).read_json(CONFIG) or {}
+    has_rounding = config.get("quantizer") == "linear" and not config.get("episode_finetune_steps")
+    for command in ("explain", "evaluate", "reconstruct" if has_rounding else "finetune"):
+        yield f"haq {command} {quote(str(path))}"
+
+
+def _print_table(summary: Summary) -> None:
+    """A row a network; costs beside every budget that was asked for."""
+    objective, metric = summary.objective, summary.metric.name
+    budgets = () if summary.max_accuracy_drop else summary.budget
+    scores = _scores(metric, summary.accuracy_fp32, summary.interval_fp32)
+    rows = [("float", "-", "-", *("-" for _ in budgets), *scores)]
+    found: dict[str, UniformRecord | Summary] = {
+        **{f"uniform {each.w_bits}/{each.a_bits}": each for each in summary.uniform},
+        "policy found": summary,
+    }
+    for name, each in found.items():
+        cost = pretty_cost(objective, each.cost.of(objective))
+        used = (_used(each.cost, budget) for budget in budgets)
+        scores = _scores(metric, each.accuracy, each.interval, each.noise)
+        rows.append((name, cost, percent(each.cost_ratio), *used, *scores))
+    if budgets:
+        limits = [pretty_cost(budget.objective, budget.value) for budget in budgets]
+        rows.append(("budget", limits[0], percent(budgets[0].ratio), *limits, "", "", ""))
+    costs = (objective, "of\n8 bits", *(f"{budget.objective}\nused" for budget in budgets))
+    columns = ("weights/\nactivations", *costs, metric, "95 %\ninterval", "output\nerror")
+    print_table(f"{summary.report_images} report images", columns, rows)
+
+
+def _scores(
+    metric: str, score: float, interval: IntervalRecord | None, noise: float | None = None
+) -> tuple[str, str, str]:
+    shown = percent(score, digits=2) if metric == "accuracy" else f"{score:.4g}"
+    between = "-" if interval is None else f"{100 * interval.low:.1f}-{100 * interval.high:.1f} %"
+    return shown, between, "-" if noise is None else f"{noise:.2g}"
+
+
+def _used(cost: CostRecord, budget: BudgetRecord) -> str:
+    value = cost.of(budget.objective)
+    return "-" if value is None else percent(value / budget.value)
+
+
+def _legend(summary: Summary) -> Iterator[str]:
+    """How intervals and errors are defined, and which episode won."""
+    if summary.interval is not None:
+        yield f"interval: {summary.interval.method}, of each accuracy by itself"
+    yield "output error (noise): power of the change in the outputs over theirs, 1/SQNR"
+    if summary.winner is None:
+        return
+    text = f"policy found: episode {summary.winner.episode}, counted from 0"
+    if summary.finalists:
+        images = summary.search_images + summary.selection_images
+        text += f", best of {len(summary.finalists)} finalists on {images} search and selection images"
+        first = summary.finalists[0].episode
+        text += "" if first == summary.winner.episode else f"; on the search images alone it was episode {first}"
+    yield text
+
+
+def _drop_line(drop: DropRecord, summary: Summary) -> str:
+    """What may be said of the accuracy that was lost."""
+    limit = f"{100 * drop.limit:g} points"
+    found = f"{100 * drop.search:.2f} points lost on {summary.search_images} search images, at most {limit} allowed"
+    images = {"selection": summary.selection_images, "report": summary.report_images}
+    sure = [f"{percent(each)} by {images[split]} {split} images" for split, each in drop.confidence.items()]
     return found + (f"; confidence that it is no more than {limit}: {', '.join(sure)}" if sure else "")
+
+
+def _digit_lines(layers: Sequence[LayerBits]) -> Iterator[str]:
+    for start in range(0, len(layers), DIGITS_PER_LINE):
+        part = layers[start : start + DIGITS_PER_LINE]
+        yield f"bits of layers {start + 1} to {start + len(part)}, in the order of haq layers:"
+        for name, bits in (
+            ("weights", [each.w_bits for each in part]),
+            ("activations", [each.a_bits for each in part]),
+        ):
+            digits = "".join(map(_width, bits))
+            groups = (digits[at : at + DIGITS_PER_GROUP] for at in range(0, len(digits), DIGITS_PER_GROUP))
+            yield f"  {name:<11}  {' '.join(groups)}"
+
+
+def _width(bits: int | None) -> str:
+    return "f" if bits is None else str(bits)

@@ -4,12 +4,38 @@ from math import inf, sqrt
 from typing import NamedTuple
 
 import torch
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 from haq.evaluation.protocols import Engine, PolicyBits
 from haq.tasks.base import SplitName, Task
 
 METHOD = "score test of a difference of paired proportions (Tango 1998), continuity corrected, one-sided"
+
+
+CONFIDENCE = 0.95
+"""Of intervals of accuracies."""
+
+
+class Interval(NamedTuple):
+    """Where the true accuracy lies, as a fraction, with a confidence."""
+
+    low: float
+    high: float
+    confidence: float
+    method: str
+
+
+def accuracy_interval(accuracy: float, images: int) -> Interval:
+    """The score interval of a proportion (E. B. Wilson, Journal of the American Statistical Association 22, 1927).
+
+    It holds for one accuracy by itself. Two policies on the same images are told apart better than their intervals are.
+
+    >>> low, high, *_ = accuracy_interval(0.9, 100)
+    >>> round(low, 3), round(high, 3)
+    (0.826, 0.945)
+    """
+    found = binomtest(round(accuracy * images), images).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(float(found.low), float(found.high), CONFIDENCE, "Wilson score")
 
 
 class Pairs(NamedTuple):

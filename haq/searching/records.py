@@ -15,7 +15,7 @@ from haq.problem import Problem
 from haq.records import Amount, Count, Finite, Fraction, Metric, Positive, Record, holds
 from haq.searching.goals import Line, decided
 from haq.tasks.classification import ClassificationTask
-from hardware_sim.cost import Objective
+from hardware_sim.cost import OBJECTIVES, Objective
 
 
 class Asked(Record):
@@ -74,6 +74,27 @@ class CostRecord(Record):
     weight_bytes: Amount | None
     bops: Amount | None
 
+    def of(self, objective: Objective) -> float | None:
+        """The number that an objective minimises."""
+        return dict(zip(OBJECTIVES, (self.latency_s, self.energy_j, self.weight_bytes, self.bops), strict=True))[
+            objective
+        ]
+
+
+class IntervalRecord(Record):
+    """A confidence interval of an accuracy."""
+
+    low: Fraction
+    high: Fraction
+    confidence: Fraction
+    method: str
+
+
+class EpisodeRecord(Record):
+    """A policy by the number of its episode."""
+
+    episode: Count
+
 
 class UniformRecord(Record):
     """The same bits everywhere."""
@@ -83,6 +104,8 @@ class UniformRecord(Record):
     cost: CostRecord
     cost_ratio: Amount
     accuracy: Finite
+    interval: IntervalRecord | None = None
+    noise: Amount | None = None
 
 
 class DropRecord(Record):
@@ -106,12 +129,18 @@ class Summary(Record):
     uniform: tuple[UniformRecord, ...]
     report_images: Count
     search_images: Count
+    selection_images: Count = 0
     episodes: Count
     evaluations: Count
     seconds: Amount
     warnings: tuple[str, ...]
     notes: tuple[str, ...] = ()
     max_accuracy_drop: DropRecord | None = None
+    interval: IntervalRecord | None = None
+    interval_fp32: IntervalRecord | None = None
+    noise: Amount | None = None
+    winner: EpisodeRecord | None = None
+    finalists: tuple[EpisodeRecord, ...] = ()
 
 
 def own_episodes(problem: Problem, lines: Iterable[Line]) -> list[Line]:

@@ -9,7 +9,7 @@ from envs.choices import IntArray
 from haq.evaluation.evaluator import Evaluator
 from haq.policy import CostSummary, Policy
 from haq.problem import Problem
-from haq.searching.confidence import METHOD, confidence_of_drop, paired
+from haq.searching.confidence import METHOD, accuracy_interval, confidence_of_drop, paired
 from haq.searching.selection import Selection
 from haq.tasks.base import SplitName
 from haq.tasks.classification import ClassificationTask
@@ -22,11 +22,15 @@ def summarize(problem: Problem, policy: Policy, selection: Selection, report: Ev
     """
     cost, baseline = policy.cost, policy.baseline_cost
     objective = problem.config.objective
-    accuracy = report.evaluate(policy.w_bits, policy.a_bits).accuracy
+    found = report.evaluate(policy.w_bits, policy.a_bits)
+    accuracy = found.accuracy
     return {
         "metric": {"name": problem.task.metric_name},
         "accuracy_fp32": report.accuracy_fp32,
+        "interval_fp32": _interval(problem, report.accuracy_fp32),
         "accuracy": accuracy,
+        "interval": _interval(problem, accuracy),
+        "noise": found.noise,
         "search_accuracy": selection.winner["accuracy"],
         "search_accuracy_fp32": policy.accuracy["fp32_search"],
         "selection_accuracy": selection.accuracy,
@@ -35,6 +39,7 @@ def summarize(problem: Problem, policy: Policy, selection: Selection, report: Ev
         "report_images": problem.task.size("report"),
         "search_images": problem.task.size("search"),
         "selection_images": selection.images,
+        "winner": {"episode": selection.winner["episode"]},
         "finalists": list(selection.finalists),
         "cost": cost.model_dump(),
         "baseline_cost": baseline.model_dump(),
@@ -107,10 +112,20 @@ def _uniform(problem: Problem, pair: tuple[int, int], report: Evaluator) -> dict
     bits = problem.choice.expand(uniform_bits_of(problem, *pair))
     w_bits, a_bits = bits[:, 0].tolist(), bits[:, 1].tolist()
     cost = CostSummary.of(problem.priced.table.policy_cost(w_bits, a_bits))
+    evaluation = report.evaluate(w_bits, a_bits)
     return {
         "w_bits": pair[0],
         "a_bits": pair[1],
         "cost": cost.model_dump(),
         "cost_ratio": cost_ratio(problem, cost),
-        "accuracy": report.evaluate(w_bits, a_bits).accuracy,
+        "accuracy": evaluation.accuracy,
+        "interval": _interval(problem, evaluation.accuracy),
+        "noise": evaluation.noise,
     }
+
+
+def _interval(problem: Problem, accuracy: float) -> dict[str, Any] | None:
+    """Of an accuracy on the report split; None for scores that are not shares of images."""
+    if not isinstance(problem.task, ClassificationTask):
+        return None
+    return accuracy_interval(accuracy, problem.task.size("report"))._asdict()
