@@ -48,7 +48,9 @@ class RunDir:
 
     @classmethod
     @contextmanager
-    def opened(cls, path: Path, config: Json, *, resume: bool = False) -> Iterator["RunDir | None"]:
+    def opened(
+        cls, path: Path, config: Json, *, resume: bool = False, may_differ: str | None = None
+    ) -> Iterator["RunDir | None"]:
         """Hold a folder for this process while the context is open, from before it is read until all is written.
 
         Yields the run to continue, as `reopen` finds it with `resume`, or None where one is to be created. The hold
@@ -60,7 +62,7 @@ class RunDir:
         if not is_read_only:
             cls._check_place(path)
         with nullcontext() if is_read_only else exclusive_folder(path):
-            run = cls.reopen(path, config) if resume else None
+            run = cls.reopen(path, config, may_differ=may_differ) if resume else None
             if run is None:
                 cls.check_free(path, resume=resume)
             else:
@@ -120,11 +122,11 @@ class RunDir:
             raise UserError(f"cannot write to {path}: {above} is no folder that this user may write to")
 
     @classmethod
-    def reopen(cls, path: Path, config: Json) -> "RunDir | None":
+    def reopen(cls, path: Path, config: Json, *, may_differ: str | None = None) -> "RunDir | None":
         """The run in a folder, or None where there is none to go on with: no folder, or no complete configuration.
 
-        Raises UserError, naming the differences, if the run was started with another configuration, or by another
-        command.
+        Raises UserError, naming the differences, if the run was started with another configuration, but for the setting
+        `may_differ`, or by another command.
         """
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; --out needs a folder")
@@ -133,12 +135,17 @@ class RunDir:
         if before is None:
             return None
         ours = json.loads(json.dumps(config))
-        different = [
-            key for key in sorted((before.keys() | ours.keys()) - {RESOLVED}) if before.get(key) != ours.get(key)
-        ]
+        compared = (before.keys() | ours.keys()) - {RESOLVED, may_differ}
+        different = [key for key in sorted(compared) if before.get(key) != ours.get(key)]
         if different:
             raise UserError(f"{path} was started with other settings: {_differences(before, ours, different)}")
         return run
+
+    def reopen_results(self, **settings: Any) -> None:
+        """Make this run an unfinished one, with new values of some settings: remove what is written at the end."""
+        for name in (SUMMARY, QUANTIZERS, *_PICTURES):  # the summary first: without it the run is not finished
+            (self.path / name).unlink(missing_ok=True)
+        self.write_json(CONFIG, (self.read_json(CONFIG) or {}) | settings)
 
     @property
     def is_finished(self) -> bool:

@@ -22,8 +22,13 @@ from haq.searching.running import Given, search_configured
 def search(
     config: SearchConfig,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="results/...")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.")] = False,
-    time: Annotated[str | None, typer.Option(help="Stop after this long with what there is: 2h, 30m, 90s.")] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the run in --out, if there is one, or with more --episodes."),
+    ] = False,
+    time: Annotated[
+        str | None, typer.Option(help="Stop when the search has taken this long: 2h, 30m, 90s; --resume goes on.")
+    ] = None,
     store: Annotated[bool, typer.Option("--store/--no-store", help="Use and keep evaluations in the cache.")] = True,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -43,8 +48,11 @@ def search(
         warn(warning)
     if json:
         print_json(dict(result.summary))
-    else:
-        print_result(result, path)
+        return
+    print_result(result, path)
+    if result.summary.get("ended_by") == "time":
+        print(f"ended by --time after {result.summary['episodes']} of {config.episodes} episodes; go on with:")
+        print(resume_command(path, keep_time=False))
 
 
 def default_out(config: SearchConfig) -> Path:
@@ -56,8 +64,12 @@ def default_out(config: SearchConfig) -> Path:
     return Path("results") / safe_name(text)
 
 
-def resume_command(path: Path) -> str:
-    """What a user types to go on: the same command once more, with --resume."""
+def resume_command(path: Path, *, keep_time: bool = True) -> str:
+    """What a user types to go on: the same command once more, with --resume, and on request without --time."""
     words = [word for word in sys.argv[1:] if word != "--resume"]
+    if not keep_time:
+        times = [number for number, word in enumerate(words) if word == "--time"]
+        dropped = {*times, *(number + 1 for number in times)}
+        words = [word for number, word in enumerate(words) if number not in dropped and not word.startswith("--time=")]
     has_out = any(word == "--out" or word.startswith("--out=") for word in words)
     return shlex.join(["haq", *words, *([] if has_out else ["--out", str(path)]), "--resume"])

@@ -14,8 +14,9 @@ from haq.problem import Problem
 RESOLUTION = 0.02
 """Budgets that are closer than this part of what the larger has above the least possible cost are not told apart."""
 _ROUNDING = 1e-9
-PATIENCE_SHARE = 8
-"""A budget at which nothing was found after this part of all episodes counts as too tight."""
+PATIENCE, PATIENCE_SHARE = 4, 4
+"""A budget at which nothing was found counts as too tight after a quarter as many episodes as came before it, and after
+4 at the least. It does not depend on how many are to come, so that a search may be continued with more of them."""
 
 
 class Bisection:
@@ -25,22 +26,22 @@ class Bisection:
     policy that met the goal and the largest ratio at which none did: at once when one is found, and when patience ends
     where none is. Once the two have met, it is always a little less than the cheapest policy found.
 
-    >>> bisection = Bisection(0.2, episodes=16)
+    >>> bisection = Bisection(0.2)
     >>> bisection.observe(1.0, met=True), bisection.ratio
     (True, 0.6)
     >>> bisection.observe(0.5, met=True), bisection.ratio
     (True, 0.35)
-    >>> bisection.observe(0.35, met=False), bisection.observe(0.34, met=False), bisection.ratio
-    (False, True, 0.425)
+    >>> [bisection.observe(0.35, met=False) for _ in range(4)], bisection.ratio
+    ([False, False, False, True], 0.425)
     """
 
-    def __init__(self, least: float, *, episodes: int) -> None:
+    def __init__(self, least: float) -> None:
         self.ratio = 1.0
         self.stage = 0
         self._least = self._low = least
         self._high = 1.0
-        self._patience = max(1, episodes // PATIENCE_SHARE)
-        self._tried = 0
+        self.episodes = 0
+        self._first = 0
 
     @property
     def is_over(self) -> bool:
@@ -49,10 +50,10 @@ class Bisection:
 
     def observe(self, ratio: float, *, met: bool) -> bool:
         """Take note of what a policy costs and whether it met the goal; whether the budget changes with it."""
-        self._tried += 1
+        self.episodes += 1
         if met and ratio <= self._high:
             self._high = ratio
-        elif self.stage and self._tried == self._patience:
+        elif self.stage and self.episodes - self._first >= max(PATIENCE, self._first // PATIENCE_SHARE):
             self._low = self.ratio
         elif self.stage:
             return False
@@ -66,7 +67,7 @@ class Bisection:
         is_open = self._high - self._low > step
         self.ratio = (self._low + self._high) / 2 if is_open else max(self._high - step, self._least)
         self.stage += 1
-        self._tried = 0
+        self._first = self.episodes
 
 
 def least_ratio(problem: Problem) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from math import isclose
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -16,6 +16,10 @@ from haq.records import Amount, Count, Finite, Fraction, Metric, Positive, Recor
 from haq.searching.goals import Line, decided
 from haq.tasks.classification import ClassificationTask
 from hardware_sim.cost import OBJECTIVES, Objective
+
+EndedBy = Literal["episodes", "time", "least cost"]
+"""Why a search had no further episodes: as many as asked for were run; the time limit was reached; a policy of the
+least possible cost met the goal."""
 
 
 class Asked(Record):
@@ -131,6 +135,7 @@ class Summary(Record):
     search_images: Count
     selection_images: Count = 0
     episodes: Count
+    ended_by: EndedBy = "episodes"
     evaluations: Count
     seconds: Amount
     warnings: tuple[str, ...]

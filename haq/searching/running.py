@@ -19,7 +19,7 @@ from haq.evaluation.protocols import Store
 from haq.policy import Policy, load_policy
 from haq.problem import Network, Problem, prepare
 from haq.records import holds
-from haq.run_dir import POLICY, QUANTIZERS, RESOLVED, SUMMARY, RunDir
+from haq.run_dir import CONFIG, POLICY, QUANTIZERS, RESOLVED, SUMMARY, RunDir
 from haq.searching.dual import at_ratio
 from haq.searching.proposing import uses_prior
 from haq.searching.records import Summary
@@ -72,8 +72,9 @@ def search(
     `model` and `task` are objects, or names as on the command line. `settings` are the fields of
     `haq.config.SearchConfig`: hardware, objective, budget (a ratio of the 8-bit cost, or a text such as "12ms"),
     episodes, seed and others. With `max_accuracy_drop`, a fraction, in place of a budget the least cost is looked for.
-    `out` keeps the run in a folder; `resume` goes on with one that was interrupted. After `time_limit_s`, what comes
-    before the first episode included, the search ends with what there is. The network is not changed.
+    `out` keeps the run in a folder; `resume` continues one that was interrupted, that a time limit ended, or that is
+    to have more `episodes` than it had. When a search has taken `time_limit_s`, its preparation and earlier sessions
+    included, it ends with the best policy so far. The network is not changed.
 
     Raises UserError, UnsupportedError or BudgetError for what cannot be done, before the first episode.
     """
@@ -99,27 +100,51 @@ def search_configured(
     watcher: Watcher | None = None,
 ) -> SearchResult:
     """The search that a configuration describes, kept in a folder; see `search`."""
-    deadline = inf if time_limit_s is None else monotonic() + time_limit_s
+    began, limit_s = monotonic(), inf if time_limit_s is None else time_limit_s
     asked = config.model_dump(mode="json") | _told(given.told)
-    with RunDir.opened(path, asked, resume=resume) as earlier, training_flags_kept(given.model):
-        if earlier is not None and earlier.is_finished:
+    with (
+        RunDir.opened(path, asked, resume=resume, may_differ="episodes") as earlier,
+        training_flags_kept(given.model),
+    ):
+        if earlier is not None and not _continues(earlier, config, limit_s):
             return finished(earlier)
         problem = prepare(config, model=given.model, task=given.task, network=given.network)
         losses = (given.losses or known_beforehand(problem.network, config.prior)) if uses_prior(config) else None
-        session = begin_session(problem, losses=losses, store=given.store, told=given.told)
+        session = begin_session(problem, losses=losses, store=given.store, told=given.told, began=began)
         environment = describe_environment(seed=config.seed, device=config.device)
         run = earlier or RunDir.create(path, asked | _resolved(problem), environment, resume=resume)
+        if earlier is not None:
+            run.reopen_results(episodes=config.episodes)
         session.enter(run)
-        run_episodes(session, deadline=deadline, watcher=watcher)
+        run_episodes(session, time_limit_s=limit_s, watcher=watcher)
         return _finish(session, run, prior_images=losses.forward_images if losses else 0)
 
 
+def _continues(run: RunDir, config: SearchConfig, limit_s: float) -> bool:
+    """Whether a run is to go on: it is not finished, is to have more episodes, or has time left that ended it.
+
+    Raises UserError if it has more episodes than it is to have.
+    """
+    done = len(run.episodes())
+    if config.episodes < done:
+        raise UserError(f"{run.path} has {done} episodes already; --episodes {config.episodes} would be fewer")
+    if not run.is_finished or config.episodes != (run.read_json(CONFIG) or {}).get("episodes"):
+        return True
+    summary = finished(run).summary
+    return bool(summary.get("ended_by") == "time" and summary["seconds"] < limit_s)
+
+
 def begin_session(
-    problem: Problem, *, losses: LayerLosses | None = None, store: Store | None = None, told: Told = ()
+    problem: Problem,
+    *,
+    losses: LayerLosses | None = None,
+    store: Store | None = None,
+    told: Told = (),
+    began: float | None = None,
 ) -> Session:
     """A session that knows beforehand what `losses` and other searches say."""
     known = None if losses is None else prior(losses.losses, problem.choice.decision_of_layer)
-    return Session(problem, prior=known, store=store, told=told)
+    return Session(problem, prior=known, store=store, told=told, began=began)
 
 
 def finished(run: RunDir) -> SearchResult:
@@ -130,8 +155,8 @@ def finished(run: RunDir) -> SearchResult:
     return SearchResult(load_policy(run.path / POLICY), summary, run.path)
 
 
-def run_episodes(session: Session, *, deadline: float = inf, watcher: Watcher | None = None) -> None:
-    """Episodes until there are enough or the clock (`time.monotonic`) is past the deadline, then a checkpoint.
+def run_episodes(session: Session, *, time_limit_s: float = inf, watcher: Watcher | None = None) -> None:
+    """Episodes until there are enough or the search has taken as long as it may, then a checkpoint.
 
     None is taken of an interrupted episode, which has used up random numbers: the journal and the checkpoint before it
     lead to the same result as no interruption.
@@ -140,7 +165,7 @@ def run_episodes(session: Session, *, deadline: float = inf, watcher: Watcher | 
     for each in watchers:
         each.begin(session)
     try:
-        while not session.is_over and (session.episode == 0 or monotonic() < deadline):
+        while not session.ended_by and (session.episode == 0 or session.seconds < time_limit_s):
             line = session.run_episode()
             for each in watchers:
                 each.episode(session, line)
@@ -174,18 +199,20 @@ def _finish(session: Session, run: RunDir, *, prior_images: int) -> SearchResult
     run.write(POLICY, policy.to_json().encode())
     run.save_tensors(QUANTIZERS, quantizer_tensors(problem.network, policy))
     plot_run(run.path, summary=summary)
+    session.checkpoint()  # its seconds, from which a continued run counts on, cover the end as well
+    summary["seconds"] = round(session.seconds, 3)
     run.write_json(SUMMARY, summary)
     return SearchResult(policy, summary, run.path)
 
 
 def _spent(session: Session, selection: Selection, prior_images: int) -> dict[str, Any]:
-    """What the search took, prior and choice of the winner included and the report not."""
+    """Why the search ended and what it took, prior and choice of the winner included and the report not."""
     before = session.problem.network.calibration_images + prior_images
     return {
         "episodes": session.episode,
+        "ended_by": session.ended_by or "time",
         "evaluations": session.evaluator.evaluations + selection.evaluations,
         "forward_images": session.evaluator.forward_images + selection.forward_images + before,
-        "seconds": round(session.seconds, 3),
         "warnings": list(session.warnings),
     }
 

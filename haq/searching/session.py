@@ -16,7 +16,7 @@ from haq.searching.dual import Bisection, at_ratio, least_ratio
 from haq.searching.goals import Goal, LeastCost, Line, MostReward, decided, distinct
 from haq.searching.judging import Judge
 from haq.searching.proposing import Known, Method, Played, Prior, make_method
-from haq.searching.records import Checkpoint, own_episodes
+from haq.searching.records import Checkpoint, EndedBy, own_episodes
 from haq.searching.selection import Selection, select
 from haq.searching.warm_start import Told, WarmStart
 from haq.tasks.classification import ClassificationTask, chance_warning
@@ -46,12 +46,19 @@ class Session:
     """Runs episodes and keeps the best policy that meets the goal, or the nearest miss where none does.
 
     `prior` is what is known of the pairs of bits before the first episode, `store` holds evaluations of other searches,
-    `told` is what other searches found, to begin with.
+    `told` is what other searches found, to begin with; `began` is the time, by `monotonic`, at which its preparation
+    started.
     Raises UserError for a method that needs a library that is not installed.
     """
 
     def __init__(
-        self, problem: Problem, *, prior: Prior | None = None, store: Store | None = None, told: Told = ()
+        self,
+        problem: Problem,
+        *,
+        prior: Prior | None = None,
+        store: Store | None = None,
+        told: Told = (),
+        began: float | None = None,
     ) -> None:
         self.problem = problem
         self._prior, self.store, self._told = prior, store, told
@@ -67,7 +74,8 @@ class Session:
         self.miss: Line | None = None
         self._run: RunDir | None = None
         self._seconds_before = 0.0
-        self._began = self._saved = monotonic()
+        self._saved = monotonic()
+        self._began = self._saved if began is None else began
 
     @property
     def episode(self) -> int:
@@ -75,15 +83,15 @@ class Session:
         return len(self.lines)
 
     @property
-    def is_over(self) -> bool:
-        """Whether all episodes were, or the cheapest policy that there is met the goal."""
+    def ended_by(self) -> EndedBy | None:
+        """Why there are no further episodes; None where there may be."""
         if self._bisection is not None and self._bisection.is_over:
-            return True
-        return self.episode >= self.problem.config.episodes
+            return "least cost"
+        return "episodes" if self.episode >= self.problem.config.episodes else None
 
     @property
     def seconds(self) -> float:
-        """Time spent on this search, earlier sessions included."""
+        """Time spent on this search, its preparation and earlier sessions included."""
         return self._seconds_before + monotonic() - self._began
 
     def enter(self, run: RunDir) -> None:
@@ -159,8 +167,8 @@ class Session:
 
     @property
     def _identity(self) -> str:
-        """What a checkpoint belongs to."""
-        return self.problem.config.model_dump_json()
+        """What a checkpoint belongs to: the settings, but for the number of episodes, on which none of them depends."""
+        return self.problem.config.model_dump_json(exclude={"episodes"})
 
     def _go_on(self, kept: Checkpoint, lines: list[Line]) -> None:
         self._seconds_before = kept.seconds
@@ -253,8 +261,7 @@ def _aim(problem: Problem, accuracy_fp32: float) -> tuple[Goal, Bisection | None
     drop = problem.config.max_accuracy_drop
     if drop is None:
         return MostReward(problem), None
-    bisection = Bisection(least_ratio(problem), episodes=problem.config.episodes)
-    return LeastCost(problem, drop, accuracy_fp32), bisection
+    return LeastCost(problem, drop, accuracy_fp32), Bisection(least_ratio(problem))
 
 
 def _warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:

@@ -404,6 +404,19 @@ def test_an_interruption_says_how_to_go_on(
     assert answer.err == f"stopped; {expected}. Go on with: {command}\n"
 
 
+@pytest.mark.parametrize("flags", [("--time", "0.001s"), ("--time=0.001s",)])
+def test_a_search_that_its_time_ended_says_so_and_how_to_go_on(
+    flags: tuple[str, ...], run: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["search", "--budget", "0.5", "--search-images", "60", "--out", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["haq", *command, *flags])
+    answer = run(*command, *flags, "--quiet")
+    assert (answer.code, answer.err) == (0, "")
+    said, again = answer.out.splitlines()[-2:]
+    assert said == "ended by --time after 1 of 300 episodes; go on with:"
+    assert again == f"haq {' '.join(command)} --resume"
+
+
 def test_our_own_failure_is_not_a_users_mistake(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., Answer]
 ) -> None:

@@ -581,6 +581,76 @@ def test_every_method_goes_on_to_the_same_result(
     assert read(run / "summary.json")["selection_images"] == 15
 
 
+@pytest.mark.parametrize(
+    "case", [*((agent, "budget") for agent in AGENTS), ("ddpg", "drop"), ("random", "drop")], ids="-".join
+)
+def test_a_finished_run_continued_with_more_episodes_is_one_that_had_them_at_once(
+    tiny_net: nn.Module, held_out_task: ClassificationTask, tmp_path: Path, case: tuple[str, str]
+) -> None:
+    settings: Any = {"agent": case[0], "first_last_bits": None, "model": "TinyNet", "data": "blobs", **AIMS[case[1]]}
+    given, run = Given(tiny_net, held_out_task), tmp_path / "run"
+    search_configured(search_config(**settings, episodes=14), tmp_path / "whole", given=given)
+    for episodes in (5, 14):
+        search_configured(search_config(**settings, episodes=episodes), run, given=given, resume=True)
+        assert read(run / "summary.json")["episodes"] == read(run / "config.json")["episodes"] == episodes
+    assert_same_run(run, tmp_path / "whole")
+    assert read(run / "summary.json")["ended_by"] == "episodes"
+
+
+def test_a_continued_run_that_is_killed_is_unfinished_and_goes_on(
+    search: Callable[..., SearchResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+    run = tmp_path / "run"
+    search(out=tmp_path / "whole", episodes=9)
+    search(out=run, episodes=3)
+    with pytest.raises(KeyboardInterrupt):
+        search(out=run, episodes=9, resume=True, watcher=Interruption(5))
+    assert not {"summary.json", "quantizers.safetensors"} & {path.name for path in run.iterdir()}
+    with pytest.raises(UserError, match="has 5 episodes already; --episodes 4 would be fewer"):
+        search(out=run, episodes=4, resume=True)
+    search(out=run, episodes=9, resume=True)
+    assert_same_run(run, tmp_path / "whole")
+
+
+def test_a_run_that_its_time_ended_goes_on_without_a_limit_or_with_a_longer_one(
+    search: Callable[..., SearchResult], tmp_path: Path
+) -> None:
+    search(out=tmp_path / "whole", episodes=6)
+    run = tmp_path / "run"
+    ended = search(out=run, episodes=6, time_limit_s=1e-9).summary
+    assert (ended["ended_by"], ended["episodes"]) == ("time", 1)
+    files = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert search(out=run, episodes=6, time_limit_s=1e-9, resume=True).summary == ended
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == files
+    longer = search(out=run, episodes=6, time_limit_s=ended["seconds"] + 1e-6, resume=True).summary
+    assert (longer["ended_by"], longer["episodes"]) == ("time", 1)
+    assert longer["seconds"] > ended["seconds"]
+    search(out=run, episodes=6, resume=True)
+    assert_same_run(run, tmp_path / "whole")
+
+
+def test_a_run_with_more_episodes_and_another_setting_is_refused_and_kept(
+    search: Callable[..., SearchResult], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    search(out=run, episodes=3)
+    files = {path.name: path.read_bytes() for path in run.iterdir()}
+    for settings, message in (
+        ({"episodes": 5, "seed": 1}, "started with other settings: seed 0 there, 1 now$"),
+        ({"episodes": 2}, "has 3 episodes already; --episodes 2 would be fewer"),
+    ):
+        with pytest.raises(UserError, match=message):
+            search(out=run, resume=True, **settings)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == files
+
+
+def test_a_search_ends_where_no_policy_costs_less(search: Callable[..., SearchResult]) -> None:
+    summary = search(max_accuracy_drop=0.9, budget=None, episodes=60, first_last_bits=None).summary
+    assert summary["ended_by"] == "least cost"
+    assert summary["episodes"] < 60
+
+
 @pytest.mark.parametrize("agent", AGENTS)
 def test_every_method_keeps_the_budget_and_names_its_best(
     search: Callable[..., SearchResult], tmp_path: Path, agent: str
