@@ -28,6 +28,20 @@ MOST_SEEDS = 1000
 EIGHT_BITS = ("1",)
 """The budget that is the cost of 8 bits everywhere."""
 
+MODEL_SETTINGS = ("model", "weights", "input")
+DATA_SETTINGS = (
+    "data",
+    "search_from",
+    "search_images",
+    "report_images",
+    "calibration_images",
+    "split_seed",
+    "normalize",
+    "resize",
+    "crop",
+    "eval_batch",
+)
+DEVICE_SETTINGS = ("hardware", "batch")
 DECIDE_QUANTIZERS = (
     "model",
     "weights",

@@ -1,7 +1,6 @@
 """How accurate a policy file is."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,50 +9,37 @@ from haq.corrections import Corrections
 from haq.costs.pricing import PricedModel
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
-from haq.evaluation.protocols import PolicyBits
+from haq.evaluation.protocols import Engine, PolicyBits
 from haq.evaluation.torch_engine import TorchEngine
 from haq.finetuning.engine import FinetunedEngine
-from haq.finetuning.saved import is_finetuned, load_finetuned
-from haq.policy import CostSummary, Policy, load_policy
+from haq.finetuning.saved import has_trained_network, load_finetuned
+from haq.policy import CostSummary, Policy
 from haq.problem import Network, prepare_network, rounding_of
 from haq.quantized_model import Quantizers
 from haq.reconstruction.running import is_reconstructed
-from haq.run_dir import CONFIG, POLICY, QUANTIZERS, RunDir
+from haq.run_dir import QUANTIZERS, RunDir
+from haq.run_settings import PolicySource, policy_source
 from haq.tasks import Task
 from haq.tasks.classification import ClassificationTask, chance_warning
 from haq.user_code import one_line
 from hardware_sim.cost import UnsupportedError
 
 
-def evaluate_policy(path: Path, config: SearchConfig) -> dict[str, Any]:
-    """Accuracy on the report split and cost of a policy file: the document that `haq evaluate --json` prints.
+def evaluate_policy(
+    path: Path, config: SearchConfig, *, notify: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """Accuracy on the report split and cost of a policy: the document that `haq evaluate --json` prints.
 
-    What `config` does not set comes from the run that the file lies in, else from the policy. With a run's quantizers
-    beside it nothing is calibrated. Raises UserError or UnsupportedError.
+    `path` is a policy file or the folder of a run. What `config` does not set comes from the run that the policy lies
+    in, else from the policy. With a run's quantizers beside it nothing is calibrated. Where the run trained the
+    network, the trained one is evaluated. `notify` receives a line for every callable that is called because the files
+    name it. Raises UserError or UnsupportedError.
     """
-    policy = load_policy(path)
-    run = RunDir(path.parent)
-    settings = {key: value for key, value in (run.read_json(CONFIG) or {}).items() if key in SearchConfig.model_fields}
-    known = {"model": policy.model} | ({"hardware": policy.hardware} if policy.hardware else {})
-    chosen = {key: getattr(config, key) for key in config.model_fields_set}
-    merged = search_config(**{**settings, **known, **chosen})
-    is_runs_own = bool(settings) and load_policy(run.path / POLICY).layers == policy.layers
-    finetuned = is_runs_own and is_finetuned(run)
-    changed = _changed_quantizers(merged, search_config(**settings)) if is_runs_own else []
-    if changed and is_reconstructed(run):
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-        raise UserError(f"the quantizers of {run.path} learned with other settings; leave out {names}")
-
-    def restore(priced: PricedModel, quantizers: Quantizers, reference: TorchEngine) -> Sequence[PolicyBits]:
-        policy.check_fits(priced.trace.layers, model=priced.name)
-        if finetuned or not is_runs_own or changed:
-            return ()
-        return _use_stored(run, policy, quantizers, reference)
-
-    network = prepare_network(merged, restore=restore)
-    if finetuned:
-        network = _finetuned(run, policy, network)
-    report = Evaluator(network.engine, network.task, "report", batch_size=merged.eval_batch)
+    source = policy_source(path, config, notify=notify)
+    source.allow_code()
+    network = _prepared(source)
+    policy = source.policy
+    report = Evaluator(network.engine, network.task, "report", batch_size=source.config.eval_batch)
     cost = _cost(network.priced, policy, asked="hardware" in config.model_fields_set)
     return {
         "model": network.priced.name,
@@ -68,20 +54,36 @@ def evaluate_policy(path: Path, config: SearchConfig) -> dict[str, Any]:
     }
 
 
+def _prepared(source: PolicySource) -> Network:
+    """The network with the quantizers of the run, or the trained one, where the policy is the run's own."""
+    policy, run = source.policy, source.run if source.is_runs_own else None
+    trained = run if run is not None and has_trained_network(run) else None
+    changed = _changed_quantizers(source.config, search_config(**source.run_settings)) if run is not None else []
+    if run is not None and changed and is_reconstructed(run):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise UserError(f"the quantizers of {run.path} learned with other settings; leave out {names}")
+
+    def tuned(priced: PricedModel) -> Engine:
+        policy.check_fits(priced.trace.layers, model=priced.name)
+        assert trained is not None
+        network = load_finetuned(trained, priced.model, priced.trace, policy)
+        return FinetunedEngine(priced.model, network, (policy.w_bits, policy.a_bits))
+
+    def restore(priced: PricedModel, quantizers: Quantizers, reference: TorchEngine) -> Sequence[PolicyBits]:
+        policy.check_fits(priced.trace.layers, model=priced.name)
+        return () if run is None or changed else _use_stored(run, policy, quantizers, reference)
+
+    return prepare_network(
+        source.config, example=source.example(), restore=restore, make_engine=tuned if trained is not None else None
+    )
+
+
 def _warnings(task: Task, accuracy_fp32: float) -> list[str]:
     """What makes these figures doubtful."""
     if not isinstance(task, ClassificationTask):
         return []
     chance = chance_warning(accuracy_fp32, task.num_classes, task.size("report"))
     return [f"the float network's {chance}"] if chance else []
-
-
-def _finetuned(run: RunDir, policy: Policy, network: Network) -> Network:
-    """The network that was fine-tuned in a run, beside the float network that it came from."""
-    priced = network.priced
-    tuned = load_finetuned(run, priced.model, priced.trace, policy)
-    engine = FinetunedEngine(priced.model, tuned, (policy.w_bits, policy.a_bits))
-    return replace(network, engine=engine, engine_reason="torch, where it was fine-tuned")
 
 
 def _cost(priced: PricedModel, policy: Policy, *, asked: bool) -> CostSummary:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from envs.choices import AllowedBits, Budget, Choices, choices
 from haq.budgets import ResolvedBudget
 from haq.config import SearchConfig
-from haq.costs.pricing import PricedModel, allowed_bits, require_feasible, resolve_budgets
+from haq.costs.pricing import PricedLayers, PricedModel, allowed_bits, require_feasible, resolve_budgets
 from haq.engines import choose_engine
 from haq.errors import UserError
 from haq.evaluation.protocols import Engine, PolicyBits
@@ -41,7 +41,7 @@ def price(
 ) -> PricedModel:
     """Trace a network on one example and price its layers. Raises UserError or UnsupportedError."""
     traced = trace(model, example)
-    return PricedModel(name, model, traced, accelerator.table(traced.layers, batch=batch))
+    return PricedModel(name, traced, accelerator.table(traced.layers, batch=batch), model)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +110,8 @@ def prepare(
 
 Restore = Callable[[PricedModel, Quantizers, TorchEngine], Sequence[PolicyBits]]
 """Puts quantizers and corrections in place that are known already; answers the policies that they are of."""
+MakeEngine = Callable[[PricedModel], Engine]
+"""Makes the engine of a network whose engine is not chosen, as that of one that was fine-tuned."""
 
 
 def prepare_network(
@@ -117,24 +119,29 @@ def prepare_network(
     *,
     model: nn.Module | None = None,
     task: Task | None = None,
+    example: Tensor | None = None,
     restore: Restore | None = None,
+    make_engine: MakeEngine | None = None,
 ) -> Network:
     """Load and trace the network, price it and read its data; quantizers are calibrated when they are first used.
 
-    Engines are compared with the policies that `restore` answers, so that nothing is calibrated for it.
+    The network is traced with `example`, [1, ...], or the first calibration input. Engines are compared with the
+    policies that `restore` answers, so that nothing is calibrated for it; `make_engine` takes their place.
     """
     _require_device(config.device)
     accelerator = load_accelerator(config.hardware)
     loaded = load_model(config.model, weights=config.weights) if model is None else _placed(model.eval(), "cpu")
     data = load_task(config.data, model=loaded, options=task_options(config)) if task is None else task
     _require_shape(config, data.example())
-    priced = price(loaded, data.example(), name=config.model, accelerator=accelerator, batch=config.batch)
+    traced_with = data.example() if example is None else example
+    priced = price(loaded, traced_with, name=config.model, accelerator=accelerator, batch=config.batch)
     if isinstance(data, ClassificationTask):
         require_outputs(loaded, data)
     data.prepare()
     if config.quantizer == "kmeans":
         priced = replace(priced, table=_with_codebooks(priced.table))
-    return _network(config, replace(priced, model=_placed(loaded, config.device)), data, restore)
+    priced = replace(priced, model=_placed(loaded, config.device))
+    return _network(config, priced, data, restore=restore, make_engine=make_engine)
 
 
 def _repriced(config: SearchConfig, priced: PricedModel) -> PricedModel:
@@ -150,7 +157,9 @@ def _with_codebooks(table: CostTable) -> CostTable:
     return replace(table, weight_bytes=table.weight_bytes + owns[:, None, None] * books[None, :, None])
 
 
-def _network(config: SearchConfig, priced: PricedModel, data: Task, restore: Restore | None) -> Network:
+def _network(
+    config: SearchConfig, priced: PricedModel, data: Task, *, restore: Restore | None, make_engine: MakeEngine | None
+) -> Network:
     method = AUTO_METHOD if config.calibration == "auto" else config.calibration
 
     def calibration() -> Iterator[Tensor]:
@@ -160,6 +169,8 @@ def _network(config: SearchConfig, priced: PricedModel, data: Task, restore: Res
         method=method, weights=config.quantizer, zero_points=config.zero_points, rounding=rounding_of(config)
     )
     quantizers = Quantizers(priced.model, priced.trace, calibration, options)
+    if make_engine is not None:
+        return Network(priced, data, quantizers, make_engine(priced), "torch, where it was fine-tuned")
     if config.episode_finetune_steps:
         tuning = episode_engine(config, priced.model, priced.trace, task=data)
         return Network(priced, data, quantizers, tuning, "torch, as every policy is fine-tuned before it is evaluated")
@@ -214,33 +225,41 @@ def _correction_images(config: SearchConfig, task: Task) -> Tensor | None:
 
 def load_traced(config: SearchConfig) -> Trace:
     """The layers of the network that a configuration names. Raises UserError."""
-    return trace(_structure(config), example_input(config))
+    model = _structure(config)
+    return trace(model, example_input(config, model=model))
 
 
-def load_priced(config: SearchConfig, *, model: nn.Module | None = None) -> PricedModel:
-    """The network that a configuration names, or the one given, with its layers priced on the configuration's device.
+def load_priced(config: SearchConfig, *, model: nn.Module | None = None, layers: Trace | None = None) -> PricedLayers:
+    """The layers of a network, priced on the configuration's device.
 
+    They are `layers`, or those of `model`, or those of the network that the configuration names.
     Raises UserError, UnsupportedError, or DeviceError for a device that does not exist.
     """
     accelerator = load_accelerator(config.hardware)
-    network = _structure(config) if model is None else model
-    priced = price(network, example_input(config), name=config.model, accelerator=accelerator, batch=config.batch)
-    return replace(priced, table=_with_codebooks(priced.table)) if config.quantizer == "kmeans" else priced
+    if layers is None:
+        layers = load_traced(config) if model is None else trace(model, example_input(config, model=model))
+    table = accelerator.table(layers.layers, batch=config.batch)
+    return PricedLayers(config.model, layers, _with_codebooks(table) if config.quantizer == "kmeans" else table)
 
 
-def example_input(config: SearchConfig) -> Tensor:
-    """One input of zeros, [1, ...]: of the shape that was given, of the data that were given, or usual for the model.
+def example_input(config: SearchConfig, *, model: nn.Module | None = None) -> Tensor:
+    """One input, [1, ...]: the first calibration input of the data that were given, else zeros of a known shape.
 
-    Raises UserError where none of the three is known.
+    The shape is the one that was given, or usual for the model; `model` may bring the transform of its images. Raises
+    UserError where none of the three is known.
     """
+    if "data" in config.model_fields_set:
+        example = load_task(config.data, model=model, options=task_options(config)).example()
+        _require_shape(config, example)
+        return example
     if config.input is not None:
         return torch.zeros(1, *config.input)
-    usual = usual_input(config.model) if "data" not in config.model_fields_set else None
+    usual = usual_input(config.model)
     if usual is not None:
         return torch.zeros(1, *usual)
-    if "data" in config.model_fields_set:
-        return torch.zeros_like(load_task(config.data, options=task_options(config)).example())
-    raise UserError(f"the shape of an input of {config.model} is not known; add --input, such as --input 3x224x224")
+    raise UserError(
+        f"the shape of an input of {config.model} is not known; add --input, such as --input 3x224x224, or its --data"
+    )
 
 
 def _structure(config: SearchConfig) -> nn.Module:

@@ -23,7 +23,8 @@ from haq.locking import LOCK, exclusive_folder
 CONFIG, ENVIRONMENT, JOURNAL = "config.json", "environment.json", "episodes.jsonl"
 POLICY, NEAREST_MISS, QUANTIZERS = "policy.json", "nearest_miss.json", "quantizers.safetensors"
 CHECKPOINT, SUMMARY = "checkpoint.pt", "summary.json"
-_RESULTS = (JOURNAL, POLICY, NEAREST_MISS, QUANTIZERS, CHECKPOINT, SUMMARY)
+LAYERS, EXAMPLE = "layers.json", "example.safetensors"
+_RESULTS = (JOURNAL, POLICY, NEAREST_MISS, QUANTIZERS, CHECKPOINT, SUMMARY, LAYERS, EXAMPLE)
 RESOLVED = "resolved"
 """The key of `config.json` that says what settings came to; it is no setting itself."""
 _PICTURES = ("policy.png", "learning_curve.png")

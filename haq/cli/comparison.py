@@ -4,24 +4,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from haq.cli.output import cost_text, print_table, print_text
+from haq.cli.output import cost_text, print_table, print_text, say
 from haq.config import SearchConfig
 from haq.errors import UserError
-from haq.policy import Policy, load_policy, uniform_bits
+from haq.layers import Trace
+from haq.policy import Policy, uniform_bits
 from haq.pretty import percent
 from haq.problem import load_traced
 from haq.run_dir import POLICY
-from haq.simulating.simulation import policy_bits, policy_config
+from haq.run_settings import PolicySource, policy_source
+from haq.simulating.simulation import policy_bits
 from haq.simulating.specialization import Candidate, Question, of_objective, specialization
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.layer import Layer
 
 Json = Mapping[str, Any]
-
-
-def policy_path(source: Path) -> Path:
-    """The policy file of a run, or the file itself."""
-    return source / POLICY if source.is_dir() else source
 
 
 def device_list(texts: Iterable[str]) -> list[str]:
@@ -43,15 +40,14 @@ def compare_policies(
 
     Raises UserError for policies that do not fit the network, DeviceError for a device that does not exist.
     """
-    policies = [load_policy(path) for path in paths]
-    settings = [policy_config(path, policy, config) for path, policy in zip(paths, policies, strict=True)]
-    question = _question(settings[0], exclude_first_last=exclude_first_last)
-    names = [load_accelerator(each.hardware).name for each in settings]
+    sources = [policy_source(path, config, notify=say) for path in paths]
+    question = _question(sources[0].config, sources[0].priced().trace, exclude_first_last=exclude_first_last)
+    names = [load_accelerator(each.config.hardware).name for each in sources]
     candidates = [
-        _candidate(question.layers, policy, name=name, hardware=hardware, model=question.model)
-        for policy, name, hardware in zip(policies, _names(paths), names, strict=True)
+        _candidate(question.layers, source.policy, name=name, hardware=hardware, model=question.model)
+        for source, name, hardware in zip(sources, _names(sources), names, strict=True)
     ]
-    chosen = device_list(devices) if devices else list(dict.fromkeys(each.hardware for each in settings))
+    chosen = device_list(devices) if devices else list(dict.fromkeys(each.config.hardware for each in sources))
     return specialization(question, candidates, [load_accelerator(device) for device in chosen])
 
 
@@ -59,7 +55,7 @@ def compare_uniform(
     config: SearchConfig, devices: Sequence[str], *, w_bits: int, a_bits: int, exclude_first_last: bool
 ) -> dict[str, Any]:
     """Uniform bits on several devices."""
-    question = _question(config, exclude_first_last=exclude_first_last)
+    question = _question(config, load_traced(config), exclude_first_last=exclude_first_last)
     bits = uniform_bits(question.layers, w_bits=w_bits, a_bits=a_bits)
     candidate = Candidate(f"uniform {w_bits}/{a_bits}", bits)
     return specialization(question, [candidate], [load_accelerator(device) for device in device_list(devices)])
@@ -147,8 +143,7 @@ def _share(fraction: float | None) -> str:
     return "-" if fraction is None else percent(fraction)
 
 
-def _question(config: SearchConfig, *, exclude_first_last: bool) -> Question:
-    trace = load_traced(config)
+def _question(config: SearchConfig, trace: Trace, *, exclude_first_last: bool) -> Question:
     return Question(
         model=config.model,
         layers=trace.layers,
@@ -164,7 +159,8 @@ def _candidate(layers: tuple[Layer, ...], policy: Policy, *, name: str, hardware
     return Candidate(name, bits, hardware, policy.accuracy.get("report", policy.accuracy.get("search")))
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
+def _names(sources: Sequence[PolicySource]) -> list[str]:
     """What tells policies apart: the folder of a run, else the file, and the whole path where these are equal."""
+    paths = [source.path for source in sources]
     short = [path.resolve().parent.name if path.name == POLICY else path.stem for path in paths]
     return [name if short.count(name) == 1 else str(path) for name, path in zip(short, paths, strict=True)]

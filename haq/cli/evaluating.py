@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from haq.cli.flags import DATA_FLAGS, DEVICE_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, with_config
-from haq.cli.output import print_json, print_text, warn
+from haq.cli.output import print_json, print_text, say, warn
 from haq.config import SearchConfig
 from haq.evaluating import evaluate_policy
 from haq.pretty import percent
@@ -16,12 +16,15 @@ from haq.pretty import percent
 def evaluate(
     config: SearchConfig,
     policy: Annotated[
-        Path, typer.Argument(help="A policy file; the settings of the run it lies in hold unless given.")
+        Path,
+        typer.Argument(
+            help="The folder of a run, or a policy file; the run's settings hold unless given.", metavar="RUN|POLICY"
+        ),
     ],
     json: JsonFlag = False,
 ) -> None:
     """Accuracy of a policy on the report split, next to the float network's."""
-    document = evaluate_policy(policy, config)
+    document = evaluate_policy(policy, config, notify=say)
     for warning in document["warnings"]:
         warn(warning)
     if json:

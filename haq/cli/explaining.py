@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from haq.cli.flags import JsonFlag
-from haq.cli.output import print_json, print_table, print_text
+from haq.cli.flags import MODEL_FLAGS, JsonFlag, with_config
+from haq.cli.output import print_json, print_table, print_text, say
+from haq.config import SearchConfig
 from haq.explaining.findings import Distance, Exchange, Explanation, Plateau, Price, Step
 from haq.explaining.robustness import CostNoise, Recalibrated
 from haq.explaining.running import explain
@@ -49,7 +50,9 @@ class Unit:
         return f" ({round(self.exchange.points * value, 2) + 0.0:{sign}.2f} points)"
 
 
+@with_config(*MODEL_FLAGS, "data")
 def explain_command(
+    config: SearchConfig,
     run: Annotated[Path, typer.Argument(help="The folder of a finished search.", metavar="RUN")],
     robust: Annotated[
         bool, typer.Option("--robust", help="Calibrate on other images, and evaluate the policy once more.")
@@ -57,7 +60,7 @@ def explain_command(
     json: JsonFlag = False,
 ) -> None:
     """Why this policy: what is left to win, what more budget buys, which bits are free, and what it stands on."""
-    found = explain(run, is_robust=robust)
+    found = explain(run, config=config, is_robust=robust, notify=say)
     if json:
         print_json(found.document())
         return

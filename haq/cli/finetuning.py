@@ -13,7 +13,7 @@ from haq.cli.screen import progress_bar
 from haq.cli.searching import resume_command
 from haq.config import SearchConfig
 from haq.errors import UserError
-from haq.finetuning.asked import Asked, PolicyLike, read_policy
+from haq.finetuning.asked import Asked, PolicyLike, starting_point
 from haq.finetuning.config import (
     Augmentation,
     FinetuneConfig,
@@ -29,8 +29,15 @@ from haq.finetuning.starts import LearnedShift
 from haq.finetuning.training import Line
 from haq.pretty import percent
 from haq.run_dir import safe_name
+from haq.run_settings import policy_path
 
 UNIFORM_BITS = 4
+
+
+_POLICY = typer.Argument(
+    help="The folder of a run, whose model and data hold, or a policy file; without one, uniform bits.",
+    metavar="RUN|POLICY",
+)
 
 
 def _flag(name: str, *names: str) -> Any:
@@ -43,7 +50,7 @@ def _flag(name: str, *names: str) -> Any:
 def finetune(
     config: SearchConfig,
     *,
-    policy: Annotated[Path | None, typer.Argument(help="A policy file; without one, uniform bits.")] = None,
+    policy: Annotated[Path | None, _POLICY] = None,
     w_bits: Annotated[int | None, typer.Option(help="Bits of all weights.", show_default=str(UNIFORM_BITS))] = None,
     a_bits: Annotated[int | None, typer.Option(help="Bits of all activations.", show_default=str(UNIFORM_BITS))] = None,
     is_float: Annotated[bool, typer.Option("--float", help="Leave all in float: the control of a comparison.")] = False,
@@ -72,8 +79,9 @@ def finetune(
     """Train a network with a policy on it: weights, and the scales and shifts of all quantizers."""
     given = {name: value for name, value in locals().items() if name in FinetuneConfig.model_fields}
     learning = finetune_config(**{name: value for name, value in given.items() if value is not None})
-    asked = Asked(config, learning, read_policy(_policy(policy, w_bits, a_bits, is_float=is_float)))
-    path = out or default_out(config, policy, (w_bits, a_bits), is_float=is_float)
+    start = starting_point(_policy(policy, w_bits, a_bits, is_float=is_float), config, notify=say)
+    asked = Asked(start.config, learning, start.policy, start.example)
+    path = out or default_out(start.config, policy, (w_bits, a_bits), is_float=is_float)
     try:
         result = finetune_configured(asked, path, resume=resume, watcher=None if quiet else Watching())
     except KeyboardInterrupt:
@@ -111,7 +119,7 @@ def default_out(
 ) -> Path:
     """results/finetune-<model>-<policy>-s<seed>, safe as a file name."""
     uniform = f"w{bits[0] or UNIFORM_BITS}a{bits[1] or UNIFORM_BITS}"
-    name = "float" if is_float else uniform if policy is None else policy.resolve().parent.name
+    name = "float" if is_float else uniform if policy is None else policy_path(policy).resolve().parent.name
     text = f"finetune-{config.model}-{name}-s{config.seed}"
     return Path("results") / safe_name(text)
 

@@ -7,26 +7,13 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from haq.config import SearchConfig, search_config
+from haq.config import DATA_SETTINGS, DEVICE_SETTINGS, MODEL_SETTINGS, SearchConfig, search_config
 from haq.errors import UserError
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on standard output.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
-DEVICE_FLAGS = ("hardware", "batch")
-MODEL_FLAGS = ("model", "weights", "input")
-DATA_FLAGS = (
-    "data",
-    "search_from",
-    "search_images",
-    "report_images",
-    "calibration_images",
-    "split_seed",
-    "normalize",
-    "resize",
-    "crop",
-    "eval_batch",
-)
+MODEL_FLAGS, DATA_FLAGS, DEVICE_FLAGS = MODEL_SETTINGS, DATA_SETTINGS, DEVICE_SETTINGS
 QUANTIZER_FLAGS = ("quantizer", "calibration", "zero_points", "rounding", "corrections", "engine", "device")
 ALL_FLAGS = tuple(SearchConfig.model_fields)
 WIDTHS = {str(bits): bits for bits in range(1, 9)}

@@ -6,15 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from haq.cli.comparison import compare_policies, compare_uniform, policy_path, print_comparison, print_refused
+from haq.cli.comparison import compare_policies, compare_uniform, print_comparison, print_refused
 from haq.cli.flags import DEVICE_FLAGS, MODEL_FLAGS, JsonFlag, with_config
 from haq.cli.output import cost_text, count_text, print_json, print_table, print_text, say
 from haq.config import SearchConfig
-from haq.costs.pricing import PricedModel
-from haq.policy import LayerBits, load_policy, uniform_bits
+from haq.costs.pricing import PricedLayers
+from haq.policy import LayerBits, uniform_bits
 from haq.pretty import pretty_count
 from haq.problem import load_priced, load_traced
-from haq.simulating.simulation import policy_bits, policy_config, simulation
+from haq.run_settings import policy_source
+from haq.simulating.simulation import simulation
 from haq.simulating.specialization import limit_text
 from hardware_sim.layer import Layer
 
@@ -58,7 +59,7 @@ def simulate(
     json: JsonFlag = False,
 ) -> None:
     """Latency, energy, size and BOPs of uniform bits or of policies on a device, per layer with its bound."""
-    paths = [policy_path(source) for source in policies or []]
+    paths = policies or []
     if compare:
         devices = [*([config.hardware] if "hardware" in config.model_fields_set else []), *compare]
         document = (
@@ -81,14 +82,11 @@ def simulate(
 
 
 def _simulate_policy(path: Path, config: SearchConfig, *, exclude_first_last: bool) -> dict[str, Any]:
-    policy = load_policy(path)
-    settings = policy_config(path, policy, config)
-    priced = load_priced(settings)
-    bits = policy_bits(priced.trace.layers, policy, settings.model)
-    return _simulate(priced, bits, exclude_first_last=exclude_first_last)
+    source = policy_source(path, config, notify=say)
+    return _simulate(source.priced(), source.policy.layers, exclude_first_last=exclude_first_last)
 
 
-def _simulate(priced: PricedModel, bits: Sequence[LayerBits], *, exclude_first_last: bool) -> dict[str, Any]:
+def _simulate(priced: PricedLayers, bits: Sequence[LayerBits], *, exclude_first_last: bool) -> dict[str, Any]:
     refused = priced.trace.refused
     return simulation(priced.name, priced.table, bits, refused=refused, exclude_first_last=exclude_first_last)
 

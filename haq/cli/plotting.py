@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from haq.cli.comparison import compare_policies, policy_path
+from haq.cli.comparison import compare_policies
 from haq.cli.flags import DEVICE_FLAGS, MODEL_FLAGS, with_config
+from haq.cli.output import say
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.plots import plot_policy, plot_roofline, plot_run, save_figure
@@ -15,8 +16,7 @@ from haq.plots.pareto import load_sweep, plot_pareto
 from haq.plots.run import PlotKind
 from haq.plots.specialization import plot_specialization
 from haq.policy import load_policy
-from haq.problem import load_priced
-from haq.simulating.simulation import policy_bits, policy_config
+from haq.run_settings import policy_source
 from hardware_sim.catalog import load_accelerator
 
 if TYPE_CHECKING:
@@ -71,17 +71,14 @@ def _plot_files(source: Path, kind: PlotKind | None, out: Path | None) -> list[P
 
 
 def _roofline(source: Path, config: SearchConfig) -> "Figure":
-    path = policy_path(source)
-    policy = load_policy(path)
-    settings = policy_config(path, policy, config)
-    table = load_priced(settings).table
-    bits = policy_bits(table.layers, policy, settings.model)
+    found = policy_source(source, config, notify=say)
+    table = found.priced().table
     return plot_roofline(
         table,
-        load_accelerator(settings.hardware),
-        w_bits=[layer.w_bits for layer in bits],
-        a_bits=[layer.a_bits for layer in bits],
-        title=f"{settings.model} on {table.hardware}, batch {table.batch}",
+        load_accelerator(found.config.hardware),
+        w_bits=found.policy.w_bits,
+        a_bits=found.policy.a_bits,
+        title=f"{found.config.model} on {table.hardware}, batch {table.batch}",
     )
 
 
@@ -90,7 +87,7 @@ def _save_specialization(
 ) -> Path:
     if out is None and len(sources) > 1:
         raise UserError("a picture of several policies belongs to none of them; say where with --out FILE.png")
-    document = compare_policies([policy_path(source) for source in sources], config, devices)
+    document = compare_policies(sources, config, devices)
     return _save(plot_specialization(document), sources[0], out=out, name="specialization.png")
 
 

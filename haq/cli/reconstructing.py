@@ -8,16 +8,23 @@ from rich.progress import BarColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, JsonFlag, QuietFlag, with_config
-from haq.cli.output import print_json, print_learned, print_text
+from haq.cli.output import print_json, print_learned, print_text, say
 from haq.cli.screen import progress_bar
 from haq.config import SearchConfig
 from haq.errors import UserError
-from haq.finetuning.asked import read_policy
+from haq.finetuning.asked import starting_point
 from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
-from haq.reconstruction.running import Asked, ReconstructionResult, reconstruct_configured
+from haq.reconstruction.running import QUANTIZER_SETTINGS, Asked, ReconstructionResult, reconstruct_configured
 from haq.run_dir import safe_name
+from haq.run_settings import policy_path
 
 W_BITS, A_BITS = 4, 8
+
+
+_POLICY = typer.Argument(
+    help="The folder of a run, whose model and data hold, or a policy file; without one, uniform bits.",
+    metavar="RUN|POLICY",
+)
 
 
 def _flag(name: str) -> Any:
@@ -34,7 +41,7 @@ def _flag(name: str) -> Any:
 def reconstruct(
     config: SearchConfig,
     *,
-    policy: Annotated[Path | None, typer.Argument(help="A policy file; without one, uniform bits.")] = None,
+    policy: Annotated[Path | None, _POLICY] = None,
     w_bits: Annotated[int | None, typer.Option(help="Bits of all weights.", show_default=str(W_BITS))] = None,
     a_bits: Annotated[int | None, typer.Option(help="Bits of all activations.", show_default=str(A_BITS))] = None,
     steps: Annotated[int | None, _flag("steps")] = None,
@@ -52,8 +59,9 @@ def reconstruct(
     if policy is not None and (w_bits, a_bits) != (None, None):
         raise UserError("a policy file and --w-bits, --a-bits contradict each other; give one of them")
     bits = (W_BITS if w_bits is None else w_bits, A_BITS if a_bits is None else a_bits)
-    asked = Asked(config, learning, read_policy(policy or bits))
-    path = out or default_out(config, policy, bits)
+    start = starting_point(policy or bits, config, taken=QUANTIZER_SETTINGS, notify=say)
+    asked = Asked(start.config, learning, start.policy, start.example)
+    path = out or default_out(start.config, policy, bits)
     with _bar(quiet=quiet) as bar:
         task = bar.add_task("", total=learning.steps)
         result = reconstruct_configured(
@@ -67,7 +75,7 @@ def reconstruct(
 
 def default_out(config: SearchConfig, policy: Path | None, bits: tuple[int, int]) -> Path:
     """results/reconstruct-<model>-<policy>-s<seed>, safe as a file name."""
-    name = f"w{bits[0]}a{bits[1]}" if policy is None else policy.resolve().parent.name
+    name = f"w{bits[0]}a{bits[1]}" if policy is None else policy_path(policy).resolve().parent.name
     text = f"reconstruct-{config.model}-{name}-s{config.seed}"
     return Path("results") / safe_name(text)
 

@@ -16,11 +16,11 @@ BASELINE_BITS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class PricedModel:
-    """A network, its layers, and what they cost on a device at every pair of widths."""
+class PricedLayers:
+    """The layers of a network, and what they cost on a device at every pair of widths."""
 
     name: str
-    model: nn.Module
+    """The network's."""
     trace: Trace
     table: CostTable
 
@@ -35,7 +35,14 @@ class PricedModel:
         return self.table.policy_cost([w_bits] * count, [a_bits] * count)
 
 
-def resolve_budgets(config: SearchConfig, priced: PricedModel) -> tuple[ResolvedBudget, ...]:
+@dataclass(frozen=True, slots=True)
+class PricedModel(PricedLayers):
+    """The same with the network itself."""
+
+    model: nn.Module
+
+
+def resolve_budgets(config: SearchConfig, priced: PricedLayers) -> tuple[ResolvedBudget, ...]:
     """The budgets in absolute numbers, the objective's first. Raises UserError."""
     specs = parse_budgets(config.budget, config.objective)
     allowed = allowed_bits(config, priced)
@@ -48,7 +55,7 @@ def resolve_budgets(config: SearchConfig, priced: PricedModel) -> tuple[Resolved
     return tuple(spec.resolve(priced.baseline, hardware=priced.table.hardware, uniform=uniform) for spec in specs)
 
 
-def allowed_bits(config: SearchConfig, priced: PricedModel) -> AllowedBits:
+def allowed_bits(config: SearchConfig, priced: PricedLayers) -> AllowedBits:
     """The widths to choose from, with first layer, last layer of each head, and the user's pins.
 
     Raises UserError for a pin that names no layer, or one that takes its bits from another.
@@ -70,7 +77,7 @@ def allowed_bits(config: SearchConfig, priced: PricedModel) -> AllowedBits:
     )
 
 
-def _decides(name: str, priced: PricedModel) -> str:
+def _decides(name: str, priced: PricedLayers) -> str:
     """The layer whose bits a layer takes."""
     layers = {layer.name: layer for layer in priced.trace.layers}
     if name not in layers:

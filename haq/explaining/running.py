@@ -4,7 +4,7 @@ Nothing is evaluated, but for the second calibration that `--robust` asks for. T
 the device's cost table what bits cost; the rest follows.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 
 from envs.choices import Budget, Choices, IntArray, choices
-from haq.config import SearchConfig, search_config
-from haq.costs.pricing import PricedModel, allowed_bits
+from haq.config import SearchConfig
+from haq.costs.pricing import PricedLayers, allowed_bits
 from haq.errors import UserError
 from haq.explaining.beliefs import FEWEST, Beliefs, FloatArray, believe, least_loss, loss_of, regrets, relax
 from haq.explaining.findings import Belief, Distance, Exchange, Explanation, Plateau, Price, Step
 from haq.explaining.robustness import CostNoise, cost_noise, recalibrated
-from haq.policy import Policy, load_policy
-from haq.problem import load_priced, prepare
+from haq.policy import Policy
+from haq.problem import prepare
 from haq.records import checked, holds
 from haq.run_dir import CONFIG, JOURNAL, POLICY, SUMMARY, RunDir
+from haq.run_settings import PolicySource, policy_source
 from haq.searching.goals import Line
 from haq.searching.records import Asked, Episode, Summary, are_allowed, earned
 from haq.searching.running import Given
@@ -49,7 +50,7 @@ class _Case:
     summary: Summary
     policy: Policy
     lines: tuple[Line, ...]
-    priced: PricedModel
+    priced: PricedLayers
     choice: Choices
 
     @property
@@ -68,15 +69,27 @@ class _Case:
         return ("points", 10.0) if is_accuracy else ("reward", 1.0)
 
 
-def explain(path: Path, *, given: Given | None = None, is_robust: bool = False) -> Explanation:
+def explain(
+    path: Path,
+    *,
+    config: SearchConfig | None = None,
+    given: Given | None = None,
+    is_robust: bool = False,
+    notify: Callable[[str], None] = lambda _: None,
+) -> Explanation:
     """Explain the policy of a finished run from the files in its folder.
 
-    `given` holds the model and the task of a run whose configuration cannot name them. `is_robust` calibrates and
-    evaluates the policy once more, on other images. Raises UserError for a folder without a finished run, for one with
-    too few policies to learn from, and where the network, its data or its device are not to be had.
+    The network is loaded only where the folder does not hold its layers, or for `is_robust`, which calibrates and
+    evaluates the policy once more, on other images. `config` holds settings that win over the run's, `given` the model
+    and the task of a run whose configuration cannot name them. `notify` receives a line for every callable that is
+    called because the files name it. Raises UserError for a folder without a finished run, for one with too few
+    policies to learn from, and where what is needed is not to be had.
     """
     given = given or Given()
-    case = _case(path, given)
+    source = _source(path, config or SearchConfig(), notify)
+    if is_robust and given == Given():
+        source.allow_code()
+    case = _case(source, given)
     unit, scale = case.unit
     tried = {case.decided(line).tobytes(): line for line in reversed(case.lines)}
     if len(tried) < FEWEST:
@@ -128,15 +141,15 @@ def steps(choice: Choices, bits: IntArray, losses: FloatArray) -> Iterator[Step]
                 yield Step(name, (w_bits, w), (a_bits, a), float(added[0]), float(gain), after)
 
 
-def _case(path: Path, given: Given) -> _Case:
+def _case(source: PolicySource, given: Given) -> _Case:
+    path, config, policy = source.path.parent, source.config, source.policy
     run = RunDir(path)
-    config, summary = _asked(run), _found(run)
-    if config.quantizer == "kmeans" or given != Given():  # codebooks count in sizes; what was given has no name
-        priced = prepare(config, model=given.model, task=given.task, network=given.network).priced
+    summary = _found(run)
+    if given == Given():
+        priced = source.priced()
     else:
-        priced = load_priced(config)
-    policy = load_policy(path / POLICY)
-    policy.check_fits(priced.trace.layers, model=priced.name)
+        priced = prepare(config, model=given.model, task=given.task, network=given.network).priced
+        policy.check_fits(priced.trace.layers, model=priced.name)
     if None in (*policy.w_bits, *policy.a_bits):
         raise UserError(f"{path / POLICY} leaves layers in float, which no search does; the run's own is needed")
     choice = choices(
@@ -150,16 +163,13 @@ def _case(path: Path, given: Given) -> _Case:
     return case
 
 
-def _asked(run: RunDir) -> SearchConfig:
-    """The configuration. Raises UserError for one that is missing, or no search's."""
-    path, settings = run.path / CONFIG, run.read_json(CONFIG)
+def _source(path: Path, config: SearchConfig, notify: Callable[[str], None]) -> PolicySource:
+    """The policy of a run with its settings. Raises UserError where they are missing, or no search's."""
+    settings = RunDir(path).read_json(CONFIG)
     if settings is None:
-        raise UserError(f"{run.path} holds no finished run: {CONFIG} is missing or damaged")
-    checked(Asked, settings, path, remedy=_TAKES)
-    try:
-        return search_config(**{key: settings[key] for key in settings.keys() & SearchConfig.model_fields})
-    except UserError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+        raise UserError(f"{path} holds no finished run: {CONFIG} is missing or damaged")
+    checked(Asked, settings, path / CONFIG, remedy=_TAKES)
+    return policy_source(path, config, notify=notify)
 
 
 def _found(run: RunDir) -> Summary:

@@ -1,15 +1,20 @@
 """What a fine-tuning was asked for: settings, and a policy or the bits that all layers get."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from haq.config import SearchConfig
+from torch import Tensor, nn
+
+from haq.config import DATA_SETTINGS, DEVICE_SETTINGS, MODEL_SETTINGS, SearchConfig
 from haq.costs.pricing import PricedModel, allowed_bits
 from haq.errors import UserError
 from haq.finetuning.config import FinetuneConfig
-from haq.finetuning.saved import SETTINGS
+from haq.finetuning.saved import SETTINGS, has_trained_network
 from haq.policy import CostSummary, LayerBits, Policy, load_policy
+from haq.run_settings import policy_source
+from haq.tasks.base import Task
 from hardware_sim.cost import Bits, UnsupportedError
 
 PolicyLike = Policy | str | Path | tuple[Bits, Bits]
@@ -24,6 +29,8 @@ class Asked:
     """Network, data and device; budgets and agents mean nothing here."""
     learning: FinetuneConfig
     policy: Policy | tuple[Bits, Bits]
+    example: Tensor | None = field(default=None, compare=False)
+    """The input that the network is traced with; the first calibration input where it is None."""
 
     def document(self) -> dict[str, Any]:
         """What `config.json` holds."""
@@ -50,6 +57,52 @@ def policy_for(asked: Policy | tuple[Bits, Bits], config: SearchConfig, priced: 
         raise UserError(f"the policy says all bits already; leave out {flags}")
     asked.check_fits(priced.trace.layers, model=priced.name)
     return asked
+
+
+@dataclass(frozen=True, slots=True)
+class StartingPoint:
+    """A policy to learn with, the settings that hold for it, and the input that its network is traced with."""
+
+    policy: Policy | tuple[Bits, Bits]
+    config: SearchConfig
+    example: Tensor | None = None
+
+
+def starting_point(
+    policy: PolicyLike,
+    config: SearchConfig,
+    *,
+    taken: Collection[str] = (),
+    notify: Callable[[str], None] = lambda _: None,
+) -> StartingPoint:
+    """Read a policy; given by its file or its run, network, data and device are those of the run unless given.
+
+    `taken` names further settings of the run that hold. `notify` receives a line for every callable that is called
+    because the files name it. Raises UserError, also for the folder of a run that trained its network.
+    """
+    if not isinstance(policy, str | Path):
+        return StartingPoint(read_policy(policy), config)
+    source = policy_source(Path(policy), config, taken=(*_TAKEN, *taken), notify=notify)
+    if Path(policy).is_dir() and source.run is not None and has_trained_network(source.run):
+        raise UserError(
+            f"{policy} holds a network that was trained, which learning does not start from; "
+            f"give {source.path} to start from the network before its training"
+        )
+    source.allow_code()
+    return StartingPoint(source.policy, source.config, source.example())
+
+
+_TAKEN = (*MODEL_SETTINGS, *DATA_SETTINGS, *DEVICE_SETTINGS, "device")
+
+
+def names_of(model: nn.Module | str | None, task: Task | str | None) -> dict[str, str]:
+    """The settings that name a model and a task, which may be objects; without an entry for what is None."""
+    names: dict[str, str] = {}
+    if model is not None:
+        names["model"] = model if isinstance(model, str) else type(model).__name__
+    if task is not None:
+        names["data"] = task if isinstance(task, str) else task.name
+    return names
 
 
 def read_policy(policy: PolicyLike) -> Policy | tuple[Bits, Bits]:

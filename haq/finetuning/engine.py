@@ -67,11 +67,13 @@ class EpisodeEngine:
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         """The network after its steps with these bits, or in float as it is."""
-        if bits is None:
-            return _runner(self.model)
+        return _runner(self.model if bits is None else self.network(bits))
+
+    def network(self, bits: PolicyBits) -> TrainableNetwork:
+        """The network after its steps with these bits."""
         if self._tuned is None or self._tuned[0] != bits:
             self._tuned = (bits, self._tune(bits))
-        return _runner(self._tuned[1])
+        return self._tuned[1]
 
     def corrections(self, bits: PolicyBits) -> Corrections:  # noqa: ARG002
         """None: batch norms are re-estimated in the network that learned."""

@@ -12,7 +12,7 @@ from torch import nn
 from haq.config import search_config
 from haq.environment import describe_environment
 from haq.errors import UserError
-from haq.finetuning.asked import Asked, PolicyLike, read_policy
+from haq.finetuning.asked import Asked, PolicyLike, names_of, starting_point
 from haq.finetuning.config import FinetuneConfig, finetune_config
 from haq.finetuning.ranks import Ranks, joined
 from haq.finetuning.saved import JOURNAL, NETWORK, Summary, epochs, load_finetuned
@@ -42,8 +42,8 @@ class FinetuneResult:
 
 
 def finetune(
-    model: nn.Module | str = "digits_cnn",
-    task: Task | str = "digits",
+    model: nn.Module | str | None = None,
+    task: Task | str | None = None,
     *,
     policy: PolicyLike = (4, 4),
     out: str | Path | None = None,
@@ -53,7 +53,8 @@ def finetune(
 ) -> FinetuneResult:
     """Train a network with a policy on it: weights, and the scales and shifts of all quantizers.
 
-    `model` and `task` are objects, or names as on the command line; `policy` is one, its file, or (w_bits, a_bits) for
+    `model` and `task` are objects, or names as on the command line; without them those of the run that the policy lies
+    in, else the digits network and its data. `policy` is one, its file, the folder of its run, or (w_bits, a_bits) for
     every layer but the first and the last. `settings` are the fields of `haq.finetuning.config.FinetuneConfig`, such as
     epochs, lr and oscillation, and those of `haq.config.SearchConfig` that are about network, data, quantizers, device
     and seed. `out` keeps the run in a folder; `resume` goes on with one that was interrupted. The network that is given
@@ -63,12 +64,11 @@ def finetune(
     becomes NaN.
     """
     learning = {name: settings.pop(name) for name in list(settings) if name in FinetuneConfig.model_fields}
-    names = {
-        "model": model if isinstance(model, str) else type(model).__name__,
-        "data": task if isinstance(task, str) else task.name,
-    }
-    asked = Asked(search_config(**names, **settings), finetune_config(**learning), read_policy(policy))
-    given = Given(model if isinstance(model, nn.Module) else None, None if isinstance(task, str) else task)
+    start = starting_point(policy, search_config(**names_of(model, task), **settings))
+    asked = Asked(start.config, finetune_config(**learning), start.policy, start.example)
+    given = Given(
+        model if isinstance(model, nn.Module) else None, None if task is None or isinstance(task, str) else task
+    )
     if out is not None:
         return finetune_configured(asked, Path(out), given=given, resume=resume, watcher=watcher)
     with TemporaryDirectory() as folder:
@@ -109,7 +109,8 @@ def finished(run: RunDir, asked: Asked, given: Given) -> FinetuneResult:
     policy = load_policy(run.path / POLICY)
     model = given.model or load_model(config.model, weights=config.weights)
     task = given.task or load_task(config.data, model=model, options=task_options(config))
-    return FinetuneResult(load_finetuned(run, model, trace(model, task.example()), policy), policy, summary, run.path)
+    traced = trace(model, task.example() if asked.example is None else asked.example)
+    return FinetuneResult(load_finetuned(run, model, traced, policy), policy, summary, run.path)
 
 
 @contextmanager

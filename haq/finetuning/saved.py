@@ -65,9 +65,10 @@ class Summary(Record):
     warnings: tuple[str, ...]
 
 
-def is_finetuned(run: RunDir) -> bool:
-    """Whether a folder is that of a fine-tuning run, finished or not."""
-    return SETTINGS in (run.read_json(CONFIG) or {})
+def has_trained_network(run: RunDir) -> bool:
+    """Whether a folder is that of a run whose policy belongs to a network that it trained, finished or not."""
+    config = run.read_json(CONFIG) or {}
+    return SETTINGS in config or bool(config.get("episode_finetune_steps"))
 
 
 def save_network(run: RunDir, network: TrainableNetwork) -> None:
@@ -81,7 +82,8 @@ def load_finetuned(run: RunDir, model: nn.Module, trace: Trace, policy: Policy) 
 
     Raises UserError where the run is not finished, or its files do not fit the network.
     """
-    settings = (run.read_json(CONFIG) or {}).get(SETTINGS)
+    # A search that fine-tunes every policy leaves the settings of fine-tuning at their defaults.
+    settings = (run.read_json(CONFIG) or {}).get(SETTINGS, {})
     weights, quantizers = run.load_tensors(NETWORK), run.load_tensors(QUANTIZERS)
     if not isinstance(settings, dict):
         raise _unfinished(run, CONFIG)
@@ -93,8 +95,9 @@ def load_finetuned(run: RunDir, model: nn.Module, trace: Trace, policy: Policy) 
 
 def _unfinished(run: RunDir, missing: str) -> UserError:
     """What is to be done without a file: nothing goes on with a run that has its summary."""
-    remedy = "make the run again in another --out" if run.is_finished else "go on with haq finetune --resume"
-    return UserError(f"{run.path} holds no finished fine-tuning: {missing} is missing or damaged; {remedy}")
+    command = "finetune" if SETTINGS in (run.read_json(CONFIG) or {}) else "search"
+    remedy = "make the run again in another --out" if run.is_finished else f"go on with haq {command} --resume"
+    return UserError(f"{run.path} holds no trained network: {missing} is missing or damaged; {remedy}")
 
 
 def append_epoch(run: RunDir, line: Json) -> None:

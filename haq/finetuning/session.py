@@ -24,6 +24,7 @@ from haq.policy import Policy
 from haq.problem import prepare_network
 from haq.records import damage_named
 from haq.run_dir import CHECKPOINT, POLICY, SUMMARY, RunDir
+from haq.run_settings import keep_source
 from haq.searching.running import Given
 from haq.tasks.base import SplitName
 from haq.tasks.classification import ClassificationTask, chance_warning
@@ -56,7 +57,7 @@ class FinetuneSession:
         config, learning = asked.config, asked.learning
         # An integer graph would be built for nothing.
         in_torch = config.model_copy(update={"engine": "torch"})
-        prepared = prepare_network(in_torch, model=given.model, task=given.task)
+        prepared = prepare_network(in_torch, model=given.model, task=given.task, example=asked.example)
         require_trainable(config, prepared.task, flag="fine-tuning")
         self.asked, self.task = asked, prepared.task
         self._model, self._trace = prepared.priced.model, prepared.priced.trace
@@ -94,6 +95,7 @@ class FinetuneSession:
     def enter(self, run: RunDir) -> None:
         """Write into a run folder from now on."""
         self._run = run
+        keep_source(run, self.asked.config, self._trace, self.task)
 
     def go_on(self, state: Mapping[str, Any] | None, *, journal: int) -> None:
         """Go on where a checkpoint was taken; without one of this run, or with a shorter journal, start anew.

@@ -2,31 +2,34 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from haq.config import SearchConfig, search_config
 from haq.environment import describe_environment
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
-from haq.finetuning.asked import PolicyLike, bits_asked, policy_for, read_policy
+from haq.finetuning.asked import PolicyLike, bits_asked, names_of, policy_for, starting_point
 from haq.policy import Policy
 from haq.problem import Network, prepare_network, task_options
 from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
 from haq.reconstruction.learned import learn_policy
 from haq.reconstruction.learning import Progress
 from haq.run_dir import CONFIG, POLICY, QUANTIZERS, SUMMARY, RunDir
+from haq.run_settings import keep_source
 from haq.searching.running import Given
 from haq.tasks import load_task
 from haq.tasks.base import SplitName, Task
 from haq.zoo import load_model
 from hardware_sim.cost import Bits
 
+QUANTIZER_SETTINGS = ("calibration", "zero_points", "rounding", "corrections", "engine")
+"""Settings of a run that hold when its policy is reconstructed, beside those of network, data and device."""
 _SETTINGS = "reconstruct"
 """The key of `config.json` that holds how quantizers learned."""
 
@@ -41,8 +44,8 @@ class ReconstructionResult:
 
 
 def reconstruct(
-    model: nn.Module | str = "digits_cnn",
-    task: Task | str = "digits",
+    model: nn.Module | str | None = None,
+    task: Task | str | None = None,
     *,
     policy: PolicyLike = (4, 8),
     out: str | Path | None = None,
@@ -51,7 +54,8 @@ def reconstruct(
 ) -> ReconstructionResult:
     """Let rounding, scales and biases of a policy learn from the float network's outputs on the calibration images.
 
-    `model` and `task` are objects, or names as on the command line; `policy` is one, its file, or (w_bits, a_bits) for
+    `model` and `task` are objects, or names as on the command line; without them those of the run that the policy lies
+    in, else the digits network and its data. `policy` is one, its file, the folder of its run, or (w_bits, a_bits) for
     every layer but the first and the last. `settings` are the fields of
     `haq.reconstruction.config.ReconstructionConfig`, and those of `haq.config.SearchConfig` that are about network,
     data, quantizers, device and seed. `out` keeps the run in a folder. The network that is given is not changed.
@@ -60,12 +64,11 @@ def reconstruct(
     becomes NaN.
     """
     own = {name: settings.pop(name) for name in list(settings) if name in ReconstructionConfig.model_fields}
-    names = {
-        "model": model if isinstance(model, str) else type(model).__name__,
-        "data": task if isinstance(task, str) else task.name,
-    }
-    asked = Asked(search_config(**names, **settings), reconstruction_config(**own), read_policy(policy))
-    given = Given(model if isinstance(model, nn.Module) else None, None if isinstance(task, str) else task)
+    start = starting_point(policy, search_config(**names_of(model, task), **settings), taken=QUANTIZER_SETTINGS)
+    asked = Asked(start.config, reconstruction_config(**own), start.policy, start.example)
+    given = Given(
+        model if isinstance(model, nn.Module) else None, None if task is None or isinstance(task, str) else task
+    )
     if out is not None:
         return reconstruct_configured(asked, Path(out), given=given, progress=progress)
     with TemporaryDirectory() as folder:
@@ -81,6 +84,8 @@ class Asked:
     """Network, data, quantizers and device; budgets and agents mean nothing here."""
     learning: ReconstructionConfig
     policy: Policy | tuple[Bits, Bits]
+    example: Tensor | None = field(default=None, compare=False)
+    """The input that the network is traced with; the first calibration input where it is None."""
 
     def document(self) -> dict[str, Any]:
         """What `config.json` holds."""
@@ -103,14 +108,15 @@ def reconstruct_configured(
 
 def _reconstructed(asked: Asked, path: Path, given: Given, progress: Progress | None) -> ReconstructionResult:
     config, began = asked.config, monotonic()
-    model = deepcopy(given.model) or load_model(config.model, weights=config.weights)
+    model = load_model(config.model, weights=config.weights) if given.model is None else deepcopy(given.model)
     task = given.task or load_task(config.data, model=model, options=task_options(config))
-    network = prepare_network(config.model_copy(update={"engine": "torch"}), model=model, task=task)
+    in_torch = config.model_copy(update={"engine": "torch"})
+    network = prepare_network(in_torch, model=model, task=task, example=asked.example)
     policy = policy_for(asked.policy, config, network.priced)
     bits = (policy.w_bits, policy.a_bits)
     start = _evaluator(network, config, "search").evaluate(*bits)
     learned = learn_policy(network, bits, config=asked.learning, seed=config.seed, progress=progress)
-    final = prepare_network(config, model=model, task=task, restore=learned.restore)
+    final = prepare_network(config, model=model, task=task, example=asked.example, restore=learned.restore)
     summary = {**_summary(final, config, policy), "search_accuracy_start": start.accuracy}
     summary |= {"search_divergence_start": start.divergence, "seconds": round(monotonic() - began, 3)}
     accuracy = {
@@ -121,6 +127,7 @@ def _reconstructed(asked: Asked, path: Path, given: Given, progress: Progress | 
     }
     policy = policy.model_copy(update={"accuracy": accuracy})
     run = RunDir.create(path, asked.document(), describe_environment(seed=config.seed, device=config.device))
+    keep_source(run, config, final.priced.trace, task)
     run.save_tensors(QUANTIZERS, learned.tensors([layer.name for layer in policy.layers]))
     run.write(POLICY, policy.to_json().encode())
     run.write_json(SUMMARY, summary)

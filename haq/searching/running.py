@@ -16,10 +16,13 @@ from haq.environment import describe_environment
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Store
+from haq.finetuning.engine import EpisodeEngine
+from haq.finetuning.saved import save_network
 from haq.policy import Policy, load_policy
 from haq.problem import Network, Problem, prepare
 from haq.records import holds
 from haq.run_dir import CONFIG, POLICY, QUANTIZERS, RESOLVED, SUMMARY, RunDir
+from haq.run_settings import keep_source
 from haq.searching.dual import at_ratio
 from haq.searching.proposing import uses_prior
 from haq.searching.records import Summary
@@ -115,6 +118,7 @@ def search_configured(
         run = earlier or RunDir.create(path, asked | _resolved(problem), environment, resume=resume)
         if earlier is not None:
             run.reopen_results(episodes=config.episodes)
+        keep_source(run, config, problem.priced.trace, problem.task)
         session.enter(run)
         run_episodes(session, time_limit_s=limit_s, watcher=watcher)
         return _finish(session, run, prior_images=losses.forward_images if losses else 0)
@@ -197,7 +201,7 @@ def _finish(session: Session, run: RunDir, *, prior_images: int) -> SearchResult
         accuracy |= {"selection": selection.accuracy, "fp32_selection": selection.accuracy_fp32}
     policy = policy.with_accuracy(**accuracy)
     run.write(POLICY, policy.to_json().encode())
-    run.save_tensors(QUANTIZERS, quantizer_tensors(problem.network, policy))
+    save_quantized(run, problem.network, policy)
     plot_run(run.path, summary=summary)
     session.checkpoint()  # its seconds, from which a continued run counts on, cover the end as well
     summary["seconds"] = round(session.seconds, 3)
@@ -221,6 +225,14 @@ def _nothing(config: SearchConfig) -> str:
     if config.max_accuracy_drop is None:
         return "no policy met the budget"
     return f"no policy lost at most {100 * config.max_accuracy_drop:g} points of accuracy"
+
+
+def save_quantized(run: RunDir, network: Network, policy: Policy) -> None:
+    """Write everything that evaluating the policy needs: its quantizers, and the network where it was trained."""
+    if isinstance(network.engine, EpisodeEngine):
+        save_network(run, network.engine.network((policy.w_bits, policy.a_bits)))
+    else:
+        run.save_tensors(QUANTIZERS, quantizer_tensors(network, policy))
 
 
 def quantizer_tensors(network: Network, policy: Policy) -> dict[str, Tensor]:

@@ -1,17 +1,15 @@
 """What bits cost on a device, layer by layer and in total: the documents that `haq simulate` prints."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from haq.config import SearchConfig, search_config
+from haq.config import search_config
 from haq.errors import UserError
 from haq.layers import Refused
 from haq.policy import LayerBits, Policy, uniform_bits
 from haq.problem import load_priced
-from haq.run_dir import CONFIG, RunDir
 from hardware_sim.cost import Cost, CostTable, total, width_index
 from hardware_sim.layer import Layer
 from hardware_sim.proxy import overhead_bytes
@@ -48,18 +46,6 @@ def policy_bits(layers: tuple[Layer, ...], policy: Policy, model: str) -> tuple[
     """The bits of a policy. Raises UserError unless it fits the network."""
     policy.check_fits(layers, model=model)
     return policy.layers
-
-
-def policy_config(path: Path, policy: Policy, config: SearchConfig) -> SearchConfig:
-    """The settings for a policy: those that were given, else those of the run that it lies in, else its own."""
-    own = {"model": policy.model} | ({"hardware": policy.hardware} if policy.hardware else {})
-    run = RunDir(path.parent).read_json(CONFIG) or {}
-    settings = {key: run[key] for key in run.keys() & SearchConfig.model_fields} if _is_of(run, policy) else {}
-    return search_config(**{**own, **settings, **{key: getattr(config, key) for key in config.model_fields_set}})
-
-
-def _is_of(run: dict[str, Any], policy: Policy) -> bool:
-    return run.get("model") == policy.model
 
 
 def simulation(

@@ -17,7 +17,7 @@ import numpy as np
 from envs.choices import BudgetError, Choices, choices
 from haq.cache import write_atomically
 from haq.config import MOST_SEEDS, SearchConfig, search_config
-from haq.costs.pricing import PricedModel, allowed_bits, require_feasible, resolve_budgets
+from haq.costs.pricing import PricedLayers, allowed_bits, require_feasible, resolve_budgets
 from haq.environment import describe_environment
 from haq.errors import UserError
 from haq.evaluation.store import EvaluationStore
@@ -160,7 +160,7 @@ def plan(question: Sweep) -> tuple[tuple[Cell, ...], list[Json]]:
     """
     cells, refused = [], []
     for device in question.devices:
-        priced: PricedModel | None = None
+        priced: PricedLayers | None = None
         for objective in question.objectives:
             of_objective = []
             for budget in question.budgets:
@@ -205,7 +205,7 @@ def _prepared(config: SearchConfig, evaluations: Path) -> Given:
     return Given(network=network, store=EvaluationStore(evaluations), losses=losses)
 
 
-def _cell(config: SearchConfig, priced: PricedModel) -> Cell:
+def _cell(config: SearchConfig, priced: PricedLayers) -> Cell:
     """Raises BudgetError for a budget that cannot be met."""
     budgets = resolve_budgets(config, priced)
     choice = choices(priced.table, [each.budget for each in budgets], allowed_bits(config, priced))

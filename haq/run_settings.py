@@ -1,0 +1,136 @@
+"""The settings that hold for a policy: one rule for every command that takes a run or a policy file.
+
+What the user gives explicitly wins over the run that the policy lies in, the run over the policy file, and that over
+the defaults.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from haq.code_origins import record_callables, require_known
+from haq.config import SearchConfig, search_config
+from haq.costs.pricing import PricedLayers
+from haq.errors import UserError
+from haq.layers import Trace
+from haq.policy import Policy, load_policy
+from haq.problem import load_priced
+from haq.run_dir import CONFIG, POLICY, RunDir
+from haq.stored_layers import load_example, load_layers, save_layers
+from haq.tasks.base import Task
+
+_CALLABLE = ("model", "data")
+"""Settings that may name code."""
+_NETWORK = ("model", "data", "input")
+"""Settings that decide what is traced."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySource:
+    """A policy, the run that it lies in, and the settings that hold for it.
+
+    `config` may name code that nobody has vouched for: call `allow_code` before the model or the data are loaded.
+    """
+
+    path: Path
+    """Of the policy file."""
+    policy: Policy
+    run: RunDir | None
+    """None where the policy lies in no run."""
+    run_settings: dict[str, Any]
+    """The settings of the run; empty where there is none."""
+    config: SearchConfig
+    given: frozenset[str]
+    """Names of the settings that the user gave."""
+    notify: Callable[[str], None]
+    """Receives a line for every callable that is about to be called because the files name it."""
+
+    @property
+    def is_runs_own(self) -> bool:
+        """Whether the policy is the one that the run found."""
+        if self.run is None:
+            return False
+        own = self.run.path / POLICY
+        return own == self.path or (own.is_file() and load_policy(own).layers == self.policy.layers)
+
+    def allow_code(self) -> None:
+        """Raise UserError unless the code that the files name was called by this user for this run."""
+        named = {name: getattr(self.config, name) for name in _CALLABLE if name not in self.given}
+        for line in require_known(self.path.parent, named):
+            self.notify(line)
+
+    def layers(self) -> Trace | None:
+        """The layers that the run kept; None where it kept none, or another network, data or input was given."""
+        if self.run is None or self.given & set(_NETWORK):
+            return None
+        return load_layers(self.run)
+
+    def example(self) -> Tensor | None:
+        """The input that the run traced its network with; None as for `layers`."""
+        if self.run is None or self.given & set(_NETWORK):
+            return None
+        return load_example(self.run)
+
+    def priced(self) -> PricedLayers:
+        """The layers with their costs on the device of the settings; the network is loaded only where it has to be.
+
+        Raises UserError where the policy does not fit, or code would have to be called that is not known.
+        """
+        layers = self.layers()
+        if layers is None:
+            self.allow_code()
+        priced = load_priced(self.config, layers=layers)
+        self.policy.check_fits(priced.trace.layers, model=priced.name)
+        return priced
+
+
+def policy_source(
+    path: Path,
+    config: SearchConfig,
+    *,
+    taken: Collection[str] | None = None,
+    notify: Callable[[str], None] = lambda _: None,
+) -> PolicySource:
+    """Read a policy, given by its file or the folder of its run, and resolve the settings for it.
+
+    `config` holds what the user gave (`model_fields_set`); of the run's settings those named in `taken` hold, or all.
+    Raises UserError for a folder without a policy, and for files that are damaged.
+    """
+    path = policy_path(path)
+    policy = load_policy(path)
+    run, settings = _run_settings(path.parent)
+    own = {"model": policy.model} | ({"hardware": policy.hardware} if policy.hardware else {})
+    given = {name: getattr(config, name) for name in config.model_fields_set}
+    chosen = settings if taken is None else {name: settings[name] for name in settings.keys() & set(taken)}
+    try:
+        merged = search_config(**{**own, **chosen, **given})
+    except UserError as error:
+        raise UserError(f"{path.parent}: {error}") from error
+    return PolicySource(path, policy, run, settings, merged, frozenset(given), notify)
+
+
+def policy_path(source: Path) -> Path:
+    """The policy file of a run, or the file itself. Raises UserError for a folder that holds none."""
+    if not source.is_dir():
+        return source
+    if not (source / POLICY).is_file():
+        raise UserError(f"{source} holds no {POLICY}; give the folder of a finished run, or a policy file")
+    return source / POLICY
+
+
+def keep_source(run: RunDir, config: SearchConfig, trace: Trace, task: Task) -> None:
+    """Keep what later commands need of a new run's network: its layers, its example input, and where its code is."""
+    save_layers(run, trace, task.example())
+    record_callables(run.path, (config.model, config.data))
+
+
+def _run_settings(folder: Path) -> tuple[RunDir | None, dict[str, Any]]:
+    run = RunDir(folder)
+    document = run.read_json(CONFIG)
+    if document is None:
+        return None, {}
+    settings = {name: value for name, value in document.items() if name in SearchConfig.model_fields}
+    return run, settings
