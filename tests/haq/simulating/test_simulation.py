@@ -1,21 +1,19 @@
 """Simulated policies and devices side by side, against sums done by hand."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from haq.config import search_config
 from haq.errors import UserError
 from haq.layers import Refused
 from haq.policy import LayerBits, Policy, uniform_bits
-from haq.simulating.simulation import limits, policy_config, simulate, simulation
+from haq.simulating.simulation import limits, simulate, simulation
 from haq.simulating.specialization import Candidate, Question, specialization
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.layer import Layer
 from hardware_sim.mcu import Mcu
-from hardware_sim.networks import mobilenet_v2, resnet18
+from hardware_sim.networks import mobilenet_v2
 
 A = Layer(name="a", kind="linear", c_in=8, c_out=4)
 B = Layer(name="b", kind="linear", c_in=4, c_out=2)
@@ -127,21 +125,6 @@ def test_batch_and_baseline_follow_the_question() -> None:
     assert cell["latency_s"] == pytest.approx(189.82e-3, abs=0.005e-3)  # HAQ's published figure
     assert cell["latency_per_image_s"] == cell["latency_s"] / 16
     assert cell["ratio"] == 1.0
-
-
-def test_settings_of_a_policy(tmp_path: Path) -> None:
-    layers = uniform_bits(resnet18(), w_bits=8, a_bits=8)
-    policy = Policy(model="torchvision:resnet18", hardware="gpu-t4", objective="latency", layers=layers)
-    path = tmp_path / "policy.json"
-    alone = policy_config(path, policy, search_config())
-    assert (alone.model, alone.hardware, alone.input) == ("torchvision:resnet18", "gpu-t4", None)
-    run = {"model": "torchvision:resnet18", "hardware": "mine.toml", "input": [3, 64, 64], "unknown": 1}
-    (tmp_path / "config.json").write_text(json.dumps(run))
-    beside = policy_config(path, policy, search_config(batch=4))
-    assert (beside.hardware, beside.input, beside.batch) == ("mine.toml", (3, 64, 64), 4)
-    assert policy_config(path, policy, search_config(hardware="bismo-edge")).hardware == "bismo-edge"
-    (tmp_path / "config.json").write_text(json.dumps({**run, "model": "digits_cnn"}))
-    assert policy_config(path, policy, search_config()).hardware == "gpu-t4"
 
 
 def test_the_python_function_takes_names_and_policies() -> None:
