@@ -140,6 +140,18 @@ class Choices:
         return solved
 
     @cached_property
+    def has_one_policy(self) -> bool:
+        """Whether a single policy is within every limit. Raises BudgetError if there is none."""
+        bits, changes = self.reserve, self.allowed.copy()
+        rows, w, a = np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1
+        changes[rows, w, a] = False
+        changed = self.total(bits)[:, None, None, None] + self.cost - self.cost[:, rows, w, a][:, :, None, None]
+        if (changes & (changed <= (self.limits * (1 + ROUNDING))[:, None, None, None]).all(axis=0)).any():
+            return False
+        # Under one limit the reserve is the cheapest, so that a change of several decisions costs more than one alone.
+        return len(self.limits) == 1 or _solve(self, other_than=bits) is None
+
+    @cached_property
     def upgrades(self) -> Callable[[int, int], tuple[Upgrade, ...]]:
         """The allowed steps of a decision from a pair, as `Upgrade.pair` counts them, the cheapest bits first."""
         return cache(partial(_upgrades, self.cost, self.allowed))
@@ -242,16 +254,23 @@ def _dominated(cost: FloatArray, allowed: BoolArray) -> BoolArray:
     return np.asarray(beaten.reshape(allowed.shape))
 
 
-def _solve(choice: Choices) -> IntArray | None:
-    """A policy within several limits at once, by mixed-integer programming; None if there is none."""
+def _solve(choice: Choices, *, other_than: IntArray | None = None) -> IntArray | None:
+    """A policy within several limits at once, by mixed-integer programming; None if there is none.
+
+    `other_than`: bits [decision, 2], of which at least one decision has to differ.
+    """
     where = np.argwhere(choice.allowed)
     one_each = (where[:, 0][None, :] == np.arange(len(choice.names))[:, None]).astype(float)
     load = choice.cost[:, where[:, 0], where[:, 1], where[:, 2]] / choice.limits[:, None]
+    constraints = [LinearConstraint(one_each, 1, 1)]
+    if other_than is not None:
+        kept = (where[:, 1:] + 1 == other_than[where[:, 0]]).all(axis=1)
+        constraints.append(LinearConstraint(kept.astype(float), ub=len(other_than) - 1))
     # The solver lets a sum exceed its bound by 1e-6; where it did, a margin as wide keeps the next answer honest.
     for margin in (0.0, 1e-6, 1e-5):
         result = milp(
             load.sum(axis=0),
-            constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(load, ub=1 - margin)],
+            constraints=[*constraints, LinearConstraint(load, ub=1 - margin)],
             integrality=np.ones(len(where)),
             bounds=Bounds(0, 1),
         )

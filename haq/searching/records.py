@@ -17,9 +17,9 @@ from haq.searching.goals import Line, decided
 from haq.tasks.classification import ClassificationTask
 from hardware_sim.cost import OBJECTIVES, Objective
 
-EndedBy = Literal["episodes", "time", "least cost"]
+EndedBy = Literal["episodes", "time", "least cost", "one policy"]
 """Why a search had no further episodes: as many as asked for were run; the time limit was reached; a policy of the
-least possible cost met the goal."""
+least possible cost met the goal; there is only one policy."""
 
 
 class Asked(Record):

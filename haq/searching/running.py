@@ -185,7 +185,8 @@ def _finish(session: Session, run: RunDir, *, prior_images: int) -> SearchResult
 
     problem, config = session.problem, session.problem.config
     if session.best is None:
-        raise UserError(f"{_nothing(config)} in {session.episode} episodes; the nearest miss is in {run.path}")
+        tried = f"{session.episode} episode{'s' if session.episode > 1 else ''}"
+        raise UserError(f"{_nothing(config)} in {tried}; the nearest miss is in {run.path}")
     selection = session.select()
     policy = session.policy(selection.winner)
     if config.max_accuracy_drop is not None:
@@ -194,6 +195,8 @@ def _finish(session: Session, run: RunDir, *, prior_images: int) -> SearchResult
         problem.network.engine, problem.task, "report", batch_size=config.eval_batch, store=session.store
     )
     summary = summarize(problem, policy, selection, report) | _spent(session, selection, prior_images)
+    if session.nothing_to_choose:
+        summary["notes"].append(session.nothing_to_choose)
     if config.max_accuracy_drop is not None:
         summary["max_accuracy_drop"] = summarize_drop(problem, selection, summary)
     accuracy = {"report": summary["accuracy"], "fp32_report": summary["accuracy_fp32"]}

@@ -18,6 +18,7 @@ from haq.searching.judging import Judge
 from haq.searching.proposing import Known, Method, Played, Prior, make_method
 from haq.searching.records import Checkpoint, EndedBy, own_episodes
 from haq.searching.selection import Selection, select
+from haq.searching.single import nothing_to_choose
 from haq.searching.warm_start import Told, WarmStart
 from haq.tasks.classification import ClassificationTask, chance_warning
 
@@ -67,6 +68,7 @@ class Session:
         self._selection: Judge | None = None
         self._paper_reward = accuracy_reward(self.evaluator.accuracy_fp32)
         self.warnings = tuple(_warnings(problem, self.evaluator.accuracy_fp32))
+        self.nothing_to_choose = nothing_to_choose(problem)
         self.goal, self._bisection = _aim(problem, self.evaluator.accuracy_fp32)
         self._method = self._begin()
         self.lines: list[Line] = []
@@ -85,6 +87,8 @@ class Session:
     @property
     def ended_by(self) -> EndedBy | None:
         """Why there are no further episodes; None where there may be."""
+        if self.episode and self.nothing_to_choose:
+            return "one policy"
         if self._bisection is not None and self._bisection.is_over:
             return "least cost"
         return "episodes" if self.episode >= self.problem.config.episodes else None

@@ -171,6 +171,17 @@ def test_the_reserve_fits_whenever_any_policy_does_and_is_the_cheapest(rows: lis
     assert choice.total(choice.reserve)[0] == min(choice.total(bits)[0] for bits in possible)
 
 
+@given(st.lists(st.lists(costs, min_size=9, max_size=9), min_size=1, max_size=3), st.integers(1, 30))
+@settings(max_examples=60, deadline=None)
+def test_one_policy_is_left_where_no_other_is_within_the_limit(rows: list[list[float]], limit: int) -> None:
+    latency = np.full((len(rows), 8, 8), 99.0)
+    latency[:, 1:4, 1:4] = np.array(rows).reshape(-1, 3, 3)
+    choice = choices(latency_table(latency), [Budget("latency", limit)], AllowedBits(min_bits=2, max_bits=4, pinned={}))
+    possible = brute_force(choice)
+    if possible:
+        assert choice.has_one_policy == (len(possible) == 1)
+
+
 def two_limits(pairs: list[list[tuple[float, float]]], limits: tuple[float, float]) -> Choices:
     """Decisions with a choice of 2, 3, ... weight bits, each at (latency, memory)."""
     widest = max(map(len, pairs))
@@ -222,3 +233,17 @@ def test_under_two_limits_a_reserve_is_found_exactly_when_there_is_one(
     else:
         with pytest.raises(BudgetError):
             _ = choice.reserve
+
+
+@pytest.mark.parametrize(("memory", "count"), [(10.5, 2), (9.9, 0), (18.0, 2), (19.0, 3)])
+def test_under_two_limits_several_layers_may_have_to_change_for_another_policy(memory: float, count: int) -> None:
+    choice = two_limits([[(9, 1), (1, 9.5)], [(9, 1), (1, 9.5)]], (11, memory))
+    assert len(brute_force(choice)) == count
+    if count:
+        assert not choice.has_one_policy
+
+
+def test_under_two_limits_one_policy_may_be_left() -> None:
+    choice = two_limits([[(9, 1), (1, 9.5)], [(9, 1), (1.5, 9.5)]], (10.2, 11))
+    assert len(brute_force(choice)) == 1
+    assert choice.has_one_policy

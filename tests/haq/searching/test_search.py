@@ -651,6 +651,25 @@ def test_a_search_ends_where_no_policy_costs_less(search: Callable[..., SearchRe
     assert summary["episodes"] < 60
 
 
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"pin": {"mix": 4}}, "the bits of every layer are fixed; --first-last-bits free would search"),
+        ({"min_bits": 8, "first_last_bits": None, "agent": "random", "budget": 1}, "the bits of every layer are fixed"),
+        ({"budget": 0.71, "agent": "evolution"}, "a single policy is within the limits"),
+        ({"max_accuracy_drop": 0.5, "budget": None, "pin": {"mix": 4}}, "the bits of every layer are fixed"),
+    ],
+)
+def test_a_search_with_nothing_to_choose_tries_its_policy_once_and_says_so(
+    search: Callable[..., SearchResult], tmp_path: Path, settings: dict[str, Any], reason: str
+) -> None:
+    summary = search(out=tmp_path / "run", **{"episodes": 50, **settings}).summary
+    assert (summary["ended_by"], summary["episodes"], summary["evaluations"]) == ("one policy", 1, 1)
+    (note,) = (note for note in summary["notes"] if "nothing to choose" in note)
+    assert reason in note
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= FILES - {"policy.png", "learning_curve.png"}
+
+
 @pytest.mark.parametrize("agent", AGENTS)
 def test_every_method_keeps_the_budget_and_names_its_best(
     search: Callable[..., SearchResult], tmp_path: Path, agent: str
@@ -697,7 +716,7 @@ def test_the_least_cost_is_within_the_drop_and_the_first_policy_is_the_dearest(
 def test_a_drop_that_nothing_keeps_is_a_line_with_the_nearest_miss(
     tiny_net: nn.Module, tiny_task: ClassificationTask, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="no policy lost at most 0 points of accuracy in 4 episodes"):
+    with pytest.raises(UserError, match="no policy lost at most 0 points of accuracy in 1 episode;"):
         haq.search(tiny_net, tiny_task, out=tmp_path / "run", max_accuracy_drop=0.0, max_bits=1, min_bits=1, episodes=4)
     assert load_policy(tmp_path / "run" / "nearest_miss.json").model == "TinyNet"
 
