@@ -2,7 +2,9 @@
 
 import os
 import struct
+import warnings
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,20 @@ from torch import Tensor
 
 from haq.errors import UserError
 from haq.tasks.splits import Pool
-from haq.tasks.transforms import Transform
+from haq.tasks.transforms import MAX_PIXELS, Transform
 from haq.user_code import one_line
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "PPM": (".pgm", ".ppm"),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
+"""Pillow's names of the formats that are opened, whatever the name of a file, and the endings that are looked for."""
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 LAYOUT = "train/<class>/ and val/<class>/ with images, and optionally classes.txt"
 
 _BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -39,13 +51,25 @@ def require_folder(folder: Path) -> None:
 
 
 def read_image(path: Path, transform: Transform) -> Tensor:
-    """One picture, transformed. Raises UserError naming a file that cannot be read."""
+    """One picture, transformed. Raises UserError naming a file that cannot be read or transformed."""
+    image = _decoded(path)
     try:
-        with Image.open(path) as image:
+        return transform(image)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except Exception as error:  # a transform may be the model's own, and raise anything
+        raise UserError(f"{path} cannot be transformed ({one_line(error)})") from error
+
+
+def _decoded(path: Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=tuple(FORMATS)) as image:
+            if not 0 < image.width * image.height <= MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels; up to {MAX_PIXELS // 10**6} million are read")
             image.load()
     except _BROKEN_IMAGE as error:
         raise UserError(f"{path} is not a readable image ({one_line(error)}); repair or remove it") from error
-    return transform(image)
+    return image
 
 
 def _list_classes(folder: Path, part: str) -> dict[str, list[str]]:

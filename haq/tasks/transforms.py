@@ -16,6 +16,8 @@ from haq.tasks.options import TaskOptions
 
 Transform = Callable[[Image.Image], Tensor]
 
+MAX_PIXELS = 64_000_000
+"""Of an image, as it is stored and as it is resized; 256 MB in memory. Cameras take up to about 60 million."""
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -37,9 +39,9 @@ class ImageTransform:
             raise UserError(f"a crop of {self.crop} does not fit into images resized to {self.resize}; change one")
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """Float32 [c, h, w]. Raises UserError where the picture is smaller than the crop."""
+        """Float32 [c, h, w]. Raises UserError where the picture is smaller than the crop, or too large once resized."""
         image = image.convert("L" if len(self.mean) == 1 else "RGB")
-        image = _crop_centre(_resize_shorter(image, self), self.crop)
+        image = _resize_and_crop(image, self)
         pixels = torch.from_numpy(np.array(image).reshape(image.height, image.width, -1))
         scaled = pixels.permute(2, 0, 1).to(torch.float32).div(255)
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
@@ -111,18 +113,38 @@ def _changed(transform: ImageTransform, options: TaskOptions) -> ImageTransform:
     return replace(transform, **changes)
 
 
-def _resize_shorter(image: Image.Image, transform: ImageTransform) -> Image.Image:
-    shorter = min(image.size)
-    if transform.resize is None or shorter == transform.resize:
-        return image
-    width, height = (transform.resize * side // shorter for side in image.size)
-    return image.resize((width, height), _FILTERS[transform.interpolation])
+def _resize_and_crop(image: Image.Image, transform: ImageTransform) -> Image.Image:
+    width, height = _resized(image.size, transform.resize)
+    if width * height > MAX_PIXELS:
+        return _resize_crop_alone(image, (width, height), transform)
+    if (width, height) != image.size:
+        image = image.resize((width, height), _FILTERS[transform.interpolation])
+    return image if transform.crop is None else image.crop(_centre(image.size, transform.crop))
 
 
-def _crop_centre(image: Image.Image, crop: int | None) -> Image.Image:
+def _resized(size: tuple[int, int], shorter: int | None) -> tuple[int, int]:
+    """Width and height once the shorter side has a length."""
+    width, height = (side if shorter is None else shorter * side // min(size) for side in size)
+    return width, height
+
+
+def _resize_crop_alone(image: Image.Image, size: tuple[int, int], transform: ImageTransform) -> Image.Image:
+    """Resize the part that the crop keeps alone; equal to resizing all and cropping then, but for rounding."""
+    crop = transform.crop
     if crop is None:
-        return image
-    if min(image.size) < crop:
-        raise UserError(f"an image of {image.width}x{image.height} is smaller than the crop of {crop}; give --resize")
-    left, top = (round((side - crop) / 2.0) for side in image.size)
-    return image.crop((left, top, left + crop, top + crop))
+        raise UserError(
+            f"an image of {image.width}x{image.height} becomes {size[0]}x{size[1]} where its shorter side is resized "
+            f"to {transform.resize}, more than {MAX_PIXELS // 10**6} million pixels; give --crop"
+        )
+    scale_x, scale_y = image.width / size[0], image.height / size[1]
+    left, top, right, bottom = _centre(size, crop)
+    box = (left * scale_x, top * scale_y, right * scale_x, bottom * scale_y)
+    return image.resize((crop, crop), _FILTERS[transform.interpolation], box=box)
+
+
+def _centre(size: tuple[int, int], crop: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a square in the middle."""
+    if min(size) < crop:
+        raise UserError(f"an image of {size[0]}x{size[1]} is smaller than the crop of {crop}; give --resize")
+    left, top = (round((side - crop) / 2.0) for side in size)
+    return left, top, left + crop, top + crop

@@ -1,4 +1,5 @@
-from contextlib import nullcontext
+import re
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from haq.errors import UserError
 from haq.tasks import TaskOptions, load_task
 from haq.tasks.classification import chance_warning, require_outputs
+from haq.tasks.image_folder import SUFFIXES, read_image
+from haq.tasks.transforms import ImageTransform
 
 SMALL = TaskOptions(resize=8, crop=8, search_images=4)
 
@@ -73,6 +76,52 @@ def test_a_corrupt_image_is_named_before_the_search(folder: Path, damage: bytes 
     with pytest.raises(UserError, match=r"val/bee/1\.png is not a readable image") as caught:
         task.prepare()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_damaged_images_of_every_format_are_one_line(suffix: str, tmp_path: Path) -> None:
+    path, generator = tmp_path / f"image{suffix}", np.random.default_rng(0)
+    Image.fromarray(generator.integers(256, size=(9, 7, 3), dtype=np.uint8)).save(path)
+    whole = path.read_bytes()
+    assert read_image(path, ImageTransform()).shape == (3, 9, 7)
+    damaged = [whole[:length] for length in range(0, len(whole), len(whole) // 16)]
+    for _ in range(32):
+        content = bytearray(whole)
+        content[generator.integers(min(len(content), 64))] = generator.integers(256)
+        damaged.append(bytes(content))
+    for content in damaged:
+        path.write_bytes(content)
+        with suppress(UserError):
+            read_image(path, ImageTransform())
+    path.write_bytes(whole[:20])
+    with pytest.raises(UserError, match=re.escape(f"{path} is not a readable image")):
+        read_image(path, ImageTransform())
+
+
+@pytest.mark.parametrize("kind", ["ICO", "PCX", "TGA", "JPEG2000"])
+def test_formats_that_are_not_listed_are_not_opened(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.new("RGB", (32, 32)).save(path, format=kind)
+    with pytest.raises(UserError, match=r"image\.png is not a readable image"):
+        read_image(path, ImageTransform())
+
+
+def test_image_of_too_many_pixels_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("1", (9000, 8000)).save(tmp_path / "image.png")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda _: pytest.fail("decoded"))
+    with pytest.raises(UserError, match="9000x8000 pixels; up to 64 million are read"):
+        read_image(tmp_path / "image.png", ImageTransform())
+
+
+def test_image_that_a_transform_cannot_take_is_named(tmp_path: Path) -> None:
+    def own(_: Image.Image) -> Tensor:
+        raise RuntimeError("only\nportraits")
+
+    write_image(tmp_path / "image.png", red=1, size=4)
+    with pytest.raises(UserError, match=r"image\.png cannot be transformed \(RuntimeError: only portraits\)"):
+        read_image(tmp_path / "image.png", own)
+    with pytest.raises(UserError, match=r"image\.png: an image of 4x4 is smaller than the crop of 8"):
+        read_image(tmp_path / "image.png", ImageTransform(crop=8))
 
 
 def test_many_corrupt_images_are_counted(folder: Path) -> None:

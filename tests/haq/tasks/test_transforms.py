@@ -1,3 +1,5 @@
+from typing import Any, Literal
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from haq.tasks.transforms import (
     IMAGENET,
     IMAGENET_MEAN,
     IMAGENET_STD,
+    MAX_PIXELS,
     ImageTransform,
     describe_transform,
     resolve_transform,
@@ -33,6 +36,38 @@ def test_the_default_is_torchvisions_to_the_bit(size: tuple[int, int]) -> None:
         reference.Normalize(IMAGENET_MEAN, IMAGENET_STD),
     ]
     torch.testing.assert_close(IMAGENET(picture(*size)), reference.Compose(steps)(picture(*size)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (331, 640), (9, 200)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_resizing_the_crop_alone_differs_by_rounding_only(
+    size: tuple[int, int], interpolation: Literal["bilinear", "bicubic"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transform = ImageTransform(resize=40, crop=32, interpolation=interpolation)
+    width, height = size
+    rows, columns = np.indices((height, width))
+    smooth = Image.fromarray((100 * rows / height + 100 * columns / width).astype(np.uint8))
+    usual = transform(smooth)
+    monkeypatch.setattr("haq.tasks.transforms.MAX_PIXELS", 0)
+    torch.testing.assert_close(transform(smooth), usual, rtol=0, atol=2.01 / 255)
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (40_000, 1)])
+def test_long_image_is_never_resized_as_a_whole(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    resize, sizes = Image.Image.resize, list[tuple[int, int]]()
+
+    def recorded(image: Image.Image, to: tuple[int, int], *arguments: Any, **settings: Any) -> Image.Image:
+        sizes.append(to)
+        return resize(image, (1, 1) if to[0] * to[1] > MAX_PIXELS else to, *arguments, **settings)
+
+    monkeypatch.setattr(Image.Image, "resize", recorded)
+    assert IMAGENET(Image.new("RGB", size)).shape == (3, 224, 224)
+    assert sizes == [(224, 224)]
+
+
+def test_image_that_becomes_too_large_needs_a_crop() -> None:
+    with pytest.raises(UserError, match=r"1x20000 becomes 256x5120000 .* more than 64 million pixels; give --crop"):
+        ImageTransform(resize=256)(Image.new("RGB", (1, 20_000)))
 
 
 def test_values_by_hand() -> None:
