@@ -80,7 +80,9 @@ def test_the_graph_as_it_stands_computes_the_same(bits: int, rounding: str) -> N
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "gptq"])
-def test_integer_kernels_agree_with_torch(rounding: str) -> None:
+def test_integer_kernels_agree_with_torch(rounding: str, *, has_exact_kernels: bool) -> None:
+    if not has_exact_kernels:
+        pytest.skip("onnxruntime's kernels saturate on this processor")
     built = Built(rounding=rounding)
     reference = TorchEngine(built.quantized, IMAGES)
     engine = OnnxEngine(built.quantized, built.trace, IMAGES[:1], reference=reference, threads=1)

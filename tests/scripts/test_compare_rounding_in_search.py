@@ -10,7 +10,13 @@ import haq
 from haq.config import search_config
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "compare_rounding_in_search.py"
-SETTINGS = {"calibration_images": 64, "budget": ("3bits",), "episodes": 5, "report_images": 100}
+SETTINGS = {
+    "calibration_images": 64,
+    "search_images": 100,
+    "report_images": 100,
+    "budget": ("3bits",),
+    "episodes": 5,
+}
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,9 @@ def test_quantizers_alone_leave_the_weights(small_net: nn.Module, quarters: Clas
 def test_a_few_steps_help_two_bits() -> None:
     accuracy = {}
     for steps in (0, 12):
-        config = search_config(episode_finetune_steps=steps, corrections="none", rounding="nearest")
+        config = search_config(
+            episode_finetune_steps=steps, corrections="none", rounding="nearest", engine="torch", search_images=200
+        )
         network = prepare_network(config)
         evaluator = Evaluator(network.engine, network.task, "search")
         count = len(network.priced.trace.layers)
@@ -121,10 +123,10 @@ def test_what_cannot_be_fine_tuned_is_named(tiny_net: nn.Module, tiny_task: Clas
         prepare_network(search_config(episode_finetune_steps=1, engine="onnxruntime"))
 
 
-def test_a_search_with_it(tmp_path: Path) -> None:
-    settings = {"episodes": 2, "search_images": 60, "report_images": 60, "calibration_images": 64, "agent": "random"}
+def test_a_search_with_it(small_net: nn.Module, quarters: ClassificationTask, tmp_path: Path) -> None:
+    settings = {"episodes": 2, "calibration_images": 48, "agent": "random"}
     results = [
-        haq.search(out=tmp_path / name, episode_finetune_steps=2, **settings)
+        haq.search(small_net, quarters, out=tmp_path / name, episode_finetune_steps=2, **settings)
         for name in ("one", "two")  # type: ignore[arg-type]
     ]
     journals = [(tmp_path / name / "episodes.jsonl").read_text() for name in ("one", "two")]

@@ -47,6 +47,7 @@ def test_a_few_steps(name: str, noise: ClassificationTask, tmp_path: Path) -> No
         "norm_images": 4,
         "eval_batch": 4,
         "calibration_images": 4,
+        "calibration": "max",
     }
     result = haq.finetune(model, noise, out=tmp_path / "run", **settings)
     again = haq.finetune(model, noise, out=tmp_path / "run", resume=True, **settings)
