@@ -1,4 +1,4 @@
-"""Budgets as people write them: `0.6`, `12ms`, `4bits`, `size=0.5`, and the durations of `--time`."""
+"""Budgets as people write them: `0.6`, `60 %`, `12ms`, `4bits`, `size=0.5`, and the durations of `--time`."""
 
 import re
 from collections.abc import Callable
@@ -14,19 +14,29 @@ UNITS: dict[str, tuple[Objective, float]] = {
     "s": ("latency", 1.0),
     "ms": ("latency", 1e-3),
     "us": ("latency", 1e-6),
+    "ns": ("latency", 1e-9),
     "J": ("energy", 1.0),
     "mJ": ("energy", 1e-3),
     "uJ": ("energy", 1e-6),
+    "nJ": ("energy", 1e-9),
+    "pJ": ("energy", 1e-12),
     "B": ("size", 1.0),
     "kB": ("size", 1e3),
     "MB": ("size", 1e6),
     "GB": ("size", 1e9),
     "KiB": ("size", 2.0**10),
     "MiB": ("size", 2.0**20),
+    "GiB": ("size", 2.0**30),
     "BOP": ("bops", 1.0),
+    "kBOP": ("bops", 1e3),
     "MBOP": ("bops", 1e6),
     "GBOP": ("bops", 1e9),
+    "TBOP": ("bops", 1e12),
 }
+"""Every unit that `haq.pretty` writes, with `u` for the micro sign."""
+MICRO = str.maketrans("\u00b5\u03bc", "uu")
+"""The micro sign and the Greek letter mu, as the letter that stands for them."""
+_VALUE = re.compile(r"\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?|[-+]?nan|[-+]?inf)\s*([A-Za-z]*|%)\s*")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 
@@ -69,6 +79,8 @@ class ResolvedBudget:
 def parse_budget(text: str, objective: Objective) -> BudgetSpec:
     """Read `[OBJECTIVE=]VALUE[UNIT]`; `4bits` is what 4 bits everywhere cost. Raises UserError with the right form.
 
+    >>> parse_budget("0.6", "latency") == parse_budget("60 %", "latency")
+    True
     >>> parse_budget("0.6", "latency")
     BudgetSpec(objective='latency', value=0.6, kind='ratio')
     >>> parse_budget("size=250kB", "latency")
@@ -80,7 +92,7 @@ def parse_budget(text: str, objective: Objective) -> BudgetSpec:
     if equals and name not in get_args(Objective):
         raise UserError(f"budget {text!r}: unknown objective {name!r}; known are {', '.join(get_args(Objective))}")
     chosen: Objective = name or objective  # type: ignore[assignment]
-    match = re.fullmatch(r"\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?|[-+]?nan|[-+]?inf)\s*([A-Za-z]*)\s*", value)
+    match = _VALUE.fullmatch(value.translate(MICRO))
     number = _number(match[1]) if match else None
     if match is None or number is None:
         raise UserError(
@@ -91,6 +103,8 @@ def parse_budget(text: str, objective: Objective) -> BudgetSpec:
         if number not in range(1, 9):
             raise UserError(f"budget {text!r}: uniform bits are a whole number from 1 to 8, such as 4bits")
         return BudgetSpec(chosen, number, "bits")
+    if unit == "%":
+        number, unit = number / 100, ""
     if unit and (unit not in UNITS or UNITS[unit][0] != chosen):
         raise UserError(f"budget {text!r}: {unit!r} is not a unit of {chosen}; {_units(chosen)}")
     number *= UNITS[unit][1] if unit else 1
@@ -99,7 +113,8 @@ def parse_budget(text: str, objective: Objective) -> BudgetSpec:
     if not unit:
         if number > 1:
             raise UserError(
-                f"budget {text!r}: a value without a unit is a ratio of 8-bit cost in (0, 1]; {_units(chosen)}"
+                f"budget {text!r}: a value without a unit is a ratio of 8-bit cost in (0, 1], at most 100 %; "
+                f"{_units(chosen)}"
             )
         return BudgetSpec(chosen, number, "ratio")
     return BudgetSpec(chosen, number, "absolute")

@@ -1,5 +1,6 @@
 """What a search was asked for: one frozen value, checked at the door."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
@@ -99,8 +100,8 @@ class SearchConfig(BaseModel):
         ("0.6",),
         description="[OBJECTIVE=]VALUE: a ratio of 8-bit cost, 12ms, 250kB, or 4bits, what these cost; repeatable.",
     )
-    max_accuracy_drop: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        None, description="Points of accuracy that may be lost at the least cost; stands in for a budget."
+    max_accuracy_drop: float | None = Field(
+        None, description="Points of accuracy that may be lost at the least cost, such as 0.5; in place of a budget."
     )
     agent: AgentName = Field("ddpg", description="Who proposes the bits.")
     episodes: Count = Field(300, description="Policies to try.")
@@ -147,6 +148,13 @@ class SearchConfig(BaseModel):
     )
     device: DeviceName = Field("cpu", description="Where torch runs.")
 
+    @field_validator("max_accuracy_drop")
+    @classmethod
+    def _drop_is_in_points(cls, points: float | None) -> float | None:
+        if points is not None and not 0 <= points < 100:
+            raise ValueError("write points of accuracy from 0 to below 100, such as 0.5")
+        return points
+
     @field_validator("max_bits")
     @classmethod
     def _range_is_not_empty(cls, max_bits: int, info: Any) -> int:
@@ -159,13 +167,17 @@ class SearchConfig(BaseModel):
 def search_config(**settings: Any) -> SearchConfig:
     """A checked configuration. Raises UserError, naming the setting, the value it had and what would be right.
 
-    With `max_accuracy_drop` the budget is the cost of 8 bits, and any other is refused.
+    `budget` may be a number, a text, several of them, or a mapping from objectives to them. With `max_accuracy_drop`,
+    in points of accuracy, the budget is the cost of 8 bits, and any other is refused.
 
-    >>> search_config(episodes=20).episodes
-    20
+    >>> search_config(episodes=20, budget={"latency": 0.6, "size": "250kB"}).budget
+    ('latency=0.6', 'size=250kB')
     """
+    budget = settings.pop("budget", None)
+    if budget is not None:
+        settings["budget"] = _budget_texts(budget)
     if settings.get("max_accuracy_drop") is not None:
-        if tuple(settings.get("budget") or EIGHT_BITS) != EIGHT_BITS:
+        if settings.get("budget", EIGHT_BITS) != EIGHT_BITS:
             raise UserError("--budget limits the cost and --max-accuracy-drop looks for the least: give one of them")
         settings["budget"] = EIGHT_BITS
     try:
@@ -174,6 +186,14 @@ def search_config(**settings: Any) -> SearchConfig:
         raise UserError(_first_complaint(error)) from error
     parse_budgets(config.budget, config.objective)
     return config
+
+
+def _budget_texts(budget: object) -> tuple[str, ...]:
+    """Budgets as on the command line."""
+    if isinstance(budget, Mapping):
+        return tuple(f"{objective}={value}" for objective, value in budget.items())
+    several = budget if isinstance(budget, list | tuple) else (budget,)
+    return tuple(str(each) for each in several)
 
 
 def _first_complaint(error: ValidationError) -> str:

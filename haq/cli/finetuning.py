@@ -8,7 +8,7 @@ import typer
 from rich.progress import BarColumn, TaskID, TimeRemainingColumn
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, JsonFlag, QuietFlag, with_config
-from haq.cli.output import print_json, print_learned, print_text, say, warn
+from haq.cli.output import print_json, print_learned, print_text, say, say_command, warn
 from haq.cli.screen import progress_bar
 from haq.cli.searching import resume_command
 from haq.config import SearchConfig
@@ -86,7 +86,7 @@ def finetune(
         result = finetune_configured(asked, path, resume=resume, watcher=None if quiet else Watching())
     except KeyboardInterrupt:
         kept = f"all whole epochs are in {path}" if path.is_dir() else "nothing was written yet"
-        say(f"stopped; {kept}. Go on with: {resume_command(path)}")
+        say_command(f"stopped; {kept}. Go on with:", resume_command(path))
         raise
     if not result.is_first:
         return

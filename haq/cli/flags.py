@@ -142,16 +142,10 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}...")
 
 
-def _read_drop(points: float) -> float:
-    if not 0 <= points < 100:
-        raise UserError(f"--max-accuracy-drop {points:g}: write points of accuracy from 0 on, such as 0.5")
-    return points / 100
-
-
 _SPECIAL: dict[str, _Special] = {
     "budget": _Special(list[str], tuple, form="[OBJECTIVE=]VALUE", shown="0.6"),
     "pin": _Special(list[str], _read_pins, form="NAME=BITS"),
     "input": _Special(str, _read_input, form="CxHxW"),
-    "max_accuracy_drop": _Special(float, _read_drop, form="POINTS"),
+    "max_accuracy_drop": _Special(float, float, form="POINTS"),
     "first_last_bits": _Special(str, _read_first_last, form="BITS|free", shown="8"),
 }

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from haq.cli.screen import write_table, write_text
+from haq.cli.screen import literal, write_table, write_text
 from haq.pretty import percent, pretty_cost
 from haq.text_table import Block, Table
 from hardware_sim.cost import Objective
@@ -54,6 +54,11 @@ def print_learned(summary: Mapping[str, Any], learned: str, *, title: str) -> No
 def say(text: str) -> None:
     """A line on standard error; on a terminal it is wrapped between words."""
     write_text(text, sys.stderr)
+
+
+def say_command(text: str, command: str) -> None:
+    """A line on standard error that ends in a command, which is not wrapped, so that it can be copied."""
+    sys.stderr.write(f"{literal(text)} {command}\n")
 
 
 def warn(text: str) -> None:

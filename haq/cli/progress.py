@@ -76,7 +76,7 @@ def _warn(session: Session) -> None:
 def _opening(session: Session) -> str:
     problem = session.problem
     drop = problem.config.max_accuracy_drop
-    aim = "" if drop is None else f", least {problem.config.objective} at most {100 * drop:g} points below it"
+    aim = "" if drop is None else f", least {problem.config.objective} at most {drop:g} points below it"
     budgets = ", ".join(
         f"{pretty_cost(each.budget.objective, each.budget.limit)} {each.budget.objective} ({each.ratio:.3g} of 8 bits)"
         for each in problem.budgets

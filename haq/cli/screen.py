@@ -1,6 +1,5 @@
 """Text on a terminal: printed literally, wrapped and shortened to its width; nothing is cut in a pipe."""
 
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,10 +27,7 @@ def console(stream: TextIO | None = None) -> Console:
 
 
 def width_of(stream: TextIO) -> int | None:
-    """Columns of a terminal, or of the variable COLUMNS; None for a pipe or a file, which take lines of any length."""
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isdecimal() and int(columns) > 0:
-        return int(columns)
+    """Columns of a terminal; None for a pipe or a file, which take lines of any length."""
     return console(stream).width if stream.isatty() else None
 
 

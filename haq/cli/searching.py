@@ -9,7 +9,7 @@ import typer
 
 from haq.budgets import parse_budgets, parse_duration
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, with_config
-from haq.cli.output import print_json, say, warn
+from haq.cli.output import print_json, say_command, warn
 from haq.cli.progress import progress_watcher
 from haq.cli.search_result import print_result
 from haq.config import SearchConfig
@@ -42,7 +42,7 @@ def search(
         result = search_configured(config, path, given=given, resume=resume, time_limit_s=limit_s, watcher=watcher)
     except KeyboardInterrupt:
         kept = f"everything so far is in {path}" if path.is_dir() else "nothing was written yet"
-        say(f"stopped; {kept}. Go on with: {resume_command(path)}")
+        say_command(f"stopped; {kept}. Go on with:", resume_command(path))
         raise
     for warning in result.summary["warnings"]:
         warn(warning)
@@ -58,7 +58,7 @@ def search(
 def default_out(config: SearchConfig) -> Path:
     """results/<model>-<hardware>-<objective>-<budget>-<agent>-s<seed>, safe as a file name; drop0.5 for a budget."""
     drop = config.max_accuracy_drop
-    aim = str(parse_budgets(config.budget, config.objective)[0]) if drop is None else f"drop{100 * drop:g}"
+    aim = str(parse_budgets(config.budget, config.objective)[0]) if drop is None else f"drop{drop:g}"
     names = (config.model, Path(config.hardware).stem, config.objective, aim, config.agent)
     text = "-".join((*names, f"s{config.seed}"))
     return Path("results") / safe_name(text)

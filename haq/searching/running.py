@@ -73,15 +73,16 @@ def search(
     """Find the bits of every layer, within a budget, that lose the least accuracy (HAQ, Wang et al., CVPR 2019).
 
     `model` and `task` are objects, or names as on the command line. `settings` are the fields of
-    `haq.config.SearchConfig`: hardware, objective, budget (a ratio of the 8-bit cost, or a text such as "12ms"),
-    episodes, seed and others. With `max_accuracy_drop`, a fraction, in place of a budget the least cost is looked for.
+    `haq.config.SearchConfig`: hardware, objective, budget (a ratio of the 8-bit cost, a text such as "12ms", or a
+    mapping such as {"latency": 0.6, "size": "250kB"}), episodes, seed and others. With `max_accuracy_drop`, in points
+    of accuracy such as 0.5, in place of a budget the least cost is looked for.
     `out` keeps the run in a folder; `resume` continues one that was interrupted, that a time limit ended, or that is
     to have more `episodes` than it had. When a search has taken `time_limit_s`, its preparation and earlier sessions
     included, it ends with the best policy so far. The network is not changed.
 
     Raises UserError, UnsupportedError or BudgetError for what cannot be done, before the first episode.
     """
-    config = search_config(**_named(model, task), **_as_written(settings))
+    config = search_config(**_named(model, task), **settings)
     given = Given(model if isinstance(model, nn.Module) else None, None if isinstance(task, str) else task)
     if out is not None:
         return search_configured(
@@ -227,7 +228,7 @@ def _spent(session: Session, selection: Selection, prior_images: int) -> dict[st
 def _nothing(config: SearchConfig) -> str:
     if config.max_accuracy_drop is None:
         return "no policy met the budget"
-    return f"no policy lost at most {100 * config.max_accuracy_drop:g} points of accuracy"
+    return f"no policy lost at most {config.max_accuracy_drop:g} points of accuracy"
 
 
 def save_quantized(run: RunDir, network: Network, policy: Policy) -> None:
@@ -250,15 +251,6 @@ def _named(model: nn.Module | str, task: Task | str) -> dict[str, str]:
         "model": model if isinstance(model, str) else type(model).__name__,
         "data": task if isinstance(task, str) else task.name,
     }
-
-
-def _as_written(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A budget may be one number or text, or None for that of the configuration, which holds a tuple of texts."""
-    budget = settings.get("budget")
-    if budget is None:
-        return {name: value for name, value in settings.items() if name != "budget"}
-    several = budget if isinstance(budget, list | tuple) else [budget]
-    return {**settings, "budget": tuple(str(each) for each in several)}
 
 
 def _told(told: Told) -> dict[str, Any]:

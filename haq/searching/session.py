@@ -265,7 +265,7 @@ def _aim(problem: Problem, accuracy_fp32: float) -> tuple[Goal, Bisection | None
     drop = problem.config.max_accuracy_drop
     if drop is None:
         return MostReward(problem), None
-    return LeastCost(problem, drop, accuracy_fp32), Bisection(least_ratio(problem))
+    return LeastCost(problem, drop / 100, accuracy_fp32), Bisection(least_ratio(problem))
 
 
 def _warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:

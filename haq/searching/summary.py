@@ -57,10 +57,11 @@ def summarize(problem: Problem, policy: Policy, selection: Selection, report: Ev
 def summarize_drop(problem: Problem, selection: Selection, summary: Mapping[str, Any]) -> dict[str, Any]:
     """How much accuracy the policy lost where, and how sure it is that it is no more than it should be.
 
-    The report split took no part in any decision; the selection split, in one among a few.
+    All in fractions. The report split took no part in any decision; the selection split, in one among a few.
     """
-    drop, task = problem.config.max_accuracy_drop, problem.task
-    assert drop is not None
+    points, task = problem.config.max_accuracy_drop, problem.task
+    assert points is not None
+    drop = points / 100
     lost = {
         "search": summary["search_accuracy_fp32"] - summary["search_accuracy"],
         "selection": None if selection.accuracy is None else (selection.accuracy_fp32 or 0.0) - selection.accuracy,

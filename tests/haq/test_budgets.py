@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from haq.budgets import UNITS, BudgetSpec, parse_budget, parse_budgets, parse_duration
 from haq.errors import UserError
+from haq.pretty import percent, pretty_cost
 from hardware_sim.cost import OBJECTIVES, Cost, Objective
 
 
@@ -27,6 +28,12 @@ from hardware_sim.cost import OBJECTIVES, Cost, Objective
         ("1MiB", "size", BudgetSpec("size", 1_048_576.0, "absolute")),
         ("1.5GBOP", "bops", BudgetSpec("bops", 1.5e9, "absolute")),
         ("4bits", "energy", BudgetSpec("energy", 4.0, "bits")),
+        ("60%", "latency", BudgetSpec("latency", 0.6, "ratio")),
+        ("size=60.0 %", "latency", BudgetSpec("size", 0.6, "ratio")),
+        ("100\u00b5s", "latency", BudgetSpec("latency", 1e-4, "absolute")),
+        ("100 \u03bcs", "latency", BudgetSpec("latency", 1e-4, "absolute")),
+        ("7\u00b5J", "energy", BudgetSpec("energy", 7e-6, "absolute")),
+        ("1.5 kB", "size", BudgetSpec("size", 1500.0, "absolute")),
     ],
 )
 def test_what_is_written_is_what_is_read(text: str, objective: Objective, expected: BudgetSpec) -> None:
@@ -41,7 +48,9 @@ def test_what_is_written_is_what_is_read(text: str, objective: Objective, expect
         ("", "not a number"),
         ("much", "not a number"),
         ("0,6", "not a number"),
-        ("60%", "not a number"),
+        ("600%", "at most 100 %"),
+        ("60%%", "not a number"),
+        ("60%ms", "not a number"),
         ("1.2.3", "not a number"),
         ("0x10", "not a number"),
         ("\uff11\uff12ms", "not a number"),
@@ -154,3 +163,18 @@ def test_durations(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="2h, 1h30m or 45s"):
         parse_duration(text)
+
+
+@given(st.sampled_from(OBJECTIVES), st.floats(1e-9, 1e12))
+def test_a_cost_that_is_printed_is_read_as_a_budget(objective: Objective, value: float) -> None:
+    spec = parse_budget(f"{objective}={pretty_cost(objective, value)}", "latency")
+    assert (spec.objective, spec.kind) == (objective, "absolute")
+    assert spec.value == pytest.approx(value, rel=0.00501)
+    assert pretty_cost(objective, spec.value) == pretty_cost(objective, value)
+
+
+@given(st.floats(0.001, 1.0))
+def test_a_ratio_that_is_printed_is_read_as_a_budget(ratio: float) -> None:
+    spec = parse_budget(percent(ratio), "latency")
+    assert spec.kind == "ratio"
+    assert spec.value == pytest.approx(ratio, abs=0.000501)

@@ -140,7 +140,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "unreachable budget": (("search", "--budget", "0.01"), "no policy meets the latency budget"),
     "unreachable absolute budget": (("search", "--budget", "1us"), "the cheapest bits cost"),
     "a drop and a budget": (("search", "--max-accuracy-drop", "0.5", "--budget", "0.5"), "give one of them"),
-    "a drop below 0": (("search", "--max-accuracy-drop", "-1"), "--max-accuracy-drop -1: write points of accuracy"),
+    "a drop below 0": (("search", "--max-accuracy-drop", "-1"), "--max-accuracy-drop -1.0: write points of accuracy"),
     "two budgets of one kind": (("search", "--budget", "0.5", "--budget", "0.6"), "two budgets for latency"),
     "no episodes": (("search", "--episodes", "0"), "--episodes 0: "),
     "bits beyond the range": (("search", "--max-bits", "9"), "--max-bits 9: "),

@@ -74,3 +74,29 @@ def test_the_objective_needs_a_budget_of_its_own() -> None:
 def test_a_configuration_does_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         search_config().seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        (0.6, ("0.6",)),
+        ("12ms", ("12ms",)),
+        ([0.6, "size=0.5"], ("0.6", "size=0.5")),
+        ({"latency": 0.6, "size": "250kB"}, ("latency=0.6", "size=250kB")),
+        (None, ("0.6",)),
+    ],
+)
+def test_budgets_may_be_numbers_texts_and_mappings(budget: object, expected: tuple[str, ...]) -> None:
+    assert search_config(budget=budget).budget == expected
+
+
+def test_a_mapping_of_budgets_names_objectives() -> None:
+    with pytest.raises(UserError, match="unknown objective 'time'"):
+        search_config(budget={"time": 0.5})
+
+
+@pytest.mark.parametrize("points", [-0.1, 100, float("nan")])
+def test_a_drop_of_accuracy_is_in_points(points: float) -> None:
+    assert search_config(max_accuracy_drop=0.5).max_accuracy_drop == 0.5
+    with pytest.raises(UserError, match=r"--max-accuracy-drop .*: write points of accuracy from 0 to below 100"):
+        search_config(max_accuracy_drop=points)

@@ -37,7 +37,7 @@ def test_every_row_has_an_interval_and_an_output_error(finished_run: Path) -> No
 def test_costs_stand_beside_every_budget(
     finished_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("haq.cli.screen.width_of", lambda _: 80)
     cost = json.loads((finished_run / "summary.json").read_text())["cost"]
     budgets = [
         {"objective": "latency", "value": 2 * cost["latency_s"], "ratio": 0.8},

@@ -553,7 +553,7 @@ def test_a_time_limit_ends_the_search_with_what_there_is(
 # Every method, with and without a selection split, for the most reward and for the least cost.
 
 AGENTS = get_args(AgentName)
-AIMS: dict[str, dict[str, Any]] = {"budget": {"budget": ("0.6",)}, "drop": {"max_accuracy_drop": 0.1}}
+AIMS: dict[str, dict[str, Any]] = {"budget": {"budget": ("0.6",)}, "drop": {"max_accuracy_drop": 10}}
 
 
 @pytest.mark.parametrize(
@@ -697,7 +697,7 @@ def test_without_optuna_tpe_is_refused_in_a_line(
 def test_the_least_cost_is_within_the_drop_and_the_first_policy_is_the_dearest(
     search: Callable[..., SearchResult], tmp_path: Path
 ) -> None:
-    result = search(out=tmp_path / "run", max_accuracy_drop=0.1, budget=None, episodes=30, first_last_bits=None)
+    result = search(out=tmp_path / "run", max_accuracy_drop=10, budget=None, episodes=30, first_last_bits=None)
     lines, summary = journal(tmp_path / "run"), result.summary
     met = [line for line in lines if line["accuracy"] >= summary["search_accuracy_fp32"] - 0.1 - 1e-9]
     assert lines[0]["cost"] == max(line["cost"] for line in lines)
@@ -723,8 +723,8 @@ def test_a_drop_that_nothing_keeps_is_a_line_with_the_nearest_miss(
 
 def test_a_drop_and_a_budget_are_refused() -> None:
     with pytest.raises(UserError, match="--budget limits the cost and --max-accuracy-drop looks for the least"):
-        search_config(max_accuracy_drop=0.01, budget=("0.5",))
-    config = search_config(max_accuracy_drop=0.01)
+        search_config(max_accuracy_drop=1, budget=("0.5",))
+    config = search_config(max_accuracy_drop=1)
     assert search_config(**config.model_dump()) == config
 
 
