@@ -19,6 +19,7 @@ from haq.evaluation.torch_engine import TorchEngine
 from haq.finetuning.episodes import episode_engine
 from haq.layer_weights import Rounding
 from haq.layers import Trace, trace
+from haq.progress import Progress, no_progress
 from haq.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
 from haq.quantizers.calibration import MethodChoice
 from haq.quantizers.kmeans import codebook_bytes
@@ -89,23 +90,38 @@ class Problem:
 
 
 def prepare(
-    config: SearchConfig, *, model: nn.Module | None = None, task: Task | None = None, network: Network | None = None
+    config: SearchConfig,
+    *,
+    model: nn.Module | None = None,
+    task: Task | None = None,
+    network: Network | None = None,
+    progress: Progress = no_progress,
 ) -> Problem:
     """Get everything ready for the first episode; `model` and `task` stand in for the ones that `config` names.
 
     `network` is one that is ready, of a configuration that differs in the device, the objective, the budgets or the
-    search alone. Raises UserError, UnsupportedError or BudgetError, for a budget that cannot be met before anything is
-    calibrated.
+    search alone. One that is prepared here is calibrated, with its weights quantized to all allowed bits. Raises
+    UserError, UnsupportedError or BudgetError, for a budget that cannot be met before anything is calibrated.
     """
     if network is None:
-        network = prepare_network(config, model=model, task=task)
+        priced, data = _priced(config, model=model, task=task, progress=progress)
     else:
-        network = replace(network, priced=_repriced(config, network.priced))
-    budgets = resolve_budgets(config, network.priced)
-    allowed = allowed_bits(config, network.priced)
-    choice = choices(network.priced.table, [resolved.budget for resolved in budgets], allowed)
-    require_feasible(choice, budgets, network.priced.baseline)
-    return Problem(config, network, budgets, allowed, choice)
+        priced, data = _repriced(config, network.priced), network.task
+    budgets = resolve_budgets(config, priced)
+    allowed = allowed_bits(config, priced)
+    choice = choices(priced.table, [resolved.budget for resolved in budgets], allowed)
+    require_feasible(choice, budgets, priced.baseline)
+    if network is None:
+        quantizers = _quantizers(config, priced, data)
+        progress("calibrate")
+        quantizers.calibrate()
+        progress("round weights (GPTQ)" if rounding_of(config) == "gptq" else "quantize weights")
+        for layer, decision in enumerate(choice.decision_of_layer):
+            quantizers.quantize_weight(layer, np.flatnonzero(choice.allowed[decision].any(axis=1)) + 1)
+        ready = _network(config, priced, data, quantizers, progress=progress)
+    else:
+        ready = replace(network, priced=priced)
+    return Problem(config, ready, budgets, allowed, choice)
 
 
 Restore = Callable[[PricedModel, Quantizers, TorchEngine], Sequence[PolicyBits]]
@@ -122,26 +138,46 @@ def prepare_network(
     example: Tensor | None = None,
     restore: Restore | None = None,
     make_engine: MakeEngine | None = None,
+    progress: Progress = no_progress,
 ) -> Network:
     """Load and trace the network, price it and read its data; quantizers are calibrated when they are first used.
 
     The network is traced with `example`, [1, ...], or the first calibration input. Engines are compared with the
     policies that `restore` answers, so that nothing is calibrated for it; `make_engine` takes their place.
     """
+    priced, data = _priced(config, model=model, task=task, example=example, progress=progress)
+    quantizers = _quantizers(config, priced, data)
+    if make_engine is not None:
+        return Network(priced, data, quantizers, make_engine(priced), "torch, where it was fine-tuned")
+    return _network(config, priced, data, quantizers, restore=restore, progress=progress)
+
+
+def _priced(
+    config: SearchConfig,
+    *,
+    model: nn.Module | None,
+    task: Task | None,
+    example: Tensor | None = None,
+    progress: Progress,
+) -> tuple[PricedModel, Task]:
+    """The network with its layers priced, on the device where it runs, and its data."""
+    rounding_of(config)  # raises for settings that contradict each other, before anything is loaded
     _require_device(config.device)
     accelerator = load_accelerator(config.hardware)
+    progress("load")
     loaded = load_model(config.model, weights=config.weights) if model is None else _placed(model.eval(), "cpu")
     data = load_task(config.data, model=loaded, options=task_options(config)) if task is None else task
     _require_shape(config, data.example())
+    progress("trace")
     traced_with = data.example() if example is None else example
     priced = price(loaded, traced_with, name=config.model, accelerator=accelerator, batch=config.batch)
     if isinstance(data, ClassificationTask):
         require_outputs(loaded, data)
+    progress("read data")
     data.prepare()
     if config.quantizer == "kmeans":
         priced = replace(priced, table=_with_codebooks(priced.table))
-    priced = replace(priced, model=_placed(loaded, config.device))
-    return _network(config, priced, data, restore=restore, make_engine=make_engine)
+    return replace(priced, model=_placed(loaded, config.device)), data
 
 
 def _repriced(config: SearchConfig, priced: PricedModel) -> PricedModel:
@@ -157,9 +193,7 @@ def _with_codebooks(table: CostTable) -> CostTable:
     return replace(table, weight_bytes=table.weight_bytes + owns[:, None, None] * books[None, :, None])
 
 
-def _network(
-    config: SearchConfig, priced: PricedModel, data: Task, *, restore: Restore | None, make_engine: MakeEngine | None
-) -> Network:
+def _quantizers(config: SearchConfig, priced: PricedModel, data: Task) -> Quantizers:
     method = AUTO_METHOD if config.calibration == "auto" else config.calibration
 
     def calibration() -> Iterator[Tensor]:
@@ -168,9 +202,19 @@ def _network(
     options = QuantizerOptions(
         method=method, weights=config.quantizer, zero_points=config.zero_points, rounding=rounding_of(config)
     )
-    quantizers = Quantizers(priced.model, priced.trace, calibration, options)
-    if make_engine is not None:
-        return Network(priced, data, quantizers, make_engine(priced), "torch, where it was fine-tuned")
+    return Quantizers(priced.model, priced.trace, calibration, options)
+
+
+def _network(
+    config: SearchConfig,
+    priced: PricedModel,
+    data: Task,
+    quantizers: Quantizers,
+    *,
+    restore: Restore | None = None,
+    progress: Progress,
+) -> Network:
+    """The network with the engine that evaluates its policies."""
     if config.episode_finetune_steps:
         tuning = episode_engine(config, priced.model, priced.trace, task=data)
         return Network(priced, data, quantizers, tuning, "torch, as every policy is fine-tuned before it is evaluated")
@@ -178,6 +222,7 @@ def _network(
     reference = TorchEngine(quantized, _correction_images(config, data), device=config.device)
     trials = next(iter(data.batches("calibration", batch_size=CORRECTION_IMAGES)))[0]
     known = restore(priced, quantizers, reference) if restore else ()
+    progress("engine check")
     chosen = choose_engine(config.engine, quantized, priced.trace, reference=reference, inputs=trials, policies=known)
     return Network(priced, data, quantizers, chosen.engine, chosen.reason)
 

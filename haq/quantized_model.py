@@ -69,6 +69,15 @@ class Quantizers:
         """How often the calibration inputs are run at most: for activations, and for the Hessians of GPTQ."""
         return 2 if self._options.rounding == "gptq" else 1
 
+    def calibrate(self) -> None:
+        """Run the calibration inputs now, not when the first activation quantizer is asked for."""
+        _ = self._histograms
+
+    def quantize_weight(self, layer: int, widths: Iterable[int]) -> None:
+        """Quantize a layer's weights to several widths now, not when each is asked for."""
+        for bits in widths:
+            self._quantized(layer, int(bits))
+
     def codes(self, layer: int, bits: int) -> QuantizedWeight:
         """Integer codes and scales of a layer's weights. Raises ValueError where the quantizer is not linear."""
         codes = self._quantized(layer, bits).codes

@@ -1,14 +1,24 @@
-"""A search as one watches it: a live bar on a terminal, plain lines elsewhere, on standard error either way."""
+"""Progress on standard error: phases by name with their seconds, and the episodes of a search between them.
+
+On a terminal a phase is a live line, and episodes are a bar. In a pipe a phase is a plain line that is completed with
+its seconds when it ends, and episodes are a line now and then.
+"""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
+from typing import Protocol
 
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.text import Text
 
 from haq.cli.output import say, warn
 from haq.cli.screen import progress_bar
 from haq.costs.pricing import cost_in
-from haq.pretty import percent, pretty_cost
+from haq.pretty import percent, pretty_cost, pretty_score
+from haq.progress import Progress, no_progress
 from haq.searching.goals import Line
 from haq.searching.session import Session
 
@@ -16,87 +26,182 @@ LINES_AT_MOST = 20
 """Plain lines a search, so that a log stays readable."""
 
 
-def progress_watcher() -> "LiveBar | PlainLines":
-    """What suits where standard error goes."""
-    return LiveBar() if sys.stderr.isatty() else PlainLines()
+class Phases(Protocol):
+    """Shows phases, one at a time."""
+
+    def phase(self, name: str) -> None:
+        """Show that a phase begins; the one before it is over."""
+        ...
+
+    def close(self) -> None:
+        """Show that the last phase is over."""
+        ...
 
 
-class LiveBar:
-    """Episode, reward, best accuracy, cost against budget, time left."""
+class PlainPhases:
+    """A line for every phase."""
 
     def __init__(self) -> None:
-        columns = (BarColumn(24), MofNCompleteColumn(), "{task.description}", TimeRemainingColumn())
-        self._progress = progress_bar("episode", *columns)
+        self._began: float | None = None
+
+    def phase(self, name: str) -> None:
+        self.close()
+        sys.stderr.write(f"{name} ... ")
+        sys.stderr.flush()
+        self._began = monotonic()
+
+    def close(self) -> None:
+        if self._began is not None:
+            say(_seconds(monotonic() - self._began))
+        self._began = None
+
+
+class LivePhases:
+    """A live line for every phase; it stays when the phase is over."""
+
+    def __init__(self) -> None:
+        self._line: Bar | None = None
+
+    def phase(self, name: str) -> None:
+        self.close()
+        self._line = progress_bar("{task.description} ...", _Seconds())
+        self._line.add_task(name)
+        self._line.start()
+
+    def close(self) -> None:
+        if self._line is not None:
+            self._line.stop()
+        self._line = None
+
+
+class _Seconds(ProgressColumn):
+    """Time since the phase began."""
+
+    def render(self, task: Task) -> Text:
+        return Text(_seconds(task.elapsed or 0.0))
+
+
+class LiveSearch(LivePhases):
+    """Phases as live lines, episodes as a bar: the best policy so far, its cost, the time left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        columns = (BarColumn(8), MofNCompleteColumn(), "{task.description}", TimeRemainingColumn(compact=True))
+        self._bar = progress_bar("episode", *columns)
         self._task = TaskID(0)
 
     def begin(self, session: Session) -> None:
-        _warn(session)
-        say(_opening(session))
-        self._progress.start()
+        self.close()
+        _say_opening(session)
+        self._bar.start()
         total = session.problem.config.episodes
-        self._task = self._progress.add_task("", total=total, completed=session.episode)
+        self._task = self._bar.add_task(best_so_far(session), total=total, completed=session.episode)
 
-    def episode(self, session: Session, line: Line) -> None:
-        self._progress.update(self._task, completed=session.episode, description=_state(session, line))
+    def episode(self, session: Session, _: Line) -> None:
+        self._bar.update(self._task, completed=session.episode, description=best_so_far(session))
 
     def end(self) -> None:
-        self._progress.stop()
+        self._bar.stop()
 
 
-class PlainLines:
-    """A line now and then."""
+class PlainSearch(PlainPhases):
+    """Phases and episodes as plain lines."""
 
     def __init__(self) -> None:
-        self._began = monotonic()
-        self._first = 0
+        super().__init__()
+        self._start, self._first = monotonic(), 0
 
     def begin(self, session: Session) -> None:
-        self._began, self._first = monotonic(), session.episode
-        _warn(session)
-        say(_opening(session))
+        self.close()
+        _say_opening(session)
+        self._start, self._first = monotonic(), session.episode
 
-    def episode(self, session: Session, line: Line) -> None:
+    def episode(self, session: Session, _: Line) -> None:
         total = session.problem.config.episodes
         every = max(1, total // LINES_AT_MOST)
         if session.episode % every and session.episode != total:
             return
-        rate = (monotonic() - self._began) / (session.episode - self._first)
-        left = f"{rate * (total - session.episode):.0f} s left"
-        sys.stderr.write(f"episode {session.episode}/{total}  {_state(session, line)}  {left}\n")
-
-    def end(self) -> None:
+        rate = (monotonic() - self._start) / (session.episode - self._first)
+        left = _duration(rate * (total - session.episode))
+        say(f"episode {session.episode}/{total}  {best_so_far(session)}  {left} left")
         sys.stderr.flush()
 
+    def end(self) -> None:
+        say(f"episodes ... {_seconds(monotonic() - self._start)}")
 
-def _warn(session: Session) -> None:
+
+@contextmanager
+def search_progress(*, quiet: bool) -> Iterator[LiveSearch | PlainSearch | None]:
+    """What suits where standard error goes; None for a search that is quiet."""
+    if quiet:
+        yield None
+        return
+    shown = LiveSearch() if sys.stderr.isatty() else PlainSearch()
+    with _closed(shown):
+        yield shown
+
+
+@contextmanager
+def phase_progress(*, quiet: bool) -> Iterator[Progress]:
+    """Shows the phases of a command."""
+    if quiet:
+        yield no_progress
+        return
+    shown = LivePhases() if sys.stderr.isatty() else PlainPhases()
+    with _closed(shown):
+        yield shown.phase
+
+
+@contextmanager
+def _closed(shown: Phases) -> Iterator[None]:
+    """End the line of the last phase, also where it fails."""
+    try:
+        yield
+    finally:
+        shown.close()
+
+
+def best_so_far(session: Session) -> str:
+    """The policy that is best on the search images; the winner is named on the selection images at the end."""
+    best, metric = session.best, session.problem.task.metric_name
+    if best is None:
+        return "best on search images: none yet"
+    score = percent(best["accuracy"], digits=2) if metric == "accuracy" else pretty_score(best["accuracy"], metric)
+    baseline = cost_in(session.problem.config.objective, session.problem.priced.baseline)
+    return f"best on search images: {score} at {percent(best['cost'] / baseline)}"
+
+
+def _say_opening(session: Session) -> None:
+    """What is searched for, in lines that fit 80 columns for names of a usual length."""
     for warning in session.warnings:
         warn(warning)
-
-
-def _opening(session: Session) -> str:
     problem = session.problem
-    drop = problem.config.max_accuracy_drop
-    aim = "" if drop is None else f", least {problem.config.objective} at most {drop:g} points below it"
-    budgets = ", ".join(
-        f"{pretty_cost(each.budget.objective, each.budget.limit)} {each.budget.objective} ({each.ratio:.3g} of 8 bits)"
-        for each in problem.budgets
-    )
-    layers = f"{len(problem.priced.trace.layers)} layers"
-    accuracy = percent(session.evaluator.accuracy_fp32, digits=2)
-    return (
-        f"{problem.priced.name} ({layers}) on {problem.priced.table.hardware}, batch {problem.priced.table.batch}, "
-        f"at most {budgets}; float accuracy {accuracy} on {problem.task.size('search')} search images{aim}"
-    )
+    config, task, priced = problem.config, problem.task, problem.priced
+    say(f"{priced.name} ({len(priced.trace.layers)} layers) on {priced.table.hardware}, batch {priced.table.batch}")
+    if config.max_accuracy_drop is not None:
+        say(f"least {config.objective}, at most {config.max_accuracy_drop:g} points below the float accuracy")
+    else:
+        for each in problem.budgets:
+            limit = pretty_cost(each.budget.objective, each.budget.limit)
+            say(f"at most {limit} {each.budget.objective} ({percent(each.ratio)} of 8 bits)")
+    accuracy, metric = session.evaluator.accuracy_fp32, task.metric_name
+    score = percent(accuracy, digits=2) if metric == "accuracy" else pretty_score(accuracy, metric)
+    say(f"float {metric} {score} on {task.size('search')} search images")
+    if task.size("selection"):
+        say(f"the best few of these are measured again on {task.size('selection')} selection images")
 
 
-def _state(session: Session, line: Line) -> str:
-    best = session.best
-    shown = "none yet" if best is None else f"{percent(best['accuracy'], digits=2)} at {_ratio(session, best)}"
-    used = line["cost"] / session.limit
-    return f"score {line['score']:+.4f}  best {shown}  cost {percent(used)} of budget"
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s"
 
 
-def _ratio(session: Session, line: Line) -> str:
-    """The cost of a line as part of that of 8 bits."""
-    priced = session.problem.priced
-    return percent(line["cost"] / cost_in(session.problem.config.objective, priced.baseline))
+def _duration(seconds: float) -> str:
+    """A time to wait for, roughly.
+
+    >>> _duration(59.0), _duration(61.0), _duration(7200.0)
+    ('59 s', '1 min', '2 h')
+    """
+    for size, unit in ((3600.0, "h"), (60.0, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -10,7 +10,7 @@ import typer
 from haq.budgets import parse_budgets, parse_duration
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, with_config
 from haq.cli.output import print_json, say_command, warn
-from haq.cli.progress import progress_watcher
+from haq.cli.progress import search_progress
 from haq.cli.search_result import print_result
 from haq.config import SearchConfig
 from haq.evaluation.store import EvaluationStore
@@ -36,10 +36,10 @@ def search(
     """Find the bits of every layer that meet a budget on a device at the least loss of accuracy."""
     path = out or default_out(config)
     limit_s = None if time is None else parse_duration(time)
-    watcher = None if quiet else progress_watcher()
     given = Given(store=EvaluationStore() if store and not config.episode_finetune_steps else None)
     try:
-        result = search_configured(config, path, given=given, resume=resume, time_limit_s=limit_s, watcher=watcher)
+        with search_progress(quiet=quiet) as watcher:
+            result = search_configured(config, path, given=given, resume=resume, time_limit_s=limit_s, watcher=watcher)
     except KeyboardInterrupt:
         kept = f"everything so far is in {path}" if path.is_dir() else "nothing was written yet"
         say_command(f"stopped; {kept}. Go on with:", resume_command(path))

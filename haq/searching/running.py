@@ -20,6 +20,7 @@ from haq.finetuning.engine import EpisodeEngine
 from haq.finetuning.saved import save_network
 from haq.policy import Policy, load_policy
 from haq.problem import Network, Problem, prepare
+from haq.progress import Progress, no_progress
 from haq.records import holds
 from haq.run_dir import CONFIG, POLICY, QUANTIZERS, RESOLVED, SUMMARY, RunDir
 from haq.run_settings import keep_source
@@ -112,8 +113,13 @@ def search_configured(
     ):
         if earlier is not None and not _continues(earlier, config, limit_s):
             return finished(earlier)
-        problem = prepare(config, model=given.model, task=given.task, network=given.network)
-        losses = (given.losses or known_beforehand(problem.network, config.prior)) if uses_prior(config) else None
+        progress = watcher.phase if watcher else no_progress
+        problem = prepare(config, model=given.model, task=given.task, network=given.network, progress=progress)
+        losses = None
+        if uses_prior(config):
+            progress("sensitivities")
+            losses = given.losses or known_beforehand(problem.network, config.prior)
+        progress("float accuracy")
         session = begin_session(problem, losses=losses, store=given.store, told=given.told, began=began)
         environment = describe_environment(seed=config.seed, device=config.device)
         run = earlier or RunDir.create(path, asked | _resolved(problem), environment, resume=resume)
@@ -122,7 +128,7 @@ def search_configured(
         keep_source(run, config, problem.priced.trace, problem.task)
         session.enter(run)
         run_episodes(session, time_limit_s=limit_s, watcher=watcher)
-        return _finish(session, run, prior_images=losses.forward_images if losses else 0)
+        return _finish(session, run, prior_images=losses.forward_images if losses else 0, progress=progress)
 
 
 def _continues(run: RunDir, config: SearchConfig, limit_s: float) -> bool:
@@ -180,7 +186,7 @@ def run_episodes(session: Session, *, time_limit_s: float = inf, watcher: Watche
     session.checkpoint()
 
 
-def _finish(session: Session, run: RunDir, *, prior_images: int) -> SearchResult:
+def _finish(session: Session, run: RunDir, *, prior_images: int, progress: Progress) -> SearchResult:
     """Name the winner, measure it on the report split, and write the last files; the summary comes last."""
     from haq.plots import plot_run  # matplotlib takes longer to import than all the rest
 
@@ -188,7 +194,9 @@ def _finish(session: Session, run: RunDir, *, prior_images: int) -> SearchResult
     if session.best is None:
         tried = f"{session.episode} episode{'s' if session.episode > 1 else ''}"
         raise UserError(f"{_nothing(config)} in {tried}; the nearest miss is in {run.path}")
+    progress("selection")
     selection = session.select()
+    progress("report")
     policy = session.policy(selection.winner)
     if config.max_accuracy_drop is not None:
         problem = at_ratio(problem, cost_ratio(problem, policy.cost))  # the budget that would have been the one to ask

@@ -30,6 +30,10 @@ _ANEW = "delete it to start this run again from its first episode"
 class Watcher(Protocol):
     """Somebody who looks on while a search runs."""
 
+    def phase(self, name: str) -> None:
+        """A phase before or after the episodes begins; the one before it is over."""
+        ...
+
     def begin(self, session: "Session") -> None:
         """The search starts, or goes on."""
         ...

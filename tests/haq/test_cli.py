@@ -316,9 +316,23 @@ def test_progress_goes_to_standard_error(
     answer = run("search", *small_flags, "--episodes", "2", "--out", tmp_path / "run", "--json")
     assert json.loads(answer.out)["episodes"] == 2
     lines = answer.err.splitlines()
-    assert "digits_cnn (15 layers) on bismo-edge" in lines[0]
-    assert [line.split()[1] for line in lines[1:]] == ["1/2", "2/2"]
+    phases = [line.removesuffix(" s").rpartition(" ... ") for line in lines if " ... " in line]
+    names = [name for name, _, seconds in phases if float(seconds) >= 0]
+    assert [names[0], *names[-3:]] == ["load", "episodes", "selection", "report"]
+    assert "digits_cnn (15 layers) on bismo-edge, batch 1" in lines
+    episodes = [line for line in lines if line.startswith("episode ")]
+    assert [line.split()[1] for line in episodes] == ["1/2", "2/2"]
+    assert all("best on search images" in line for line in episodes)
+    assert max(map(len, lines)) <= 80
     assert "\x1b" not in answer.err
+
+
+def test_a_phase_that_fails_leaves_the_error_a_line_of_its_own(run: Callable[..., Answer], tmp_path: Path) -> None:
+    answer = run("search", "--budget", "0.0001", "--out", tmp_path / "run")
+    *phases, error = answer.err.splitlines()
+    assert answer.code == 2
+    assert all(" ... " in line for line in phases)
+    assert error.startswith("haq: no policy meets the latency budget")
 
 
 def test_the_least_cost_is_told_with_how_sure_it_is(
@@ -334,7 +348,7 @@ def test_the_least_cost_is_told_with_how_sure_it_is(
     assert "points lost on 48 search images, at most 5 points allowed; confidence that it is no more" in answer.out
     for images_of, split in ((12, "selection"), (60, "report")):
         assert f"{100 * drop['confidence'][split]:.1f} % by {images_of} {split} images" in answer.out
-    assert "least latency at most 5 points below it" in answer.err
+    assert "least latency, at most 5 points below the float accuracy" in answer.err
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])

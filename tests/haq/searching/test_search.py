@@ -333,6 +333,10 @@ class Interruption:
 
     def __init__(self, after: int) -> None:
         self.after, self.ended = after, False
+        self.phases: list[str] = []
+
+    def phase(self, name: str) -> None:
+        self.phases.append(name)
 
     def begin(self, session: Session) -> None:
         """Nothing yet."""
@@ -372,6 +376,62 @@ def test_an_interrupted_run_goes_on_to_the_same_result(
     monkeypatch.setattr(ModelBasedDDPG, "propose", propose)
     search_configured(config, run, given=given, resume=True)
     assert_same_run(run, whole)
+
+
+def test_phases_are_named_as_they_begin_and_all_of_them_are_timed(
+    search: Callable[..., SearchResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(10**6))
+    for module in ("running", "session"):
+        monkeypatch.setattr(f"haq.searching.{module}.monotonic", lambda: float(next(clock)))
+    watcher = Interruption(after=10**6)
+    began_at: dict[str, int] = {}
+    monkeypatch.setattr(watcher, "phase", lambda name: began_at.setdefault(name, next(clock)))
+    first = next(clock)
+    summary = search(out=tmp_path / "run", watcher=watcher).summary
+    assert list(began_at) == [
+        "load",
+        "trace",
+        "read data",
+        "calibrate",
+        "round weights (GPTQ)",
+        "engine check",
+        "sensitivities",
+        "float accuracy",
+        "selection",
+        "report",
+    ]
+    # The clock advances by one whenever it is read: the search began before its first phase, ended after its last.
+    assert summary["seconds"] >= began_at["report"] - first - 1
+
+
+@pytest.mark.parametrize("engine", ["torch", "auto"])
+def test_preparing_a_search_calibrates_and_rounds_before_its_first_policy(
+    search: Callable[..., SearchResult], monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    phases, when = [""], {"calibrate": "calibrate", "_rounded": "round weights (GPTQ)"}
+    watcher = Interruption(after=10**6)
+    monkeypatch.setattr(watcher, "phase", phases.append)
+    seen: dict[str, set[str]] = {name: set() for name in when}
+    for owner, name in ((quantized_model, "calibrate"), (layer_weights, "_rounded")):
+        original = getattr(owner, name)
+
+        def noted(*args: Any, name: str = name, original: Any = original) -> Any:
+            seen[name].add(phases[-1])
+            return original(*args)
+
+        monkeypatch.setattr(owner, name, noted)
+    search(watcher=watcher, prior="none", engine=engine, min_bits=4, first_last_bits=None, budget=0.9)
+    assert seen == {name: {phase} for name, phase in when.items()}
+
+
+def test_a_budget_that_nothing_meets_is_refused_before_anything_is_calibrated(
+    search: Callable[..., SearchResult],
+) -> None:
+    watcher = Interruption(after=10**6)
+    with pytest.raises(UserError, match="no policy meets the latency budget"):
+        search(watcher=watcher, budget=1e-6)
+    assert watcher.phases == ["load", "trace", "read data"]
 
 
 def test_a_journal_beyond_the_checkpoint_is_not_evaluated_again(
