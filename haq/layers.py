@@ -1,7 +1,7 @@
 """Find the quantizable layers of a network by running it once."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,16 +12,13 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from haq.errors import UserError
 from haq.tracing.layer_shapes import layer_kind, layer_shape
+from haq.tracing.names import LayerName, free_name, part_of, unique_names
+from haq.tracing.operators import OperatorCalls, Product, nested_tensors, tensors
+from haq.tracing.origins import Origins
+from haq.tracing.refusals import Refusals, Refused
 from haq.tracing.weighted_calls import PRODUCTS, Call, WeightedCalls, WeightIndex, WeightSlice
+from haq.user_code import one_line
 from hardware_sim.layer import Layer
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A part of the network that stays in float, and why."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,34 +63,34 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     was_training = {module: module.training for module in model.modules()}
     try:
         model.eval()
-        with torch.no_grad(), _module_stack(model) as tracer.stack, tracer:
+        with torch.no_grad(), _watched(model, tracer), tracer.operators, tracer:
             outputs = model(example)
     except _FAILURES as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"the model does not run on an input of shape {tuple(example.shape)}: {reason}") from error
+        _require_runs(model, example)
+        error.add_note("The network runs on this input by itself: this is an error in haq, not in the network.")
+        raise
     finally:
         for module, training in was_training.items():
             module.training = training
-    result = Trace(tuple(tracer.layers), tuple(tracer.sites), tuple(tracer.refusals(model)), tracer.heads(outputs))
+    result = tracer.result(model, outputs)
     if not result.layers:
         why = "; ".join(f"{refused.name}: {refused.reason}" for refused in result.refused[:3])
         raise UserError(f"the model has no quantizable layer{f' ({why})' if why else ''}")
     return result
 
 
+def _require_runs(model: nn.Module, example: Tensor) -> None:
+    """Raise UserError if a network does not run on an input where nothing watches it."""
+    try:
+        with torch.no_grad():
+            model(example)
+    except _FAILURES as error:
+        shape = tuple(example.shape)
+        raise UserError(f"the model does not run on an input of shape {shape}: {one_line(error)}") from error
+
+
 _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
 """What a network raises on an input that it is not made for."""
-_WEIGHTED_MODULES = (
-    nn.modules.conv._ConvNd,
-    nn.Linear,
-    nn.Bilinear,
-    nn.Embedding,
-    nn.EmbeddingBag,
-    nn.RNNBase,
-    nn.RNNCellBase,
-    nn.MultiheadAttention,
-)
-_JOINING = (torch.cat, torch.concat, torch.concatenate, torch.stack)
 
 
 class _Tracer(WeightedCalls):
@@ -101,171 +98,152 @@ class _Tracer(WeightedCalls):
 
     def __init__(self, model: nn.Module, example: Tensor) -> None:
         super().__init__()
-        self.layers: list[Layer] = []
-        self.sites: list[Site] = []
         self.stack: list[tuple[str, nn.Module]] = []
-        self._refused: dict[str, str] = {}
-        self._seen: set[str] = set()
-        self._calls: defaultdict[WeightSlice, list[str]] = defaultdict(list)
+        """The modules that are running, outermost first."""
+        self.operators = OperatorCalls(model, lambda: self.stack[-1][0] if self.stack else "")
+        self.origins = Origins(example, self._hold)
+        self._layers: list[Layer] = []
+        self._sites: list[Site] = []
+        self._refusals = Refusals()
+        self._called: set[str] = set()
+        self._names: dict[WeightSlice, LayerName] = {}
+        self._calls: Counter[WeightSlice] = Counter()
         self._numbers: dict[WeightSlice, int] = {}
         self._index = WeightIndex(model)
         self._modules = dict(model.named_modules(remove_duplicate=False))
-        # Tensors are kept until the end, so that an id names one tensor only.
-        self._tensors: dict[int, tuple[Tensor, frozenset[int]]] = {id(example): (example, frozenset({0}))}
 
     def weighted(self, call: Call) -> Tensor:
+        first = len(self.operators.products)
         output = call.run(call.input, call.weight)
+        products = self.operators.take(first)
         weights = self._index.find(call.weight)
-        if weights is not None and call.operation.spatial_dims <= 2:
-            if call.continues:
-                self._extend(weights, output)
-            else:
-                self._add(call, weights, output)
-            return output
-        self._carry(call.function, [call.input], output)
-        if weights is not None:
-            self._refuse(call.operation.kind, "three-dimensional convolutions have no cost model")
-        elif name := self._index.name(call.weight):
-            self._refuse(call.operation.kind, f"it reads {name} turned or with gaps, not as it is stored")
+        reason = self._reason(call, weights)
+        if weights is None or reason is not None:
+            self.origins.carry(call.function, [call.input], [output])
+            self._refuse(call.operation.kind, reason or "its weights are computed while the network runs", products)
+        elif call.continues:
+            self._extend(weights, output)
         else:
-            self._refuse(call.operation.kind, "its weights are computed while the network runs")
+            self._add(call, weights, output)
         return output
 
     def other(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        first = len(self.operators.products)
         result = function(*args, **kwargs)
-        operands = list(_tensors((*args, *kwargs.values())))
+        operands = list(tensors((*args, *kwargs.values())))
         if function in PRODUCTS:
-            self._refuse_product(PRODUCTS[function], operands)
-        self._carry(function, operands, result)
+            self._refuse_product(PRODUCTS[function], operands, self.operators.take(first))
+        self.origins.carry(function, operands, tensors((result,)))
         return result
 
-    def refusals(self, model: nn.Module) -> Iterator[Refused]:
-        """What was refused on the way, then the modules with weights that were never called."""
-        yield from (Refused(name, reason) for name, reason in self._refused.items())
-        called = self._seen | {site.weights.parameter.rpartition(".")[0] for site in self.sites}
-        for name, module in model.named_modules():
-            if isinstance(module, _WEIGHTED_MODULES) and name not in called:
-                yield Refused(name, "was not called when the network ran")
+    def result(self, model: nn.Module, outputs: Any) -> Trace:
+        """What was found, after the network has answered with `outputs`."""
+        self._refusals.add_unseen(self.operators.products)
+        weights = [site.weights for site in self._sites]
+        self._refusals.add_rest(model, self._called, weights, self.operators.readers)
+        layers = self._named_layers()
+        numbers = {number for tensor in nested_tensors(outputs) for number in self.origins.of(tensor) if number}
+        heads = [layers[number - 1] for number in sorted(numbers)] or layers[-1:]
+        return Trace(layers, tuple(self._sites), tuple(self._refusals), tuple(layer.name for layer in heads))
 
-    def heads(self, outputs: Any) -> tuple[str, ...]:
-        """The layers that wrote the network's outputs; the last layer where none is known."""
-        numbers = {number for tensor in _nested_tensors(outputs) for number in self._origin(tensor) if number}
-        wrote = [self.layers[number - 1] for number in sorted(numbers)]
-        return tuple(layer.name for layer in wrote or self.layers[-1:])
+    def _reason(self, call: Call, weights: WeightSlice | None) -> str | None:
+        """Why a call with a parameter is no layer; None where it is one."""
+        name = self._index.name(call.weight)
+        if weights is not None and call.operation.spatial_dims > 2:
+            return "three-dimensional convolutions have no cost model"
+        if call.weight.ndim < 2:
+            return f"multiplies with {name or 'weights'} of one dimension, which has no quantized form"
+        if weights is None and name:
+            return f"it reads {name} turned or with gaps, not as it is stored"
+        return None
 
     def _add(self, call: Call, weights: WeightSlice, output: Tensor) -> None:
-        base = self._name(weights)
-        names = self._calls[weights]
-        names.append(base if not names else f"{names[0]}:{len(names) + 1}")
-        number = len(self.layers) + 1
-        self.layers.append(
+        self._names.setdefault(weights, self._name(weights))
+        self._calls[weights] += 1
+        number = len(self._layers) + 1
+        self._layers.append(
             Layer(
-                name=names[-1],
+                name=f"{number}",
                 kind=layer_kind(call),
-                tied_to=names[0] if len(names) > 1 else None,
-                input_tensors=tuple(sorted(self._origin(call.input))),
+                input_tensors=tuple(sorted(self.origins.of(call.input))),
                 output_tensor=number,
                 **layer_shape(call, output),
             )
         )
-        self.sites.append(Site(weights, len(names)))
+        self._sites.append(Site(weights, self._calls[weights]))
         self._numbers[weights] = number
-        self._tensors[id(output)] = (output, frozenset({number}))
+        self.origins.note(output, frozenset({number}))
 
     def _extend(self, weights: WeightSlice, output: Tensor) -> None:
         """One more step of the recurrent layer that these weights were last called by."""
         number = self._numbers[weights]
-        steps, sequences = self.layers[number - 1].output_size
+        steps, sequences = self._layers[number - 1].output_size
         size = (steps + 1, sequences)
-        self.layers[number - 1] = replace(self.layers[number - 1], input_size=size, output_size=size)
-        self._tensors[id(output)] = (output, frozenset({number}))
+        self._layers[number - 1] = replace(self._layers[number - 1], input_size=size, output_size=size)
+        self.origins.note(output, frozenset({number}))
 
-    def _carry(self, function: Callable[..., Any], operands: Iterable[Tensor], result: Any) -> None:
-        """The result of anything but a layer keeps the numbers of what it read, the latest where it combined several.
-
-        The others that were combined are held until then: by the layer that wrote the latest.
-        """
-        origins = {self._origin(tensor) for tensor in operands} - {frozenset()}
-        joined = frozenset().union(*origins)
-        if not joined:
-            return
-        if function not in _JOINING and len(origins) > 1:
-            self._hold(joined - {max(joined)}, until=max(joined))
-            joined = frozenset({max(joined)})
-        for tensor in _tensors((result,)):
-            self._tensors[id(tensor)] = (tensor, joined)
-
-    def _hold(self, tensors: frozenset[int], *, until: int) -> None:
+    def _hold(self, numbers: frozenset[int], until: int) -> None:
         """Note that memory keeps these tensors while the layer runs that writes the tensor `until`."""
-        layer = self.layers[until - 1]
-        self.layers[until - 1] = replace(layer, held_tensors=tuple(sorted({*layer.held_tensors, *tensors})))
+        layer = self._layers[until - 1]
+        self._layers[until - 1] = replace(layer, held_tensors=tuple(sorted({*layer.held_tensors, *numbers})))
 
-    def _origin(self, tensor: Tensor) -> frozenset[int]:
-        return self._tensors.get(id(tensor), (tensor, frozenset()))[1]
+    def _named_layers(self) -> tuple[Layer, ...]:
+        """The layers with their names, which depend on those of all others."""
+        names = dict(zip(self._names, unique_names(list(self._names.values())), strict=True))
+        taken = dict.fromkeys(names.values())
+        named = []
+        for layer, site in zip(self._layers, self._sites, strict=True):
+            first = names[site.weights]
+            if site.call == 1:
+                named.append(replace(layer, name=first))
+            else:
+                name = free_name(f"{first}:{site.call}", taken)
+                taken[name] = None
+                named.append(replace(layer, name=name, tied_to=first))
+        return tuple(named)
 
-    def _name(self, weights: WeightSlice) -> str:
-        """The path of the owner: the innermost running module that has this parameter, under the name it has there."""
+    def _name(self, weights: WeightSlice) -> LayerName:
+        """From the innermost running module that has this parameter, under the name that it has there."""
         path, _, leaf = weights.parameter.rpartition(".")
+        parameter = getattr(self._modules[path], leaf)
         for name, module in reversed(self.stack):
-            owned = [key for key, value in module.named_parameters(recurse=False) if value is self._parameter(weights)]
+            owned = [key for key, value in module.named_parameters(recurse=False) if value is parameter]
             if owned:
                 path, leaf = name, owned[0]
-                self._seen.add(name)
+                self._called.add(name)
                 break
-        parts = [path] if leaf == "weight" else [path, leaf.removesuffix("_weight").removeprefix("weight_")]
-        whole = tuple(self._parameter(weights).shape) == weights.shape
-        rows = weights.offset // max(1, self._parameter(weights)[0].numel())
-        return ".".join(part for part in parts if part) + ("" if whole else f"[{rows}:{rows + weights.shape[0]}]")
+        return LayerName.of(path, leaf, part_of(parameter.shape, weights))
 
-    def _parameter(self, weights: WeightSlice) -> Tensor:
-        path, _, leaf = weights.parameter.rpartition(".")
-        return getattr(self._modules[path], leaf)  # type: ignore[no-any-return]
-
-    def _refuse_product(self, what: str, operands: Iterable[Tensor]) -> None:
+    def _refuse_product(self, what: str, operands: Iterable[Tensor], products: Sequence[Product]) -> None:
         weights = [name for tensor in operands if tensor.ndim > 1 and (name := self._index.name(tensor))]
+        weights += [name for product in products for name in product.parameters]
         if weights:
-            self._refuse(what, f"multiplies with {weights[0]} in a way that has no quantized form")
+            self._refuse(what, f"multiplies with {weights[0]} in a way that has no quantized form", products)
         else:
-            self._refuse(what, "multiplies two activations, which stay in float")
+            self._refuse(what, "multiplies two activations, which stay in float", products)
 
-    def _refuse(self, what: str, reason: str) -> None:
+    def _refuse(self, what: str, reason: str, products: Sequence[Product]) -> None:
         name = self.stack[-1][0] if self.stack else ""
-        self._refused.setdefault(name or what, reason if name else f"{what}: {reason}")
-        self._seen.add(name)
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    """The tensors among arguments or results, one list or tuple deep."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from (item for item in value if isinstance(item, Tensor))
-
-
-def _nested_tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _nested_tensors(item)
+        self._refusals.add(name or what, reason if name else f"{what}: {reason}", products)
+        self._called.add(name)
 
 
 @contextmanager
-def _module_stack(model: nn.Module) -> Iterator[list[tuple[str, nn.Module]]]:
-    """The modules that are running, outermost first, while the context is open."""
+def _watched(model: nn.Module, tracer: _Tracer) -> Iterator[None]:
+    """Tell a tracer which modules are running, and what they answer, while the context is open."""
     names = {module: name for name, module in model.named_modules()}
-    stack: list[tuple[str, nn.Module]] = []
 
     def enter(module: nn.Module, _: Any) -> None:
-        stack.append((names.get(module, ""), module))
+        tracer.stack.append((names.get(module, ""), module))
 
-    def leave(_module: nn.Module, _args: Any, _output: Any) -> None:
-        stack.pop()
+    def leave(_module: nn.Module, args: Any, output: Any) -> None:
+        tracer.stack.pop()
+        with torch._C.DisableTorchFunction():
+            tracer.origins.carry_through(nested_tensors(args), nested_tensors(output))
 
     handles = (register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True))
     try:
-        yield stack
+        yield
     finally:
         for handle in handles:
             handle.remove()

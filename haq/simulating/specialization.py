@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from haq.layers import Refused
 from haq.policy import LayerBits, uniform_bits
 from haq.pretty import pretty_bytes
 from haq.simulating.simulation import simulation
+from haq.tracing.refusals import Refused
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.cost import CostTable, Objective, UnsupportedError
 from hardware_sim.layer import Layer
