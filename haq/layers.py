@@ -74,7 +74,7 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
             module.training = training
     result = tracer.result(model, outputs)
     if not result.layers:
-        why = "; ".join(f"{refused.name}: {refused.reason}" for refused in result.refused[:3])
+        why = "; ".join(map(str, result.refused[:3]))
         raise UserError(f"the model has no quantizable layer{f' ({why})' if why else ''}")
     return result
 
@@ -115,6 +115,9 @@ class _Tracer(WeightedCalls):
     def weighted(self, call: Call) -> Tensor:
         first = len(self.operators.products)
         output = call.run(call.input, call.weight)
+        if call.weight.ndim < 2:  # named as all products are that have no quantized form
+            self.origins.carry(call.function, [call.input], [output])
+            return output
         products = self.operators.take(first)
         weights = self._index.find(call.weight)
         reason = self._reason(call, weights)
@@ -151,8 +154,6 @@ class _Tracer(WeightedCalls):
         name = self._index.name(call.weight)
         if weights is not None and call.operation.spatial_dims > 2:
             return "three-dimensional convolutions have no cost model"
-        if call.weight.ndim < 2:
-            return f"multiplies with {name or 'weights'} of one dimension, which has no quantized form"
         if weights is None and name:
             return f"it reads {name} turned or with gaps, not as it is stored"
         return None

@@ -26,6 +26,7 @@ from haq.quantizers.kmeans import codebook_bytes
 from haq.tasks import TaskOptions, load_task
 from haq.tasks.base import Task
 from haq.tasks.classification import ClassificationTask, require_outputs
+from haq.tracing.unwrapping import unwrapped
 from haq.zoo import build_model, load_model, usual_input
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import load_accelerator
@@ -165,7 +166,7 @@ def _priced(
     _require_device(config.device)
     accelerator = load_accelerator(config.hardware)
     progress("load")
-    loaded = load_model(config.model, weights=config.weights) if model is None else _placed(model.eval(), "cpu")
+    loaded = load_model(config.model, weights=config.weights) if model is None else _given(model)
     data = load_task(config.data, model=loaded, options=task_options(config)) if task is None else task
     _require_shape(config, data.example())
     progress("trace")
@@ -255,6 +256,13 @@ def _require_shape(config: SearchConfig, example: Tensor) -> None:
         raise UserError(f"--input {given} differs from the items of {config.data}, which are {theirs}; leave it out")
 
 
+def _given(model: nn.Module) -> nn.Module:
+    """A caller's network, in evaluation mode on the CPU, out of what it is wrapped in."""
+    network = unwrapped(model)
+    network.eval()
+    return _placed(network, "cpu")
+
+
 def _placed(model: nn.Module, device: str) -> nn.Module:
     """The network on a device; a copy where it lies on another, so that nobody's own is moved."""
     tensors = (*model.parameters(), *model.buffers())
@@ -268,10 +276,10 @@ def _correction_images(config: SearchConfig, task: Task) -> Tensor | None:
     return next(iter(task.batches("calibration", batch_size=CORRECTION_IMAGES)))[0]
 
 
-def load_traced(config: SearchConfig) -> Trace:
-    """The layers of the network that a configuration names. Raises UserError."""
-    model = _structure(config)
-    return trace(model, example_input(config, model=model))
+def load_traced(config: SearchConfig, *, model: nn.Module | None = None) -> Trace:
+    """The layers of `model`, or of the network that the configuration names. Raises UserError."""
+    network = _structure(config) if model is None else unwrapped(model)
+    return trace(network, example_input(config, model=network))
 
 
 def load_priced(config: SearchConfig, *, model: nn.Module | None = None, layers: Trace | None = None) -> PricedLayers:
@@ -282,7 +290,7 @@ def load_priced(config: SearchConfig, *, model: nn.Module | None = None, layers:
     """
     accelerator = load_accelerator(config.hardware)
     if layers is None:
-        layers = load_traced(config) if model is None else trace(model, example_input(config, model=model))
+        layers = load_traced(config, model=model)
     table = accelerator.table(layers.layers, batch=config.batch)
     return PricedLayers(config.model, layers, _with_codebooks(table) if config.quantizer == "kmeans" else table)
 

@@ -14,6 +14,7 @@ from haq.models.cifar_resnet import CifarResNet
 from haq.models.digits_cnn import DigitsCNN
 from haq.models.digits_training import train_digits
 from haq.models.mobilenet_v1 import MobileNetV1
+from haq.tracing.unwrapping import unwrapped
 from haq.user_code import call_user_code, is_user_code
 from haq.weights import load_weights
 
@@ -54,7 +55,9 @@ def build_model(spec: str, *, num_classes: int | None = None, seed: int = 0) -> 
     """The model in eval mode with random weights, for its structure's sake; raises as `load_model` does."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return _build(spec, {} if num_classes is None else {"num_classes": num_classes}).eval()
+        model = _build(spec, {} if num_classes is None else {"num_classes": num_classes})
+    model.eval()  # what it returns is not relied on: overrides of train() often return nothing
+    return model
 
 
 def usual_input(spec: str) -> Shape | None:
@@ -85,7 +88,7 @@ def _build(spec: str, options: dict[str, Any]) -> nn.Module:
     model = call_user_code(spec)
     if not isinstance(model, nn.Module):
         raise UserError(f"{spec} returned a {type(model).__name__}; expected a torch.nn.Module")
-    return model
+    return unwrapped(model)
 
 
 def _mobilenet_v1(width: str, options: dict[str, Any]) -> nn.Module:

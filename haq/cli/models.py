@@ -1,6 +1,7 @@
 """`haq layers`, `haq simulate`: what a network consists of, and what it costs."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ def layers(config: SearchConfig, json: JsonFlag = False) -> None:
     """The quantizable layers of a model: shape, parameters, MACs; what is refused and why."""
     found = load_traced(config)
     if json:
-        refused = [{"name": each.name, "reason": each.reason} for each in found.refused]
+        refused = [asdict(each) for each in found.refused]
         print_json({"model": config.model, "layers": [_document(layer) for layer in found.layers], "refused": refused})
         return
     print_table(
@@ -39,7 +40,7 @@ def layers(config: SearchConfig, json: JsonFlag = False) -> None:
         text_columns=2,
     )
     for each in found.refused:
-        say(f"left in float: {each.name}: {each.reason}")
+        say(f"left in float: {each}")
 
 
 @with_config(*MODEL_FLAGS, "data", *DEVICE_FLAGS, "objective")

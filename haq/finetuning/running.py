@@ -25,6 +25,7 @@ from haq.run_dir import POLICY, SUMMARY, RunDir
 from haq.searching.running import Given
 from haq.tasks import load_task
 from haq.tasks.base import Task
+from haq.tracing.unwrapping import unwrapped
 from haq.user_code import training_flags_kept
 from haq.zoo import load_model
 
@@ -107,7 +108,7 @@ def finished(run: RunDir, asked: Asked, given: Given) -> FinetuneResult:
     if summary is None or not holds(Summary, summary):
         raise UserError(f"{run.path} holds no finished run: {SUMMARY} is missing or damaged")
     policy = load_policy(run.path / POLICY)
-    model = given.model or load_model(config.model, weights=config.weights)
+    model = load_model(config.model, weights=config.weights) if given.model is None else unwrapped(given.model)
     task = given.task or load_task(config.data, model=model, options=task_options(config))
     traced = trace(model, task.example() if asked.example is None else asked.example)
     return FinetuneResult(load_finetuned(run, model, traced, policy), policy, summary, run.path)

@@ -25,6 +25,7 @@ from haq.run_settings import keep_source
 from haq.searching.running import Given
 from haq.tasks import load_task
 from haq.tasks.base import SplitName, Task
+from haq.tracing.unwrapping import unwrapped
 from haq.zoo import load_model
 from hardware_sim.cost import Bits
 
@@ -108,7 +109,8 @@ def reconstruct_configured(
 
 def _reconstructed(asked: Asked, path: Path, given: Given, progress: Progress | None) -> ReconstructionResult:
     config, began = asked.config, monotonic()
-    model = load_model(config.model, weights=config.weights) if given.model is None else deepcopy(given.model)
+    own = None if given.model is None else deepcopy(unwrapped(given.model))
+    model = load_model(config.model, weights=config.weights) if own is None else own
     task = given.task or load_task(config.data, model=model, options=task_options(config))
     in_torch = config.model_copy(update={"engine": "torch"})
     network = prepare_network(in_torch, model=model, task=task, example=asked.example)

@@ -11,6 +11,9 @@ from haq.tracing.operators import storage_of
 Numbers = frozenset[int]
 _JOINING = (torch.cat, torch.concat, torch.concatenate, torch.stack, torch.ops.aten.cat.default)
 
+_IMPORTING = (torch.tensor, torch.as_tensor, torch.ops.aten.lift_fresh.default)
+"""Functions whose results hold values that something else than torch computed."""
+
 
 class Origins:
     """The numbers of the layers that wrote each tensor; 0 stands for the network's input.
@@ -45,7 +48,7 @@ class Origins:
             self._hold(joined - {max(joined)}, max(joined))
             joined = frozenset({max(joined)})
         for tensor in results:
-            if joined or self._found(tensor) is None:
+            if joined or (self._found(tensor) is None and function not in _IMPORTING):
                 self.note(tensor, joined)
 
     def carry_through(self, operands: Iterable[Tensor], results: Iterable[Tensor]) -> None:

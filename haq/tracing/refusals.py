@@ -18,7 +18,10 @@ class Refused:
     name: str
     reason: str
     macs: int | None = None
-    """Multiply-accumulates on the example; None where it has none that could be counted."""
+    """Multiply-accumulates on the example; None where none were counted."""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}" + ("" if self.macs is None else f" ({self.macs:,} MACs)")
 
 
 WEIGHTED_MODULES = (

@@ -28,6 +28,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def _unwrapped(module: nn.Module, found: dict[nn.Module, nn.Module]) -> nn.Module:
     """One module of a network; `found` holds those that were unwrapped, as some are used more than once."""
+    if isinstance(module, torch.jit.ScriptModule):  # what is inside cannot be replaced
+        return module
     if module not in found:
         inner = _inner(module)
         found[module] = _with_unwrapped_parts(module, found) if inner is None else _unwrapped(inner, found)
@@ -42,8 +44,6 @@ def _inner(module: nn.Module) -> nn.Module | None:
 
 
 def _with_unwrapped_parts(module: nn.Module, found: dict[nn.Module, nn.Module]) -> nn.Module:
-    if isinstance(module, torch.jit.ScriptModule):
-        return module
     parts = {name: None if part is None else _unwrapped(part, found) for name, part in module._modules.items()}
     is_compiled = module._compiled_call_impl is not None
     if not is_compiled and all(parts[name] is part for name, part in module._modules.items()):

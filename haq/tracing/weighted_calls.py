@@ -5,10 +5,12 @@ one of a few functions of torch. A torch function mode sees these calls, so that
 is attached to them. Attention and recurrent layers, which torch computes in one piece, are taken apart while it is on.
 """
 
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -124,7 +126,24 @@ class WeightIndex:
 
 
 class WeightedCalls(TorchFunctionMode):
-    """While active, hands every call of an operation to `weighted`, every other call to `other`."""
+    """While active, hands every call of an operation to `weighted`, every other call to `other`.
+
+    What a network compiles runs as it is written meanwhile, so that its calls are seen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stances: list[AbstractContextManager[Any]] = []
+
+    def __enter__(self) -> Self:
+        self._stances.append(_uncompiled())
+        self._stances[-1].__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._stances.pop().__exit__(*error)
 
     def weighted(self, call: Call) -> Tensor:
         """Answer a call of an operation."""
@@ -145,6 +164,14 @@ class WeightedCalls(TorchFunctionMode):
         if operation is None:
             return self.other(func, args, kwargs)
         return self.weighted(Call(func, operation, {**dict(zip(operation.parameters, args, strict=False)), **kwargs}))
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """A context in which compiled functions are not; nothing is compiled where the compiler was never imported."""
+    if "torch._dynamo" not in sys.modules or torch.compiler.is_compiling():
+        return nullcontext()
+    eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return eager
 
 
 def _without_override_check(function: Callable[..., Any]) -> FunctionType:
