@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +11,7 @@ from torch import nn
 
 from haq.config import search_config
 from haq.environment import describe_environment
-from haq.errors import UserError
+from haq.errors import UserError, warn_caller
 from haq.finetuning.asked import Asked, PolicyLike, names_of, starting_point
 from haq.finetuning.config import FinetuneConfig, finetune_config
 from haq.finetuning.ranks import Ranks, joined
@@ -23,8 +23,7 @@ from haq.problem import task_options
 from haq.records import holds
 from haq.run_dir import POLICY, SUMMARY, RunDir
 from haq.searching.running import Given
-from haq.tasks import load_task
-from haq.tasks.base import Task
+from haq.tasks import TaskLike, as_task, load_task
 from haq.tracing.unwrapping import unwrapped
 from haq.user_code import training_flags_kept
 from haq.zoo import load_model
@@ -44,7 +43,7 @@ class FinetuneResult:
 
 def finetune(
     model: nn.Module | str | None = None,
-    task: Task | str | None = None,
+    task: TaskLike | None = None,
     *,
     policy: PolicyLike = (4, 4),
     out: str | Path | None = None,
@@ -54,9 +53,9 @@ def finetune(
 ) -> FinetuneResult:
     """Train a network with a policy on it: weights, and the scales and shifts of all quantizers.
 
-    `model` and `task` are objects, or names as on the command line; without them those of the run that the policy lies
-    in, else the digits network and its data. `policy` is one, its file, the folder of its run, or (w_bits, a_bits) for
-    every layer but the first and the last. `settings` are the fields of `haq.finetuning.config.FinetuneConfig`, such as
+    `model` and `task` are objects, or names as on the command line, and `task` may be a mapping, as in `haq.search`;
+    without them those of the run that the policy lies in, else the digits network and its data. `policy` is one, its
+    file, the folder of its run, or (w_bits, a_bits) for every layer but the first and the last. `settings` are the fields of `haq.finetuning.config.FinetuneConfig`, such as
     epochs, lr and oscillation, and those of `haq.config.SearchConfig` that are about network, data, quantizers, device
     and seed. `out` keeps the run in a folder; `resume` goes on with one that was interrupted. The network that is given
     is not changed.
@@ -64,17 +63,18 @@ def finetune(
     Raises UserError or UnsupportedError for what cannot be done, before the first step; UserError for a loss that
     becomes NaN.
     """
+    task = None if task is None else as_task(task)
     learning = {name: settings.pop(name) for name in list(settings) if name in FinetuneConfig.model_fields}
     start = starting_point(policy, search_config(**names_of(model, task), **settings))
     asked = Asked(start.config, finetune_config(**learning), start.policy, start.example)
     given = Given(
         model if isinstance(model, nn.Module) else None, None if task is None or isinstance(task, str) else task
     )
-    if out is not None:
-        return finetune_configured(asked, Path(out), given=given, resume=resume, watcher=watcher)
     with TemporaryDirectory() as folder:
-        result = finetune_configured(asked, Path(folder) / "run", given=given, watcher=watcher)
-    return FinetuneResult(result.network, result.policy, result.summary, None)
+        path = Path(folder) / "run" if out is None else Path(out)
+        result = finetune_configured(asked, path, given=given, resume=resume and out is not None, watcher=watcher)
+    warn_caller(result.summary["warnings"])
+    return result if out is not None else replace(result, path=None)
 
 
 def finetune_configured(

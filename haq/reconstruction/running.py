@@ -23,8 +23,8 @@ from haq.reconstruction.learning import Progress
 from haq.run_dir import CONFIG, POLICY, QUANTIZERS, SUMMARY, RunDir
 from haq.run_settings import keep_source
 from haq.searching.running import Given
-from haq.tasks import load_task
-from haq.tasks.base import SplitName, Task
+from haq.tasks import TaskLike, as_task, load_task
+from haq.tasks.base import SplitName
 from haq.tracing.unwrapping import unwrapped
 from haq.zoo import load_model
 from hardware_sim.cost import Bits
@@ -46,7 +46,7 @@ class ReconstructionResult:
 
 def reconstruct(
     model: nn.Module | str | None = None,
-    task: Task | str | None = None,
+    task: TaskLike | None = None,
     *,
     policy: PolicyLike = (4, 8),
     out: str | Path | None = None,
@@ -55,15 +55,16 @@ def reconstruct(
 ) -> ReconstructionResult:
     """Let rounding, scales and biases of a policy learn from the float network's outputs on the calibration images.
 
-    `model` and `task` are objects, or names as on the command line; without them those of the run that the policy lies
-    in, else the digits network and its data. `policy` is one, its file, the folder of its run, or (w_bits, a_bits) for
-    every layer but the first and the last. `settings` are the fields of
+    `model` and `task` are objects, or names as on the command line, and `task` may be a mapping, as in `haq.search`;
+    without them those of the run that the policy lies in, else the digits network and its data. `policy` is one, its
+    file, the folder of its run, or (w_bits, a_bits) for every layer but the first and the last. `settings` are the fields of
     `haq.reconstruction.config.ReconstructionConfig`, and those of `haq.config.SearchConfig` that are about network,
     data, quantizers, device and seed. `out` keeps the run in a folder. The network that is given is not changed.
 
     Raises UserError or UnsupportedError for what cannot be done, before the first step; UserError for a loss that
     becomes NaN.
     """
+    task = None if task is None else as_task(task)
     own = {name: settings.pop(name) for name in list(settings) if name in ReconstructionConfig.model_fields}
     start = starting_point(policy, search_config(**names_of(model, task), **settings), taken=QUANTIZER_SETTINGS)
     asked = Asked(start.config, reconstruction_config(**own), start.policy, start.example)

@@ -1,7 +1,7 @@
 """The search as a function: from a network and a budget to a policy."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from math import inf
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from haq.config import SearchConfig, search_config
 from haq.environment import describe_environment
-from haq.errors import UserError
+from haq.errors import UserError, warn_caller
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Store
 from haq.finetuning.engine import EpisodeEngine
@@ -33,6 +33,7 @@ from haq.searching.summary import cost_ratio, summarize, summarize_drop
 from haq.searching.warm_start import Told
 from haq.sensitivities.beforehand import known_beforehand
 from haq.sensitivities.layer_losses import LayerLosses, prior
+from haq.tasks import TaskLike, as_task
 from haq.tasks.base import Task
 from haq.user_code import training_flags_kept
 
@@ -63,7 +64,7 @@ class Given:
 
 def search(
     model: nn.Module | str = "digits_cnn",
-    task: Task | str = "digits",
+    task: TaskLike = "digits",
     *,
     out: str | Path | None = None,
     resume: bool = False,
@@ -73,7 +74,9 @@ def search(
 ) -> SearchResult:
     """Find the bits of every layer, within a budget, that lose the least accuracy (HAQ, Wang et al., CVPR 2019).
 
-    `model` and `task` are objects, or names as on the command line. `settings` are the fields of
+    `model` and `task` are objects, or names as on the command line; `task` may be a mapping of data sets of (input,
+    label), or of loaders of batches of them, with the names `calibration`, `search`, `report` and, if there are more,
+    `selection` and `train`. `settings` are the fields of
     `haq.config.SearchConfig`: hardware, objective, budget (a ratio of the 8-bit cost, a text such as "12ms", or a
     mapping such as {"latency": 0.6, "size": "250kB"}), episodes, seed and others. With `max_accuracy_drop`, in points
     of accuracy such as 0.5, in place of a budget the least cost is looked for.
@@ -83,16 +86,16 @@ def search(
 
     Raises UserError, UnsupportedError or BudgetError for what cannot be done, before the first episode.
     """
+    task = as_task(task)
     config = search_config(**_named(model, task), **settings)
     given = Given(model if isinstance(model, nn.Module) else None, None if isinstance(task, str) else task)
-    if out is not None:
-        return search_configured(
-            config, Path(out), given=given, resume=resume, time_limit_s=time_limit_s, watcher=watcher
-        )
     with TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
-        result = search_configured(config, run, given=given, time_limit_s=time_limit_s, watcher=watcher)
-    return SearchResult(result.policy, result.summary, None)
+        path = Path(folder) / "run" if out is None else Path(out)
+        result = search_configured(
+            config, path, given=given, resume=resume and out is not None, time_limit_s=time_limit_s, watcher=watcher
+        )
+    warn_caller(result.summary["warnings"])
+    return result if out is not None else replace(result, path=None)
 
 
 def search_configured(

@@ -1,7 +1,8 @@
 """Where data come from: `digits`, `cifar10:DIR`, `fashion_mnist:DIR`, `imagefolder:DIR`, `package.module:callable`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -12,15 +13,17 @@ from haq.tasks.classification import ClassificationTask
 from haq.tasks.digits import CLASS_NAMES, digits_pools
 from haq.tasks.fashion_mnist import read_fashion_mnist
 from haq.tasks.image_folder import read_folder
-from haq.tasks.items import StoredSplit
+from haq.tasks.items import Split, StoredSplit
 from haq.tasks.options import TaskOptions
 from haq.tasks.splits import RULE, Pool, draw_splits
 from haq.tasks.transforms import CIFAR, GREY, IMAGENET, ImageTransform, Transform, describe_transform, resolve_transform
-from haq.tasks.user_data import read_user_data
+from haq.tasks.user_data import read_user_data, user_splits
 from haq.user_code import is_user_code
 
-__all__ = ["ClassificationTask", "SplitName", "Task", "TaskOptions", "load_task"]
+__all__ = ["ClassificationTask", "SplitName", "Task", "TaskLike", "TaskOptions", "as_task", "load_task"]
 
+TaskLike = Task | str | Mapping[str, Any]
+"""A task, the name of one, or data sets or loaders by the names of their splits."""
 Reader = Callable[[Path, Transform], tuple[Pool, Pool, tuple[str, ...]]]
 
 _FOLDERS: dict[str, tuple[Reader, ImageTransform]] = {
@@ -55,7 +58,20 @@ def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions
         return _digits_task(options)
     if options.split_seed:
         raise UserError(f"split_seed draws other splits, and those of {spec} are its own; leave it out")
-    return _user_task(spec)
+    return _user_task(read_user_data(spec), name=spec, rule=f"made by {spec}")
+
+
+def as_task(task: TaskLike) -> Task | str:
+    """A task for a mapping of data sets or loaders of a classification; a task or a name as it is. Raises UserError.
+
+    >>> import torch
+    >>> items = [(torch.zeros(1, 2, 2), 0), (torch.ones(1, 2, 2), 1)]
+    >>> as_task({"calibration": items, "search": items, "report": items}).size("search")
+    2
+    """
+    if not isinstance(task, Mapping):
+        return task
+    return _user_task(user_splits(task, "task"), name="task", rule="a mapping of data sets")
 
 
 def _folder_task(spec: str, folder: Path, model: nn.Module | None, options: TaskOptions) -> ClassificationTask:
@@ -86,17 +102,16 @@ def _drawn_task(
     return ClassificationTask(name=spec, splits=splits, num_classes=len(class_names), facts=facts)
 
 
-def _user_task(spec: str) -> ClassificationTask:
-    splits = read_user_data(spec)
+def _user_task(splits: Mapping[SplitName, Split], *, name: str, rule: str) -> ClassificationTask:
     stored = {name: split.stored for name, split in splits.items() if isinstance(split, StoredSplit)}
     dtype = stored["calibration"][0].dtype
-    for name, (inputs, _) in stored.items():
+    for split, (inputs, _) in stored.items():
         if inputs.dtype != dtype:
-            raise UserError(f"{spec}, {name}: inputs are {inputs.dtype} where those of calibration are {dtype}")
+            raise UserError(f"{name}, {split}: inputs are {inputs.dtype} where those of calibration are {dtype}")
     return ClassificationTask(
-        name=spec,
+        name=name,
         splits=splits,
         num_classes=1 + max(int(targets.max()) for _, targets in stored.values()),
-        facts={"splits": {name: {"size": len(split)} for name, split in splits.items()}, "rule": f"made by {spec}"},
+        facts={"splits": {each: {"size": len(split)} for each, split in splits.items()}, "rule": rule},
         exact_classes=False,
     )

@@ -1,11 +1,12 @@
-"""Data that a user's own function hands over: a mapping of data sets that yield (input, label)."""
+"""Data that a user hands over: a mapping of data sets that yield (input, label), or of loaders of batches of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, default_collate
 
 from haq.errors import UserError
 from haq.tasks.base import SplitName
@@ -15,7 +16,8 @@ from haq.user_code import call_user_code, one_line
 
 REQUIRED: tuple[SplitName, ...] = ("calibration", "search", "report")
 EXPECTED = (
-    "a mapping with torch data sets 'calibration', 'search', 'report' and, if there are more, 'selection' and 'train'"
+    "a mapping with torch data sets or loaders 'calibration', 'search', 'report' and, if there are more, 'selection' "
+    "and 'train'"
 )
 
 
@@ -52,16 +54,59 @@ class UserItems:
 
 
 def read_user_data(spec: str) -> dict[SplitName, Split]:
-    """The splits of `package.module:callable`; overlap is his. Raises UserError on wrong types and empty sets."""
+    """The splits of `package.module:callable`; see `user_splits`."""
     sets = call_user_code(spec)
     if not isinstance(sets, Mapping):
         raise UserError(f"{spec} returned a {type(sets).__name__}; expected {EXPECTED}")
+    return user_splits(sets, spec)
+
+
+def user_splits(sets: Mapping[str, Any], name: str) -> dict[SplitName, Split]:
+    """The splits of a mapping of data sets or loaders, which may overlap; `name` begins every complaint.
+
+    Raises UserError on missing and unknown splits, wrong types and empty sets.
+    """
     missing = [name for name in REQUIRED if name not in sets]
     unknown = [name for name in sets if name not in get_args(SplitName)]
     if missing or unknown:
         problem = f"no {missing[0]!r}" if missing else f"an unknown {unknown[0]!r}"
-        raise UserError(f"{spec} returned a mapping with {problem}; expected {EXPECTED}")
-    return {name: _split(name, sets[name], spec) for name in get_args(SplitName) if name in sets}
+        raise UserError(f"{name}: a mapping with {problem}; expected {EXPECTED}")
+    return {split: _split(split, sets[split], name) for split in get_args(SplitName) if split in sets}
+
+
+def unloaded(source: Any, where: str) -> Any:
+    """The items of a loader, anything else as it is.
+
+    They are those of its data set if it collates by default and visits each once; otherwise what its batches hold, read
+    once. Raises UserError where a batch is not (inputs, labels).
+    """
+    if not isinstance(source, DataLoader):
+        return source
+    data = source.dataset
+    is_plain = not isinstance(data, IterableDataset) and source.collate_fn is default_collate
+    return data if is_plain and _visits_all(source.sampler) else list(_batched_items(source, where))
+
+
+def _visits_all(sampler: Any) -> bool:
+    """Whether a sampler draws every item once."""
+    if isinstance(sampler, RandomSampler):
+        return not sampler.replacement and sampler.num_samples == len(sampler.data_source)
+    return isinstance(sampler, SequentialSampler)
+
+
+def _batched_items(loader: DataLoader[Any], where: str) -> Iterator[tuple[Any, Any]]:
+    try:
+        for batch in loader:
+            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                raise UserError(f"{where}: a batch is a {type(batch).__name__}; expected (inputs, labels)")
+            if loader.batch_size is None and loader.batch_sampler is None:
+                yield batch[0], batch[1]
+            else:
+                yield from zip(*batch, strict=True)
+    except UserError:
+        raise
+    except Exception as error:  # a user's code may raise anything
+        raise UserError(f"{where}: a batch raised {one_line(error)}") from error
 
 
 def _number(label: Any) -> Any:
@@ -71,8 +116,9 @@ def _number(label: Any) -> Any:
     return label.item() if isinstance(label, np.generic) else label
 
 
-def _split(name: SplitName, items: Any, spec: str) -> Split:
+def _split(name: SplitName, source: Any, spec: str) -> Split:
     where = f"{spec}, {name}"
+    items = unloaded(source, where)
     if not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
         raise UserError(f"{where} is a {type(items).__name__}; expected a data set with a length and numbered items")
     if len(items) == 0:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 from haq.errors import UserError
-from haq.tasks import TaskOptions, load_task
+from haq.tasks import ClassificationTask, TaskOptions, as_task, load_task
 
 MODULE = """
 import torch
@@ -111,3 +112,52 @@ def test_transforms_are_the_users_affair() -> None:
 def test_splits_are_the_users_own() -> None:
     with pytest.raises(UserError, match="split_seed draws other splits, and those of users_own_data:usual are its own"):
         load_task("users_own_data:usual", options=TaskOptions(split_seed=1))
+
+
+def loaded(mapping: dict[str, object]) -> ClassificationTask:
+    task = as_task(mapping)
+    assert isinstance(task, ClassificationTask)
+    return task
+
+
+def part(n: int) -> TensorDataset:
+    return TensorDataset(torch.arange(4.0 * n).reshape(n, 1, 2, 2), torch.arange(n) % 3)
+
+
+def pairs(batch: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs times two."""
+    return 2 * torch.stack([each[0] for each in batch]), torch.stack([each[1] for each in batch])
+
+
+def test_a_mapping_of_data_sets_or_loaders_is_a_task() -> None:
+    sets = {name: part(6) for name in ("calibration", "search", "report")}
+    loaders = {name: DataLoader(each, batch_size=4, shuffle=True) for name, each in sets.items()}
+    for mapping in (sets, loaders):
+        task = loaded(dict(mapping))
+        (inputs, targets) = next(iter(task.batches("search", batch_size=6)))
+        assert inputs.equal(part(6).tensors[0])
+        assert targets.tolist() == [0, 1, 2, 0, 1, 2]
+        assert task.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    ("loader", "first", "count"),
+    [
+        (DataLoader(part(6), batch_size=4, collate_fn=pairs), 2.0, 6),
+        (DataLoader(part(6), sampler=SubsetRandomSampler([1])), 5.0, 1),
+        (DataLoader(part(6), batch_size=None), 1.0, 6),
+        (DataLoader(part(6), batch_size=4, drop_last=True), 1.0, 6),
+    ],
+)
+def test_loaders_give_what_they_would_hand_over(loader: DataLoader[object], first: float, count: int) -> None:
+    task = loaded({"calibration": part(6), "search": loader, "report": part(6)})
+    (inputs, _) = next(iter(task.batches("search", batch_size=8)))
+    assert (inputs[0, 0, 0, 1].item(), len(inputs)) == (first, count)
+
+
+def test_loaders_of_something_else_are_refused() -> None:
+    broken = DataLoader(part(6), collate_fn=lambda items: items[0][0])
+    with pytest.raises(UserError, match=r"^task, search: a batch is a Tensor; expected \(inputs, labels\)$"):
+        as_task({"calibration": part(6), "search": broken, "report": part(6)})
+    with pytest.raises(UserError, match=r"^task: a mapping with no 'report'; expected a mapping with torch data sets"):
+        as_task({"calibration": part(6), "search": part(6)})
