@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from haq.layer_calls import LayerCalls, LayerIndex, NormCall
+from haq.networks import run_network
 from haq.tracing.weighted_calls import Call
 
 Moments = tuple[Tensor, Tensor]
@@ -105,8 +106,7 @@ class Corrector:
             statistics[norm] = _moved(arguments, floats.moments[norm])
             return found.normalize(norm, arguments)
 
-        with LayerCalls(self._index, answer, normalize):
-            self._model(self.images)
+        run_network(self._model, self.images, LayerCalls(self._index, answer, normalize))
         return found
 
     @cached_property
@@ -131,8 +131,7 @@ class Corrector:
                 means.pop(layer_of[arguments["input"]], None)  # another norm may read the same layer
             return _batch_norm(arguments, None)
 
-        with LayerCalls(self._index, answer, normalize):
-            self._model(self.images)
+        run_network(self._model, self.images, LayerCalls(self._index, answer, normalize))
         return FloatStatistics(means, moments)
 
 

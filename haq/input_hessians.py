@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from haq.errors import UserError
 from haq.layer_calls import LayerCalls, LayerIndex
 from haq.layers import Trace
+from haq.networks import run_network
 from haq.tracing.weighted_calls import Call
 from hardware_sim.layer import Layer
 
@@ -48,8 +49,7 @@ def input_hessians(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) ->
     index = LayerIndex(model, trace.sites)
     with torch.no_grad():
         for batch in batches:
-            with LayerCalls(index, watch):
-                model(batch)
+            run_network(model, batch, LayerCalls(index, watch))
     for layer, total in sums.items():
         if not total.isfinite().all():
             name = trace.layers[layer].name

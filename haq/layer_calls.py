@@ -5,10 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from haq.layers import Site
+from haq.errors import UserError
+from haq.layers import Site, Trace
+from haq.networks import run_network
 from haq.tracing.weighted_calls import Call, WeightedCalls, WeightIndex
 
 NormCall = tuple[str, int]
@@ -59,6 +62,22 @@ class LayerCalls(WeightedCalls):
     def _count(self, what: Any) -> int:
         self._calls[what] += 1
         return self._calls[what]
+
+
+def require_float_layers(network: nn.Module, trace: Trace, example: Tensor) -> None:
+    """Raise UserError, naming the layer, where one computes in another type than float32, as under autocast."""
+
+    def check(layer: int, call: Call) -> Tensor:
+        output = call.run(call.input, call.weight)
+        if output.is_floating_point() and output.dtype != torch.float32:
+            raise UserError(
+                f"layer {trace.layers[layer].name} computes in {output.dtype}; haq quantizes float32 networks: "
+                "leave out what casts there, such as torch.autocast"
+            )
+        return output
+
+    with torch.no_grad():
+        run_network(network, example, LayerCalls(LayerIndex(network, trace.sites), check))
 
 
 def weight_of(model: nn.Module, site: Site) -> Tensor:

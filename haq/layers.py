@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from haq.errors import UserError
+from haq.networks import materialize, run_network
 from haq.tracing.layer_shapes import layer_kind, layer_shape
 from haq.tracing.names import LayerName, free_name, part_of, unique_names
 from haq.tracing.operators import OperatorCalls, Product, nested_tensors, tensors
@@ -59,12 +60,13 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
 
     Raises UserError if the network does not run on the example or has no quantizable layer.
     """
-    tracer = _Tracer(model, example)
     was_training = {module: module.training for module in model.modules()}
     try:
         model.eval()
-        with torch.no_grad(), _watched(model, tracer), tracer.operators, tracer:
-            outputs = model(example)
+        materialize(model, example)
+        tracer = _Tracer(model, example)
+        with torch.no_grad(), _watched(model, tracer), tracer.operators:
+            outputs = run_network(model, example, tracer)
     except _FAILURES as error:
         _require_runs(model, example)
         error.add_note("The network runs on this input by itself: this is an error in haq, not in the network.")
@@ -83,7 +85,7 @@ def _require_runs(model: nn.Module, example: Tensor) -> None:
     """Raise UserError if a network does not run on an input where nothing watches it."""
     try:
         with torch.no_grad():
-            model(example)
+            run_network(model, example)
     except _FAILURES as error:
         shape = tuple(example.shape)
         raise UserError(f"the model does not run on an input of shape {shape}: {one_line(error)}") from error

@@ -17,8 +17,10 @@ from haq.errors import UserError
 from haq.evaluation.protocols import Engine, PolicyBits
 from haq.evaluation.torch_engine import TorchEngine
 from haq.finetuning.episodes import episode_engine
+from haq.layer_calls import require_float_layers
 from haq.layer_weights import Rounding
 from haq.layers import Trace, trace
+from haq.networks import require_weights
 from haq.progress import Progress, no_progress
 from haq.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
 from haq.quantizers.calibration import MethodChoice
@@ -167,11 +169,13 @@ def _priced(
     accelerator = load_accelerator(config.hardware)
     progress("load")
     loaded = load_model(config.model, weights=config.weights) if model is None else _given(model)
+    require_weights(loaded)
     data = load_task(config.data, model=loaded, options=task_options(config)) if task is None else task
     _require_shape(config, data.example())
     progress("trace")
     traced_with = data.example() if example is None else example
     priced = price(loaded, traced_with, name=config.model, accelerator=accelerator, batch=config.batch)
+    require_float_layers(loaded, priced.trace, traced_with)
     if isinstance(data, ClassificationTask):
         require_outputs(loaded, data)
     progress("read data")

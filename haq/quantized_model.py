@@ -14,6 +14,7 @@ from haq.input_hessians import has_hessian, input_hessians
 from haq.layer_calls import LayerCalls, LayerIndex, weight_of
 from haq.layer_weights import LayerWeights, QuantizerName, Rounding, StoredWeight, make_layer_weights
 from haq.layers import Trace
+from haq.networks import run_network
 from haq.quantizers.calibration import MethodChoice
 from haq.quantizers.histogram import Histogram, HistogramBuilder
 from haq.quantizers.linear import QuantizedWeight, QuantizerParameters, ZeroPoints, activation_quantizer
@@ -217,8 +218,7 @@ class QuantizedModel(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         """What the network answers with every traced layer quantized."""
-        with LayerCalls(self.index, self._answer, self._corrections.normalize):
-            return self.model(x)
+        return run_network(self.model, x, LayerCalls(self.index, self._answer, self._corrections.normalize))
 
     def set_corrections(self, corrections: Corrections) -> None:
         """Correct outputs and batch norms from now on, whatever the bits."""
@@ -252,8 +252,7 @@ def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) -> list
     index = LayerIndex(model, trace.sites)
     with torch.no_grad():
         for batch in batches:
-            with LayerCalls(index, watch):
-                model(batch)
+            run_network(model, batch, LayerCalls(index, watch))
     return [builders[layer].build() if layer in builders else None for layer in range(len(trace.layers))]
 
 

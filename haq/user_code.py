@@ -3,13 +3,17 @@
 import importlib
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
+import torch
 from torch import nn
 
 from haq.errors import UserError
+
+_AUTOCAST = ("cpu", "cuda")
+"""The devices whose autocast is switched separately."""
 
 
 def call_user_code(spec: str) -> Any:
@@ -18,7 +22,7 @@ def call_user_code(spec: str) -> Any:
     Raises UserError, in one line, where it cannot be imported or raises.
     """
     module_name, _, attribute = spec.partition(":")
-    with _current_folder_first():
+    with _current_folder_first(), torch_state_kept():
         try:
             target = getattr(importlib.import_module(module_name), attribute)
         except Exception as error:  # importing a user's module runs his code
@@ -40,11 +44,40 @@ def is_user_code(spec: str) -> bool:
 
 
 @contextmanager
-def training_flags_kept(model: nn.Module | None) -> Iterator[None]:
-    """Put the modules of a user's network back into the mode they were in."""
-    flags = {} if model is None else {module: module.training for module in model.modules()}
+def torch_state_kept() -> Iterator[None]:
+    """Put back what a user's code changes of torch's global state: gradients, autocast, default dtype and device."""
+    gradients, dtype, place = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device()
+    autocast = {device: torch.is_autocast_enabled(device) for device in _AUTOCAST}
     try:
         yield
+    finally:
+        torch.set_grad_enabled(gradients)
+        torch.set_default_dtype(dtype)
+        if torch.get_default_device() != place:
+            torch.set_default_device(None if place.type == "cpu" else place)
+        _switch_autocast(autocast)
+
+
+def _switch_autocast(enabled: Mapping[str, bool]) -> None:
+    for device, is_on in enabled.items():
+        torch.set_autocast_enabled(device, is_on)
+
+
+@contextmanager
+def caller_kept(model: nn.Module | None) -> Iterator[None]:
+    """Run with torch's own defaults, whatever the caller has set; put back his settings and his network's modes.
+
+    A default is that gradients are recorded, in float32, on the CPU and without autocast.
+    """
+    flags = {} if model is None else {module: module.training for module in model.modules()}
+    try:
+        with torch_state_kept(), torch.inference_mode(mode=False), torch.enable_grad():
+            torch.set_default_dtype(torch.float32)
+            torch.set_default_device(None)
+            _switch_autocast(dict.fromkeys(_AUTOCAST, False))
+            # What is left then is a device that the caller chose for a block of code.
+            with nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"):
+                yield
     finally:
         for module, training in flags.items():
             module.training = training

@@ -1,12 +1,14 @@
 """The reference engine: fake quantization in PyTorch."""
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 
 from haq.corrections import Corrections, Corrector
 from haq.evaluation.pieces import in_pieces
 from haq.evaluation.protocols import PolicyBits
+from haq.networks import run_network
 from haq.quantized_model import QuantizedModel
 
 
@@ -31,7 +33,9 @@ class TorchEngine:
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         """The network on its device with these bits, or in float."""
-        network = self._model.model if bits is None else self._policy(bits, self.corrections(bits))
+        network = (
+            partial(run_network, self._model.model) if bits is None else self._policy(bits, self.corrections(bits))
+        )
         if self.device != "cpu":
             return lambda inputs: network(inputs.to(self.device))
         return lambda inputs: in_pieces(network, inputs.to(self.device))

@@ -17,6 +17,7 @@ from haq.finetuning.network import TrainableNetwork, start_network
 from haq.finetuning.recipe import mean_weight_bits, resolve_rates
 from haq.finetuning.starts import Starts
 from haq.finetuning.training import random_numbers
+from haq.networks import run_network
 from haq.tasks.base import Batch, Task
 
 STEP_PASSES = 3
@@ -131,4 +132,4 @@ class EpisodeEngine:
 
 def _runner(network: nn.Module) -> Callable[[Tensor], Tensor]:
     device = next(network.parameters()).device
-    return lambda inputs: network(inputs.to(device))
+    return lambda inputs: run_network(network, inputs.to(device))

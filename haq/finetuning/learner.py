@@ -15,6 +15,7 @@ from haq.finetuning.optimizers import make_optimizers
 from haq.finetuning.oscillation import Freezer, dampening, ramp
 from haq.finetuning.ranks import ALONE, Ranks
 from haq.finetuning.recipe import Rates, clip_gradients, distillation
+from haq.networks import run_network
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of outputs and targets: mean over the batch."""
@@ -59,6 +60,10 @@ class Learner:
         for group, first in zip(self._groups, self._first_rates, strict=True):
             group["lr"] = first * ramp(1.0, 0.0, progress)
         outputs, loss = self._forward(inputs, targets)
+        if not loss.requires_grad:
+            raise UserError(
+                "no gradient reaches the weights: the network runs in torch.no_grad or inference_mode; leave it out"
+            )
         value = loss.item()
         if not isfinite(value):
             raise DivergedError(f"the loss became {value} in step {self.steps + 1}; lower --lr or --scale-lr")
@@ -111,7 +116,7 @@ class Learner:
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._config.precision == "bfloat16"):
             outputs: Tensor = self._runner(inputs)
             with torch.no_grad():
-                taught = None if self._teacher is None else self._teacher(inputs)
+                taught = None if self._teacher is None else run_network(self._teacher, inputs)
         outputs = outputs.float()
         loss = self._loss(outputs, targets)
         if taught is None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from haq.evaluation.protocols import PolicyBits
 from haq.finetuning.starts import LearnedShift, Starts, input_quantizer, owners, weight_quantizer
 from haq.layer_calls import LayerCalls, LayerIndex
 from haq.layers import Trace
+from haq.networks import run_network
 from haq.quantizers.adaptive import AdaptiveQuantizer
 from haq.tracing.weighted_calls import Call
 from haq.user_code import one_line
@@ -46,8 +48,7 @@ class TrainableNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """What the network answers, quantized. Raises UserError where that is not one tensor."""
         # Built anew for every pass: a copy of this network, or a move to a device, has other tensors.
-        with LayerCalls(LayerIndex(self.model, self.trace.sites), self._answer):
-            outputs = self.model(x)
+        outputs = run_network(self.model, x, LayerCalls(LayerIndex(self.model, self.trace.sites), self._answer))
         if not isinstance(outputs, Tensor):
             raise UserError(f"the network answers with a {type(outputs).__name__} while it trains; it takes one tensor")
         return outputs
@@ -97,8 +98,8 @@ def start_network(model: nn.Module, starts: Starts, bits: PolicyBits) -> Trainab
 class Saved:
     """What is kept of a network that was fine-tuned."""
 
-    network: Mapping[str, Tensor]
-    """Its state dict: weights and buffers."""
+    network: Mapping[str, Any]
+    """Its state dict: weights, buffers and extra state."""
     quantizers: Mapping[str, Tensor]
     """What `TrainableNetwork.quantizer_tensors` gave."""
     shift: LearnedShift

@@ -25,7 +25,7 @@ from haq.run_dir import POLICY, SUMMARY, RunDir
 from haq.searching.running import Given
 from haq.tasks import TaskLike, as_task, load_task
 from haq.tracing.unwrapping import unwrapped
-from haq.user_code import training_flags_kept
+from haq.user_code import caller_kept
 from haq.zoo import load_model
 
 
@@ -84,7 +84,7 @@ def finetune_configured(
     given = given or Given()
     with (
         joined(asked.config.device) as ranks,
-        training_flags_kept(given.model),
+        caller_kept(given.model),
         _opened(path, asked, ranks, resume=resume) as run,
     ):
         if run is not None and run.is_finished:
@@ -109,7 +109,7 @@ def finished(run: RunDir, asked: Asked, given: Given) -> FinetuneResult:
         raise UserError(f"{run.path} holds no finished run: {SUMMARY} is missing or damaged")
     policy = load_policy(run.path / POLICY)
     model = load_model(config.model, weights=config.weights) if given.model is None else unwrapped(given.model)
-    task = given.task or load_task(config.data, model=model, options=task_options(config))
+    task = load_task(config.data, model=model, options=task_options(config)) if given.task is None else given.task
     traced = trace(model, task.example() if asked.example is None else asked.example)
     return FinetuneResult(load_finetuned(run, model, traced, policy), policy, summary, run.path)
 

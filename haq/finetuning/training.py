@@ -14,6 +14,7 @@ from haq.finetuning.batch_norms import reestimate
 from haq.finetuning.config import FinetuneConfig
 from haq.finetuning.learner import Learner
 from haq.finetuning.ranks import ALONE, Ranks
+from haq.networks import run_network
 from haq.tasks.base import Batch, SplitName, Task
 
 Line = dict[str, Any]
@@ -122,5 +123,5 @@ def score(network: nn.Module, task: Task, split: SplitName, *, batch_size: int) 
     metric, device = task.metric(), next(network.parameters()).device
     network.eval()
     for inputs, targets in task.batches(split, batch_size=batch_size):
-        metric.update(network(inputs.to(device)), targets.to(device))
+        metric.update(run_network(network, inputs.to(device)), targets.to(device))
     return metric.compute()

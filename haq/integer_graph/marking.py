@@ -18,7 +18,9 @@ from haq.integer_graph.errors import NotExportableError
 from haq.integer_graph.silence import silent
 from haq.layer_calls import LayerCalls, LayerIndex, NormCall
 from haq.layers import Trace
+from haq.networks import no_checkpointing
 from haq.tracing.weighted_calls import Call
+from haq.user_code import torch_state_kept
 
 MARKS = "haq"
 """The domain of the marks."""
@@ -37,7 +39,7 @@ def export_marked(model: nn.Module, trace: Trace, example: Tensor) -> onnx.Model
     batch = example.expand(2, *example.shape[1:]).clone()  # a single item would be taken for a fixed size
     sizes = ({0: torch.export.Dim("batch")},)
     try:
-        with silent(), torch.no_grad():
+        with silent(), torch_state_kept(), no_checkpointing(), torch.no_grad():
             program = torch.onnx.export(
                 _Marked(model, trace).eval(), (batch,), dynamo=True, dynamic_shapes=sizes, verbose=False
             )
@@ -83,7 +85,7 @@ class _Marked(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # The exporter runs the network with stand-ins for its parameters: they are looked up on every run.
         with LayerCalls(LayerIndex(self.model, self._sites), _mark_layer, _mark_norm):
-            outputs = self.model(x)
+            outputs = self.model(x.clone())  # which it may write into
         if not isinstance(outputs, Tensor):
             raise TypeError(f"it answers with a {type(outputs).__name__}, not with one tensor")
         return outputs

@@ -25,6 +25,7 @@ from haq.integer_graph import marking
 from haq.integer_graph.errors import NotExportableError
 from haq.integer_graph.sessions import open_session, run_session
 from haq.layers import Trace
+from haq.networks import run_network
 
 CLOSE = 1e-3
 """Difference of two float outputs, in parts of the largest, that can be rounding."""
@@ -105,7 +106,7 @@ def _is_that_of(graph: onnx.ModelProto, model: nn.Module, example: Tensor) -> bo
     whole = onnx.ModelProto()
     whole.CopyFrom(graph)
     whole.functions.extend(parser.parse_function(text) for text in MEANINGS)
-    expected = model(example).cpu()
+    expected = run_network(model, example).cpu()
     try:
         found = torch.from_numpy(run_session(open_session(whole.SerializeToString(), threads=1), example)[0])
     except NotExportableError:

@@ -1,7 +1,6 @@
 """Reconstruction as a function: from a network and a policy to quantizers that give back what the network answers."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +25,7 @@ from haq.searching.running import Given
 from haq.tasks import TaskLike, as_task, load_task
 from haq.tasks.base import SplitName
 from haq.tracing.unwrapping import unwrapped
+from haq.user_code import caller_kept
 from haq.zoo import load_model
 from hardware_sim.cost import Bits
 
@@ -104,15 +104,14 @@ def reconstruct_configured(
     """The reconstruction that was asked for, kept in a folder that is written at the end; see `reconstruct`."""
     config, given = asked.config, given or Given()
     _require_rounding(config)
-    with RunDir.opened(path, asked.document()):
+    with caller_kept(given.model), RunDir.opened(path, asked.document()):
         return _reconstructed(asked, path, given, progress)
 
 
 def _reconstructed(asked: Asked, path: Path, given: Given, progress: Progress | None) -> ReconstructionResult:
     config, began = asked.config, monotonic()
-    own = None if given.model is None else deepcopy(unwrapped(given.model))
-    model = load_model(config.model, weights=config.weights) if own is None else own
-    task = given.task or load_task(config.data, model=model, options=task_options(config))
+    model = load_model(config.model, weights=config.weights) if given.model is None else unwrapped(given.model)
+    task = load_task(config.data, model=model, options=task_options(config)) if given.task is None else given.task
     in_torch = config.model_copy(update={"engine": "torch"})
     network = prepare_network(in_torch, model=model, task=task, example=asked.example)
     policy = policy_for(asked.policy, config, network.priced)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from haq.errors import UserError
+from haq.networks import run_network
 from haq.tasks.base import Batch, SplitName
 from haq.tasks.items import Split, StoredSplit
 
@@ -86,7 +87,7 @@ class ClassificationTask:
 def require_outputs(model: nn.Module, task: ClassificationTask) -> None:
     """Raises UserError where a network's outputs are not the classes of the data; runs it once, on one item."""
     with torch.no_grad():
-        outputs = model(task.example())
+        outputs = run_network(model, task.example())
     shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
     if not isinstance(outputs, Tensor) or outputs.ndim != 2:
         raise UserError(f"the network answers one item with {shape}; {task.name} needs a tensor of one row of scores")

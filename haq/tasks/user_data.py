@@ -12,7 +12,7 @@ from haq.errors import UserError
 from haq.tasks.base import SplitName
 from haq.tasks.items import FreshSplit, Split, StoredSplit
 from haq.tensor_kinds import unsupported_kind
-from haq.user_code import call_user_code, one_line
+from haq.user_code import call_user_code, one_line, torch_state_kept
 
 REQUIRED: tuple[SplitName, ...] = ("calibration", "search", "report")
 EXPECTED = (
@@ -33,7 +33,8 @@ class UserItems:
 
     def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
         try:
-            item = self.items[index]
+            with torch_state_kept():
+                item = self.items[index]
         except Exception as error:  # a user's code may raise anything
             raise UserError(f"{self.where}: item {index} raised {one_line(error)}") from error
         return self._input_and_label(item, index)
