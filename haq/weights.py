@@ -8,7 +8,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,8 +17,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
+from torch.nn.modules.module import _EXTRA_STATE_KEY_SUFFIX as _EXTRA_STATE
+from torch.nn.parameter import is_lazy
 
 from haq.errors import UserError
+from haq.networks import broken_tensors
 from haq.tensor_kinds import unsupported_kind
 from haq.user_code import one_line
 
@@ -43,7 +46,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
     Raises UserError, in one line, on a file that is missing, damaged, of another kind, or that wants to run code.
     """
-    path = Path(path)
+    return {name: value for name, value in _read(Path(path)).items() if isinstance(value, Tensor)}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The tensors of a file, and the extra state of modules, which may be anything; see `read_weights`."""
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
         raise UserError(f"{path} {problem}; give a file with weights")
@@ -57,34 +64,44 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise UserError(f"{path} refused: {_pickle_problem(error)}; save a state_dict") from error
     except _BROKEN_FILE as error:
         raise UserError(f"{path} cannot be read ({one_line(error)}); expected {FORMATS}") from error
-    tensors = _unwrap(content)
+    entries = _unwrap(content)
+    tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{path} holds no named tensors; expected {FORMATS}")
     unsupported = [f"{name} ({kind})" for name, tensor in tensors.items() if (kind := unsupported_kind(tensor))]
     if unsupported:
         raise UserError(f"{path} holds tensors that are no plain real ones: {_first_few(unsupported)}; save them dense")
-    return tensors
+    return entries
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Put a file's weights into a model, all or none. Raises UserError naming what does not fit."""
-    weights, wanted = read_weights(path), model.state_dict()
+    """Put a file's weights into a model, all or none. Raises UserError naming what does not fit.
+
+    What is no weight, as the extra state of a module, is put in place where the file and the model have it.
+    """
+    entries, state = _read(Path(path)), model.state_dict()
+    wanted = {name: value for name, value in state.items() if isinstance(value, Tensor) and not _is_extra(name)}
+    others = {name: value for name, value in entries.items() if name in state.keys() - wanted.keys()}
+    weights = {name: value for name, value in entries.items() if name not in others and not _is_extra(name)}
     # Files from before 2018 lack this counter, which no output depends on.
     missing = [name for name in wanted if name not in weights and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in weights if name not in wanted]
     misshapen = [
         f"{name} {_shape(weights[name])} for {_shape(wanted[name])}"
         for name in wanted
-        if name in weights and weights[name].shape != wanted[name].shape
+        if name in weights and not is_lazy(wanted[name]) and weights[name].shape != wanted[name].shape
     ]
     groups = {"missing": missing, "not in the model": unexpected, "of another shape": misshapen}
     misfits = [f"{len(names)} {problem}: {_first_few(names)}" for problem, names in groups.items() if names]
     if misfits:
         raise UserError(f"{path} does not fit the model: {'; '.join(misfits)}")
-    broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    broken = broken_tensors(weights, {name for name, _ in model.named_buffers()})
     if broken:
         raise UserError(f"{path} holds NaN or infinity in {_first_few(broken)}; train or save it again")
-    model.load_state_dict({**wanted, **weights})
+    try:
+        model.load_state_dict({**weights, **others}, strict=False)  # nothing but what may be missing is
+    except Exception as error:  # a user's set_extra_state may raise anything
+        raise UserError(f"{path} does not fit the model: {one_line(error)}") from error
 
 
 def _reader(file: BinaryIO) -> Callable[[Path], Any] | None:
@@ -117,21 +134,26 @@ def _read_zip(path: Path) -> Any:
         return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
 
 
-def _unwrap(content: Any) -> dict[str, Tensor]:
+def _unwrap(content: Any) -> dict[str, Any]:
     while isinstance(content, Mapping):
         inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break
         content = inner
     entries = content if isinstance(content, Mapping) else {}
-    tensors = {str(name): value for name, value in entries.items() if isinstance(value, Tensor)}
-    while tensors and (prefix := _shared_prefix(tensors)):
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
+    found = {str(name): value for name, value in entries.items() if isinstance(value, Tensor) or _is_extra(str(name))}
+    while found and (prefix := _shared_prefix(found)):
+        found = {name.removeprefix(prefix): value for name, value in found.items()}
+    return found
 
 
-def _shared_prefix(tensors: Mapping[str, Tensor]) -> str | None:
-    return next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in tensors)), None)
+def _is_extra(name: str) -> bool:
+    """Whether a name is that of a module's extra state."""
+    return name.rpartition(".")[2] == _EXTRA_STATE
+
+
+def _shared_prefix(names: Collection[str]) -> str | None:
+    return next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in names)), None)
 
 
 def _pickle_problem(error: pickle.UnpicklingError) -> str:

@@ -210,3 +210,50 @@ def test_what_is_no_regular_file_is_not_said_to_be_missing(tmp_path: Path) -> No
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="pipe is no regular file; give a file with weights"):
         read_weights(tmp_path / "pipe")
+
+
+class Scaled(nn.Linear):
+    """A layer with state that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 2)
+        self.state: Any = {"largest": 1.0}
+
+    def get_extra_state(self) -> Any:
+        return self.state
+
+    def set_extra_state(self, state: Any) -> None:
+        self.state = state
+
+
+def test_extra_state_is_loaded_where_it_is_and_never_missed(tmp_path: Path) -> None:
+    source, target = nn.Sequential(Scaled()), nn.Sequential(Scaled())
+    source[0].state = {"largest": 7.0}
+    torch.save(source.state_dict(), tmp_path / "w")
+    load_weights(target, tmp_path / "w")
+    assert target[0].state == {"largest": 7.0}
+    assert torch.equal(target[0].weight, source[0].weight)
+    tensors = {name: value for name, value in source.state_dict().items() if isinstance(value, torch.Tensor)}
+    safetensors.torch.save_file(tensors, tmp_path / "w.safetensors")
+    load_weights(nn.Sequential(Scaled()), tmp_path / "w.safetensors")
+    load_weights(nn.Sequential(nn.Linear(3, 2)), tmp_path / "w")
+
+
+def test_a_lazy_network_takes_weights(tmp_path: Path) -> None:
+    source, target = (nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.LazyLinear(2)) for _ in range(2))
+    inputs = torch.rand(5, 3)
+    expected = source(inputs)
+    torch.save(source.state_dict(), tmp_path / "w")
+    load_weights(target, tmp_path / "w")
+    assert torch.equal(target(inputs), expected)
+    torch.save(nn.Sequential(nn.Linear(3, 4)).state_dict(), tmp_path / "w")
+    incomplete = nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.LazyLinear(2))
+    with pytest.raises(UserError, match=r"2 missing: 2\.weight, 2\.bias"):
+        load_weights(incomplete, tmp_path / "w")
+
+
+def test_a_mask_of_infinities_is_loaded(tmp_path: Path) -> None:
+    network = nn.Linear(3, 2)
+    network.register_buffer("mask", torch.full((2, 2), float("-inf")))
+    torch.save(network.state_dict(), tmp_path / "w")
+    load_weights(network, tmp_path / "w")
