@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, QuietFlag, with_config
-from haq.cli.output import print_json, print_table, print_text
+from haq.cli.output import print_json, print_table, print_text, warn
 from haq.config import SearchConfig
 from haq.run_dir import safe_name
 from haq.sensitivities.running import Extent, measure_sensitivities
@@ -36,6 +36,8 @@ def sensitivity(
     extent = Extent(images, fisher_only)
     watch = _quiet if quiet else _report
     document = measure_sensitivities(config, path, extent=extent, resume=resume, watch=watch)
+    for warning in document.get("warnings", ()):
+        warn(warning)
     if json:
         print_json(document)
         return

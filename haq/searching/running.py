@@ -35,7 +35,7 @@ from haq.sensitivities.beforehand import known_beforehand
 from haq.sensitivities.layer_losses import LayerLosses, prior
 from haq.tasks import TaskLike, as_task
 from haq.tasks.base import Task
-from haq.user_code import training_flags_kept
+from haq.user_code import caller_kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def search_configured(
     asked = config.model_dump(mode="json") | _told(given.told)
     with (
         RunDir.opened(path, asked, resume=resume, may_differ="episodes") as earlier,
-        training_flags_kept(given.model),
+        caller_kept(given.model),
     ):
         if earlier is not None and not _continues(earlier, config, limit_s):
             return finished(earlier)
@@ -158,7 +158,10 @@ def begin_session(
 ) -> Session:
     """A session that knows beforehand what `losses` and other searches say."""
     known = None if losses is None else prior(losses.losses, problem.choice.decision_of_layer)
-    return Session(problem, prior=known, store=store, told=told, began=began)
+    session = Session(problem, prior=known, store=store, told=told, began=began)
+    if losses is not None:
+        session.warnings += losses.warnings
+    return session
 
 
 def finished(run: RunDir) -> SearchResult:

@@ -28,15 +28,18 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from haq.evaluation.noise import centred, power
 from haq.layer_calls import LayerCalls, NormCall
+from haq.networks import run_network
 from haq.problem import Network
 from haq.quantized_model import QuantizedModel
 from haq.quantizers.range import ALL_BITS
 from haq.sensitivities.layer_losses import FloatArray, LayerLosses
-from haq.sensitivities.measured import PRIOR_IMAGES
+from haq.sensitivities.measured import PRIOR_IMAGES, measured_losses
 from haq.tracing.weighted_calls import Call
 
 IMAGES_AT_ONCE = 32
 """Every activation of so many is held in memory, with its gradient."""
+NAMES_AT_MOST = 3
+"""Layers in a warning."""
 BACKWARD_FORWARDS = 2
 """What a backward pass counts as."""
 Loss = Literal["divergence", "noise"]
@@ -65,17 +68,34 @@ def fisher_sensitivity(
 
 
 def network_fisher(network: Network, *, loss: Loss = "noise", seed: int = 0) -> LayerLosses:
-    """The same for a prepared network, on the first calibration images."""
+    """The same for a prepared network, on the first calibration images.
+
+    Where no gradient arrives at a layer, as under `torch.no_grad` or before a rounding, its losses are measured, on as
+    many images, and a warning names it.
+    """
     model = QuantizedModel(network.priced.model, network.priced.trace, network.quantizers)
     device = next(network.priced.model.parameters()).device
     images = next(iter(network.task.batches("calibration", batch_size=PRIOR_IMAGES)))[0].to(device)
-    return fisher_sensitivity(
+    estimated = fisher_sensitivity(
         model,
         torch.split(images, IMAGES_AT_ONCE),
         loss=loss,
         is_corrected=network.engine.images_a_policy > 0,
         generator=Generator().manual_seed(seed),
     )
+    unreached = [layer for layer, losses in enumerate(estimated.losses) if not losses.any()]
+    return _with_measured(network, estimated, unreached, loss) if unreached else estimated
+
+
+def _with_measured(network: Network, estimated: LayerLosses, layers: list[int], loss: Loss) -> LayerLosses:
+    """Estimated losses with those of some layers measured."""
+    measured = measured_losses(network, layers, loss=loss)
+    losses = estimated.losses.copy()
+    losses[layers] = measured.losses
+    names = ", ".join(network.priced.trace.layers[layer].name for layer in layers[:NAMES_AT_MOST])
+    more = f" and {len(layers) - NAMES_AT_MOST} more" if len(layers) > NAMES_AT_MOST else ""
+    warning = f"no gradient reaches {names}{more}: their sensitivities are measured, not estimated"
+    return LayerLosses(losses, estimated.forward_images + measured.forward_images, (warning,))
 
 
 @dataclass(slots=True)
@@ -112,10 +132,15 @@ def _gradients(
             call_of[arguments["input"]].eps = arguments["eps"]
         return F.batch_norm(**arguments)
 
-    with torch.enable_grad(), LayerCalls(model.index, answer, normalize):
-        logits = model.model(inputs).float().flatten(1)
+    with torch.enable_grad():
+        outputs = run_network(model.model, inputs, LayerCalls(model.index, answer, normalize))
+        logits = outputs.float().flatten(1)
     moved = (logits * _directions(logits.detach(), loss, generator)).sum()
-    gradients = torch.autograd.grad(moved, [each.probe for each in calls], materialize_grads=True)
+    probes = [each.probe for each in calls]
+    if moved.requires_grad:
+        gradients = torch.autograd.grad(moved, probes, materialize_grads=True)
+    else:
+        gradients = tuple(map(torch.zeros_like, probes))
     return logits.detach(), zip(calls, gradients, strict=True)
 
 

@@ -19,6 +19,8 @@ class LayerLosses:
     """[layer, part, bits - 1], in nats or in parts of the outputs' power; the parts are weights and input."""
     forward_images: int
     """What it cost."""
+    warnings: tuple[str, ...] = ()
+    """What to know of them, a line each."""
 
 
 def prior(losses: FloatArray, decision_of_layer: Sequence[int]) -> FloatArray:

@@ -125,9 +125,16 @@ def network_sensitivities(network: Network) -> LayerLosses:
     Costs as much as trying sixteen policies for every layer, on these images. Fewer images are taken where calibration
     has no more.
     """
+    return measured_losses(network, range(len(network.priced.trace.layers)))
+
+
+def measured_losses(
+    network: Network, layers: Sequence[int], *, loss: Literal["divergence", "noise"] = "noise"
+) -> LayerLosses:
+    """The same for some layers, in their order."""
     images = min(PRIOR_IMAGES, network.task.size("calibration"))
     measuring = Sensitivities(network.engine, network.task, images=images)
-    layers = len(network.priced.trace.layers)
-    wanted = cells(layers, ALL_BITS)
-    noise = np.array([measuring.measure(cell, layers).noise for cell in wanted])
-    return LayerLosses(noise.reshape(layers, len(PARTS), len(ALL_BITS)), measuring.forward_images(len(wanted)))
+    wanted = [Cell(layer, part, bits) for layer in layers for part in PARTS for bits in ALL_BITS]
+    total = len(network.priced.trace.layers)
+    found = np.array([getattr(measuring.measure(cell, total), loss) for cell in wanted])
+    return LayerLosses(found.reshape(-1, len(PARTS), len(ALL_BITS)), measuring.forward_images(len(wanted)))
