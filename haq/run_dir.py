@@ -12,7 +12,7 @@ from pickle import UnpicklingError
 from typing import Any, NoReturn
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -222,10 +222,21 @@ class RunDir:
         except SafetensorError as error:
             raise UserError(f"{path} is damaged: {error}") from error
 
-    def save_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+    def load_metadata(self, name: str) -> dict[str, str]:
+        """The texts beside the tensors of a safetensors file. Raises UserError if it is damaged."""
+        path = self.path / name
+        try:
+            with safe_open(path, "pt") as file:
+                return file.metadata() or {}
+        except SafetensorError as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+
+    def save_tensors(
+        self, name: str, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None
+    ) -> None:
         """Replace a safetensors file as a whole. Several names may stand for one tensor, as with tied layers."""
         copies = {key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
-        self.write(name, save(copies))
+        self.write(name, save(copies, metadata=dict(metadata) if metadata else None))
 
 
 def _object(content: bytes) -> dict[str, Any] | None:

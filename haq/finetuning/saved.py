@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from haq.errors import UserError
 from haq.finetuning.config import finetune_config
@@ -14,10 +14,13 @@ from haq.layers import Trace
 from haq.policy import Policy
 from haq.records import Amount, Count, Finite, Metric, Record
 from haq.run_dir import CONFIG, QUANTIZERS, RunDir
+from haq.user_code import one_line
 
 JOURNAL, NETWORK, CURVE = "epochs.jsonl", "network.safetensors", "learning_curve.png"
 SETTINGS = "finetune"
 """The key of `config.json` by which a folder is known as a fine-tuning run."""
+_REST = "state"
+"""The key of a file's metadata for what of the network's state dict is no tensor."""
 
 Json = Mapping[str, Any]
 
@@ -72,9 +75,37 @@ def has_trained_network(run: RunDir) -> bool:
 
 
 def save_network(run: RunDir, network: TrainableNetwork) -> None:
-    """Write weights, buffers and quantizers."""
-    run.save_tensors(NETWORK, network.model.state_dict())
+    """Write weights, buffers, extra state and quantizers. Raises UserError as `storable_state` does."""
+    tensors, rest = storable_state(network.model)
+    run.save_tensors(NETWORK, tensors, metadata={_REST: json.dumps(rest)} if rest else None)
     run.save_tensors(QUANTIZERS, network.quantizer_tensors())
+
+
+def storable_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a network's state dict, and the rest, such as the extra state of modules, as plain JSON values.
+
+    Raises UserError, naming it, for what is neither.
+    """
+    try:
+        state = model.state_dict()
+    except Exception as error:  # a user's get_extra_state may raise anything
+        raise UserError(f"the network gives no state_dict: {one_line(error)}") from error
+    rest = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
+    unfit = [f"{name} ({type(value).__name__})" for name, value in rest.items() if not _is_json(value)]
+    unfit += [f"{name} ({value.layout})" for name, value in state.items() if getattr(value, "is_sparse", False)]
+    if unfit:
+        raise UserError(
+            f"the network cannot be saved: {', '.join(unfit)} in its state_dict; tensors and plain JSON values can"
+        )
+    return {name: value for name, value in state.items() if name not in rest}, rest
+
+
+def _is_json(value: Any) -> bool:
+    """Whether a value is the same after it was written as JSON."""
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
 def load_finetuned(run: RunDir, model: nn.Module, trace: Trace, policy: Policy) -> TrainableNetwork:
@@ -90,7 +121,8 @@ def load_finetuned(run: RunDir, model: nn.Module, trace: Trace, policy: Policy) 
     if weights is None or quantizers is None:
         raise _unfinished(run, NETWORK if weights is None else QUANTIZERS)
     shift = finetune_config(**settings).shift
-    return load_network(model, trace, (policy.w_bits, policy.a_bits), Saved(weights, quantizers, shift))
+    state = {**weights, **json.loads(run.load_metadata(NETWORK).get(_REST, "{}"))}
+    return load_network(model, trace, (policy.w_bits, policy.a_bits), Saved(state, quantizers, shift))
 
 
 def _unfinished(run: RunDir, missing: str) -> UserError:

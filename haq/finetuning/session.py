@@ -17,7 +17,7 @@ from haq.finetuning.learner import Learner
 from haq.finetuning.network import start_network
 from haq.finetuning.ranks import ALONE, Ranks
 from haq.finetuning.recipe import mean_weight_bits, resolve_rates
-from haq.finetuning.saved import CURVE, Checkpoint, append_epoch, epochs, keep_epochs, save_network
+from haq.finetuning.saved import CURVE, Checkpoint, append_epoch, epochs, keep_epochs, save_network, storable_state
 from haq.finetuning.starts import Starts
 from haq.finetuning.training import Line, Trainer, score, steps_an_epoch
 from haq.policy import Policy
@@ -59,6 +59,7 @@ class FinetuneSession:
         in_torch = config.model_copy(update={"engine": "torch"})
         prepared = prepare_network(in_torch, model=given.model, task=given.task, example=asked.example)
         require_trainable(config, prepared.task, flag="fine-tuning")
+        storable_state(prepared.priced.model)  # what cannot be saved is found before anything is trained
         self.asked, self.task = asked, prepared.task
         self._model, self._trace = prepared.priced.model, prepared.priced.trace
         self.policy = policy_for(asked.policy, config, prepared.priced)
