@@ -13,6 +13,7 @@ from haq.errors import UserError
 from haq.finetuning.oscillation import ramp
 from haq.layer_calls import LayerCalls, LayerIndex
 from haq.layers import Trace
+from haq.networks import run_network
 from haq.reconstruction.config import ReconstructionConfig
 from haq.reconstruction.network import LearnedNetwork
 from haq.tasks.base import Task
@@ -40,8 +41,7 @@ def output_spreads(model: nn.Module, trace: Trace, images: Tensor) -> dict[int, 
             spreads[layer] = channels.std(dim=1, correction=0)
         return output
 
-    with LayerCalls(LayerIndex(model, trace.sites), answer):
-        model(images)
+    run_network(model, images, LayerCalls(LayerIndex(model, trace.sites), answer))
     return spreads
 
 
@@ -54,6 +54,7 @@ class Reconstruction:
         self._optimizer = _optimizer(network, config)
         self._schedule = LambdaLR(self._optimizer, lambda step: _rate((step + 0.5) / config.steps))
         self._config = config
+        self._sizes: dict[int, float] = {}  # outputs of every layer for one item
 
     def learn(self, batches: Iterator[Tensor], progress: Progress | None = None) -> None:
         """All steps, each on the next batch. Raises UserError for a loss that is NaN or infinite."""
@@ -69,21 +70,32 @@ class Reconstruction:
                 progress(step, self._config.steps, loss.item())
 
     def loss(self, inputs: Tensor) -> Tensor:
-        """The mean over layers of the squared error of outputs, relative to the energy of the float outputs."""
-        wanted: list[Tensor] = []
-        errors: list[Tensor] = []
+        """The mean over layers of the squared error of outputs, relative to the energy of the float outputs.
+
+        A layer that gets other items of a batch than in float, or another number of them in another batch, as an expert
+        that items are routed to, has nothing to be compared with: from then on it learns from the layers behind it.
+        """
+        wanted: dict[int, Tensor] = {}
+        errors: dict[int, Tensor] = {}
 
         def remember(layer: int, output: Tensor) -> None:
-            if layer in self._energies:
-                wanted.append(output)
+            size = output.numel() / len(inputs)
+            if layer in self._energies and size == self._sizes.setdefault(layer, size):
+                wanted[layer] = output.clone()  # the network may write into its own
 
         def compare(layer: int, output: Tensor) -> None:
-            if layer in self._energies:
-                errors.append((output - wanted[len(errors)]).square().mean() / self._energies[layer])
+            if layer in wanted and output.shape == wanted[layer].shape:
+                errors[layer] = (output - wanted[layer]).square().mean() / self._energies[layer]
 
         self._network.float_outputs(inputs, remember)
         self._network(inputs, compare)
-        return torch.stack(errors).mean()
+        self._energies = {layer: energy for layer, energy in self._energies.items() if layer in errors}
+        loss = torch.stack(list(errors.values())).mean() if errors else torch.zeros(())
+        if not loss.requires_grad:
+            raise UserError(
+                "no gradient reaches the layers of the network: it runs in torch.inference_mode; leave it out"
+            )
+        return loss
 
 
 def calibration_batches(task: Task, *, batch_size: int, seed: int) -> Iterator[Tensor]:

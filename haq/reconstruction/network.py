@@ -12,6 +12,7 @@ from haq.evaluation.protocols import PolicyBits
 from haq.finetuning.starts import owners
 from haq.layer_calls import LayerCalls, LayerIndex, weight_of
 from haq.layers import Trace
+from haq.networks import run_network
 from haq.quantized_model import Quantizers
 from haq.quantizers.adaptive_gradients import LearnedGrid, learned_fake_quantize
 from haq.quantizers.linear import QuantizedWeight, QuantizerParameters
@@ -137,13 +138,13 @@ class LearnedNetwork(nn.Module):
         """Run all layers, quantized and corrected; `tap` is told of every output."""
         corrections = self.corrections()
 
+        @torch.enable_grad()  # a layer learns from its own output where the network itself runs without gradients
         def answer(layer: int, call: Call) -> Tensor:
             output = corrections.shift(layer, call, self._quantized(layer, call))
             tap(layer, output)
             return output
 
-        with LayerCalls(self._index, answer, corrections.normalize):
-            self._model(x)
+        run_network(self._model, x, LayerCalls(self._index, answer, corrections.normalize))
 
     @torch.no_grad()
     def float_outputs(self, x: Tensor, tap: Tap) -> None:
@@ -154,8 +155,7 @@ class LearnedNetwork(nn.Module):
             tap(layer, output)
             return output
 
-        with LayerCalls(self._index, answer):
-            self._model(x)
+        run_network(self._model, x, LayerCalls(self._index, answer))
 
     def corrections(self) -> Corrections:
         """Biases as they are now, with the statistics of batch norms from the start."""
