@@ -71,7 +71,7 @@ class Session:
         self.evaluator = self._judge.evaluator
         self._selection: Judge | None = None
         self._paper_reward = accuracy_reward(self.evaluator.accuracy_fp32)
-        self.warnings = tuple(_warnings(problem, self.evaluator.accuracy_fp32))
+        self.warnings: tuple[str, ...] = tuple(_warnings(problem, self.evaluator.accuracy_fp32))
         self.nothing_to_choose = nothing_to_choose(problem)
         self.goal, self._bisection = _aim(problem, self.evaluator.accuracy_fp32)
         self._method = self._begin()

@@ -227,12 +227,13 @@ class Scaled(nn.Linear):
 
 
 def test_extra_state_is_loaded_where_it_is_and_never_missed(tmp_path: Path) -> None:
-    source, target = nn.Sequential(Scaled()), nn.Sequential(Scaled())
-    source[0].state = {"largest": 7.0}
+    layers = Scaled(), Scaled()
+    source, target = map(nn.Sequential, layers)
+    layers[0].state = {"largest": 7.0}
     torch.save(source.state_dict(), tmp_path / "w")
     load_weights(target, tmp_path / "w")
-    assert target[0].state == {"largest": 7.0}
-    assert torch.equal(target[0].weight, source[0].weight)
+    assert layers[1].state == {"largest": 7.0}
+    assert torch.equal(layers[1].weight, layers[0].weight)
     tensors = {name: value for name, value in source.state_dict().items() if isinstance(value, torch.Tensor)}
     safetensors.torch.save_file(tensors, tmp_path / "w.safetensors")
     load_weights(nn.Sequential(Scaled()), tmp_path / "w.safetensors")
