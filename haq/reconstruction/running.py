@@ -57,9 +57,10 @@ def reconstruct(
 
     `model` and `task` are objects, or names as on the command line, and `task` may be a mapping, as in `haq.search`;
     without them those of the run that the policy lies in, else the digits network and its data. `policy` is one, its
-    file, the folder of its run, or (w_bits, a_bits) for every layer but the first and the last. `settings` are the fields of
-    `haq.reconstruction.config.ReconstructionConfig`, and those of `haq.config.SearchConfig` that are about network,
-    data, quantizers, device and seed. `out` keeps the run in a folder. The network that is given is not changed.
+    file, the folder of its run, or (w_bits, a_bits) for every layer but the first and the last. `settings` are the
+    fields of `haq.reconstruction.config.ReconstructionConfig`, and those of `haq.config.SearchConfig` that are about
+    network, data, quantizers, device and seed. `out` keeps the run in a folder. The network that is given is not
+    changed.
 
     Raises UserError or UnsupportedError for what cannot be done, before the first step; UserError for a loss that
     becomes NaN.
