@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -88,6 +89,8 @@ def _record_path(run: Path) -> Path:
 
 def _known(run: Path) -> dict[str, dict[str, str]]:
     """The callables of a run with their source files; none where there is no record of this user's own."""
+    if sys.platform == "win32":  # where a file does not tell who may write to it
+        return {}
     path = _record_path(run)
     try:
         if not (_is_private(path.parent) and _is_private(path)):
@@ -123,6 +126,8 @@ def _origins(parts: list[str]) -> Iterator[Path | None]:
     path: list[str] | None = [os.getcwd(), *sys.path]  # noqa: PTH109 - sys.path holds texts
     for last in range(1, len(parts) + 1):
         found = PathFinder.find_spec(".".join(parts[:last]), path)
+        if found is None and last == 1:  # an editable installation may bring a finder of its own
+            found = find_spec(parts[0])
         if found is None:
             yield None
             return

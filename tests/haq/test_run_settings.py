@@ -4,6 +4,8 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -230,6 +232,23 @@ def test_changed_code_is_not_called(run: Path, user_folder: Path, capsys: pytest
     (user_folder / "own_nets.py").write_text(SOURCE + "\nprint('changed')\n")
     assert main(["evaluate", str(run)]) == 2
     assert "add --model own_nets:net --data own_nets:data" in capsys.readouterr().err
+
+
+def test_module_of_an_editable_installation_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "elsewhere" / "nets.py"
+    source.parent.mkdir()
+    source.write_text(SOURCE)
+
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> ModuleSpec | None:
+            return spec_from_file_location(name, source) if name == "editable_nets" else None
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    monkeypatch.setenv("HAQ_CACHE", str(tmp_path / "cache"))
+    record_callables(tmp_path / "run", ["editable_nets:net"])
+    (line,) = require_known(tmp_path / "run", {"model": "editable_nets:net"})
+    assert str(source) in line
 
 
 def test_record_that_others_may_write_does_not_count(run: Path, tmp_path: Path) -> None:
