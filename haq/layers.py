@@ -17,7 +17,7 @@ from haq.tracing.names import LayerName, free_name, part_of, unique_names
 from haq.tracing.operators import OperatorCalls, Product, nested_tensors, tensors
 from haq.tracing.origins import Origins
 from haq.tracing.refusals import Refusals, Refused
-from haq.tracing.weighted_calls import PRODUCTS, Call, WeightedCalls, WeightIndex, WeightSlice
+from haq.tracing.weighted_calls import PRODUCTS, Call, WeightedCalls, WeightIndex, WeightSlice, is_layer
 from haq.user_code import one_line
 from hardware_sim.layer import Layer
 
@@ -122,10 +122,9 @@ class _Tracer(WeightedCalls):
             return output
         products = self.operators.take(first)
         weights = self._index.find(call.weight)
-        reason = self._reason(call, weights)
-        if weights is None or reason is not None:
+        if weights is None or not is_layer(call, weights):
             self.origins.carry(call.function, [call.input], [output])
-            self._refuse(call.operation.kind, reason or "its weights are computed while the network runs", products)
+            self._refuse(call.operation.kind, self._reason(call, weights), products)
         elif call.continues:
             self._extend(weights, output)
         else:
@@ -151,14 +150,13 @@ class _Tracer(WeightedCalls):
         heads = [layers[number - 1] for number in sorted(numbers)] or layers[-1:]
         return Trace(layers, tuple(self._sites), tuple(self._refusals), tuple(layer.name for layer in heads))
 
-    def _reason(self, call: Call, weights: WeightSlice | None) -> str | None:
-        """Why a call with a parameter is no layer; None where it is one."""
-        name = self._index.name(call.weight)
-        if weights is not None and call.operation.spatial_dims > 2:
+    def _reason(self, call: Call, weights: WeightSlice | None) -> str:
+        """Why a call is no layer."""
+        if weights is not None:
             return "three-dimensional convolutions have no cost model"
-        if weights is None and name:
+        if name := self._index.name(call.weight):
             return f"it reads {name} turned or with gaps, not as it is stored"
-        return None
+        return "its weights are computed while the network runs"
 
     def _add(self, call: Call, weights: WeightSlice, output: Tensor) -> None:
         self._names.setdefault(weights, self._name(weights))

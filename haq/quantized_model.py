@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from haq.corrections import Corrections
 from haq.errors import UserError
 from haq.input_hessians import has_hessian, input_hessians
-from haq.layer_calls import LayerCalls, LayerIndex, weight_of
+from haq.layer_calls import CallCount, LayerCalls, LayerIndex, untraced_text, weight_of
 from haq.layer_weights import LayerWeights, QuantizerName, Rounding, StoredWeight, make_layer_weights
 from haq.layers import Trace
 from haq.networks import run_network
@@ -19,7 +19,7 @@ from haq.quantizers.calibration import MethodChoice
 from haq.quantizers.histogram import Histogram, HistogramBuilder
 from haq.quantizers.linear import QuantizedWeight, QuantizerParameters, ZeroPoints, activation_quantizer
 from haq.quantizers.range import fake_quantize
-from haq.tracing.weighted_calls import Call
+from haq.tracing.weighted_calls import Call, WeightSlice
 from hardware_sim.cost import Bits
 
 _PARTS = ("scale", "zero_point", "range")
@@ -37,6 +37,16 @@ class QuantizerOptions:
     """Those of activations."""
     rounding: Rounding = "nearest"
     """Of linear weights; those that are embedded, turned or used more than once go to the nearest in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What one float pass over the calibration inputs showed."""
+
+    histograms: Sequence[Histogram | None]
+    """The distribution of every layer's input; None for one that is not a float tensor."""
+    warning: str | None
+    """Which calls of layers the trace lacks, if any."""
 
 
 class Quantizers:
@@ -72,12 +82,17 @@ class Quantizers:
 
     def calibrate(self) -> None:
         """Run the calibration inputs now, not when the first activation quantizer is asked for."""
-        _ = self._histograms
+        _ = self._calibration
 
     def quantize_weight(self, layer: int, widths: Iterable[int]) -> None:
         """Quantize a layer's weights to several widths now, not when each is asked for."""
         for bits in widths:
             self._quantized(layer, int(bits))
+
+    @property
+    def warning(self) -> str | None:
+        """What calibration found wrong, in one line, if anything; calibrates where that was not done yet."""
+        return self._calibration.warning
 
     def codes(self, layer: int, bits: int) -> QuantizedWeight:
         """Integer codes and scales of a layer's weights. Raises ValueError where the quantizer is not linear."""
@@ -120,7 +135,7 @@ class Quantizers:
         return found
 
     @cached_property
-    def _histograms(self) -> list[Histogram | None]:
+    def _calibration(self) -> Calibration:
         return calibrate(self._model, self._trace, self._batches())
 
     @cached_property
@@ -129,7 +144,7 @@ class Quantizers:
 
     def _activation(self, layer: int, bits: int) -> tuple[QuantizerParameters, Tensor] | None:
         if (layer, bits) not in self._activations:
-            histogram = self._histograms[layer]
+            histogram = self._calibration.histograms[layer]
             if histogram is None:
                 return None
             method, zero_points = self._options.method, self._options.zero_points
@@ -234,12 +249,13 @@ class QuantizedModel(nn.Module):
         return call.run(call.input if a_bits is None else self.quantizers.input(call.input, layer, a_bits), weight)
 
 
-def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) -> list[Histogram | None]:
-    """The distribution of every layer's input over the calibration batches, in one float pass.
+def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) -> Calibration:
+    """Run the calibration batches in float and observe the inputs of all layers.
 
-    None for an input that is not a float tensor. Raises UserError, naming the layer, for NaN or infinite activations.
+    Raises UserError, naming the layer, for NaN or infinite activations.
     """
     builders: dict[int, HistogramBuilder] = {}
+    counts: dict[WeightSlice, CallCount] = {}
 
     def watch(layer: int, call: Call) -> Tensor:
         if call.input.is_floating_point():
@@ -252,8 +268,9 @@ def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) -> list
     index = LayerIndex(model, trace.sites)
     with torch.no_grad():
         for batch in batches:
-            run_network(model, batch, LayerCalls(index, watch))
-    return [builders[layer].build() if layer in builders else None for layer in range(len(trace.layers))]
+            run_network(model, batch, LayerCalls(index, watch, counts=counts))
+    histograms = [builders[layer].build() if layer in builders else None for layer in range(len(trace.layers))]
+    return Calibration(histograms, untraced_text(model, counts))
 
 
 def _parts(quantizer: QuantizerParameters, scale: Tensor) -> dict[str, Tensor]:

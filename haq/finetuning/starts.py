@@ -1,6 +1,6 @@
 """Where quantizers start before they learn: the grids of least squared error, each found once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -67,8 +67,8 @@ class Starts:
         return _started(quantizer, self._grids["input", layer, bits])
 
     @cached_property
-    def _histograms(self) -> list[Histogram | None]:
-        return calibrate(self._model, self.trace, self._batches())
+    def _histograms(self) -> Sequence[Histogram | None]:
+        return calibrate(self._model, self.trace, self._batches()).histograms
 
 
 def weight_quantizer(layer: Layer, bits: int) -> AdaptiveQuantizer:

@@ -278,3 +278,5 @@ def _warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:
         chance = chance_warning(accuracy_fp32, problem.task.num_classes, problem.task.size("search"))
         if chance:
             yield f"the float network's {chance}"
+    if problem.network.quantizers.warning:
+        yield problem.network.quantizers.warning

@@ -102,6 +102,11 @@ class WeightSlice:
     shape: tuple[int, ...]
 
 
+def is_layer(call: Call, weights: WeightSlice | None) -> bool:
+    """Whether a call of an operation, with the slice of a parameter that it multiplies with, has a quantized form."""
+    return weights is not None and call.weight.ndim > 1 and call.operation.spatial_dims <= 2
+
+
 class WeightIndex:
     """Finds the parameter that a tensor is, or is a view of."""
 

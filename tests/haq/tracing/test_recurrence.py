@@ -254,7 +254,7 @@ def test_calibration_sees_the_states_of_all_steps() -> None:
 
     with Record():
         model(x)
-    histogram = calibrate(model, trace(model, x[:1]), [x])[1]
+    histogram = calibrate(model, trace(model, x[:1]), [x]).histograms[1]
     assert histogram is not None
     states = torch.cat([call.input for call in seen if call.operation.kind == "recurrent"])
     assert histogram.count == states.numel() == 3 * 5 * 6
