@@ -126,10 +126,10 @@ def search_configured(
         session = begin_session(problem, losses=losses, store=given.store, told=given.told, began=began)
         environment = describe_environment(seed=config.seed, device=config.device)
         run = earlier or RunDir.create(path, asked | _resolved(problem), environment, resume=resume)
-        if earlier is not None:
-            run.reopen_results(episodes=config.episodes)
         keep_source(run, config, problem.priced.trace, problem.task)
         session.enter(run)
+        if earlier is not None:
+            run.reopen_results(episodes=config.episodes)
         run_episodes(session, time_limit_s=limit_s, watcher=watcher)
         return _finish(session, run, prior_images=losses.forward_images if losses else 0, progress=progress)
 
