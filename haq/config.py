@@ -103,6 +103,9 @@ class SearchConfig(BaseModel):
     max_accuracy_drop: float | None = Field(
         None, description="Points of accuracy that may be lost at the least cost, such as 0.5; in place of a budget."
     )
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] | None = Field(
+        None, description="Confidence, such as 0.95, at which images have to show that --max-accuracy-drop is kept."
+    )
     agent: AgentName = Field("ddpg", description="Who proposes the bits.")
     episodes: Count = Field(300, description="Policies to try.")
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = Field(
@@ -180,6 +183,8 @@ def search_config(**settings: Any) -> SearchConfig:
         if settings.get("budget", EIGHT_BITS) != EIGHT_BITS:
             raise UserError("--budget limits the cost and --max-accuracy-drop looks for the least: give one of them")
         settings["budget"] = EIGHT_BITS
+    elif settings.get("confidence") is not None:
+        raise UserError("--confidence is that of a drop in accuracy; add one, such as --max-accuracy-drop 1")
     try:
         config = SearchConfig(**settings)
     except ValidationError as error:

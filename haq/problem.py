@@ -98,13 +98,15 @@ def prepare(
     model: nn.Module | None = None,
     task: Task | None = None,
     network: Network | None = None,
+    require: Callable[[Task], None] = lambda _: None,
     progress: Progress = no_progress,
 ) -> Problem:
     """Get everything ready for the first episode; `model` and `task` stand in for the ones that `config` names.
 
     `network` is one that is ready, of a configuration that differs in the device, the objective, the budgets or the
-    search alone. One that is prepared here is calibrated, with its weights quantized to all allowed bits. Raises
-    UserError, UnsupportedError or BudgetError, for a budget that cannot be met before anything is calibrated.
+    search alone. One that is prepared here is calibrated, with its weights quantized to all allowed bits. `require`
+    raises UserError where the data do not suit the search. Raises UserError, UnsupportedError or BudgetError, for a
+    budget that cannot be met before anything is calibrated.
     """
     if network is None:
         priced, data = _priced(config, model=model, task=task, progress=progress)
@@ -114,6 +116,7 @@ def prepare(
     allowed = allowed_bits(config, priced)
     choice = choices(priced.table, [resolved.budget for resolved in budgets], allowed)
     require_feasible(choice, budgets, priced.baseline)
+    require(data)
     if network is None:
         quantizers = _quantizers(config, priced, data)
         progress("calibrate")

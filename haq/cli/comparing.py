@@ -15,7 +15,8 @@ from haq.config import MOST_SEEDS, AgentName, SearchConfig
 from haq.errors import UserError
 from haq.text_table import markdown
 
-_FLAGS = tuple(name for name in ALL_FLAGS if name not in ("agent", "budget", "episodes", "max_accuracy_drop"))
+_OWN = ("agent", "budget", "episodes", "max_accuracy_drop", "confidence")
+_FLAGS = tuple(name for name in ALL_FLAGS if name not in _OWN)
 
 MAX_DIGITS = 9
 """Of a number of evaluations."""

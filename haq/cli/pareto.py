@@ -16,7 +16,7 @@ from haq.sweeping.tables import as_csv, report
 from haq.text_table import markdown
 from hardware_sim.cost import Objective
 
-_FLAGS = tuple(name for name in ALL_FLAGS if name not in ("budget", "max_accuracy_drop"))
+_FLAGS = tuple(name for name in ALL_FLAGS if name not in ("budget", "max_accuracy_drop", "confidence"))
 
 
 @with_config(*_FLAGS)

@@ -179,7 +179,8 @@ def _say_opening(session: Session) -> None:
     config, task, priced = problem.config, problem.task, problem.priced
     say(f"{priced.name} ({len(priced.trace.layers)} layers) on {priced.table.hardware}, batch {priced.table.batch}")
     if config.max_accuracy_drop is not None:
-        say(f"least {config.objective}, at most {config.max_accuracy_drop:g} points below the float accuracy")
+        sure = "" if config.confidence is None else f", at {100 * config.confidence:.4g} % confidence"
+        say(f"least {config.objective}, at most {config.max_accuracy_drop:g} points below the float accuracy{sure}")
     else:
         for each in problem.budgets:
             limit = pretty_cost(each.budget.objective, each.budget.limit)

@@ -132,6 +132,10 @@ def _drop_line(drop: DropRecord, summary: Summary) -> str:
     found = f"{100 * drop.search:.2f} points lost on {summary.search_images} search images, at most {limit} allowed"
     images = {"selection": summary.selection_images, "report": summary.report_images}
     sure = [f"{percent(each)} by {images[split]} {split} images" for split, each in drop.confidence.items()]
+    if drop.confidence_asked is not None and drop.confidence_reached is not None:
+        together = summary.search_images + summary.selection_images
+        sure.insert(0, f"{percent(drop.confidence_reached)} by the {together} images that chose it")
+        found += f" at {100 * drop.confidence_asked:.4g} % confidence"
     return found + (f"; confidence that it is no more than {limit}: {', '.join(sure)}" if sure else "")
 
 

@@ -1,6 +1,6 @@
 """How sure one may be, from so many images, that a policy loses no more accuracy than it should."""
 
-from math import inf, sqrt
+from math import ceil, inf, sqrt
 from typing import NamedTuple
 
 import torch
@@ -69,15 +69,60 @@ def confidence_of_drop(pairs: Pairs, limit: float) -> float:
     return float(norm.sf(excess / sqrt(variance) if variance > 0 else inf * excess))
 
 
-@torch.no_grad()
+def images_needed(limit: float, confidence: float) -> int:
+    """The images on which a policy has to answer like the float network to show a drop of at most `limit`, over 0.
+
+    >>> images_needed(0.005, 0.95)
+    894
+    >>> confidence_of_drop(Pairs(0, 0, 894), 0.005) >= 0.95 > confidence_of_drop(Pairs(0, 0, 893), 0.005)
+    True
+    """
+    # With n images and x = n limit, (x - 1) / sqrt(x (1 - limit)) has to reach the quantile of the confidence.
+    half = float(norm.ppf(confidence)) * sqrt(1 - limit) / 2
+    return ceil((half + sqrt(half * half + 1)) ** 2 / limit)
+
+
+class PairedAnswers:
+    """Counts the images of a split on which policies and the float network differ in being right, for each policy once.
+
+    The task is one of classification. The float network runs when the first policy is asked for.
+    """
+
+    def __init__(self, engine: Engine, task: Task, split: SplitName, *, batch_size: int) -> None:
+        self._engine, self._task, self._split, self._batch_size = engine, task, split, batch_size
+        self._float: list[torch.Tensor] = []
+        self._known: dict[PolicyBits, Pairs] = {}
+
+    @property
+    def forward_images(self) -> int:
+        """The images that running all policies takes, the float pass included."""
+        images = self._task.size(self._split)
+        return (images + len(self._known) * (images + self._engine.images_a_policy)) if self._known else 0
+
+    def recall(self, bits: PolicyBits, pairs: Pairs) -> None:
+        """Take over what an earlier session counted."""
+        self._known[bits] = pairs
+
+    @torch.no_grad()
+    def pairs(self, bits: PolicyBits) -> Pairs:
+        """The count of a policy."""
+        if bits not in self._known:
+            self._float = self._float or self._right(None)
+            both = zip(self._float, self._right(bits), strict=True)
+            counts = [(int((was & ~now).sum()), int((now & ~was).sum()), len(was)) for was, now in both]
+            self._known[bits] = Pairs(*map(sum, zip(*counts, strict=True)))
+        return self._known[bits]
+
+    def _right(self, bits: PolicyBits | None) -> list[torch.Tensor]:
+        """Whether each image is classified right [n], by batch."""
+        network = self._engine.outputs(bits)
+        batches = self._task.batches(self._split, batch_size=self._batch_size)
+        return [_right(network(inputs), targets) for inputs, targets in batches]
+
+
 def paired(engine: Engine, task: Task, split: SplitName, bits: PolicyBits, *, batch_size: int) -> Pairs:
     """Run the float network and a policy over a split of a classification task."""
-    reference, policy = engine.outputs(None), engine.outputs(bits)
-    lost = won = images = 0
-    for inputs, targets in task.batches(split, batch_size=batch_size):
-        was, now = (_right(network(inputs), targets) for network in (reference, policy))
-        lost, won, images = lost + int((was & ~now).sum()), won + int((now & ~was).sum()), images + len(targets)
-    return Pairs(lost, won, images)
+    return PairedAnswers(engine, task, split, batch_size=batch_size).pairs(bits)
 
 
 def _right(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any, Protocol
 
 import numpy as np
 
 from envs.choices import IntArray
 from haq.problem import Problem
+from haq.searching.confidence import Pairs, confidence_of_drop
 
 Line = dict[str, Any]
 """One line of the journal."""
@@ -35,8 +37,8 @@ class Goal(Protocol):
         """The few distinct policies that are worth another look, of those that meet the goal."""
         ...
 
-    def against(self, accuracy_fp32: float) -> "Goal":
-        """The same goal on other images, on which the float network has this accuracy."""
+    def against(self, accuracy_fp32: float, images: int) -> "Goal":
+        """The same goal on so many other images, on which the float network has this accuracy."""
         ...
 
 
@@ -62,21 +64,32 @@ class MostReward:
         met = (line for line in distinct(lines) if self.meets(line))
         return sorted(met, key=self.merit, reverse=True)[:FINALISTS]
 
-    def against(self, accuracy_fp32: float) -> "MostReward":  # noqa: ARG002  a budget is the same on all images
+    def against(self, accuracy_fp32: float, images: int) -> "MostReward":  # noqa: ARG002  a budget is the same on all
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class LeastCost:
-    """The least cost at an accuracy of at most `limit` below the float network's: the dual of `MostReward`."""
+    """The least cost at an accuracy of at most `limit` below the float network's: the dual of `MostReward`.
+
+    With a `confidence`, the images have to show that, by `confidence_of_drop` of their `lost` and `won`.
+    """
 
     problem: Problem
     limit: float
     """A fraction: 0.005 is half a point."""
     accuracy_fp32: float
+    images: int = 0
+    confidence: float | None = None
 
     def meets(self, line: Line) -> bool:
-        return self.excess(line) <= TOLERANCE and self.problem.choice.fits(decided(self.problem, line))
+        if self.excess(line) > TOLERANCE or not self.problem.choice.fits(decided(self.problem, line)):
+            return False
+        return self.confidence is None or self.reached(line) >= self.confidence
+
+    def reached(self, line: Line) -> float:
+        """The confidence at which the images show that a policy loses no more than the limit."""
+        return confidence_of_drop(Pairs(line["lost"], line["won"], self.images), self.limit)
 
     def merit(self, line: Line) -> tuple[float, ...]:
         return -line["cost"], line["score"], -line["noise"]
@@ -86,15 +99,20 @@ class LeastCost:
         return float(self.accuracy_fp32 - line["accuracy"] - self.limit)
 
     def finalists(self, lines: Sequence[Line]) -> list[Line]:
-        """The cheapest, and from there on the next one that is more accurate."""
-        front: list[Line] = []
-        for line in sorted(filter(self.meets, distinct(lines)), key=self.merit, reverse=True):
-            if not front or line["accuracy"] > front[-1]["accuracy"]:
-                front.append(line)
-        return front[:FINALISTS]
+        """The cheapest, and from there on the next one that is more accurate; the first few of these.
 
-    def against(self, accuracy_fp32: float) -> "LeastCost":
-        return replace(self, accuracy_fp32=accuracy_fp32)
+        Where a confidence is asked for, the next one that reaches more of it, and all of them: on more images the first
+        few may fail.
+        """
+        front: list[Line] = []
+        margin = itemgetter("accuracy") if self.confidence is None else self.reached
+        for line in sorted(filter(self.meets, distinct(lines)), key=self.merit, reverse=True):
+            if not front or margin(line) > margin(front[-1]):
+                front.append(line)
+        return front[:FINALISTS] if self.confidence is None else front
+
+    def against(self, accuracy_fp32: float, images: int) -> "LeastCost":
+        return replace(self, accuracy_fp32=accuracy_fp32, images=images)
 
 
 def merit(line: Line) -> tuple[float, float, float]:

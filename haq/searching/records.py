@@ -50,6 +50,8 @@ class Episode(Record):
     reward: Finite
     actor_loss: Finite | None
     critic_loss: Finite | None
+    lost: Count | None = None
+    won: Count | None = None
 
 
 class Checkpoint(Record):
@@ -118,6 +120,8 @@ class DropRecord(Record):
     limit: Fraction
     search: Finite
     confidence: dict[str, Fraction]
+    confidence_asked: Fraction | None = None
+    confidence_reached: Fraction | None = None
 
 
 class Summary(Record):
@@ -158,6 +162,7 @@ def _is_own(problem: Problem, number: int, line: Line) -> bool:
     return (
         holds(Episode, line)
         and line["episode"] == number
+        and ("lost" in line) == ("won" in line) == (problem.config.confidence is not None)
         and (not isinstance(problem.task, ClassificationTask) or 0 <= line["accuracy"] <= 1)
         and _is_allowed(problem, line)
         and isclose(line["cost"], _cost(problem, line))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from math import inf
 from pathlib import Path
@@ -27,6 +28,7 @@ from haq.run_settings import keep_source
 from haq.searching.dual import at_ratio
 from haq.searching.proposing import uses_prior
 from haq.searching.records import Summary
+from haq.searching.required_confidence import nothing_shown, require_images, require_reached
 from haq.searching.selection import Selection
 from haq.searching.session import Session, Watcher
 from haq.searching.summary import cost_ratio, summarize, summarize_drop
@@ -117,7 +119,14 @@ def search_configured(
         if earlier is not None and not _continues(earlier, config, limit_s):
             return finished(earlier)
         progress = watcher.phase if watcher else no_progress
-        problem = prepare(config, model=given.model, task=given.task, network=given.network, progress=progress)
+        problem = prepare(
+            config,
+            model=given.model,
+            task=given.task,
+            network=given.network,
+            require=partial(require_images, config),
+            progress=progress,
+        )
         losses = None
         if uses_prior(config):
             progress("sensitivities")
@@ -199,9 +208,11 @@ def _finish(session: Session, run: RunDir, *, prior_images: int, progress: Progr
     problem, config = session.problem, session.problem.config
     if session.best is None:
         tried = f"{session.episode} episode{'s' if session.episode > 1 else ''}"
-        raise UserError(f"{_nothing(config)} in {tried}; the nearest miss is in {run.path}")
+        missed = "no policy met the budget" if config.max_accuracy_drop is None else nothing_shown(config)
+        raise UserError(f"{missed} in {tried}; the nearest miss is in {run.path}")
     progress("selection")
     selection = session.select()
+    require_reached(config, selection, search_images=problem.task.size("search"))
     progress("report")
     policy = session.policy(selection.winner)
     if config.max_accuracy_drop is not None:
@@ -234,15 +245,9 @@ def _spent(session: Session, selection: Selection, prior_images: int) -> dict[st
         "episodes": session.episode,
         "ended_by": session.ended_by or "time",
         "evaluations": session.evaluator.evaluations + selection.evaluations,
-        "forward_images": session.evaluator.forward_images + selection.forward_images + before,
+        "forward_images": session.forward_images + selection.forward_images + before,
         "warnings": list(session.warnings),
     }
-
-
-def _nothing(config: SearchConfig) -> str:
-    if config.max_accuracy_drop is None:
-        return "no policy met the budget"
-    return f"no policy lost at most {config.max_accuracy_drop:g} points of accuracy"
 
 
 def save_quantized(run: RunDir, network: Network, policy: Policy) -> None:

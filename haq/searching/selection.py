@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from haq.searching.goals import Goal, Line
+from haq.searching.goals import Goal, LeastCost, Line
 from haq.searching.judging import Judge
 
-_POOLED = ("accuracy", "noise", "score")
+_POOLED: tuple[str, ...] = ("accuracy", "noise", "score")
+_COUNTED: tuple[str, ...] = ("lost", "won")
+"""What a search that has to reach a confidence counts; see `haq.searching.confidence.Pairs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Selection:
     images: int = 0
     evaluations: int = 0
     forward_images: int = 0
+    confidence: float | None = None
+    """What search and selection images together reach, that no more accuracy is lost; None where none was asked for."""
 
 
 def select(goal: Goal, lines: Sequence[Line], search: Judge, selection: Judge | None) -> Selection:
@@ -40,11 +44,13 @@ def select(goal: Goal, lines: Sequence[Line], search: Judge, selection: Judge | 
     """
     finalists = goal.finalists(lines)
     if selection is None:
-        return Selection(max(finalists, key=goal.merit))
+        winner = max(finalists, key=goal.merit)
+        return Selection(winner, confidence=_confidence(goal, winner))
     seen = [_again(line, selection) for line in finalists]
     pooled = [_pooled(line, again, search, selection) for line, again in zip(finalists, seen, strict=True)]
     accuracy_fp32 = _mean(search.evaluator.accuracy_fp32, selection.evaluator.accuracy_fp32, search, selection)
-    place = _best(goal.against(accuracy_fp32), pooled)
+    on_all = goal.against(accuracy_fp32, search.images + selection.images)
+    place = _best(on_all, pooled)
     return Selection(
         finalists[place],
         finalists=tuple(_facts(line, again) for line, again in zip(finalists, seen, strict=True)),
@@ -52,8 +58,13 @@ def select(goal: Goal, lines: Sequence[Line], search: Judge, selection: Judge | 
         accuracy_fp32=selection.evaluator.accuracy_fp32,
         images=selection.images,
         evaluations=selection.evaluator.evaluations,
-        forward_images=selection.evaluator.forward_images,
+        forward_images=selection.forward_images,
+        confidence=_confidence(on_all, pooled[place]),
     )
+
+
+def _confidence(goal: Goal, line: Line) -> float | None:
+    return goal.reached(line) if isinstance(goal, LeastCost) and goal.confidence is not None else None
 
 
 def _best(goal: Goal, lines: Sequence[Line]) -> int:
@@ -70,11 +81,15 @@ def _again(line: Line, selection: Judge) -> Line:
     bits = np.array([line["w_bits"], line["a_bits"]], dtype=np.int64).T
     evaluation = selection.evaluation(bits)
     found = {"accuracy": evaluation.accuracy, "noise": evaluation.noise, "score": selection.earned(bits)}
+    if "lost" in line:
+        pairs = selection.pairs(bits)
+        found |= {"lost": pairs.lost, "won": pairs.won}
     return {**line, **found}
 
 
 def _pooled(line: Line, again: Line, search: Judge, selection: Judge) -> Line:
-    return {**line, **{key: _mean(line[key], again[key], search, selection) for key in _POOLED}}
+    counts = {key: line[key] + again[key] for key in _COUNTED if key in line}
+    return {**line, **counts, **{key: _mean(line[key], again[key], search, selection) for key in _POOLED}}
 
 
 def _mean(in_search: float, in_selection: float, search: Judge, selection: Judge) -> float:

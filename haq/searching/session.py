@@ -12,8 +12,9 @@ from haq.policy import CostSummary, LayerBits, Policy
 from haq.problem import Problem
 from haq.records import damage_named
 from haq.run_dir import CHECKPOINT, NEAREST_MISS, POLICY, RunDir
+from haq.searching.confidence import Pairs
 from haq.searching.dual import Bisection, at_ratio, least_ratio
-from haq.searching.goals import Goal, LeastCost, Line, MostReward, decided, distinct
+from haq.searching.goals import TOLERANCE, Goal, LeastCost, Line, MostReward, decided, distinct
 from haq.searching.judging import Judge
 from haq.searching.proposing import Known, Method, Played, Prior, make_method
 from haq.searching.records import Checkpoint, EndedBy, own_episodes
@@ -96,6 +97,11 @@ class Session:
         if self._bisection is not None and self._bisection.is_over:
             return "least cost"
         return "episodes" if self.episode >= self.problem.config.episodes else None
+
+    @property
+    def forward_images(self) -> int:
+        """Images that all episodes took, float passes included."""
+        return self._judge.forward_images
 
     @property
     def seconds(self) -> float:
@@ -227,12 +233,15 @@ class Session:
         self.evaluator.recall(
             line["w_bits"], line["a_bits"], Evaluation(line["accuracy"], line["divergence"], line["noise"])
         )
+        if line.get("lost") is not None:
+            pairs = Pairs(line["lost"], line["won"], self._judge.images)
+            self._judge.paired.recall((tuple(line["w_bits"]), tuple(line["a_bits"])), pairs)
 
     def _line(self, played: Played) -> Line:
         w_bits, a_bits = played.bits[:, 0].tolist(), played.bits[:, 1].tolist()
         evaluation = self._judge.evaluation(played.bits)
         cost = self.problem.priced.table.policy_cost(w_bits, a_bits)
-        return {
+        line = {
             "episode": self.episode,
             "w_bits": w_bits,
             "a_bits": a_bits,
@@ -245,6 +254,11 @@ class Session:
             "actor_loss": played.losses.get("actor_loss"),
             "critic_loss": played.losses.get("critic_loss"),
         }
+        if self.problem.config.confidence is not None:
+            is_within = self.goal.excess(line) <= TOLERANCE
+            pairs = self._judge.pairs(played.bits) if is_within else None
+            line |= {"lost": pairs.lost if pairs else None, "won": pairs.won if pairs else None}
+        return line
 
     def _note(self, line: Line) -> bool:
         """Add a line; whether it is the best so far, or the nearest miss where none met the goal."""
@@ -269,7 +283,8 @@ def _aim(problem: Problem, accuracy_fp32: float) -> tuple[Goal, Bisection | None
     drop = problem.config.max_accuracy_drop
     if drop is None:
         return MostReward(problem), None
-    return LeastCost(problem, drop / 100, accuracy_fp32), Bisection(least_ratio(problem))
+    images, confidence = problem.task.size("search"), problem.config.confidence
+    return LeastCost(problem, drop / 100, accuracy_fp32, images, confidence), Bisection(least_ratio(problem))
 
 
 def _warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:

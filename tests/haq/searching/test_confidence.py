@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from haq.searching.confidence import Pairs, confidence_of_drop, paired
+from haq.searching.confidence import PairedAnswers, Pairs, confidence_of_drop, images_needed, paired
 
 
 def test_without_a_limit_it_is_the_test_of_mcnemar() -> None:
@@ -57,6 +57,9 @@ class Fixed:
 class Items:
     metric_name = "accuracy"
 
+    def size(self, _: str) -> int:
+        return 12
+
     def batches(self, _: str, *, batch_size: int) -> object:
         inputs = torch.arange(12)
         return zip(inputs.split(batch_size), torch.ones(12, dtype=torch.int64).split(batch_size), strict=True)
@@ -67,3 +70,20 @@ def test_pairs_are_counted_over_all_batches(batch_size: int) -> None:
     # Right in float: 0 2 4 6 8 10; with the policy: 0 3 6 9.
     found = paired(Fixed(), Items(), "report", ((4,), (4,)), batch_size=batch_size)  # type: ignore[arg-type]
     assert found == Pairs(lost=4, won=2, images=12)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95, 0.999])
+@pytest.mark.parametrize("limit", [0.001, 0.01, 0.2])
+def test_so_many_images_are_needed_and_not_one_less(limit: float, confidence: float) -> None:
+    needed = images_needed(limit, confidence)
+    assert confidence_of_drop(Pairs(0, 0, needed + 1), limit) >= confidence
+    assert confidence_of_drop(Pairs(0, 0, needed - 1), limit) < confidence
+
+
+def test_each_policy_is_counted_once_and_those_recalled_not_at_all() -> None:
+    engine = Fixed()
+    answers = PairedAnswers(engine, Items(), "report", batch_size=5)  # type: ignore[arg-type]
+    answers.recall(((8,), (8,)), Pairs(1, 0, 12))
+    assert answers.pairs(((8,), (8,))) == Pairs(1, 0, 12)
+    assert answers.pairs(((4,), (4,))) is answers.pairs(((4,), (4,)))
+    assert answers.forward_images == 3 * 12  # float, and two policies

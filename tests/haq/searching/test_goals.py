@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from envs.choices import Choices
+from haq.searching.confidence import Pairs, confidence_of_drop
 from haq.searching.goals import FINALISTS, LeastCost, Line, MostReward, distinct, merit
 
 
@@ -92,5 +93,28 @@ def test_finalists_of_the_dual_trade_cost_for_accuracy() -> None:
 def test_on_other_images_the_drop_is_from_their_float_accuracy() -> None:
     policy = line(4, 4, 4, 4, accuracy=0.90)
     assert not dual(0.01).meets(policy)
-    assert dual(0.01).against(0.905).meets(policy)
-    assert goal(32, 8).against(0.5).meets(policy)
+    assert dual(0.01).against(0.905, 100).meets(policy)
+    assert goal(32, 8).against(0.5, 100).meets(policy)
+
+
+def test_a_drop_is_to_be_shown_with_the_confidence_asked_for() -> None:
+    problem: Any = Small(1e9, 1e9)
+    sure = LeastCost(problem, 0.01, accuracy_fp32=0.95, images=1000, confidence=0.9)
+    bits = (4, 4, 4, 4)
+    reached = confidence_of_drop(Pairs(3, 1, 1000), 0.01)
+    assert sure.reached({**line(*bits), "lost": 3, "won": 1}) == reached > 0.9
+    assert sure.meets({**line(*bits, accuracy=0.948), "lost": 3, "won": 1})
+    assert not sure.meets({**line(*bits, accuracy=0.944), "lost": 7, "won": 1})
+    assert not sure.against(0.95, 500).meets({**line(*bits, accuracy=0.946), "lost": 3, "won": 1})
+    assert not sure.meets({**line(*bits, accuracy=0.93), "lost": None, "won": None})
+
+
+def test_with_a_confidence_finalists_are_all_that_reach_more_of_it_at_more_cost() -> None:
+    problem: Any = Small(1e9, 1e9)
+    sure = LeastCost(problem, 0.02, accuracy_fp32=0.95, images=1000, confidence=0.5)
+    lost = {2: 9, 3: 10, 4: 8, 5: 6, 6: 4, 7: 3, 8: 1}
+    lines = [
+        {**line(bits, bits, 2, 2, accuracy=0.95 - count / 1000, episode=bits), "lost": count, "won": 0}
+        for bits, count in lost.items()
+    ]
+    assert [each["episode"] for each in sure.finalists(lines)] == [2, 4, 5, 6, 7, 8]

@@ -708,7 +708,7 @@ def test_a_run_with_more_episodes_and_another_setting_is_refused_and_kept(
 
 
 def test_a_search_ends_where_no_policy_costs_less(search: Callable[..., SearchResult]) -> None:
-    summary = search(max_accuracy_drop=0.9, budget=None, episodes=60, first_last_bits=None).summary
+    summary = search(max_accuracy_drop=90, budget=None, episodes=60, first_last_bits=None).summary
     assert summary["ended_by"] == "least cost"
     assert summary["episodes"] < 60
 
@@ -719,7 +719,7 @@ def test_a_search_ends_where_no_policy_costs_less(search: Callable[..., SearchRe
         ({"pin": {"mix": 4}}, "the bits of every layer are fixed; --first-last-bits free would search"),
         ({"min_bits": 8, "first_last_bits": None, "agent": "random", "budget": 1}, "the bits of every layer are fixed"),
         ({"budget": 0.71, "agent": "evolution"}, "a single policy is within the limits"),
-        ({"max_accuracy_drop": 0.5, "budget": None, "pin": {"mix": 4}}, "the bits of every layer are fixed"),
+        ({"max_accuracy_drop": 50, "budget": None, "pin": {"mix": 4}}, "the bits of every layer are fixed"),
     ],
 )
 def test_a_search_with_nothing_to_choose_tries_its_policy_once_and_says_so(
@@ -773,6 +773,53 @@ def test_the_least_cost_is_within_the_drop_and_the_first_policy_is_the_dearest(
     pairs = drop["paired"]["report"]
     assert drop["report"] == pytest.approx((pairs["lost"] - pairs["won"]) / 40)
     assert drop["confidence"] == {"report": confidence_of_drop(Pairs(**pairs), 0.1)}
+
+
+def test_a_drop_with_a_confidence_is_shown_by_the_images_and_survives_an_interruption(
+    tiny_net: nn.Module, held_out_task: ClassificationTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: Any = {"max_accuracy_drop": 12, "confidence": 0.9, "first_last_bits": None, "min_bits": 1, "episodes": 30}
+    summary = haq.search(tiny_net, held_out_task, out=tmp_path / "whole", **settings).summary
+    drop, lines = summary["max_accuracy_drop"], journal(tmp_path / "whole")
+    winner = lines[summary["winner"]["episode"]]
+    for each in lines:
+        is_within = each["accuracy"] >= summary["search_accuracy_fp32"] - 0.12 - 1e-9
+        assert (each["lost"] is not None) == (each["won"] is not None) == is_within
+        if is_within:
+            missing = 40 * (summary["search_accuracy_fp32"] - each["accuracy"])
+            assert each["lost"] - each["won"] == pytest.approx(missing)
+    pairs = drop["paired"]["selection"]
+    both = Pairs(winner["lost"] + pairs["lost"], winner["won"] + pairs["won"], 55)
+    assert (drop["confidence_asked"], drop["confidence_reached"]) == (0.9, confidence_of_drop(both, 0.12))
+    assert drop["confidence_reached"] >= 0.9
+    assert confidence_of_drop(Pairs(winner["lost"], winner["won"], 40), 0.12) >= 0.9
+    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        haq.search(tiny_net, held_out_task, out=tmp_path / "run", watcher=Interruption(11), **settings)
+    haq.search(tiny_net, held_out_task, out=tmp_path / "run", resume=True, **settings)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"max_accuracy_drop": 1},
+            "40 search images cannot show at 95 % confidence that a drop is at most 1 points",
+        ),
+        ({"max_accuracy_drop": 0}, "--confidence cannot be reached for a drop of 0"),
+        ({"max_accuracy_drop": None}, "--confidence is that of a drop in accuracy; add one"),
+        ({"max_accuracy_drop": 1, "confidence": 95.0}, "--confidence 95.0: input should be less than 1"),
+    ],
+)
+def test_a_confidence_that_cannot_be_reached_is_refused_before_anything_is_calibrated(
+    search: Callable[..., SearchResult], tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    watcher = Interruption(after=1)
+    with pytest.raises(UserError, match=message):
+        search(out=tmp_path / "run", watcher=watcher, **{"budget": None, "confidence": 0.95, **settings})
+    assert "calibrate" not in watcher.phases
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_drop_that_nothing_keeps_is_a_line_with_the_nearest_miss(

@@ -10,6 +10,7 @@ import pytest
 from envs.choices import Choices
 from envs.reward import accuracy_reward
 from haq.evaluation.protocols import Evaluation
+from haq.searching.confidence import Pairs, confidence_of_drop
 from haq.searching.goals import LeastCost, Line, MostReward
 from haq.searching.selection import select
 
@@ -24,6 +25,14 @@ class Stub:
     def __init__(self, images: int, known: Known, accuracy_fp32: float = FLOAT) -> None:
         self.images, self._known = images, known
         self.evaluator = SimpleNamespace(accuracy_fp32=accuracy_fp32, evaluations=0, forward_images=0)
+        self.lost: Mapping[int, int] = {}
+
+    @property
+    def forward_images(self) -> int:
+        return int(self.evaluator.forward_images)
+
+    def pairs(self, bits: np.ndarray) -> Pairs:
+        return Pairs(self.lost[int(bits[0, 0])], 0, self.images)
 
     def evaluation(self, bits: np.ndarray) -> Evaluation:
         self.evaluator.evaluations += 1
@@ -115,3 +124,16 @@ def test_the_dual_takes_the_cheapest_that_keeps_to_the_drop_on_all_images(drop: 
     judge: Any = Stub(40, {5: (30 / 40, 0.1), 6: ((38 if drop > 0.055 else 34) / 40, 0.1)})
     found = select(LeastCost(choice(), drop, FLOAT), lines(known), search, judge)
     assert found.winner["w_bits"] == [expected]
+
+
+def test_the_winner_reaches_the_confidence_on_all_images_together() -> None:
+    known = dict.fromkeys(range(1, 9), (FLOAT, 0.1))
+    tried = [{**each, "lost": 8 - each["w_bits"][0], "won": 0} for each in lines(known)]
+    search, selection = Stub(1000, known), Stub(250, known)
+    selection.lost = {bits: 8 if bits < 8 else 0 for bits in range(1, 9)}
+    goal = LeastCost(choice(), 0.01, accuracy_fp32=FLOAT, images=1000, confidence=0.9)
+    shown = [each for each in tried if confidence_of_drop(Pairs(each["lost"], 0, 1000), 0.01) >= 0.9]
+    assert 1 < len(shown) < 8
+    found = select(goal, tried, search, selection)  # type: ignore[arg-type]
+    assert found.winner["w_bits"] == [8]
+    assert found.confidence == confidence_of_drop(Pairs(0, 0, 1250), 0.01)
