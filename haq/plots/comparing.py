@@ -26,6 +26,7 @@ from haq.plots.style import (
     house_style,
     new_figure,
 )
+from haq.titles import device_title, model_title
 
 PANEL_WIDTH, PANEL_HEIGHT, COLUMNS = 3.4, 2.4, 3
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, INK, YELLOW, MUTED)
@@ -60,7 +61,7 @@ def plot_comparison(document: Json) -> Figure:
         ncols=min(len(handles), 5),
     ).set_in_layout(False)
     config = document["config"]
-    title = f"{config['model']} on {config['hardware']}, {config['objective']}"
+    title = f"{model_title(config['model'])} on {device_title(config['hardware'])}, {config['objective']}"
     band = f"; band: standard deviation of {agents[0]}" if document["seeds"] > 1 else ""
     add_header(figure, title, f"policies found, mean of {document['seeds']} seeds{band}")
     return figure

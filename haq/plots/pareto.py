@@ -25,6 +25,7 @@ from haq.plots.style import (
 )
 from haq.pretty import BYTES, JOULES, SECONDS, Units
 from haq.sweeping.fronts import AXES, DOCUMENT, found_points, uniform_points
+from haq.titles import model_title
 from hardware_sim.cost import Objective
 
 PANEL_WIDTH, PANEL_HEIGHT = 2.7, 2.1
@@ -79,7 +80,7 @@ def plot_pareto(document: Json) -> Figure:
     seeds = f"{document['seeds']} seeds" if document["seeds"] > 1 else "1 seed"
     searched = f"searched for {', '.join(document['objectives'])}, {seeds}"
     subtitle = f"{searched}; {records[0]['report_images']} report images; at the edge: worse than shown"
-    add_header(figure, f"{document['config']['model']}: what accuracy costs", subtitle)
+    add_header(figure, f"{model_title(document['config']['model'])}: what accuracy costs", subtitle)
     return figure
 
 

@@ -26,6 +26,7 @@ from haq.plots.style import (
 )
 from haq.policy import LayerBits, Policy
 from haq.pretty import percent, pretty_cost, pretty_score
+from haq.titles import device_title, model_title
 from hardware_sim.cost import OBJECTIVES, Bits
 
 MAX_BITS = 8
@@ -84,7 +85,8 @@ def plot_policy(
 
 def policy_title(policy: Policy) -> str:
     """Which network on which device."""
-    return f"{policy.model} on {policy.hardware}" if policy.hardware else policy.model
+    model = model_title(policy.model)
+    return f"{model} on {device_title(policy.hardware)}" if policy.hardware else model
 
 
 def policy_subtitle(policy: Policy, *, budgets: Sequence[ResolvedBudget] = (), metric: str = "accuracy") -> str:

@@ -10,14 +10,16 @@ from pydantic import Field, TypeAdapter, ValidationError
 from envs.choices import Budget
 from haq.budgets import ResolvedBudget
 from haq.errors import UserError
+from haq.plots.curve import ROUNDING, Goal
 from haq.plots.files import check_suffix, save_figure
-from haq.plots.learning import ROUNDING, plot_learning
+from haq.plots.learning import plot_learning
 from haq.plots.policy import plot_policy
 from haq.plots.sensitivity import plot_sensitivity
 from haq.policy import load_policy
 from haq.records import Record
 from haq.run_dir import CONFIG, JOURNAL, POLICY, SUMMARY, RunDir
 from haq.sensitivities.measured import DOCUMENT as SENSITIVITY
+from haq.titles import device_title, model_title
 from hardware_sim.cost import Objective
 
 PlotKind = Literal["policy", "learning", "sensitivity"]
@@ -47,6 +49,14 @@ class _Uniform(Record):
     a_bits: int
     cost_ratio: Score
     accuracy: Score
+
+
+class _Drop(Record):
+    limit: Score
+
+
+class _Winner(Record):
+    episode: Annotated[int, Field(ge=0)]
 
 
 class _Metric(Record):
@@ -80,6 +90,8 @@ class _Summary(Record):
     search_accuracy_fp32: Score | None = None
     budget: tuple[_Budget, ...] = ()
     uniform: tuple[_Uniform, ...] = ()
+    max_accuracy_drop: _Drop | None = None
+    winner: _Winner | None = None
 
 
 class _Config(Record):
@@ -131,8 +143,9 @@ def _draw_learning(run: RunDir, summary: _Summary) -> Figure:
         raise UserError(f"{run.path / JOURNAL} has no episodes; a learning curve needs at least one")
     return plot_learning(
         [episode.model_dump() for episode in episodes],
-        title=f"{config.model} on {config.hardware}: {config.agent}, seed {config.seed}",
-        budget=next(iter(_budgets(summary)), None),
+        title=f"{model_title(config.model)} on {device_title(config.hardware)}: {config.agent}, seed {config.seed}",
+        goal=_goal(summary),
+        winner=summary.winner.episode if summary.winner and summary.winner.episode < len(episodes) else None,
         score_fp32=summary.search_accuracy_fp32,
         report=_report(summary),
         metric=summary.metric.name,
@@ -159,6 +172,13 @@ DRAW: Mapping[PlotKind, Callable[[RunDir, _Summary], Figure]] = {
 
 def _budgets(summary: _Summary) -> list[ResolvedBudget]:
     return [ResolvedBudget(Budget(each.objective, each.value), each.ratio) for each in summary.budget]
+
+
+def _goal(summary: _Summary) -> Goal:
+    """What the search was for, as far as its summary is written."""
+    drop, fp32 = summary.max_accuracy_drop, summary.search_accuracy_fp32
+    least = None if drop is None or fp32 is None else fp32 - drop.limit
+    return Goal(next(iter(_budgets(summary)), None), least)
 
 
 def _report(summary: _Summary) -> dict[str, float]:

@@ -22,6 +22,7 @@ from haq.plots.style import (
     new_figure,
 )
 from haq.pretty import pretty_score
+from haq.titles import model_title
 
 Json = Mapping[str, Any]
 SHADES = LinearSegmentedColormap.from_list("shades", ("white", VERMILION, "#3b1500"))
@@ -54,7 +55,7 @@ def plot_sensitivity(document: Json) -> Figure:
     ticks = [place + 0.5 for place in range(0, len(names), step)]
     lower.set_xticks(ticks, names[::step], rotation=90, parse_math=False)
     figure.colorbar(mesh, ax=(upper, lower), label="divergence, nats", pad=0.02)
-    add_header(figure, f"sensitivity of {document['model']}", _subtitle(document))
+    add_header(figure, f"sensitivity of {model_title(document['model'])}", _subtitle(document))
     return figure
 
 

@@ -27,6 +27,7 @@ from haq.plots.style import (
 )
 from haq.pretty import pretty_cost, pretty_score
 from haq.simulating.specialization import of_objective
+from haq.titles import model_title
 from hardware_sim.cost import Objective
 
 CELL_WIDTH, CELL_HEIGHT, COLUMN_LABEL_INCHES = 1.05, 0.5, 0.4
@@ -64,7 +65,7 @@ def plot_specialization(document: Json) -> Figure:
     estimated = objective == "energy" and any(
         "energy" in note for each in document["devices"] for note in each["notes"]
     )
-    title = f"{'estimated ' if estimated else ''}{objective} of {document['model']}"
+    title = f"{'estimated ' if estimated else ''}{objective} of {model_title(document['model'])}"
     add_header(figure, title, "policies by device, over the cheapest in the column; framed: made for it")
     return figure
 
@@ -118,7 +119,7 @@ def _label(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
     axes.set_xlim(0, len(columns))
     axes.set_ylim(len(rows), 0)
     axes.set_xticks([column + 0.5 for column in range(len(columns))], columns)
-    axes.set_yticks([row + 0.5 for row in range(len(rows))], rows)
+    axes.set_yticks([row + 0.5 for row in range(len(rows))], rows, parse_math=False)
     axes.tick_params(length=0, bottom=False, labelbottom=False, labeltop=True, labelsize=SMALL_SIZE)
     axes.tick_params(axis="y", labelsize=TEXT_SIZE)
     axes.grid(visible=False)

@@ -29,6 +29,7 @@ from haq.searching.running import Given, SearchResult, search_configured
 from haq.searching.warm_start import Told, opening
 from haq.sensitivities.beforehand import known_beforehand
 from haq.sweeping.fronts import DOCUMENT, fronts
+from haq.titles import device_title
 from haq.workers import worker_pool
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import Objective
@@ -232,7 +233,7 @@ def _record(cell: Cell, config: SearchConfig, result: SearchResult, *, new: int)
     summary = result.summary
     shared = ("cost", "baseline_cost", "cost_ratio", "accuracy", "accuracy_fp32", "search_accuracy", "report_images")
     return {
-        "hardware": result.policy.hardware,
+        "hardware": device_title(config.hardware),
         "objective": config.objective,
         "budget": config.budget[0],
         "budget_ratio": cell.ratio,

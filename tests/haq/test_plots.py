@@ -14,8 +14,8 @@ from envs.choices import Budget
 from haq.budgets import ResolvedBudget
 from haq.errors import UserError
 from haq.plots import plot_learning, plot_policy, plot_roofline, plot_run, save_figure
-from haq.plots.learning import learning_curve
-from haq.plots.policy import shortened
+from haq.plots.curve import Goal, learning_curve
+from haq.plots.policy import policy_title, shortened
 from haq.plots.roofline import roofline_points
 from haq.policy import CostSummary, LayerBits, Policy
 from hardware_sim.catalog import load_accelerator
@@ -160,25 +160,25 @@ def test_the_best_so_far_counts_only_what_is_within_the_budget() -> None:
         {"cost": 5e-3, "accuracy": 0.8, "score": -1.5},
         {"cost": 4e-3, "accuracy": 0.79, "score": -1.5},
     ]
-    curve = learning_curve(lines, budget=BUDGET)
+    curve = learning_curve(lines, Goal(BUDGET))
     assert curve.within.tolist() == [True, False, True, True]
-    assert curve.best.tolist() == [0.7, 0.7, 0.8, 0.79]
+    assert curve.best.tolist() == [0, 0, 2, 3]
     assert curve.cost_ratios is not None
     assert curve.cost_ratios.tolist() == pytest.approx([0.5, 0.7, 0.5, 0.4])
 
 
 def test_a_sum_in_another_order_is_not_over_the_budget() -> None:
     line = {"cost": 6e-3 * (1 + 1e-15), "accuracy": 0.7, "score": -2.0}
-    assert learning_curve([line], budget=BUDGET).within.tolist() == [True]
+    assert learning_curve([line], Goal(BUDGET)).within.tolist() == [True]
 
 
 def test_a_learning_curve_shows_all_that_is_known() -> None:
     report = {"float": 0.97, "policy": 0.95, "uniform 4/4": 0.9}
-    figure = plot_learning(make_episodes(), title="t", budget=BUDGET, score_fp32=0.96, report=report)
+    figure = plot_learning(make_episodes(), title="t", goal=Goal(BUDGET), score_fp32=0.96, report=report)
     assert labels(figure) == [
         "accuracy, search split", "cost over\n8 bits", "critic\nloss", "actor\nloss", "report split",
     ]  # fmt: skip
-    assert legend_texts(figure.axes[0]) == ["episode", "over budget", "mean of 20", "kept so far", "float"]
+    assert legend_texts(figure.axes[0]) == ["episode", "over budget", "mean of 20", "best so far", "float"]
     assert figure.axes[3].get_xlabel() == "episode (shaded: warm-up)"
     assert [text.get_text() for text in figure.axes[4].texts] == [
         "97.0",
@@ -188,7 +188,7 @@ def test_a_learning_curve_shows_all_that_is_known() -> None:
         "90.0",
         "uniform 4/4",
     ]
-    assert header(figure) == "t\n50 episodes  ·  kept: accuracy 89.2 % on the search split"
+    assert header(figure) == "t\n50 episodes  ·  best so far: episode 49, accuracy 89.2 % on the search split"
     assert overlapping_texts(figure) == []
 
 
@@ -208,7 +208,7 @@ def test_a_few_failures_lie_below_the_axis_and_do_not_flatten_it() -> None:
 
 def test_a_score_that_is_no_accuracy_is_not_in_percent() -> None:
     figure = plot_learning([{"cost": 1.0, "accuracy": -4.5, "score": 0.0}], metric="negative perplexity")
-    assert "kept: negative perplexity -4.5 " in header(figure)
+    assert "episode 0, negative perplexity -4.5 " in header(figure)
     with pytest.raises(ValueError, match="no episodes"):
         plot_learning([])
 
@@ -338,14 +338,50 @@ def test_noise_has_a_panel_where_it_is_the_reward() -> None:
     assert "noise on\noutputs" not in labels[0]
     assert "noise on\noutputs" in labels[1]
     (panel,) = [axes for axes in plot_learning(noisy).axes if axes.get_ylabel() == "noise on\noutputs"]
-    (least,) = panel.lines
-    assert float(least.get_ydata()[-1]) == pytest.approx(1 / 30)
+    (best,) = panel.lines
+    assert float(best.get_ydata()[-1]) == pytest.approx(1 / 30)
 
 
 def test_costs_that_hardly_differ_have_ticks_that_do() -> None:
     costs = [BUDGET.budget.limit * (1 - 1e-6 * place) for place in range(5)]
-    figure = plot_learning([{"cost": cost, "accuracy": 0.9, "score": -0.1} for cost in costs], budget=BUDGET)
+    figure = plot_learning([{"cost": cost, "accuracy": 0.9, "score": -0.1} for cost in costs], goal=Goal(BUDGET))
     figure.draw_without_rendering()
     (panel,) = (axes for axes in figure.axes if axes.get_ylabel().startswith("cost"))
     labels = [label.get_text() for label in panel.get_yticklabels()]
     assert len(set(labels)) == len(labels)
+
+
+DROP = [
+    {"cost": 8e-3, "accuracy": 0.95, "score": -0.1},
+    {"cost": 5e-3, "accuracy": 0.93, "score": -0.3},
+    {"cost": 4e-3, "accuracy": 0.90, "score": -0.2},
+    {"cost": 6e-3, "accuracy": 0.96, "score": -0.05},
+]
+
+
+def test_the_best_of_a_search_for_the_least_cost_is_the_cheapest_that_is_accurate_enough() -> None:
+    curve = learning_curve(DROP, Goal(BUDGET, least=0.92))
+    assert curve.within.tolist() == [True, True, False, True]
+    assert curve.best.tolist() == [0, 1, 1, 1]
+    figure = plot_learning(DROP, goal=Goal(BUDGET, least=0.92), winner=3, score_fp32=0.96)
+    assert legend_texts(figure.axes[0])[1:] == [
+        "too much lost",
+        "best so far",
+        "least allowed",
+        "float",
+        "policy found",
+    ]
+    assert "policy found: episode 3, accuracy 96.0 % on the search split" in header(figure)
+    (costs,) = (axes for axes in figure.axes if axes.get_ylabel().startswith("cost"))
+    assert costs.lines[0].get_ydata()[-1] == pytest.approx(0.5)
+    assert overlapping_texts(figure) == []
+
+
+def test_titles_have_the_names_of_devices_and_not_of_files(tmp_path: Path) -> None:
+    table = tmp_path / "folder" / "my-chip.csv"
+    table.parent.mkdir()
+    table.write_text("layer,w_bits,a_bits,latency_s,energy_j\nconv,8,8,1.0,2.0\n")
+    policy = make_policy().model_copy(update={"hardware": str(table), "model": "darknet:nets/tiny.cfg"})
+    assert policy_title(policy) == "darknet:tiny.cfg on my-chip"
+    table.unlink()
+    assert policy_title(policy) == "darknet:tiny.cfg on my-chip"
