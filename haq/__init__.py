@@ -1,7 +1,9 @@
 """Hardware-aware mixed-precision quantization: how many bits each layer of a trained network gets."""
 
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 
 def _require_neighbours() -> None:
@@ -19,10 +21,25 @@ def _require_neighbours() -> None:
 
 _require_neighbours()
 
-from haq.finetuning.running import finetune  # noqa: E402
-from haq.policy import load_policy  # noqa: E402  only after the check
-from haq.reconstruction.running import reconstruct  # noqa: E402
-from haq.searching.running import search  # noqa: E402
-from haq.simulating.simulation import simulate  # noqa: E402
+if TYPE_CHECKING:
+    from haq.finetuning.running import finetune
+    from haq.policy import load_policy
+    from haq.reconstruction.running import reconstruct
+    from haq.searching.running import search
+    from haq.simulating.simulation import simulate
 
 __all__ = ["finetune", "load_policy", "reconstruct", "search", "simulate"]
+_MODULES = {
+    "finetune": "haq.finetuning.running",
+    "load_policy": "haq.policy",
+    "reconstruct": "haq.reconstruction.running",
+    "search": "haq.searching.running",
+    "simulate": "haq.simulating.simulation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public function when it is first used: with torch that takes seconds, and Ctrl-C may come before."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,34 +1,58 @@
-"""`haq` and `python -m haq`: one line and exit code 2 for a user's mistake, a traceback and 1 for our own."""
+"""`haq` and `python -m haq`: one line and exit code 2 for a user's mistake, a traceback and 1 for our own.
 
+Everything heavy is imported inside functions, where an interruption is handled.
+"""
+
+import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from typer.exceptions import TyperException
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
-from envs.choices import BudgetError
-from haq.cli.app import app
-from haq.errors import UserError
-from hardware_sim.catalog import DeviceError
-from hardware_sim.cost import UnsupportedError
-
-USER_ERRORS = (UserError, UnsupportedError, BudgetError, DeviceError, TyperException)
 INTERRUPTED, READER_GONE = 130, 141
+STANDARD_OUTPUT = "standard output"
+
+
+class _StandardOutput(io.FileIO):
+    """Standard output whose errors name it, as those of files name the file."""
+
+    def write(self, content: "ReadableBuffer", /) -> int:
+        """Write what fits; returns the number of bytes."""
+        try:
+            return super().write(content)
+        except OSError as error:
+            error.filename = STANDARD_OUTPUT
+            raise
 
 
 def process() -> int:
     """The command of this process; what compiled libraries print goes to standard error."""
+    with _interruption_exits():
+        import haq.cli.app  # noqa: F401  takes seconds
     if sys.stdout is None:  # closed by whoever called
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  for as long as the process lives
         return main()
-    ours = os.dup(sys.stdout.fileno())
+    encoding, ours = sys.stdout.encoding, _StandardOutput(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    sys.stdout = os.fdopen(ours, "w", encoding=sys.stdout.encoding)
+    sys.stdout = io.TextIOWrapper(io.BufferedWriter(ours), encoding=encoding, line_buffering=ours.isatty())
     return main()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    from typer.exceptions import TyperException
+
+    from envs.choices import BudgetError
+    from haq.cli.app import app
+    from haq.errors import UserError
+    from hardware_sim.catalog import DeviceError
+    from hardware_sim.cost import UnsupportedError
+
     try:
         # A number is what Typer makes of a KeyboardInterrupt; commands themselves return nothing.
         code = app(args=None if arguments is None else list(arguments), standalone_mode=False, prog_name="haq")
@@ -36,27 +60,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough
         _drop_output()
         return READER_GONE
-    except USER_ERRORS as error:
-        sys.stderr.write(f"haq: {_one_line(error)}\n")
-        return 2
+    except TyperException as error:
+        return _refuse(error.format_message())
+    except (UserError, UnsupportedError, BudgetError, DeviceError) as error:
+        return _refuse(str(error))
     except OSError as error:  # a file that cannot be read or written
-        if error.filename is None:
+        if error.filename == STANDARD_OUTPUT:
             _drop_output()
-        sys.stderr.write(f"haq: cannot use {error.filename or 'standard output'}: {error.strerror or error}\n")
-        return 2
+        subject = "" if error.filename is None else f"cannot use {error.filename}: "
+        return _refuse(f"{subject}{error.strerror or error}")
     except KeyboardInterrupt:
         return INTERRUPTED
     return code if isinstance(code, int) else 0
 
 
+@contextmanager
+def _interruption_exits() -> Iterator[None]:
+    """End the process at Ctrl-C at once: libraries that are being imported may catch an exception or garble it."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+def _refuse(message: str) -> int:
+    sys.stderr.write(f"haq: {' '.join(message.replace('Value error, ', '').split())}\n")
+    return 2
+
+
 def _drop_output() -> None:
     """What is left of it would fail once more at the end of the process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _one_line(error: Exception) -> str:
-    message = error.format_message() if isinstance(error, TyperException) else str(error)
-    return " ".join(message.replace("Value error, ", "").split())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -21,16 +23,34 @@ def cache_dir() -> Path:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Put a file in place whole or not at all, also when two processes write it at once or one is killed."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=unfinished(path.name))
+    with system_errors_named(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=unfinished(path.name))
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o666 & ~_umask())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file, which is made if it is missing."""
+    with system_errors_named(path), path.open("a", newline="", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+@contextmanager
+def system_errors_named(path: Path) -> Iterator[None]:
+    """Put a file's name into errors of the system: those of reading and writing bear none, others a temporary one."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = str(path)
         raise
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from math import isfinite
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, NoReturn
 
 import torch
@@ -16,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from haq.cache import unfinished, write_atomically
+from haq.archives import BROKEN_FILE, archive_members, read_torch
+from haq.cache import append_line, unfinished, write_atomically
 from haq.errors import UserError
 from haq.locking import LOCK, exclusive_folder
 
@@ -174,8 +174,7 @@ class RunDir:
 
     def append_episode(self, line: Json) -> None:
         """Add one line to the journal."""
-        with (self.path / JOURNAL).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        append_line(self.path / JOURNAL, json.dumps(line, allow_nan=False))
 
     def episodes(self) -> list[dict[str, Any]]:
         """The journal up to the last whole line."""
@@ -206,10 +205,15 @@ class RunDir:
         path = self.path / CHECKPOINT
         if not path.is_file():
             return None
-        try:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-        except (RuntimeError, UnpicklingError, EOFError, ValueError, LookupError) as error:
-            raise UserError(f"{path} is damaged; delete it to start this run again from its first episode") from error
+        with path.open("rb") as file:
+            try:
+                archive_members(file, verify=True)  # torch itself verifies nothing
+                file.seek(0)
+                state = read_torch(file)
+            except BROKEN_FILE as error:
+                raise UserError(
+                    f"{path} is damaged; delete it to start this run again from its first episode"
+                ) from error
         if not isinstance(state, dict):
             raise UserError(f"{path} holds no checkpoint; delete it to start this run again from its first episode")
         return state

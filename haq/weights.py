@@ -1,25 +1,19 @@
 """Reading trained weights by what a file holds, whatever its name; no file is ever allowed to run code."""
 
-import lzma
 import pickle
 import re
-import struct
-import tokenize
-import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 from torch.nn.modules.module import _EXTRA_STATE_KEY_SUFFIX as _EXTRA_STATE
 from torch.nn.parameter import is_lazy
 
+from haq.archives import BROKEN_FILE, archive_members, read_torch
 from haq.errors import UserError
 from haq.networks import broken_tensors
 from haq.tensor_kinds import unsupported_kind
@@ -30,15 +24,6 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts put the weights beside other things."""
 PREFIXES = ("module.", "_orig_mod.")
 """What nn.DataParallel and torch.compile put before every name."""
-MAX_EXPANSION = 100
-"""Unpacked over packed size above which an archive is refused; weights hardly compress."""
-
-_BROKEN_FILE = (
-    OSError, EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError,
-    MemoryError, OverflowError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError,
-    zlib.error, lzma.LZMAError, tokenize.TokenError,
-)  # fmt: skip
-"""What torch, numpy and safetensors raise on damaged or hostile files."""
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -62,7 +47,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = read(path)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} refused: {_pickle_problem(error)}; save a state_dict") from error
-    except _BROKEN_FILE as error:
+    except BROKEN_FILE as error:
         raise UserError(f"{path} cannot be read ({one_line(error)}); expected {FORMATS}") from error
     entries = _unwrap(content)
     tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
@@ -110,26 +95,16 @@ def _reader(file: BinaryIO) -> Callable[[Path], Any] | None:
         return _read_zip
     if len(head) == 9 and head[8:] == b"{":
         return lambda path: load_safetensors(path.read_bytes())
-    return _read_torch if head.startswith(b"\x80") else None  # a pickle: torch before 1.6
-
-
-def _read_torch(path: Path) -> Any:
-    with warnings.catch_warnings():  # about pickle protocols: either the file reads or we say why not
-        warnings.simplefilter("ignore")
-        return torch.load(path, weights_only=True, map_location="cpu")
+    return read_torch if head.startswith(b"\x80") else None  # a pickle: torch before 1.6
 
 
 def _read_zip(path: Path) -> Any:
     """A torch archive, or numpy's: both are zip files."""
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-    unpacked_bytes = sum(member.file_size for member in members)
-    if unpacked_bytes > MAX_EXPANSION * path.stat().st_size:
-        raise ValueError(f"unpacks to {unpacked_bytes} bytes, more than {MAX_EXPANSION} times its size")
-    if any("/code/" in member.filename for member in members):
+    members = archive_members(path)
+    if any("/code/" in member for member in members):
         raise ValueError("a TorchScript archive; save the state_dict of the module")
-    if not all(member.filename.endswith(".npy") for member in members):
-        return _read_torch(path)
+    if not all(member.endswith(".npy") for member in members):
+        return read_torch(path)
     with np.load(path, allow_pickle=False) as arrays:
         return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
 

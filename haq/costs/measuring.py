@@ -4,13 +4,14 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 
-from haq.cache import write_atomically
+from haq.cache import append_line, write_atomically
 from haq.environment import describe_environment
 from haq.errors import UserError
 from haq.locking import exclusive_file
@@ -190,7 +191,7 @@ def _rows_so_far(path: Path) -> dict[tuple[str, str], Timing]:
     content = path.read_text(encoding="utf-8") if path.exists() else ""
     whole = content[: content.rfind("\n") + 1] or f"{','.join(COLUMNS)}\n"
     if whole != content:
-        path.write_text(whole, encoding="utf-8")
+        write_atomically(path, whole.encode())
     rows = csv.DictReader(whole.splitlines())
     try:
         return {
@@ -201,7 +202,7 @@ def _rows_so_far(path: Path) -> dict[tuple[str, str], Timing]:
 
 
 def _append(path: Path, row: Row, *, batch: int) -> None:
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        bits = row.precision
-        writer.writerow((row.layer, bits, bits, row.timing.latency_s, "", row.timing.latency_iqr_s, batch))
+    line, bits = StringIO(), row.precision
+    values = (row.layer, bits, bits, row.timing.latency_s, "", row.timing.latency_iqr_s, batch)
+    csv.writer(line, lineterminator="").writerow(values)
+    append_line(path, line.getvalue())

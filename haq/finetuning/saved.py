@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError
 from torch import Tensor, nn
 
+from haq.cache import append_line
 from haq.errors import UserError
 from haq.finetuning.config import finetune_config
 from haq.finetuning.network import Saved, TrainableNetwork, load_network
@@ -134,8 +135,7 @@ def _unfinished(run: RunDir, missing: str) -> UserError:
 
 def append_epoch(run: RunDir, line: Json) -> None:
     """Add one line to the journal."""
-    with (run.path / JOURNAL).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, allow_nan=False) + "\n")
+    append_line(run.path / JOURNAL, json.dumps(line, allow_nan=False))
 
 
 def epochs(run: RunDir) -> list[dict[str, Any]]:

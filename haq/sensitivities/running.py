@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from haq.cache import append_line, write_atomically
 from haq.config import DECIDE_QUANTIZERS, SearchConfig
 from haq.environment import describe_environment
 from haq.errors import UserError
@@ -157,7 +158,7 @@ def _measure(
     for number, cell in enumerate(wanted):
         if cell not in found:
             found[cell] = measuring.measure(cell, layers)
-            _append(folder / JOURNAL, cell, found[cell])
+            append_line(folder / JOURNAL, json.dumps(cell._asdict() | asdict(found[cell]), allow_nan=False))
         watch(number + 1, len(wanted))
     return {
         "images": measuring.images,
@@ -209,20 +210,12 @@ def _table(rows: list[Json]) -> str:
     return text.getvalue()
 
 
-def _append(path: Path, cell: Cell, loss: Loss) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(cell._asdict() | asdict(loss), allow_nan=False) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-
-
 def _journal(path: Path) -> dict[Cell, Loss]:
     """What an interrupted session measured; a torn line is cut off."""
     content = path.read_bytes() if path.is_file() else b""
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
-        path.write_bytes(whole)
+        write_atomically(path, whole)
     found = {}
     for line in whole.splitlines():
         try:

@@ -1,8 +1,11 @@
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from haq.cache import cache_dir, write_atomically
+from haq.cache import append_line, cache_dir, system_errors_named, write_atomically
 from haq.errors import UserError
 
 
@@ -39,3 +42,42 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@contextmanager
+def largest_file(size_bytes: int) -> Iterator[None]:
+    """A limit of the system, which acts like a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_error_of_a_write_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "answer"
+    with pytest.raises(OSError, match="File too large") as caught, largest_file(100):
+        write_atomically(path, bytes(200))
+    assert caught.value.filename == str(path)
+    with pytest.raises(OSError, match="File too large") as caught, largest_file(100):
+        append_line(path, 200 * "x")
+    assert caught.value.filename == str(path)
+
+
+def test_error_does_not_name_the_temporary_file(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "answer"
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(path, b"")
+    assert caught.value.filename == str(path)
+
+
+def test_error_that_is_not_of_the_system_keeps_its_text(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"^mine$"), system_errors_named(tmp_path):
+        raise OSError("mine")
+
+
+def test_lines_are_added(tmp_path: Path) -> None:
+    append_line(tmp_path / "journal", "{}")
+    append_line(tmp_path / "journal", "[]")
+    assert (tmp_path / "journal").read_bytes() == b"{}\n[]\n"

@@ -1,5 +1,6 @@
 """The command line from outside: exit codes, the one line of a mistake, and what goes to which stream."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from haq.__main__ import main
+from haq.cache import write_atomically
 from haq.config import SearchConfig
 from haq.searching.running import SearchResult
 
@@ -452,6 +454,52 @@ def test_a_file_that_cannot_be_used_is_one_line(
     monkeypatch.setattr("haq.cli.searching.search_configured", fail)
     answer = run("search", "--out", tmp_path / "run")
     assert (answer.code, answer.err) == (2, f"haq: cannot use {tmp_path / 'folder'}: Is a directory\n")
+
+
+def test_error_of_the_system_without_a_file_is_not_called_standard_output(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., Answer]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("haq.cli.searching.search_configured", fail)
+    answer = run("search", "--out", tmp_path / "run")
+    assert (answer.code, answer.err) == (2, "haq: Input/output error\n")
+
+
+def test_full_disk_names_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., Answer]) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fail(*_: Any, **__: Any) -> None:
+        write_atomically(tmp_path / "policy.json", b"{}")
+
+    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr("haq.cli.searching.search_configured", fail)
+    answer = run("search", "--out", tmp_path / "run")
+    assert (answer.code, answer.err) == (2, f"haq: cannot use {tmp_path / 'policy.json'}: No space left on device\n")
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class Interruption:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+sys.meta_path.insert(0, Interruption())
+from haq.__main__ import process
+sys.exit(process())
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "torch", "torch.nn", "haq.cli.searching", "hardware_sim.catalog"])
+def test_interruption_of_an_import_prints_nothing(module: str) -> None:
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT, module]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -241,6 +242,28 @@ def test_a_damaged_or_hostile_checkpoint_is_a_line_and_runs_nothing(
         run.load_checkpoint()
     one_line(caught)
     assert not (tmp_path / "touched").exists()
+
+
+def test_every_kind_of_damage_to_a_checkpoint_is_one_line(tmp_path: Path) -> None:
+    run, generator = new_run(tmp_path), np.random.default_rng(0)
+    state = {"episode": 3, "agent": {"w": torch.arange(40.0), "step": torch.tensor(3), "noise": [0.5, None]}}
+    run.save_checkpoint(state)
+    whole = (run.path / CHECKPOINT).read_bytes()
+    damaged = [whole[:length] for length in range(0, len(whole), len(whole) // 40)]
+    places = generator.integers(len(whole), size=160).tolist()
+    damaged += [whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :] for place in places]
+    refused = 0
+    for content in damaged:
+        (run.path / CHECKPOINT).write_bytes(content)
+        try:
+            loaded = run.load_checkpoint()
+        except UserError as error:
+            refused += str(error).startswith(f"{run.path / CHECKPOINT} is damaged; delete it")
+        else:  # in padding or in what nobody reads
+            assert loaded is not None
+            assert str(loaded) == str(state)
+            refused += 1
+    assert refused == len(damaged)
 
 
 def test_tensors_are_kept_as_safetensors(tmp_path: Path) -> None:

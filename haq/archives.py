@@ -1,0 +1,52 @@
+"""Torch archives and other zip files that may be damaged or hostile: none runs code, and none fills the memory."""
+
+import lzma
+import pickle
+import struct
+import tokenize
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import SafetensorError
+
+MAX_EXPANSION = 100
+"""Unpacked over packed size above which an archive is refused; weights hardly compress."""
+
+BROKEN_FILE = (
+    OSError, EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError,
+    MemoryError, OverflowError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError,
+    zlib.error, lzma.LZMAError, tokenize.TokenError,
+)  # fmt: skip
+"""What torch, numpy and safetensors raise on damaged or hostile files."""
+
+
+def archive_members(source: Path | BinaryIO, *, verify: bool = False) -> list[str]:
+    """Names of the files in a zip archive; on request every file's checksum is verified.
+
+    Raises one of BROKEN_FILE for a damaged archive, another kind of file, and one that unpacks to far more than it is.
+
+    >>> from io import BytesIO
+    >>> with zipfile.ZipFile(bomb := BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+    ...     archive.writestr("zeros", bytes(10**6))
+    >>> archive_members(bomb)
+    Traceback (most recent call last):
+    ValueError: unpacks to 1000000 bytes, more than 100 times its size
+    """
+    with zipfile.ZipFile(source) as archive:
+        members = archive.infolist()
+        unpacked_bytes = sum(member.file_size for member in members)
+        if unpacked_bytes > MAX_EXPANSION * sum(member.compress_size for member in members):
+            raise ValueError(f"unpacks to {unpacked_bytes} bytes, more than {MAX_EXPANSION} times its size")
+        if verify and (damaged := archive.testzip()):
+            raise zipfile.BadZipFile(f"the checksum of {damaged} is another")
+    return [member.filename for member in members]
+
+
+def read_torch(source: Path | BinaryIO) -> Any:
+    """What `torch.save` wrote, tensors and plain values only, on the CPU. Raises one of BROKEN_FILE."""
+    with warnings.catch_warnings(action="ignore"):  # about pickle protocols: either the file reads or an error says why
+        return torch.load(source, weights_only=True, map_location="cpu")
