@@ -15,7 +15,8 @@ Size = tuple[int, int]
 class Layer:
     """One call of one layer on one image (or one sequence); sizes are (height, width).
 
-    A linear layer that is applied at every position of a sequence has the positions in `output_size`. A recurrent layer
+    A linear layer that is applied at every position of a sequence has the positions in `output_size`; a convolution of
+    several maps, as of the regions of a detector, has them one below the other. A recurrent layer
     multiplies its state, `c_in`, into all its gates, `c_out`, in as many steps as `output_size` holds, each of which
     waits for the one before. An embedding has its vocabulary as `c_in`. A matmul multiplies two activations: it has no
     weights.

@@ -36,9 +36,15 @@ def layer_shape(call: Call, output: Tensor) -> dict[str, Any]:
         "kernel": _size(weight.shape[2:], dims),
         "stride": _size(call.arguments.get("stride", 1), dims),
         "dilation": _size(call.arguments.get("dilation", 1), dims),
-        "input_size": _size(call.input.shape[-dims:], dims),
-        "output_size": _size(output.shape[-dims:], dims),
+        "input_size": _stacked(call.input, dims),
+        "output_size": _stacked(output, dims),
     }
+
+
+def _stacked(maps: Tensor, dims: int) -> Size:
+    """(height, width) of all maps that belong to one item, as the regions of a detector do, one below the other."""
+    height, width = _size(maps.shape[-dims:], dims)
+    return height * max(1, maps.shape[0] if maps.ndim > dims + 1 else 1), width
 
 
 def _size(value: Any, dims: int) -> Size:

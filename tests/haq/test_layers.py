@@ -68,6 +68,16 @@ def test_convolutions_of_sequences_are_one_pixel_high() -> None:
     assert (transposed.kind, transposed.output_size) == ("conv_transpose", (1, 23))
 
 
+def test_maps_that_belong_to_one_item_are_stacked_so_that_all_are_priced() -> None:
+    conv = nn.Conv2d(4, 6, 3, padding=1, stride=(1, 2))
+    regions = Wired(lambda m, x: m.conv(x.expand(5, -1, -1, -1)), conv=conv)
+    layer = only(regions, IMAGE)
+    assert (layer.input_size, layer.output_size) == ((5 * 9, 7), (5 * 9, 4))
+    assert layer.macs == 5 * only(nn.Sequential(conv), IMAGE).macs
+    unbatched = Wired(lambda m, x: m.conv(x[0]), conv=nn.Conv2d(4, 6, 1))
+    assert only(unbatched, IMAGE).output_size == (9, 7)
+
+
 def test_a_padding_that_copies_pixels_is_part_of_what_the_layer_reads() -> None:
     layer = only(nn.Sequential(nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect")), IMAGE)
     assert (layer.input_size, layer.output_size) == ((11, 9), (9, 7))
