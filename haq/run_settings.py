@@ -105,10 +105,7 @@ def policy_source(
     own = {"model": policy.model} | ({"hardware": policy.hardware} if policy.hardware else {})
     given = {name: getattr(config, name) for name in config.model_fields_set}
     chosen = settings if taken is None else {name: settings[name] for name in settings.keys() & set(taken)}
-    try:
-        merged = search_config(**{**own, **chosen, **given})
-    except UserError as error:
-        raise UserError(f"{path.parent}: {error}") from error
+    merged = search_config(**{**own, **chosen, **given})
     return PolicySource(path, policy, run, settings, merged, frozenset(given), notify)
 
 
@@ -133,4 +130,8 @@ def _run_settings(folder: Path) -> tuple[RunDir | None, dict[str, Any]]:
     if document is None:
         return None, {}
     settings = {name: value for name, value in document.items() if name in SearchConfig.model_fields}
+    try:
+        search_config(**settings)
+    except UserError as error:
+        raise UserError(f"{folder / CONFIG} is damaged: {error}") from error
     return run, settings
