@@ -124,7 +124,7 @@ class _Tracer(WeightedCalls):
         weights = self._index.find(call.weight)
         if weights is None or not is_layer(call, weights):
             self.origins.carry(call.function, [call.input], [output])
-            self._refuse(call.operation.kind, self._reason(call, weights), products)
+            self._refuse(call.operation.kind, self._reason(call, weights), [call.weight], products)
         elif call.continues:
             self._extend(weights, output)
         else:
@@ -215,17 +215,20 @@ class _Tracer(WeightedCalls):
                 break
         return LayerName.of(path, leaf, part_of(parameter.shape, weights))
 
-    def _refuse_product(self, what: str, operands: Iterable[Tensor], products: Sequence[Product]) -> None:
+    def _refuse_product(self, what: str, operands: Sequence[Tensor], products: Sequence[Product]) -> None:
         weights = [name for tensor in operands if tensor.ndim > 1 and (name := self._index.name(tensor))]
         weights += [name for product in products for name in product.parameters]
         if weights:
-            self._refuse(what, f"multiplies with {weights[0]} in a way that has no quantized form", products)
+            reason = f"multiplies with {weights[0]} in a way that has no quantized form"
         else:
-            self._refuse(what, "multiplies two activations, which stay in float", products)
+            reason = "multiplies two activations, which stay in float"
+        self._refuse(what, reason, operands, products)
 
-    def _refuse(self, what: str, reason: str, products: Sequence[Product]) -> None:
+    def _refuse(self, what: str, reason: str, operands: Iterable[Tensor], products: Sequence[Product]) -> None:
         name = self.stack[-1][0] if self.stack else ""
-        self._refusals.add(name or what, reason if name else f"{what}: {reason}", products)
+        parameters = [found for tensor in operands if (found := self._index.name(tensor))]
+        reason = reason if name else f"{what}: {reason}"
+        self._refusals.add(name or what, reason, products=products, parameters=parameters)
         self._called.add(name)
 
 

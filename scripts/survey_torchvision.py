@@ -166,7 +166,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     sources: Mapping[str, tuple[list[str], Callable[[str], tuple[nn.Module, Tensor]]]] = {
         "torchvision": (models.list_models(), torchvision_network),
-        "timm": (TIMM, timm_network),
+        "timm": (list(TIMM), timm_network),
     }
     chosen = set(sys.argv[1:])
     missing = 0

@@ -44,14 +44,17 @@ class Refusals:
         self._found: dict[str, Refused] = {}
         self._parameters: set[str] = set()
 
-    def add(self, name: str, reason: str, products: Iterable[Product] = ()) -> None:
-        """Refuse something for a reason, or add products to what was refused before for its own."""
+    def add(self, name: str, reason: str, *, products: Iterable[Product] = (), parameters: Iterable[str] = ()) -> None:
+        """Refuse something for a reason, or add products to what was refused before for its own.
+
+        This accounts for the parameters of the products, and for those that are named.
+        """
         products = list(products)
         refused = self._found.setdefault(name, Refused(name, reason))
         if products:
             macs = (refused.macs or 0) + sum(product.macs for product in products)
             self._found[name] = replace(refused, macs=macs)
-        self._parameters.update(parameter for product in products for parameter in product.parameters)
+        self._parameters.update(parameters, *(product.parameters for product in products))
 
     def add_unseen(self, products: Iterable[Product]) -> None:
         """Refuse products that no known function of torch computed."""
@@ -61,7 +64,7 @@ class Refusals:
                 reason = f"multiplies with {product.parameters[0]} in {product.operator}, which has no quantized form"
             else:
                 name, reason = product.module or product.operator, "multiplies two activations, which stay in float"
-            self.add(name, reason, [product])
+            self.add(name, reason, products=[product])
 
     def add_rest(
         self,
@@ -78,8 +81,7 @@ class Refusals:
         called |= {each.parameter.rpartition(".")[0] for each in weights}
         for path, module in model.named_modules():
             if isinstance(module, WEIGHTED_MODULES) and path not in called:
-                self.add(path, NOT_CALLED)
-                self._parameters.update(f"{path}.{name}" for name, _ in module.named_parameters())
+                self.add(path, NOT_CALLED, parameters=[f"{path}.{name}" for name, _ in module.named_parameters()])
         for name, parameter in model.named_parameters():
             if is_lazy(parameter) or parameter.ndim < 2 or name in self._parameters:
                 continue
