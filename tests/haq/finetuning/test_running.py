@@ -28,7 +28,7 @@ from haq.tasks.classification import ClassificationTask
 QUICK = {"epochs": 2, "batch_size": 32, "norm_images": 64, "calibration_images": 48}
 FILES = {
     "config.json", "environment.json", "epochs.jsonl", "checkpoint.pt", "policy.json", "network.safetensors",
-    "quantizers.safetensors", "summary.json", "learning_curve.png",
+    "quantizers.safetensors", "summary.json", "learning_curve.png", "layers.json", "example.safetensors",
 }  # fmt: skip
 
 
