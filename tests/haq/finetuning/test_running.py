@@ -87,7 +87,7 @@ def test_evaluating_the_policy_takes_the_fine_tuned_network(
     shutil.copytree(digits_run, unfinished)
     (unfinished / "network.safetensors").unlink()
     assert main(["evaluate", str(unfinished / "policy.json")]) == 2
-    assert "holds no finished fine-tuning" in capsys.readouterr().err
+    assert "network.safetensors is missing or damaged" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_given_back(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
