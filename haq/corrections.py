@@ -88,6 +88,12 @@ class Corrector:
         self._model, self._index, self._quantized = model, index, quantized
         self.images = images
 
+    def with_layers(self, quantized: Callable[[int, Call], Tensor]) -> "Corrector":
+        """The same for layers that answer otherwise; the float network is not run again."""
+        other = Corrector(self._model, self._index, self.images, quantized=quantized)
+        other.floats = self.floats
+        return other
+
     @torch.no_grad()
     def find(self) -> Corrections:
         """The corrections for the bits that are set now."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
+from typing import get_args
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from envs.choices import AllowedBits, Budget, Choices, choices
 from haq.budgets import ResolvedBudget
 from haq.config import SearchConfig
 from haq.costs.pricing import PricedLayers, PricedModel, allowed_bits, require_feasible, resolve_budgets
-from haq.engines import choose_engine
+from haq.engines import Trial, choose_engine
 from haq.errors import UserError
 from haq.evaluation.protocols import Engine, PolicyBits
 from haq.evaluation.torch_engine import TorchEngine
@@ -26,9 +27,10 @@ from haq.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
 from haq.quantizers.calibration import MethodChoice
 from haq.quantizers.kmeans import codebook_bytes
 from haq.tasks import TaskOptions, load_task
-from haq.tasks.base import Task
+from haq.tasks.base import SplitName, Task
 from haq.tasks.classification import ClassificationTask, require_outputs
 from haq.tracing.unwrapping import unwrapped
+from haq.trial_policies import policies_near_budget
 from haq.zoo import build_model, load_model, usual_input
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import load_accelerator
@@ -124,14 +126,15 @@ def prepare(
         progress("round weights (GPTQ)" if rounding_of(config) == "gptq" else "quantize weights")
         for layer, decision in enumerate(choice.decision_of_layer):
             quantizers.quantize_weight(layer, np.flatnonzero(choice.allowed[decision].any(axis=1)) + 1)
-        ready = _network(config, priced, data, quantizers, progress=progress)
+        near_budget = policies_near_budget(config, priced)
+        ready = _network(config, priced, data, quantizers, restore=lambda *_: near_budget, progress=progress)
     else:
         ready = replace(network, priced=priced)
     return Problem(config, ready, budgets, allowed, choice)
 
 
 Restore = Callable[[PricedModel, Quantizers, TorchEngine], Sequence[PolicyBits]]
-"""Puts quantizers and corrections in place that are known already; answers the policies that they are of."""
+"""Puts quantizers and corrections in place that are known already, if any; answers the policies to try engines with."""
 MakeEngine = Callable[[PricedModel], Engine]
 """Makes the engine of a network whose engine is not chosen, as that of one that was fine-tuned."""
 
@@ -149,7 +152,7 @@ def prepare_network(
     """Load and trace the network, price it and read its data; quantizers are calibrated when they are first used.
 
     The network is traced with `example`, [1, ...], or the first calibration input. Engines are compared with the
-    policies that `restore` answers, so that nothing is calibrated for it; `make_engine` takes their place.
+    policies that `restore` answers, so that for those of a run nothing is calibrated; `make_engine` takes their place.
     """
     priced, data = _priced(config, model=model, task=task, example=example, progress=progress)
     quantizers = _quantizers(config, priced, data)
@@ -228,11 +231,18 @@ def _network(
         return Network(priced, data, quantizers, tuning, "torch, as every policy is fine-tuned before it is evaluated")
     quantized = QuantizedModel(priced.model, priced.trace, quantizers)
     reference = TorchEngine(quantized, _correction_images(config, data), device=config.device)
-    trials = next(iter(data.batches("calibration", batch_size=CORRECTION_IMAGES)))[0]
-    known = restore(priced, quantizers, reference) if restore else ()
+    policies = restore(priced, quantizers, reference) if restore else ()
+    inputs = next(iter(data.batches("calibration", batch_size=CORRECTION_IMAGES)))[0]
+    trial = Trial(inputs, policies, _batches(data, config.eval_batch))
     progress("engine check")
-    chosen = choose_engine(config.engine, quantized, priced.trace, reference=reference, inputs=trials, policies=known)
+    chosen = choose_engine(config.engine, quantized, priced.trace, reference=reference, trial=trial)
     return Network(priced, data, quantizers, chosen.engine, chosen.reason)
+
+
+def _batches(data: Task, size: int) -> list[int]:
+    """The sizes of all batches that a search runs, whole ones and the last of every split."""
+    counts = [data.size(split) for split in get_args(SplitName) if split != "train"]
+    return [batch for count in counts for batch in (min(count, size), count % size) if batch]
 
 
 def rounding_of(config: SearchConfig) -> Rounding:

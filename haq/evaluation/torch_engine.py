@@ -21,7 +21,7 @@ class TorchEngine:
     name = "torch"
 
     def __init__(self, model: QuantizedModel, images: Tensor | None = None, *, device: str = "cpu") -> None:
-        self._model, self.device = model, device
+        self.quantized, self.device = model, device
         self.images_a_policy = 0 if images is None else len(images)
         self.stored: dict[PolicyBits, Corrections] = {}
         self.corrector = None if images is None else _corrector(model, images.to(device))
@@ -29,13 +29,26 @@ class TorchEngine:
     @property
     def model(self) -> nn.Module:
         """The float network."""
-        return self._model.model
+        return self.quantized.model
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         """The network on its device with these bits, or in float."""
-        network = (
-            partial(run_network, self._model.model) if bits is None else self._policy(bits, self.corrections(bits))
-        )
+        if bits is None:
+            return self._runner(partial(run_network, self.model))
+        return self.corrected(bits, self.corrections(bits))
+
+    def corrected(self, bits: PolicyBits, corrections: Corrections) -> Callable[[Tensor], Tensor]:
+        """The network with these bits and corrections, whatever it runs with in between."""
+
+        def run(inputs: Tensor) -> Tensor:
+            self.quantized.set_bits(*bits)
+            self.quantized.set_corrections(corrections)
+            outputs: Tensor = self.quantized(inputs)
+            return outputs
+
+        return self._runner(run)
+
+    def _runner(self, network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         if self.device != "cpu":
             return lambda inputs: network(inputs.to(self.device))
         return lambda inputs: in_pieces(network, inputs.to(self.device))
@@ -44,23 +57,12 @@ class TorchEngine:
         """What makes up for the shift that these bits bring."""
         if bits in self.stored or self.corrector is None:
             return self.stored.get(bits, Corrections())
-        self._model.set_bits(*bits)
+        self.quantized.set_bits(*bits)
         return self.corrector.find()
 
     def store(self, bits: PolicyBits, corrections: Corrections) -> None:
         """Use these corrections for a policy instead of finding them."""
         self.stored[bits] = corrections
-
-    def _policy(self, bits: PolicyBits, corrections: Corrections) -> Callable[[Tensor], Tensor]:
-        """The network with these bits, whatever other bits it runs with in between."""
-
-        def run(inputs: Tensor) -> Tensor:
-            self._model.set_bits(*bits)
-            self._model.set_corrections(corrections)
-            outputs: Tensor = self._model(inputs)
-            return outputs
-
-        return run
 
 
 def _corrector(model: QuantizedModel, images: Tensor) -> Corrector:

@@ -41,32 +41,63 @@ class Assembly:
 
     def put_input(self, mark: Node, quantizer: QuantizerParameters | None) -> None:
         """The quantizer of a layer's input, which also does what the activation before it did."""
-        activation = self._template.activations.get(mark.output[0])
-        name = f"{self._template.products[layer_of(mark)].name}.input"
         if quantizer is None:
+            activation = self._template.activations.get(mark.output[0])
             operator, others = ("Identity", []) if activation is None else (activation.operator, activation.inputs)
             self.add(operator, [mark.input[0], *others], mark.output[0])
             return
-        offset = SIGNED_OFFSET if quantizer.q_min < 0 else 0
+        codes, *parts = self._codes(mark, quantizer, source=mark.input[0], name=self._input_name(mark))
+        self.add("DequantizeLinear", [codes, *parts], mark.output[0])
+
+    def cut_input(self, mark: Node, quantizer: QuantizerParameters) -> str:
+        """The quantizer of a layer's input twice: at the end of what comes before, and of a tensor that is given.
+
+        The layer reads the given tensor, `LAYER.input.given`. Returns the name of the codes at the end.
+        """
+        name = self._input_name(mark)
+        found, *_ = self._codes(mark, quantizer, source=mark.input[0], name=f"{name}.found")
+        codes, *parts = self._codes(mark, quantizer, source=f"{name}.given", name=name)
+        self.add("DequantizeLinear", [codes, *parts], mark.output[0])
+        return found
+
+    def _input_name(self, mark: Node) -> str:
+        return f"{self._template.products[layer_of(mark)].name}.input"
+
+    def _codes(self, mark: Node, quantizer: QuantizerParameters, *, source: str, name: str) -> tuple[str, str, str]:
+        """The codes of a tensor; returns their name, and those of scale and zero point."""
+        offset = code_offset(quantizer)
         scale = self.constant(f"{name}.scale", np.float32(quantizer.scale))
         zero_point = self.constant(f"{name}.zero_point", np.uint8(quantizer.zero_point + offset))
-        codes = self.add("QuantizeLinear", [mark.input[0], scale, zero_point], f"{name}.rounded")
+        codes = self.add("QuantizeLinear", [source, scale, zero_point], f"{name}.rounded")
+        activation = self._template.activations.get(mark.output[0])
         low, high = (bound + offset for bound in _code_bounds(quantizer, activation))
         if (low, high) != (0, 255):
             bounds = [self.constant(f"{name}.q_{end}", np.uint8(x)) for end, x in (("min", low), ("max", high))]
             codes = self.add("Clip", [codes, *bounds], f"{name}.codes")
-        self.add("DequantizeLinear", [codes, scale, zero_point], mark.output[0])
+        return codes, scale, zero_point
 
     def model(
-        self, outputs: Iterable[onnx.ValueInfoProto], functions: Sequence[onnx.FunctionProto] = ()
+        self,
+        outputs: Iterable[onnx.ValueInfoProto],
+        functions: Sequence[onnx.FunctionProto] = (),
+        *,
+        more_inputs: Iterable[onnx.ValueInfoProto] = (),
     ) -> onnx.ModelProto:
-        """The graph of these outputs, with nothing that they do not depend on; `functions` are those of our domain."""
+        """The graph of these outputs, with nothing that they do not depend on; `functions` are those of our domain.
+
+        `more_inputs` are read beside the network's own.
+        """
         outputs, marked = list(outputs), self._template.marked
         nodes, read = _needed(self._nodes, (value.name for value in outputs))
         constants = [tensor for name, tensor in self._constants.items() if name in read]
-        graph = helper.make_graph(nodes, "haq", marked.graph.input, outputs, constants)
+        graph = helper.make_graph(nodes, "haq", [*marked.graph.input, *more_inputs], outputs, constants)
         opsets = [opset for opset in marked.opset_import if functions or opset.domain != MARKS]
         return helper.make_model(graph, functions=functions, opset_imports=opsets, ir_version=marked.ir_version)
+
+
+def code_offset(quantizer: QuantizerParameters) -> int:
+    """What stored input codes are higher by than the quantizer's."""
+    return SIGNED_OFFSET if quantizer.q_min < 0 else 0
 
 
 def _code_bounds(quantizer: QuantizerParameters, activation: Activation | None) -> tuple[int, int]:

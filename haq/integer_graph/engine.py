@@ -11,6 +11,7 @@ from haq.evaluation.protocols import PolicyBits
 from haq.evaluation.torch_engine import TorchEngine
 from haq.integer_graph.correcting import correcting_graph
 from haq.integer_graph.lowering import lower
+from haq.integer_graph.segments import Segments, with_rounded_biases
 from haq.integer_graph.sessions import open_session, run_session
 from haq.integer_graph.stored_export import stored_export
 from haq.integer_graph.template import make_template
@@ -51,6 +52,14 @@ class OnnxEngine:
         graph = lower(self.template, self._quantizers, bits or (floats, floats), corrections=corrections, fold=True)
         session = open_session(graph.SerializeToString(), threads=self.threads)
         return lambda inputs: in_pieces(lambda piece: torch.from_numpy(run_session(session, piece)[0]), inputs)
+
+    def segments(self, bits: PolicyBits, corrections: Corrections) -> Segments:
+        """The graph of a policy, cut at the inputs of its layers, with these corrections."""
+        return Segments(self.template, self._quantizers, bits, corrections=corrections, threads=self.threads)
+
+    def rounded(self, bits: PolicyBits, corrections: Corrections) -> Corrections:
+        """Corrections with which torch computes with the biases that this engine rounds."""
+        return with_rounded_biases(self.template, self._quantizers, bits, corrections)
 
     def corrections(self, bits: PolicyBits) -> Corrections:
         """What makes up for the shift that these bits bring."""

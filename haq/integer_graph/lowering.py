@@ -32,11 +32,14 @@ def lower(
     `fold` stores the weights of layers that have no integer kernel as the floats that their codes stand for: the same
     numbers in a larger file that onnxruntime runs faster.
     """
-    return _Lowering(template, quantizers, bits, corrections=corrections or Corrections(), fold=fold).model()
+    return Lowering(template, quantizers, bits, corrections=corrections or Corrections(), fold=fold).model()
 
 
-class _Lowering:
-    """The graph of one policy while it is put together."""
+class Lowering:
+    """The graph of one policy while it is put together.
+
+    `bias_rounding` [c_out] holds, by layer, what its integer bias adds to the output beside the exact one.
+    """
 
     def __init__(
         self, template: Template, quantizers: Quantizers, bits: PolicyBits, *, corrections: Corrections, fold: bool
@@ -45,16 +48,20 @@ class _Lowering:
         self._weights = [None if w is None else quantizers.codes(layer, w) for layer, w in enumerate(bits[0])]
         self._inputs = [None if a is None else quantizers.activation(layer, a) for layer, a in enumerate(bits[1])]
         self._graph = Assembly(template)
+        self.bias_rounding: dict[int, Floats] = {}
 
     def model(self) -> onnx.ModelProto:
         """Everything in its place."""
+        self._put_nodes()
+        return self._graph.model(self._template.marked.graph.output)
+
+    def _put_nodes(self) -> None:
         put = {INPUT: self._input, WEIGHT: self._layer, NORM: self._norm}
         for node in self._template.nodes:
             if node.domain == MARKS:
                 put[node.op_type](node)
             else:
                 self._graph.take(node)
-        return self._graph.model(self._template.marked.graph.output)
 
     def _input(self, mark: Node) -> None:
         """The quantizer of a layer's input."""
@@ -76,7 +83,9 @@ class _Lowering:
             self._graph.constant(product.bias_tensor, affine.offset.astype(np.float32))
         else:
             codes = make_room(codes, affine.offset, step)
-            self._integer_bias(product.bias_tensor, affine.offset, codes.scale * np.float32(step))
+            bias = _integer_bias(affine.offset, codes.scale * np.float32(step))
+            self._dequantized(product.bias_tensor, bias, product.bias_tensor)
+            self.bias_rounding[layer] = bias.values - affine.offset
         codes = codes.turned if product.is_turned else codes
         if self._fold and step is None and product.operator != "MatMul":
             self._graph.constant(mark.output[0], codes.values)
@@ -93,9 +102,6 @@ class _Lowering:
         ):
             return None
         return quantizer.scale
-
-    def _integer_bias(self, output: str, offset: Floats, steps: NDArray[np.float32]) -> None:
-        self._dequantized(output, Integers(np.rint(offset / steps).astype(np.int32), steps, 0), output)
 
     def _float_weight(self, mark: Node, product: Product, factor: Floats | None) -> None:
         if factor is None:
@@ -119,3 +125,8 @@ class _Lowering:
         parts = {"codes": integers.codes, "scale": integers.scale, "zero_point": zeros}
         inputs = [self._graph.constant(f"{name}.{part}", values) for part, values in parts.items()]
         self._graph.add("DequantizeLinear", inputs, output, axis=integers.axis)
+
+
+def _integer_bias(offset: Floats, steps: NDArray[np.float32]) -> Integers:
+    """A bias [c_out] in whole steps of the accumulator."""
+    return Integers(np.rint(offset / steps).astype(np.int32), steps, 0)
