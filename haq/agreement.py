@@ -18,6 +18,7 @@ from haq.evaluation.pieces import items_at_once
 from haq.evaluation.protocols import PolicyBits
 from haq.evaluation.torch_engine import TorchEngine
 from haq.integer_graph import OnnxEngine
+from haq.integer_graph.segments import Segments
 from haq.layer_calls import LayerCalls
 from haq.layers import Trace
 from haq.moved_codes import MovedCodes
@@ -45,6 +46,8 @@ class Agreement:
     codes: int = 0
     """Input codes of all layers, from equal inputs."""
     differing: int = 0
+    farthest: float = 0.0
+    """From a border, in steps, of the values whose codes differ; the largest."""
     beyond: Mapping[str, int] = field(default_factory=dict)
     """Those that differ by more than a tie, by the layer whose input they are; `outputs` for those of the network."""
     predictions: int = 0
@@ -66,6 +69,7 @@ class Agreement:
         return Agreement(
             self.codes + other.codes,
             self.differing + other.differing,
+            max(self.farthest, other.farthest),
             {name: self.beyond.get(name, 0) + other.beyond.get(name, 0) for name in names},
             self.predictions + other.predictions,
             self.other_predictions + other.other_predictions,
@@ -78,8 +82,8 @@ class Agreement:
         if self.beyond:
             worst = max(self.beyond, key=lambda name: self.beyond[name])
             return (
-                f"{sum(self.beyond.values())} of {self.codes} codes differ from torch by more than ties from equal "
-                f"inputs, {self.beyond[worst]} of them in {worst}"
+                f"{sum(self.beyond.values()):,} of {self.codes:,} codes differ from torch by more than ties from equal "
+                f"inputs, {self.beyond[worst]:,} of them in {worst}"
             )
         ends = (
             f"end to end {self.other_predictions} of {self.predictions} predictions differ from torch, "
@@ -87,7 +91,10 @@ class Agreement:
         )
         if self.spread > SPREAD:
             return f"{ends}, and outputs {self.spread:.2g} times as far"
-        return f"{self.codes} codes from equal inputs are those of torch but for {self.differing} ties; {ends}"
+        return (
+            f"codes from equal inputs and biases are those of torch in every layer but for {self.differing:,} ties of "
+            f"{self.codes:,}; {ends}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +128,13 @@ class Engines:
         more than differed: where none of a million does, one of the next million may.
         """
         segments = self.onnxruntime.segments(bits, corrections)
-        given, expected = self._layer_inputs(bits, segments.corrections, inputs)
+        return self.compare_segments(segments, bits, segments.corrections, inputs)
+
+    def compare_segments(
+        self, segments: Segments, bits: PolicyBits, corrections: Corrections, inputs: Tensor
+    ) -> tuple[Agreement, dict[int, float]]:
+        """The same for segments and torch with any corrections."""
+        given, expected = self._layer_inputs(bits, corrections, inputs)
         outputs, codes = segments.run(inputs, given)
         counts = {layer: self._count(layer, bits[1][layer], given[layer], codes[layer]) for layer in codes}
         beyond = {self.trace.layers[layer].name: count.beyond for layer, count in counts.items() if count.beyond}
@@ -130,6 +143,7 @@ class Engines:
         found = Agreement(
             sum(count.codes for count in counts.values()),
             sum(count.differing for count in counts.values()),
+            max(count.farthest for count in counts.values()) if counts else 0.0,
             beyond | ({"outputs": wrong} if wrong else {}),
         )
         return found, {layer: (count.differing + 1) / max(count.codes, 1) for layer, count in counts.items()}
@@ -143,7 +157,7 @@ class Engines:
         """
         expected = self.reference.corrected(bits, corrections)(inputs).cpu().flatten(1)
         found = self.onnxruntime.outputs(bits)(inputs).flatten(1)
-        moved = self._moved(bits, shares)(inputs).cpu().flatten(1)
+        moved = self.moved(bits, shares)(inputs).cpu().flatten(1)
         unit = torch.maximum((moved - expected).norm(), OUTPUT_ROUNDING * expected.norm())
         spread = float((found - expected).norm() / unit) if (found != expected).any() else 0.0
         changed = [int((each.argmax(dim=1) != expected.argmax(dim=1)).sum()) for each in (found, moved)]
@@ -152,6 +166,19 @@ class Engines:
             other_predictions=changed[0],
             moved_predictions=changed[1],
             spread=inf if isnan(spread) else spread,
+        )
+
+    def moved(self, bits: PolicyBits, shares: Mapping[int, float]) -> Callable[[Tensor], Tensor]:
+        """Torch with biases as the integer graph has them and some codes moved, when corrections are found too."""
+        model = MovedCodes(self.reference.quantized, self.trace, shares=shares, seed=0)
+        model.set_bits(*bits)
+        corrector = self.reference.corrector
+        if bits in self.reference.stored or corrector is None:
+            corrections = self.reference.corrections(bits)
+        else:
+            corrections = corrector.with_layers(model.quantized).find()
+        return TorchEngine(model, device=self.reference.device).corrected(
+            bits, self.onnxruntime.rounded(bits, corrections)
         )
 
     def _layer_inputs(
@@ -176,20 +203,8 @@ class Engines:
         steps = (given / quantizer.scale).clamp_(low, high)
         distance = (found - quantizer.zero_point - steps).abs_()
         differing = int((found - quantizer.zero_point != steps.round()).sum())
-        return _Count(found.numel(), differing, int((distance > 0.5 + TIE).sum()))
-
-    def _moved(self, bits: PolicyBits, shares: Mapping[int, float]) -> Callable[[Tensor], Tensor]:
-        """Torch with biases as the integer graph has them and some codes moved, when corrections are found too."""
-        model = MovedCodes(self.reference.quantized, self.trace, shares=shares, seed=0)
-        model.set_bits(*bits)
-        corrector = self.reference.corrector
-        if bits in self.reference.stored or corrector is None:
-            corrections = self.reference.corrections(bits)
-        else:
-            corrections = corrector.with_layers(model.quantized).find()
-        return TorchEngine(model, device=self.reference.device).corrected(
-            bits, self.onnxruntime.rounded(bits, corrections)
-        )
+        farthest = max(float(distance.max()) - 0.5, 0.0)
+        return _Count(found.numel(), differing, farthest, int((distance > 0.5 + TIE).sum()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,4 +213,5 @@ class _Count:
 
     codes: int
     differing: int
+    farthest: float
     beyond: int

@@ -1,4 +1,4 @@
-"""How long an evaluation takes on each engine, relative to the eager float network, and whether the engines agree.
+"""How long an evaluation takes on each engine, relative to the eager float network.
 
     python scripts/benchmark_engines.py --threads 1 2 > results/engines.md
 
@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from haq.engines import agreement
 from haq.environment import describe_environment
 from haq.evaluation.pieces import in_pieces
 from haq.evaluation.protocols import PolicyBits
@@ -42,7 +41,6 @@ class Size:
 
 
 CASES = {"cifar_resnet20": Size(1000, 256, 256), "torchvision:mobilenet_v2": Size(256, 32, 32)}
-AGREEMENT_IMAGES = 32
 ROWS = (
     "eager float",
     "eager float, a few images at a time",
@@ -176,7 +174,7 @@ def report(case: Case, policies: Sequence[PolicyBits], threads: int) -> None:
 
 
 def main() -> None:
-    """Print a table for each model and number of threads, the agreement of the engines, and what it was made with."""
+    """Print a table for each model and number of threads, and what it was made with."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(CASES), metavar="NAME", choices=list(CASES))
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="default: 1 2")
@@ -187,15 +185,15 @@ def main() -> None:
         "Mixed policies of 2 to 8 bits, each new to the engine; random weights and images. An evaluation is the sum of"
     )
     print(f"corrections ({CORRECTION_IMAGES} images), graph, session and search split. The least of the rounds; where")
-    print("other programs compete for the processors, their time tells more than that of the clock.")
+    print(
+        "other programs compete for the processors, their time tells more than that of the clock. How far the engines"
+    )
+    print("agree is in `engine_agreement.md`.")
     for name in arguments.models:
         case = build(name, arguments.rounds * len(arguments.threads))
         for place, threads in enumerate(arguments.threads):
             # Corrections are kept once they are found: every number of threads has policies of its own.
             report(case, case.policies[place :: len(arguments.threads)], threads)
-        shown = case.images[:AGREEMENT_IMAGES]
-        found = agreement(case.onnxruntime, case.torch, inputs=shown, policies=case.policies)
-        print(f"\nThe engines, each with the corrections that it found: {found}.", flush=True)
     packages = describe_environment(seed=0, device="cpu")["packages"]
     versions = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from haq import layer_weights, quantized_model
 from haq.__main__ import main
+from haq.agreement import Engines
 from haq.config import search_config
-from haq.engines import agreement, trial_policies
+from haq.engines import trial_policies
 from haq.evaluating import evaluate_policy
 from haq.evaluation.torch_engine import TorchEngine
 from haq.integer_graph import OnnxEngine, export_marked, lower, make_template
@@ -87,7 +88,7 @@ def test_integer_kernels_agree_with_torch(rounding: str, *, has_exact_kernels: b
     reference = TorchEngine(built.quantized, IMAGES)
     engine = OnnxEngine(built.quantized, built.trace, IMAGES[:1], reference=reference, threads=1)
     policies = trial_policies(len(built.trace.layers))
-    assert agreement(engine, reference, inputs=IMAGES, policies=policies).error_ratio < 1
+    assert Engines(engine, reference, built.trace).compare(IMAGES, policies).is_close
 
 
 def test_zero_points_survive_their_file() -> None:
