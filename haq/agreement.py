@@ -130,6 +130,7 @@ class Engines:
         segments = self.onnxruntime.segments(bits, corrections)
         return self.compare_segments(segments, bits, segments.corrections, inputs)
 
+    @torch.no_grad()
     def compare_segments(
         self, segments: Segments, bits: PolicyBits, corrections: Corrections, inputs: Tensor
     ) -> tuple[Agreement, dict[int, float]]:
