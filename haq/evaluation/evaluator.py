@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from haq.errors import UserError
-from haq.evaluation.fingerprint import fingerprint, hash_tensor
+from haq.evaluation.fingerprint import fingerprint, float_key, hash_tensor
 from haq.evaluation.noise import power
 from haq.evaluation.protocols import Engine, Evaluation, Kept, PolicyBits, Store
 from haq.tasks.base import Batch, SplitName, Task
@@ -70,7 +70,11 @@ class Evaluator:
         if self._kept is None and self._store is not None:
             inputs, _ = next(self._batches())
             settings = (self._task.metric_name, self._split, self._batch_size)
-            key = fingerprint(self._engine, inputs, layers=layers, settings=settings, data=self._seen.digest())
+            data = self._seen.digest()
+            if self._store.outlives_engine:
+                key = fingerprint(self._engine, inputs, layers=layers, settings=settings, data=data)
+            else:
+                key = float_key(settings=settings, data=data)
             self._kept = self._store.open(key)
         return self._kept
 

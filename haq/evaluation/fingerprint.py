@@ -9,6 +9,7 @@ could hide a changed weight too, more or less often from processor to processor,
 
 from hashlib import blake2b
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,10 @@ from haq.evaluation.protocols import Engine, PolicyBits
 
 PROBE_ITEMS = 16
 _KEY_BYTES = 16
+
+
+_PROBED: "WeakKeyDictionary[Engine, dict[bytes, str]]" = WeakKeyDictionary()
+"""Keys of engines that are in use: the searches of a sweep share an engine, and probe it once."""
 
 
 @torch.no_grad()
@@ -30,8 +35,18 @@ def fingerprint(engine: Engine, inputs: Tensor, *, layers: int, settings: tuple[
     digest = blake2b(data, digest_size=_KEY_BYTES)
     digest.update(repr((engine.name, engine.images_a_policy, torch.get_num_threads(), layers, settings)).encode())
     hash_network(digest, engine.model)
-    for bits in probe_policies(layers):
-        hash_tensor(digest, engine.outputs(bits)(inputs[:PROBE_ITEMS]))
+    known, start = _PROBED.setdefault(engine, {}), digest.digest()
+    if start not in known:
+        for bits in probe_policies(layers):
+            hash_tensor(digest, engine.outputs(bits)(inputs[:PROBE_ITEMS]))
+        known[start] = digest.hexdigest()
+    return known[start]
+
+
+def float_key(*, settings: tuple[Any, ...], data: bytes) -> str:
+    """The key of one split for evaluations that are kept no longer than the engine that makes them: without probes."""
+    digest = blake2b(data, digest_size=_KEY_BYTES)
+    digest.update(repr(settings).encode())
     return digest.hexdigest()
 
 

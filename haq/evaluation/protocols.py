@@ -69,6 +69,9 @@ class Kept(Protocol):
 class Store(Protocol):
     """Where evaluations are kept."""
 
+    outlives_engine: bool
+    """Whether other engines may find what is kept, so that keys must tell engines apart."""
+
     def open(self, key: str) -> Kept:
         """Those of one key; see `haq.evaluation.fingerprint`."""
         ...

@@ -27,6 +27,8 @@ _WIDTH_OF = {letter: width for width, letter in _LETTERS.items()}
 class EvaluationStore:
     """A folder with one file for each key; `folder` None takes `evaluations/` in the cache."""
 
+    outlives_engine = True
+
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = cache_dir() / "evaluations" if folder is None else folder
 
@@ -37,6 +39,34 @@ class EvaluationStore:
         except OSError as error:
             raise UserError(_advice(self.folder, error)) from error
         return KeptEvaluations(self.folder / f"{key}.jsonl")
+
+
+class EngineStore:
+    """Evaluations in memory, for searches that share an engine; keys take no probes, which may be trainings."""
+
+    outlives_engine = False
+
+    def __init__(self) -> None:
+        self._kept: dict[str, RememberedEvaluations] = {}
+
+    def open(self, key: str) -> "RememberedEvaluations":
+        """What is kept under a key."""
+        return self._kept.setdefault(key, RememberedEvaluations())
+
+
+class RememberedEvaluations:
+    """The evaluations of one key."""
+
+    def __init__(self) -> None:
+        self._found: dict[PolicyBits, Evaluation] = {}
+
+    def find(self, bits: PolicyBits) -> Evaluation | None:
+        """What is known of a policy."""
+        return self._found.get(bits)
+
+    def add(self, bits: PolicyBits, evaluation: Evaluation) -> None:
+        """Keep an evaluation."""
+        self._found[bits] = evaluation
 
 
 class KeptEvaluations:

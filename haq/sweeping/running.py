@@ -20,7 +20,7 @@ from haq.config import MOST_SEEDS, SearchConfig, search_config
 from haq.costs.pricing import PricedLayers, allowed_bits, require_feasible, resolve_budgets
 from haq.environment import describe_environment
 from haq.errors import UserError
-from haq.evaluation.store import EvaluationStore
+from haq.evaluation.store import EngineStore, EvaluationStore
 from haq.problem import load_priced, prepare_network
 from haq.run_dir import RunDir, safe_name
 from haq.searching.goals import Line, distinct
@@ -166,7 +166,8 @@ def plan(question: Sweep) -> tuple[tuple[Cell, ...], list[Json]]:
             of_objective = []
             for budget in question.budgets:
                 settings = {"hardware": device, "objective": objective, "budget": (budget, *question.also)}
-                config = search_config(**{**question.config.model_dump(exclude_unset=True), **settings})
+                data = {"data": question.config.data}  # even where it is the default: it decides on the input's shape
+                config = search_config(**{**question.config.model_dump(exclude_unset=True), **settings, **data})
                 priced = priced or load_priced(config)
                 try:
                     of_objective.append(_cell(config, priced))
@@ -203,7 +204,9 @@ def _prepared(config: SearchConfig, evaluations: Path) -> Given:
     """What all searches have in common."""
     network = prepare_network(config)
     losses = known_beforehand(network, config.prior) if uses_prior(config) else None
-    return Given(network=network, store=EvaluationStore(evaluations), losses=losses)
+    # A policy that is trained is not worth the trainings that a lasting key is made of.
+    store = EngineStore() if config.episode_finetune_steps else EvaluationStore(evaluations)
+    return Given(network=network, store=store, losses=losses)
 
 
 def _cell(config: SearchConfig, priced: PricedLayers) -> Cell:

@@ -3,6 +3,7 @@
 from collections import Counter
 from copy import deepcopy
 
+import pytest
 import torch
 from torch import nn
 
@@ -53,3 +54,20 @@ def test_keys_depend_on_what_is_answered_and_on_nothing_else(
     ]
     assert len(set(keys)) == len(keys)
     assert key(deepcopy(tiny_net)) == keys[0]
+
+
+def test_an_engine_is_probed_once(
+    tiny_net: nn.Module, tiny_task: ClassificationTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Again where its weights changed."""
+    inputs = tiny_task.splits["search"].take(torch.arange(40))[0]
+    probed = []
+    outputs = TorchEngine.outputs
+    monkeypatch.setattr(TorchEngine, "outputs", lambda engine, bits: probed.append(bits) or outputs(engine, bits))
+    made = engine(tiny_net.eval(), tiny_task)
+    keys = {fingerprint(made, inputs, layers=3, settings=(), data=b"") for _ in range(3)}
+    assert (len(keys), len(probed)) == (1, 8)
+    with torch.no_grad():
+        next(tiny_net.parameters()).mul_(1.5)
+    assert fingerprint(made, inputs, layers=3, settings=(), data=b"") not in keys
+    assert len(probed) == 16

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import pytest
 from haq.__main__ import main
 from haq.config import search_config
 from haq.errors import UserError
+from haq.evaluation.fingerprint import probe_policies
+from haq.finetuning.engine import EpisodeEngine
+from haq.finetuning.network import start_network
 from haq.run_dir import RunDir
 from haq.sweeping import running as sweeping
 from haq.sweeping.running import Sweep, plan
@@ -200,3 +204,38 @@ def test_what_always_holds_is_a_limit_of_every_search() -> None:
     cells, refused = plan(question)
     assert [cell.choice.constraint_names for cell in cells] == [("latency", "size")] * 2 + [("energy", "size")] * 2
     assert not refused
+
+
+def test_a_network_of_ones_own_needs_no_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its data, even where they are the default, say what an input is."""
+    (tmp_path / "own_net_of_a_sweep.py").write_text(
+        "from torch import nn\n"
+        "def build(): return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 10))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    question = Sweep(
+        config=search_config(model="own_net_of_a_sweep:build"),
+        devices=("bismo-edge",),
+        objectives=("latency",),
+        budgets=("1",),
+    )
+    cells, refused = plan(question)
+    assert (len(cells), refused) == (1, [])
+
+
+def test_a_sweep_of_trained_policies_trains_no_probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor a policy twice that an earlier search of its seed evaluated."""
+    trained: list[Any] = []
+
+    def tune(engine: EpisodeEngine, bits: Any) -> Any:
+        trained.append(bits)
+        return start_network(engine.model, engine._starts, bits).eval()
+
+    monkeypatch.setattr(EpisodeEngine, "_tune", tune)
+    flags = ("--agent", "uniform", "--episodes", "3", "--more-episodes", "1", "--episode-finetune-steps", "1")
+    images = ("--search-images", "20", "--report-images", "20", "--calibration-images", "20")
+    asked = ("--budgets", "0.9,0.8", "--quiet", "--out", str(tmp_path / "out"))
+    assert main(["pareto", *images, *flags, *asked]) == 0
+    assert trained
+    assert not set(trained) & set(probe_policies(len(trained[0][0])))
+    assert max(Counter(trained).values()) <= 4  # on each of three splits, and for its weights
