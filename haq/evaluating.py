@@ -15,6 +15,7 @@ from haq.finetuning.engine import FinetunedEngine
 from haq.finetuning.saved import has_trained_network, load_finetuned
 from haq.policy import CostSummary, Policy
 from haq.problem import Network, prepare_network, rounding_of
+from haq.progress import Progress, no_progress
 from haq.quantized_model import Quantizers
 from haq.reconstruction.running import is_reconstructed
 from haq.run_dir import QUANTIZERS, RunDir
@@ -26,7 +27,11 @@ from hardware_sim.cost import UnsupportedError
 
 
 def evaluate_policy(
-    path: Path, config: SearchConfig, *, notify: Callable[[str], None] = lambda _: None
+    path: Path,
+    config: SearchConfig,
+    *,
+    notify: Callable[[str], None] = lambda _: None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Accuracy on the report split and cost of a policy: the document that `haq evaluate --json` prints.
 
@@ -37,7 +42,8 @@ def evaluate_policy(
     """
     source = policy_source(path, config, notify=notify)
     source.allow_code()
-    network = _prepared(source)
+    network = _prepared(source, progress)
+    progress("report")
     policy = source.policy
     report = Evaluator(network.engine, network.task, "report", batch_size=source.config.eval_batch)
     cost = _cost(network.priced, policy, asked="hardware" in config.model_fields_set)
@@ -54,7 +60,7 @@ def evaluate_policy(
     }
 
 
-def _prepared(source: PolicySource) -> Network:
+def _prepared(source: PolicySource, progress: Progress) -> Network:
     """The network with the quantizers of the run, or the trained one, where the policy is the run's own."""
     policy, run = source.policy, source.run if source.is_runs_own else None
     trained = run if run is not None and has_trained_network(run) else None
@@ -74,7 +80,11 @@ def _prepared(source: PolicySource) -> Network:
         return () if run is None or changed else _use_stored(run, policy, quantizers, reference)
 
     return prepare_network(
-        source.config, example=source.example(), restore=restore, make_engine=tuned if trained is not None else None
+        source.config,
+        example=source.example(),
+        restore=restore,
+        make_engine=tuned if trained is not None else None,
+        progress=progress,
     )
 
 

@@ -1,5 +1,6 @@
 """`haq evaluate`: how accurate a policy is, on images that no decision was taken on."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from haq.cli.flags import DATA_FLAGS, DEVICE_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, with_config
 from haq.cli.output import print_json, print_text, say, warn
+from haq.cli.progress import phase_progress
 from haq.config import SearchConfig
 from haq.evaluating import evaluate_policy
 from haq.pretty import percent
@@ -24,7 +26,8 @@ def evaluate(
     json: JsonFlag = False,
 ) -> None:
     """Accuracy of a policy on the report split, next to the float network's."""
-    document = evaluate_policy(policy, config, notify=say)
+    with phase_progress(quiet=not sys.stderr.isatty()) as phases:
+        document = evaluate_policy(policy, config, notify=say, progress=phases.phase)
     for warning in document["warnings"]:
         warn(warning)
     if json:

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, TaskID, TimeRemainingColumn
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, JsonFlag, QuietFlag, with_config
 from haq.cli.output import print_json, print_learned, print_text, say, say_command, warn
+from haq.cli.progress import Phases, phase_progress
 from haq.cli.screen import progress_bar
 from haq.cli.searching import resume_command
 from haq.config import SearchConfig
@@ -83,7 +84,9 @@ def finetune(
     asked = Asked(start.config, learning, start.policy, start.example)
     path = out or default_out(start.config, policy, (w_bits, a_bits), is_float=is_float)
     try:
-        result = finetune_configured(asked, path, resume=resume, watcher=None if quiet else Watching())
+        with phase_progress(quiet=quiet) as phases:
+            watcher = None if quiet else Watching(phases)
+            result = finetune_configured(asked, path, resume=resume, watcher=watcher, progress=phases.phase)
     except KeyboardInterrupt:
         kept = f"all whole epochs are in {path}" if path.is_dir() else "nothing was written yet"
         say_command(f"stopped; {kept}. Go on with:", resume_command(path))
@@ -135,12 +138,14 @@ def print_result(result: FinetuneResult, path: Path) -> None:
 class Watching:
     """A live bar on a terminal, a line for every epoch elsewhere; on standard error."""
 
-    def __init__(self) -> None:
+    def __init__(self, phases: Phases) -> None:
+        self._phases = phases
         self._bar = progress_bar(BarColumn(24), "{task.description}", TimeRemainingColumn())
         self._task, self._began, self._first = TaskID(0), monotonic(), 0
 
     def begin(self, session: FinetuneSession) -> None:
         """What learns, and where it stands."""
+        self._phases.end_phase()
         for warning in session.warnings:
             warn(warning)
         start = session.start

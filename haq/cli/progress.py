@@ -1,12 +1,14 @@
 """Progress on standard error: phases by name with their seconds, and the episodes of a search between them.
 
 On a terminal a phase is a live line, and episodes are a bar. In a pipe a phase is a plain line that is completed with
-its seconds when it ends, and episodes are a line now and then.
+its seconds when it ends, and episodes are a line now and then. A user's mistake is one line there: what comes before is
+held back for a while.
 """
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from threading import Lock, Timer
 from time import monotonic
 from typing import Protocol
 
@@ -18,12 +20,15 @@ from haq.cli.output import say, warn
 from haq.cli.screen import progress_bar
 from haq.costs.pricing import cost_in
 from haq.pretty import percent, pretty_cost, pretty_score
-from haq.progress import Progress, no_progress
 from haq.searching.goals import Line
 from haq.searching.session import Session
 
 LINES_AT_MOST = 20
 """Plain lines a search, so that a log stays readable."""
+EARLY = ("load", "trace", "read data", "engine check")
+"""Phases in which most mistakes of a user are found: a mistake is to be the only line in a pipe."""
+HOLD_SECONDS = 30.0
+"""So long the plain lines of early phases are held back, unless another phase begins before."""
 
 
 class Phases(Protocol):
@@ -33,27 +38,57 @@ class Phases(Protocol):
         """Show that a phase begins; the one before it is over."""
         ...
 
-    def close(self) -> None:
+    def end_phase(self) -> None:
         """Show that the last phase is over."""
+        ...
+
+    def close(self) -> None:
+        """The same, when the command is over or has failed."""
         ...
 
 
 class PlainPhases:
-    """A line for every phase."""
+    """A line for every phase; lines of early phases wait for a later phase, or for `HOLD_SECONDS`."""
 
     def __init__(self) -> None:
         self._began: float | None = None
+        self._held: list[str] | None = []
+        self._lock = Lock()
+        self._timer = Timer(HOLD_SECONDS, self._release)
+        self._timer.daemon = True
 
     def phase(self, name: str) -> None:
-        self.close()
-        sys.stderr.write(f"{name} ... ")
-        sys.stderr.flush()
+        self.end_phase()
+        if name not in EARLY:
+            self._release()
+        elif self._timer.ident is None:
+            self._timer.start()
+        self._write(f"{name} ... ")
         self._began = monotonic()
 
-    def close(self) -> None:
+    def end_phase(self) -> None:
         if self._began is not None:
-            say(_seconds(monotonic() - self._began))
+            self._write(f"{_seconds(monotonic() - self._began)}\n")
         self._began = None
+
+    def close(self) -> None:
+        """The same, and drop what is still held."""
+        self._timer.cancel()
+        self.end_phase()
+
+    def _write(self, text: str) -> None:
+        with self._lock:
+            if self._held is not None:
+                self._held.append(text)
+                return
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+    def _release(self) -> None:
+        with self._lock:
+            held, self._held = self._held or [], None
+            sys.stderr.write("".join(held))
+            sys.stderr.flush()
 
 
 class LivePhases:
@@ -63,15 +98,18 @@ class LivePhases:
         self._line: Bar | None = None
 
     def phase(self, name: str) -> None:
-        self.close()
+        self.end_phase()
         self._line = progress_bar("{task.description} ...", _Seconds())
         self._line.add_task(name)
         self._line.start()
 
-    def close(self) -> None:
+    def end_phase(self) -> None:
         if self._line is not None:
             self._line.stop()
         self._line = None
+
+    def close(self) -> None:
+        self.end_phase()
 
 
 class _Seconds(ProgressColumn):
@@ -91,7 +129,7 @@ class LiveSearch(LivePhases):
         self._task = TaskID(0)
 
     def begin(self, session: Session) -> None:
-        self.close()
+        self.end_phase()
         _say_opening(session)
         self._bar.start()
         total = session.problem.config.episodes
@@ -112,7 +150,7 @@ class PlainSearch(PlainPhases):
         self._start, self._first = monotonic(), 0
 
     def begin(self, session: Session) -> None:
-        self.close()
+        self.end_phase()
         _say_opening(session)
         self._start, self._first = monotonic(), session.episode
 
@@ -130,35 +168,33 @@ class PlainSearch(PlainPhases):
         say(f"episodes ... {_seconds(monotonic() - self._start)}")
 
 
+class NoPhases:
+    """Shows nothing."""
+
+    def phase(self, name: str) -> None:
+        """Show nothing."""
+
+    def end_phase(self) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Show nothing."""
+
+
 @contextmanager
 def search_progress(*, quiet: bool) -> Iterator[LiveSearch | PlainSearch | None]:
     """What suits where standard error goes; None for a search that is quiet."""
-    if quiet:
-        yield None
-        return
     shown = LiveSearch() if sys.stderr.isatty() else PlainSearch()
-    with _closed(shown):
+    with closing(shown):
+        yield None if quiet else shown
+
+
+@contextmanager
+def phase_progress(*, quiet: bool) -> Iterator[Phases]:
+    """What shows the phases of a command; the line of the last phase ends also where that fails."""
+    shown = NoPhases() if quiet else LivePhases() if sys.stderr.isatty() else PlainPhases()
+    with closing(shown):
         yield shown
-
-
-@contextmanager
-def phase_progress(*, quiet: bool) -> Iterator[Progress]:
-    """Shows the phases of a command."""
-    if quiet:
-        yield no_progress
-        return
-    shown = LivePhases() if sys.stderr.isatty() else PlainPhases()
-    with _closed(shown):
-        yield shown.phase
-
-
-@contextmanager
-def _closed(shown: Phases) -> Iterator[None]:
-    """End the line of the last phase, also where it fails."""
-    try:
-        yield
-    finally:
-        shown.close()
 
 
 def best_so_far(session: Session) -> str:

@@ -1,6 +1,7 @@
 """`haq sensitivity`: what each layer loses at each width."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, QuietFlag, with_config
 from haq.cli.output import print_json, print_table, print_text, warn
+from haq.cli.progress import Phases, phase_progress
 from haq.config import SearchConfig
 from haq.run_dir import safe_name
 from haq.sensitivities.running import Extent, measure_sensitivities
@@ -34,8 +36,9 @@ def sensitivity(
     """What each layer loses at each width, weights and inputs apart and the rest in float, on calibration images."""
     path = out or default_out(config)
     extent = Extent(images, fisher_only)
-    watch = _quiet if quiet else _report
-    document = measure_sensitivities(config, path, extent=extent, resume=resume, watch=watch)
+    with phase_progress(quiet=quiet) as phases:
+        watch = _quiet if quiet else partial(_report, phases)
+        document = measure_sensitivities(config, path, extent=extent, resume=resume, watch=watch, progress=phases.phase)
     for warning in document.get("warnings", ()):
         warn(warning)
     if json:
@@ -64,8 +67,9 @@ def _print(document: dict[str, Any], key: str) -> None:
     print_table(f"{said} from the float network's outputs, nats, by bits of one layer alone", columns, rows)
 
 
-def _report(done: int, total: int) -> None:
+def _report(phases: Phases, done: int, total: int) -> None:
     """A line now and then."""
+    phases.end_phase()
     if done % max(1, total // TIMES_REPORTED) == 0 or done == total:
         sys.stderr.write(f"{done} of {total} measured\n")
 

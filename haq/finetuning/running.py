@@ -20,6 +20,7 @@ from haq.finetuning.session import FinetuneSession, Watcher
 from haq.layers import trace
 from haq.policy import Policy, load_policy
 from haq.problem import task_options
+from haq.progress import Progress, no_progress
 from haq.records import holds
 from haq.run_dir import POLICY, SUMMARY, RunDir
 from haq.searching.running import Given
@@ -78,7 +79,13 @@ def finetune(
 
 
 def finetune_configured(
-    asked: Asked, path: Path, *, given: Given | None = None, resume: bool = False, watcher: Watcher | None = None
+    asked: Asked,
+    path: Path,
+    *,
+    given: Given | None = None,
+    resume: bool = False,
+    watcher: Watcher | None = None,
+    progress: Progress = no_progress,
 ) -> FinetuneResult:
     """The fine-tuning that was asked for, kept in a folder; see `finetune`. Of several processes the first writes."""
     given = given or Given()
@@ -89,7 +96,8 @@ def finetune_configured(
     ):
         if run is not None and run.is_finished:
             return finished(run, asked, given)
-        session = FinetuneSession(asked, given, ranks=ranks)
+        progress = progress if ranks.is_first else no_progress
+        session = FinetuneSession(asked, given, ranks=ranks, progress=progress)
         # All processes read before the first one writes: they go on at the same epoch.
         state = run.load_checkpoint() if run is not None else None
         journal = len(epochs(run)) if run is not None else 0
@@ -98,6 +106,7 @@ def finetune_configured(
             session.enter(run or _create(path, asked, resume=resume))
         session.go_on(state, journal=journal)
         session.learn(watcher if ranks.is_first else None)
+        progress("report")
         policy, summary = session.finish()
         return FinetuneResult(session.network, policy, summary, path, is_first=ranks.is_first)
 

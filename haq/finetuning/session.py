@@ -22,6 +22,7 @@ from haq.finetuning.starts import Starts
 from haq.finetuning.training import Line, Trainer, score, steps_an_epoch
 from haq.policy import Policy
 from haq.problem import prepare_network
+from haq.progress import Progress, no_progress
 from haq.records import damage_named
 from haq.run_dir import CHECKPOINT, POLICY, SUMMARY, RunDir
 from haq.run_settings import keep_source
@@ -53,11 +54,13 @@ class Watcher(Protocol):
 class FinetuneSession:
     """Trains the network that was asked for. Of several processes the one that entered a folder writes."""
 
-    def __init__(self, asked: Asked, given: Given, *, ranks: Ranks = ALONE) -> None:
+    def __init__(self, asked: Asked, given: Given, *, ranks: Ranks = ALONE, progress: Progress = no_progress) -> None:
         config, learning = asked.config, asked.learning
         # An integer graph would be built for nothing.
         in_torch = config.model_copy(update={"engine": "torch"})
-        prepared = prepare_network(in_torch, model=given.model, task=given.task, example=asked.example)
+        prepared = prepare_network(
+            in_torch, model=given.model, task=given.task, example=asked.example, progress=progress
+        )
         require_trainable(config, prepared.task, flag="fine-tuning")
         storable_state(prepared.priced.model)  # what cannot be saved is found before anything is trained
         self.asked, self.task = asked, prepared.task
@@ -66,6 +69,7 @@ class FinetuneSession:
         bits = (self.policy.w_bits, self.policy.a_bits)
         self._mean_bits = mean_weight_bits(self._trace, bits)
         self.rates = resolve_rates(learning, self._mean_bits)
+        progress("calibrate")
         starts = Starts(self._model, self._trace, self._calibration, shift=learning.shift)
         self.network = start_network(self._model, starts, bits)
         teacher = deepcopy(self._model).to(memory_format=torch.channels_last).requires_grad_(requires_grad=False)
@@ -79,6 +83,7 @@ class FinetuneSession:
             ranks=ranks,
         )
         self.trainer = Trainer(learner, self.task, config=learning, seed=config.seed, ranks=ranks)
+        progress("search accuracy")
         self.trainer.reestimate_norms()
         self.start = {
             "search_accuracy_fp32": self._score(self._model, "search"),

@@ -17,6 +17,7 @@ from haq.environment import describe_environment
 from haq.errors import UserError
 from haq.policy import Name, Width
 from haq.problem import Network, prepare_network
+from haq.progress import Progress, no_progress
 from haq.records import Count, Finite, Record, checked
 from haq.run_dir import RunDir
 from haq.sensitivities.fisher import network_fisher
@@ -89,6 +90,7 @@ def measure_sensitivities(
     extent: Extent = Extent(),
     resume: bool = False,
     watch: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: Progress = no_progress,
 ) -> Json:
     """Measure every layer at every width from min_bits to max_bits, weights and inputs apart, and keep it in a folder.
 
@@ -102,8 +104,10 @@ def measure_sensitivities(
         if done is not None:
             _require_whole(done, config, extent, path / DOCUMENT)
             return done
-        network = prepare_network(config)
+        network = prepare_network(config, progress=progress)
+        progress("float accuracy")
         measuring = None if extent.fisher_only else _measuring(config, network, extent.images)
+        progress("backward pass")
         fisher = network_fisher(network, loss="divergence", seed=config.seed)
         if earlier is None:
             (path / JOURNAL).unlink(missing_ok=True)

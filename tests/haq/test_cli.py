@@ -54,7 +54,9 @@ class Answer:
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
+    monkeypatch.setattr("haq.cli.progress.HOLD_SECONDS", 1e6)  # however slow the machine is
+
     def call(*arguments: object) -> Answer:
         code = main([str(argument) for argument in arguments])
         return Answer(code, *capfd.readouterr())
@@ -327,14 +329,6 @@ def test_progress_goes_to_standard_error(
     assert all("best on search images" in line for line in episodes)
     assert max(map(len, lines)) <= 80
     assert "\x1b" not in answer.err
-
-
-def test_a_phase_that_fails_leaves_the_error_a_line_of_its_own(run: Callable[..., Answer], tmp_path: Path) -> None:
-    answer = run("search", "--budget", "0.0001", "--out", tmp_path / "run")
-    *phases, error = answer.err.splitlines()
-    assert answer.code == 2
-    assert all(" ... " in line for line in phases)
-    assert error.startswith("haq: no policy meets the latency budget")
 
 
 def test_the_least_cost_is_told_with_how_sure_it_is(
