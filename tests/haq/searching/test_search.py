@@ -535,6 +535,16 @@ def test_objects_work_and_the_network_is_left_as_it_was(
     assert result.summary["warnings"] == []
 
 
+@pytest.mark.filterwarnings("ignore:the calibration inputs call layers")
+def test_layers_that_the_example_does_not_call_are_among_the_warnings(
+    tiny_net: nn.Module, search: Callable[..., SearchResult]
+) -> None:
+    once = tiny_net.mix.forward
+    tiny_net.mix.forward = lambda x: once(x) if len(x) == 1 else (once(x) + once(x)) / 2
+    (warning,) = search(episodes=1, agent="random").summary["warnings"]
+    assert "mix (1 of 2 calls)" in warning
+
+
 def test_equal_seeds_give_equal_runs_and_others_do_not(search: Callable[..., SearchResult], tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         search(out=tmp_path / name, seed=seed, episodes=25, agent="ddpg-paper")
