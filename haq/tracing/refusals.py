@@ -107,5 +107,5 @@ def _reason(missing: int, count: int, readers: Sequence[str]) -> str:
         return f"{missing:,} of its {count:,} weights are in no layer"
     operators = list(dict.fromkeys(readers))
     if not operators:
-        return "was not used on the example input; other inputs may use it, in float"
+        return "was not seen to be used on the example input; other inputs may use it, in float"
     return f"is read by {', '.join(operators[:3])}{', ...' if len(operators) > 3 else ''}, not by a layer"

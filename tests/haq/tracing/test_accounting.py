@@ -83,7 +83,7 @@ def test_parameters_that_nothing_uses_differ_from_those_that_are_added() -> None
     traced = trace(Weighted(lambda m, x: m.fc(x + m.a.expand(1, 6)), (1, 6), (2, 3)), X)
     assert [str(each) for each in traced.refused] == [
         "a: is read by add, not by a layer",
-        "b: was not used on the example input; other inputs may use it, in float",
+        "b: was not seen to be used on the example input; other inputs may use it, in float",
     ]
 
 
