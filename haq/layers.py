@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from haq.errors import UserError
-from haq.networks import materialize, run_network
+from haq.networks import materialize, run_network, switch_to_eval
 from haq.tracing.layer_shapes import layer_kind, layer_shape
 from haq.tracing.names import LayerName, free_name, part_of, unique_names
 from haq.tracing.operators import OperatorCalls, Product, nested_tensors, tensors
@@ -62,7 +62,7 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     """
     was_training = {module: module.training for module in model.modules()}
     try:
-        model.eval()
+        switch_to_eval(model)
         materialize(model, example)
         tracer = _Tracer(model, example)
         with torch.no_grad(), _watched(model, tracer), tracer.operators:

@@ -20,12 +20,20 @@ from haq.user_code import torch_state_kept
 def run_network(network: nn.Module, inputs: Tensor, mode: AbstractContextManager[Any] | None = None) -> Any:
     """Call a network on a copy of `inputs`, with `mode`, a torch function mode, active while it runs.
 
-    A network may write into its input, change torch's global state, or have torch renormalize embeddings in place
-    (`max_norm`): inputs, state and weights are afterwards what they were. Gradient checkpointing is off, since what is
-    computed again in the backward pass is computed without the mode.
+    A network may write into its input, answer with a buffer that it writes into again, change torch's global state, or
+    have torch renormalize embeddings in place (`max_norm`): inputs, earlier outputs, state and weights are afterwards
+    what they were. Gradient checkpointing is off, since what is computed again in the backward pass is computed without
+    the mode.
     """
-    with torch_state_kept(), no_checkpointing(), _UnchangedEmbeddings(), mode or nullcontext():
-        return network(inputs.clone())
+    with torch_state_kept(), no_checkpointing(), UnchangedEmbeddings(), mode or nullcontext():
+        outputs = network(inputs.clone())
+        return outputs.clone() if isinstance(outputs, Tensor) else outputs
+
+
+def switch_to_eval(network: nn.Module) -> None:
+    """Put a network into evaluation mode, and torch's state back, which the network's own `train` may change."""
+    with torch_state_kept():
+        network.eval()  # what it returns is not relied on: overrides of train() often return nothing
 
 
 def materialize(network: nn.Module, example: Tensor, *, seed: int = 0) -> None:
@@ -70,7 +78,7 @@ def _is_sound(name: str, tensor: Tensor, buffers: Collection[str]) -> bool:
     return not bool(tensor.isnan().any()) if may_be_infinite else bool(tensor.isfinite().all())
 
 
-class _UnchangedEmbeddings(TorchFunctionMode):
+class UnchangedEmbeddings(TorchFunctionMode):
     """While active, lookups with `max_norm` renormalize a copy of their weights."""
 
     def __torch_function__(

@@ -21,7 +21,7 @@ from haq.finetuning.episodes import episode_engine
 from haq.layer_calls import require_float_layers
 from haq.layer_weights import Rounding
 from haq.layers import Trace, trace
-from haq.networks import require_weights
+from haq.networks import require_weights, switch_to_eval
 from haq.progress import Progress, no_progress
 from haq.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
 from haq.quantizers.calibration import MethodChoice
@@ -276,7 +276,7 @@ def _require_shape(config: SearchConfig, example: Tensor) -> None:
 def _given(model: nn.Module) -> nn.Module:
     """A caller's network, in evaluation mode on the CPU, out of what it is wrapped in."""
     network = unwrapped(model)
-    network.eval()
+    switch_to_eval(network)
     return _placed(network, "cpu")
 
 

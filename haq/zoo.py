@@ -14,6 +14,7 @@ from haq.models.cifar_resnet import CifarResNet
 from haq.models.digits_cnn import DigitsCNN
 from haq.models.digits_training import train_digits
 from haq.models.mobilenet_v1 import MobileNetV1
+from haq.networks import switch_to_eval
 from haq.tracing.unwrapping import unwrapped
 from haq.user_code import call_user_code, is_user_code
 from haq.weights import load_weights
@@ -56,7 +57,7 @@ def build_model(spec: str, *, num_classes: int | None = None, seed: int = 0) -> 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = _build(spec, {} if num_classes is None else {"num_classes": num_classes})
-    model.eval()  # what it returns is not relied on: overrides of train() often return nothing
+    switch_to_eval(model)
     return model
 
 

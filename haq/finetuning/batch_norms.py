@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from haq.networks import switch_to_eval
+
 
 @torch.no_grad()
 def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
@@ -15,7 +17,7 @@ def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     behind it would else be measured on inputs that they never get again. For the same reason everything is in eval mode
     meanwhile. Leaves the network in eval mode; one without running statistics stays as it is.
     """
-    network.eval()
+    switch_to_eval(network)
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     hooks = [norm.register_forward_pre_hook(_Seen()) for norm in norms]
     try:

@@ -15,7 +15,7 @@ from haq.finetuning.optimizers import make_optimizers
 from haq.finetuning.oscillation import Freezer, dampening, ramp
 from haq.finetuning.ranks import ALONE, Ranks
 from haq.finetuning.recipe import Rates, clip_gradients, distillation
-from haq.networks import run_network
+from haq.networks import run_network, switch_to_eval
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of outputs and targets: mean over the batch."""
@@ -89,7 +89,7 @@ class Learner:
         """The average in place of the last step's values; the network is in eval mode then."""
         if self._average:
             self._average.apply()
-        self.network.eval()
+        switch_to_eval(self.network)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on."""

@@ -14,7 +14,7 @@ from haq.finetuning.batch_norms import reestimate
 from haq.finetuning.config import FinetuneConfig
 from haq.finetuning.learner import Learner
 from haq.finetuning.ranks import ALONE, Ranks
-from haq.networks import run_network
+from haq.networks import run_network, switch_to_eval
 from haq.tasks.base import Batch, SplitName, Task
 
 Line = dict[str, Any]
@@ -121,7 +121,7 @@ def random_numbers(seed: int, number: int) -> Iterator[Generator]:
 def score(network: nn.Module, task: Task, split: SplitName, *, batch_size: int) -> float:
     """What a network reaches on a split in eval mode; it is in eval mode afterwards."""
     metric, device = task.metric(), next(network.parameters()).device
-    network.eval()
+    switch_to_eval(network)
     for inputs, targets in task.batches(split, batch_size=batch_size):
         metric.update(run_network(network, inputs.to(device)), targets.to(device))
     return metric.compute()

@@ -90,7 +90,9 @@ class Reconstruction:
         self._network.float_outputs(inputs, remember)
         self._network(inputs, compare)
         self._energies = {layer: energy for layer, energy in self._energies.items() if layer in errors}
-        loss = torch.stack(list(errors.values())).mean() if errors else torch.zeros(())
+        if not errors:
+            raise UserError("no layer of the network gets every item of a batch, so that none can be compared")
+        loss = torch.stack(list(errors.values())).mean()
         if not loss.requires_grad:
             raise UserError(
                 "no gradient reaches the layers of the network: it runs in torch.inference_mode; leave it out"

@@ -28,13 +28,14 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from haq.evaluation.noise import centred, power
 from haq.layer_calls import LayerCalls, NormCall
-from haq.networks import run_network
+from haq.networks import UnchangedEmbeddings, run_network
 from haq.problem import Network
 from haq.quantized_model import QuantizedModel
 from haq.quantizers.range import ALL_BITS
 from haq.sensitivities.layer_losses import FloatArray, LayerLosses
 from haq.sensitivities.measured import PRIOR_IMAGES, measured_losses
 from haq.tracing.weighted_calls import Call
+from haq.user_code import one_line
 
 IMAGES_AT_ONCE = 32
 """Every activation of so many is held in memory, with its gradient."""
@@ -46,6 +47,10 @@ Loss = Literal["divergence", "noise"]
 """As in `haq.evaluation.protocols.Evaluation`."""
 
 
+class BackwardError(Exception):
+    """A network does not run while gradients are recorded, or not backwards; says why in one line."""
+
+
 def fisher_sensitivity(
     model: QuantizedModel, batches: Iterable[Tensor], *, loss: Loss, is_corrected: bool, generator: Generator
 ) -> LayerLosses:
@@ -53,6 +58,7 @@ def fisher_sensitivity(
 
     `is_corrected` tells whether policies are evaluated with corrections. Images are counted as forward passes: one, the
     backward pass as two, and each layer once more for every width of its weights and of its input.
+    Raises BackwardError where the network raises an error while gradients are recorded or computed.
     """
     layers, images, scale = len(model.index.layers), 0, 0.0
     squares = np.zeros((layers, 2, len(ALL_BITS)))
@@ -60,7 +66,8 @@ def fisher_sensitivity(
         found = np.zeros((len(inputs), layers, 2, len(ALL_BITS)))
         logits, gradients = _gradients(model, inputs, loss, generator)
         for taken, gradient in gradients:
-            found[:, taken.layer] += _slopes(model, taken, gradient, images=len(inputs), is_corrected=is_corrected)
+            with UnchangedEmbeddings():
+                found[:, taken.layer] += _slopes(model, taken, gradient, images=len(inputs), is_corrected=is_corrected)
         squares += np.square(found).sum(axis=0)
         scale += 2 * len(inputs) if loss == "divergence" else power(logits)
         images += len(inputs)
@@ -71,18 +78,22 @@ def network_fisher(network: Network, *, loss: Loss = "noise", seed: int = 0) -> 
     """The same for a prepared network, on the first calibration images.
 
     Where no gradient arrives at a layer, as under `torch.no_grad` or before a rounding, its losses are measured, on as
-    many images, and a warning names it.
+    many images, and a warning names it; so are all where the network does not run with gradients.
     """
     model = QuantizedModel(network.priced.model, network.priced.trace, network.quantizers)
     device = next(network.priced.model.parameters()).device
     images = next(iter(network.task.batches("calibration", batch_size=PRIOR_IMAGES)))[0].to(device)
-    estimated = fisher_sensitivity(
-        model,
-        torch.split(images, IMAGES_AT_ONCE),
-        loss=loss,
-        is_corrected=network.engine.images_a_policy > 0,
-        generator=Generator().manual_seed(seed),
-    )
+    try:
+        estimated = fisher_sensitivity(
+            model,
+            torch.split(images, IMAGES_AT_ONCE),
+            loss=loss,
+            is_corrected=network.engine.images_a_policy > 0,
+            generator=Generator().manual_seed(seed),
+        )
+    except BackwardError as error:
+        measured = measured_losses(network, range(len(model.index.layers)), loss=loss)
+        return replace(measured, warnings=(f"sensitivities are measured, as the network has no gradients: {error}",))
     unreached = [layer for layer, losses in enumerate(estimated.losses) if not losses.any()]
     return _with_measured(network, estimated, unreached, loss) if unreached else estimated
 
@@ -132,16 +143,22 @@ def _gradients(
             call_of[arguments["input"]].eps = arguments["eps"]
         return F.batch_norm(**arguments)
 
-    with torch.enable_grad():
-        outputs = run_network(model.model, inputs, LayerCalls(model.index, answer, normalize))
-        logits = outputs.float().flatten(1)
-    moved = (logits * _directions(logits.detach(), loss, generator)).sum()
-    probes = [each.probe for each in calls]
-    if moved.requires_grad:
-        gradients = torch.autograd.grad(moved, probes, materialize_grads=True)
-    else:
-        gradients = tuple(map(torch.zeros_like, probes))
+    try:
+        with torch.enable_grad():
+            outputs = run_network(model.model, inputs, LayerCalls(model.index, answer, normalize))
+            logits = outputs.float().flatten(1)
+            moved = (logits * _directions(logits.detach(), loss, generator)).sum()
+        gradients = _of_probes(moved, [each.probe for each in calls])
+    except RuntimeError as error:
+        raise BackwardError(one_line(error)) from error
     return logits.detach(), zip(calls, gradients, strict=True)
+
+
+def _of_probes(moved: Tensor, probes: list[Tensor]) -> tuple[Tensor, ...]:
+    """The gradients of a scalar with respect to probes; zeros where none arrives."""
+    if not moved.requires_grad:
+        return tuple(map(torch.zeros_like, probes))
+    return torch.autograd.grad(moved, probes, materialize_grads=True)
 
 
 def _directions(logits: Tensor, loss: Loss, generator: Generator) -> Tensor:

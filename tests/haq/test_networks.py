@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from haq.errors import UserError
 from haq.layer_calls import require_float_layers
 from haq.layers import trace
-from haq.networks import materialize, require_weights, run_network
+from haq.networks import materialize, require_weights, run_network, switch_to_eval
 from haq.quantized_model import QuantizedModel, Quantizers
 
 IMAGES = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -43,6 +43,30 @@ def test_a_network_that_writes_into_its_input_leaves_it_as_it_was() -> None:
     expected = small()((IMAGES - 0.5) / 0.25)
     assert torch.equal(run_network(network, images), expected)
     assert torch.equal(images, IMAGES)
+
+
+def test_outputs_stay_what_they_were_when_a_network_runs_again() -> None:
+    kept = torch.zeros(5, 2)
+    network = Through(small(), lambda net, x: kept.copy_(net(x)))
+    with torch.no_grad():
+        first = run_network(network, IMAGES)
+        run_network(network, IMAGES + 1)
+        assert torch.equal(first, small()(IMAGES))
+
+
+class SwitchesGradients(nn.Sequential):
+    """A network that turns gradients off where it is evaluated, and answers with nothing."""
+
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+        torch.set_grad_enabled(mode)
+
+
+def test_evaluation_mode_leaves_gradients_on() -> None:
+    network = SwitchesGradients(nn.Linear(2, 2), nn.Dropout())
+    switch_to_eval(network)
+    assert not network[1].training
+    assert torch.is_grad_enabled()
 
 
 def change_everything(net: nn.Module, x: Tensor) -> Tensor:

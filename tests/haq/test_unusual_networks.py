@@ -21,7 +21,9 @@ from haq.evaluation.protocols import Evaluation
 from haq.layers import trace
 from haq.problem import Network, prepare_network
 from haq.sensitivities.fisher import network_fisher
+from haq.tasks.base import SplitName
 from haq.tasks.classification import ClassificationTask
+from haq.tasks.items import StoredSplit
 
 Run = Callable[[Any, Tensor], Tensor]
 
@@ -112,6 +114,32 @@ def test_layers_before_a_rounding_are_measured(tiny_net: nn.Module, tiny_task: C
     found = network_fisher(prepared(Parts(tiny_net, lambda run, x: (run(x) * 8).round() / 8), tiny_task))
     assert "net.conv, net.mix" in found.warnings[0]
     assert found.losses[0, 0, 0] > 0
+
+
+def test_a_network_that_does_not_run_with_gradients_is_measured(
+    tiny_net: nn.Module, tiny_task: ClassificationTask
+) -> None:
+    network = prepared(Through(tiny_net, lambda net, x: torch.from_numpy(net(x).numpy())), tiny_task)
+    found = network_fisher(network)
+    assert found.warnings[0].startswith(
+        "sensitivities are measured, as the network has no gradients: RuntimeError: Can't"
+    )
+    assert (found.losses[:, 0, 0] > 0).all()
+
+
+def test_estimating_leaves_renormalized_embeddings_as_they_are() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        words = nn.Embedding(9, 4, max_norm=0.5)
+        model = nn.Sequential(words, nn.Flatten(), nn.Linear(12, 4))
+    before = words.weight.detach().clone()
+    items = [(torch.tensor([number % 9, 1, 2]), number % 4) for number in range(20)]
+    splits: dict[SplitName, StoredSplit] = dict.fromkeys(("calibration", "search", "report"), StoredSplit(items))
+    network = prepared(model, ClassificationTask(name="words", splits=splits, num_classes=4, facts={}))
+    quantized = network.quantizers.weight(0, 3).clone()
+    network_fisher(network)
+    assert torch.equal(words.weight, before)
+    assert torch.equal(network.quantizers.weight(0, 3), quantized)
 
 
 def test_a_network_in_inference_mode_is_searched_but_not_trained(
@@ -224,6 +252,18 @@ def test_extra_state_is_saved_with_a_fine_tuned_network(tiny_task: Classificatio
     fresh = with_state(None)
     again = trained(fresh, tiny_task, out=tmp_path / "run", resume=True).network
     assert again.model.get_submodule("0").state == {"largest": 3.0}
+
+
+def test_a_network_may_write_more_than_it_reads_into_its_state(tiny_task: ClassificationTask, tmp_path: Path) -> None:
+    def model() -> nn.Module:
+        net = with_state(None)
+        net.register_state_dict_post_hook(  # type: ignore[no-untyped-call]
+            lambda _module, state, _prefix, _metadata: state.update(version=3)
+        )
+        return net
+
+    trained(model(), tiny_task, out=tmp_path / "run")
+    trained(model(), tiny_task, out=tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize("state", [(1, 2), {"scale": torch.ones(1)}, object(), float("nan")])
