@@ -71,6 +71,14 @@ def shared_run(session_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> S
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _patient() -> Iterator[None]:
+    """A mistake is the only line on standard error, however slow the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("haq.cli.progress.HOLD_SECONDS", 1e6)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _own_cache(session_dir: Path) -> Iterator[None]:
     """Tests train and cache in a folder of their own, unless HAQ_CACHE names one; the digits are trained once."""
     train = digits_training._load_or_train

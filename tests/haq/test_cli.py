@@ -161,7 +161,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "data of another shape": (("search", "--model", "torchvision:squeezenet1_1"), "does not run on an input of shape"),
     "no policy": (("evaluate",), "Missing argument"),
     "missing policy": (("evaluate", "nowhere.json"), "cannot read policy nowhere.json"),
-    "folder as policy": (("evaluate", "."), "cannot read policy ."),
+    "folder as policy": (("evaluate", "."), ". holds no policy.json"),
 }
 
 
