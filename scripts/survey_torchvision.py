@@ -72,7 +72,7 @@ class Account:
 
 def survey(model: nn.Module, example: Tensor) -> tuple[Trace, Account, Account]:
     """A network's trace, and where its weights and its MACs are."""
-    model.eval().requires_grad_(False)  # views of what needs them fail in the counter
+    model.eval().requires_grad_(requires_grad=False)  # views of what needs them fail in the counter
     found = trace(model, example)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(example)
