@@ -28,7 +28,7 @@ from hardware_sim.cost import Bits
 
 TIE = 0.01
 """A code may differ where its value lies within this part of a step of the border between the two codes: a tie.
-Float32 sums in another order move values by 0.0004 of a step at most on the networks of results/engine_agreement.md;
+Float32 sums in another order move values by 0.0002 of a step at most on the networks of results/engine_agreement.md;
 the rest is room for longer sums. Kernels that saturate, or round by another rule, are off by half a step or more."""
 OUTPUT_ROUNDING = 1e-4
 """What outputs of the same codes may differ by, in parts of the largest output: float32 sums in another order."""

@@ -74,6 +74,13 @@ def test_any_number_of_images_in_any_memory_format(digits: Digits, engine: OnnxE
     assert torch.allclose(network(images), network(digits.images)[:5], atol=1e-5)
 
 
+def test_a_session_that_fails_later_is_an_error_of_one_line(digits: Digits, engine: OnnxEngine) -> None:
+    network = engine.outputs(None)
+    with pytest.raises(UserError, match=r"batch of 3: .*; use --engine torch$") as caught:
+        network(digits.images[:3, :, :8])
+    assert "\n" not in str(caught.value)
+
+
 def test_stored_corrections_are_used(digits: Digits, engine: OnnxEngine) -> None:
     bits = trial_policies(len(digits.trace.layers))[2]
     corrected = engine.outputs(bits)(digits.images)
