@@ -54,9 +54,7 @@ class Answer:
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
-    monkeypatch.setattr("haq.cli.progress.HOLD_SECONDS", 1e6)  # however slow the machine is
-
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
     def call(*arguments: object) -> Answer:
         code = main([str(argument) for argument in arguments])
         return Answer(code, *capfd.readouterr())
