@@ -51,6 +51,8 @@ def materialize(network: nn.Module, example: Tensor, *, seed: int = 0) -> None:
 def require_weights(network: nn.Module) -> None:
     """Raise UserError, naming the tensor, for parameters that are not float32 and for what `broken_tensors` names."""
     for name, parameter in network.named_parameters():
+        if parameter.is_meta and not is_lazy(parameter):
+            raise UserError(f"the network has no values in {name}, which is on the meta device; load its weights first")
         if parameter.is_floating_point() and parameter.dtype != torch.float32:
             raise UserError(
                 f"the network has {parameter.dtype} weights ({name}); "
@@ -72,7 +74,7 @@ def broken_tensors(tensors: Mapping[str, Tensor], buffers: Collection[str]) -> l
 
 
 def _is_sound(name: str, tensor: Tensor, buffers: Collection[str]) -> bool:
-    if not tensor.is_floating_point():
+    if tensor.is_meta or not tensor.is_floating_point():
         return True
     may_be_infinite = name in buffers and not name.endswith(("running_mean", "running_var"))
     return not bool(tensor.isnan().any()) if may_be_infinite else bool(tensor.isfinite().all())

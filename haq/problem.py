@@ -174,8 +174,10 @@ def _priced(
     _require_device(config.device)
     accelerator = load_accelerator(config.hardware)
     progress("load")
-    loaded = load_model(config.model, weights=config.weights) if model is None else _given(model)
-    require_weights(loaded)
+    found = load_model(config.model, weights=config.weights) if model is None else unwrapped(model)
+    require_weights(found)
+    loaded = _placed(found, "cpu")
+    switch_to_eval(loaded)
     data = load_task(config.data, model=loaded, options=task_options(config)) if task is None else task
     _require_shape(config, data.example())
     progress("trace")
@@ -271,13 +273,6 @@ def _require_shape(config: SearchConfig, example: Tensor) -> None:
     if config.input is not None and config.input != shape:
         given, theirs = ("x".join(map(str, each)) for each in (config.input, shape))
         raise UserError(f"--input {given} differs from the items of {config.data}, which are {theirs}; leave it out")
-
-
-def _given(model: nn.Module) -> nn.Module:
-    """A caller's network, in evaluation mode on the CPU, out of what it is wrapped in."""
-    network = unwrapped(model)
-    switch_to_eval(network)
-    return _placed(network, "cpu")
 
 
 def _placed(model: nn.Module, device: str) -> nn.Module:

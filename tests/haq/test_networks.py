@@ -170,6 +170,11 @@ def test_weights_that_are_not_float32_are_named(dtype: torch.dtype) -> None:
         require_weights(network)
 
 
+def test_weights_without_values_are_named() -> None:
+    with pytest.raises(UserError, match=r"no values in 0\.weight, which is on the meta device"):
+        require_weights(small().to("meta"))
+
+
 def spoil(path: str, value: float) -> nn.Module:
     network = small()
     network.register_buffer("mask", torch.zeros(2))
