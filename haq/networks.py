@@ -25,7 +25,7 @@ def run_network(network: nn.Module, inputs: Tensor, mode: AbstractContextManager
     what they were. Gradient checkpointing is off, since what is computed again in the backward pass is computed without
     the mode.
     """
-    with torch_state_kept(), no_checkpointing(), UnchangedEmbeddings(), mode or nullcontext():
+    with torch_state_kept(), no_checkpointing(), NetworkGuard(), mode or nullcontext():
         outputs = network(inputs.clone())
         return outputs.clone() if isinstance(outputs, Tensor) else outputs
 
@@ -80,13 +80,20 @@ def _is_sound(name: str, tensor: Tensor, buffers: Collection[str]) -> bool:
     return not bool(tensor.isnan().any()) if may_be_infinite else bool(tensor.isfinite().all())
 
 
-class UnchangedEmbeddings(TorchFunctionMode):
-    """While active, lookups with `max_norm` renormalize a copy of their weights."""
+class NetworkGuard(TorchFunctionMode):
+    """While active, lookups with `max_norm` renormalize a copy of their weights, and inference mode acts as no_grad.
+
+    What is computed in inference mode, such as quantized weights that are kept, could otherwise not be learned from.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():
+            gradients = torch.is_grad_enabled()
+            with torch.inference_mode(mode=False), torch.set_grad_enabled(gradients), self:
+                return func(*args, **kwargs)
         if func not in (F.embedding, F.embedding_bag):
             return func(*args, **kwargs)
         bound = inspect.signature(func).bind(*args, **kwargs)

@@ -28,7 +28,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from haq.evaluation.noise import centred, power
 from haq.layer_calls import LayerCalls, NormCall
-from haq.networks import UnchangedEmbeddings, run_network
+from haq.networks import NetworkGuard, run_network
 from haq.problem import Network
 from haq.quantized_model import QuantizedModel
 from haq.quantizers.range import ALL_BITS
@@ -66,7 +66,7 @@ def fisher_sensitivity(
         found = np.zeros((len(inputs), layers, 2, len(ALL_BITS)))
         logits, gradients = _gradients(model, inputs, loss, generator)
         for taken, gradient in gradients:
-            with UnchangedEmbeddings():
+            with NetworkGuard():
                 found[:, taken.layer] += _slopes(model, taken, gradient, images=len(inputs), is_corrected=is_corrected)
         squares += np.square(found).sum(axis=0)
         scale += 2 * len(inputs) if loss == "divergence" else power(logits)

@@ -149,6 +149,7 @@ def test_a_network_in_inference_mode_is_searched_but_not_trained(
     model = Through(tiny_net, in_inference_mode)
     result = haq.search(model, task, episodes=3, engine="torch", budget=0.9)
     assert any("no gradient reaches net.conv" in warning for warning in result.summary["warnings"])
+    haq.reconstruct(model, task, steps=2, engine="torch")
     with pytest.raises(UserError, match="no gradient reaches"):
         haq.finetune(model, task, epochs=1)
 
