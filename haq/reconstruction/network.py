@@ -138,6 +138,7 @@ class LearnedNetwork(nn.Module):
         """Run all layers, quantized and corrected; `tap` is told of every output."""
         corrections = self.corrections()
 
+        @torch.inference_mode(mode=False)
         @torch.enable_grad()  # a layer learns from its own output where the network itself runs without gradients
         def answer(layer: int, call: Call) -> Tensor:
             output = corrections.shift(layer, call, self._quantized(layer, call))
