@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from envs.choices import AllowedBits, Budget, Choices, choices
 from haq.budgets import ResolvedBudget
 from haq.config import SearchConfig
-from haq.costs.pricing import PricedLayers, PricedModel, allowed_bits, require_feasible, resolve_budgets
+from haq.costs.pricing import PricedModel, allowed_bits, require_feasible, resolve_budgets
 from haq.engines import Trial, choose_engine
 from haq.errors import UserError
 from haq.evaluation.protocols import Engine, PolicyBits
@@ -20,21 +20,20 @@ from haq.evaluation.torch_engine import TorchEngine
 from haq.finetuning.episodes import episode_engine
 from haq.layer_calls import require_float_layers
 from haq.layer_weights import Rounding
-from haq.layers import Trace, trace
+from haq.layers import trace
+from haq.loading import require_shape, task_options, with_codebooks
 from haq.networks import require_weights, switch_to_eval
 from haq.progress import Progress, no_progress
 from haq.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
 from haq.quantizers.calibration import MethodChoice
-from haq.quantizers.kmeans import codebook_bytes
-from haq.tasks import TaskOptions, load_task
+from haq.tasks import load_task
 from haq.tasks.base import SplitName, Task
 from haq.tasks.classification import ClassificationTask, require_outputs
 from haq.tracing.unwrapping import unwrapped
 from haq.trial_policies import policies_near_budget
-from haq.zoo import build_model, load_model, usual_input
+from haq.zoo import load_model
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import load_accelerator
-from hardware_sim.cost import WIDTHS, CostTable
 
 CORRECTION_IMAGES = 64
 """Few are enough: corrections are relative to the float network on the same images (results/corrections.md)."""
@@ -179,7 +178,7 @@ def _priced(
     loaded = _placed(found, "cpu")
     switch_to_eval(loaded)
     data = load_task(config.data, model=loaded, options=task_options(config)) if task is None else task
-    _require_shape(config, data.example())
+    require_shape(config, data.example())
     progress("trace")
     traced_with = data.example() if example is None else example
     priced = price(loaded, traced_with, name=config.model, accelerator=accelerator, batch=config.batch)
@@ -189,21 +188,14 @@ def _priced(
     progress("read data")
     data.prepare()
     if config.quantizer == "kmeans":
-        priced = replace(priced, table=_with_codebooks(priced.table))
+        priced = replace(priced, table=with_codebooks(priced.table))
     return replace(priced, model=_placed(loaded, config.device)), data
 
 
 def _repriced(config: SearchConfig, priced: PricedModel) -> PricedModel:
     """The same network on the device of another configuration."""
     table = load_accelerator(config.hardware).table(priced.trace.layers, batch=config.batch)
-    return replace(priced, table=_with_codebooks(table) if config.quantizer == "kmeans" else table)
-
-
-def _with_codebooks(table: CostTable) -> CostTable:
-    """The same costs, with the codebook of every layer that has weights of its own counted in their bytes."""
-    owns = np.array([layer.weight_count > 0 for layer in table.layers])
-    books = np.array([0 if width is None else codebook_bytes(width) for width in WIDTHS])
-    return replace(table, weight_bytes=table.weight_bytes + owns[:, None, None] * books[None, :, None])
+    return replace(priced, table=with_codebooks(table) if config.quantizer == "kmeans" else table)
 
 
 def _quantizers(config: SearchConfig, priced: PricedModel, data: Task) -> Quantizers:
@@ -267,14 +259,6 @@ def _require_device(device: str) -> None:
         raise UserError("--device cuda: this installation of torch finds no CUDA device; use --device cpu")
 
 
-def _require_shape(config: SearchConfig, example: Tensor) -> None:
-    """The data decide on the shape of an input; one that was given has to agree."""
-    shape = tuple(example.shape[1:])
-    if config.input is not None and config.input != shape:
-        given, theirs = ("x".join(map(str, each)) for each in (config.input, shape))
-        raise UserError(f"--input {given} differs from the items of {config.data}, which are {theirs}; leave it out")
-
-
 def _placed(model: nn.Module, device: str) -> nn.Module:
     """The network on a device; a copy where it lies on another, so that nobody's own is moved."""
     tensors = (*model.parameters(), *model.buffers())
@@ -286,55 +270,3 @@ def _correction_images(config: SearchConfig, task: Task) -> Tensor | None:
     if config.corrections == "none":
         return None
     return next(iter(task.batches("calibration", batch_size=CORRECTION_IMAGES)))[0]
-
-
-def load_traced(config: SearchConfig, *, model: nn.Module | None = None) -> Trace:
-    """The layers of `model`, or of the network that the configuration names. Raises UserError."""
-    network = _structure(config) if model is None else unwrapped(model)
-    return trace(network, example_input(config, model=network))
-
-
-def load_priced(config: SearchConfig, *, model: nn.Module | None = None, layers: Trace | None = None) -> PricedLayers:
-    """The layers of a network, priced on the configuration's device.
-
-    They are `layers`, or those of `model`, or those of the network that the configuration names.
-    Raises UserError, UnsupportedError, or DeviceError for a device that does not exist.
-    """
-    accelerator = load_accelerator(config.hardware)
-    if layers is None:
-        layers = load_traced(config, model=model)
-    table = accelerator.table(layers.layers, batch=config.batch)
-    return PricedLayers(config.model, layers, _with_codebooks(table) if config.quantizer == "kmeans" else table)
-
-
-def example_input(config: SearchConfig, *, model: nn.Module | None = None) -> Tensor:
-    """One input, [1, ...]: the first calibration input of the data that were given, else zeros of a known shape.
-
-    The shape is the one that was given, or usual for the model; `model` may bring the transform of its images. Raises
-    UserError where none of the three is known.
-    """
-    if "data" in config.model_fields_set:
-        example = load_task(config.data, model=model, options=task_options(config)).example()
-        _require_shape(config, example)
-        return example
-    if config.input is not None:
-        return torch.zeros(1, *config.input)
-    usual = usual_input(config.model)
-    if usual is not None:
-        return torch.zeros(1, *usual)
-    raise UserError(
-        f"the shape of an input of {config.model} is not known; add --input, such as --input 3x224x224, or its --data"
-    )
-
-
-def _structure(config: SearchConfig) -> nn.Module:
-    """The network for its layers' sake: with weights only where they were given, so that misfits show."""
-    if config.weights is not None:
-        return load_model(config.model, weights=config.weights)
-    return build_model(config.model)
-
-
-def task_options(config: SearchConfig) -> TaskOptions:
-    """How a configuration wants its data."""
-    names = [field.name for field in fields(TaskOptions) if field.name in SearchConfig.model_fields]
-    return TaskOptions(**{name: getattr(config, name) for name in names})

@@ -16,8 +16,8 @@ from haq.config import SearchConfig, search_config
 from haq.costs.pricing import PricedLayers
 from haq.errors import UserError
 from haq.layers import Trace
+from haq.loading import load_priced
 from haq.policy import Policy, load_policy
-from haq.problem import load_priced
 from haq.run_dir import CONFIG, POLICY, RunDir
 from haq.stored_layers import load_example, load_layers, save_layers
 from haq.tasks.base import Task

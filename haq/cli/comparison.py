@@ -8,9 +8,9 @@ from haq.cli.output import cost_text, print_table, print_text, say
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.layers import Trace
+from haq.loading import load_traced
 from haq.policy import Policy, uniform_bits
 from haq.pretty import percent
-from haq.problem import load_traced
 from haq.run_dir import POLICY
 from haq.run_settings import PolicySource, policy_source
 from haq.simulating.simulation import policy_bits

@@ -12,9 +12,9 @@ from haq.cli.flags import DEVICE_FLAGS, MODEL_FLAGS, JsonFlag, with_config
 from haq.cli.output import cost_text, count_text, print_json, print_table, print_text, say
 from haq.config import SearchConfig
 from haq.costs.pricing import PricedLayers
+from haq.loading import load_priced, load_traced
 from haq.policy import LayerBits, uniform_bits
 from haq.pretty import pretty_count
-from haq.problem import load_priced, load_traced
 from haq.run_settings import policy_source
 from haq.simulating.simulation import simulation
 from haq.simulating.specialization import limit_text

@@ -23,7 +23,8 @@ from haq.environment import describe_environment
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.store import EvaluationStore
-from haq.problem import Network, load_priced, prepare, prepare_network
+from haq.loading import load_priced
+from haq.problem import Network, prepare, prepare_network
 from haq.records import Amount, Count, Finite, Record, holds
 from haq.run_dir import RunDir, safe_name
 from haq.searching.goals import distinct

@@ -10,8 +10,9 @@ from torch import Tensor
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
+from haq.loading import task_options
 from haq.policy import Policy
-from haq.problem import prepare_network, task_options
+from haq.problem import prepare_network
 from haq.searching.running import Given
 from haq.tasks import load_task
 from haq.tasks.base import Task

@@ -18,8 +18,8 @@ from haq.finetuning.ranks import Ranks, joined
 from haq.finetuning.saved import JOURNAL, NETWORK, Summary, epochs, load_finetuned
 from haq.finetuning.session import FinetuneSession, Watcher
 from haq.layers import trace
+from haq.loading import task_options
 from haq.policy import Policy, load_policy
-from haq.problem import task_options
 from haq.progress import Progress, no_progress
 from haq.records import holds
 from haq.run_dir import POLICY, SUMMARY, RunDir

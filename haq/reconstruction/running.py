@@ -14,8 +14,9 @@ from haq.environment import describe_environment
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.finetuning.asked import PolicyLike, bits_asked, names_of, policy_for, starting_point
+from haq.loading import task_options
 from haq.policy import Policy
-from haq.problem import Network, prepare_network, task_options
+from haq.problem import Network, prepare_network
 from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
 from haq.reconstruction.learned import learn_policy
 from haq.reconstruction.learning import Progress

@@ -7,8 +7,8 @@ from torch import nn
 
 from haq.config import search_config
 from haq.errors import UserError
+from haq.loading import load_priced
 from haq.policy import LayerBits, Policy, uniform_bits
-from haq.problem import load_priced
 from haq.tracing.refusals import Refused
 from hardware_sim.cost import Cost, CostTable, total, width_index
 from hardware_sim.layer import Layer

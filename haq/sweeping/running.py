@@ -21,7 +21,8 @@ from haq.costs.pricing import PricedLayers, allowed_bits, require_feasible, reso
 from haq.environment import describe_environment
 from haq.errors import UserError
 from haq.evaluation.store import EngineStore, EvaluationStore
-from haq.problem import load_priced, prepare_network
+from haq.loading import load_priced
+from haq.problem import prepare_network
 from haq.run_dir import RunDir, safe_name
 from haq.searching.goals import Line, distinct
 from haq.searching.proposing import uses_prior

@@ -9,9 +9,9 @@ import pytest
 from haq.__main__ import main
 from haq.config import search_config
 from haq.errors import UserError
+from haq.loading import load_traced
 from haq.plots.specialization import plot_specialization
 from haq.policy import Policy, uniform_bits
-from haq.problem import load_traced
 from hardware_sim.catalog import device_names
 
 Output = pytest.CaptureFixture[str]
