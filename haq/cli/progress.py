@@ -8,6 +8,7 @@ held back for a while.
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from textwrap import wrap
 from threading import Lock, Timer
 from time import monotonic
 from typing import Protocol
@@ -23,6 +24,7 @@ from haq.pretty import percent, pretty_cost, pretty_score
 from haq.searching.goals import Line
 from haq.searching.session import Session
 
+LINE_LENGTH = 80
 LINES_AT_MOST = 20
 """Plain lines a search, so that a log stays readable."""
 EARLY = ("load", "trace", "read data", "engine check")
@@ -222,6 +224,8 @@ def _say_opening(session: Session) -> None:
             limit = pretty_cost(each.budget.objective, each.budget.limit)
             say(f"at most {limit} {each.budget.objective} ({percent(each.ratio)} of 8 bits)")
     accuracy, metric = session.evaluator.accuracy_fp32, task.metric_name
+    for line in wrap(f"engine: {problem.network.engine_reason}", LINE_LENGTH, subsequent_indent="  "):
+        say(line)
     score = percent(accuracy, digits=2) if metric == "accuracy" else pretty_score(accuracy, metric)
     say(f"float {metric} {score} on {task.size('search')} search images")
     if task.size("selection"):

@@ -36,11 +36,16 @@ def print_result(result: SearchResult, path: Path) -> None:
     print_text("")
     for note in summary.notes:
         print_text(f"note: {note}")
-    print_text(f"{summary.episodes} episodes, {summary.evaluations} evaluations, {summary.seconds:.0f} s")
+    counts = (_counted(summary.episodes, "episode"), _counted(summary.evaluations, "evaluation"))
+    print_text(f"{', '.join(counts)}, {summary.seconds:.0f} s")
     print_text(f"files in {path}")
     print_text("next:")
     for command in next_commands(path):
         print_text(f"  {command}")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def bits_lines(layers: Sequence[LayerBits], *, width: int = USUAL_WIDTH) -> Iterator[str]:

@@ -89,7 +89,7 @@ class FinetuneSession:
             "search_accuracy_fp32": self._score(self._model, "search"),
             "search_accuracy_start": self._score(self.network, "search"),
         }
-        self.warnings = tuple(self._warnings())
+        self.warnings = tuple(self._warnings(starts))
         self._run: RunDir | None = None
         self._began, self._seconds_before = monotonic(), 0.0
 
@@ -204,10 +204,12 @@ class FinetuneSession:
     def _score(self, network: nn.Module, split: SplitName) -> float:
         return score(network, self.task, split, batch_size=self.asked.config.eval_batch)
 
-    def _warnings(self) -> Iterator[str]:
-        """What is wrong with the float network before anything is quantized."""
+    def _warnings(self, starts: Starts) -> Iterator[str]:
+        """What is wrong with the float network, or with its trace."""
         if isinstance(self.task, ClassificationTask):
             accuracy, images = self.start["search_accuracy_fp32"], self.task.size("search")
             chance = chance_warning(accuracy, self.task.num_classes, images)
             if chance:
                 yield f"the float network's {chance}"
+        if any(width is not None for width in self.policy.a_bits) and starts.warning:
+            yield starts.warning

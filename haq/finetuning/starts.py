@@ -1,6 +1,6 @@
 """Where quantizers start before they learn: the grids of least squared error, each found once."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from haq.layer_calls import weight_of
 from haq.layers import Trace
-from haq.quantized_model import calibrate
+from haq.quantized_model import Calibration, calibrate
 from haq.quantizers.adaptive import AdaptiveQuantizer
 from haq.quantizers.affine import Shift
-from haq.quantizers.histogram import Histogram
 from haq.tracing.weighted_calls import WeightSlice
 from hardware_sim.layer import Layer
 
@@ -54,7 +53,7 @@ class Starts:
 
     def input(self, layer: int, bits: int) -> AdaptiveQuantizer | None:
         """A quantizer of a layer's input; None for indices, as an embedding's."""
-        histogram = self._histograms[layer]
+        histogram = self._calibration.histograms[layer]
         if histogram is None:
             return None
         quantizer = input_quantizer(bits, signed=histogram.signed, shift=self.shift)
@@ -66,9 +65,14 @@ class Starts:
             self._grids["input", layer, bits] = _grid(found, self.device)
         return _started(quantizer, self._grids["input", layer, bits])
 
+    @property
+    def warning(self) -> str | None:
+        """What calibration found wrong, in one line, if anything; calibrates where that was not done yet."""
+        return self._calibration.warning
+
     @cached_property
-    def _histograms(self) -> Sequence[Histogram | None]:
-        return calibrate(self._model, self.trace, self._batches()).histograms
+    def _calibration(self) -> Calibration:
+        return calibrate(self._model, self.trace, self._batches())
 
 
 def weight_quantizer(layer: Layer, bits: int) -> AdaptiveQuantizer:

@@ -107,6 +107,9 @@ def policy_subtitle(policy: Policy, *, budgets: Sequence[ResolvedBudget] = (), m
         if cost is None:
             continue
         text = f"{objective} {pretty_cost(objective, cost)}"
+        if objective in limits and len(shown) > 1:  # short, so that several fit
+            parts.append(f"{text} of {pretty_cost(objective, limits[objective].budget.limit)}")
+            continue
         text += f", {percent(cost / baseline)} of 8 bits" if baseline else ""
         text += f" (budget {_budget(limits[objective])})" if objective in limits else ""
         parts.append(text)

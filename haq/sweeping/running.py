@@ -161,6 +161,7 @@ def plan(question: Sweep) -> tuple[tuple[Cell, ...], list[Json]]:
     Raises UserError if that leaves no search.
     """
     cells, refused = [], []
+    _require_distinct(question.devices)
     for device in question.devices:
         priced: PricedLayers | None = None
         for objective in question.objectives:
@@ -199,6 +200,16 @@ def run_chain(chain: Chain) -> list[Json]:
         records.append(_record(cell, config, result, new=len(lines) - len(before)) | {"run": folder.name})
         chain.watch(records[-1])
     return records
+
+
+def _require_distinct(devices: Sequence[str]) -> None:
+    """Raise UserError for two devices of one name, which names the folders of their searches."""
+    named: dict[str, str] = {}
+    for device in devices:
+        name = load_accelerator(device).name
+        if name in named:
+            raise UserError(f"{named[name]} and {device} are both called {name}; give each device a name of its own")
+        named[name] = device
 
 
 def _prepared(config: SearchConfig, evaluations: Path) -> Given:

@@ -12,7 +12,7 @@ from torch import nn
 
 import haq
 from haq.__main__ import main
-from haq.errors import UserError
+from haq.errors import HaqWarning, UserError
 from haq.finetuning.config import FinetuneConfig
 from haq.finetuning.learner import Learner
 from haq.finetuning.network import start_network
@@ -289,3 +289,27 @@ def test_a_finished_run_without_its_network_cannot_go_on(
     (run / "summary.json").unlink()
     with pytest.raises(UserError, match=r"go on with haq finetune --resume$"):
         load_finetuned(RunDir(run), small_net, small_trace, haq.load_policy(run / "policy.json"))
+
+
+class OftenOnBatches(nn.Module):
+    """Applies its middle layer once to the example input and twice to other inputs."""
+
+    def __init__(self, example: torch.Tensor) -> None:
+        super().__init__()
+        self.example = example
+        self.first, self.step, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x, times = self.first(x).relu(), 1 if torch.equal(x, self.example) else 2
+        for _ in range(times):
+            x = self.step(x).relu()
+        return self.last(x)  # type: ignore[no-any-return]
+
+
+def test_calls_that_the_example_does_not_make_are_a_warning() -> None:
+    torch.manual_seed(0)
+    items = [(torch.randn(4), index % 2) for index in range(12)]
+    sets = dict.fromkeys(("calibration", "search", "report", "train"), items)
+    network = OftenOnBatches(items[0][0][None])
+    with pytest.warns(HaqWarning, match=r"step \(1 of 2 calls\)"):
+        haq.finetune(network, sets, policy=(4, 4), epochs=1, batch_size=4)

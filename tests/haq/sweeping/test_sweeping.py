@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import hardware_sim
 from haq.__main__ import main
 from haq.config import search_config
 from haq.errors import UserError
@@ -171,6 +172,16 @@ def test_mistakes_are_one_line(
     assert error.count("\n") == 1
     assert complaint in error
     assert not (tmp_path / "out").exists()
+
+
+def test_two_devices_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(hardware_sim.__file__).parent / "devices" / "bismo-edge.toml").read_text()
+    paths = [tmp_path / "first.toml", tmp_path / "second.toml"]
+    for path in paths:
+        path.write_text(text.replace("bismo-edge", "mine"))
+    devices = ",".join(map(str, paths))
+    assert main(["pareto", *FLAGS, "--devices", devices, "--budgets", "0.5", "--out", str(tmp_path / "out")]) == 2
+    assert "are both called mine" in capsys.readouterr().err
 
 
 def test_a_folder_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
