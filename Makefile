@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 search: $(STAMP)  ## a policy for the embedded digits network on bismo-edge, at 0.6 of the 8-bit latency
 	$(BIN)/haq search --resume $(if $(RUN),--out $(RUN))
 
-# Two processes of one thread each: libraries that share out small tensors over threads only wait for each other.
+# Two processes of one thread each: on small tensors more threads only add synchronization.
 test: $(STAMP)  ## the test suite
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses 2 --dist worksteal
 

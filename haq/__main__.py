@@ -85,7 +85,9 @@ def _interruption_exits() -> Iterator[None]:
 
 
 def _refuse(message: str) -> int:
-    sys.stderr.write(f"haq: {' '.join(message.replace('Value error, ', '').split())}\n")
+    line = " ".join(message.replace("Value error, ", "").split())
+    # Names in files may hold control characters, which do not reach the terminal.
+    sys.stderr.write(f"haq: {''.join(letter if letter.isprintable() else '?' for letter in line)}\n")
     return 2
 
 

@@ -1,8 +1,8 @@
 """How far onnxruntime's integers and torch's fake quantization agree, layer by layer and end to end.
 
 Rounding is not continuous: a value halfway between two codes may take either, since float32 sums of the same products
-in another order differ. One code that differs moves others across such borders, in layer after layer, until the noise
-of quantization is another draw; the outputs alone do not tell that from another computation. So layers are compared
+in another order differ. One code that differs changes others in every later layer, so that at the end the quantization
+noise is a different sample. The outputs alone do not show whether that is rounding or an error. So layers are compared
 from equal inputs, where nothing builds up, and outputs beside those of torch when it is given as many other codes.
 """
 
@@ -134,7 +134,7 @@ class Engines:
     def compare_segments(
         self, segments: Segments, bits: PolicyBits, corrections: Corrections, inputs: Tensor
     ) -> tuple[Agreement, dict[int, float]]:
-        """The same for segments and torch with any corrections."""
+        """Compare a cut graph with torch, computed with any corrections."""
         given, expected = self._layer_inputs(bits, corrections, inputs)
         outputs, codes = segments.run(inputs, given)
         counts = {layer: self._count(layer, bits[1][layer], given[layer], codes[layer]) for layer in codes}

@@ -45,7 +45,7 @@ def append_line(path: Path, line: str) -> None:
 
 @contextmanager
 def system_errors_named(path: Path) -> Iterator[None]:
-    """Put a file's name into errors of the system: those of reading and writing bear none, others a temporary one."""
+    """Set the filename of OSErrors to `path`: read and write errors carry none, others that of a temporary file."""
     try:
         yield
     except OSError as error:

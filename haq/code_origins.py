@@ -1,10 +1,10 @@
 """Which callables named in the files of a run may be called without being named again by the user.
 
 A file may come from a stranger, and calling what it names runs code. haq therefore keeps a record, in the user's cache
-folder, of every run that it made with callables: the folder of the run, the callables, and the source files, with
-their hashes, that each was imported from. A callable that a file names is called only if this record lists it for that
-folder and Python would import it from the same, unchanged files. A downloaded folder cannot contain the record, which
-counts only if it belongs to this user and nobody else may write to it.
+folder, of every run that it made with callables: the folder of the run, the callables, and the source files of each
+one's module and of the packages that contain it, with their hashes. A callable that a file names is called only if this
+record lists it for that folder and Python would import it from the same, unchanged files. A downloaded folder cannot
+contain the record, which counts only if it belongs to this user and nobody else may write to it.
 """
 
 import os
@@ -76,7 +76,7 @@ def require_known(run: Path, named: dict[str, str]) -> list[str]:
     if unknown:
         flags = " ".join(f"--{setting} {spec}" for setting, spec in unknown.items())
         raise UserError(
-            f"the files in {run} name code to be called, and no record of yours says that it is what made them; "
+            f"the files in {run} name code to be called, but haq has no record that you made this run with it; "
             f"if you trust it, add {flags}"
         )
     return [f"calling {spec} from {list(known[spec])[-1]}, as the run was made" for spec in callables.values()]
@@ -108,7 +108,7 @@ def _is_private(path: Path) -> bool:
 
 
 def _source_files(spec: str) -> dict[str, str]:
-    """The files that importing a callable's module would run, packages first, each with a hash of its content.
+    """The source files of a callable's module and of the packages that contain it, each with a hash of its content.
 
     They are found without importing anything. Empty where a part is not found, or is no source file.
     """

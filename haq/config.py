@@ -101,10 +101,12 @@ class SearchConfig(BaseModel):
         description="[OBJECTIVE=]VALUE: a ratio of 8-bit cost, 12ms, 250kB, or 4bits, what these cost; repeatable.",
     )
     max_accuracy_drop: float | None = Field(
-        None, description="Points of accuracy that may be lost at the least cost, such as 0.5; in place of a budget."
+        None,
+        description="Find the least cost at a loss of at most so many points of accuracy, such as 0.5; no budget.",
     )
     confidence: Annotated[float, Field(ge=0.5, lt=1)] | None = Field(
-        None, description="Confidence, such as 0.95, at which images have to show that --max-accuracy-drop is kept."
+        None,
+        description="Confidence, such as 0.95, with which images must show that --max-accuracy-drop is kept.",
     )
     agent: AgentName = Field("ddpg", description="Who proposes the bits.")
     episodes: Count = Field(300, description="Policies to try.")
@@ -184,7 +186,7 @@ def search_config(**settings: Any) -> SearchConfig:
             raise UserError("--budget limits the cost and --max-accuracy-drop looks for the least: give one of them")
         settings["budget"] = EIGHT_BITS
     elif settings.get("confidence") is not None:
-        raise UserError("--confidence is that of a drop in accuracy; add one, such as --max-accuracy-drop 1")
+        raise UserError("--confidence needs --max-accuracy-drop, such as --max-accuracy-drop 1")
     try:
         config = SearchConfig(**settings)
     except ValidationError as error:

@@ -89,7 +89,7 @@ class Corrector:
         self.images = images
 
     def with_layers(self, quantized: Callable[[int, Call], Tensor]) -> "Corrector":
-        """The same for layers that answer otherwise; the float network is not run again."""
+        """Return a corrector for other layer functions that reuses the float statistics."""
         other = Corrector(self._model, self._index, self.images, quantized=quantized)
         other.floats = self.floats
         return other

@@ -87,8 +87,10 @@ def _decided(name: EngineName, engine: "OnnxEngine", found: "Agreement", *, refe
     if found.is_close:
         return EngineChoice(engine, f"onnxruntime: {found}", found)
     if name == "onnxruntime":
-        return EngineChoice(engine, f"onnxruntime was asked for, but computes otherwise than torch: {found}", found)
-    return EngineChoice(reference, f"torch, since onnxruntime computes otherwise on this machine: {found}", found)
+        return EngineChoice(engine, f"onnxruntime, as requested, although it differs from torch: {found}", found)
+    return EngineChoice(
+        reference, f"torch, since onnxruntime computes different results on this machine: {found}", found
+    )
 
 
 def _tried(

@@ -1,4 +1,4 @@
-"""The error of a user's mistake, and the warning that a result needs."""
+"""Exceptions and warnings of haq."""
 
 import warnings
 from collections.abc import Iterable
@@ -9,10 +9,10 @@ class UserError(ValueError):
 
 
 class HaqWarning(UserWarning):
-    """Something that a result should be read with, such as an accuracy that guessing would reach."""
+    """Warning about how far a result can be trusted, such as a float accuracy no better than chance."""
 
 
 def warn_caller(messages: Iterable[str]) -> None:
-    """Issue messages as warnings of the line that called the function that calls this one."""
+    """Issue warnings attributed to the caller of the calling function."""
     for message in messages:
         warnings.warn(message, HaqWarning, stacklevel=3)

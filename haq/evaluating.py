@@ -1,8 +1,10 @@
 """How accurate a policy file is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from haq.config import DECIDE_QUANTIZERS, SearchConfig, search_config
 from haq.corrections import Corrections
@@ -13,6 +15,7 @@ from haq.evaluation.protocols import Engine, PolicyBits
 from haq.evaluation.torch_engine import TorchEngine
 from haq.finetuning.engine import FinetunedEngine
 from haq.finetuning.saved import has_trained_network, load_finetuned
+from haq.layers import Trace
 from haq.policy import CostSummary, Policy
 from haq.problem import Network, prepare_network, rounding_of
 from haq.progress import Progress, no_progress
@@ -77,7 +80,11 @@ def _prepared(source: PolicySource, progress: Progress) -> Network:
 
     def restore(priced: PricedModel, quantizers: Quantizers, reference: TorchEngine) -> Sequence[PolicyBits]:
         policy.check_fits(priced.trace.layers, model=priced.name)
-        return () if run is None or changed else _use_stored(run, policy, quantizers, reference)
+        return (
+            ()
+            if run is None or changed
+            else _use_stored(run, policy, quantizers, reference=reference, trace=priced.trace)
+        )
 
     return prepare_network(
         source.config,
@@ -114,7 +121,20 @@ def _changed_quantizers(ours: SearchConfig, theirs: SearchConfig) -> list[str]:
     return changed
 
 
-def _use_stored(run: RunDir, policy: Policy, quantizers: Quantizers, reference: TorchEngine) -> Sequence[PolicyBits]:
+def _require_usable(tensors: Mapping[str, Tensor], corrections: Corrections, trace: Trace) -> None:
+    """Raise ValueError for numbers that are not finite, scales below 0, and biases of another shape."""
+    for name, tensor in tensors.items():
+        is_scale = name.endswith(".scale")
+        if tensor.is_floating_point() and not (tensor.isfinite().all() and (not is_scale or (tensor >= 0).all())):
+            raise ValueError(f"{name} has values that it cannot have")
+    for layer, bias in corrections.biases.items():
+        if tuple(bias.shape) != (trace.layers[layer].c_out,):
+            raise ValueError(f"the bias of {trace.layers[layer].name} has the shape {tuple(bias.shape)}")
+
+
+def _use_stored(
+    run: RunDir, policy: Policy, quantizers: Quantizers, reference: TorchEngine, trace: Trace
+) -> Sequence[PolicyBits]:
     """Take quantizers and corrections from a run if it kept those of this policy, its own; answers their policy."""
     stored = run.load_tensors(QUANTIZERS)
     if stored is None:
@@ -124,7 +144,8 @@ def _use_stored(run: RunDir, policy: Policy, quantizers: Quantizers, reference: 
     try:
         quantizers.load(tensors, *bits)
         corrections = Corrections.from_tensors(tensors, names)
-    except (KeyError, ValueError, RuntimeError) as error:
+        _require_usable(tensors, corrections, trace)
+    except (KeyError, ValueError, RuntimeError, TypeError, IndexError) as error:
         raise UserError(f"{run.path / QUANTIZERS} does not fit the policy: {one_line(error)}; delete it") from error
     reference.store(bits, corrections)
     return (bits,)

@@ -1,6 +1,7 @@
 """Load what a configuration names: layers and their prices, an example input, options of the data."""
 
 from dataclasses import fields, replace
+from math import prod
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from haq.tracing.unwrapping import unwrapped
 from haq.zoo import build_model, load_model, usual_input
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import WIDTHS, CostTable
+
+MAX_INPUT = 2**28
+"""Values of one input; 1 GiB of them."""
 
 
 def load_traced(config: SearchConfig, *, model: nn.Module | None = None) -> Trace:
@@ -34,7 +38,7 @@ def load_priced(config: SearchConfig, *, model: nn.Module | None = None, layers:
     if layers is None:
         layers = load_traced(config, model=model)
     table = accelerator.table(layers.layers, batch=config.batch)
-    return PricedLayers(config.model, layers, with_codebooks(table) if config.quantizer == "kmeans" else table)
+    return PricedLayers(config.model, layers, _with_codebooks(table) if config.quantizer == "kmeans" else table)
 
 
 def example_input(config: SearchConfig, *, model: nn.Module | None = None) -> Tensor:
@@ -48,6 +52,8 @@ def example_input(config: SearchConfig, *, model: nn.Module | None = None) -> Te
         require_shape(config, example)
         return example
     if config.input is not None:
+        if prod(config.input) > MAX_INPUT:
+            raise UserError(f"--input {'x'.join(map(str, config.input))} has more than {MAX_INPUT} values; give less")
         return torch.zeros(1, *config.input)
     usual = usual_input(config.model)
     if usual is not None:
@@ -78,7 +84,7 @@ def require_shape(config: SearchConfig, example: Tensor) -> None:
         raise UserError(f"--input {given} differs from the items of {config.data}, which are {theirs}; leave it out")
 
 
-def with_codebooks(table: CostTable) -> CostTable:
+def _with_codebooks(table: CostTable) -> CostTable:
     """The same costs, with the codebook of every layer that has weights of its own counted in their bytes."""
     owns = np.array([layer.weight_count > 0 for layer in table.layers])
     books = np.array([0 if width is None else codebook_bytes(width) for width in WIDTHS])

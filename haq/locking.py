@@ -53,8 +53,8 @@ def _locked(file: Path, *, subject: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise UserError(
-            f"cannot lock {subject}: {error.strerror or error}; choose an --out on a file system that has locks and "
-            "takes files of this user"
+            f"cannot lock {subject}: {error.strerror or error}; choose an --out on a file system that supports "
+            "locks and that this user may write to"
         ) from error
     try:
         yield

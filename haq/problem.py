@@ -21,7 +21,7 @@ from haq.finetuning.episodes import episode_engine
 from haq.layer_calls import require_float_layers
 from haq.layer_weights import Rounding
 from haq.layers import trace
-from haq.loading import require_shape, task_options, with_codebooks
+from haq.loading import load_priced, require_shape, task_options
 from haq.networks import require_weights, switch_to_eval
 from haq.progress import Progress, no_progress
 from haq.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
@@ -32,21 +32,12 @@ from haq.tasks.classification import ClassificationTask, require_outputs
 from haq.tracing.unwrapping import unwrapped
 from haq.trial_policies import policies_near_budget
 from haq.zoo import load_model
-from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import load_accelerator
 
 CORRECTION_IMAGES = 64
 """Few are enough: corrections are relative to the float network on the same images (results/corrections.md)."""
 AUTO_METHOD: MethodChoice = "mse"
 """What `--calibration auto` means; decided by `scripts/compare_calibrations.py` on the digits network."""
-
-
-def price(
-    model: nn.Module, example: Tensor, *, name: str, accelerator: Accelerator, batch: int | None = None
-) -> PricedModel:
-    """Trace a network on one example and price its layers. Raises UserError or UnsupportedError."""
-    traced = trace(model, example)
-    return PricedModel(name, traced, accelerator.table(traced.layers, batch=batch), model)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,7 +162,7 @@ def _priced(
     """The network with its layers priced, on the device where it runs, and its data."""
     rounding_of(config)  # raises for settings that contradict each other, before anything is loaded
     _require_device(config.device)
-    accelerator = load_accelerator(config.hardware)
+    load_accelerator(config.hardware)  # raises for a device that does not exist
     progress("load")
     found = load_model(config.model, weights=config.weights) if model is None else unwrapped(model)
     require_weights(found)
@@ -181,21 +172,18 @@ def _priced(
     require_shape(config, data.example())
     progress("trace")
     traced_with = data.example() if example is None else example
-    priced = price(loaded, traced_with, name=config.model, accelerator=accelerator, batch=config.batch)
-    require_float_layers(loaded, priced.trace, traced_with)
+    layers = load_priced(config, layers=trace(loaded, traced_with))
+    require_float_layers(loaded, layers.trace, traced_with)
     if isinstance(data, ClassificationTask):
         require_outputs(loaded, data)
     progress("read data")
     data.prepare()
-    if config.quantizer == "kmeans":
-        priced = replace(priced, table=with_codebooks(priced.table))
-    return replace(priced, model=_placed(loaded, config.device)), data
+    return PricedModel(layers.name, layers.trace, layers.table, _placed(loaded, config.device)), data
 
 
 def _repriced(config: SearchConfig, priced: PricedModel) -> PricedModel:
     """The same network on the device of another configuration."""
-    table = load_accelerator(config.hardware).table(priced.trace.layers, batch=config.batch)
-    return replace(priced, table=with_codebooks(table) if config.quantizer == "kmeans" else table)
+    return replace(priced, table=load_priced(config, layers=priced.trace).table)
 
 
 def _quantizers(config: SearchConfig, priced: PricedModel, data: Task) -> Quantizers:

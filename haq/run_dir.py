@@ -61,12 +61,12 @@ class RunDir:
         # Nothing can be written into a folder without permission, but a finished run in it can be read.
         is_read_only = resume and path.is_dir() and not os.access(path, os.W_OK)
         if not is_read_only:
-            cls._check_place(path)
+            cls.require_writable(path)
         with nullcontext() if is_read_only else exclusive_folder(path):
             run = cls.reopen(path, config, may_differ=may_differ) if resume else None
             if run is None:
                 cls.check_free(path, resume=resume)
-            else:
+            elif not is_read_only:
                 run._sweep()
             yield run
 
@@ -97,7 +97,7 @@ class RunDir:
 
         Also where no folder can be made, or written to: better now than after hours of work.
         """
-        cls._check_place(path)
+        cls.require_writable(path)
         if (path / CONFIG).is_dir():
             raise UserError(f"{path / CONFIG} is a folder; choose another --out")
         if resume and cls(path).read_json(CONFIG) is None:
@@ -105,6 +105,10 @@ class RunDir:
             strange = [] if (path / ENVIRONMENT).exists() else [name for name in _RESULTS if (path / name).exists()]
             if strange:
                 raise UserError(f"{path} holds {', '.join(strange)}, but is no folder of a run; choose another --out")
+            if (path / SUMMARY).exists():  # a finished run had a whole configuration
+                raise UserError(
+                    f"{path / CONFIG} is damaged, and its run is finished; restore it, or choose another --out"
+                )
             return
         if path.is_dir() and any(each.name != LOCK for each in path.iterdir()):
             if resume:
@@ -114,7 +118,7 @@ class RunDir:
             raise UserError(f"{path} is not empty; add --resume to go on with it, or choose another --out")
 
     @classmethod
-    def _check_place(cls, path: Path) -> None:
+    def require_writable(cls, path: Path) -> None:
         """Raise UserError if a path is a file, or where no folder can be made, or written to."""
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; --out needs a folder")

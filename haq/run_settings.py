@@ -20,11 +20,10 @@ from haq.loading import load_priced
 from haq.policy import Policy, load_policy
 from haq.run_dir import CONFIG, POLICY, RunDir
 from haq.stored_layers import load_example, load_layers, save_layers
-from haq.tasks.base import Task
 
 _CALLABLE = ("model", "data")
 """Settings that may name code."""
-_NETWORK = ("model", "data", "input")
+_NETWORK = ("model", "weights", "data", "input", "resize", "crop")
 """Settings that decide what is traced."""
 
 
@@ -32,7 +31,7 @@ _NETWORK = ("model", "data", "input")
 class PolicySource:
     """A policy, the run that it lies in, and the settings that hold for it.
 
-    `config` may name code that nobody has vouched for: call `allow_code` before the model or the data are loaded.
+    `config` may name code that has not been checked: call `allow_code` before the model or the data are loaded.
     """
 
     path: Path
@@ -56,9 +55,12 @@ class PolicySource:
         own = self.run.path / POLICY
         return own == self.path or (own.is_file() and load_policy(own).layers == self.policy.layers)
 
-    def allow_code(self) -> None:
-        """Raise UserError unless the code that the files name was called by this user for this run."""
-        named = {name: getattr(self.config, name) for name in _CALLABLE if name not in self.given}
+    def allow_code(self, *, replaced: Collection[str] = ()) -> None:
+        """Raise UserError unless the code that the files name was called by this user for this run.
+
+        `replaced` are settings, of model and data, that an object stands in for, so that they are not called.
+        """
+        named = {name: getattr(self.config, name) for name in _CALLABLE if name not in {*self.given, *replaced}}
         for line in require_known(self.path.parent, named):
             self.notify(line)
 
@@ -118,15 +120,17 @@ def policy_path(source: Path) -> Path:
     return source / POLICY
 
 
-def keep_source(run: RunDir, config: SearchConfig, trace: Trace, task: Task) -> None:
-    """Keep what later commands need of a new run's network: its layers, its example input, and where its code is."""
-    save_layers(run, trace, task.example())
+def keep_source(run: RunDir, config: SearchConfig, trace: Trace, example: Tensor) -> None:
+    """Keep what later commands need: the layers of a network, the input of its trace, and the origin of its code."""
+    save_layers(run, trace, example)
     record_callables(run.path, (config.model, config.data))
 
 
 def _run_settings(folder: Path) -> tuple[RunDir | None, dict[str, Any]]:
     run = RunDir(folder)
     document = run.read_json(CONFIG)
+    if document is None and (folder / CONFIG).exists():
+        raise UserError(f"{folder / CONFIG} is damaged; restore it, or take the policy file out of this folder")
     if document is None:
         return None, {}
     settings = {name: value for name, value in document.items() if name in SearchConfig.model_fields}

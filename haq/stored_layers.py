@@ -20,10 +20,24 @@ from haq.run_dir import EXAMPLE, LAYERS, RunDir
 from hardware_sim.layer import Layer
 
 MAX_FILE_BYTES = 64 * 2**20
-MAX_LAYERS = 100_000
+MAX_LAYERS = 2000
 MAX_SIZE = 2**31
 """Of every number of a layer."""
+MAX_COUNT = 2**44
+"""Of weights, elements and multiplications of a layer: costs of whole batches still fit into 64 bits."""
+MAX_TENSORS = 1000
+"""That a layer reads or holds."""
 MAX_NAME = 1000
+_DTYPES = (
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
+)
 _INPUT = "input"
 _TRACE = TypeAdapter(Trace)
 
@@ -56,7 +70,8 @@ def load_example(run: RunDir) -> Tensor | None:
     example = (run.load_tensors(EXAMPLE) or {}).get(_INPUT)
     if example is None:
         return None
-    if example.ndim == 0 or len(example) != 1 or (example.is_floating_point() and not torch.isfinite(example).all()):
+    is_plain = example.dtype in _DTYPES and example.ndim > 0 and len(example) == 1
+    if not is_plain or (example.is_floating_point() and not torch.isfinite(example).all()):
         raise UserError(f"{run.path / EXAMPLE} is damaged: it holds no input of one item; {_remedy(run.path)}")
     return example
 
@@ -81,7 +96,11 @@ def _problems(trace: Trace) -> Iterator[str]:
             yield f"layer {layer.name}: tied to {layer.tied_to}, which does not come before it"
         if max(_numbers(layer), default=0) > MAX_SIZE:
             yield f"layer {layer.name}: a size above {MAX_SIZE}"
+        elif max(layer.weights_read, layer.macs, layer.input_count, layer.output_count) > MAX_COUNT:
+            yield f"layer {layer.name}: more than {MAX_COUNT} weights, elements or multiplications"
         tensors = (*layer.input_tensors, *layer.held_tensors)
+        if len(tensors) > MAX_TENSORS:
+            yield f"layer {layer.name}: more than {MAX_TENSORS} tensors"
         if any(not 0 <= number <= len(names) for number in tensors):
             yield f"layer {layer.name}: reads a tensor that does not exist"
         earlier.add(layer.name)

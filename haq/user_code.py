@@ -65,7 +65,7 @@ def _switch_autocast(enabled: Mapping[str, bool]) -> None:
 
 @contextmanager
 def caller_kept(model: nn.Module | None) -> Iterator[None]:
-    """Run with torch's own defaults, whatever the caller has set; put back his settings and his network's modes.
+    """Run with torch's defaults, and restore the caller's settings and the modes of its network afterwards.
 
     A default is that gradients are recorded, in float32, on the CPU and without autocast.
     """

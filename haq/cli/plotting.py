@@ -9,6 +9,7 @@ import typer
 from haq.cli.comparison import compare_policies
 from haq.cli.flags import DEVICE_FLAGS, MODEL_FLAGS, with_config
 from haq.cli.output import say
+from haq.cli.screen import literal
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.plots import plot_policy, plot_roofline, plot_run, save_figure
@@ -55,7 +56,7 @@ def plot(
     else:
         paths = _plot_files(sources[0], kind, out)
     for path in paths:
-        print(path)
+        print(literal(str(path)))
 
 
 def _plot_files(source: Path, kind: PlotKind | None, out: Path | None) -> list[Path]:

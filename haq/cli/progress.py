@@ -45,7 +45,7 @@ class Phases(Protocol):
         ...
 
     def close(self) -> None:
-        """The same, when the command is over or has failed."""
+        """Show that the command has ended or failed."""
         ...
 
 
@@ -74,7 +74,7 @@ class PlainPhases:
         self._began = None
 
     def close(self) -> None:
-        """The same, and drop what is still held."""
+        """End the last phase and drop held lines."""
         self._timer.cancel()
         self.end_phase()
 

@@ -9,7 +9,7 @@ from haq.cli.output import print_table, print_text
 from haq.cli.screen import width_of
 from haq.policy import LayerBits
 from haq.pretty import percent, pretty_cost, shorten_all
-from haq.run_dir import CONFIG, RunDir
+from haq.run_dir import CONFIG, POLICY, RunDir
 from haq.searching.records import BudgetRecord, CostRecord, DropRecord, IntervalRecord, Summary, UniformRecord
 from haq.searching.running import SearchResult
 
@@ -74,9 +74,13 @@ def bits_lines(layers: Sequence[LayerBits], *, width: int = USUAL_WIDTH) -> Iter
 def next_commands(path: Path) -> Iterator[str]:
     """What a user may want to do with a finished run."""
     config = RunDir(path).read_json(CONFIG) or {}
-    has_rounding = config.get("quantizer") == "linear" and not config.get("episode_finetune_steps")
-    for command in ("explain", "evaluate", "reconstruct" if has_rounding else "finetune"):
+    is_trained = bool(config.get("episode_finetune_steps"))
+    has_rounding = config.get("quantizer") == "linear" and not is_trained
+    for command in ("explain", "evaluate"):
         yield f"haq {command} {quote(str(path))}"
+    # Learning starts from the network before its training, and so from the policy alone.
+    start = path / POLICY if is_trained else path
+    yield f"haq {'reconstruct' if has_rounding else 'finetune'} {quote(str(start))}"
 
 
 def _print_table(summary: Summary) -> None:
@@ -137,10 +141,10 @@ def _drop_line(drop: DropRecord, summary: Summary) -> str:
     found = f"{100 * drop.search:.2f} points lost on {summary.search_images} search images, at most {limit} allowed"
     images = {"selection": summary.selection_images, "report": summary.report_images}
     sure = [f"{percent(each)} by {images[split]} {split} images" for split, each in drop.confidence.items()]
-    if drop.confidence_asked is not None and drop.confidence_reached is not None:
+    if drop.confidence_required is not None and drop.confidence_reached is not None:
         together = summary.search_images + summary.selection_images
         sure.insert(0, f"{percent(drop.confidence_reached)} by the {together} images that chose it")
-        found += f" at {100 * drop.confidence_asked:.4g} % confidence"
+        found += f" at {100 * drop.confidence_required:.4g} % confidence"
     return found + (f"; confidence that it is no more than {limit}: {', '.join(sure)}" if sure else "")
 
 

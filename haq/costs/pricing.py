@@ -37,7 +37,7 @@ class PricedLayers:
 
 @dataclass(frozen=True, slots=True)
 class PricedModel(PricedLayers):
-    """The same with the network itself."""
+    """Priced layers together with their network."""
 
     model: nn.Module
 

@@ -42,7 +42,7 @@ class EvaluationStore:
 
 
 class EngineStore:
-    """Evaluations in memory, for searches that share an engine; keys take no probes, which may be trainings."""
+    """In-memory evaluations for searches that share an engine; keys need no probe runs, which may be trainings."""
 
     outlives_engine = False
 

@@ -20,7 +20,7 @@ from haq.explaining.beliefs import FEWEST, Beliefs, FloatArray, believe, least_l
 from haq.explaining.findings import Belief, Distance, Exchange, Explanation, Plateau, Price, Step
 from haq.explaining.robustness import CostNoise, cost_noise, recalibrated
 from haq.policy import Policy
-from haq.problem import prepare
+from haq.problem import prepare_network
 from haq.records import checked, holds
 from haq.run_dir import CONFIG, JOURNAL, POLICY, SUMMARY, RunDir
 from haq.run_settings import PolicySource, policy_source
@@ -87,8 +87,9 @@ def explain(
     """
     given = given or Given()
     source = _source(path, config or SearchConfig(), notify)
-    if is_robust and given == Given():
-        source.allow_code()
+    if is_robust or given != Given():
+        objects = {"model": given.model or given.network, "data": given.task or given.network}
+        source.allow_code(replaced=[name for name, value in objects.items() if value is not None])
     case = _case(source, given)
     unit, scale = case.unit
     tried = {case.decided(line).tobytes(): line for line in reversed(case.lines)}
@@ -148,7 +149,8 @@ def _case(source: PolicySource, given: Given) -> _Case:
     if given == Given():
         priced = source.priced()
     else:
-        priced = prepare(config, model=given.model, task=given.task, network=given.network).priced
+        network = given.network or prepare_network(config, model=given.model, task=given.task)
+        priced = network.priced
         policy.check_fits(priced.trace.layers, model=priced.name)
     if None in (*policy.w_bits, *policy.a_bits):
         raise UserError(f"{path / POLICY} leaves layers in float, which no search does; the run's own is needed")

@@ -32,6 +32,10 @@ class Asked:
     example: Tensor | None = field(default=None, compare=False)
     """The input that the network is traced with; the first calibration input where it is None."""
 
+    def traced_with(self, task: Task) -> Tensor:
+        """The input that the network is traced with."""
+        return task.example() if self.example is None else self.example
+
     def document(self) -> dict[str, Any]:
         """What `config.json` holds."""
         return {

@@ -111,20 +111,19 @@ def load_network(model: nn.Module, trace: Trace, bits: PolicyBits, saved: Saved)
         network = _empty_network(model, trace, bits, saved)
         # A network may keep more than tensors in its state_dict, and need not take it back.
         misfits = network.model.load_state_dict(dict(saved.network), strict=False)
-        wrong = [*misfits.missing_keys, *(name for name in misfits.unexpected_keys if _is_tensor(saved.network[name]))]
+        wrong = [
+            *misfits.missing_keys,
+            *(name for name in misfits.unexpected_keys if isinstance(saved.network[name], Tensor)),
+        ]
         if wrong:
             raise KeyError(wrong[0])
         for name, quantizer in network.quantizers():
             parts = {part: saved.quantizers[f"{name}.{part}"] for part in quantizer.state_dict()}
             quantizer.load_state_dict(parts)
-    except (RuntimeError, KeyError) as error:
+    except Exception as error:  # a user's set_extra_state may raise anything
         raise UserError(f"the files of the fine-tuned network do not fit it: {one_line(error)}") from error
     device = next(model.parameters()).device
     return network.to(device).eval()
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, Tensor)
 
 
 def _empty_network(model: nn.Module, trace: Trace, bits: PolicyBits, saved: Saved) -> TrainableNetwork:

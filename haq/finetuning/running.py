@@ -68,9 +68,7 @@ def finetune(
     learning = {name: settings.pop(name) for name in list(settings) if name in FinetuneConfig.model_fields}
     start = starting_point(policy, search_config(**names_of(model, task), **settings))
     asked = Asked(start.config, finetune_config(**learning), start.policy, start.example)
-    given = Given(
-        model if isinstance(model, nn.Module) else None, None if task is None or isinstance(task, str) else task
-    )
+    given = Given.of(model, task)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "run" if out is None else Path(out)
         result = finetune_configured(asked, path, given=given, resume=resume and out is not None, watcher=watcher)
@@ -119,7 +117,7 @@ def finished(run: RunDir, asked: Asked, given: Given) -> FinetuneResult:
     policy = load_policy(run.path / POLICY)
     model = load_model(config.model, weights=config.weights) if given.model is None else unwrapped(given.model)
     task = load_task(config.data, model=model, options=task_options(config)) if given.task is None else given.task
-    traced = trace(model, task.example() if asked.example is None else asked.example)
+    traced = trace(model, asked.traced_with(task))
     return FinetuneResult(load_finetuned(run, model, traced, policy), policy, summary, run.path)
 
 

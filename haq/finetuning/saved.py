@@ -122,8 +122,19 @@ def load_finetuned(run: RunDir, model: nn.Module, trace: Trace, policy: Policy) 
     if weights is None or quantizers is None:
         raise _unfinished(run, NETWORK if weights is None else QUANTIZERS)
     shift = finetune_config(**settings).shift
-    state = {**weights, **json.loads(run.load_metadata(NETWORK).get(_REST, "{}"))}
+    state = {**weights, **_load_rest(run)}
     return load_network(model, trace, (policy.w_bits, policy.a_bits), Saved(state, quantizers, shift))
+
+
+def _load_rest(run: RunDir) -> dict[str, Any]:
+    """What the state_dict of a network holds beside tensors. Raises UserError for a file that is damaged."""
+    try:
+        rest = json.loads(run.load_metadata(NETWORK).get(_REST, "{}"))
+    except (ValueError, RecursionError):
+        rest = None
+    if not isinstance(rest, dict):
+        raise UserError(f"{run.path / NETWORK} is damaged: its extra state is no JSON object")
+    return rest
 
 
 def _unfinished(run: RunDir, missing: str) -> UserError:

@@ -101,7 +101,7 @@ class FinetuneSession:
     def enter(self, run: RunDir) -> None:
         """Write into a run folder from now on."""
         self._run = run
-        keep_source(run, self.asked.config, self._trace, self.task)
+        keep_source(run, self.asked.config, self._trace, self.asked.traced_with(self.task))
 
     def go_on(self, state: Mapping[str, Any] | None, *, journal: int) -> None:
         """Go on where a checkpoint was taken; without one of this run, or with a shorter journal, start anew.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from haq.budgets import ResolvedBudget
 from haq.pretty import pretty_score
+from haq.searching.confidence import Pairs, confidence_of_drop
 
 ROUNDING = 1e-9
 """Relative; the same sum in another order is not over the budget."""
@@ -28,10 +29,14 @@ class Goal:
     """The objective's; None if it is not known."""
     least: float | None = None
     """On the search split."""
+    confidence: float | None = None
+    """With which the journal's `lost` and `won` have to show that at most `drop` is lost on `images`; None if not."""
+    drop: float = 0.0
+    images: int = 0
 
     @property
     def missed(self) -> str:
-        """What is said of a policy that does not meet it."""
+        """Legend label of policies that miss the goal."""
         return "over budget" if self.least is None else "too much lost"
 
 
@@ -68,6 +73,8 @@ def learning_curve(episodes: Episodes, goal: Goal = Goal()) -> Curve:
     within = np.ones(len(costs), dtype=np.bool_)
     if goal.least is not None:
         within = scores >= goal.least - ROUNDING
+        if goal.confidence is not None:
+            within &= np.array([_confidence(line, goal) >= goal.confidence for line in episodes], dtype=np.bool_)
     elif budget is not None:
         within = costs <= budget.budget.limit * (1 + ROUNDING)
     losses = {name: np.array([line.get(name) for line in episodes], dtype=np.float64) for name in LOSS_KEYS}
@@ -79,6 +86,13 @@ def learning_curve(episodes: Episodes, goal: Goal = Goal()) -> Curve:
         losses={name: values for name, values in losses.items() if not np.isnan(values).all()},
         noise=_rewarded_noise(episodes),
     )
+
+
+def _confidence(line: Mapping[str, Any], goal: Goal) -> float:
+    """The confidence that a policy reached; 0 where its images were not compared one by one, as it lost too much."""
+    if line.get("lost") is None or line.get("won") is None:
+        return 0.0
+    return confidence_of_drop(Pairs(line["lost"], line["won"], goal.images), goal.drop)
 
 
 def learning_subtitle(curve: Curve, *, metric: str = "accuracy", winner: int | None = None) -> str:

@@ -16,7 +16,7 @@ from haq.plots.learning import plot_learning
 from haq.plots.policy import plot_policy
 from haq.plots.sensitivity import plot_sensitivity
 from haq.policy import load_policy
-from haq.records import Record
+from haq.records import Count, Finite, Positive, Record
 from haq.run_dir import CONFIG, JOURNAL, POLICY, SUMMARY, RunDir
 from haq.sensitivities.measured import DOCUMENT as SENSITIVITY
 from haq.titles import device_title, model_title
@@ -24,8 +24,7 @@ from hardware_sim.cost import Objective
 
 PlotKind = Literal["policy", "learning", "sensitivity"]
 Json = Mapping[str, Any]
-Score = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Score = Finite
 T = TypeVar("T")
 
 
@@ -36,6 +35,8 @@ class _Episode(Record):
     score: Score
     actor_loss: Score | None = None
     critic_loss: Score | None = None
+    lost: Count | None = None
+    won: Count | None = None
 
 
 class _Budget(Record):
@@ -53,6 +54,7 @@ class _Uniform(Record):
 
 class _Drop(Record):
     limit: Score
+    confidence_required: Score | None = None
 
 
 class _Winner(Record):
@@ -91,6 +93,7 @@ class _Summary(Record):
     budget: tuple[_Budget, ...] = ()
     uniform: tuple[_Uniform, ...] = ()
     max_accuracy_drop: _Drop | None = None
+    search_images: Count = 0
     winner: _Winner | None = None
 
 
@@ -178,7 +181,10 @@ def _goal(summary: _Summary) -> Goal:
     """What the search was for, as far as its summary is written."""
     drop, fp32 = summary.max_accuracy_drop, summary.search_accuracy_fp32
     least = None if drop is None or fp32 is None else fp32 - drop.limit
-    return Goal(next(iter(_budgets(summary)), None), least)
+    budget = next(iter(_budgets(summary)), None)
+    if drop is None or least is None:
+        return Goal(budget)
+    return Goal(budget, least, drop.confidence_required, drop.limit, summary.search_images)
 
 
 def _report(summary: _Summary) -> dict[str, float]:

@@ -70,9 +70,7 @@ def reconstruct(
     own = {name: settings.pop(name) for name in list(settings) if name in ReconstructionConfig.model_fields}
     start = starting_point(policy, search_config(**names_of(model, task), **settings), taken=QUANTIZER_SETTINGS)
     asked = Asked(start.config, reconstruction_config(**own), start.policy, start.example)
-    given = Given(
-        model if isinstance(model, nn.Module) else None, None if task is None or isinstance(task, str) else task
-    )
+    given = Given.of(model, task)
     if out is not None:
         return reconstruct_configured(asked, Path(out), given=given, progress=progress)
     with TemporaryDirectory() as folder:
@@ -131,7 +129,7 @@ def _reconstructed(asked: Asked, path: Path, given: Given, progress: Progress | 
     }
     policy = policy.model_copy(update={"accuracy": accuracy})
     run = RunDir.create(path, asked.document(), describe_environment(seed=config.seed, device=config.device))
-    keep_source(run, config, final.priced.trace, task)
+    keep_source(run, config, final.priced.trace, task.example() if asked.example is None else asked.example)
     run.save_tensors(QUANTIZERS, learned.tensors([layer.name for layer in policy.layers]))
     run.write(POLICY, policy.to_json().encode())
     run.write_json(SUMMARY, summary)

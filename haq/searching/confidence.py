@@ -10,8 +10,6 @@ from haq.evaluation.protocols import Engine, PolicyBits
 from haq.tasks.base import SplitName, Task
 
 METHOD = "score test of a difference of paired proportions (Tango 1998), continuity corrected, one-sided"
-
-
 CONFIDENCE = 0.95
 """Of intervals of accuracies."""
 
@@ -70,7 +68,7 @@ def confidence_of_drop(pairs: Pairs, limit: float) -> float:
 
 
 def images_needed(limit: float, confidence: float) -> int:
-    """The images on which a policy has to answer like the float network to show a drop of at most `limit`, over 0.
+    """Number of images at which a policy that answers like the float network shows a drop of at most `limit`, above 0.
 
     >>> images_needed(0.005, 0.95)
     894

@@ -120,7 +120,7 @@ class DropRecord(Record):
     limit: Fraction
     search: Finite
     confidence: dict[str, Fraction]
-    confidence_asked: Fraction | None = None
+    confidence_required: Fraction | None = None
     confidence_reached: Fraction | None = None
 
 

@@ -14,16 +14,14 @@ def require_images(config: SearchConfig, task: Task) -> None:
     if points is None or confidence is None:
         return
     if not isinstance(task, ClassificationTask):
-        raise UserError(
-            f"--confidence counts images that are classified right, which {task.name} has not; leave it out"
-        )
+        raise UserError(f"--confidence needs a classification task, which {task.name} is not; leave it out")
     if not points:
         raise UserError("--confidence cannot be reached for a drop of 0; give a --max-accuracy-drop above 0")
     images, needed = task.size("search"), images_needed(points / 100, confidence)
     if images < needed:
         raise UserError(
             f"{images} search images cannot show at {_text(confidence)} confidence that a drop is at most {points:g} "
-            f"points; at least {needed} can, such as by a larger --search-images"
+            f"points; give at least {needed}, with a larger --search-images"
         )
 
 

@@ -16,7 +16,9 @@ from haq.config import SearchConfig, search_config
 from haq.environment import describe_environment
 from haq.errors import UserError, warn_caller
 from haq.evaluation.evaluator import Evaluator
+from haq.evaluation.fingerprint import hash_network, hash_tensor
 from haq.evaluation.protocols import Store
+from haq.finetuning.asked import names_of
 from haq.finetuning.engine import EpisodeEngine
 from haq.finetuning.saved import save_network
 from haq.policy import Policy, load_policy
@@ -63,6 +65,11 @@ class Given:
     told: Told = ()
     """Policies of other searches, to begin with."""
 
+    @classmethod
+    def of(cls, model: nn.Module | str | None, task: Task | str | None) -> "Given":
+        """What is given as an object and not by its name."""
+        return cls(model if isinstance(model, nn.Module) else None, None if isinstance(task, str) else task)
+
 
 def search(
     model: nn.Module | str = "digits_cnn",
@@ -89,8 +96,8 @@ def search(
     Raises UserError, UnsupportedError or BudgetError for what cannot be done, before the first episode.
     """
     task = as_task(task)
-    config = search_config(**_named(model, task), **settings)
-    given = Given(model if isinstance(model, nn.Module) else None, None if isinstance(task, str) else task)
+    config = search_config(**names_of(model, task), **settings)
+    given = Given.of(model, task)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "run" if out is None else Path(out)
         result = search_configured(
@@ -118,6 +125,7 @@ def search_configured(
     ):
         if earlier is not None and not _continues(earlier, config, limit_s):
             return finished(earlier)
+        RunDir.require_writable(path)
         progress = watcher.phase if watcher else no_progress
         problem = prepare(
             config,
@@ -134,13 +142,32 @@ def search_configured(
         progress("float accuracy")
         session = begin_session(problem, losses=losses, store=given.store, told=given.told, began=began)
         environment = describe_environment(seed=config.seed, device=config.device)
+        if earlier is not None:
+            _require_same_network(earlier, problem)
         run = earlier or RunDir.create(path, asked | _resolved(problem), environment, resume=resume)
-        keep_source(run, config, problem.priced.trace, problem.task)
         session.enter(run)
+        keep_source(run, config, problem.priced.trace, problem.task.example())
         if earlier is not None:
             run.reopen_results(episodes=config.episodes)
         run_episodes(session, time_limit_s=limit_s, watcher=watcher)
         return _finish(session, run, prior_images=losses.forward_images if losses else 0, progress=progress)
+
+
+def _require_same_network(run: RunDir, problem: Problem) -> None:
+    """Raise UserError where a run was started with other weights or inputs under the same names."""
+    before = ((run.read_json(CONFIG) or {}).get(RESOLVED) or {}).get("network")
+    if before is not None and before != _network_hash(problem):
+        raise UserError(
+            f"the network, or its first input, is another than {run.path} was started with; choose another --out"
+        )
+
+
+def _network_hash(problem: Problem) -> str:
+    """A hash of the network's parameters and buffers, and of the input that it was traced with."""
+    digest = blake2b(digest_size=16)
+    hash_network(digest, problem.priced.model)
+    hash_tensor(digest, problem.task.example())
+    return digest.hexdigest()
 
 
 def _continues(run: RunDir, config: SearchConfig, limit_s: float) -> bool:
@@ -154,6 +181,8 @@ def _continues(run: RunDir, config: SearchConfig, limit_s: float) -> bool:
     if not run.is_finished or config.episodes != (run.read_json(CONFIG) or {}).get("episodes"):
         return True
     summary = finished(run).summary
+    if done < summary["episodes"]:  # killed as it began to go on
+        return True
     return bool(summary.get("ended_by") == "time" and summary["seconds"] < limit_s)
 
 
@@ -265,13 +294,6 @@ def quantizer_tensors(network: Network, policy: Policy) -> dict[str, Tensor]:
     return network.quantizers.tensors(policy.w_bits, policy.a_bits) | corrections.tensors(names)
 
 
-def _named(model: nn.Module | str, task: Task | str) -> dict[str, str]:
-    return {
-        "model": model if isinstance(model, str) else type(model).__name__,
-        "data": task if isinstance(task, str) else task.name,
-    }
-
-
 def _told(told: Told) -> dict[str, Any]:
     """What `config.json` says of policies that a search begins with: what comes of it depends on them."""
     if not told:
@@ -284,6 +306,7 @@ def _resolved(problem: Problem) -> dict[str, Any]:
     """What the settings came to for this network and these data."""
     return {
         RESOLVED: {
+            "network": _network_hash(problem),
             "engine": problem.network.engine.name,
             "engine_reason": problem.network.engine_reason,
             "batch": problem.priced.table.batch,

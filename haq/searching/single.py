@@ -12,5 +12,5 @@ def nothing_to_choose(problem: Problem) -> str | None:
     if choice.has_one_policy:
         return "nothing to choose, as a single policy is within the limits"
     if config.budget_rule == "cost-aware" and choice.without_dominated().has_one_policy:
-        return "nothing to choose, as fewer bits than those of a single policy save nothing on this device"
+        return "nothing to choose: on this device no narrower bits cost less than the only policy left"
     return None

@@ -79,7 +79,7 @@ def summarize_drop(problem: Problem, selection: Selection, summary: Mapping[str,
         **lost,
         "confidence": {split: confidence_of_drop(each, drop) for split, each in pairs.items()},
         "paired": {split: each._asdict() for split, each in pairs.items()},
-        "confidence_asked": problem.config.confidence,
+        "confidence_required": problem.config.confidence,
         "confidence_reached": selection.confidence,
         "method": METHOD if pairs else None,
     }

@@ -85,11 +85,14 @@ def unloaded(source: Any, where: str) -> Any:
         return source
     data = source.dataset
     is_plain = not isinstance(data, IterableDataset) and source.collate_fn is default_collate
-    return data if is_plain and _visits_all(source.sampler) else list(_batched_items(source, where))
+    return data if is_plain and _visits_all(source) else list(_batched_items(source, where))
 
 
-def _visits_all(sampler: Any) -> bool:
-    """Whether a sampler draws every item once."""
+def _visits_all(loader: DataLoader[Any]) -> bool:
+    """Whether a loader draws every item of its data set once, but for a last batch that it drops as too small."""
+    if loader.batch_size is None and loader.batch_sampler is not None:  # one of the user's own
+        return False
+    sampler = loader.sampler
     if isinstance(sampler, RandomSampler):
         return not sampler.replacement and sampler.num_samples == len(sampler.data_source)
     return isinstance(sampler, SequentialSampler)

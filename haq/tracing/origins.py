@@ -29,12 +29,12 @@ class Origins:
         self.note(example, frozenset({0}))
 
     def note(self, tensor: Tensor, numbers: Numbers) -> None:
-        """Write down who wrote a tensor."""
+        """Record the layers that wrote a tensor."""
         self._tensors[id(tensor)] = (tensor, numbers)
         self._storages[storage_of(tensor)] = numbers
 
     def of(self, tensor: Tensor) -> Numbers:
-        """Who wrote a tensor; nobody where that is not known."""
+        """Numbers of the layers that wrote a tensor; empty where they are not known."""
         return self._found(tensor) or frozenset()
 
     def carry(self, function: Callable[..., Any] | None, operands: Iterable[Tensor], results: Iterable[Tensor]) -> None:

@@ -377,6 +377,14 @@ def test_the_best_of_a_search_for_the_least_cost_is_the_cheapest_that_is_accurat
     assert overlapping_texts(figure) == []
 
 
+def test_a_policy_that_is_not_shown_to_lose_little_enough_is_not_the_best() -> None:
+    pairs = [{"lost": 0, "won": 0}, {"lost": 9, "won": 0}, {"lost": None, "won": None}, {"lost": 0, "won": 1}]
+    lines = [line | counts for line, counts in zip(DROP, pairs, strict=True)]
+    curve = learning_curve(lines, Goal(BUDGET, least=0.92, confidence=0.9, drop=0.02, images=300))
+    assert curve.within.tolist() == [True, False, False, True]
+    assert curve.best.tolist() == [0, 0, 0, 3]
+
+
 def test_titles_have_the_names_of_devices_and_not_of_files(tmp_path: Path) -> None:
     table = tmp_path / "folder" / "my-chip.csv"
     table.parent.mkdir()

@@ -9,13 +9,20 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load, save
+from torch import nn
 
 from haq.__main__ import main
 from haq.code_origins import record_callables, require_known
 from haq.config import search_config
 from haq.errors import UserError
+from haq.explaining.running import explain
 from haq.policy import Policy, uniform_bits
+from haq.run_dir import RunDir
 from haq.run_settings import policy_source
+from haq.searching.running import Given
+from haq.stored_layers import load_example
 from hardware_sim.networks import resnet18
 
 SOURCE = """
@@ -94,6 +101,34 @@ def test_flag_wins_over_run_and_run_over_policy(tmp_path: Path) -> None:
     assert (beside.input, beside.batch) == ((3, 64, 64), 4)
     assert policy_source(tmp_path, search_config(hardware="bismo-cloud")).config.hardware == "bismo-cloud"
     assert policy_source(path, search_config(), taken=("input",)).config.hardware == "gpu-t4"
+
+
+@pytest.mark.parametrize("flag", ["--crop", "--resize"])
+def test_another_size_of_images_is_traced_anew(flag: str, run: Path) -> None:
+    given = {flag.removeprefix("--"): 4}
+    assert policy_source(run, search_config()).layers() is not None
+    assert policy_source(run, search_config(**given)).layers() is None
+    assert policy_source(run, search_config(**given)).example() is None
+
+
+def test_learned_run_keeps_the_input_of_its_trace(run: Path) -> None:
+    expected = load_example(RunDir(run))
+    assert expected is not None
+    stored = expected + 1
+    RunDir(run).save_tensors("example.safetensors", {"input": stored})
+    assert main(["finetune", str(run), "--epochs", "1", "--quiet", "--out", "learned"]) == 0
+    kept = load_example(RunDir(Path("learned")))
+    assert kept is not None
+    assert kept.equal(stored)
+
+
+def test_damaged_extra_state_is_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["finetune", str(run), "--epochs", "1", "--quiet", "--out", "learned"]) == 0
+    path = Path("learned/network.safetensors")
+    for text in ("[1]", "{", '"a"'):
+        path.write_bytes(save(load(path.read_bytes()), metadata={"state": text}))
+        assert main(["evaluate", "learned"]) == 2
+        assert "network.safetensors is damaged" in capsys.readouterr().err
 
 
 def test_folder_without_policy_is_refused(tmp_path: Path) -> None:
@@ -284,3 +319,67 @@ def test_damaged_layers_are_refused(
     answer = capsys.readouterr().err
     assert "layers.json is damaged" in answer
     assert complaint in answer
+
+
+def test_damaged_configuration_is_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (run / "config.json").read_text()
+    (run / "config.json").write_text(text[:200])
+    for command in ("evaluate", "simulate"):
+        assert main([command, str(run)]) == 2
+        assert "config.json is damaged" in capsys.readouterr().err
+    assert main(["search", *OWN, "--out", str(run), *SEARCH, "--resume"]) == 2
+    assert "config.json is damaged, and its run is finished" in capsys.readouterr().err
+    assert (run / "summary.json").exists()
+
+
+def test_layers_too_large_to_price_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = json.loads((run / "layers.json").read_text())
+    document["layers"][0] |= {"c_out": 2**31, "output_size": [2**31, 1]}
+    (run / "layers.json").write_text(json.dumps(document))
+    assert main(["simulate", str(run), "--hardware", "bismo-cloud"]) == 2
+    assert "weights, elements or multiplications" in capsys.readouterr().err
+
+
+def test_resume_with_other_weights_is_refused(run: Path, user_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "episodes.jsonl").read_bytes()
+    (user_folder / "own_nets.py").write_text(SOURCE.replace("manual_seed(0)", "manual_seed(1)"))
+    more = [*SEARCH[:1], "21", *SEARCH[2:]]
+    assert main(["search", *OWN, "--out", str(run), *more, "--resume"]) == 2
+    assert "is another than run was started with" in capsys.readouterr().err
+    assert (run / "episodes.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("0.input.range", torch.tensor(3, dtype=torch.int32)),
+        ("0.weight.scale", torch.tensor(1.0)),
+        ("0.weight.scale", torch.full((4,), torch.nan)),
+        ("0.output.bias", torch.zeros(3)),
+    ],
+)
+def test_damaged_quantizers_are_one_line(
+    name: str, value: torch.Tensor, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = RunDir(run).load_tensors("quantizers.safetensors")
+    assert tensors is not None
+    assert name in tensors
+    RunDir(run).save_tensors("quantizers.safetensors", tensors | {name: value})
+    assert main(["evaluate", str(run)]) == 2
+    assert "quantizers.safetensors does not fit the policy" in capsys.readouterr().err
+
+
+def test_explanation_with_a_given_model_calls_no_unknown_data(run: Path) -> None:
+    hostile = Path("downloads")
+    shutil.copytree(run, hostile)
+    text = (hostile / "config.json").read_text().replace("own_nets:data", "evil:f")
+    (hostile / "config.json").write_text(text)
+    with pytest.raises(UserError, match="add --data evil:f"):
+        explain(hostile, given=Given(model=nn.Linear(1, 1)))
+
+
+def test_control_characters_of_files_do_not_reach_the_terminal(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = json.loads((run / "config.json").read_text()) | {"weights": "a\x1b[31mb"}
+    (run / "config.json").write_text(json.dumps(document))
+    assert main(["evaluate", str(run)]) == 2
+    assert "\x1b" not in capsys.readouterr().err

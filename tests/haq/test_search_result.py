@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from haq.cli.search_result import bits_lines, print_result
+from haq.cli.search_result import bits_lines, next_commands, print_result
 from haq.policy import LayerBits, load_policy
 from haq.searching.running import SearchResult
 
@@ -65,6 +65,11 @@ def test_it_says_what_to_do_next(finished_run: Path, capsys: pytest.CaptureFixtu
     assert lines[lines.index("next:") + 1 :] == [
         f"  haq {command} {finished_run}" for command in ("explain", "evaluate", "reconstruct")
     ]
+
+
+def test_commands_after_a_search_with_finetuning_start_from_its_policy(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"quantizer": "linear", "episode_finetune_steps": 2}))
+    assert list(next_commands(tmp_path))[-1] == f"haq finetune {tmp_path / 'policy.json'}"
 
 
 def test_a_summary_without_the_later_keys_is_printed(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:

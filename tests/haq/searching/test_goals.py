@@ -97,7 +97,7 @@ def test_on_other_images_the_drop_is_from_their_float_accuracy() -> None:
     assert goal(32, 8).against(0.5, 100).meets(policy)
 
 
-def test_a_drop_is_to_be_shown_with_the_confidence_asked_for() -> None:
+def test_a_drop_is_to_be_shown_with_the_required_confidence() -> None:
     problem: Any = Small(1e9, 1e9)
     sure = LeastCost(problem, 0.01, accuracy_fp32=0.95, images=1000, confidence=0.9)
     bits = (4, 4, 4, 4)

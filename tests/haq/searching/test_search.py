@@ -800,7 +800,7 @@ def test_a_drop_with_a_confidence_is_shown_by_the_images_and_survives_an_interru
             assert each["lost"] - each["won"] == pytest.approx(missing)
     pairs = drop["paired"]["selection"]
     both = Pairs(winner["lost"] + pairs["lost"], winner["won"] + pairs["won"], 55)
-    assert (drop["confidence_asked"], drop["confidence_reached"]) == (0.9, confidence_of_drop(both, 0.12))
+    assert (drop["confidence_required"], drop["confidence_reached"]) == (0.9, confidence_of_drop(both, 0.12))
     assert drop["confidence_reached"] >= 0.9
     assert confidence_of_drop(Pairs(winner["lost"], winner["won"], 40), 0.12) >= 0.9
     monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
@@ -818,7 +818,7 @@ def test_a_drop_with_a_confidence_is_shown_by_the_images_and_survives_an_interru
             "40 search images cannot show at 95 % confidence that a drop is at most 1 points",
         ),
         ({"max_accuracy_drop": 0}, "--confidence cannot be reached for a drop of 0"),
-        ({"max_accuracy_drop": None}, "--confidence is that of a drop in accuracy; add one"),
+        ({"max_accuracy_drop": None}, "--confidence needs --max-accuracy-drop"),
         ({"max_accuracy_drop": 1, "confidence": 95.0}, "--confidence 95.0: input should be less than 1"),
     ],
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, SubsetRandomSampler, TensorDataset
 
 from haq.errors import UserError
 from haq.tasks import ClassificationTask, TaskOptions, as_task, load_task
@@ -146,6 +146,7 @@ def test_a_mapping_of_data_sets_or_loaders_is_a_task() -> None:
         (DataLoader(part(6), batch_size=4, collate_fn=pairs), 2.0, 6),
         (DataLoader(part(6), sampler=SubsetRandomSampler([1])), 5.0, 1),
         (DataLoader(part(6), batch_size=None), 1.0, 6),
+        (DataLoader(part(6), batch_sampler=BatchSampler([1, 2, 4], batch_size=2, drop_last=False)), 5.0, 3),
         (DataLoader(part(6), batch_size=4, drop_last=True), 1.0, 6),
     ],
 )
