@@ -53,7 +53,7 @@ def record_callables(run: Path, specs: Iterable[str]) -> None:
         raise UserError(f"cannot write {path} ({error.strerror}); set HAQ_CACHE to a folder of yours") from error
 
 
-def require_known(run: Path, named: dict[str, str]) -> list[str]:
+def require_recorded(run: Path, named: dict[str, str]) -> list[str]:
     """Check the callables that files name before any is called.
 
     Args:
@@ -67,11 +67,11 @@ def require_known(run: Path, named: dict[str, str]) -> list[str]:
         UserError: A callable was not called by this user for this run; the message says what to add.
     """
     callables = {setting: spec for setting, spec in named.items() if is_user_code(spec)}
-    known = _known(run) if callables else {}
+    recorded = _recorded(run) if callables else {}
     unknown = {
         setting: spec
         for setting, spec in callables.items()
-        if not known.get(spec) or known[spec] != _source_files(spec)
+        if not recorded.get(spec) or recorded[spec] != _source_files(spec)
     }
     if unknown:
         flags = " ".join(f"--{setting} {spec}" for setting, spec in unknown.items())
@@ -79,7 +79,7 @@ def require_known(run: Path, named: dict[str, str]) -> list[str]:
             f"the files in {run} name code to be called, but haq has no record that you made this run with it; "
             f"if you trust it, add {flags}"
         )
-    return [f"calling {spec} from {list(known[spec])[-1]}, as the run was made" for spec in callables.values()]
+    return [f"calling {spec} from {list(recorded[spec])[-1]}, as the run was made" for spec in callables.values()]
 
 
 def _record_path(run: Path) -> Path:
@@ -87,7 +87,7 @@ def _record_path(run: Path) -> Path:
     return cache_dir() / _FOLDER / f"{name}.json"
 
 
-def _known(run: Path) -> dict[str, dict[str, str]]:
+def _recorded(run: Path) -> dict[str, dict[str, str]]:
     """The callables of a run with their source files; none where there is no record of this user's own."""
     if sys.platform == "win32":  # where a file does not tell who may write to it
         return {}

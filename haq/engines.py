@@ -39,7 +39,6 @@ class EngineChoice:
 
     engine: Engine
     reason: str
-    agreement: "Agreement | None" = None
 
 
 def trial_policies(layers: int) -> list[PolicyBits]:
@@ -85,12 +84,10 @@ def choose_engine(
 def _decided(name: EngineName, engine: "OnnxEngine", found: "Agreement", *, reference: TorchEngine) -> EngineChoice:
     """What `auto` and `onnxruntime` stand for after a comparison."""
     if found.is_close:
-        return EngineChoice(engine, f"onnxruntime: {found}", found)
+        return EngineChoice(engine, f"onnxruntime: {found}")
     if name == "onnxruntime":
-        return EngineChoice(engine, f"onnxruntime, as requested, although it differs from torch: {found}", found)
-    return EngineChoice(
-        reference, f"torch, since onnxruntime computes different results on this machine: {found}", found
-    )
+        return EngineChoice(engine, f"onnxruntime, as requested, although it differs from torch: {found}")
+    return EngineChoice(reference, f"torch, since onnxruntime computes different results on this machine: {found}")
 
 
 def _tried(

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from haq.config import DECIDE_QUANTIZERS, SearchConfig, search_config
+from haq.config import DECIDE_QUANTIZERS, SearchConfig
 from haq.corrections import Corrections
 from haq.costs.pricing import PricedModel
 from haq.errors import UserError
@@ -67,7 +67,9 @@ def _prepared(source: PolicySource, progress: Progress) -> Network:
     """The network with the quantizers of the run, or the trained one, where the policy is the run's own."""
     policy, run = source.policy, source.run if source.is_runs_own else None
     trained = run if run is not None and has_trained_network(run) else None
-    changed = _changed_quantizers(source.config, search_config(**source.run_settings)) if run is not None else []
+    changed = []
+    if run is not None and source.run_config is not None:
+        changed = _changed_quantizers(source.config, source.run_config)
     if run is not None and changed and is_reconstructed(run):
         names = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
         raise UserError(f"the quantizers of {run.path} learned with other settings; leave out {names}")

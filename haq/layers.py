@@ -18,7 +18,7 @@ from haq.tracing.operators import OperatorCalls, Product, nested_tensors, tensor
 from haq.tracing.origins import Origins
 from haq.tracing.refusals import Refusals, Refused
 from haq.tracing.weighted_calls import PRODUCTS, Call, WeightedCalls, WeightIndex, WeightSlice, is_layer
-from haq.user_code import one_line
+from haq.user_code import modes_kept, one_line
 from hardware_sim.layer import Layer
 
 
@@ -60,20 +60,17 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
 
     Raises UserError if the network does not run on the example or has no quantizable layer.
     """
-    was_training = {module: module.training for module in model.modules()}
-    try:
-        switch_to_eval(model)
-        materialize(model, example)
-        tracer = _Tracer(model, example)
-        with torch.no_grad(), _watched(model, tracer), tracer.operators:
-            outputs = run_network(model, example, tracer)
-    except _FAILURES as error:
-        _require_runs(model, example)
-        error.add_note("The network runs on this input by itself: this is an error in haq, not in the network.")
-        raise
-    finally:
-        for module, training in was_training.items():
-            module.training = training
+    with modes_kept(model):
+        try:
+            switch_to_eval(model)
+            materialize(model, example)
+            tracer = _Tracer(model, example)
+            with torch.no_grad(), _watched(model, tracer), tracer.operators:
+                outputs = run_network(model, example, tracer)
+        except _FAILURES as error:
+            _require_runs(model, example)
+            error.add_note("The network runs on this input by itself: this is an error in haq, not in the network.")
+            raise
     result = tracer.result(model, outputs)
     if not result.layers:
         why = "; ".join(map(str, result.refused[:3]))

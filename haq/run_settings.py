@@ -7,11 +7,10 @@ the defaults.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from haq.code_origins import record_callables, require_known
+from haq.code_origins import record_callables, require_recorded
 from haq.config import SearchConfig, search_config
 from haq.costs.pricing import PricedLayers
 from haq.errors import UserError
@@ -39,8 +38,8 @@ class PolicySource:
     policy: Policy
     run: RunDir | None
     """None where the policy lies in no run."""
-    run_settings: dict[str, Any]
-    """The settings of the run; empty where there is none."""
+    run_config: SearchConfig | None
+    """The settings of the run."""
     config: SearchConfig
     given: frozenset[str]
     """Names of the settings that the user gave."""
@@ -61,7 +60,7 @@ class PolicySource:
         `replaced` are settings, of model and data, that an object stands in for, so that they are not called.
         """
         named = {name: getattr(self.config, name) for name in _CALLABLE if name not in {*self.given, *replaced}}
-        for line in require_known(self.path.parent, named):
+        for line in require_recorded(self.path.parent, named):
             self.notify(line)
 
     def layers(self) -> Trace | None:
@@ -93,22 +92,23 @@ def policy_source(
     path: Path,
     config: SearchConfig,
     *,
-    taken: Collection[str] | None = None,
+    inherited: Collection[str] | None = None,
     notify: Callable[[str], None] = lambda _: None,
 ) -> PolicySource:
     """Read a policy, given by its file or the folder of its run, and resolve the settings for it.
 
-    `config` holds what the user gave (`model_fields_set`); of the run's settings those named in `taken` hold, or all.
-    Raises UserError for a folder without a policy, and for files that are damaged.
+    `config` holds what the user gave (`model_fields_set`). Of the run's settings those named in `inherited` hold, or
+    all. Raises UserError for a folder without a policy, and for files that are damaged.
     """
     path = policy_path(path)
     policy = load_policy(path)
-    run, settings = _run_settings(path.parent)
+    run, run_config = _run_settings(path.parent)
+    settings = {} if run_config is None else {name: getattr(run_config, name) for name in run_config.model_fields_set}
     own = {"model": policy.model} | ({"hardware": policy.hardware} if policy.hardware else {})
     given = {name: getattr(config, name) for name in config.model_fields_set}
-    chosen = settings if taken is None else {name: settings[name] for name in settings.keys() & set(taken)}
+    chosen = settings if inherited is None else {name: settings[name] for name in settings.keys() & set(inherited)}
     merged = search_config(**{**own, **chosen, **given})
-    return PolicySource(path, policy, run, settings, merged, frozenset(given), notify)
+    return PolicySource(path, policy, run, run_config, merged, frozenset(given), notify)
 
 
 def policy_path(source: Path) -> Path:
@@ -126,16 +126,15 @@ def keep_source(run: RunDir, config: SearchConfig, trace: Trace, example: Tensor
     record_callables(run.path, (config.model, config.data))
 
 
-def _run_settings(folder: Path) -> tuple[RunDir | None, dict[str, Any]]:
+def _run_settings(folder: Path) -> tuple[RunDir | None, SearchConfig | None]:
     run = RunDir(folder)
     document = run.read_json(CONFIG)
     if document is None and (folder / CONFIG).exists():
         raise UserError(f"{folder / CONFIG} is damaged; restore it, or take the policy file out of this folder")
     if document is None:
-        return None, {}
+        return None, None
     settings = {name: value for name, value in document.items() if name in SearchConfig.model_fields}
     try:
-        search_config(**settings)
+        return run, search_config(**settings)
     except UserError as error:
         raise UserError(f"{folder / CONFIG} is damaged: {error}") from error
-    return run, settings

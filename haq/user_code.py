@@ -69,15 +69,21 @@ def caller_kept(model: nn.Module | None) -> Iterator[None]:
 
     A default is that gradients are recorded, in float32, on the CPU and without autocast.
     """
+    with modes_kept(model), torch_state_kept(), torch.inference_mode(mode=False), torch.enable_grad():
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+        _switch_autocast(dict.fromkeys(_AUTOCAST, False))
+        # What is left then is a device that the caller chose for a block of code.
+        with nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"):
+            yield
+
+
+@contextmanager
+def modes_kept(model: nn.Module | None) -> Iterator[None]:
+    """Restore the mode, training or evaluation, of every module of a network afterwards."""
     flags = {} if model is None else {module: module.training for module in model.modules()}
     try:
-        with torch_state_kept(), torch.inference_mode(mode=False), torch.enable_grad():
-            torch.set_default_dtype(torch.float32)
-            torch.set_default_device(None)
-            _switch_autocast(dict.fromkeys(_AUTOCAST, False))
-            # What is left then is a device that the caller chose for a block of code.
-            with nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"):
-                yield
+        yield
     finally:
         for module, training in flags.items():
             module.training = training

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, TaskID, TimeRemainingColumn
 
-from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, JsonFlag, QuietFlag, with_config
+from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, RUN_OR_POLICY, JsonFlag, QuietFlag, with_config
 from haq.cli.output import print_json, print_learned, print_text, say, say_command, warn
 from haq.cli.progress import Phases, phase_progress
 from haq.cli.screen import progress_bar
@@ -35,12 +35,6 @@ from haq.run_settings import policy_path
 UNIFORM_BITS = 4
 
 
-_POLICY = typer.Argument(
-    help="The folder of a run, whose model and data hold, or a policy file; without one, uniform bits.",
-    metavar="RUN|POLICY",
-)
-
-
 def _flag(name: str, *names: str) -> Any:
     field = FinetuneConfig.model_fields[name]
     shown = False if field.default is None else str(field.default)
@@ -51,7 +45,7 @@ def _flag(name: str, *names: str) -> Any:
 def finetune(
     config: SearchConfig,
     *,
-    policy: Annotated[Path | None, _POLICY] = None,
+    policy: Annotated[Path | None, RUN_OR_POLICY] = None,
     w_bits: Annotated[int | None, typer.Option(help="Bits of all weights.", show_default=str(UNIFORM_BITS))] = None,
     a_bits: Annotated[int | None, typer.Option(help="Bits of all activations.", show_default=str(UNIFORM_BITS))] = None,
     is_float: Annotated[bool, typer.Option("--float", help="Leave all in float: the control of a comparison.")] = False,

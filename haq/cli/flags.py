@@ -10,6 +10,10 @@ import typer
 from haq.config import DATA_SETTINGS, DEVICE_SETTINGS, MODEL_SETTINGS, SearchConfig, search_config
 from haq.errors import UserError
 
+RUN_OR_POLICY = typer.Argument(
+    help="Folder of a run, whose model and data are used, or a policy file; without one, uniform bits.",
+    metavar="RUN|POLICY",
+)
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on standard output.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 

@@ -7,7 +7,7 @@ import typer
 from rich.progress import BarColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, JsonFlag, QuietFlag, with_config
+from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, RUN_OR_POLICY, JsonFlag, QuietFlag, with_config
 from haq.cli.output import print_json, print_learned, print_text, say
 from haq.cli.screen import progress_bar
 from haq.config import SearchConfig
@@ -19,12 +19,6 @@ from haq.run_dir import safe_name
 from haq.run_settings import policy_path
 
 W_BITS, A_BITS = 4, 8
-
-
-_POLICY = typer.Argument(
-    help="The folder of a run, whose model and data hold, or a policy file; without one, uniform bits.",
-    metavar="RUN|POLICY",
-)
 
 
 def _flag(name: str) -> Any:
@@ -41,7 +35,7 @@ def _flag(name: str) -> Any:
 def reconstruct(
     config: SearchConfig,
     *,
-    policy: Annotated[Path | None, _POLICY] = None,
+    policy: Annotated[Path | None, RUN_OR_POLICY] = None,
     w_bits: Annotated[int | None, typer.Option(help="Bits of all weights.", show_default=str(W_BITS))] = None,
     a_bits: Annotated[int | None, typer.Option(help="Bits of all activations.", show_default=str(A_BITS))] = None,
     steps: Annotated[int | None, _flag("steps")] = None,
@@ -59,7 +53,7 @@ def reconstruct(
     if policy is not None and (w_bits, a_bits) != (None, None):
         raise UserError("a policy file and --w-bits, --a-bits contradict each other; give one of them")
     bits = (W_BITS if w_bits is None else w_bits, A_BITS if a_bits is None else a_bits)
-    start = starting_point(policy or bits, config, taken=QUANTIZER_SETTINGS, notify=say)
+    start = starting_point(policy or bits, config, inherited=QUANTIZER_SETTINGS, notify=say)
     asked = Asked(start.config, learning, start.policy, start.example)
     path = out or default_out(start.config, policy, bits)
     with _bar(quiet=quiet) as bar:

@@ -76,17 +76,17 @@ def starting_point(
     policy: PolicyLike,
     config: SearchConfig,
     *,
-    taken: Collection[str] = (),
+    inherited: Collection[str] = (),
     notify: Callable[[str], None] = lambda _: None,
 ) -> StartingPoint:
     """Read a policy; given by its file or its run, network, data and device are those of the run unless given.
 
-    `taken` names further settings of the run that hold. `notify` receives a line for every callable that is called
+    `inherited` names further settings of the run that hold. `notify` receives a line for every callable that is called
     because the files name it. Raises UserError, also for the folder of a run that trained its network.
     """
     if not isinstance(policy, str | Path):
         return StartingPoint(read_policy(policy), config)
-    source = policy_source(Path(policy), config, taken=(*_TAKEN, *taken), notify=notify)
+    source = policy_source(Path(policy), config, inherited=(*_INHERITED, *inherited), notify=notify)
     if Path(policy).is_dir() and source.run is not None and has_trained_network(source.run):
         raise UserError(
             f"{policy} holds a network that was trained, which learning does not start from; "
@@ -96,7 +96,7 @@ def starting_point(
     return StartingPoint(source.policy, source.config, source.example())
 
 
-_TAKEN = (*MODEL_SETTINGS, *DATA_SETTINGS, *DEVICE_SETTINGS, "device")
+_INHERITED = (*MODEL_SETTINGS, *DATA_SETTINGS, *DEVICE_SETTINGS, "device")
 
 
 def names_of(model: nn.Module | str | None, task: Task | str | None) -> dict[str, str]:

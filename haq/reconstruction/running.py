@@ -68,7 +68,7 @@ def reconstruct(
     """
     task = None if task is None else as_task(task)
     own = {name: settings.pop(name) for name in list(settings) if name in ReconstructionConfig.model_fields}
-    start = starting_point(policy, search_config(**names_of(model, task), **settings), taken=QUANTIZER_SETTINGS)
+    start = starting_point(policy, search_config(**names_of(model, task), **settings), inherited=QUANTIZER_SETTINGS)
     asked = Asked(start.config, reconstruction_config(**own), start.policy, start.example)
     given = Given.of(model, task)
     if out is not None:

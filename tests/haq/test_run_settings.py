@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from haq.__main__ import main
-from haq.code_origins import record_callables, require_known
+from haq.code_origins import record_callables, require_recorded
 from haq.config import search_config
 from haq.errors import UserError
 from haq.explaining.running import explain
@@ -100,7 +100,7 @@ def test_flag_wins_over_run_and_run_over_policy(tmp_path: Path) -> None:
     assert (beside.model, beside.hardware) == ("torchvision:resnet34", "bismo-edge")
     assert (beside.input, beside.batch) == ((3, 64, 64), 4)
     assert policy_source(tmp_path, search_config(hardware="bismo-cloud")).config.hardware == "bismo-cloud"
-    assert policy_source(path, search_config(), taken=("input",)).config.hardware == "gpu-t4"
+    assert policy_source(path, search_config(), inherited=("input",)).config.hardware == "gpu-t4"
 
 
 @pytest.mark.parametrize("flag", ["--crop", "--resize"])
@@ -282,21 +282,21 @@ def test_module_of_an_editable_installation_is_recorded(tmp_path: Path, monkeypa
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
     monkeypatch.setenv("HAQ_CACHE", str(tmp_path / "cache"))
     record_callables(tmp_path / "run", ["editable_nets:net"])
-    (line,) = require_known(tmp_path / "run", {"model": "editable_nets:net"})
+    (line,) = require_recorded(tmp_path / "run", {"model": "editable_nets:net"})
     assert str(source) in line
 
 
 def test_record_that_others_may_write_does_not_count(run: Path, tmp_path: Path) -> None:
     (record,) = (tmp_path / "cache" / "runs").iterdir()
     named = {"model": "own_nets:net"}
-    assert require_known(run, named)
+    assert require_recorded(run, named)
     record.chmod(0o666)
     with pytest.raises(UserError, match="add --model own_nets:net"):
-        require_known(run, named)
+        require_recorded(run, named)
     record.chmod(0o600)
     record.parent.chmod(0o777)
     with pytest.raises(UserError, match="add --model own_nets:net"):
-        require_known(run, named)
+        require_recorded(run, named)
 
 
 @pytest.mark.parametrize(
