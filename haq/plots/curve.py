@@ -37,7 +37,9 @@ class Goal:
     @property
     def missed(self) -> str:
         """Legend label of policies that miss the goal."""
-        return "over budget" if self.least is None else "too much lost"
+        if self.least is None:
+            return "over budget"
+        return "too much lost" if self.confidence is None else "too much may be lost"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
