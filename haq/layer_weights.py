@@ -79,7 +79,7 @@ class LinearWeights:
     def restore(self, bits: int, parts: Mapping[str, Tensor]) -> StoredWeight:
         scale, channels = parts["scale"].to(self._weight.device), self._weight.shape[self._axis]
         if tuple(scale.shape) != (channels,):
-            raise ValueError(f"{channels} output channels need as many scales, not the shape {tuple(scale.shape)}")
+            raise ValueError(f"{channels} output channels need as many scales, not {scale.numel()}")
         nearest = quantize_to_scale(self._weight, bits, scale=scale, channel_axis=self._axis)
         if "codes" not in parts:
             return self._stored(nearest)

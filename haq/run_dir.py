@@ -105,10 +105,6 @@ class RunDir:
             strange = [] if (path / ENVIRONMENT).exists() else [name for name in _RESULTS if (path / name).exists()]
             if strange:
                 raise UserError(f"{path} holds {', '.join(strange)}, but is no folder of a run; choose another --out")
-            if (path / SUMMARY).exists():  # a finished run had a whole configuration
-                raise UserError(
-                    f"{path / CONFIG} is damaged, and its run is finished; restore it, or choose another --out"
-                )
             return
         if path.is_dir() and any(each.name != LOCK for each in path.iterdir()):
             if resume:

@@ -327,9 +327,6 @@ def test_damaged_configuration_is_one_line(run: Path, capsys: pytest.CaptureFixt
     for command in ("evaluate", "simulate"):
         assert main([command, str(run)]) == 2
         assert "config.json is damaged" in capsys.readouterr().err
-    assert main(["search", *OWN, "--out", str(run), *SEARCH, "--resume"]) == 2
-    assert "config.json is damaged, and its run is finished" in capsys.readouterr().err
-    assert (run / "summary.json").exists()
 
 
 def test_layers_too_large_to_price_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
