@@ -8,7 +8,6 @@ from itertools import chain
 from pathlib import Path
 from re import fullmatch
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
@@ -28,23 +27,17 @@ MAX_COUNT = 2**44
 MAX_TENSORS = 1000
 """That a layer reads or holds."""
 MAX_NAME = 1000
-_DTYPES = (
-    torch.float32,
-    torch.float64,
-    torch.float16,
-    torch.bfloat16,
-    torch.int64,
-    torch.int32,
-    torch.uint8,
-    torch.bool,
-)
 _INPUT = "input"
 _TRACE = TypeAdapter(Trace)
 
 
 def save_layers(run: RunDir, trace: Trace, example: Tensor) -> None:
-    """Write the layers of a network and the input [1, ...] that it was traced with."""
-    run.write(LAYERS, _TRACE.dump_json(trace, indent=1) + b"\n")
+    """Write the layers of a network and the input [1, ...] that it was traced with.
+
+    Layers that exceed the limits of the file are not kept: its readers trace the network again.
+    """
+    if next(_problems(trace), None) is None:
+        run.write(LAYERS, _TRACE.dump_json(trace, indent=1) + b"\n")
     run.save_tensors(EXAMPLE, {_INPUT: example})
 
 
@@ -70,8 +63,7 @@ def load_example(run: RunDir) -> Tensor | None:
     example = (run.load_tensors(EXAMPLE) or {}).get(_INPUT)
     if example is None:
         return None
-    is_plain = example.dtype in _DTYPES and example.ndim > 0 and len(example) == 1
-    if not is_plain or (example.is_floating_point() and not torch.isfinite(example).all()):
+    if example.ndim == 0 or len(example) != 1:
         raise UserError(f"{run.path / EXAMPLE} is damaged: it holds no input of one item; {_remedy(run.path)}")
     return example
 

@@ -88,8 +88,9 @@ def explain(
     given = given or Given()
     source = _source(path, config or SearchConfig(), notify)
     if is_robust or given != Given():
-        objects = {"model": given.model or given.network, "data": given.task or given.network}
-        source.allow_code(replaced=[name for name, value in objects.items() if value is not None])
+        given_objects = {"model": given.model, "data": given.task}
+        has_network = given.network is not None
+        source.allow_code(replaced=[name for name, value in given_objects.items() if has_network or value is not None])
     case = _case(source, given)
     unit, scale = case.unit
     tried = {case.decided(line).tobytes(): line for line in reversed(case.lines)}

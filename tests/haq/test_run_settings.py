@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
@@ -18,11 +19,14 @@ from haq.code_origins import record_callables, require_recorded
 from haq.config import search_config
 from haq.errors import UserError
 from haq.explaining.running import explain
+from haq.layers import Site, Trace
 from haq.policy import Policy, uniform_bits
 from haq.run_dir import RunDir
 from haq.run_settings import policy_source
 from haq.searching.running import Given
-from haq.stored_layers import load_example
+from haq.stored_layers import MAX_LAYERS, load_example, load_layers, save_layers
+from haq.tracing.weighted_calls import WeightSlice
+from hardware_sim.layer import Layer
 from hardware_sim.networks import resnet18
 
 SOURCE = """
@@ -335,6 +339,21 @@ def test_layers_too_large_to_price_are_refused(run: Path, capsys: pytest.Capture
     (run / "layers.json").write_text(json.dumps(document))
     assert main(["simulate", str(run), "--hardware", "bismo-cloud"]) == 2
     assert "weights, elements or multiplications" in capsys.readouterr().err
+
+
+def test_inputs_of_any_dtype_and_networks_beyond_the_limits_stay_usable(tmp_path: Path) -> None:
+    layer = Layer(name="a", kind="linear", c_in=2, c_out=2)
+    many = tuple(replace(layer, name=f"a{number}") for number in range(MAX_LAYERS + 1))
+    site = Site(WeightSlice("a.weight", 0, (2, 2)), 1)
+    example = torch.tensor([[torch.inf, 1.0]]), torch.tensor([[3, 4]], dtype=torch.int16)
+    for layers, values in zip((many, many[:1]), example, strict=True):
+        run = RunDir(tmp_path)
+        save_layers(run, Trace(layers, (site,) * len(layers), (), (layers[-1].name,)), values)
+        kept = load_layers(run)
+        assert (kept is not None) == (len(layers) == 1)
+        stored = load_example(run)
+        assert stored is not None
+        assert stored.equal(values)
 
 
 def test_resume_with_other_weights_is_refused(run: Path, user_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
