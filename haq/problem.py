@@ -37,7 +37,7 @@ from hardware_sim.catalog import load_accelerator
 CORRECTION_IMAGES = 64
 """Few are enough: corrections are relative to the float network on the same images (results/corrections.md)."""
 AUTO_METHOD: MethodChoice = "mse"
-"""What `--calibration auto` means; decided by `scripts/compare_calibrations.py` on the digits network."""
+"""What `--calibration auto` means; decided by `scripts/experiments/compare_calibrations.py` on the digits network."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

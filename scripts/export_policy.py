@@ -1,8 +1,9 @@
-"""The policy of a finished run as a JSON file of its own: `export_policy.py RUN FILE.json`.
+"""Write the policy of a finished run to a JSON file: `export_policy.py RUN FILE.json`.
 
-The file is checked on the way: what is written is what `haq` reads back.
+The policy is validated before it is written.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from haq.errors import UserError
 
 
 def main(run: str, target: str) -> int:
-    """Copy the policy of a run; returns the exit code."""
+    """Copy the policy of a run and return the exit code."""
     try:
         haq.load_policy(Path(run) / "policy.json").save(target)
     except UserError as error:
@@ -22,6 +23,8 @@ def main(run: str, target: str) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: export_policy.py RUN FILE.json")
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="the folder of a finished run")
+    parser.add_argument("target", metavar="file", help="the JSON file to write")
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.run, arguments.target))

@@ -1,4 +1,4 @@
-"""The bits of every layer as a picture: `plot_policy.py RUN_OR_POLICY [--out FILE.svg]`."""
+"""Plot the bits of every layer of a policy: `plot_policy.py RUN_OR_POLICY [--out FILE.svg]`."""
 
 import sys
 

@@ -1,8 +1,7 @@
 """Which policies are scored, what a time is worth, and that the files say what was measured."""
 
 import csv
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,23 +13,12 @@ from haq.config import search_config
 from haq.evaluation.evaluator import Evaluator
 from haq.problem import prepare
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-NAME = "compare_episode_finetuning"
 FEW = {"calibration_images": 64}
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "compare_episode_finetuning", SCRIPTS / "compare_episode_finetuning.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(SCRIPTS), *sys.path])
-        spec.loader.exec_module(module)
-    return module
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("experiments/compare_episode_finetuning")
 
 
 def test_policies_differ_and_keep_the_budget(script: ModuleType) -> None:

@@ -1,25 +1,17 @@
 """Rank correlations and the worth of a choice, against scipy, simulation and enumeration."""
 
-import importlib.util
+from collections.abc import Callable
 from itertools import combinations
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "rank_agreement.py"
-
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("rank_agreement", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("experiments/rank_agreement")
 
 
 def test_rank_correlations_are_those_of_scipy_ties_included(script: ModuleType) -> None:

@@ -1,0 +1,255 @@
+"""Does `--rounding gptq` pay in a search, at equal time? Against `nearest`, and against `nearest` rounded at the end.
+
+Searches of a network at the cost of uniform bits, each seed three times: with nearest codes for so many episodes; with
+GPTQ for as many as take the same processor time, what GPTQ takes before the first episode included; and with nearest
+codes again, ended early enough for the winner's weights to be rounded by GPTQ in the same time. Differences of the
+winners' report accuracies are paired by seed. Takes the flags of `haq evaluate` for networks and data:
+
+    python scripts/experiments/compare_gptq_in_search.py --model cifar_resnet20 --weights FILE --data cifar10:DIR
+"""
+
+import csv
+import io
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+from time import process_time
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from haq.cache import write_atomically
+from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, read_several, with_config
+from haq.comparing.intervals import paired_interval
+from haq.config import SearchConfig, search_config
+from haq.environment import describe_environment
+from haq.evaluation.evaluator import Evaluator
+from haq.layer_weights import Rounding
+from haq.problem import Network, prepare, prepare_network
+from haq.run_dir import RunDir
+from haq.searching.goals import Line
+from haq.searching.running import begin_session
+from haq.searching.session import Session
+from haq.sensitivities.fisher import network_fisher
+from haq.sensitivities.layer_losses import LayerLosses
+
+HARDWARE = "bismo-edge"
+NEAREST, AT_THE_END, IN_SEARCH = ARMS = ("nearest", "nearest, winner by gptq", "gptq")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A network with one way of rounding, and all that its searches share."""
+
+    network: Network
+    fisher: LayerLosses
+    report: Evaluator
+    cpu_s: float
+    """Processor seconds before the first episode: calibration, engine and prior."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Searched:
+    """A search with the processor seconds that had passed after each episode, from the loading of the network on."""
+
+    session: Session
+    cpu_s: list[float]
+
+    def winner(self, within_s: float) -> tuple[int, float, Line] | None:
+        """Episodes, seconds and winner of what ended in time; None where no episode did."""
+        count = sum(each <= within_s for each in self.cpu_s)
+        return (count, self.cpu_s[count - 1], self.session.select(count).winner) if count else None
+
+
+def prepared(config: SearchConfig, rounding: Rounding) -> Prepared:
+    """Load, calibrate, estimate sensitivities; the report split is opened off the clock."""
+    began = process_time()
+    network = prepare_network(with_settings(config, rounding=rounding))
+    fisher = network_fisher(network)
+    cpu_s = process_time() - began
+    return Prepared(network, fisher, Evaluator(network.engine, network.task, "report"), cpu_s)
+
+
+def with_settings(config: SearchConfig, **settings: Any) -> SearchConfig:
+    """What the user gave, and these."""
+    return search_config(**{key: getattr(config, key) for key in config.model_fields_set} | settings)
+
+
+def search(config: SearchConfig, given: Prepared, *, within_s: float) -> Searched:
+    """All episodes, or those that begin in time."""
+    began = process_time() - given.cpu_s
+    session, cpu_s = begin_session(prepare(config, network=given.network), losses=given.fisher), []
+    with TemporaryDirectory() as folder:
+        session.enter(RunDir.create(Path(folder) / "run", config.model_dump(mode="json"), {}))
+        while session.episode < config.episodes and process_time() - began < within_s:
+            session.run_episode()
+            cpu_s.append(process_time() - began)
+    return Searched(session, cpu_s)
+
+
+def seconds_of_rounding(config: SearchConfig, bits: int) -> float:
+    """Processor seconds that GPTQ takes for one policy: the Hessians, and all layers at one width."""
+    network = prepare_network(with_settings(config, rounding="gptq", engine="torch"))
+    network.quantizers.activation(0, bits)  # calibrates, as a search has done
+    began = process_time()
+    for layer in range(len(network.priced.trace.layers)):
+        network.quantizers.codes(layer, bits)
+    return process_time() - began
+
+
+def rows_of_seed(config: SearchConfig, by_rounding: dict[Rounding, Prepared], *, at_the_end_s: float) -> Iterator[Row]:
+    """One row for each arm, within the time that nearest codes take for all episodes."""
+    nearest, gptq = by_rounding["nearest"], by_rounding["gptq"]
+    searched = search(config, nearest, within_s=float("inf"))
+    time_s = searched.cpu_s[-1]
+    found = search(with_settings(config, rounding="gptq"), gptq, within_s=time_s)
+    for arm, each, within_s, report in (
+        (NEAREST, searched, time_s, nearest.report),
+        (AT_THE_END, searched, time_s - at_the_end_s, gptq.report),
+        (IN_SEARCH, found, time_s, gptq.report),
+    ):
+        ended = each.winner(within_s)
+        if ended is None:
+            raise SystemExit(f"{arm}: no episode ends in {time_s:.0f} s; give more --episodes")
+        yield row(config, arm, ended, report=report) | {"cpu_s": round(ended[1] + time_s - within_s, 1)}
+
+
+def row(config: SearchConfig, arm: str, ended: tuple[int, float, Line], *, report: Evaluator) -> Row:
+    """What an arm came to."""
+    count, _, winner = ended
+    evaluation = report.evaluate(winner["w_bits"], winner["a_bits"])
+    return {
+        "objective": config.objective,
+        "seed": config.seed,
+        "arm": arm,
+        "episodes": count,
+        "accuracy": evaluation.accuracy,
+        "divergence": evaluation.divergence,
+        "w_bits": " ".join(map(str, winner["w_bits"])),
+        "a_bits": " ".join(map(str, winner["a_bits"])),
+    }
+
+
+def uniform_rows(config: SearchConfig, by_rounding: dict[Rounding, Prepared], bits: int) -> Iterator[Row]:
+    """The uniform policy whose cost is the budget, with both ways of rounding."""
+    for rounding, each in by_rounding.items():
+        problem = prepare(config, network=each.network)
+        layers = problem.priced.trace.layers
+        pairs = [problem.allowed.uniform(layer.tied_to or layer.name, bits) for layer in layers]
+        w_bits, a_bits = (list(widths) for widths in zip(*pairs, strict=True))
+        line = {"w_bits": w_bits, "a_bits": a_bits}
+        yield row(config, f"uniform {bits} bits, {rounding}", (0, 0.0, line), report=each.report) | {"cpu_s": 0.0}
+
+
+def percents(rows: Iterable[Row], objective: str, arm: str) -> list[float]:
+    """Report accuracies by seed."""
+    chosen = [each for each in rows if (each["objective"], each["arm"]) == (objective, arm)]
+    return [100 * each["accuracy"] for each in sorted(chosen, key=lambda each: each["seed"])]
+
+
+def table(rows: list[Row], *, report_images: int) -> Iterator[str]:
+    """Markdown: accuracy, episodes and time by arm, and the differences."""
+    image = 100 / report_images
+    yield (
+        "| budget | arm | report accuracy, % | by seed | divergence, nats | episodes | processor s | "
+        "minus nearest | minus winner by gptq |"
+    )
+    yield "|---" * 9 + "|"
+    for objective, arm in dict.fromkeys((each["objective"], each["arm"]) for each in rows):
+        of_arm = [each for each in rows if (each["objective"], each["arm"]) == (objective, arm)]
+        found = percents(rows, objective, arm)
+        divergence = mean(each["divergence"] for each in of_arm)
+        cells = [f"{mean(found):.2f}", ", ".join(f"{each:.2f}" for each in found), f"{divergence:.4f}"]
+        if arm in ARMS:
+            cells += [_range(each["episodes"] for each in of_arm), f"{mean(each['cpu_s'] for each in of_arm):.0f}"]
+            others = {NEAREST: (), AT_THE_END: (NEAREST,), IN_SEARCH: (NEAREST, AT_THE_END)}[arm]
+            cells += [_difference(found, percents(rows, objective, other), image) for other in others]
+        yield f"| {objective} | {arm} | {' | '.join(cells + [''] * (7 - len(cells)))} |"
+
+
+def _range(counts: Iterable[int]) -> str:
+    each = sorted(set(counts))
+    return f"{each[0]}" if len(each) == 1 else f"{each[0]} to {each[-1]}"
+
+
+def _difference(ours: list[float], theirs: list[float], image: float) -> str:
+    each = paired_interval([one - other for one, other in zip(ours, theirs, strict=True)], resolution=image)
+    return f"{each.mean:+.2f} ({each.low:+.2f} to {each.high:+.2f})"
+
+
+def document(config: SearchConfig, rows: list[Row], facts: dict[str, Any]) -> str:
+    """Markdown, with what it takes to do it again."""
+    packages = describe_environment(seed=0, device="cpu")["packages"]
+    return "\n".join(
+        [
+            "# GPTQ in the search, at equal time",
+            "",
+            f"{config.model} on {facts['report_images']} report images, in float "
+            f"{100 * facts['accuracy_fp32']:.2f} %; searches at the cost of uniform {facts['bits']} bits on "
+            f"{HARDWARE}, {facts['search_images']} search images, seeds 0 to {facts['seeds'] - 1}, method "
+            f"`{config.agent}`. Before the first episode nearest codes take {facts['nearest_s']:.0f} processor seconds "
+            f"and GPTQ {facts['gptq_s']:.0f}, as the prior asks for every layer at every width; rounding one policy by "
+            f"GPTQ takes {facts['at_the_end_s']:.0f}. Differences are in points, paired by seed, with 95 % intervals "
+            "(Student).",
+            "",
+            *table(rows, report_images=facts["report_images"]),
+            "",
+            f"Made with `python {shlex.join(sys.argv)}`; one thread; "
+            + ", ".join(f"{name} {version}" for name, version in packages.items() if version)
+            + ".",
+            "",
+        ]
+    )
+
+
+def write(out: Path, config: SearchConfig, rows: list[Row], facts: dict[str, Any]) -> None:
+    """Table and numbers."""
+    numbers = io.StringIO()
+    writer = csv.DictWriter(numbers, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out.with_suffix(".csv"), numbers.getvalue().encode())
+    write_atomically(out.with_suffix(".md"), document(config, rows, facts).encode())
+
+
+@with_config(*MODEL_FLAGS, *DATA_FLAGS)
+def main(
+    config: SearchConfig,
+    *,
+    bits: Annotated[int, typer.Option(help="Uniform bits whose cost is the budget.")] = 3,
+    objectives: Annotated[str, typer.Option(help="What the budgets limit.")] = "latency,size",
+    episodes: Annotated[int, typer.Option(help="Of nearest codes.")] = 100,
+    seeds: Annotated[int, typer.Option(help="Searches of each kind; two at least.")] = 3,
+    out: Annotated[Path, typer.Option(help="Without an ending.")] = Path("results/rounding_in_search"),
+) -> None:
+    """Search, and write after every objective what there is."""
+    torch.set_num_threads(1)
+    config = with_settings(config, hardware=HARDWARE, episodes=episodes)
+    at_the_end_s = seconds_of_rounding(config, bits)
+    roundings: tuple[Rounding, ...] = ("nearest", "gptq")
+    by_rounding = {each: prepared(config, each) for each in roundings}
+    nearest, gptq = by_rounding["nearest"], by_rounding["gptq"]
+    facts: dict[str, float] = {f"{split}_images": nearest.network.task.size(split) for split in ("search", "report")}
+    facts |= {"accuracy_fp32": nearest.report.accuracy_fp32, "bits": bits, "seeds": seeds}
+    facts |= {"nearest_s": nearest.cpu_s, "gptq_s": gptq.cpu_s, "at_the_end_s": at_the_end_s}
+    print(facts, file=sys.stderr, flush=True)
+    rows: list[Row] = []
+    for objective in read_several(objectives):
+        settings = {"objective": objective, "budget": (f"{bits}bits",)}
+        rows += uniform_rows(with_settings(config, **settings), by_rounding, bits)
+        for seed in range(seeds):
+            asked = with_settings(config, **settings, seed=seed)
+            rows += rows_of_seed(asked, by_rounding, at_the_end_s=at_the_end_s)
+            print(rows[-3:], f"{process_time():.0f} processor s", file=sys.stderr, flush=True)
+        write(out, config, rows, facts)
+
+
+if __name__ == "__main__":
+    typer.run(main)

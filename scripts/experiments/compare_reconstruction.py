@@ -1,0 +1,82 @@
+"""What reconstruction is worth after rounding to the nearest integer and after GPTQ, and what it takes.
+
+One network at uniform bits of weights, with 8 bits for the first and the last layer. Prints a section of Markdown;
+takes the flags of `haq evaluate` for networks and data:
+
+    python scripts/experiments/compare_reconstruction.py --widths 3,2 > results/reconstruction.md
+"""
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import process_time
+from typing import Annotated, Any, get_args
+
+import typer
+
+from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, read_several, with_config
+from haq.config import SearchConfig, search_config
+from haq.environment import describe_environment
+from haq.layer_weights import Rounding
+from haq.pretty import percent
+from haq.reconstruction.config import reconstruction_config
+from haq.reconstruction.running import Asked, reconstruct_configured
+
+Summary = dict[str, Any]
+
+
+def measure(config: SearchConfig, rounding: Rounding, *, w_bits: int, a_bits: int, learning: Summary) -> Summary:
+    """What a reconstruction came to, and the processor's seconds that all of it took, measuring included."""
+    given = {key: getattr(config, key) for key in config.model_fields_set}
+    asked = Asked(search_config(**given, rounding=rounding), reconstruction_config(**learning), (w_bits, a_bits))
+    began = process_time()
+    with TemporaryDirectory() as folder:
+        summary = reconstruct_configured(asked, Path(folder) / "run").summary
+    return {**summary, "cpu_s": process_time() - began}
+
+
+def row(name: str, found: Summary) -> str:
+    """Before and after learning."""
+    before = f"{percent(found['search_accuracy_start'], digits=2)}, {found['search_divergence_start']:.4f}"
+    after = f"{percent(found['search_accuracy'], digits=2)}, {found['search_divergence']:.4f}"
+    report = f"{percent(found['accuracy'], digits=2)}, {found['divergence']:.4f}"
+    return f"| {name} | {before} | {after} | {report} | {found['cpu_s']:.0f} s |"
+
+
+@with_config(*MODEL_FLAGS, *DATA_FLAGS, "seed")
+def main(
+    config: SearchConfig,
+    *,
+    widths: Annotated[str, typer.Option(help="Bits of weights.")] = "4",
+    roundings: Annotated[str, typer.Option(help="What learning starts from.")] = "nearest,gptq",
+    a_bits: Annotated[int, typer.Option(help="Bits of activations.")] = 8,
+    steps: Annotated[int | None, typer.Option(help="Steps of learning.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images of one step.")] = None,
+) -> None:
+    """Measure one network and print."""
+    learning = {name: value for name, value in (("steps", steps), ("batch_size", batch_size)) if value is not None}
+    chosen = [name for name in get_args(Rounding) if name in read_several(roundings)]
+    found = {
+        f"{rounding}, {width}/{a_bits} bits": measure(
+            config, rounding, w_bits=int(width), a_bits=a_bits, learning=learning
+        )
+        for width in read_several(widths)
+        for rounding in chosen
+    }
+    first = next(iter(found.values()))
+    print(f"## {config.model}\n")
+    print("Accuracy, and the mean KL divergence from the float network's outputs in nats, before and after learning on")
+    print(f"{first['search_images']} search images and after it on {first['report_images']} report images; in float")
+    print(f"{percent(first['search_accuracy_fp32'], digits=2)} and {percent(first['accuracy_fp32'], digits=2)}.")
+    print(f"Calibration on {first['calibration_images']} images, seed {config.seed}; seconds of one processor.\n")
+    print("| rounding | before, search | after, search | after, report | all of it |")
+    print("|---|---|---|---|---|")
+    for name, each in found.items():
+        print(row(name, each))
+    packages = describe_environment(seed=0, device="cpu")["packages"]
+    versions = ", ".join(f"{package} {version}" for package, version in packages.items() if version)
+    print(f"\nMade with `python scripts/experiments/compare_reconstruction.py {' '.join(sys.argv[1:])}`; {versions}.\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,241 @@
+"""Searches on real networks and data: ResNet-20 on CIFAR-10, MobileNet-V1 and V2 on ImageNet, beside uniform bits.
+
+    python scripts/experiments/search_networks.py cifar_resnet20 --data DIR --weights DIR --out results/networks
+
+DIR of the data holds `cifar10` and `imagenet` as image folders, that of the weights ResNet-20's; the MobileNets' are
+found through HAQ_DATA. Budgets are what uniform bits cost. Every run is kept in a folder under `--runs` and goes on
+where an earlier call left it; policies, plots and the tables go to `--out`.
+"""
+
+import argparse
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from haq.cache import write_atomically
+from haq.config import SearchConfig, search_config
+from haq.costs.pricing import cost_in
+from haq.environment import describe_environment
+from haq.evaluation.evaluator import Evaluator
+from haq.policy import load_policy
+from haq.pretty import percent, pretty_cost
+from haq.problem import Network, prepare, prepare_network
+from haq.searching.running import Given, search_configured
+from haq.sensitivities.fisher import network_fisher
+from haq.sensitivities.layer_losses import LayerLosses
+from hardware_sim.cost import Objective
+
+TARGETS: dict[str, tuple[str, Objective]] = {
+    "bismo-edge": ("bismo-edge", "latency"),
+    "bismo-cloud": ("bismo-cloud", "latency"),
+    "size": ("bismo-edge", "size"),
+}
+"""Name: device and objective."""
+WIDTHS = (4, 5, 6, 8)
+_MOBILENET = {
+    "normalize": "half",
+    "resize": 227,
+    "crop": 224,
+    "search_images": 300,
+    "calibration_images": 256,
+    "eval_batch": 50,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A network, its data, and the uniform bits whose costs are the budgets."""
+
+    weights: str | None
+    data: str
+    budgets: tuple[int, ...]
+    settings: dict[str, Any]
+
+
+CASES = {
+    "cifar_resnet20": Case(
+        "cifar10jpeg_resnet20_ft3ep.pth",
+        "cifar10:{}/cifar10",
+        (3, 4, 5),
+        {"search_from": "train", "search_images": 320},
+    ),
+    "tf_mobilenets:mobilenet_v1_075": Case(None, "imagefolder:{}/imagenet", (5,), _MOBILENET),
+    "tf_mobilenets:mobilenet_v2": Case(None, "imagefolder:{}/imagenet", (5,), _MOBILENET),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All searches of one network for one target."""
+
+    model: str
+    target: str
+    data: Path
+    weights: Path
+    runs: Path
+    episodes: int
+    seed: int
+
+    def config(self, bits: int) -> SearchConfig:
+        """The search at the cost of uniform bits."""
+        case, (hardware, objective) = CASES[self.model], TARGETS[self.target]
+        return search_config(
+            model=self.model,
+            weights=str(self.weights / case.weights) if case.weights else None,
+            data=case.data.format(self.data),
+            hardware=hardware,
+            objective=objective,
+            budget=(f"{bits}bits",),
+            episodes=self.episodes,
+            seed=self.seed,
+            **case.settings,
+        )
+
+    def out(self, bits: int) -> Path:
+        """Where a run lies."""
+        return self.runs / f"{self.model.rpartition(':')[2]}-{self.target}-{bits}bits"
+
+
+def run(job: Job) -> list[dict[str, Any]]:
+    """One row for each budget: what the search found, and uniform bits, on the report split."""
+    torch.set_num_threads(1)
+    budgets = CASES[job.model].budgets
+    network, fisher = _prepared(replace(job, target=next(iter(TARGETS))))
+    rows = []
+    for bits in budgets:
+        config = job.config(bits)
+        result = search_configured(config, job.out(bits), given=Given(network=network, losses=fisher), resume=True)
+        summary = dict(result.summary)
+        rows.append(
+            {"model": job.model, "target": job.target, "bits": bits, "summary": summary, "run": str(job.out(bits))}
+        )
+    uniform = uniform_rows(network, job.config(budgets[0]))
+    return [row | {"uniform": uniform} for row in rows]
+
+
+@lru_cache(maxsize=1)
+def _prepared(job: Job) -> tuple[Network, LayerLosses]:
+    """What does not depend on the target, once in every process."""
+    network = prepare_network(job.config(CASES[job.model].budgets[0]))
+    return network, network_fisher(network)
+
+
+def uniform_rows(network: Network, config: SearchConfig) -> list[dict[str, Any]]:
+    """Report accuracy and cost of uniform bits, first and last layer at 8."""
+    report = Evaluator(network.engine, network.task, "report", batch_size=config.eval_batch)
+    problem = prepare(config, network=network)
+    allowed, priced, rows = problem.allowed, problem.priced, []
+    for width in sorted({*WIDTHS, *CASES[config.model].budgets}):
+        pairs = [allowed.uniform(layer.tied_to or layer.name, width) for layer in priced.trace.layers]
+        w_bits, a_bits = zip(*pairs, strict=True)
+        cost = cost_in(config.objective, priced.table.policy_cost(w_bits, a_bits))
+        rows.append({"bits": width, "cost": cost, "accuracy": report.evaluate(w_bits, a_bits).accuracy})
+    return rows
+
+
+def accuracy_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Markdown: policies beside uniform bits of the same cost and the others."""
+    yield (
+        "| network | target | budget | cost | policy | uniform, same cost | difference | "
+        + " | ".join(f"uniform {width}" for width in WIDTHS)
+        + " | float | evaluations |"
+    )
+    yield "|---" * (9 + len(WIDTHS)) + "|"
+    for row in rows:
+        summary, uniform = row["summary"], {each["bits"]: each for each in row["uniform"]}
+        found, name = summary["accuracy"], row["model"].rpartition(":")[2]
+        same, objective = uniform[row["bits"]], TARGETS[row["target"]][1]
+        others = " | ".join(percent(uniform[width]["accuracy"], digits=2) for width in WIDTHS)
+        folder = Path(row["run"]).name
+        yield (
+            f"| {name} | [{row['target']}]({folder}/policy.png) | {row['bits']} bits | "
+            f"{pretty_cost(objective, same['cost'])} | {percent(found, digits=2)} | "
+            f"{percent(same['accuracy'], digits=2)} | {100 * (found - same['accuracy']):+.2f} | {others} | "
+            f"{percent(summary['accuracy_fp32'], digits=2)} | {summary['evaluations']} |"
+        )
+
+
+def bits_table(rows: Sequence[dict[str, Any]], runs: Path) -> Iterator[str]:
+    """Markdown: mean bits of each kind of layer, the first and the last layer left out."""
+    yield "| network | target | budget | kind | layers | weight bits | activation bits |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in rows:
+        inner = load_policy(runs / Path(row["run"]).name / "policy.json").layers[1:-1]
+        for kind in sorted({layer.kind for layer in inner}):
+            of_kind = [layer for layer in inner if layer.kind == kind]
+            w_bits, a_bits = (mean(getattr(layer, name) for layer in of_kind) for name in ("w_bits", "a_bits"))
+            name = row["model"].rpartition(":")[2]
+            yield (
+                f"| {name} | {row['target']} | {row['bits']} bits | {kind} | {len(of_kind)} | "
+                f"{w_bits:.2f} | {a_bits:.2f} |"
+            )
+
+
+def main() -> None:
+    """Run what is missing, then write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", choices=list(CASES))
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--episodes", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--runs", type=Path, default=Path("runs/networks"))
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    jobs = [
+        Job(model, target, options.data, options.weights, options.runs, options.episodes, options.seed)
+        for model in options.models
+        for target in TARGETS
+    ]
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        rows = [row for found in pool.map(run, jobs) for row in found]
+    options.out.mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        folder = options.out / Path(row["run"]).name
+        folder.mkdir(exist_ok=True)
+        for name in (
+            "policy.json",
+            "policy.png",
+            "learning_curve.png",
+            "config.json",
+            "environment.json",
+            "summary.json",
+        ):
+            shutil.copy(Path(row["run"]) / name, folder / name)
+    images = {row["model"].rpartition(":")[2]: row["summary"]["report_images"] for row in rows}
+    environment = describe_environment(seed=options.seed, device="cpu")
+    text = [
+        "# Real networks",
+        "",
+        "Report accuracy in percent; first and last layer at 8 bits everywhere. A budget is what uniform bits of that "
+        "width cost on the target; differences in points. Report images: "
+        + ", ".join(f"{name} {count}" for name, count in images.items())
+        + ". MobileNet-V2's weights were stored on an 8-bit grid: 8-bit weights lose nothing by construction.",
+        "",
+        *accuracy_table(rows),
+        "",
+        "## Who gets the bits",
+        "",
+        *bits_table(rows, options.out),
+        "",
+        f"Made with `python {shlex.join(sys.argv)}`; one thread a search.",
+        f"Versions: {', '.join(f'{name} {version}' for name, version in environment['packages'].items() if version)}.",
+    ]
+    write_atomically(options.out / "README.md", ("\n".join(text) + "\n").encode())
+    write_atomically(options.out / "results.json", json.dumps(rows).encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""That every arm is a search like any other, within its time."""
+
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+import haq
+from haq.config import search_config
+
+SETTINGS = {
+    "calibration_images": 64,
+    "search_images": 100,
+    "report_images": 100,
+    "budget": ("3bits",),
+    "episodes": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("experiments/compare_gptq_in_search")
+
+
+def test_an_arm_finds_what_a_search_finds_and_ends_in_time(script: ModuleType) -> None:
+    config = search_config(rounding="gptq", **SETTINGS)
+    given = script.prepared(config, "gptq")
+    whole = script.search(config, given, within_s=float("inf"))
+    found = script.row(config, "gptq", whole.winner(float("inf")), report=given.report)
+    expected = haq.search(rounding="gptq", **SETTINGS)
+    assert found["accuracy"] == expected.summary["accuracy"]
+    assert found["w_bits"] == " ".join(map(str, expected.policy.w_bits))
+    assert whole.cpu_s[0] > given.cpu_s
+    assert len(script.search(config, given, within_s=given.cpu_s).cpu_s) == 0
+
+
+def test_a_winner_is_one_of_the_episodes_that_ended_in_time(script: ModuleType) -> None:
+    session = SimpleNamespace(select=lambda count: SimpleNamespace(winner=f"of {count}"))
+    searched = script.Searched(session, [3.0, 4.0, 6.0])
+    assert searched.winner(5.0) == (2, 4.0, "of 2")
+    assert searched.winner(6.0) == (3, 6.0, "of 3")
+    assert searched.winner(2.9) is None
+
+
+def test_differences_are_paired_by_seed(script: ModuleType) -> None:
+    def rows(arm: str, accuracies: tuple[float, ...]) -> list[dict[str, object]]:
+        facts = {"objective": "size", "arm": arm, "episodes": 5, "cpu_s": 1.0, "divergence": 0.5}
+        return [facts | {"seed": seed, "accuracy": accuracy} for seed, accuracy in enumerate(accuracies)]
+
+    found = rows("nearest", (0.50, 0.60)) + rows("nearest, winner by gptq", (0.51, 0.61))[::-1]
+    lines = list(script.table(found + rows("gptq", (0.52, 0.63)), report_images=10**6))
+    assert "+1.00 (+1.00 to +1.00)" in lines[3]  # two differences that are equal to the image
+    assert "+2.50" in lines[4]
+    assert "+1.50" in lines[4]
