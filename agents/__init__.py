@@ -1,6 +1,6 @@
 """Who proposes bits: agents that walk the layers of a network, rivals that answer whole ones, and what they know."""
 
-from agents.base import Agent, Proposer, Rollout, Transition, Walker
+from agents.base import Agent, Proposer, Rollout, RolloutSimulator, Transition
 from agents.ddpg import DDPG, DDPGConfig
 from agents.evolution import Evolution
 from agents.greedy import Greedy
@@ -24,8 +24,8 @@ __all__ = [
     "Proposer",
     "RandomSearch",
     "Rollout",
+    "RolloutSimulator",
     "SearchSpace",
     "Transition",
     "Uniform",
-    "Walker",
 ]

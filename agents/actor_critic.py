@@ -25,7 +25,7 @@ class Critic:
         self.adam.step()
         return error.square().mean()
 
-    def judge(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    def value_and_gradient(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """The mean value over a batch, and its gradient for each action [batch, 1]."""
         activations = self.network.forward(torch.cat((observations, actions), dim=1))
         values = activations[-1]
@@ -41,11 +41,11 @@ class Actor:
         self.adam = Adam(network, learning_rate)
         self._inverted = inverted
 
-    def improve(self, observations: Tensor, critic: Critic) -> Tensor:
+    def update(self, observations: Tensor, critic: Critic) -> Tensor:
         """One step towards actions that the critic values more; returns the loss before it, minus their mean value."""
         activations = self.network.forward(observations)
         actions = activations[-1].sigmoid()
-        value, ascent = critic.judge(observations, actions)
+        value, ascent = critic.value_and_gradient(observations, actions)
         self.network.backward(activations, -ascent * self._slope(actions, ascent))
         self.adam.step()
         return -value
@@ -70,7 +70,7 @@ class TargetNetworks:
         inputs = torch.cat((steps.next_observations, actions), dim=1)
         return steps.continues * self._pairs["critic"][1].forward(inputs)[-1]
 
-    def follow(self) -> None:
+    def soft_update(self) -> None:
         """Move by the fraction tau towards the networks that are being trained."""
         for network, target in self._pairs.values():
             target.parameters.lerp_(network.parameters, self._tau)

@@ -84,16 +84,16 @@ class Rollout:
     """[step], in [0, 1]: those that lead to the final policy."""
 
 
-class Walker(Protocol):
+class RolloutSimulator(Protocol):
     """Walks the layers without evaluating anything: what a `Proposer` that imagines episodes is given."""
 
     observation_size: int
     """Entries of one observation."""
 
-    def walk(self, act: Callable[[FloatArray], float]) -> Rollout:
+    def rollout(self, act: Callable[[FloatArray], float]) -> Rollout:
         """Answer every observation with `act`, and bring the policy under the budget at the end."""
         ...
 
-    def retrace(self, bits: IntArray) -> Rollout:
+    def rollout_of(self, bits: IntArray) -> Rollout:
         """The walk that ends in the given legal policy, bits [decision, 2]."""
         ...

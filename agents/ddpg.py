@@ -209,7 +209,7 @@ class DDPG:
 
     def _remembered(self) -> Steps:
         """The observed episode; its actions as proposed if the configuration says so and all of them came from here."""
-        steps = Steps.of_episode(self._pending)
+        steps = Steps.from_episode(self._pending)
         count = len(self._pending)
         if self.config.stored_action == "proposed" and len(self._proposed) >= count:
             # An episode that was broken off leaves proposals of its own behind: the last ones count.
@@ -224,7 +224,7 @@ class DDPG:
             steps = steps._replace(returns=unit_ranks(steps.returns))
         losses = torch.zeros(2)
         for _ in range(updates):
-            losses += self._update(steps.draw(self.config.batch_size, self._generator))
+            losses += self._update(steps.sample(self.config.batch_size, self._generator))
         actor_loss, critic_loss = (losses / updates).tolist()
         return {"actor_loss": actor_loss, "critic_loss": critic_loss}
 
@@ -234,9 +234,9 @@ class DDPG:
         if self._targets:
             targets = targets + self.config.gamma * self._targets.next_values(batch)
         critic_loss = self._critic.fit(batch.inputs, targets)
-        actor_loss = self._actor.improve(batch.observations, self._critic)
+        actor_loss = self._actor.update(batch.observations, self._critic)
         if self._targets:
-            self._targets.follow()
+            self._targets.soft_update()
         return torch.stack((actor_loss, critic_loss))
 
     def _centred(self, returns: Tensor) -> Tensor:

@@ -8,18 +8,18 @@ import numpy as np
 
 from agents.archive import Archive
 from agents.base import IntArray
-from agents.greedy import descend
+from agents.greedy import greedy_policy
 from agents.space import SearchSpace
 from agents.uniform import uniform_policies
 
-_TRIES = 20
-_REACH = 2
+_MAX_ATTEMPTS = 20
+_MAX_BIT_CHANGE = 2
 """How many bits a decision gains or loses at most in one mutation."""
 
 
-def starting_policies(space: SearchSpace, *, uniform: int) -> list[IntArray]:
+def initial_policies(space: SearchSpace, *, uniform: int) -> list[IntArray]:
     """What is known to be sensible before any evaluation: the greedy one by the prior, then `uniform` uniform ones."""
-    return [descend(space), *map(space.project, islice(uniform_policies(space), uniform))]
+    return [greedy_policy(space), *map(space.project, islice(uniform_policies(space), uniform))]
 
 
 class Evolution:
@@ -44,7 +44,7 @@ class Evolution:
         self._space = space
         self._archive = Archive(space)
         self._generator = np.random.Generator(np.random.PCG64(seed))
-        self._starts = starting_policies(space, uniform=4)
+        self._initial = initial_policies(space, uniform=4)
         self._population = population
         self._parents = parents
         self._mutation = mutation
@@ -52,30 +52,30 @@ class Evolution:
 
     def propose(self) -> IntArray:
         """A policy of the first population, or a child."""
-        for _ in range(_TRIES):
+        for _ in range(_MAX_ATTEMPTS):
             bits = self._next()
             if bits not in self._archive:
-                self._archive.expect(bits)
+                self._archive.add_pending(bits)
                 return bits
         return self._archive.best
 
     def _next(self) -> IntArray:
         self._drawn += 1
-        if self._drawn <= min(len(self._starts), self._population):
-            return self._starts[self._drawn - 1].copy()
-        parents = self._archive.ranked(self._parents)
+        if self._drawn <= min(len(self._initial), self._population):
+            return self._initial[self._drawn - 1].copy()
+        parents = self._archive.top(self._parents)
         if self._drawn <= self._population or not parents:
             return self._space.sample(self._generator)
         if len(parents) > 1 and self._generator.random() < 0.5:
-            return self._space.project(self._crossed(parents))
-        return self._space.project(self._mutated(parents[self._generator.integers(len(parents))]))
+            return self._space.project(self._crossover(parents))
+        return self._space.project(self._mutate(parents[self._generator.integers(len(parents))]))
 
-    def _crossed(self, parents: list[IntArray]) -> IntArray:
+    def _crossover(self, parents: list[IntArray]) -> IntArray:
         first, second = self._generator.choice(len(parents), 2, replace=False)
         chosen = self._generator.random((len(self._space.names), 1)) < 0.5
         return np.asarray(np.where(chosen, parents[first], parents[second]))
 
-    def _mutated(self, parent: IntArray) -> IntArray:
+    def _mutate(self, parent: IntArray) -> IntArray:
         """The parent with at least one decision moved."""
         child = parent.copy()
         drawn = self._generator.random(len(child)) < self._mutation
@@ -86,13 +86,13 @@ class Evolution:
             others = distance > 0
             if others.any():
                 # However wide the gap to it, the nearest other pair is within reach.
-                near = others & (distance <= max(_REACH, distance[others].min()))
+                near = others & (distance <= max(_MAX_BIT_CHANGE, distance[others].min()))
                 child[decision] = self._generator.choice(pairs[near])
         return child
 
     def tell(self, bits: IntArray, score: float) -> None:
         """Note what became of a policy: it may be a parent from now on."""
-        self._archive.tell(bits, score)
+        self._archive.record(bits, score)
 
     def state_dict(self) -> dict[str, Any]:
         """The known policies, the generator's state and how many policies were drawn."""

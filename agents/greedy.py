@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from agents.archive import Archive
 from agents.base import IntArray
-from agents.space import ROUNDING, SearchSpace
+from agents.space import REL_TOLERANCE, SearchSpace
 
 FloatArray = NDArray[np.float64]
-_ROUNDING = 1e-9
+_PRICE_TOLERANCE = 1e-9
 _REACH = 2
 """How many bits a decision gains or loses at most in one step of the climb."""
 
 
-def descend(space: SearchSpace) -> IntArray:
+def greedy_policy(space: SearchSpace) -> IntArray:
     """The policy [decision, 2] at the end of the greedy way down, projected.
 
     From the most bits on, the step to fewer bits that adds least expected loss for what it eases the exceeded budgets,
@@ -30,7 +30,7 @@ def descend(space: SearchSpace) -> IntArray:
         if np.isinf(least):
             break
         # Of steps of one price, up to rounding, the one that leaves most bits: small steps, and everybody in turn.
-        equal = price <= least + _ROUNDING * abs(least)
+        equal = price <= least + _PRICE_TOLERANCE * abs(least)
         decision, w, a = np.unravel_index(int(np.where(equal, size, -1).argmax()), price.shape)
         bits[decision] = (w + 1, a + 1)
     return space.project(bits)
@@ -69,7 +69,7 @@ def _exchanges(space: SearchSpace, bits: IntArray) -> Iterator[IntArray]:
     apart = (first == second) | (moves[first, 0] != moves[second, 0])
     first, second = first[apart], second[apart]
     two = first != second
-    limit = space.budget * (1 + ROUNDING) - space.total(bits)
+    limit = space.budget * (1 + REL_TOLERANCE) - space.total(bits)
     fitting = (cost[:, first] + two * cost[:, second] <= limit[:, None]).all(axis=0)
     first, second, two = first[fitting], second[fitting], two[fitting]
     for index in np.argsort(loss[first] + two * loss[second], kind="stable"):
@@ -82,15 +82,15 @@ def _exchanges(space: SearchSpace, bits: IntArray) -> Iterator[IntArray]:
 class Greedy:
     """A `Proposer` that goes down by the prior, then climbs by true scores; deterministic.
 
-    It starts with `descend`. Then exchanges around the best policy known: one decision gives bits away, another one
-    gets them, the least expected loss first, until one is better, which is the next centre (first-improvement hill
+    It starts with `greedy_policy`. Then exchanges around the best policy known: one decision gives bits away, another
+    one gets them, the least expected loss first, until one is better, which is the next centre (first-improvement hill
     climbing). Where no exchange is new, the best policy again.
     """
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
         self._archive = Archive(space)
-        self._start = descend(space)
+        self._start = greedy_policy(space)
         self._leave()
 
     def _leave(self) -> None:
@@ -100,7 +100,7 @@ class Greedy:
     def propose(self) -> IntArray:
         """The way down's end if it is not known yet, else the next exchange."""
         bits = self._next()
-        self._archive.expect(bits)
+        self._archive.add_pending(bits)
         return bits
 
     def _next(self) -> IntArray:
@@ -117,7 +117,7 @@ class Greedy:
 
     def tell(self, bits: IntArray, score: float) -> None:
         """Note what became of a policy."""
-        self._archive.tell(bits, score)
+        self._archive.record(bits, score)
 
     def state_dict(self) -> dict[str, Any]:
         """The known policies: the exchanges gone through are among them."""

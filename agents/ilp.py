@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from agents.archive import Archive
 from agents.base import IntArray
-from agents.greedy import descend
+from agents.greedy import greedy_policy
 from agents.space import SearchSpace
 
 FloatArray = NDArray[np.float64]
@@ -57,8 +57,8 @@ class ILP:
             self._refused.append(bits)
             bits = self._solve()
         if bits is None:
-            bits = self._archive.best if len(self._archive) else descend(self._space)
-        self._archive.expect(bits)
+            bits = self._archive.best if len(self._archive) else greedy_policy(self._space)
+        self._archive.add_pending(bits)
         return bits
 
     def _solve(self) -> IntArray | None:
@@ -126,7 +126,7 @@ class ILP:
 
     def tell(self, bits: IntArray, score: float) -> None:
         """Note what became of a policy."""
-        self._archive.tell(bits, score)
+        self._archive.record(bits, score)
 
     def state_dict(self) -> dict[str, Any]:
         """The known policies, those that the solver's tolerance let through, the core's width and the last loss."""

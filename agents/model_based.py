@@ -18,18 +18,18 @@ import torch
 from torch import Generator
 
 from agents.acquisition import log_expected_improvement
-from agents.base import IntArray, Walker
+from agents.base import IntArray, RolloutSimulator
 from agents.ddpg import DDPGConfig
-from agents.imagination import Imagination
 from agents.local_search import Knapsack
-from agents.log_loss import log_losses, probable_ceiling
-from agents.noise_terms import FloatArray, centre_of, pair_losses
-from agents.reward_model import MEASURED, TYPICAL, RewardModel
+from agents.loss_terms import FloatArray, pair_losses, theta_from_prior
+from agents.model_rollouts import ModelRollouts
+from agents.reward_model import DEFAULT_SCALES, MEASURED_PRIOR_SCALES, RewardModel
+from agents.score_transform import fit_ceiling, log_losses
 from agents.space import SearchSpace
 from agents.uniform import uniform_policies
 
-_TRIES = 20
-_RELEARN = 1.4
+_MAX_ATTEMPTS = 20
+_REFIT_RATIO = 1.4
 """The priors' strengths are learned again when so many times as many policies are known."""
 
 
@@ -48,20 +48,20 @@ class ModelBasedConfig:
     ValueError: exploit_every must be an integer of at least 1, got 0
     """
 
-    draws: int = 6
+    posterior_samples: int = 6
     neighbours: int = 150
-    episodes: int = 2
+    rollouts: int = 2
     updates: int = 8
-    kept: int = 200
-    memory: int = 300
+    max_candidates: int = 200
+    max_observations: int = 300
     exploit_every: int = 2
-    scales_until: int = 120
+    max_scale_observations: int = 120
     ddpg: DDPGConfig = field(default_factory=lambda: DDPGConfig(sigma_decay=0.995, replay_episodes=64))
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("draws", 0), ("neighbours", 0), ("episodes", 0), ("updates", 0),
-            ("kept", 1), ("memory", 2), ("exploit_every", 1), ("scales_until", 2),
+            ("posterior_samples", 0), ("neighbours", 0), ("rollouts", 0), ("updates", 0),
+            ("max_candidates", 1), ("max_observations", 2), ("exploit_every", 1), ("max_scale_observations", 2),
         ):  # fmt: skip
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
@@ -73,34 +73,42 @@ class ModelBasedDDPG:
 
     `tell` takes news of any policy of the network, also of those that do not fit this budget: the loss does not depend
     on what is paid for it. `model` is the reward model of log losses, `ceiling` the score that losses are counted from;
-    both are up to date after `condition`.
+    both are up to date after `fit_model`.
     """
 
     def __init__(
-        self, space: SearchSpace, walker: Walker, *, config: ModelBasedConfig = ModelBasedConfig(), seed: int = 0
+        self,
+        space: SearchSpace,
+        simulator: RolloutSimulator,
+        *,
+        config: ModelBasedConfig = ModelBasedConfig(),
+        seed: int = 0,
     ) -> None:
-        self.model = RewardModel(centre_of(space.nominal_prior), typical=TYPICAL if space.prior is None else MEASURED)
+        self.model = RewardModel(
+            theta_from_prior(space.nominal_prior),
+            prior_scales=DEFAULT_SCALES if space.prior is None else MEASURED_PRIOR_SCALES,
+        )
         self.ceiling = 0.0
         self._space, self._config = space, config
         self._knapsack = Knapsack(space)
         self._uniform = space.project(next(uniform_policies(space)))
         self._generator = Generator().manual_seed(seed)
-        self._imagination = Imagination(walker, config.ddpg, self._generator)
-        self._told: dict[bytes, tuple[IntArray, float]] = {}
+        self._model_rollouts = ModelRollouts(simulator, config.ddpg, self._generator)
+        self._observations: dict[bytes, tuple[IntArray, float]] = {}
         self._best: tuple[IntArray, float] | None = None
-        self._kept: dict[bytes, IntArray] = {}
-        self._asked: dict[bytes, IntArray] = {}
-        self._in_vain = 0
-        self._scales_at = 6
+        self._pool: dict[bytes, IntArray] = {}
+        self._pending: dict[bytes, IntArray] = {}
+        self._since_improvement = 0
+        self._next_scale_fit = 6
 
     def propose(self) -> IntArray:
         """The next policy [decision, 2], within the budget; one that was neither told nor proposed if there is any."""
-        self.condition()
+        self.fit_model()
         candidates = self._candidates()
-        if len(self._told) == 1 and self._uniform.tobytes() not in self._told | self._asked:
+        if len(self._observations) == 1 and self._uniform.tobytes() not in self._observations | self._pending:
             candidates = self._uniform[None]
-        bits = self._chosen(candidates) if len(candidates) else self._anything()
-        self._asked[bits.tobytes()] = bits.copy()
+        bits = self._select(candidates) if len(candidates) else self._fallback()
+        self._pending[bits.tobytes()] = bits.copy()
         return bits
 
     def tell(self, bits: IntArray, score: float) -> None:
@@ -110,9 +118,9 @@ class ModelBasedDDPG:
         if not math.isfinite(score):
             raise ValueError(f"a score must be finite, got {score}")
         bits = np.array(bits, dtype=np.int64, order="C")
-        self._told[bits.tobytes()] = (bits, float(score))
-        self._in_vain = 0 if self._keep(bits, score) else self._in_vain + 1
-        self._kept.pop(bits.tobytes(), None)
+        self._observations[bits.tobytes()] = (bits, float(score))
+        self._since_improvement = 0 if self._update_best(bits, score) else self._since_improvement + 1
+        self._pool.pop(bits.tobytes(), None)
 
     def predict(self, bits: IntArray) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation [policy] of the scores of `bits` [policy, decision, 2]: losses are log-normal."""
@@ -120,93 +128,93 @@ class ModelBasedDDPG:
         loss = np.exp(mean + std**2 / 2)
         return self.ceiling - loss, loss * np.sqrt(np.expm1(std**2))
 
-    def condition(self) -> None:
+    def fit_model(self) -> None:
         """Bring `model` and `ceiling` up to what was told; `propose` begins with it."""
-        if not self._told:
+        if not self._observations:
             return
-        bits, scores = self._evidence()
-        due = len(self._told) >= self._scales_at
+        bits, scores = self._training_set()
+        due = len(self._observations) >= self._next_scale_fit
         if due or scores.max() >= self.ceiling:
-            self.ceiling = probable_ceiling(self.model, bits, scores)
+            self.ceiling = fit_ceiling(self.model, bits, scores)
         targets, goal = log_losses(scores, self.ceiling), self._goal(scores)
         self.model.fit(bits, targets, goal=goal)
         if due:
-            near = np.sort(np.argsort(np.abs(targets - goal), kind="stable")[: self._config.scales_until])
+            near = np.sort(np.argsort(np.abs(targets - goal), kind="stable")[: self._config.max_scale_observations])
             self.model.fit(bits[near], targets[near], goal=goal)
-            self.model.learn_scales()
+            self.model.fit_scales()
             self.model.fit(bits, targets, goal=goal)
-            self._scales_at = int(_RELEARN * len(self._told)) + 1
+            self._next_scale_fit = int(_REFIT_RATIO * len(self._observations)) + 1
 
     def _goal(self, scores: FloatArray) -> float:
         """The log loss of the best told policy within this budget, or of the best of all."""
         return float(log_losses(np.array(scores.max() if self._best is None else self._best[1]), self.ceiling))
 
-    def _evidence(self) -> tuple[IntArray, FloatArray]:
+    def _training_set(self) -> tuple[IntArray, FloatArray]:
         """The told policies that the model is conditioned on, in the order of telling.
 
         Half of them those whose scores are nearest to the best within this budget, the others the latest.
         """
-        bits, scores = (np.array(column) for column in zip(*self._told.values(), strict=True))
-        if len(bits) > self._config.memory:
+        bits, scores = (np.array(column) for column in zip(*self._observations.values(), strict=True))
+        if len(bits) > self._config.max_observations:
             goal = scores.max() if self._best is None else self._best[1]
-            near = np.argsort(np.abs(scores - goal), kind="stable")[: self._config.memory // 2]
+            near = np.argsort(np.abs(scores - goal), kind="stable")[: self._config.max_observations // 2]
             others = np.setdiff1d(np.arange(len(bits)), near)
-            index = np.sort(np.concatenate((near, others[-(self._config.memory - len(near)) :])))
+            index = np.sort(np.concatenate((near, others[-(self._config.max_observations - len(near)) :])))
             bits, scores = bits[index], scores[index]
         return bits, scores
 
     def _candidates(self) -> IntArray:
         """New policies [policy, decision, 2] within the budget, each once, in a fixed order."""
-        losses = pair_losses(np.concatenate((self.model.theta[None], self._draws())))
+        losses = pair_losses(np.concatenate((self.model.theta[None], self._posterior_samples())))
         solved = np.stack([self._legal(bits) for bits in self._knapsack.solve(losses)])
         count = self._config.neighbours
-        groups = [solved, self._imagined(solved), self._knapsack.neighbours(losses[0], solved[0], count // 2)]
+        groups = [solved, self._actor_rollouts(solved), self._knapsack.neighbours(losses[0], solved[0], count // 2)]
         if self._best is not None:
             groups.append(self._knapsack.neighbours(losses[0], self._best[0], count))
-        found = {bits.tobytes(): bits for group in groups for bits in group} | self._kept
-        new = [bits for key, bits in found.items() if key not in self._told and key not in self._asked]
+        found = {bits.tobytes(): bits for group in groups for bits in group} | self._pool
+        new = [bits for key, bits in found.items() if key not in self._observations and key not in self._pending]
         return np.array(new, dtype=np.int64)
 
     def _legal(self, bits: IntArray) -> IntArray:
         """Prices alone may miss several budgets at once; the space's own rule does not."""
         return bits if self._space.fits(bits) else self._space.project(bits)
 
-    def _draws(self) -> FloatArray:
+    def _posterior_samples(self) -> FloatArray:
         # The first evaluation is the prior's best, not a guess.
-        return self.model.draw(self._numpy_generator(), self._config.draws if self._told else 0)
+        return self.model.sample(self._numpy_generator(), self._config.posterior_samples if self._observations else 0)
 
-    def _imagined(self, solved: IntArray) -> IntArray:
+    def _actor_rollouts(self, solved: IntArray) -> IntArray:
         """Walks of the actor, which then learns what the model expects of them and of the answers of the solver."""
-        if not self._config.episodes:
+        if not self._config.rollouts:
             return solved[:0]
-        walks = np.stack([self._imagination.walk() for _ in range(self._config.episodes)])
-        self._imagination.retrace(solved[:2])
-        self._imagination.learn(self.model.expect, self._config.updates)
+        rollouts = np.stack([self._model_rollouts.rollout() for _ in range(self._config.rollouts)])
+        self._model_rollouts.add(solved[:2])
+        self._model_rollouts.learn(self.model.predict_mean, self._config.updates)
         # By the paper's rule of the budget a walk may end above it.
-        return walks[[self._space.fits(bits) for bits in walks]]
+        return rollouts[[self._space.fits(bits) for bits in rollouts]]
 
-    def _chosen(self, candidates: IntArray) -> IntArray:
+    def _select(self, candidates: IntArray) -> IntArray:
         mean, std = self.model.predict(candidates)
-        kept = candidates[np.argsort(mean, kind="stable")[: self._config.kept]]
-        self._kept = {bits.tobytes(): bits for bits in kept}
-        if self._best is None or self._in_vain % self._config.exploit_every == 0:
+        kept = candidates[np.argsort(mean, kind="stable")[: self._config.max_candidates]]
+        self._pool = {bits.tobytes(): bits for bits in kept}
+        if self._best is None or self._since_improvement % self._config.exploit_every == 0:
             return np.array(candidates[mean.argmin()])
         target = float(log_losses(np.array(self._best[1]), self.ceiling))
         return np.array(candidates[log_expected_improvement(mean, std, target).argmax()])
 
-    def _keep(self, bits: IntArray, score: float) -> bool:
+    def _update_best(self, bits: IntArray, score: float) -> bool:
         """Whether a told policy is the best within this budget; remembered if it is."""
         better = self._space.fits(bits) and (self._best is None or score > self._best[1])
         if better:
             self._best = (bits, score)
         return better
 
-    def _anything(self) -> IntArray:
+    def _fallback(self) -> IntArray:
         """A random policy where the model has no new one to offer; the best one where there are no others."""
         generator = self._numpy_generator()
-        for _ in range(_TRIES):
+        for _ in range(_MAX_ATTEMPTS):
             bits = self._space.sample(generator)
-            if bits.tobytes() not in self._told and bits.tobytes() not in self._asked:
+            if bits.tobytes() not in self._observations and bits.tobytes() not in self._pending:
                 return bits
         return bits if self._best is None else self._best[0].copy()
 
@@ -216,33 +224,33 @@ class ModelBasedDDPG:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but space and configuration."""
-        told = list(self._told.values())
+        told = list(self._observations.values())
         return {
             "model": self.model.state_dict(),
-            "imagination": self._imagination.state_dict(),
+            "imagination": self._model_rollouts.state_dict(),
             "generator": self._generator.get_state(),
             "ceiling": self.ceiling,
             "told": [torch.tensor(bits) for bits, _ in told],
             "scores": [score for _, score in told],
-            "kept": [torch.tensor(bits) for bits in self._kept.values()],
-            "asked": [torch.tensor(bits) for bits in self._asked.values()],
-            "in_vain": self._in_vain,
-            "scales_at": self._scales_at,
+            "kept": [torch.tensor(bits) for bits in self._pool.values()],
+            "asked": [torch.tensor(bits) for bits in self._pending.values()],
+            "in_vain": self._since_improvement,
+            "scales_at": self._next_scale_fit,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on exactly where `state_dict` was taken, with an equal space and configuration."""
         self.model.load_state_dict(state["model"])
-        self._imagination.load_state_dict(state["imagination"])
+        self._model_rollouts.load_state_dict(state["imagination"])
         self._generator.set_state(state["generator"])
         self.ceiling = state["ceiling"]
         told = zip((bits.numpy().copy() for bits in state["told"]), state["scores"], strict=True)
-        self._told = {bits.tobytes(): (bits, score) for bits, score in told}
+        self._observations = {bits.tobytes(): (bits, score) for bits, score in told}
         self._best = None
-        for bits, score in self._told.values():
-            self._keep(bits, score)
-        self._kept, self._asked = (
+        for bits, score in self._observations.values():
+            self._update_best(bits, score)
+        self._pool, self._pending = (
             {bits.numpy().tobytes(): bits.numpy().copy() for bits in state[name]} for name in ("kept", "asked")
         )
-        self._in_vain = state["in_vain"]
-        self._scales_at = state["scales_at"]
+        self._since_improvement = state["in_vain"]
+        self._next_scale_fit = state["scales_at"]

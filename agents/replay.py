@@ -28,7 +28,7 @@ class Steps(NamedTuple):
         return self.inputs[:, :-1]
 
     @classmethod
-    def of_episode(cls, transitions: Sequence[Transition]) -> Self:
+    def from_episode(cls, transitions: Sequence[Transition]) -> Self:
         """The steps of one episode, each with the whole episode's return."""
         rewards = [transition.reward for transition in transitions]
         observations = torch.stack([torch.as_tensor(t.observation, dtype=torch.float32) for t in transitions])
@@ -41,7 +41,7 @@ class Steps(NamedTuple):
             continues=torch.tensor([[float(not t.terminated)] for t in transitions]),
         )
 
-    def draw(self, size: int, generator: Generator) -> "Steps":
+    def sample(self, size: int, generator: Generator) -> "Steps":
         """A batch of steps, uniformly and with replacement."""
         index = torch.randint(len(self.inputs), (size,), generator=generator)
         return Steps(*(column[index] for column in self))

@@ -21,17 +21,17 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from agents.base import IntArray
-from agents.noise_terms import FloatArray, log_sum, residual_covariances, term_covariances, terms_of
+from agents.loss_terms import FloatArray, log_sum_exp, residual_covariances, term_covariances, term_indices
 
-TYPICAL = np.array([2.0, 0.15, 0.7, 0.7, 0.7, 0.15, 0.3, 0.1, 0.3, 0.05])
+DEFAULT_SCALES = np.array([2.0, 0.15, 0.7, 0.7, 0.7, 0.15, 0.3, 0.1, 0.3, 0.05])
 """Standard deviations, in nats of loss, before anything is known of a network: of the seven parts of theta, the two of
 the residual, and noise."""
-MEASURED = np.array([2.0, 0.2, 0.4, 0.35, 0.35, 0.1, 0.2, 0.1, 0.3, 0.05])
-"""The same where the centre was estimated on the network, each layer alone."""
+MEASURED_PRIOR_SCALES = np.array([2.0, 0.2, 0.4, 0.35, 0.35, 0.1, 0.2, 0.1, 0.3, 0.05])
+"""The same where the prior mean was estimated on the network, each layer alone."""
 THETA, RESIDUAL, NOISE = slice(0, 7), slice(7, 9), 9
-FREEDOM = 1.0
-"""Standard deviation, in nats, of how far a network's own standard deviations lie from the typical ones."""
-REACH = 1.0
+SCALE_PRIOR_STD = 1.0
+"""Standard deviation, in nats, of how far a network's own standard deviations lie from the default ones."""
+ACCURATE_RANGE = 1.0
 """Policies that lose more than this many nats above the goal are seen through noise that grows with the distance: the
 model need not be exact there."""
 
@@ -55,18 +55,18 @@ class _Posterior:
     """That covariance's inverse times `pseudo`."""
 
     @property
-    def evidence(self) -> float:
+    def log_marginal_likelihood(self) -> float:
         """Logarithm of the marginal likelihood of the targets, up to a constant."""
         return float(-0.5 * self.pseudo @ self.weights - np.log(np.diag(self.factor)).sum())
 
 
 class RewardModel:
-    """Learns the logarithm of the loss; `centre` [decision, 2, width] is the theta that is expected beforehand.
+    """Learns the logarithm of the loss; `prior_mean` [decision, 2, width] is the prior mean of theta.
 
-    `typical`: `TYPICAL` or `MEASURED`, how far from `centre` theta may lie.
+    `prior_scales`: `DEFAULT_SCALES` or `MEASURED_PRIOR_SCALES`, how far from `prior_mean` theta may lie.
 
-    >>> centre = np.tile(-np.log(4.0) * np.arange(1, 9), (3, 2, 1))
-    >>> model = RewardModel(centre)
+    >>> prior_mean = np.tile(-np.log(4.0) * np.arange(1, 9), (3, 2, 1))
+    >>> model = RewardModel(prior_mean)
     >>> bits = np.array([[[8, 8], [2, 8], [8, 8]], [[8, 8], [4, 8], [8, 8]]])
     >>> model.fit(bits, np.log([0.1, 0.01]))
     >>> mean, std = model.predict(bits)
@@ -74,14 +74,14 @@ class RewardModel:
     True
     """
 
-    def __init__(self, centre: FloatArray, *, typical: FloatArray = TYPICAL) -> None:
-        self.shape = centre.shape
-        self._centre = centre.ravel()
-        self._parts = term_covariances(centre.shape[0], centre.shape[2])
-        self._theta = self._centre.copy()
+    def __init__(self, prior_mean: FloatArray, *, prior_scales: FloatArray = DEFAULT_SCALES) -> None:
+        self.shape = prior_mean.shape
+        self._prior_mean = prior_mean.ravel()
+        self._parts = term_covariances(prior_mean.shape[0], prior_mean.shape[2])
+        self._theta = self._prior_mean.copy()
         self._posterior: _Posterior | None = None
-        self._typical = typical
-        self._set_scales(typical.copy())
+        self._prior_scales = prior_scales
+        self._set_scales(prior_scales.copy())
 
     @property
     def theta(self) -> FloatArray:
@@ -98,46 +98,48 @@ class RewardModel:
         return np.asarray(np.sqrt(np.maximum(variance, 0)).reshape(self.shape))
 
     @property
-    def evidence(self) -> float:
+    def log_marginal_likelihood(self) -> float:
         """Logarithm of the marginal likelihood of what was fitted, up to a constant."""
-        return self._fitted.evidence
+        return self._fitted.log_marginal_likelihood
 
     def fit(self, bits: IntArray, targets: FloatArray, *, goal: float | None = None, rounds: int = 4) -> None:
         """Condition on log losses `targets` [policy] of `bits` [policy, decision, 2], starting from the last theta.
 
         `goal`: the log loss around which exactness counts; without it the least of the targets.
         """
-        terms = terms_of(bits, self.shape[2])
-        excess = np.maximum(targets - (targets.min() if goal is None else goal) - REACH, 0)
+        terms = term_indices(bits, self.shape[2])
+        excess = np.maximum(targets - (targets.min() if goal is None else goal) - ACCURATE_RANGE, 0)
         residual = np.tensordot(self._scales[RESIDUAL] ** 2, residual_covariances(bits, bits), 1)
         residual[np.diag_indices(len(bits))] += self._scales[NOISE] ** 2 + (0.3 * excess) ** 2
         for _ in range(rounds):
-            values, shares = log_sum(self._theta, terms)
+            values, shares = log_sum_exp(self._theta, terms)
             jacobian = self._spread(shares, terms)
             theta_to_data = self._covariance @ jacobian.T
             factor = cholesky(jacobian @ theta_to_data + residual, lower=True)
-            pseudo = targets - values + jacobian @ (self._theta - self._centre)
+            pseudo = targets - values + jacobian @ (self._theta - self._prior_mean)
             weights = cho_solve((factor, True), pseudo)
             self._posterior = _Posterior(bits, jacobian, pseudo, theta_to_data, residual, factor, weights)
             # A full step may overshoot where the shares change on the way.
-            self._theta = self._theta + np.clip(self._centre + theta_to_data @ weights - self._theta, -1.5, 1.5)
+            self._theta = self._theta + np.clip(self._prior_mean + theta_to_data @ weights - self._theta, -1.5, 1.5)
 
-    def learn_scales(self) -> None:
+    def fit_scales(self) -> None:
         """The strengths of the prior's parts that make the fitted data most probable; `fit` again afterwards."""
-        fitted = self._fitted
-        through = [fitted.jacobian @ part @ fitted.jacobian.T for part in self._parts]
-        count = len(fitted.pseudo)
-        parts = np.stack([*through, *residual_covariances(fitted.bits, fitted.bits), np.eye(count)])
-        own = np.diag(fitted.residual) - self._scales[RESIDUAL].dot(self._scales[RESIDUAL]) - self._scales[NOISE] ** 2
+        posterior = self._fitted
+        through = [posterior.jacobian @ part @ posterior.jacobian.T for part in self._parts]
+        count = len(posterior.pseudo)
+        parts = np.stack([*through, *residual_covariances(posterior.bits, posterior.bits), np.eye(count)])
+        own = (
+            np.diag(posterior.residual) - self._scales[RESIDUAL].dot(self._scales[RESIDUAL]) - self._scales[NOISE] ** 2
+        )
         extra = np.diag(np.maximum(own, 0) + 1e-8)
 
         def objective(log_scales: FloatArray) -> tuple[float, FloatArray]:
-            value, gradient = _minus_log_likelihood(log_scales, parts, extra, fitted.pseudo)
-            away = (log_scales - typical) / FREEDOM
-            return value + 0.5 * float(away @ away), gradient + away / FREEDOM
+            value, gradient = _minus_log_likelihood(log_scales, parts, extra, posterior.pseudo)
+            away = (log_scales - centre) / SCALE_PRIOR_STD
+            return value + 0.5 * float(away @ away), gradient + away / SCALE_PRIOR_STD
 
-        typical = np.log(self._typical)
-        bounds = list(zip(typical - 3, typical + 3, strict=True))
+        centre = np.log(self._prior_scales)
+        bounds = list(zip(centre - 3, centre + 3, strict=True))
         found = minimize(
             objective, np.log(self._scales), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 30}
         )
@@ -145,34 +147,34 @@ class RewardModel:
 
     def predict(self, bits: IntArray) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation [policy] of the log losses of `bits` [policy, decision, 2]."""
-        terms = terms_of(bits, self.shape[2])
-        mean, shares = log_sum(self._theta, terms)
+        terms = term_indices(bits, self.shape[2])
+        mean, shares = log_sum_exp(self._theta, terms)
         jacobian = self._spread(shares, terms)
         variance = ((jacobian @ self._root) ** 2).sum(axis=1) + (self._scales[RESIDUAL] ** 2).sum()
         if self._posterior is not None:
-            fitted = self._posterior
+            posterior = self._posterior
             residual = self._residual_to_data(bits)
-            to_data = jacobian @ fitted.theta_to_data + residual
-            mean = mean + residual @ fitted.weights
-            variance = variance - (solve_triangular(fitted.factor, to_data.T, lower=True) ** 2).sum(axis=0)
+            to_data = jacobian @ posterior.theta_to_data + residual
+            mean = mean + residual @ posterior.weights
+            variance = variance - (solve_triangular(posterior.factor, to_data.T, lower=True) ** 2).sum(axis=0)
         return mean, np.sqrt(np.maximum(variance, 1e-12))
 
-    def expect(self, bits: IntArray) -> FloatArray:
+    def predict_mean(self, bits: IntArray) -> FloatArray:
         """The mean of `predict` alone, cheaper."""
-        mean, _ = log_sum(self._theta, terms_of(bits, self.shape[2]))
+        mean, _ = log_sum_exp(self._theta, term_indices(bits, self.shape[2]))
         return mean if self._posterior is None else mean + self._residual_to_data(bits) @ self._posterior.weights
 
-    def draw(self, generator: np.random.Generator, count: int) -> FloatArray:
+    def sample(self, generator: np.random.Generator, count: int) -> FloatArray:
         """Thetas [draw, decision, 2, width] from the posterior.
 
         A draw from the prior, moved by what the data say of it (Matheron's rule; Wilson et al. 2020, arXiv 2002.09309).
         """
-        prior = self._root @ generator.standard_normal((len(self._centre), count))
+        prior = self._root @ generator.standard_normal((len(self._prior_mean), count))
         if self._posterior is None:
-            return np.asarray((self._centre[:, None] + prior).T.reshape(count, *self.shape))
-        fitted = self._posterior
-        rest = cholesky(fitted.residual, lower=True) @ generator.standard_normal((len(fitted.pseudo), count))
-        moved = fitted.theta_to_data @ cho_solve((fitted.factor, True), fitted.jacobian @ prior + rest)
+            return np.asarray((self._prior_mean[:, None] + prior).T.reshape(count, *self.shape))
+        posterior = self._posterior
+        rest = cholesky(posterior.residual, lower=True) @ generator.standard_normal((len(posterior.pseudo), count))
+        moved = posterior.theta_to_data @ cho_solve((posterior.factor, True), posterior.jacobian @ prior + rest)
         return np.asarray((self._theta[:, None] + prior - moved).T.reshape(count, *self.shape))
 
     def state_dict(self) -> dict[str, Any]:
@@ -193,11 +195,13 @@ class RewardModel:
     def _set_scales(self, scales: FloatArray) -> None:
         self._scales = scales
         self._covariance = np.tensordot(scales[THETA] ** 2, self._parts, 1)
-        self._root = cholesky(self._covariance + 1e-9 * self._covariance.max() * np.eye(len(self._centre)), lower=True)
+        self._root = cholesky(
+            self._covariance + 1e-9 * self._covariance.max() * np.eye(len(self._prior_mean)), lower=True
+        )
 
     def _spread(self, shares: FloatArray, terms: IntArray) -> FloatArray:
         """The derivative [policy, term] of the log sums."""
-        jacobian = np.zeros((len(terms), len(self._centre)))
+        jacobian = np.zeros((len(terms), len(self._prior_mean)))
         np.put_along_axis(jacobian, terms, shares, axis=1)
         return jacobian
 

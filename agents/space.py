@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from agents.base import IntArray
 
-ROUNDING = 1e-12
+REL_TOLERANCE = 1e-12
 """Relative excess over a budget that counts as rounding: sums of the same costs in another order differ by less."""
 
 
@@ -98,4 +98,4 @@ class SearchSpace:
             return False
         if not self.allowed[np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1].all():
             return False
-        return bool((self.total(bits) <= self.budget * (1 + ROUNDING)).all())
+        return bool((self.total(bits) <= self.budget * (1 + REL_TOLERANCE)).all())

@@ -8,10 +8,10 @@ import torch
 
 from agents.archive import Archive
 from agents.base import IntArray
-from agents.evolution import starting_policies
+from agents.evolution import initial_policies
 from agents.space import SearchSpace
 
-_TRIES = 5
+_MAX_ATTEMPTS = 5
 
 
 class TPE:
@@ -26,7 +26,7 @@ class TPE:
         self._optuna = _import_optuna()
         self._space = space
         self._seed = seed
-        self._starts = starting_policies(space, uniform=4)
+        self._initial = initial_policies(space, uniform=4)
         # In every decision's range of widths: the sampler knows boxes only, the projection sees to the rest.
         where = [space.pairs(decision) for decision in range(len(space.names))]
         self._low, self._high = (np.array([limit(pairs, axis=0) for pairs in where]) for limit in (np.min, np.max))
@@ -41,22 +41,22 @@ class TPE:
     def _forget(self) -> None:
         self._archive = Archive(self._space)
         self._study = _silent_study(self._optuna)
-        self._told: list[tuple[IntArray, float]] = []
+        self._observations: list[tuple[IntArray, float]] = []
         self._drawn = 0
 
     def propose(self) -> IntArray:
         """A starting policy, or what the sampler asks for, asked anew where it is known; else the best one again."""
-        for _ in range(len(self._starts) + _TRIES):
+        for _ in range(len(self._initial) + _MAX_ATTEMPTS):
             bits = self._next()
             if bits not in self._archive:
-                self._archive.expect(bits)
+                self._archive.add_pending(bits)
                 return bits
         return self._archive.best
 
     def _next(self) -> IntArray:
         self._drawn += 1
-        if self._drawn <= len(self._starts):
-            return self._starts[self._drawn - 1].copy()
+        if self._drawn <= len(self._initial):
+            return self._initial[self._drawn - 1].copy()
         # A sampler of its own for each question: what it answers depends on the number and the trials alone.
         seed = int(np.random.SeedSequence([self._seed, self._drawn]).generate_state(1)[0])
         self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=False)
@@ -73,20 +73,20 @@ class TPE:
 
     def tell(self, bits: IntArray, score: float) -> None:
         """Note what became of a policy: a trial of its own."""
-        if not self._archive.tell(bits, score):
+        if not self._archive.record(bits, score):
             return
-        self._told.append((bits.copy(), score))
+        self._observations.append((bits.copy(), score))
         params = dict(zip(self._distributions, bits[self._free].tolist(), strict=True))
         trial = self._optuna.trial.create_trial(params=params, distributions=self._distributions, value=score)
         self._study.add_trial(trial)
 
     def state_dict(self) -> dict[str, Any]:
         """The known policies, those told in their order, and how many policies were drawn."""
-        bits = np.array([bits for bits, _ in self._told], dtype=np.int64).reshape(-1, len(self._space.names), 2)
+        bits = np.array([bits for bits, _ in self._observations], dtype=np.int64).reshape(-1, len(self._space.names), 2)
         return {
             "archive": self._archive.state_dict(),
             "told": torch.from_numpy(bits),
-            "scores": torch.tensor([score for _, score in self._told], dtype=torch.float64),
+            "scores": torch.tensor([score for _, score in self._observations], dtype=torch.float64),
             "seed": self._seed,
             "drawn": self._drawn,
         }

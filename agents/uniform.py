@@ -55,13 +55,13 @@ class Uniform:
             self._position += 1
             bits = self._space.project(candidate)
             if bits not in self._archive:
-                self._archive.expect(bits)
+                self._archive.add_pending(bits)
                 return bits
         return self._archive.best
 
     def tell(self, bits: IntArray, score: float) -> None:
         """Note what became of a policy."""
-        self._archive.tell(bits, score)
+        self._archive.record(bits, score)
 
     def state_dict(self) -> dict[str, Any]:
         """The known policies, and how many candidates were gone through."""

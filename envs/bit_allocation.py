@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from envs.choices import AllowedBits, Budget, Choices, IntArray, choices
 from envs.observation import FloatArray
 from envs.reward import accuracy_reward
-from envs.walk import BUDGET_RULES, BudgetRule, EnvConfig, LayerWalk, Walked
+from envs.rollout import BUDGET_RULES, BudgetRule, EnvConfig, LayerRollouts, Trajectories
 from hardware_sim.cost import CostTable
 from hardware_sim.layer import Layer
 
@@ -86,58 +86,58 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
         if tuple(layers) != table.layers:
             raise ValueError("the cost table is of other layers than the environment's")
         budgets = [budget] if isinstance(budget, Budget) else list(budget)
-        self.walk = LayerWalk(layers, choices(table, budgets, allowed), allowed, config)
+        self.rollouts = LayerRollouts(layers, choices(table, budgets, allowed), allowed, config)
         self._evaluate, self._reward = evaluate, reward
-        self.observation_space = gym.spaces.Box(0.0, 1.0, (self.walk.observation_size,), np.float32)
+        self.observation_space = gym.spaces.Box(0.0, 1.0, (self.rollouts.observation_size,), np.float32)
         self.action_space = gym.spaces.Box(0.0, 1.0, (1,), np.float32)
-        self._walkers = self.walk.start(1)
+        self._state = self.rollouts.initial_state(1)
 
     @property
     def choice(self) -> Choices:
         """What may be chosen; under the cost-aware rule without dominated pairs."""
-        return self.walk.choice
+        return self.rollouts.choice
 
     @property
     def episode_length(self) -> int:
         """Number of steps from reset to the end."""
-        return self.walk.steps
+        return self.rollouts.episode_length
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[FloatArray, dict[str, Any]]:
         super().reset(seed=seed, options=options)
-        self._walkers = self.walk.start(1)
+        self._state = self.rollouts.initial_state(1)
         return self._observation(), {}
 
     def step(self, action: NDArray[np.floating[Any]]) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
-        if self._walkers.step == self.episode_length:
+        if self._state.step == self.episode_length:
             raise gym.error.ResetNeeded("the episode is over: call reset() before the next step()")
-        self.walk.take(self._walkers, np.asarray(action, dtype=np.float64).reshape(1))
-        if self._walkers.step < self.episode_length:
+        self.rollouts.advance(self._state, np.asarray(action, dtype=np.float64).reshape(1))
+        if self._state.step < self.episode_length:
             return self._observation(), 0.0, False, False, {}
         info = self._end()
         return self._observation(), self._reward(info["score"]), True, False, info
 
-    def earned(self, bits: IntArray) -> float:
+    def reward_of(self, bits: IntArray) -> float:
         """The reward of a final policy [layer, 2], however it came about."""
         return self._reward(self._evaluate(bits))
 
     def _observation(self) -> FloatArray:
-        observed: FloatArray = self.walk.observe(self._walkers)[0]
+        observed: FloatArray = self.rollouts.observe(self._state)[0]
         return observed
 
     def _end(self) -> dict[str, Any]:
-        final = self.walk.finish(self._walkers)
+        final = self.rollouts.final_policies(self._state)
         bits = self.choice.expand(final[0])
         return {
             "bits": bits,
             "score": self._evaluate(bits),
             "fits": self.choice.fits(final[0]),
-            "executed": self._executed(self.walk.retrace(final, proposed=self._walkers.actions)),
+            "executed": self._executed(self.rollouts.trajectories_of(final, proposed=self._state.actions)),
         }
 
-    def _executed(self, walked: Walked) -> tuple[ExecutedStep, ...]:
+    def _executed(self, trajectories: Trajectories) -> tuple[ExecutedStep, ...]:
         """The only walk, step by step."""
-        steps = zip(walked.observations[0], walked.actions[0].tolist(), strict=True)
-        bits = walked.bits[0][:, list(self.walk.columns)].ravel().tolist()
+        steps = zip(trajectories.observations[0], trajectories.actions[0].tolist(), strict=True)
+        bits = trajectories.bits[0][:, list(self.rollouts.columns)].ravel().tolist()
         return tuple(ExecutedStep(*step, width) for step, width in zip(steps, bits, strict=True))

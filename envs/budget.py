@@ -10,7 +10,7 @@ from envs.choices import MAX_BITS, Choices, FloatArray, IntArray, Upgrade
 WIDTHS = np.arange(1, MAX_BITS + 1)
 
 
-def spend_rest(choice: Choices, bits: IntArray) -> IntArray:
+def spend_remaining(choice: Choices, bits: IntArray) -> IntArray:
     """Give what is left of the budget to whom a further bit costs least, until no further step fits.
 
     Of equally cheap steps the first by decision, then by bits.
@@ -55,10 +55,10 @@ def project(choice: Choices, bits: IntArray) -> IntArray:
         saved, fewer = _relief(choice, bits), _bits_fewer(bits)
         price = np.where(choice.allowed & (fewer > 0) & (saved > 0), saved / np.maximum(fewer, 1), 0.0)
         if not price.max() > 0:
-            return spend_rest(choice, choice.reserve)
+            return spend_remaining(choice, choice.reserve)
         decision, w, a = np.unravel_index(int(price.argmax()), price.shape)
         bits[decision] = (w + 1, a + 1)
-    return spend_rest(choice, bits)
+    return spend_remaining(choice, bits)
 
 
 def snap(choice: Choices, bits: IntArray) -> IntArray:

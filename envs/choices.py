@@ -19,7 +19,7 @@ BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 MAX_BITS = 8
-ROUNDING = 1e-12
+REL_TOLERANCE = 1e-12
 """Relative excess over a limit that counts as rounding: sums of the same costs in another order differ by less."""
 
 
@@ -106,16 +106,16 @@ class Choices:
 
     def fits(self, bits: IntArray) -> bool:
         """Whether a policy is within every limit, up to rounding."""
-        return bool((self.total(bits) <= self.limits * (1 + ROUNDING)).all())
+        return bool((self.total(bits) <= self.limits * (1 + REL_TOLERANCE)).all())
 
     @property
     def capacity(self) -> FloatArray:
         """What a rule may spend, [constraint]: short of what `fits` accepts, as its sums are rounded too."""
-        return self.limits * (1 + ROUNDING / 2)
+        return self.limits * (1 + REL_TOLERANCE / 2)
 
     @property
-    def least(self) -> FloatArray:
-        """The least that every constraint's sum can be, [constraint], each for itself."""
+    def min_totals(self) -> FloatArray:
+        """Smallest possible sum of each constraint alone, [constraint]."""
         return np.asarray(np.where(self.allowed, self.cost, np.inf).min(axis=(2, 3)).sum(axis=1))
 
     def expand(self, bits: IntArray) -> IntArray:
@@ -136,7 +136,7 @@ class Choices:
             return balanced
         solved = _solve(self) if len(self.limits) > 1 else None
         if solved is None:
-            raise BudgetError(unreachable(self))
+            raise BudgetError(_infeasibility_message(self))
         return solved
 
     @cached_property
@@ -146,7 +146,7 @@ class Choices:
         rows, w, a = np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1
         changes[rows, w, a] = False
         changed = self.total(bits)[:, None, None, None] + self.cost - self.cost[:, rows, w, a][:, :, None, None]
-        if (changes & (changed <= (self.limits * (1 + ROUNDING))[:, None, None, None]).all(axis=0)).any():
+        if (changes & (changed <= (self.limits * (1 + REL_TOLERANCE))[:, None, None, None]).all(axis=0)).any():
             return False
         # Under one limit the reserve is the cheapest, so that a change of several decisions costs more than one alone.
         return len(self.limits) == 1 or _solve(self, other_than=bits) is None
@@ -280,9 +280,9 @@ def _solve(choice: Choices, *, other_than: IntArray | None = None) -> IntArray |
     return None
 
 
-def unreachable(choice: Choices) -> str:
+def _infeasibility_message(choice: Choices) -> str:
     """One line that says which budget no policy can meet, and the least that it would take."""
-    for name, least, limit in zip(choice.constraint_names, choice.least, choice.limits, strict=True):
+    for name, least, limit in zip(choice.constraint_names, choice.min_totals, choice.limits, strict=True):
         if least > limit:
             return f"no policy meets the {name} budget of {limit:.6g}: the cheapest allowed bits cost {least:.6g}"
     return f"no policy meets all of the budgets at once: {', '.join(choice.constraint_names)}"

@@ -15,7 +15,7 @@ from haq.layer_weights import QuantizerName, Rounding
 from haq.quantizers.calibration import CalibrationMethod
 from haq.quantizers.linear import ZeroPoints
 from haq.tasks.options import Normalization
-from hardware_sim.accelerator import MOST_IMAGES
+from hardware_sim.accelerator import MAX_BATCH
 from hardware_sim.cost import Objective
 
 AgentName = Literal["ddpg", "ddpg-paper", "random", "evolution", "greedy", "ilp", "tpe", "uniform"]
@@ -92,7 +92,7 @@ class SearchConfig(BaseModel):
         None, description="Shape of one input, such as 3x224x224; otherwise that of the data."
     )
     hardware: str = Field("bismo-edge", description="A device: its name, a .toml file or a .csv table.")
-    batch: Annotated[int, Field(strict=True, ge=1, le=MOST_IMAGES)] | None = Field(
+    batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] | None = Field(
         None, description="Images that the hardware works on at once; the device's own if not given."
     )
     objective: Objective = Field("latency", description="What the budget limits.")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hardware_sim.cost import Bits, CostTable, UnsupportedError
 from hardware_sim.layer import Layer
 
-MOST_IMAGES = 2**16
+MAX_BATCH = 2**16
 """Of a batch; cycles are counted in 64 bits, and no device works on more at once."""
 # The ranges are wide enough for any real device and narrow enough to catch a number in the wrong unit.
 Count = Annotated[int, Field(strict=True, ge=1, le=2**31)]
@@ -68,8 +68,8 @@ class Accelerator(BaseModel):
 
 
 def resolve_batch(device: Accelerator, batch: int | None) -> int:
-    """The batch that was asked for, or the device's own. Raises UnsupportedError outside 1..MOST_IMAGES."""
+    """The batch that was asked for, or the device's own. Raises UnsupportedError outside 1..MAX_BATCH."""
     size = device.batch if batch is None else batch
-    if not 1 <= size <= MOST_IMAGES:
-        raise UnsupportedError(f"batch must be from 1 to {MOST_IMAGES}, got {size}")
+    if not 1 <= size <= MAX_BATCH:
+        raise UnsupportedError(f"batch must be from 1 to {MAX_BATCH}, got {size}")
     return size

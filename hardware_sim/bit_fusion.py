@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hardware_sim import proxy
 from hardware_sim.accelerator import Accelerator, ByteCount, ClockHz, NonNegative, PicoJoules, resolve_batch
-from hardware_sim.bit_fusion_lowering import Call, Groups, Owed, lower
+from hardware_sim.bit_fusion_lowering import Call, Groups, WriteBack, lower
 from hardware_sim.bit_fusion_nest import PARTIAL_BITS, FusionArray, Mode, Work, performance
 from hardware_sim.bit_fusion_tiling import Activity, find_schedule
 from hardware_sim.cost import Bits, CostTable, FloatArray, UnsupportedError
@@ -64,7 +64,7 @@ class BitFusion(Accelerator):
       results leave once, at the width of the layer that reads them. That width is not known in the producer's row,
       so **a layer's row pays for writing the tensors that it reads**, at its own a_bits; of several readers the first
       pays, which is exact where their widths agree. What no layer reads leaves at 8 bits in its producer's row. At
-      the end of a row the array waits for one tile of outputs at 8 bits, or for all that is owed if that is less.
+      the end of a row the array waits for one tile of outputs at 8 bits, or for all that is write_back if that is less.
 
     `groups` says how grouped and depthwise convolutions run: `one-by-one`, a call for every group, as in the published
     simulator; or `shared`: groups with fewer output channels than the array has columns stand side by side, taps of the
@@ -182,19 +182,19 @@ class BitFusion(Accelerator):
     def calls(self, layers: Sequence[Layer], *, batch: int) -> tuple[Call, ...]:
         """What every layer becomes on the array."""
         calls = lower(layers, batch, columns=self.array_columns, groups=self.groups)
-        return calls if self.mode == "corrected" else tuple(call._replace(owed=Owed()) for call in calls)
+        return calls if self.mode == "corrected" else tuple(call._replace(write_back=WriteBack()) for call in calls)
 
     def activity(self, call: Call, w_bits: int, a_bits: int) -> Activity | None:
         """All that a call does at a pair of widths; None if no tile fits the buffers."""
-        owed_bits = call.owed.bits(a_bits)
+        write_back_bits = call.write_back.bits(a_bits)
         if call.nest is None:
-            return self._copy(call.copied * w_bits, owed_bits)
-        share = -(-owed_bits // call.repeats)
+            return self._copy(call.copied * w_bits, write_back_bits)
+        share = -(-write_back_bits // call.repeats)
         schedule = find_schedule(self.array, Work(call.nest, w_bits, a_bits, share))
         if schedule is None:
             return None
         total = Activity(*(call.repeats * part for part in schedule.activity))
-        return total._replace(dram_write_bits=total.dram_write_bits - call.repeats * share + owed_bits)
+        return total._replace(dram_write_bits=total.dram_write_bits - call.repeats * share + write_back_bits)
 
     def _copy(self, read_bits: int, write_bits: int) -> Activity:
         cycles = -(-(read_bits + write_bits) // self.port_bits)

@@ -12,7 +12,7 @@ from hardware_sim.traffic import UNREAD_BITS, moved_elements
 Groups = Literal["one-by-one", "shared"]
 
 
-class Owed(NamedTuple):
+class WriteBack(NamedTuple):
     """Results that leave for memory in a layer's row: elements that it is the first to read, and those nobody reads."""
 
     written: int = 0
@@ -29,17 +29,19 @@ class Call(NamedTuple):
     repeats: int
     nest: Nest | None
     copied: int = 0
-    owed: Owed = Owed()
+    write_back: WriteBack = WriteBack()
 
 
 def lower(layers: Sequence[Layer], batch: int, *, columns: int, groups: Groups) -> tuple[Call, ...]:
     """What every layer becomes on an array with so many columns; `BitFusion` says by which rules."""
     elements = moved_elements(layers, batch)
-    owed = (Owed(int(read), int(unread)) for read, unread in zip(elements.written, elements.unread, strict=True))
+    write_back = (
+        WriteBack(int(read), int(unread)) for read, unread in zip(elements.written, elements.unread, strict=True)
+    )
     first = _reads_network_input(layers)
     return tuple(
-        _call(layer, batch, columns=columns, groups=groups, unrolls=unrolls)._replace(owed=due)
-        for layer, unrolls, due in zip(layers, first, owed, strict=True)
+        _call(layer, batch, columns=columns, groups=groups, unrolls=unrolls)._replace(write_back=writes)
+        for layer, unrolls, writes in zip(layers, first, write_back, strict=True)
     )
 
 

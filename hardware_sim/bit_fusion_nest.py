@@ -55,12 +55,12 @@ class FusionArray:
 
 
 class Work(NamedTuple):
-    """A nest at a pair of widths; `owed_bits` are results that leave for memory while it runs."""
+    """A nest at a pair of widths; `write_back_bits` are results that leave for memory while it runs."""
 
     nest: Nest
     w_bits: int
     a_bits: int
-    owed_bits: int = 0
+    write_back_bits: int = 0
 
 
 def performance(w_bits: int, a_bits: int) -> int:

@@ -233,7 +233,9 @@ class Tiles:
             last = first[..., OUTPUTS]
             return _Flow(weights, inputs, outputs, outputs, first.sum(axis=-1), last, outputs)
         once = self._fetched_once()[:, OUTPUTS] * self.moved_bits[:, OUTPUTS]
-        owed = self.work.owed_bits
-        last = np.minimum(owed, self.moved_bits[:, OUTPUTS] * UNREAD_BITS // PARTIAL_BITS)
+        write_back = self.work.write_back_bits
+        last = np.minimum(write_back, self.moved_bits[:, OUTPUTS] * UNREAD_BITS // PARTIAL_BITS)
         spilt = outputs - once
-        return _Flow(weights, inputs, spilt, spilt + owed, first[..., WEIGHTS] + first[..., INPUTS], last, outputs)
+        return _Flow(
+            weights, inputs, spilt, spilt + write_back, first[..., WEIGHTS] + first[..., INPUTS], last, outputs
+        )

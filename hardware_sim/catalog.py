@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.bit_fusion import BitFusion
 from hardware_sim.bit_serial import BitSerial
-from hardware_sim.lookup import Lookup, bare_csv
+from hardware_sim.lookup import Lookup, csv_device
 from hardware_sim.mcu import Mcu
 from hardware_sim.roofline import Roofline
 from hardware_sim.systolic import Systolic
@@ -59,7 +59,7 @@ def load_accelerator(name_or_path: str | Path) -> Accelerator:
             f"unknown device {name!r:.80}{_closest(name, device_names())}; known are {', '.join(device_names())}, "
             "or give a .toml device file or a .csv table"
         )
-    values = bare_csv(path) if path.suffix.lower() == ".csv" else _read_toml(path)
+    values = csv_device(path) if path.suffix.lower() == ".csv" else _read_toml(path)
     device = _build(values, path)
     if device.name in device_names() and path.resolve().parent != DEVICES.resolve():
         raise DeviceError(f"{str(path)!r}: {device.name!r} is the name of a shipped device; choose another")

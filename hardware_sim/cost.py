@@ -17,7 +17,7 @@ WIDTHS: tuple[Bits, ...] = (1, 2, 3, 4, 5, 6, 7, 8, None)
 """The widths along both bit axes of a table, in order; None is float."""
 FLOAT_BITS = 32
 WIDTH_BITS = np.array([FLOAT_BITS if width is None else width for width in WIDTHS], dtype=np.int64)
-POLICIES_AT_ONCE = 4096
+POLICY_CHUNK = 4096
 """Policies that are summed together: few enough to stay in the processor's cache, which is several times as fast."""
 
 FloatArray = NDArray[np.float64]
@@ -166,8 +166,8 @@ class CostTable:
         first = np.arange(len(self.layers)) * len(WIDTHS) ** 2
         result = np.empty(w_index.shape[:-1])
         flat_w, flat_a = (index.reshape(-1, len(self.layers)) for index in (w_index, a_index))
-        for start in range(0, len(flat_w), POLICIES_AT_ONCE):
-            some = slice(start, start + POLICIES_AT_ONCE)
+        for start in range(0, len(flat_w), POLICY_CHUNK):
+            some = slice(start, start + POLICY_CHUNK)
             at = first + len(WIDTHS) * flat_w[some].astype(np.int64) + flat_a[some]
             result.reshape(-1)[some] = costs.take(at).sum(axis=-1)
         return result

@@ -19,7 +19,7 @@ MAX_TABLE_BYTES = 64 * 2**20
 KEY_COLUMNS = ("layer", "w_bits", "a_bits")
 VALUE_COLUMNS = ("latency_s", "energy_j")
 BATCH_COLUMN = "batch"
-FURTHER_COLUMNS = (BATCH_COLUMN, "latency_iqr_s")
+OPTIONAL_COLUMNS = (BATCH_COLUMN, "latency_iqr_s")
 """What a table may say besides: the batch that it was measured at, and the spread of the measurements."""
 FLOAT_WORD = "float"
 Width = Annotated[int, Field(strict=True, ge=1, le=8)]
@@ -28,7 +28,7 @@ TimeUnit = Literal["cycles", "s", "ms", "us"]
 SECONDS: Mapping[TimeUnit, float] = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
-class Measured(NamedTuple):
+class MeasuredCosts(NamedTuple):
     """Costs [w_bits, a_bits] of one layer along WIDTHS, NaN where nothing was measured."""
 
     latency_s: FloatArray
@@ -59,8 +59,8 @@ class Lookup(Accelerator):
     a_bits: Widths | None = None
     layers: tuple[str, ...] | None = None
     round_up: Annotated[bool, Field(strict=True)] = False
-    _by_name: Mapping[str, Measured] = PrivateAttr(default_factory=dict)
-    _in_order: tuple[Measured, ...] = PrivateAttr(default=())
+    _by_name: Mapping[str, MeasuredCosts] = PrivateAttr(default_factory=dict)
+    _in_order: tuple[MeasuredCosts, ...] = PrivateAttr(default=())
 
     @model_validator(mode="after")
     def _read_table(self, info: ValidationInfo) -> Self:
@@ -100,7 +100,7 @@ class Lookup(Accelerator):
         columns = [width_index(bits) for bits in self.a_bits]
         latency_s = np.full((len(times), len(WIDTHS), len(WIDTHS)), np.nan)
         latency_s[np.ix_(range(len(times)), rows, columns)] = times * scale
-        measured = tuple(Measured(one, np.full_like(one, np.nan)) for one in latency_s)
+        measured = tuple(MeasuredCosts(one, np.full_like(one, np.nan)) for one in latency_s)
         if self.layers is None:
             self._in_order = measured
         else:
@@ -136,7 +136,7 @@ class Lookup(Accelerator):
         rounding = ("widths that it lacks cost what the next wider ones do",) if self.round_up else ()
         return (f"looked up in {self.table_file}, not modelled", *rounding)
 
-    def _rows(self, layers: Sequence[Layer]) -> Sequence[Measured]:
+    def _rows(self, layers: Sequence[Layer]) -> Sequence[MeasuredCosts]:
         if self._in_order:
             if len(layers) != len(self._in_order):
                 raise UnsupportedError(
@@ -150,10 +150,10 @@ class Lookup(Accelerator):
         return [self._by_name[layer.name] for layer in layers]
 
 
-def bare_csv(path: Path) -> Mapping[str, Any]:
+def csv_device(path: Path) -> Mapping[str, Any]:
     """The device file that a bare CSV table stands for.
 
-    >>> bare_csv(Path("my board.csv"))["name"]
+    >>> csv_device(Path("my board.csv"))["name"]
     'my-board'
     """
     return {
@@ -175,10 +175,10 @@ def _batch_of(path: Path) -> int:
     return int(text) if text is not None and re.fullmatch("[1-9][0-9]{0,8}", text) else 1
 
 
-def _rounded_up(measured: Measured) -> Measured:
+def _rounded_up(measured: MeasuredCosts) -> MeasuredCosts:
     """Pairs that were not measured take the costs of the next wider one that was."""
     known = np.argwhere(~np.isnan(measured.latency_s) | ~np.isnan(measured.energy_j))
-    filled = Measured(measured.latency_s.copy(), measured.energy_j.copy())
+    filled = MeasuredCosts(measured.latency_s.copy(), measured.energy_j.copy())
     measured_pairs = {(int(row), int(column)) for row, column in known}
     for at in np.ndindex(len(WIDTHS), len(WIDTHS)):
         wider = [pair for pair in measured_pairs if pair[0] >= at[0] and pair[1] >= at[1]]
@@ -189,15 +189,15 @@ def _rounded_up(measured: Measured) -> Measured:
     return filled
 
 
-def _measurements(lines: Iterator[list[str]], file: str, *, batch: int) -> dict[str, Measured]:
+def _measurements(lines: Iterator[list[str]], file: str, *, batch: int) -> dict[str, MeasuredCosts]:
     header = next(lines, [])
-    known = {*KEY_COLUMNS, *VALUE_COLUMNS, *FURTHER_COLUMNS}
+    known = {*KEY_COLUMNS, *VALUE_COLUMNS, *OPTIONAL_COLUMNS}
     if not set(KEY_COLUMNS) <= set(header) <= known or not set(VALUE_COLUMNS) & set(header):
         raise ValueError(
             f"{file}, line 1: columns are {', '.join(header) or 'missing'}; they must be {', '.join(KEY_COLUMNS)} and "
-            f"{' or '.join(VALUE_COLUMNS)} or both, and may be {' and '.join(FURTHER_COLUMNS)}"
+            f"{' or '.join(VALUE_COLUMNS)} or both, and may be {' and '.join(OPTIONAL_COLUMNS)}"
         )
-    result: dict[str, Measured] = {}
+    result: dict[str, MeasuredCosts] = {}
     for number, cells in enumerate(lines, start=2):
         try:
             if cells:
@@ -207,7 +207,7 @@ def _measurements(lines: Iterator[list[str]], file: str, *, batch: int) -> dict[
     return result
 
 
-def _add_row(result: dict[str, Measured], header: Sequence[str], cells: Sequence[str], *, batch: int) -> None:
+def _add_row(result: dict[str, MeasuredCosts], header: Sequence[str], cells: Sequence[str], *, batch: int) -> None:
     if len(cells) != len(header):
         raise ValueError(f"{len(cells)} cells, but {len(header)} columns")
     row = dict(zip(header, cells, strict=True))
@@ -215,7 +215,7 @@ def _add_row(result: dict[str, Measured], header: Sequence[str], cells: Sequence
         raise ValueError(f"batch {row[BATCH_COLUMN]!r}, but the device's is {batch}")
     at = width_index(_width(row["w_bits"])), width_index(_width(row["a_bits"]))
     shape = (len(WIDTHS), len(WIDTHS))
-    measured = result.setdefault(row["layer"], Measured(np.full(shape, np.nan), np.full(shape, np.nan)))
+    measured = result.setdefault(row["layer"], MeasuredCosts(np.full(shape, np.nan), np.full(shape, np.nan)))
     if not all(np.isnan(values[at]) for values in measured):
         raise ValueError(f"layer {row['layer']!r} at {row['w_bits']} x {row['a_bits']} bits was given before")
     for name, values in measured._asdict().items():

@@ -58,7 +58,7 @@ class Precision(BaseModel):
     efficiency: Fraction = 1.0
     """Share of `macs_per_s` that measurements reach in this type."""
 
-    def takes(self, bits: Bits) -> bool:
+    def supports(self, bits: Bits) -> bool:
         """Whether an operand of this width can be computed in this type."""
         return self.is_float if bits is None else bits <= self.bits
 
@@ -98,7 +98,7 @@ class Roofline(Accelerator):
 
     def precision(self, w_bits: Bits, a_bits: Bits) -> Precision | None:
         """The type in which a pair of widths is computed; None if there is none."""
-        return next((one for one in self.precisions if one.takes(w_bits) and one.takes(a_bits)), None)
+        return next((one for one in self.precisions if one.supports(w_bits) and one.supports(a_bits)), None)
 
     def peak_macs_per_s(self, w_bits: Bits, a_bits: Bits) -> float | None:
         """The type's rate, less what measurements miss of it."""

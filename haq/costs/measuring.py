@@ -17,7 +17,7 @@ from haq.errors import UserError
 from haq.locking import exclusive_file
 from hardware_sim.catalog import device_names
 from hardware_sim.layer import Layer
-from hardware_sim.lookup import bare_csv
+from hardware_sim.lookup import csv_device
 
 WARM_UP_RUNS = 3
 PRECISIONS = ("float", "8")
@@ -174,7 +174,7 @@ def _open_table(path: Path, setup: Setup) -> Mapping[tuple[str, str], Timing]:
 def _device_text(path: Path, setup: Setup) -> str:
     values = {
         "kind": "lookup",
-        "name": bare_csv(path)["name"],
+        "name": csv_device(path)["name"],
         "description": setup.description[:400],
         "batch": setup.batch,
         "table_file": path.name,

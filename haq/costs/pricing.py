@@ -90,7 +90,7 @@ def require_feasible(choice: Choices, budgets: tuple[ResolvedBudget, ...], basel
     try:
         choice.require_feasible()
     except BudgetError as error:
-        for resolved, least in zip(budgets, choice.least, strict=False):
+        for resolved, least in zip(budgets, choice.min_totals, strict=False):
             budget, base = resolved.budget, cost_in(resolved.budget.objective, baseline)
             if least > budget.limit:
                 wanted = f"{pretty_cost(budget.objective, budget.limit)} ({resolved.ratio:.3g} of 8 bits)"

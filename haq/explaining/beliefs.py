@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from agents.ilp import ILP
-from agents.log_loss import log_losses, probable_ceiling
-from agents.noise_terms import centre_of
+from agents.loss_terms import theta_from_prior
 from agents.reward_model import RewardModel
+from agents.score_transform import fit_ceiling, log_losses
 from envs.choices import Choices, IntArray
 from haq.searching.proposing import search_space
 
@@ -70,7 +70,7 @@ class Beliefs:
 
     def draw_losses(self, generator: np.random.Generator, count: int) -> FloatArray:
         """The same [draw, decision, w_bits, a_bits] as it may as well be, in proportion to how probable that is."""
-        return _pairs(self._model.draw(generator, count))
+        return _pairs(self._model.sample(generator, count))
 
 
 def believe(choice: Choices, bits: IntArray, rewards: FloatArray) -> Beliefs:
@@ -86,12 +86,12 @@ def believe(choice: Choices, bits: IntArray, rewards: FloatArray) -> Beliefs:
         others = np.linspace(MOST // 2, len(bits) - 1, MOST - MOST // 2).round().astype(np.int64)
         kept = np.sort(np.concatenate((ranks[: MOST // 2], ranks[others])))
         bits, rewards = bits[kept], rewards[kept]
-    model = RewardModel(centre_of(search_space(choice).nominal_prior))
-    ceiling = probable_ceiling(model, bits, rewards)
+    model = RewardModel(theta_from_prior(search_space(choice).nominal_prior))
+    ceiling = fit_ceiling(model, bits, rewards)
     targets = log_losses(rewards, ceiling)
     model.fit(bits, targets)
     if len(bits) >= SCALES_FROM:
-        model.learn_scales()
+        model.fit_scales()
         model.fit(bits, targets)
     return Beliefs(choice, ceiling, len(bits), model)
 

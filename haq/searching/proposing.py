@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.base import Agent, FloatArray, Proposer, Rollout, Transition, Walker
+from agents.base import Agent, FloatArray, Proposer, Rollout, RolloutSimulator, Transition
 from agents.ddpg import DDPG, DDPGConfig
 from agents.evolution import Evolution
 from agents.greedy import Greedy
@@ -19,7 +19,7 @@ from agents.uniform import Uniform
 from envs.bit_allocation import BitAllocationEnv, ExecutedStep
 from envs.budget import project
 from envs.choices import Choices, IntArray
-from envs.walk import LayerWalk, Walked
+from envs.rollout import LayerRollouts, Trajectories
 from haq.config import AgentName, SearchConfig
 from haq.errors import UserError
 
@@ -66,10 +66,10 @@ def uses_prior(config: SearchConfig) -> bool:
 def make_method(name: AgentName, env: BitAllocationEnv, *, seed: int, prior: Prior | None = None) -> Method:
     """A fresh search method. Raises UserError if it needs a library that is not installed."""
     try:
-        made = METHODS[name](search_space(env.choice, prior), ImaginedWalks(env.walk), seed)
+        made = METHODS[name](search_space(env.choice, prior), RolloutAdapter(env.rollouts), seed)
     except ImportError as error:
         raise UserError(str(error)) from error
-    return WalkingMethod(made, env) if isinstance(made, Agent) else ProposingMethod(made, env)
+    return AgentMethod(made, env) if isinstance(made, Agent) else ProposerMethod(made, env)
 
 
 def search_space(choice: Choices, prior: Prior | None = None) -> SearchSpace:
@@ -84,31 +84,31 @@ def search_space(choice: Choices, prior: Prior | None = None) -> SearchSpace:
     )
 
 
-class ImaginedWalks:
-    """A `Walker` by the environment's rules."""
+class RolloutAdapter:
+    """A `RolloutSimulator` by the environment's rules."""
 
-    def __init__(self, walk: LayerWalk) -> None:
-        self.observation_size = walk.observation_size
-        self._walk = walk
+    def __init__(self, rollouts: LayerRollouts) -> None:
+        self.observation_size = rollouts.observation_size
+        self._rollouts = rollouts
 
-    def walk(self, act: Callable[[FloatArray], float]) -> Rollout:
+    def rollout(self, act: Callable[[FloatArray], float]) -> Rollout:
         """Answer every observation with `act`, and bring the policy under the budget at the end."""
-        return _rollout(self._walk.go(lambda observed: np.array([act(observed[0])])))
+        return _rollout(self._rollouts.run(lambda observed: np.array([act(observed[0])])))
 
-    def retrace(self, bits: IntArray) -> Rollout:
+    def rollout_of(self, bits: IntArray) -> Rollout:
         """The walk that ends in the given legal policy, bits [decision, 2]."""
-        return _rollout(self._walk.retrace(bits[None]))
+        return _rollout(self._rollouts.trajectories_of(bits[None]))
 
 
-def _rollout(walked: Walked) -> Rollout:
+def _rollout(trajectories: Trajectories) -> Rollout:
     """The only walk."""
-    actions = walked.actions[0].astype(np.float32)
-    return Rollout(bits=walked.bits[0], observations=walked.observations[0], actions=actions)
+    actions = trajectories.actions[0].astype(np.float32)
+    return Rollout(bits=trajectories.bits[0], observations=trajectories.observations[0], actions=actions)
 
 
-METHODS: Mapping[AgentName, Callable[[SearchSpace, Walker, int], Agent | Proposer]] = {
-    "ddpg": lambda space, walker, seed: ModelBasedDDPG(space, walker, seed=seed),
-    "ddpg-paper": lambda _, walker, seed: DDPG(walker.observation_size, config=DDPGConfig.paper(), seed=seed),
+METHODS: Mapping[AgentName, Callable[[SearchSpace, RolloutSimulator, int], Agent | Proposer]] = {
+    "ddpg": lambda space, simulator, seed: ModelBasedDDPG(space, simulator, seed=seed),
+    "ddpg-paper": lambda _, simulator, seed: DDPG(simulator.observation_size, config=DDPGConfig.paper(), seed=seed),
     "random": lambda _, __, seed: RandomSearch(seed=seed),
     "evolution": lambda space, _, seed: Evolution(space, seed=seed),
     "greedy": lambda space, _, __: Greedy(space),
@@ -118,7 +118,7 @@ METHODS: Mapping[AgentName, Callable[[SearchSpace, Walker, int], Agent | Propose
 }
 
 
-class WalkingMethod:
+class AgentMethod:
     """An `Agent` that walks the environment."""
 
     def __init__(self, agent: Agent, env: BitAllocationEnv) -> None:
@@ -143,7 +143,7 @@ class WalkingMethod:
 
     def take_over(self, earlier: Method, known: Known) -> None:  # noqa: ARG002  the agent has seen all of it
         """Go on with the same agent, in whose observations budgets are relative."""
-        assert isinstance(earlier, WalkingMethod)
+        assert isinstance(earlier, AgentMethod)
         self._agent = earlier._agent
 
     def state_dict(self) -> dict[str, Any]:
@@ -155,7 +155,7 @@ class WalkingMethod:
         self._agent.load_state_dict(state)
 
 
-class ProposingMethod:
+class ProposerMethod:
     """A `Proposer`, whose policies the environment judges as they are."""
 
     def __init__(self, proposer: Proposer, env: BitAllocationEnv) -> None:
@@ -165,7 +165,7 @@ class ProposingMethod:
         """Ask for a policy and tell what it earned."""
         decided = self._proposer.propose()
         bits = self._env.choice.expand(decided)
-        reward = self._env.earned(bits)
+        reward = self._env.reward_of(bits)
         self._proposer.tell(decided, reward)
         return Played(bits, reward, {})
 

@@ -32,7 +32,7 @@ class WarmStart:
             return self._method.play()
         bits = self._env.choice.expand(self._opening[self._played])
         self._played += 1
-        return Played(bits, self._env.earned(bits), {})
+        return Played(bits, self._env.reward_of(bits), {})
 
     def take_over(self, earlier: Method, known: Known) -> None:
         """The method's, from the other's."""

@@ -85,7 +85,7 @@ def draw_policies(problem: Problem, count: int) -> list[PolicyBits]:
     env = BitAllocationEnv(priced.trace.layers, priced.table, problem.limits, lambda _: 0.0, allowed=problem.allowed)
     agent, found = RandomSearch(seed=0), dict[PolicyBits, None]()
     while len(found) < count:
-        walked = env.walk.go(lambda observed: np.array([agent.act(observed[0])]))
+        walked = env.rollouts.run(lambda observed: np.array([agent.act(observed[0])]))
         w_bits, a_bits = env.choice.expand(walked.bits[0]).T.tolist()
         found[tuple(w_bits), tuple(a_bits)] = None
     return list(found)

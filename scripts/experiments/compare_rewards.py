@@ -55,7 +55,7 @@ def walks(problem: Problem, count: int) -> Iterator[IntArray]:
     )
     agent = RandomSearch(seed=0)
     for _ in range(count):
-        yield env.choice.expand(env.walk.go(lambda observed: np.array([agent.act(observed[0])])).bits[0])
+        yield env.choice.expand(env.rollouts.run(lambda observed: np.array([agent.act(observed[0])])).bits[0])
 
 
 def changes(problem: Problem, bits: int, count: int) -> Iterator[IntArray]:

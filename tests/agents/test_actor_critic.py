@@ -22,7 +22,9 @@ def test_the_critic_reports_the_squared_error_and_steps_against_it():
 
 
 def test_the_gradient_of_the_mean_value_is_that_of_the_action():
-    value, gradient = Critic(linear(1.0, 3.0, 0.0), 0.1).judge(torch.ones(2, 1), torch.tensor([[0.0], [1.0]]))
+    value, gradient = Critic(linear(1.0, 3.0, 0.0), 0.1).value_and_gradient(
+        torch.ones(2, 1), torch.tensor([[0.0], [1.0]])
+    )
     assert value.item() == 2.5
     assert gradient.tolist() == [[1.5], [1.5]]
 
@@ -31,7 +33,7 @@ def test_the_gradient_of_the_mean_value_is_that_of_the_action():
 def test_the_actor_climbs_by_the_room_that_is_left(slope, inverted, expected):
     """At an action of 0.8: room above 0.2, below 0.8; the sigmoid's own derivative is 0.16."""
     actor = Actor(linear(0.0, torch.tensor(0.8).logit().item()), 0.1, inverted=inverted)
-    loss = actor.improve(torch.ones(1, 1), Critic(linear(0.0, slope, 0.0), 0.1))
+    loss = actor.update(torch.ones(1, 1), Critic(linear(0.0, slope, 0.0), 0.1))
     assert loss.item() == pytest.approx(-0.8 * slope)
     torch.testing.assert_close(actor.network.gradient, torch.full((2,), -expected))
 
@@ -40,9 +42,9 @@ def test_targets_follow_by_tau():
     actor, critic = linear(0.0, 0.0), linear(0.0, 0.0, 1.0)
     targets = TargetNetworks(actor, critic, 0.25)
     actor.parameters.fill_(4.0)
-    targets.follow()
+    targets.soft_update()
     assert targets.state_dict()["actor"]["parameters"].tolist() == [1.0, 1.0]
-    targets.follow()
+    targets.soft_update()
     assert targets.state_dict()["actor"]["parameters"].tolist() == [1.75, 1.75]
     assert targets.state_dict()["critic"]["parameters"].tolist() == [0.0, 0.0, 1.0]
 

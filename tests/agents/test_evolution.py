@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from agents import Evolution
-from agents.greedy import descend
+from agents.greedy import greedy_policy
 
 
 def best_of(policies, score) -> float:
@@ -33,7 +33,7 @@ def test_it_improves_over_chance(make_space):
 
 def test_it_starts_from_what_is_sensible(make_space):
     space = make_space()
-    assert (Evolution(space).propose() == descend(space)).all()
+    assert (Evolution(space).propose() == greedy_policy(space)).all()
 
 
 def test_children_come_from_told_policies(make_space):

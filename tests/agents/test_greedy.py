@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from agents import Greedy
-from agents.greedy import descend
+from agents.greedy import greedy_policy
 
 
 def priced(*sensitivities: float) -> np.ndarray:
@@ -14,31 +14,31 @@ def priced(*sensitivities: float) -> np.ndarray:
 def test_the_bit_that_is_missed_least_goes_first(make_space):
     """Sizes 1 and 1, weights only: 10 bits are asked for 6; the second decision's bits are worth a tenth."""
     space = make_space((1.0, 1.0), ratios=(1.0, 0.7), prior=priced(1.0, 0.1))
-    assert descend(space)[:, 0].tolist() == [5, 2]
+    assert greedy_policy(space)[:, 0].tolist() == [5, 2]
 
 
 def test_a_bit_is_worth_what_it_saves(make_space):
     """The first decision's bit is missed twice as much but saves four times as much."""
     space = make_space((4.0, 1.0), ratios=(1.0, 0.85), prior=priced(2.0, 1.0))
-    assert descend(space)[:, 0].tolist() == [4, 5]
+    assert greedy_policy(space)[:, 0].tolist() == [4, 5]
 
 
 def test_equal_decisions_take_turns(make_space):
     space = make_space((1.0, 1.0, 1.0), ratios=(1.0, 0.8), prior=priced(1.0, 1.0, 1.0))
-    assert descend(space)[:, 0].tolist() == [4, 4, 4]
+    assert greedy_policy(space)[:, 0].tolist() == [4, 4, 4]
 
 
 def test_the_first_proposal_is_the_way_down(make_space):
     space = make_space()
-    assert (Greedy(space).propose() == descend(space)).all()
+    assert (Greedy(space).propose() == greedy_policy(space)).all()
 
 
 def test_news_of_others_do_not_spare_it_the_way_down(make_space):
     space = make_space()
     proposer = Greedy(space)
-    poor = np.ones_like(descend(space)) * 2
+    poor = np.ones_like(greedy_policy(space)) * 2
     proposer.tell(poor, -1.0)
-    assert (proposer.propose() == descend(space)).all()
+    assert (proposer.propose() == greedy_policy(space)).all()
 
 
 def test_it_climbs_where_the_prior_is_wrong(make_space):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents.local_search import Knapsack
-from agents.noise_terms import pair_losses
+from agents.loss_terms import pair_losses
 
 
 def summed(losses: np.ndarray, bits: np.ndarray) -> float:

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from agents import ModelBasedConfig, ModelBasedDDPG, Proposer, Rollout, SearchSpace
-from agents.noise_terms import log_sum, terms_of
+from agents.loss_terms import log_sum_exp, term_indices
 from agents.uniform import uniform_policies
 
 SIZES = (1.0, 2.0, 3.0, 4.0, 4.0, 6.0, 8.0, 2.0)
 
 
-class PlainWalker:
+class PlainSimulator:
     """Weights, then activations of every decision; an action is a fraction of the range of 2 to 8 bits."""
 
     observation_size = 3
@@ -22,14 +22,14 @@ class PlainWalker:
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
 
-    def walk(self, act: Callable[[np.ndarray], float]) -> Rollout:
+    def rollout(self, act: Callable[[np.ndarray], float]) -> Rollout:
         steps, actions = 2 * len(self._space.names), [1.0]
         for step in range(steps):
             actions.append(float(act(np.array([step / steps, step % 2, actions[-1]], dtype=np.float32))))
         wanted = np.rint(2 + 6 * np.array(actions[1:])).astype(np.int64)
-        return self.retrace(self._space.project(wanted.reshape(-1, 2)))
+        return self.rollout_of(self._space.project(wanted.reshape(-1, 2)))
 
-    def retrace(self, bits: np.ndarray) -> Rollout:
+    def rollout_of(self, bits: np.ndarray) -> Rollout:
         actions = ((bits.ravel() - 2) / 6).clip(0, 1).astype(np.float32)
         steps = np.arange(len(actions))
         previous = np.concatenate(([1.0], actions[:-1]))
@@ -43,14 +43,14 @@ def space(make_space) -> SearchSpace:
 
 
 def make(space: SearchSpace, seed: int = 0, **settings: int) -> ModelBasedDDPG:
-    return ModelBasedDDPG(space, PlainWalker(space), config=ModelBasedConfig(**settings), seed=seed)
+    return ModelBasedDDPG(space, PlainSimulator(space), config=ModelBasedConfig(**settings), seed=seed)
 
 
 def divergence(bits: np.ndarray, seed: int = 0) -> float:
     """Noise that adds up, and two neighbours that hurt each other at few bits."""
     rng = np.random.default_rng(seed)
     theta = rng.normal(0, 1, (len(bits), 2, 1)) - 1.3 * np.arange(1, 9)
-    value = log_sum(theta.ravel(), terms_of(bits[None], 8))[0][0]
+    value = log_sum_exp(theta.ravel(), term_indices(bits[None], 8))[0][0]
     return float(np.exp(value + 0.1 * (bits[1:, 0] + bits[:-1, 0] < 8).sum()))
 
 
@@ -126,7 +126,7 @@ def test_the_same_seed_gives_the_same_proposals(space):
 
 @pytest.mark.parametrize("stop", [0, 1, 7, 12])
 def test_a_restored_agent_goes_on_identically(space, stop):
-    agent, restored = make(space, 0, memory=8), make(space, 99, memory=8)
+    agent, restored = make(space, 0, max_observations=8), make(space, 99, max_observations=8)
     play(restored, 3)
     play(agent, stop)
     restored.load_state_dict(through_a_file(agent.state_dict()))
@@ -167,7 +167,7 @@ def test_scores_are_predicted_with_their_uncertainty(space):
     seen, unseen = (np.stack([space.sample(rng) for _ in range(count)]) for count in (40, 20))
     for bits in seen:
         agent.tell(bits, -divergence(bits))
-    agent.condition()
+    agent.fit_model()
     truth = -np.array([divergence(bits) for bits in unseen])
     mean, std = agent.predict(unseen)
     assert np.abs((mean - truth) / std).mean() < 2
@@ -176,7 +176,7 @@ def test_scores_are_predicted_with_their_uncertainty(space):
 
 
 def test_without_an_actor_it_works_too(space):
-    assert len(play(make(space, episodes=0), 4)) == 4
+    assert len(play(make(space, rollouts=0), 4)) == 4
 
 
 def test_a_small_space_is_exhausted_and_the_best_comes_again(make_space):
@@ -201,7 +201,9 @@ def test_a_policy_of_another_network_is_refused(space, bits):
         make(space).tell(bits, -0.5)
 
 
-@pytest.mark.parametrize("settings", [{"exploit_every": 0}, {"memory": 1}, {"draws": -1}, {"kept": 0.5}])
+@pytest.mark.parametrize(
+    "settings", [{"exploit_every": 0}, {"max_observations": 1}, {"posterior_samples": -1}, {"max_candidates": 0.5}]
+)
 def test_settings_out_of_range_are_refused(settings):
     (name,) = settings
     with pytest.raises(ValueError, match=f"^{name} must be an integer"):

@@ -9,7 +9,7 @@ def episode(mark: float, *, length: int = 2) -> Steps:
     def observed(step: int) -> np.ndarray:
         return np.array([mark, step], dtype=np.float32)
 
-    return Steps.of_episode(
+    return Steps.from_episode(
         [
             Transition(
                 observed(step), 0.25, mark if step == length - 1 else 0.0, observed(step + 1), step == length - 1
@@ -47,7 +47,7 @@ def test_a_batch_is_drawn_uniformly_and_keeps_rows_together():
     replay = Replay(capacity=4)
     for mark in range(4):
         replay.add(episode(float(mark)))
-    batch = replay.steps().draw(4000, torch.Generator().manual_seed(0))
+    batch = replay.steps().sample(4000, torch.Generator().manual_seed(0))
     assert torch.equal(batch.returns[:, 0], batch.inputs[:, 0])
     counts = torch.bincount(batch.returns.flatten().long())
     # 1000 expected of each; 4.5 standard deviations of the binomial distribution, sqrt(4000 * 1/4 * 3/4) = 27.4.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.noise_terms import log_sum, terms_of
-from agents.reward_model import MEASURED, TYPICAL, RewardModel
+from agents.loss_terms import log_sum_exp, term_indices
+from agents.reward_model import DEFAULT_SCALES, MEASURED_PRIOR_SCALES, RewardModel
 
 DECISIONS, WIDTHS = 8, 8
 
@@ -25,7 +25,7 @@ def nominal() -> np.ndarray:
 
 
 def losses(theta: np.ndarray, bits: np.ndarray) -> np.ndarray:
-    return log_sum(theta.ravel(), terms_of(bits, WIDTHS))[0]
+    return log_sum_exp(theta.ravel(), term_indices(bits, WIDTHS))[0]
 
 
 def policies(count: int, seed: int) -> np.ndarray:
@@ -70,28 +70,28 @@ def test_the_uncertainty_is_about_the_size_of_the_errors(theta):
 
 def test_expect_is_the_mean_of_predict(theta):
     model, test = fitted(theta, 20), policies(10, 2)
-    np.testing.assert_allclose(model.expect(test), model.predict(test)[0])
+    np.testing.assert_allclose(model.predict_mean(test), model.predict(test)[0])
 
 
 def test_draws_spread_as_far_as_is_unknown(theta):
     """The mean of many draws is theta; a term that decided the seen losses varies less than before."""
     model = fitted(theta, 60)
-    draws = model.draw(np.random.default_rng(0), 400)
+    draws = model.sample(np.random.default_rng(0), 400)
     np.testing.assert_allclose(draws.std(axis=0), model.theta_std, rtol=0.25, atol=0.02)
     np.testing.assert_allclose(draws.mean(axis=0), model.theta, atol=0.3)
     prior = RewardModel(nominal())
     assert model.theta_std[:, :, 1].mean() < 0.5 * prior.theta_std[:, :, 1].mean()
-    assert prior.draw(np.random.default_rng(0), 5).shape == (5, DECISIONS, 2, WIDTHS)
+    assert prior.sample(np.random.default_rng(0), 5).shape == (5, DECISIONS, 2, WIDTHS)
 
 
 def test_learned_scales_make_the_data_more_probable(theta):
     model, bits = RewardModel(nominal()), policies(60, 1)
     targets = losses(theta, bits)
     model.fit(bits, targets)
-    before = model.evidence
-    model.learn_scales()
+    before = model.log_marginal_likelihood
+    model.fit_scales()
     model.fit(bits, targets)
-    assert model.evidence > before
+    assert model.log_marginal_likelihood > before
 
 
 def test_bad_policies_are_not_worth_exactness(theta):
@@ -104,12 +104,12 @@ def test_bad_policies_are_not_worth_exactness(theta):
     targets[worst] += 2.0
     spoilt.fit(bits, targets)
     good = bits[np.argsort(targets)[:10]]
-    assert np.abs(clean.expect(good) - spoilt.expect(good)).max() < 0.2
+    assert np.abs(clean.predict_mean(good) - spoilt.predict_mean(good)).max() < 0.2
 
 
 def test_a_restored_model_fits_on_identically(theta):
     model, other = fitted(theta, 20), RewardModel(nominal())
-    model.learn_scales()
+    model.fit_scales()
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
@@ -122,5 +122,7 @@ def test_a_restored_model_fits_on_identically(theta):
 
 def test_a_measured_centre_is_trusted_further(theta):
     bits = policies(50, 2)
-    nominal_std, measured_std = (RewardModel(theta, typical=each).predict(bits)[1] for each in (TYPICAL, MEASURED))
+    nominal_std, measured_std = (
+        RewardModel(theta, prior_scales=each).predict(bits)[1] for each in (DEFAULT_SCALES, MEASURED_PRIOR_SCALES)
+    )
     assert (measured_std < nominal_std).all()

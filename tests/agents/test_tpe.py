@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from agents import TPE
-from agents.greedy import descend
+from agents.greedy import greedy_policy
 
 optuna = pytest.importorskip("optuna")
 
@@ -17,7 +17,7 @@ def test_without_optuna_the_extra_is_named(make_space, monkeypatch):
 
 def test_it_starts_from_what_is_sensible(make_space):
     space = make_space()
-    assert (TPE(space).propose() == descend(space)).all()
+    assert (TPE(space).propose() == greedy_policy(space)).all()
 
 
 def test_it_learns(make_space):

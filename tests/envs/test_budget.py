@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.budget import lower_in_sequence, project, snap, spend_rest
+from envs.budget import lower_in_sequence, project, snap, spend_remaining
 from envs.choices import BudgetError, Choices
 
 PAIRS = np.multiply.outer(np.arange(1, 9.0), np.arange(1, 9.0))
@@ -60,18 +60,18 @@ def test_the_rest_is_spent_where_a_bit_is_cheapest() -> None:
     choice = choice_of(product_cost(1, 10), [58])
     # From 4 + 40 there are 14 left, and a bit of the second layer costs 20: all goes to the first. Its activation bits
     # cost 2 each, and each makes a weight bit dearer. At 2 x 8, 2 are left.
-    assert spend_rest(choice, np.array([[2, 2], [2, 2]])).tolist() == [[2, 8], [2, 2]]
+    assert spend_remaining(choice, np.array([[2, 2], [2, 2]])).tolist() == [[2, 8], [2, 2]]
 
 
 def test_free_bits_are_taken_even_when_nothing_is_left() -> None:
     free_weights = np.broadcast_to(np.arange(1, 9.0), (1, 1, 8, 8)).copy()
     choice = choice_of(free_weights, [3.0])
-    assert spend_rest(choice, np.array([[2, 3]])).tolist() == [[8, 3]]
+    assert spend_remaining(choice, np.array([[2, 3]])).tolist() == [[8, 3]]
 
 
 def test_a_step_that_a_second_limit_forbids_is_not_taken() -> None:
     cost = np.stack([product_cost(1)[0], np.broadcast_to(np.arange(1, 9.0)[:, None], (1, 8, 8))])
-    assert spend_rest(choice_of(cost, [1000, 4.5]), np.array([[2, 2]])).tolist() == [[4, 8]]
+    assert spend_remaining(choice_of(cost, [1000, 4.5]), np.array([[2, 2]])).tolist() == [[4, 8]]
 
 
 def test_the_whole_budget_can_be_spent() -> None:
@@ -79,7 +79,7 @@ def test_the_whole_budget_can_be_spent() -> None:
     cost = product_cost(0.1, 0.2, 0.3, 0.7, 1.1)
     limit = float(sum(cost[0, decision, 7, 7] for decision in (4, 2, 0, 1, 3)))
     choice = choice_of(cost, [limit])
-    assert spend_rest(choice, np.full((5, 2), 2)).tolist() == [[8, 8]] * 5
+    assert spend_remaining(choice, np.full((5, 2), 2)).tolist() == [[8, 8]] * 5
     assert choice.fits(np.full((5, 2), 8))
 
 

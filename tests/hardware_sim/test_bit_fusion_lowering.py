@@ -2,7 +2,7 @@
 
 import pytest
 
-from hardware_sim.bit_fusion_lowering import Call, Groups, Owed, lower
+from hardware_sim.bit_fusion_lowering import Call, Groups, WriteBack, lower
 from hardware_sim.bit_fusion_nest import Nest
 from hardware_sim.layer import Layer
 
@@ -21,7 +21,7 @@ def test_convolution_is_one_nest() -> None:
     assert _only(layer) == Call(
         1,
         Nest(2, 4, 6, 6, output_size=(4, 5), kernel=(3, 1), stride=(2, 1), dilation=(1, 2), input_size=(9, 5)),
-        owed=Owed(0, 2 * 6 * 20),
+        write_back=WriteBack(0, 2 * 6 * 20),
     )
 
 
@@ -63,7 +63,9 @@ def test_transposed_convolution_multiplies_at_every_input_position() -> None:
         output_size=(10, 12),
     )  # fmt: skip
     call = _only(layer)
-    assert call == Call(1, Nest(2, 4, 12, 12, output_size=(5, 6), input_size=(5, 6)), owed=Owed(0, 2 * 3 * 120))
+    assert call == Call(
+        1, Nest(2, 4, 12, 12, output_size=(5, 6), input_size=(5, 6)), write_back=WriteBack(0, 2 * 3 * 120)
+    )
 
 
 def test_positions_of_a_linear_layer_count_like_the_batch() -> None:
@@ -85,4 +87,4 @@ def test_recurrent_layer_runs_once_a_step() -> None:
 
 def test_embedding_only_copies() -> None:
     layer = Layer(name="e", kind="embedding", c_in=100, c_out=16, input_size=(7, 1), output_size=(7, 1))
-    assert _only(layer) == Call(1, None, copied=2 * 7 * 16, owed=Owed(0, 2 * 7 * 16))
+    assert _only(layer) == Call(1, None, copied=2 * 7 * 16, write_back=WriteBack(0, 2 * 7 * 16))

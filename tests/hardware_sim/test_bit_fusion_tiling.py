@@ -177,7 +177,7 @@ def test_the_pruned_search_finds_what_the_exhaustive_one_finds(reference_dir: Pa
     for row in rows[::7]:
         call = _reference_call(device, row)
         assert call.nest is not None
-        work = Work(call.nest, int(row["w_bits"]), int(row["a_bits"]), call.owed.bits(int(row["a_bits"])))
+        work = Work(call.nest, int(row["w_bits"]), int(row["a_bits"]), call.write_back.bits(int(row["a_bits"])))
         assert find_schedule(device.array, work) == _exhaustive(device.array, work)
 
 
@@ -185,7 +185,7 @@ def test_pruning_keeps_the_result_where_height_and_width_differ() -> None:
     array = _as_published(mode="corrected").array
     nest = Nest(2, c_in=48, c_out=80, shared_c_out=80, output_size=(7, 33), kernel=(3, 3), input_size=(7, 33))
     for w_bits, a_bits in ((2, 8), (5, 3), (8, 8)):
-        work = Work(nest, w_bits, a_bits, owed_bits=10_000)
+        work = Work(nest, w_bits, a_bits, write_back_bits=10_000)
         assert find_schedule(array, work) == _exhaustive(array, work)
 
 
@@ -221,7 +221,7 @@ def _small_array(mode: str = "corrected", output_bytes: int = 4096) -> FusionArr
 def test_partial_sums_stay_on_chip_where_they_fit() -> None:
     """64 inputs of 8 bits for 2 outputs: 128 weights are four times what half the buffer of 64 bytes holds."""
     nest = Nest(1, c_in=64, c_out=2, shared_c_out=2)
-    schedule = find_schedule(_small_array(), Work(nest, 8, 8, owed_bits=16))
+    schedule = find_schedule(_small_array(), Work(nest, 8, 8, write_back_bits=16))
     assert schedule is not None
     activity = schedule.activity
     assert activity.dram_read_bits == 64 * 2 * 8 + 64 * 8
@@ -232,7 +232,7 @@ def test_partial_sums_stay_on_chip_where_they_fit() -> None:
 def test_partial_sums_spill_only_where_c_in_is_tiled_and_they_do_not_fit() -> None:
     """With c_in cut in four outermost, 16 positions x 2 outputs x 32 bits leave and come back three times."""
     nest = Nest(16, c_in=64, c_out=2, shared_c_out=2)
-    tiles = Tiles.fitting(_small_array(output_bytes=64), Work(nest, 8, 8, owed_bits=100))
+    tiles = Tiles.fitting(_small_array(output_bytes=64), Work(nest, 8, 8, write_back_bits=100))
     four = tiles.only((tiles.sizes[:, 3] == 16) & (tiles.sizes[:, 0] == 1))
     c_in_outermost, c_in_innermost = (3, 0, 1, 2, 4), (0, 1, 2, 4, 3)
     activity = four.activity([c_in_outermost, c_in_innermost])

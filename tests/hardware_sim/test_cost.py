@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hardware_sim.cost import (
-    POLICIES_AT_ONCE,
+    POLICY_CHUNK,
     WIDTH_BITS,
     WIDTHS,
     Cost,
@@ -60,9 +60,9 @@ def test_many_policies_at_once_are_the_single_ones() -> None:
 
 def test_many_policies_of_any_shape_and_number() -> None:
     table = measured()
-    index = np.broadcast_to(np.array([1, 2]), (3, POLICIES_AT_ONCE, 2))
+    index = np.broadcast_to(np.array([1, 2]), (3, POLICY_CHUNK, 2))
     totals = table.totals("latency", index, np.zeros(2, dtype=np.int64))
-    assert totals.shape == (3, POLICIES_AT_ONCE)
+    assert totals.shape == (3, POLICY_CHUNK)
     assert (totals == 2 + 3).all()
     assert table.totals("latency", index[0, 0], index[0, 0]) == 2 * 2 + 3 * 3
     assert table.totals("latency", index[:, :0], index[:, :0]).shape == (3, 0)

@@ -5,11 +5,11 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from agents.base import Agent, IntArray, Proposer, Walker
+from agents.base import Agent, IntArray, Proposer, RolloutSimulator
 from envs.bit_allocation import BitAllocationEnv, EnvConfig
 from envs.choices import AllowedBits, Budget
 from haq.config import AgentName
-from haq.searching.proposing import METHODS, ImaginedWalks, ProposingMethod, make_method, search_space
+from haq.searching.proposing import METHODS, ProposerMethod, RolloutAdapter, make_method, search_space
 from hardware_sim.layer import Layer
 from hardware_sim.proxy import proxy_table
 
@@ -38,7 +38,7 @@ def test_every_name_stands_for_a_method() -> None:
     assert set(METHODS) == set(get_args(AgentName))
     env = environment()
     for name, make in METHODS.items():
-        made = make(search_space(env.choice), ImaginedWalks(env.walk), 0)
+        made = make(search_space(env.choice), RolloutAdapter(env.rollouts), 0)
         assert isinstance(made, Agent) != isinstance(made, Proposer), name
 
 
@@ -66,11 +66,11 @@ def test_an_episode_has_bits_by_layer_and_what_they_earned(name: AgentName) -> N
 
 def test_walks_are_imagined_by_the_environments_rules() -> None:
     env = environment()
-    walker: Walker = ImaginedWalks(env.walk)
-    rollout = walker.walk(lambda observation: float(observation[0]))
+    simulator: RolloutSimulator = RolloutAdapter(env.rollouts)
+    rollout = simulator.rollout(lambda observation: float(observation[0]))
     assert env.choice.fits(rollout.bits)
-    assert rollout.observations.shape == (4, walker.observation_size)
-    again = walker.retrace(rollout.bits)
+    assert rollout.observations.shape == (4, simulator.observation_size)
+    again = simulator.rollout_of(rollout.bits)
     assert np.array_equal(again.bits, rollout.bits)
     assert again.actions.dtype == rollout.actions.dtype == np.float32
 
@@ -96,7 +96,7 @@ class Scribe:
 
 def test_a_proposer_is_told_of_its_policy_by_decision() -> None:
     scribe = Scribe()
-    played = ProposingMethod(scribe, environment()).play()
+    played = ProposerMethod(scribe, environment()).play()
     assert played.bits.tolist() == [[2, 3], [4, 5], [2, 3]]
     assert scribe.told == [([[2, 3], [4, 5]], pytest.approx(0.19))]
 
@@ -104,7 +104,7 @@ def test_a_proposer_is_told_of_its_policy_by_decision() -> None:
 def test_on_another_budget_an_agent_goes_on_and_a_proposer_hears_the_news() -> None:
     known = [(np.array([[2, 2], [3, 3]]), 0.5), (np.array([[8, 8], [8, 8]]), 0.7)]
     scribe = Scribe()
-    ProposingMethod(scribe, environment()).take_over(ProposingMethod(Scribe(), environment(0.9)), known)
+    ProposerMethod(scribe, environment()).take_over(ProposerMethod(Scribe(), environment(0.9)), known)
     assert scribe.told == [(bits.tolist(), score) for bits, score in known]
     before, after = (make_method("ddpg-paper", environment(part), seed=seed) for part, seed in ((0.9, 0), (0.4, 1)))
     before.play()

@@ -49,7 +49,7 @@ class Recorder:
 
 @pytest.fixture
 def env(choice: Choices) -> Any:
-    return SimpleNamespace(choice=choice, earned=lambda bits: float(bits[:, 0].sum()))
+    return SimpleNamespace(choice=choice, reward_of=lambda bits: float(bits[:, 0].sum()))
 
 
 def test_it_begins_with_the_best_that_fits(choice: Choices) -> None:

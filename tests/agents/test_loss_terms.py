@@ -1,11 +1,19 @@
 import numpy as np
 import pytest
 
-from agents.noise_terms import LOG_4, centre_of, log_sum, pair_losses, residual_covariances, term_covariances, terms_of
+from agents.loss_terms import (
+    LOG_4,
+    log_sum_exp,
+    pair_losses,
+    residual_covariances,
+    term_covariances,
+    term_indices,
+    theta_from_prior,
+)
 
 
 def test_terms_are_numbered_by_decision_column_and_width():
-    assert terms_of(np.array([[[2, 1], [1, 3]]]), 3).tolist() == [[1, 3, 6, 11]]
+    assert term_indices(np.array([[[2, 1], [1, 3]]]), 3).tolist() == [[1, 3, 6, 11]]
 
 
 def test_pairs_add_what_their_columns_lose():
@@ -14,7 +22,7 @@ def test_pairs_add_what_their_columns_lose():
 
 
 def test_the_sum_does_not_overflow():
-    value, shares = log_sum(np.array([1000.0, 1000.0]), np.array([[0, 1]]))
+    value, shares = log_sum_exp(np.array([1000.0, 1000.0]), np.array([[0, 1]]))
     assert value[0] == pytest.approx(1000 + np.log(2))
     assert shares.tolist() == [[0.5, 0.5]]
 
@@ -22,19 +30,19 @@ def test_the_sum_does_not_overflow():
 def test_a_prior_of_sums_is_taken_apart():
     """Two decisions whose pairs lose w + a; what each column loses includes the least that the other one does."""
     w, a = np.array([0.4, 0.1]), np.array([0.2, 0.05])
-    centre = centre_of(np.broadcast_to(w[:, None] + a, (2, 2, 2)))
+    centre = theta_from_prior(np.broadcast_to(w[:, None] + a, (2, 2, 2)))
     np.testing.assert_allclose(np.exp(centre[0]), [[0.45, 0.15], [0.3, 0.15]])
 
 
 def test_other_numbers_of_widths_for_activations_fill_up_with_the_last():
-    centre = centre_of(np.array([[[0.5], [0.2]]]))
+    centre = theta_from_prior(np.array([[[0.5], [0.2]]]))
     np.testing.assert_allclose(np.exp(centre[0]), [[0.5, 0.2], [0.2, 0.2]])
 
 
 def test_what_is_known_is_taken_as_it_is_however_steep():
     """One bit may lose all of the signal, and two bits a hundredth of that."""
     losses = np.array([1.0, 0.01, 0.001])
-    centre = centre_of((losses[:, None] + losses)[None])
+    centre = theta_from_prior((losses[:, None] + losses)[None])
     np.testing.assert_allclose(np.exp(centre[0]), np.tile(losses + 0.001, (2, 1)))
 
 
@@ -42,7 +50,7 @@ def test_what_is_known_is_taken_as_it_is_however_steep():
 def test_losses_that_are_no_knowledge_do_not_become_certainties(nothing):
     prior = np.full((1, 3, 3), 0.1)
     prior[0, 2] = nothing
-    centre = centre_of(prior)
+    centre = theta_from_prior(prior)
     assert np.isfinite(centre).all()
     assert (np.diff(centre, axis=2) >= -1.5 * LOG_4 - 1e-9).all()
 

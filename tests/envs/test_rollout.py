@@ -48,16 +48,16 @@ def test_walks_side_by_side_are_the_environments_episodes(
     rule: BudgetRule, observation: ObservationKind, actions: list[float], part: float
 ) -> None:
     env, table = env_of(rule, observation, part=part), np.array(actions).reshape(3, 8)
-    walked = env.walk.go(from_table(table), 3)
+    trajectories = env.rollouts.run(from_table(table), 3)
     for number, row in enumerate(table):
         env.reset()
         for action in row:
             _, _, _, _, info = env.step(np.array([action]))
-        assert info["bits"].tolist() == walked.bits[number].tolist()
-        assert [step.action for step in info["executed"]] == walked.actions[number].tolist()
-        assert [step.bits for step in info["executed"]] == walked.bits[number].ravel().tolist()
+        assert info["bits"].tolist() == trajectories.bits[number].tolist()
+        assert [step.action for step in info["executed"]] == trajectories.actions[number].tolist()
+        assert [step.bits for step in info["executed"]] == trajectories.bits[number].ravel().tolist()
         seen = np.stack([step.observation for step in info["executed"]])
-        assert np.array_equal(seen, walked.observations[number])
+        assert np.array_equal(seen, trajectories.observations[number])
 
 
 @given(st.lists(st.floats(0, 1), min_size=16, max_size=16))
@@ -66,34 +66,34 @@ def test_walks_side_by_side_are_the_environments_episodes(
 def test_retraced_walks_see_what_is_seen_on_the_way(observation: ObservationKind, actions: list[float]) -> None:
     """Taking the retraced actions leads along the retraced observations, as long as each step is allowed."""
     env = env_of(observation=observation, part=1.0)
-    bits = env.walk.go(from_table(np.array(actions).reshape(2, 8)), 2).bits
-    walked = env.walk.retrace(bits)
-    walkers = env.walk.start(2)
-    for step in range(env.walk.steps):
-        assert np.allclose(env.walk.observe(walkers), walked.observations[:, step], atol=1e-6)
-        env.walk.take(walkers, walked.actions[:, step])
-    assert np.array_equal(walkers.bits, bits)
+    bits = env.rollouts.run(from_table(np.array(actions).reshape(2, 8)), 2).bits
+    trajectories = env.rollouts.trajectories_of(bits)
+    state = env.rollouts.initial_state(2)
+    for step in range(env.rollouts.episode_length):
+        assert np.allclose(env.rollouts.observe(state), trajectories.observations[:, step], atol=1e-6)
+        env.rollouts.advance(state, trajectories.actions[:, step])
+    assert np.array_equal(state.bits, bits)
 
 
 def test_retracing_answers_with_the_middle_of_each_width() -> None:
     bits = np.array([[[2, 8], [3, 4], [5, 5], [8, 2]]])
-    walked = env_of(part=1.0).walk.retrace(bits)
+    trajectories = env_of(part=1.0).rollouts.trajectories_of(bits)
     expected = [action_of_bits(int(width), min_bits=2, max_bits=8) for width in bits.ravel()]
-    assert walked.actions[0].tolist() == expected
-    assert walked.observations.shape == (1, 8, 10)
+    assert trajectories.actions[0].tolist() == expected
+    assert trajectories.observations.shape == (1, 8, 10)
 
 
 def test_the_size_objective_walks_weights_alone() -> None:
     env = env_of(allowed=AllowedBits(a_bits=6, pinned={}), part=1.0)
-    walked = env.walk.go(from_table(np.full((1, 4), 0.5)))
-    assert env.walk.steps == walked.actions.shape[1] == 4
-    assert set(walked.bits[0, :, 1].tolist()) == {6}
+    trajectories = env.rollouts.run(from_table(np.full((1, 4), 0.5)))
+    assert env.rollouts.episode_length == trajectories.actions.shape[1] == 4
+    assert set(trajectories.bits[0, :, 1].tolist()) == {6}
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.integers(1, 4), st.integers(4, 8))
 def test_bits_of_many_actions_are_those_of_each(actions: list[float], low: int, high: int) -> None:
-    walk = env_of(allowed=AllowedBits(min_bits=low, max_bits=high, pinned={}), part=1.0).walk
-    assert walk.bits_of(np.array(actions)).tolist() == [
+    rollouts = env_of(allowed=AllowedBits(min_bits=low, max_bits=high, pinned={}), part=1.0).rollouts
+    assert rollouts.bits_of_actions(np.array(actions)).tolist() == [
         bits_of_action(action, min_bits=low, max_bits=high) for action in actions
     ]
 
@@ -101,7 +101,7 @@ def test_bits_of_many_actions_are_those_of_each(actions: list[float], low: int, 
 @pytest.mark.parametrize("action", [-0.1, 1.1, np.nan])
 def test_actions_outside_of_0_and_1_are_refused(action: float) -> None:
     with pytest.raises(ValueError, match=r"an action lies in \[0, 1\]"):
-        env_of().walk.go(lambda observed: np.full(len(observed), action), 2)
+        env_of().rollouts.run(lambda observed: np.full(len(observed), action), 2)
 
 
 def test_a_policy_earns_the_same_however_it_came_about() -> None:
@@ -109,4 +109,4 @@ def test_a_policy_earns_the_same_however_it_came_about() -> None:
     env.reset()
     for _ in range(8):
         _, reward, _, _, info = env.step(np.array([0.4]))
-    assert env.earned(info["bits"]) == reward
+    assert env.reward_of(info["bits"]) == reward

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.budget import lower_in_sequence, spend_rest
+from envs.budget import lower_in_sequence, spend_remaining
 from envs.choices import MAX_BITS, AllowedBits, Choices, IntArray
 from envs.observation import FloatArray, ObservationKind, layer_features, observation_size, rich_features
 from hardware_sim.layer import Layer
@@ -28,7 +28,7 @@ class EnvConfig:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Walked:
+class Trajectories:
     """Walks with the actions and observations that lead to their final policies."""
 
     bits: IntArray
@@ -39,7 +39,7 @@ class Walked:
     """[walk, step], in [0, 1]"""
 
 
-class Walkers:
+class RolloutState:
     """Walks that have come equally far: bits so far with the reserve in place of the rest, and the actions taken."""
 
     def __init__(self, count: int, reserve: IntArray, steps: int, reserve_cost: Costs) -> None:
@@ -50,7 +50,7 @@ class Walkers:
         self.step = 0
 
 
-class LayerWalk:
+class LayerRollouts:
     """The rules of the walk; `envs.bit_allocation.BitAllocationEnv` is their specification.
 
     Raises BudgetError when even the cheapest policy exceeds a budget.
@@ -59,7 +59,7 @@ class LayerWalk:
     def __init__(self, layers: Sequence[Layer], choice: Choices, allowed: AllowedBits, config: EnvConfig) -> None:
         self.choice = choice.without_dominated() if config.rule == "cost-aware" else choice
         self.columns = (0, 1) if allowed.a_bits is None else (0,)
-        self.steps = len(choice.names) * len(self.columns)
+        self.episode_length = len(choice.names) * len(self.columns)
         self.observation_size = observation_size(config.observation)
         self._allowed, self._config = allowed, config
         decided = [layer for layer in layers if not layer.tied_to]
@@ -70,75 +70,75 @@ class LayerWalk:
         """[decision, constraint]"""
         self._capacity = self.choice.capacity
 
-    def start(self, count: int) -> Walkers:
+    def initial_state(self, count: int) -> RolloutState:
         """Walks before their first step."""
-        return Walkers(count, self._reserve, self.steps, self._reserve_costs.sum(axis=0))
+        return RolloutState(count, self._reserve, self.episode_length, self._reserve_costs.sum(axis=0))
 
-    def at(self, step: int) -> tuple[int, int]:
+    def decision_at(self, step: int) -> tuple[int, int]:
         """Which decision a step is about, and which column of the bits: 0 weights, 1 activations."""
         decision, part = divmod(step, len(self.columns))
         return decision, self.columns[part]
 
-    def observe(self, walkers: Walkers) -> FloatArray:
+    def observe(self, state: RolloutState) -> FloatArray:
         """What each walk sees, [walk, size]; after the last step what the last sees."""
-        step = min(walkers.step, self.steps - 1)
-        decision, column = self.at(step)
-        observed = np.empty((len(walkers.bits), self.observation_size), dtype=np.float32)
+        step = min(state.step, self.episode_length - 1)
+        decision, column = self.decision_at(step)
+        observed = np.empty((len(state.bits), self.observation_size), dtype=np.float32)
         features = self._features.shape[1]
         observed[:, :features] = self._features[step]
         observed[:, features] = column == 0
-        observed[:, features + 1] = walkers.actions[:, walkers.step - 1] if walkers.step else 1.0
+        observed[:, features + 1] = state.actions[:, state.step - 1] if state.step else 1.0
         if self._config.observation == "rich":
             observed[:, features + 2 : -1] = self._rich[step]
-            spent = walkers.spent
-            if walkers.step < self.steps:
-                spent = spent + self._cost(decision, walkers.bits[:, decision]) - self._reserve_costs[decision]
+            spent = state.spent
+            if state.step < self.episode_length:
+                spent = spent + self._cost(decision, state.bits[:, decision]) - self._reserve_costs[decision]
             observed[:, -1] = np.minimum(np.maximum((1 - spent / self.choice.limits).min(axis=1), 0), 1)
         return observed
 
-    def take(self, walkers: Walkers, proposed: NDArray[np.float64]) -> None:
+    def advance(self, state: RolloutState, proposed: NDArray[np.float64]) -> None:
         """One step of every walk: the allowed bits nearest to those that the actions [walk] ask for."""
-        decision, column = self.at(walkers.step)
-        wanted = self.bits_of(proposed)
-        possible = self._possible(walkers, decision, column)
+        decision, column = self.decision_at(state.step)
+        wanted = self.bits_of_actions(proposed)
+        possible = self._selectable(state, decision, column)
         # Of two widths that are equally close the higher.
         distance = np.where(possible, 2 * np.abs(WIDTHS - wanted[:, None]) - (wanted[:, None] < WIDTHS), np.inf)
         bits = distance.argmin(axis=1) + 1
-        walkers.bits[:, decision, column] = bits
-        walkers.actions[:, walkers.step] = np.where(wanted == bits, proposed, self._middle_of(bits))
-        walkers.step += 1
+        state.bits[:, decision, column] = bits
+        state.actions[:, state.step] = np.where(wanted == bits, proposed, self._actions_of_bits(bits))
+        state.step += 1
         if column == self.columns[-1]:
-            walkers.spent += self._cost(decision, walkers.bits[:, decision]) - self._reserve_costs[decision]
+            state.spent += self._cost(decision, state.bits[:, decision]) - self._reserve_costs[decision]
 
-    def finish(self, walkers: Walkers) -> IntArray:
+    def final_policies(self, state: RolloutState) -> IntArray:
         """The final policies [walk, decision, 2]: within the budget, and what is left of it spent."""
-        rule = spend_rest if self._config.rule == "cost-aware" else lower_in_sequence
-        return np.stack([rule(self.choice, bits) for bits in walkers.bits])
+        rule = spend_remaining if self._config.rule == "cost-aware" else lower_in_sequence
+        return np.stack([rule(self.choice, bits) for bits in state.bits])
 
-    def go(self, act: Callable[[FloatArray], NDArray[np.floating]], count: int = 1) -> Walked:
+    def run(self, act: Callable[[FloatArray], NDArray[np.floating]], count: int = 1) -> Trajectories:
         """Whole walks, every observation [walk, size] answered with actions [walk]."""
-        walkers = self.start(count)
-        for _ in range(self.steps):
-            self.take(walkers, np.asarray(act(self.observe(walkers)), dtype=np.float64).reshape(count))
-        return self.retrace(self.finish(walkers), proposed=walkers.actions)
+        state = self.initial_state(count)
+        for _ in range(self.episode_length):
+            self.advance(state, np.asarray(act(self.observe(state)), dtype=np.float64).reshape(count))
+        return self.trajectories_of(self.final_policies(state), proposed=state.actions)
 
-    def retrace(self, bits: IntArray, *, proposed: NDArray[np.float64] | None = None) -> Walked:
+    def trajectories_of(self, bits: IntArray, *, proposed: NDArray[np.float64] | None = None) -> Trajectories:
         """The walks that end in policies [walk, decision, 2], with proposed actions [walk, step] where they do."""
-        by_step = bits[:, :, list(self.columns)].reshape(len(bits), self.steps)
-        actions = self._middle_of(by_step)
+        by_step = bits[:, :, list(self.columns)].reshape(len(bits), self.episode_length)
+        actions = self._actions_of_bits(by_step)
         if proposed is not None:
-            actions = np.where(self.bits_of(proposed) == by_step, proposed, actions)
+            actions = np.where(self.bits_of_actions(proposed) == by_step, proposed, actions)
         features = self._features.shape[1]
-        observed = np.empty((len(bits), self.steps, self.observation_size), dtype=np.float32)
+        observed = np.empty((len(bits), self.episode_length, self.observation_size), dtype=np.float32)
         observed[:, :, :features] = self._features
         observed[:, :, features] = np.tile([column == 0 for column in self.columns], len(self._reserve))
         observed[:, 0, features + 1], observed[:, 1:, features + 1] = 1.0, actions[:, :-1]
         if self._config.observation == "rich":
             observed[:, :, features + 2 : -1] = self._rich
-            observed[:, :, -1] = self._left(bits)
-        return Walked(bits, observed, actions)
+            observed[:, :, -1] = self._remaining_budget(bits)
+        return Trajectories(bits, observed, actions)
 
-    def bits_of(self, actions: NDArray[np.float64]) -> IntArray:
+    def bits_of_actions(self, actions: NDArray[np.float64]) -> IntArray:
         """`envs.action.bits_of_action` for an array. Raises ValueError for an action outside [0, 1]."""
         if not ((actions >= 0) & (actions <= 1)).all():
             raise ValueError(f"an action lies in [0, 1], got {actions}")
@@ -146,7 +146,7 @@ class LayerWalk:
         bits = np.rint(low - 0.5 + actions * (high - low + 1)).astype(np.int64)
         return np.minimum(np.maximum(bits, low), high)
 
-    def _middle_of(self, bits: IntArray) -> NDArray[np.float64]:
+    def _actions_of_bits(self, bits: IntArray) -> NDArray[np.float64]:
         """The actions in the middle of those that ask for these bits; an end of [0, 1] for bits out of range."""
         low, high = self._allowed.min_bits, self._allowed.max_bits
         return np.minimum(np.maximum((bits - low + 0.5) / (high - low + 1), 0.0), 1.0)
@@ -158,25 +158,25 @@ class LayerWalk:
         """What pairs [..., 2] of one decision cost, [..., constraint]."""
         return np.asarray(self.choice.cost[:, decision, pairs[..., 0] - 1, pairs[..., 1] - 1].T)
 
-    def _possible(self, walkers: Walkers, decision: int, column: int) -> NDArray[np.bool_]:
+    def _selectable(self, state: RolloutState, decision: int, column: int) -> NDArray[np.bool_]:
         """The widths that every walk may take at this step, [walk, width]."""
-        pairs = self._affordable(walkers, decision)
+        pairs = self._affordable(state, decision)
         if column == 1:
-            return np.asarray(pairs[np.arange(len(pairs)), walkers.bits[:, decision, 0] - 1])
+            return np.asarray(pairs[np.arange(len(pairs)), state.bits[:, decision, 0] - 1])
         return np.asarray(pairs.any(axis=2))
 
-    def _affordable(self, walkers: Walkers, decision: int) -> NDArray[np.bool_]:
+    def _affordable(self, state: RolloutState, decision: int) -> NDArray[np.bool_]:
         """The pairs of one decision after which the reserve for the rest still fits, [walk, w_bits, a_bits]."""
         allowed = self.choice.allowed[decision]
         if self._config.rule != "cost-aware":
-            return np.broadcast_to(allowed, (len(walkers.bits), *allowed.shape))
+            return np.broadcast_to(allowed, (len(state.bits), *allowed.shape))
         reserve = self._reserve[decision]
-        room = self._capacity - walkers.spent + self._reserve_costs[decision]
+        room = self._capacity - state.spent + self._reserve_costs[decision]
         fits = np.asarray((self.choice.cost[:, decision] <= room[:, :, None, None]).all(axis=1))
         fits[:, reserve[0] - 1, reserve[1] - 1] = True
         return np.asarray(fits & allowed)
 
-    def _left(self, bits: IntArray) -> Costs:
+    def _remaining_budget(self, bits: IntArray) -> Costs:
         """What is left of the tightest budget before every step, [walk, step], as part of that budget."""
         decisions = np.arange(len(self._reserve))
         reserve_cost = self._reserve_costs.T
@@ -187,4 +187,4 @@ class LayerWalk:
             half = self.choice.cost[:, decisions, bits[..., 0] - 1, self._reserve[:, 1] - 1] - reserve_cost[:, None]
             spent[..., 1] += half
         left = (1 - spent / self.choice.limits[:, None, None, None]).min(axis=0)
-        return np.asarray(left.reshape(len(bits), self.steps).clip(0, 1))
+        return np.asarray(left.reshape(len(bits), self.episode_length).clip(0, 1))

@@ -11,24 +11,24 @@ from agents.base import IntArray
 
 FloatArray = NDArray[np.float64]
 LOG_4 = float(np.log(4))
-LENGTHS = (2.0, 6.0)
+LENGTH_SCALES = (2.0, 6.0)
 """Distances in bits, over all decisions, at which the two parts of the residual forget."""
 
 
-def terms_of(bits: IntArray, widths: int) -> IntArray:
+def term_indices(bits: IntArray, widths: int) -> IntArray:
     """The terms [policy, decision * 2] that add up in policies [policy, decision, 2].
 
-    >>> terms_of(np.array([[[1, 8], [2, 2]]]), 8)
+    >>> term_indices(np.array([[[1, 8], [2, 2]]]), 8)
     array([[ 0, 15, 17, 25]])
     """
     flat = bits.reshape(len(bits), -1)
     return np.asarray(flat - 1 + widths * np.arange(flat.shape[1]))
 
 
-def log_sum(theta: FloatArray, terms: IntArray) -> tuple[FloatArray, FloatArray]:
+def log_sum_exp(theta: FloatArray, terms: IntArray) -> tuple[FloatArray, FloatArray]:
     """log sum exp of the terms of each policy [policy], and every term's share of the sum [policy, term of policy].
 
-    >>> value, shares = log_sum(np.log([1.0, 3.0]), np.array([[0, 1]]))
+    >>> value, shares = log_sum_exp(np.log([1.0, 3.0]), np.array([[0, 1]]))
     >>> float(np.exp(value[0])), shares.round(2).tolist()
     (4.0, [[0.25, 0.75]])
     """
@@ -48,7 +48,7 @@ def pair_losses(theta: FloatArray) -> FloatArray:
     return np.asarray(noise[..., 0, :, None] + noise[..., 1, None, :])
 
 
-def centre_of(prior: FloatArray) -> FloatArray:
+def theta_from_prior(prior: FloatArray) -> FloatArray:
     """Theta [decision, 2, width] from the expected losses of pairs [decision, w_bits, a_bits].
 
     A column's own part is what is left at the best width of the other column. Losses that are zero, negative or not
@@ -92,4 +92,4 @@ def residual_covariances(left: IntArray, right: IntArray) -> FloatArray:
     """Covariances [part, left, right] of what does not add up: policies that differ in few bits share it."""
     x, y = (bits.reshape(len(bits), -1).astype(np.float64) for bits in (left, right))
     squared = np.maximum((x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T, 0)
-    return np.stack([np.exp(-squared / (2 * length**2)) for length in LENGTHS])
+    return np.stack([np.exp(-squared / (2 * length**2)) for length in LENGTH_SCALES])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from agents.actor_critic import Actor, Critic
-from agents.base import FloatArray, IntArray, Rollout, Walker
+from agents.base import FloatArray, IntArray, Rollout, RolloutSimulator
 from agents.ddpg import DDPGConfig, unit_ranks
 from agents.mlp import MLP
 from agents.noise import decayed_sigma, truncated_normal
@@ -28,35 +28,35 @@ class _Episode:
     """[step, observation_size + 1]: observation and action."""
 
 
-class Imagination:
+class ModelRollouts:
     """Imagined episodes and the actor that learns from them; `generator` governs everything random."""
 
-    def __init__(self, walker: Walker, config: DDPGConfig, generator: Generator) -> None:
-        self._walker, self._config, self._generator = walker, config, generator
-        size = walker.observation_size
+    def __init__(self, simulator: RolloutSimulator, config: DDPGConfig, generator: Generator) -> None:
+        self._simulator, self._config, self._generator = simulator, config, generator
+        size = simulator.observation_size
         self._actor = Actor(MLP((size, *config.hidden, 1), generator), config.actor_lr, inverted=True)
         self._critic = Critic(MLP((size + 1, *config.hidden, 1), generator), config.critic_lr)
         self._episodes: deque[_Episode] = deque(maxlen=config.replay_episodes)
-        self._imagined = 0
+        self._rollouts = 0
 
-    def retrace(self, policies: IntArray) -> None:
+    def add(self, policies: IntArray) -> None:
         """Remember how policies [policy, decision, 2] are walked, whoever found them."""
         for bits in policies:
-            self._remember(self._walker.retrace(bits))
+            self._remember(self._simulator.rollout_of(bits))
 
     @torch.inference_mode()
-    def walk(self) -> IntArray:
+    def rollout(self) -> IntArray:
         """The actor's next policy [decision, 2], with noise; remembered."""
-        sigma = decayed_sigma(self._config.sigma, self._config.sigma_decay, self._imagined)
+        sigma = decayed_sigma(self._config.sigma, self._config.sigma_decay, self._rollouts)
         sigma = max(sigma, self._config.sigma_min)
-        self._imagined += 1
+        self._rollouts += 1
 
         def act(observation: FloatArray) -> float:
             inputs = torch.as_tensor(observation, dtype=torch.float32)[None]
             mean = self._actor.network.forward(inputs)[-1].sigmoid().item()
             return truncated_normal(mean, sigma, self._generator)
 
-        rollout = self._walker.walk(act)
+        rollout = self._simulator.rollout(act)
         self._remember(rollout)
         return rollout.bits
 
@@ -73,7 +73,7 @@ class Imagination:
             index = torch.randint(len(inputs), (self._config.batch_size,), generator=self._generator)
             batch = inputs[index]
             self._critic.fit(batch, returns[index])
-            self._actor.improve(batch[:, :-1], self._critic)
+            self._actor.update(batch[:, :-1], self._critic)
 
     def _remember(self, rollout: Rollout) -> None:
         observations, actions = torch.as_tensor(rollout.observations), torch.as_tensor(rollout.actions)[:, None]
@@ -93,7 +93,7 @@ class Imagination:
         return {
             **{name: part.state_dict() for name, part in self._parts().items()},
             "episodes": [{"bits": torch.tensor(each.bits), "inputs": each.inputs.clone()} for each in self._episodes],
-            "imagined": self._imagined,
+            "imagined": self._rollouts,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -103,4 +103,4 @@ class Imagination:
         self._episodes.clear()
         episodes = ((each["bits"].numpy().copy(), each["inputs"].clone()) for each in state["episodes"])
         self._episodes.extend(_Episode(*each) for each in episodes)
-        self._imagined = state["imagined"]
+        self._rollouts = state["imagined"]

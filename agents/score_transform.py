@@ -3,7 +3,7 @@
 import numpy as np
 
 from agents.base import IntArray
-from agents.noise_terms import FloatArray
+from agents.loss_terms import FloatArray
 from agents.reward_model import RewardModel
 
 _DISTANCES = 10.0 ** np.arange(-2.0, 1.0, 0.5)
@@ -19,7 +19,7 @@ def log_losses(scores: FloatArray, ceiling: float) -> FloatArray:
     return np.asarray(np.log(ceiling - scores))
 
 
-def probable_ceiling(model: RewardModel, bits: IntArray, scores: FloatArray) -> float:
+def fit_ceiling(model: RewardModel, bits: IntArray, scores: FloatArray) -> float:
     """The score from which losses are counted.
 
     Scores that stay below 0 and do not tie, as minus a divergence, lose what they lack to 0. Accuracies on few images
@@ -38,6 +38,6 @@ def probable_ceiling(model: RewardModel, bits: IntArray, scores: FloatArray) -> 
     def log_density(ceiling: float) -> float:
         targets = log_losses(scores, ceiling)
         model.fit(bits, targets)
-        return model.evidence - float(targets.sum())
+        return model.log_marginal_likelihood - float(targets.sum())
 
     return float(max(ceilings, key=log_density))

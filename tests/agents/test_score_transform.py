@@ -1,31 +1,31 @@
 import numpy as np
 
-from agents.log_loss import log_losses, probable_ceiling
-from agents.noise_terms import log_sum, terms_of
+from agents.loss_terms import log_sum_exp, term_indices
 from agents.reward_model import RewardModel
+from agents.score_transform import fit_ceiling, log_losses
 
 CENTRE = np.tile(-np.log(4) * np.arange(1.0, 9), (6, 2, 1))
 BITS = np.random.default_rng(0).integers(2, 8, (40, 6, 2))
-LOSSES = np.exp(log_sum(CENTRE.ravel(), terms_of(BITS, 8))[0])
+LOSSES = np.exp(log_sum_exp(CENTRE.ravel(), term_indices(BITS, 8))[0])
 
 
 def test_minus_a_divergence_ends_at_zero():
-    assert probable_ceiling(RewardModel(CENTRE), BITS, -LOSSES) == 0
+    assert fit_ceiling(RewardModel(CENTRE), BITS, -LOSSES) == 0
 
 
 def test_scores_above_zero_have_a_ceiling_above_the_best():
     scores = 5 - LOSSES
-    ceiling = probable_ceiling(RewardModel(CENTRE), BITS, scores)
+    ceiling = fit_ceiling(RewardModel(CENTRE), BITS, scores)
     assert scores.max() < ceiling < 5 + LOSSES.mean()
 
 
 def test_ties_at_the_best_are_no_obstacle():
     scores = np.minimum(np.round(5 - LOSSES, 2), np.quantile(5 - LOSSES, 0.7).round(2))
-    targets = log_losses(scores, probable_ceiling(RewardModel(CENTRE), BITS, scores))
+    targets = log_losses(scores, fit_ceiling(RewardModel(CENTRE), BITS, scores))
     assert np.isfinite(targets).all()
 
 
 def test_equal_scores_and_a_single_one_are_enough():
     for scores in (np.array([-1.0]), np.zeros(3), np.full(3, 0.7)):
-        ceiling = probable_ceiling(RewardModel(CENTRE), BITS[: len(scores)], scores)
+        ceiling = fit_ceiling(RewardModel(CENTRE), BITS[: len(scores)], scores)
         assert ceiling > scores.max()
