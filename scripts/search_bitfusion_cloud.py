@@ -1,8 +1,8 @@
-"""The least energy for the digits network on BitFusion in the size of Stripes.
+"""Search bits for the digits network on BitFusion of the size of Stripes, within 0.6 of the 8-bit energy.
 
-Its port is so wide that time stops falling at about 0.6 of 8 bits, where the array waits for filling and draining:
-there is more to be saved in energy. The figures rest on synthesis, CACTI and memory constants, not on a measured chip.
-Any flag of `haq search` can be added.
+Latency stops falling at about 0.6 of that at 8 bits, where filling and draining the array dominates, so the objective
+is energy. Energies rest on synthesis results, CACTI and memory constants, not on a measured chip.
+Accepts every flag of `haq search`.
 """
 
 import sys

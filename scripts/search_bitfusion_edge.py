@@ -1,8 +1,7 @@
-"""A policy for the digits network on BitFusion in the size of Eyeriss: multipliers that are built of 2-bit bricks.
+"""Search bits for the digits network on BitFusion of the size of Eyeriss, within 0.6 of the 8-bit latency.
 
-Arithmetic gets faster at 4 and at 2 bits only, memory at every bit, so that 3 bits make sense where a layer waits for
-memory and seldom elsewhere.
-Any flag of `haq search` can be added.
+Its multipliers are composed of 2-bit units: arithmetic gets faster at 4 and at 2 bits only, memory traffic falls with
+every bit. So 3 bits pay where a layer is memory-bound. Accepts every flag of `haq search`.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""A policy for the digits network on an int8 systolic array: fewer bits save memory there, but no time.
+"""Search bits for the digits network on an int8 systolic array, within 0.6 of the 8-bit size.
 
-Every integer width takes the same cycles, so size is what a budget can limit; activations keep their 8 bits.
-Any flag of `haq search` can be added.
+Every integer width takes the same cycles, so the budget limits the size; activations keep 8 bits.
+Accepts every flag of `haq search`.
 """
 
 import sys

@@ -1,11 +1,11 @@
-"""How long an evaluation takes on each engine, relative to the eager float network.
+"""Measure how long an evaluation takes on each engine, relative to the eager float network.
 
     python scripts/benchmarks/engines.py --threads 1 2 > results/engines.md
 
-On random images and random weights, with batch norms that fit the images. An evaluation is all that a search does for a
-policy that it has not seen: corrections from 64 images, graph, session, and the search split. Engines take turns, and
-the fastest of the rounds counts. Eager float and torch run a part of the split, and their time is scaled to all of it.
-Prints Markdown.
+Uses random images and random weights, with batch norms fitted to the images. An evaluation is everything that a search
+does for a new policy: corrections from 64 images, graph, session, and the search split. Engines alternate, and the
+fastest round counts. Eager float and torch run a part of the split, and their time is scaled to all of it. Prints
+Markdown.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from haq.zoo import load_model, usual_input
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Images of the search split, of a batch of it, and of the part that eager float and torch run."""
+    """Numbers of images: the search split, a batch of it, and the part that eager float and torch run."""
 
     split: int
     batch: int
@@ -70,7 +70,7 @@ class Case:
     onnxruntime: OnnxEngine
 
     def batches(self, count: int) -> list[Tensor]:
-        """So many of the images, batch by batch."""
+        """Return the first images, batch by batch."""
         return list(self.images[:count].split(self.size.batch))  # type: ignore[no-untyped-call]
 
 
@@ -79,7 +79,7 @@ Seconds = NDArray[np.float64]
 
 
 def build(name: str, policies: int) -> Case:
-    """Load, normalize and calibrate; every policy's quantizers are made before anything is timed."""
+    """Load, fit batch norms and calibrate; the quantizers of all policies are computed before timing."""
     model, generator, size = load_model(name), torch.Generator().manual_seed(0), CASES[name]
     images = torch.randn(size.split, *(usual_input(name) or ()), generator=generator)
     shown = images[:CORRECTION_IMAGES]
@@ -97,7 +97,7 @@ def build(name: str, policies: int) -> Case:
 
 @torch.no_grad()
 def fit_norms(model: nn.Module, images: Tensor) -> None:
-    """Running statistics of these images, so that random weights keep signals in range."""
+    """Set the running statistics of batch norms from images, so that random weights keep signals in range."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the plain average of what is seen
@@ -108,12 +108,12 @@ def fit_norms(model: nn.Module, images: Tensor) -> None:
 
 
 def clock() -> Seconds:
-    """Now."""
+    """Return the current wall and processor time."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 def run_all(network: Callable[[Tensor], object], batches: Sequence[Tensor]) -> Seconds:
-    """The time of all batches."""
+    """Return the time of all batches."""
     start = clock()
     for batch in batches:
         network(batch)
@@ -122,7 +122,7 @@ def run_all(network: Callable[[Tensor], object], batches: Sequence[Tensor]) -> S
 
 @torch.no_grad()
 def once(case: Case, bits: PolicyBits) -> dict[str, Seconds]:
-    """Every row for one policy."""
+    """Measure every row for one policy."""
     part, whole = case.batches(case.size.part), case.batches(case.size.split)
     scale = case.size.split / case.size.part
     found = {
@@ -149,7 +149,7 @@ def once(case: Case, bits: PolicyBits) -> dict[str, Seconds]:
 
 
 def measure(case: Case, policies: Sequence[PolicyBits], threads: int) -> dict[str, Seconds]:
-    """The least of every row over the policies, and the evaluations that rows add up to."""
+    """Return the least time of every row over the policies, and the sums that make up an evaluation."""
     torch.set_num_threads(threads)
     case.onnxruntime.threads = threads
     assert case.torch.corrector is not None
@@ -163,7 +163,7 @@ def measure(case: Case, policies: Sequence[PolicyBits], threads: int) -> dict[st
 
 
 def report(case: Case, policies: Sequence[PolicyBits], threads: int) -> None:
-    """One table."""
+    """Print one table."""
     found = measure(case, policies, threads)
     eager = found["eager float"]
     print(f"\n## {case.name}, {case.size.split} images, {threads} thread{'s' if threads > 1 else ''}\n")
@@ -174,7 +174,7 @@ def report(case: Case, policies: Sequence[PolicyBits], threads: int) -> None:
 
 
 def main() -> None:
-    """Print a table for each model and number of threads, and what it was made with."""
+    """Print a table for each model and number of threads, and the versions."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(CASES), metavar="NAME", choices=list(CASES))
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="default: 1 2")

@@ -1,7 +1,7 @@
-"""What learning costs: forward and backward of the adaptive quantizer against torch's fixed fake quantization.
+"""Measure forward and backward of the adaptive quantizer against torch's fixed fake quantization.
 
-All work on the same tensor in turns; the ratio is of the medians of one run. torch's operator learns nothing: it has
-a gradient to its input alone.
+All work on the same tensor in turns; the ratio is of the medians of one run. torch's operator has no learned
+parameters, only a gradient to its input. Prints Markdown.
 
     OMP_NUM_THREADS=1 python scripts/benchmarks/fake_quantize.py > results/fake_quantize.md
 """
@@ -25,7 +25,7 @@ KINDS: tuple[Shift, ...] = ("none", "integer", "float")
 
 
 def seconds(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> float:
-    """Of one forward and backward."""
+    """Return the seconds of one forward and backward."""
     x.grad = None
     _wait(x)
     start = time.perf_counter()

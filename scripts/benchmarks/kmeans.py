@@ -1,10 +1,10 @@
-"""k-means codebooks against scikit-learn's KMeans on one large layer: ratios of time and of squared error, as Markdown.
+"""Compare k-means codebooks with scikit-learn's KMeans on one large layer: ratios of time and of squared error.
 
     OMP_NUM_THREADS=1 python scripts/benchmarks/kmeans.py > results/kmeans.md
 
-Both run on the same weights in the same process, on as many threads; scikit-learn with one k-means++ start and at most
-50 rounds, which are the settings of HAQ's published code. Times are CPU-seconds, so that other work on the machine
-counts little.
+Both run on the same weights in the same process with the same number of threads; scikit-learn with one k-means++
+initialization and at most 50 iterations, the settings of HAQ's published code. Times are CPU-seconds, which other
+programs on the machine affect little. Prints Markdown.
 """
 
 import argparse
@@ -21,19 +21,19 @@ from haq.quantizers import kmeans_codebook
 
 
 def timed(run: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, float]:
-    """What `run` gave, and its CPU-seconds."""
+    """Return the result of `run`, and its CPU-seconds."""
     start = time.process_time()
     result = run()
     return result, time.process_time() - start
 
 
 def quantized(weight: torch.Tensor, bits: int) -> torch.Tensor:
-    """The weights by haq's codebook."""
+    """Return the weights quantized by haq's codebook."""
     return kmeans_codebook(weight, bits).dequantize()
 
 
 def sklearn_values(weight: torch.Tensor, bits: int, rounds: int) -> torch.Tensor:
-    """The weights after scikit-learn's clustering."""
+    """Return the weights quantized by scikit-learn's clustering."""
     flat = weight.double().reshape(-1, 1).numpy()
     found = KMeans(n_clusters=1 << bits, n_init=1, max_iter=rounds, random_state=0).fit(flat)
     values = found.cluster_centers_[found.labels_, 0]

@@ -1,4 +1,4 @@
-"""Policies a second of a whole search, and where its time goes besides evaluating the network.
+"""Measure the policies per second of a whole search, and the share of time spent outside the network.
 
 python scripts/benchmarks/search.py --model cifar_resnet20 --weights FILE --data cifar10:DIR > results/search.md
 """
@@ -24,14 +24,14 @@ from haq.sensitivities.fisher import network_fisher
 
 
 class Timed:
-    """An evaluator's `evaluate`, with the seconds and processor seconds that it took."""
+    """An evaluator's `evaluate` that sums up its seconds and processor seconds."""
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluate = evaluator.evaluate
         self.wall_s = self.processor_s = 0.0
 
     def __call__(self, *bits: Any) -> Evaluation:
-        """As before, on the clock."""
+        """Evaluate a policy and add its time."""
         wall, processor = perf_counter(), process_time()
         found = self._evaluate(*bits)
         self.wall_s += perf_counter() - wall
@@ -40,7 +40,7 @@ class Timed:
 
 
 def measure(config: SearchConfig, folder: Path) -> list[tuple[str, float, float]]:
-    """Rows of part, seconds and processor seconds."""
+    """Return rows of part, seconds and processor seconds."""
     rows, marks = [], (perf_counter(), process_time())
 
     def row(name: str) -> None:
@@ -81,7 +81,7 @@ def main() -> None:
         rows = measure(search_config(**settings), Path(folder) / "run")
     evaluating, rest = rows[-2], rows[-1]
     print(f"# Where a search's time goes: {options.model}\n")
-    print(f"{options.episodes} episodes, {options.threads} threads, nothing known beforehand.\n")
+    print(f"{options.episodes} episodes, {options.threads} threads, no prior evaluations.\n")
     print("| | s | processor s |\n|---|---|---|")
     for name, wall_s, processor_s in rows:
         print(f"| {name} | {wall_s:.2f} | {processor_s:.2f} |")

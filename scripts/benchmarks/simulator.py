@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def price_policies(count: int) -> None:
-    """Random policies of MobileNet-V2 on bismo-edge: one call against a sum layer by layer in Python."""
+    """Price random policies of MobileNet-V2 on bismo-edge in one call, and layer by layer in Python."""
     table = load_accelerator("bismo-edge").table(mobilenet_v2())
     bits = np.random.default_rng(0).integers(1, 8, size=(2, count, len(table.layers)), dtype=np.int8)
     start = time.perf_counter()
@@ -44,13 +44,13 @@ def price_policies(count: int) -> None:
 
 
 def layer_by_layer(table: CostTable, w_index: IntArray, a_index: IntArray) -> float:
-    """Seconds of one policy, looked up one layer at a time."""
+    """Return the seconds of one policy, looked up one layer at a time."""
     assert table.latency_s is not None
     return sum(float(table.latency_s[layer, w, a]) for layer, (w, a) in enumerate(zip(w_index, a_index, strict=True)))
 
 
 def build_tables() -> None:
-    """Seconds to price every layer at every pair of widths."""
+    """Measure the seconds to price every layer at every pair of widths."""
     print(f"| seconds to build a table | {' | '.join(NETWORKS)} |\n|---|{'---|' * len(NETWORKS)}")
     total_s = 0.0
     for name in device_names():
@@ -61,7 +61,7 @@ def build_tables() -> None:
 
 
 def table_seconds(device: str, network: str) -> float:
-    """Seconds for one device and one network, nothing cached."""
+    """Return the seconds for one device and one network, without caches."""
     accelerator, layers = load_accelerator(device), NETWORKS[network]()
     start = time.perf_counter()
     accelerator.table(layers)

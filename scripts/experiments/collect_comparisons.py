@@ -1,11 +1,11 @@
-"""The page, the data and the pictures of `results/methods`, from the folders of finished `haq compare` runs.
+"""Write the page, the data and the plots of `results/methods` from the folders of finished `haq compare` runs.
 
-python scripts/experiments/collect_comparisons.py FOLDER ... --out results/methods
+    python scripts/experiments/collect_comparisons.py FOLDER ... --out results/methods
 
-Besides the tables of each comparison it pools them: the mean over all budgets and targets of a network, seed by seed,
-is known much better than any one cell. NETWORK.npz holds every policy that was evaluated: `bits` int8
-[policy, layer, 2], and `accuracy`, `divergence` and `noise` float32 [policy] on the search split that `split_seed`
-int32 [policy] draws.
+Besides the tables of each comparison, the page has averages over all budgets and targets of a network; they have
+narrower intervals than a single budget and target. NETWORK.npz holds every evaluated policy: `bits` int8 [policy,
+layer, 2], and `accuracy`, `divergence` and `noise` (relative output error) float32 [policy] on the search split drawn
+by `split_seed` int32 [policy].
 """
 
 import argparse
@@ -34,24 +34,24 @@ KEEP = [
     "report_noise",
 ]  # fmt: skip
 MEASURED = ("accuracy", "divergence", "noise")
-"""Of every policy, on the search split."""
+"""Measured of every policy, on the search split."""
 Json = dict[str, Any]
 
 
 def network(document: Json) -> str:
-    """The last part of how a model is named."""
+    """Return the name of the network without its module."""
     return str(document["config"]["model"]).rpartition(":")[2]
 
 
 def title(document: Json) -> str:
-    """What is compared on what."""
+    """Return the network, the target and the budgets of a comparison."""
     config = document["config"]
     target = "size" if config["objective"] == "size" else f"{config['hardware']}, {config['objective']}"
     return f"{network(document)}, {target}, {', '.join(document['budgets'])}"
 
 
-def together(documents: Iterable[Json]) -> pd.DataFrame:
-    """All records, with what tells their comparisons apart."""
+def combined(documents: Iterable[Json]) -> pd.DataFrame:
+    """Return the records of all comparisons with columns for network, device and objective."""
     frames = [
         as_frame(document).assign(
             network=network(document),
@@ -64,9 +64,10 @@ def together(documents: Iterable[Json]) -> pd.DataFrame:
 
 
 def pooled(frame: pd.DataFrame, document: Json, value: str, rival: str) -> Interval:
-    """Of what the first method has more than a rival, averaged over budgets and targets for each seed that all have.
+    """Return the interval of the first method's advantage over a rival.
 
-    What stands in `document` beside the records is the same for all that are pooled.
+    Differences are averaged over budgets and targets for each seed that has all of them. The settings in `document`
+    must be the same for all pooled comparisons.
     """
     ours = document["agents"][0]
     table = frame.pivot_table(index=["hardware", "objective", "budget", "seed"], columns="agent", values=value)
@@ -77,11 +78,11 @@ def pooled(frame: pd.DataFrame, document: Json, value: str, rival: str) -> Inter
 
 
 def pooled_rows(frame: pd.DataFrame, document: Json) -> Iterator[str]:
-    """Markdown: a row for each network and rival, points and ratios of noise at each number of evaluations."""
+    """Yield Markdown rows, one per network and rival: difference in points and error ratio per evaluation count."""
     ours = document["agents"][0]
     frame = frame.assign(log=-np.log(frame["report_noise"].clip(lower=LEAST_DISTANCE)))
     checkpoints = sorted(frame["evaluations"].unique())
-    yield "| network | rival | " + " | ".join(f"points at {at} | noise at {at}" for at in checkpoints) + " |"
+    yield "| network | rival | " + " | ".join(f"points at {at} | error ratio at {at}" for at in checkpoints) + " |"
     yield "|---" * (2 + 2 * len(checkpoints)) + "|"
     for name, of_network in frame.groupby("network", sort=False):
         for rival in [each for each in of_network["agent"].unique() if each != ours]:
@@ -99,9 +100,9 @@ def pooled_rows(frame: pd.DataFrame, document: Json) -> Iterator[str]:
 
 
 def optimism_rows(frame: pd.DataFrame) -> Iterator[str]:
-    """Markdown: for each network and method what its last policies promise on the search split, and what they keep."""
+    """Yield Markdown rows, one per network and method: search and report accuracy of the final policies."""
     heads = ("network", "method", "evaluations", "search accuracy", "report accuracy", "gap, points")
-    yield f"| {' | '.join(heads)} | search noise | report noise |"
+    yield f"| {' | '.join(heads)} | search error | report error |"
     yield "|---" * 8 + "|"
     for name, of_network in frame.groupby("network", sort=False):
         last = of_network[of_network["evaluations"] == of_network["evaluations"].max()]
@@ -113,7 +114,7 @@ def optimism_rows(frame: pd.DataFrame) -> Iterator[str]:
 
 
 def verdict_rows(documents: list[Json]) -> Iterator[str]:
-    """Markdown: for each comparison, budget and number of evaluations, against how many rivals what may be said."""
+    """Yield Markdown rows, one per comparison, budget and evaluation count: the number of rivals by verdict."""
     kinds: tuple[Verdict, ...] = ("ahead", "not behind", "open", "behind")
     yield f"| comparison | budget | evaluations | {' | '.join(kinds)} |"
     yield "|---" * (3 + len(kinds)) + "|"
@@ -128,22 +129,22 @@ def verdict_rows(documents: list[Json]) -> Iterator[str]:
 
 
 def page(documents: list[Json], preface: str) -> str:
-    """The whole of README.md."""
+    """Return the whole README.md."""
     ours = documents[0]["agents"][0]
     lines = [preface.rstrip(), "", "## All budgets and targets of a network together", ""]
     lines += [
-        f"`{ours}` minus a rival in points of report accuracy, and a rival's noise on the outputs of the report images "
-        f"over that of `{ours}` (over 1: farther from float), after so many evaluations; averaged over budgets and "
-        "targets for each seed, 95 % intervals over the seeds, corrected for the number of rivals.",
+        f"`{ours}` minus a rival in points of report accuracy, and a rival's relative output error on the report "
+        f"images over that of `{ours}` (over 1: farther from float), by number of evaluations; averaged over budgets "
+        "and targets for each seed, 95 % intervals over the seeds, corrected for the number of rivals.",
         "",
-        *pooled_rows(together(documents), documents[0]),
+        *pooled_rows(combined(documents), documents[0]),
         "",
-        "## What the search promises, and what is kept",
+        "## Search accuracy and report accuracy",
         "",
-        "Means over budgets, targets and seeds. Where search images are of the part that the network was trained on, "
-        "the float network has a gap of its own.",
+        "Means over budgets, targets and seeds. Where search images come from the training part, "
+        "the float network has a gap, too.",
         "",
-        *optimism_rows(together(documents)),
+        *optimism_rows(combined(documents)),
         "",
         "## Verdicts by cell",
         "",
@@ -156,7 +157,7 @@ def page(documents: list[Json], preface: str) -> str:
 
 
 def evaluated(folders: Iterable[Path]) -> dict[str, NDArray[Any]]:
-    """All policies that the comparisons of a network evaluated, each once for the images that it was, in order."""
+    """Return every policy evaluated by the comparisons of a network once per split seed, in a fixed order."""
     found: dict[tuple[int, tuple[tuple[int, ...], ...]], Json] = {}
     for journal in sorted(path for folder in folders for path in folder.glob("runs/*/episodes.jsonl")):
         split_seed = json.loads((journal.parent / CONFIG).read_text(encoding="utf-8"))["split_seed"]
@@ -169,19 +170,19 @@ def evaluated(folders: Iterable[Path]) -> dict[str, NDArray[Any]]:
 
 
 def write_evaluated(path: Path, folders: Iterable[Path]) -> None:
-    """As one file; the same policies are the same bytes."""
+    """Write all evaluated policies to one file; equal policies give equal bytes."""
     buffer = BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **evaluated(folders))
     write_atomically(path, buffer.getvalue())
 
 
 def file_name(document: Json) -> str:
-    """Of the picture."""
+    """Return the name of the plot, without suffix."""
     return title(document).replace(", ", "-").replace(" ", "-")
 
 
 def main() -> None:
-    """Read, pool, draw."""
+    """Read the comparisons and write page, data and plots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--preface", type=Path, help="Markdown that the page begins with")
@@ -192,7 +193,7 @@ def main() -> None:
     preface = options.preface.read_text(encoding="utf-8") if options.preface else "# Search methods side by side"
     for document in documents:
         save_figure(plot_comparison(document), options.out / f"{file_name(document)}.png")
-    frame = together(documents)
+    frame = combined(documents)
     write_atomically(options.out / "comparisons.csv", frame[KEEP].to_csv(index=False).encode())
     pairs = list(zip(options.folders, documents, strict=True))
     for name in dict.fromkeys(map(network, documents)):

@@ -1,8 +1,9 @@
-"""Which calibration keeps most accuracy at each width: the measurement behind `--calibration auto` and `--zero-points`.
+"""Compare calibration methods by the accuracy that they keep at each bit width.
 
-The digits network, trained from several seeds, at uniform widths with first and last layer at 8 bits and every policy
-corrected as in a search; on the search split, so that the choice does not touch the report split. Zero points a second
-time on the same networks trained on with SiLU, whose values are skewed. Prints Markdown.
+The measurement behind the defaults of `--calibration auto` and `--zero-points`: the digits network, trained from
+several seeds, at uniform bits with first and last layer at 8 bits, every policy with corrections as in a search.
+Accuracies are of the search split, so that the choice does not touch the report split. Zero points are also compared
+on the same networks fine-tuned with SiLU, whose outputs are skewed. Prints Markdown.
 
     python scripts/experiments/compare_calibrations.py > results/calibration.md
 """
@@ -32,7 +33,7 @@ EPOCHS = 4
 
 
 def evaluations(model: nn.Module, method: CalibrationMethod, zero_points: ZeroPoints = "auto") -> list[Evaluation]:
-    """What one network, calibrated by one method, is worth in float and at every width, that of all numbers alike."""
+    """Evaluate a network calibrated by one method, in float and at every uniform width."""
     config = search_config(model=type(model).__name__, calibration=method, zero_points=zero_points)
     problem = prepare(config, model=model)
     evaluator = Evaluator(problem.network.engine, problem.task, "search")
@@ -42,7 +43,7 @@ def evaluations(model: nn.Module, method: CalibrationMethod, zero_points: ZeroPo
 
 
 def with_silu(model: nn.Module, *, seed: int) -> nn.Module:
-    """The network with SiLU in place of ReLU6, trained on for a few epochs."""
+    """Return a copy of the network with SiLU in place of ReLU6, trained for a few more epochs."""
     changed, task, generator = deepcopy(model), load_task("digits"), torch.Generator().manual_seed(seed)
     for path, module in model.named_modules():
         if isinstance(module, nn.ReLU6):

@@ -1,7 +1,7 @@
-"""What the corrections of a policy are worth, and how few images they take, on the digits network.
+"""Measure the accuracy gained by corrections, by the number of images that they are computed from.
 
-Uniform widths with first and last layer at 8 bits, networks trained from several seeds, accuracy on the search split.
-Prints Markdown.
+The digits network, trained from several seeds, at uniform bits with first and last layer at 8 bits; accuracy on the
+search split. Prints Markdown.
 
     python scripts/experiments/compare_corrections.py > results/corrections.md
 """
@@ -23,7 +23,7 @@ WIDTHS = ((4, 4), (3, 3), (2, 8), (2, 2))
 
 
 def accuracies(problem: Problem, images: int) -> list[float]:
-    """Search accuracy at every pair of widths, corrected by so many calibration images."""
+    """Return the search accuracy at every pair of widths, with corrections from a number of calibration images."""
     network = problem.network
     quantized = QuantizedModel(network.priced.model, network.priced.trace, network.quantizers)
     shown = next(iter(problem.task.batches("calibration", batch_size=images)))[0] if images else None

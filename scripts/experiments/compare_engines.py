@@ -1,9 +1,9 @@
-"""Where onnxruntime's integers and torch's fake quantization differ: layer by layer from equal inputs, and at the end.
+"""Compare the onnxruntime engine (integers) with the torch engine (fake quantization), per layer and end to end.
 
     python scripts/experiments/compare_engines.py --data imagefolder:DIR > results/engine_agreement.md
 
-Trained networks on calibration images: digits_cnn, a MobileNet trained here on the digits, and with --data the two
-MobileNets of `tf_mobilenets` with their published weights. Prints Markdown.
+Runs trained networks on calibration images: digits_cnn, a MobileNet trained here on the digits, and with --data the
+two MobileNets of `tf_mobilenets` with their published weights. Prints Markdown.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from haq.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
 from haq.tasks import TaskOptions, load_task
 
 MOVED_AT_START = 10
-"""Codes of the second layer's input that are moved, on all images together, to see what becomes of them."""
+"""Input codes of the second layer that are moved, over all images together."""
 HEADER = (
     "policy",
     "codes compared",
@@ -63,7 +63,7 @@ quantization itself changes."""
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """A network's engines, and images for both."""
+    """A network's engines and images."""
 
     name: str
     engines: Engines
@@ -71,7 +71,7 @@ class Case:
 
 
 def build(name: str, model: nn.Module, images: Tensor) -> Case:
-    """Calibrate on the images; corrections come from the first of them."""
+    """Calibrate on all images; corrections are computed from the first of them."""
     traced = trace(model, images[:1])
     quantizers = Quantizers(model, traced, lambda: [images], QuantizerOptions(rounding="gptq"))
     quantized = QuantizedModel(model, traced, quantizers)
@@ -82,7 +82,7 @@ def build(name: str, model: nn.Module, images: Tensor) -> Case:
 
 
 def cases(data: str | None, count: int) -> Iterator[Case]:
-    """The networks, one after another."""
+    """Yield the networks, one after another."""
     digits = load_task("digits")
     images, _ = next(digits.batches("calibration", batch_size=256))
     yield build("digits_cnn", train_digits(), images)
@@ -100,7 +100,7 @@ def cases(data: str | None, count: int) -> Iterator[Case]:
 
 
 def policies(layers: int) -> dict[str, PolicyBits]:
-    """Uniform ones, and two that mix widths as a search does: 4 to 8 bits, and 2 to 8."""
+    """Return uniform policies, and two with random widths: 4 to 8 bits, and 2 to 8 bits."""
     uniform = {f"uniform {width}": ((width,) * layers, (width,) * layers) for width in (8, 4, 2)}
     generator = np.random.default_rng(0)
     mixed = {}
@@ -112,7 +112,7 @@ def policies(layers: int) -> dict[str, PolicyBits]:
 
 @torch.no_grad()
 def row(case: Case, name: str, bits: PolicyBits) -> list[str]:
-    """The counts of one policy."""
+    """Return the cells of one policy."""
     engines, images = case.engines, case.images
     few = images[: items_at_once(images, LAYER_VALUES)]
     corrections = engines.reference.corrections(bits)
@@ -146,7 +146,7 @@ def row(case: Case, name: str, bits: PolicyBits) -> list[str]:
 
 
 def few_moved(case: Case, bits: PolicyBits) -> Callable[[Tensor], Tensor]:
-    """Torch with the same corrections, and a few input codes of the second layer moved by a step."""
+    """Return the torch engine with the same corrections and a few input codes of the second layer moved by one step."""
     engines = case.engines
     codes = engines.trace.layers[1].input_count * len(case.images)
     model = MovedCodes(engines.reference.quantized, engines.trace, shares={1: MOVED_AT_START / codes}, seed=0)
@@ -154,7 +154,7 @@ def few_moved(case: Case, bits: PolicyBits) -> Callable[[Tensor], Tensor]:
 
 
 def main() -> None:
-    """Print a table for each network, and what they were made with."""
+    """Print a table for each network, and the versions."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", metavar="imagefolder:DIR", help="ImageNet images, for MobileNet-V1 and V2")
     parser.add_argument("--images", type=int, default=32, metavar="N", help="of them (default: 32)")

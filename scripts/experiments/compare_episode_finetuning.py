@@ -1,10 +1,10 @@
-"""Do a few steps of fine-tuning in every episode rank policies better than none, at equal time?
+"""Test whether a few fine-tuning steps in every episode rank policies better than none, at equal time.
 
-Random policies within a budget, drawn by random walks under the budget rule, are scored on the search split as a search
-would see them: as they are, with corrections, and after a few steps in which scales and shifts or everything learns.
-The truth is the report split after full fine-tuning, over several seeds. Rank correlations (Spearman) have bootstrap
-intervals over the policies; what a score is worth at equal time is the truth of the policy that it ranks first among as
-many as it has time for. Takes the flags of `haq evaluate` for networks and data:
+Random policies within a budget are scored on the search split as a search would score them: with corrections only, and
+after a few steps in which either scales and shifts or all parameters are trained. The reference is the report split
+after full fine-tuning, over several seeds. Rank correlations (Spearman) have bootstrap intervals over the policies. To
+compare at equal time, each score selects the best of as many policies as it can evaluate in that time. Takes the flags
+of `haq evaluate` for networks and data:
 
     python scripts/experiments/compare_episode_finetuning.py
 """
@@ -49,38 +49,38 @@ COLOURS = ("#1a1a1a", "#56B4E9", "#0072B2", "#E69F00", "#D55E00")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """What a search would see of all policies, higher is better, and what it takes."""
+    """Scores of all policies on the search split (higher is better), and the time per policy."""
 
     name: str
     accuracy: FloatArray
     closeness: FloatArray
     cpu_s: float
-    """A policy; the median, as the first ones find what all share."""
+    """Median processor seconds per policy; the first policies also compute what all share."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """What the policies reach after full fine-tuning, [policy, seed], higher is better."""
+    """Results of all policies after full fine-tuning, [policy, seed]; higher is better."""
 
     accuracy: FloatArray
     likelihood: FloatArray
-    """Minus the report loss: finer than accuracy where all policies are nearly as accurate."""
+    """Minus the report loss; it separates policies of nearly equal accuracy."""
     cpu_s: float
-    """A policy and seed; the median."""
+    """Median processor seconds per policy and seed."""
 
     @property
     def means(self) -> tuple[FloatArray, FloatArray]:
-        """Over the seeds: accuracy and likelihood."""
+        """Return the means over seeds: accuracy and likelihood."""
         return self.accuracy.mean(axis=1), self.likelihood.mean(axis=1)
 
 
 def with_settings(config: SearchConfig, **settings: Any) -> SearchConfig:
-    """What the user gave, and these."""
+    """Return the configuration with some settings replaced."""
     return search_config(**{key: getattr(config, key) for key in config.model_fields_set} | settings)
 
 
 def draw_policies(problem: Problem, count: int) -> list[PolicyBits]:
-    """Different random policies within the budget."""
+    """Draw distinct random policies within the budget."""
     priced = problem.priced
     env = BitAllocationEnv(priced.trace.layers, priced.table, problem.limits, lambda _: 0.0, allowed=problem.allowed)
     agent, found = RandomSearch(seed=0), dict[PolicyBits, None]()
@@ -105,11 +105,11 @@ def scored(name: str, network: Network, policies: Sequence[PolicyBits], *, batch
 
 
 def scores(config: SearchConfig, network: Network, policies: Sequence[PolicyBits], steps: Sequence[int]) -> list[Score]:
-    """Without fine-tuning, and with every number of steps of either kind."""
+    """Score the policies without fine-tuning, and with every number of steps of either kind."""
     found, learning = [scored("none", network, policies, batch=config.eval_batch)], get_args(Learning)
     for kind, count in ((kind, count) for kind in sorted(learning, reverse=True) for count in steps):
-        asked = with_settings(config, episode_finetune_steps=count, episode_finetune=kind)
-        tuning = prepare_network(asked, model=network.priced.model, task=network.task)
+        settings = with_settings(config, episode_finetune_steps=count, episode_finetune=kind)
+        tuning = prepare_network(settings, model=network.priced.model, task=network.task)
         found.append(scored(f"{count} steps, {kind}", tuning, policies, batch=config.eval_batch))
     return found
 
@@ -117,7 +117,7 @@ def scores(config: SearchConfig, network: Network, policies: Sequence[PolicyBits
 def fully_finetuned(
     config: SearchConfig, network: Network, policies: Sequence[PolicyBits], learning: FinetuneConfig, *, runs: Path
 ) -> tuple[FloatArray, float]:
-    """Accuracy and likelihood, [policy, 2], of all policies after full fine-tuning, and processor seconds of one."""
+    """Fine-tune all policies; return accuracy and likelihood [policy, 2], and the processor seconds of one."""
     layers, given = network.priced.trace.layers, Given(network.priced.model, network.task)
     reached, seconds = [], []
     for number, (w_bits, a_bits) in enumerate(policies):
@@ -135,14 +135,14 @@ def fully_finetuned(
 
 @torch.no_grad()
 def report_loss(network: nn.Module, task: Task, *, batch: int) -> float:
-    """Mean over the report split."""
+    """Return the mean loss over the report split."""
     batches = task.batches("report", batch_size=batch)
     total = sum(task.loss(network(inputs), targets).item() * len(inputs) for inputs, targets in batches)
     return total / task.size("report")
 
 
 def correlation_table(found: Sequence[Score], truth: Truth) -> Iterator[str]:
-    """Markdown: every score, seen as accuracy and as closeness, and what it exceeds the default by."""
+    """Yield a Markdown table of the rank correlations of every score, and their differences to the default."""
     yield "| fine-tuning | score | processor s | with accuracy | minus default | with likelihood | minus default |"
     yield "|---" * 7 + "|"
     default = found[0].closeness
@@ -157,14 +157,14 @@ def correlation_table(found: Sequence[Score], truth: Truth) -> Iterator[str]:
 
 
 def choices_in_time(score: Score, times_s: Sequence[float], truth: FloatArray) -> Iterator[tuple[int, float]]:
-    """How many policies there is time for, all at most, and the truth that the choice among them can be expected."""
+    """Yield, for each time, how many policies can be scored and the expected result of the best-scored one."""
     for time_s in times_s:
         count = min(int(time_s / score.cpu_s + 1e-9), len(truth))
         yield count, expected_choice(score.closeness, truth, count) if count else float("nan")
 
 
 def choice_table(found: Sequence[Score], truth: Truth) -> Iterator[str]:
-    """Markdown: report accuracy and loss of what each score chooses, in longer and longer times."""
+    """Yield a Markdown table of report accuracy and loss of the policy that each score selects, by time."""
     accuracy, likelihood = truth.means
     times_s = [found[0].cpu_s * len(accuracy) / 4]
     while times_s[-1] < max(each.cpu_s for each in found) * len(accuracy):
@@ -180,7 +180,7 @@ def choice_table(found: Sequence[Score], truth: Truth) -> Iterator[str]:
 
 
 def picture(found: Sequence[Score], truth: Truth) -> Figure:
-    """Loss of the choice by processor seconds; a line ends where all policies are scored."""
+    """Plot the loss of the selected policy by processor seconds; a line ends where all policies are scored."""
     figure, loss = Figure(figsize=(6.0, 3.4), layout="constrained"), -truth.means[1]
     axes = figure.subplots()
     for each, colour in zip(found, COLOURS, strict=False):
@@ -197,7 +197,7 @@ def picture(found: Sequence[Score], truth: Truth) -> Figure:
 
 
 def facts(config: SearchConfig, network: Network, truth: Truth, learning: FinetuneConfig, budget: str) -> str:
-    """What was measured, and how well the truth is known."""
+    """Describe what was measured, and the reliability of the reference."""
     accuracy, seeds = 100 * truth.means[0], truth.accuracy.shape[1]
     size = network.task.size
     return (
@@ -212,7 +212,7 @@ def facts(config: SearchConfig, network: Network, truth: Truth, learning: Finetu
 
 
 def document(found: Sequence[Score], truth: Truth, about: str, name: str) -> str:
-    """Markdown, with what it takes to do it again."""
+    """Return the Markdown page with the command and versions that made it."""
     packages = describe_environment(seed=0, device="cpu")["packages"]
     lines = [
         "# Fine-tuning in every episode: does it rank policies better?",
@@ -246,7 +246,7 @@ def _reached(truth: Truth, of: Callable[[FloatArray], float]) -> str:
 
 
 def numbers(policies: Sequence[PolicyBits], found: Sequence[Score], truth: Truth) -> str:
-    """Comma-separated: a row for every policy."""
+    """Return a CSV with a row for every policy."""
     buffer = io.StringIO()
     rows = []
     for place, bits in enumerate(policies):
@@ -274,7 +274,7 @@ def main(
     runs: Annotated[Path, typer.Option(help="Where full fine-tunings lie.")] = Path("runs/episode_finetuning"),
     out: Annotated[Path, typer.Option(help="Without an ending.")] = Path("results/episode_finetuning"),
 ) -> None:
-    """Measure what is missing, then write tables, numbers and picture."""
+    """Run what is missing, then write tables, numbers and plot."""
     torch.set_num_threads(1)
     config = with_settings(config, budget=(budget,))
     network = prepare_network(config)

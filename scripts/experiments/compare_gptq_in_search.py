@@ -1,9 +1,9 @@
-"""Does `--rounding gptq` pay in a search, at equal time? Against `nearest`, and against `nearest` rounded at the end.
+"""Compare `--rounding gptq` with `nearest` in a search, at equal time.
 
-Searches of a network at the cost of uniform bits, each seed three times: with nearest codes for so many episodes; with
-GPTQ for as many as take the same processor time, what GPTQ takes before the first episode included; and with nearest
-codes again, ended early enough for the winner's weights to be rounded by GPTQ in the same time. Differences of the
-winners' report accuracies are paired by seed. Takes the flags of `haq evaluate` for networks and data:
+Each seed is searched three times at the cost of uniform bits: with rounding to nearest; with GPTQ for as many episodes
+as fit into the same processor time, including the time that GPTQ takes before the first episode; and with rounding to
+nearest again, stopped early enough to round the winner's weights by GPTQ in the same time. Differences of the winners'
+report accuracies are paired by seed. Takes the flags of `haq evaluate` for networks and data:
 
     python scripts/experiments/compare_gptq_in_search.py --model cifar_resnet20 --weights FILE --data cifar10:DIR
 """
@@ -45,7 +45,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A network with one way of rounding, and all that its searches share."""
+    """A network with one rounding method, and everything that its searches share."""
 
     network: Network
     fisher: LayerLosses
@@ -56,19 +56,19 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Searched:
-    """A search with the processor seconds that had passed after each episode, from the loading of the network on."""
+    """A search, and the processor seconds from loading the network to the end of each episode."""
 
     session: Session
     cpu_s: list[float]
 
     def winner(self, within_s: float) -> tuple[int, float, Line] | None:
-        """Episodes, seconds and winner of what ended in time; None where no episode did."""
+        """Return episodes, seconds and winner within a time; None if no episode ended by then."""
         count = sum(each <= within_s for each in self.cpu_s)
         return (count, self.cpu_s[count - 1], self.session.select(count).winner) if count else None
 
 
 def prepared(config: SearchConfig, rounding: Rounding) -> Prepared:
-    """Load, calibrate, estimate sensitivities; the report split is opened off the clock."""
+    """Load, calibrate and estimate sensitivities; opening the report split is not timed."""
     began = process_time()
     network = prepare_network(with_settings(config, rounding=rounding))
     fisher = network_fisher(network)
@@ -77,14 +77,14 @@ def prepared(config: SearchConfig, rounding: Rounding) -> Prepared:
 
 
 def with_settings(config: SearchConfig, **settings: Any) -> SearchConfig:
-    """What the user gave, and these."""
+    """Return the configuration with some settings replaced."""
     return search_config(**{key: getattr(config, key) for key in config.model_fields_set} | settings)
 
 
-def search(config: SearchConfig, given: Prepared, *, within_s: float) -> Searched:
-    """All episodes, or those that begin in time."""
-    began = process_time() - given.cpu_s
-    session, cpu_s = begin_session(prepare(config, network=given.network), losses=given.fisher), []
+def search(config: SearchConfig, setup: Prepared, *, within_s: float) -> Searched:
+    """Run all episodes, or those that begin within the time."""
+    began = process_time() - setup.cpu_s
+    session, cpu_s = begin_session(prepare(config, network=setup.network), losses=setup.fisher), []
     with TemporaryDirectory() as folder:
         session.enter(RunDir.create(Path(folder) / "run", config.model_dump(mode="json"), {}))
         while session.episode < config.episodes and process_time() - began < within_s:
@@ -94,7 +94,7 @@ def search(config: SearchConfig, given: Prepared, *, within_s: float) -> Searche
 
 
 def seconds_of_rounding(config: SearchConfig, bits: int) -> float:
-    """Processor seconds that GPTQ takes for one policy: the Hessians, and all layers at one width."""
+    """Return the processor seconds that GPTQ takes for one policy: Hessians, and all layers at one width."""
     network = prepare_network(with_settings(config, rounding="gptq", engine="torch"))
     network.quantizers.activation(0, bits)  # calibrates, as a search has done
     began = process_time()
@@ -104,7 +104,7 @@ def seconds_of_rounding(config: SearchConfig, bits: int) -> float:
 
 
 def rows_of_seed(config: SearchConfig, by_rounding: dict[Rounding, Prepared], *, at_the_end_s: float) -> Iterator[Row]:
-    """One row for each arm, within the time that nearest codes take for all episodes."""
+    """Yield one row per arm, each within the time that rounding to nearest takes for all episodes."""
     nearest, gptq = by_rounding["nearest"], by_rounding["gptq"]
     searched = search(config, nearest, within_s=float("inf"))
     time_s = searched.cpu_s[-1]
@@ -121,7 +121,7 @@ def rows_of_seed(config: SearchConfig, by_rounding: dict[Rounding, Prepared], *,
 
 
 def row(config: SearchConfig, arm: str, ended: tuple[int, float, Line], *, report: Evaluator) -> Row:
-    """What an arm came to."""
+    """Return the row of one arm: its winner on the report split."""
     count, _, winner = ended
     evaluation = report.evaluate(winner["w_bits"], winner["a_bits"])
     return {
@@ -137,7 +137,7 @@ def row(config: SearchConfig, arm: str, ended: tuple[int, float, Line], *, repor
 
 
 def uniform_rows(config: SearchConfig, by_rounding: dict[Rounding, Prepared], bits: int) -> Iterator[Row]:
-    """The uniform policy whose cost is the budget, with both ways of rounding."""
+    """Yield the uniform policy whose cost is the budget, with both rounding methods."""
     for rounding, each in by_rounding.items():
         problem = prepare(config, network=each.network)
         layers = problem.priced.trace.layers
@@ -148,13 +148,13 @@ def uniform_rows(config: SearchConfig, by_rounding: dict[Rounding, Prepared], bi
 
 
 def percents(rows: Iterable[Row], objective: str, arm: str) -> list[float]:
-    """Report accuracies by seed."""
+    """Return report accuracies in percent, ordered by seed."""
     chosen = [each for each in rows if (each["objective"], each["arm"]) == (objective, arm)]
     return [100 * each["accuracy"] for each in sorted(chosen, key=lambda each: each["seed"])]
 
 
 def table(rows: list[Row], *, report_images: int) -> Iterator[str]:
-    """Markdown: accuracy, episodes and time by arm, and the differences."""
+    """Yield a Markdown table of accuracy, episodes and time by arm, and the paired differences."""
     image = 100 / report_images
     yield (
         "| budget | arm | report accuracy, % | by seed | divergence, nats | episodes | processor s | "
@@ -184,7 +184,7 @@ def _difference(ours: list[float], theirs: list[float], image: float) -> str:
 
 
 def document(config: SearchConfig, rows: list[Row], facts: dict[str, Any]) -> str:
-    """Markdown, with what it takes to do it again."""
+    """Return the Markdown page with the command and versions that made it."""
     packages = describe_environment(seed=0, device="cpu")["packages"]
     return "\n".join(
         [
@@ -209,7 +209,7 @@ def document(config: SearchConfig, rows: list[Row], facts: dict[str, Any]) -> st
 
 
 def write(out: Path, config: SearchConfig, rows: list[Row], facts: dict[str, Any]) -> None:
-    """Table and numbers."""
+    """Write table and numbers."""
     numbers = io.StringIO()
     writer = csv.DictWriter(numbers, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -229,7 +229,7 @@ def main(
     seeds: Annotated[int, typer.Option(help="Searches of each kind; two at least.")] = 3,
     out: Annotated[Path, typer.Option(help="Without an ending.")] = Path("results/rounding_in_search"),
 ) -> None:
-    """Search, and write after every objective what there is."""
+    """Search, and write the results after every objective."""
     torch.set_num_threads(1)
     config = with_settings(config, hardware=HARDWARE, episodes=episodes)
     at_the_end_s = seconds_of_rounding(config, bits)
@@ -245,8 +245,8 @@ def main(
         settings = {"objective": objective, "budget": (f"{bits}bits",)}
         rows += uniform_rows(with_settings(config, **settings), by_rounding, bits)
         for seed in range(seeds):
-            asked = with_settings(config, **settings, seed=seed)
-            rows += rows_of_seed(asked, by_rounding, at_the_end_s=at_the_end_s)
+            settings_of_seed = with_settings(config, **settings, seed=seed)
+            rows += rows_of_seed(settings_of_seed, by_rounding, at_the_end_s=at_the_end_s)
             print(rows[-3:], f"{process_time():.0f} processor s", file=sys.stderr, flush=True)
         write(out, config, rows, facts)
 

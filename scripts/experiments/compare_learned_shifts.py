@@ -1,9 +1,9 @@
-"""What a shift is worth to a network whose activations are skewed: none, fixed by calibration, or learned.
+"""Compare networks with skewed activations without a shift, with a calibrated and with a learned one.
 
 A small network with SiLU (or another activation) is trained in float for every seed, then fine-tuned at W4A4, W3A3 and
-W2A2 with each kind of shift; first and last layer have 8 bits. Once everything learns, and once scales and shifts
-alone. The control is the float network trained on with the same epochs, schedule and teacher. Differences are paired by
-seed. Finished runs are kept, others are gone on with.
+W2A2 with each kind of shift; first and last layer have 8 bits. Either all parameters are trained, or scales and shifts
+only. The control is the float network trained further with the same epochs, schedule and teacher. Differences are
+paired by seed. Finished runs are kept, unfinished ones are resumed.
 
     python scripts/experiments/compare_learned_shifts.py --data fashion_mnist:DIR --train-images 12800
 """
@@ -44,7 +44,7 @@ FLOAT_LR = 0.1
 
 
 class SmallNet(nn.Module):
-    """Four convolutions with batch norms, and a linear layer; images of any size."""
+    """A network of four convolutions with batch norms and one linear layer, for images of any size."""
 
     def __init__(self, channels: int, classes: int, activation: str) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class SmallNet(nn.Module):
 
 @dataclass(frozen=True)
 class Plan:
-    """What all runs share."""
+    """Settings that all runs share."""
 
     data: str
     train_images: int
@@ -78,7 +78,7 @@ class Plan:
 
     @cached_property
     def task(self) -> ClassificationTask:
-        """The data with the first train images alone."""
+        """Return the data with only the first train images."""
         task = load_task(self.data)
         assert isinstance(task, ClassificationTask)
         train = cast(Dataset[tuple[Tensor, int]], task.splits["train"].items)
@@ -86,7 +86,7 @@ class Plan:
         return replace(task, splits={**task.splits, "train": StoredSplit(items)})
 
     def run_seed(self, seed: int) -> list[Row]:
-        """Train one network in float, then all that starts from it."""
+        """Train one network in float, then everything that starts from it."""
         folder, model = self._folder(seed), self.trained(seed)
         shared: dict[str, Any] = {"epochs": self.epochs, "batch_size": self.batch_size, "seed": seed, "resume": True}
         control = haq.finetune(model, self.task, policy=(None, None), out=folder / "float", lr=LR_FEW_BITS, **shared)
@@ -101,7 +101,7 @@ class Plan:
         return rows
 
     def trained(self, seed: int) -> SmallNet:
-        """The network in float that all runs of a seed start from."""
+        """Return the float network that all runs of a seed start from."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = SmallNet(self.task.example().shape[1], self.task.num_classes, self.activation)
@@ -119,7 +119,7 @@ class Plan:
 
 
 def _row(found: FinetuneResult, **which: Any) -> Row:
-    """Accuracy, and how far the shifts of inner layers' inputs went."""
+    """Return the accuracy, and how far the shifts of inner layers' inputs moved."""
     network = found.network
     assert isinstance(network, TrainableNetwork)
     shifts = [
@@ -141,9 +141,9 @@ def _row(found: FinetuneResult, **which: Any) -> Row:
 
 @torch.no_grad()
 def by_levels(plan: Plan, seed: int, bits: int) -> list[Row]:
-    """Loss on the search split, before anything learns, with so many levels below zero in all inner layers' inputs.
+    """Return the search loss before training, by the number of levels below zero in all inner layers' inputs.
 
-    Scales are those of calibration; batch norms are re-estimated on the calibration images.
+    Scales are the calibrated ones; batch norms are re-estimated on the calibration images.
     """
     task, model = plan.task, plan.trained(seed)
     traced = trace(model, task.example())
@@ -169,7 +169,7 @@ def by_levels(plan: Plan, seed: int, bits: int) -> list[Row]:
 
 
 def write(options: argparse.Namespace, plan: Plan, rows: list[Row], losses: list[Row]) -> None:
-    """The tables with what they were made of, their numbers and the picture."""
+    """Write the tables, their numbers and the plot."""
     data = options.data.partition(":")[0]
     title = f"What a shift is worth: a small {options.activation} network on {data}"
     packages = describe_environment(seed=0, device="cpu")["packages"]
@@ -209,7 +209,7 @@ def write(options: argparse.Namespace, plan: Plan, rows: list[Row], losses: list
 
 
 def main() -> None:
-    """Run what is missing, then write the tables, their numbers and the picture."""
+    """Run what is missing, then write the tables, their numbers and the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="fashion_mnist:DIR or cifar10:DIR")
     parser.add_argument("--activation", choices=sorted(ACTIVATIONS), default="silu")

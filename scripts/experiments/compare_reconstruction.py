@@ -1,9 +1,9 @@
-"""What reconstruction is worth after rounding to the nearest integer and after GPTQ, and what it takes.
+"""Measure what reconstruction gains after rounding to nearest and after GPTQ, and its processor time.
 
-One network at uniform bits of weights, with 8 bits for the first and the last layer. Prints a section of Markdown;
-takes the flags of `haq evaluate` for networks and data:
+One network at uniform weight bits, with 8 bits for the first and the last layer. Prints a section of Markdown; takes
+the flags of `haq evaluate` for networks and data:
 
-    python scripts/experiments/compare_reconstruction.py --widths 3,2 > results/reconstruction.md
+    python scripts/experiments/compare_reconstruction.py --widths 3,2
 """
 
 import sys
@@ -26,7 +26,7 @@ Summary = dict[str, Any]
 
 
 def measure(config: SearchConfig, rounding: Rounding, *, w_bits: int, a_bits: int, learning: Summary) -> Summary:
-    """What a reconstruction came to, and the processor's seconds that all of it took, measuring included."""
+    """Return the summary of one reconstruction with the processor seconds of all of it, evaluations included."""
     given = {key: getattr(config, key) for key in config.model_fields_set}
     asked = Asked(search_config(**given, rounding=rounding), reconstruction_config(**learning), (w_bits, a_bits))
     began = process_time()
@@ -36,7 +36,7 @@ def measure(config: SearchConfig, rounding: Rounding, *, w_bits: int, a_bits: in
 
 
 def row(name: str, found: Summary) -> str:
-    """Before and after learning."""
+    """Return the Markdown row of one reconstruction: before and after learning."""
     before = f"{percent(found['search_accuracy_start'], digits=2)}, {found['search_divergence_start']:.4f}"
     after = f"{percent(found['search_accuracy'], digits=2)}, {found['search_divergence']:.4f}"
     report = f"{percent(found['accuracy'], digits=2)}, {found['divergence']:.4f}"

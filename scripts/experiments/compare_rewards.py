@@ -1,11 +1,11 @@
-"""What should a search be rewarded for: which figure of few images says most about accuracy on others?
+"""Compare signals that a search could be rewarded for by how well they predict accuracy on other images.
 
-Rank correlations with accuracy on the report split, over policies within a budget, of what can be seen on images of the
-search split: accuracy, KL divergence from the float network's outputs, and noise on the outputs, which is the default.
-Half of the policies are drawn by random walks under the budget rule. The others are what a search has to tell apart
-near its end: uniform bits with up to eight random changes of one bit, brought under the budget.
+Prints rank correlations, over policies within a budget, between accuracy on the report split and three signals on
+images of the search split: accuracy, KL divergence from the float network's outputs, and relative output error, which
+is the default. Half of the policies are drawn at random under the budget rule. The others resemble those near the end
+of a search: uniform bits with up to eight random changes of one bit, brought under the budget.
 
-    python scripts/experiments/compare_rewards.py --data DIR --weights DIR > results/rewards.md
+    python scripts/experiments/compare_rewards.py --data DIR --weights DIR
 """
 
 import argparse
@@ -33,11 +33,11 @@ from haq.searching.proposing import search_space
 
 CHANGES = 8
 DRAWS = 20
-"""Of fewer images than there are."""
+"""Draws where fewer than all images are used."""
 
 
 def cases(data: Path, weights: Path) -> dict[str, dict[str, Any]]:
-    """Settings by the name of the network, of those whose weights there are."""
+    """Return the settings of every network whose weights exist, by name."""
     cifar = {"data": f"cifar10:{data}/cifar10", "search_from": "train", "search_images": 1000}
     found: dict[str, dict[str, Any]] = {
         "digits_cnn": {},
@@ -48,8 +48,8 @@ def cases(data: Path, weights: Path) -> dict[str, dict[str, Any]]:
     return {name: case for name, case in found.items() if "weights" not in case or Path(case["weights"]).exists()}
 
 
-def walks(problem: Problem, count: int) -> Iterator[IntArray]:
-    """Random policies [layer, 2]."""
+def random_policies(problem: Problem, count: int) -> Iterator[IntArray]:
+    """Yield random policies [layer, 2]."""
     env = BitAllocationEnv(
         problem.priced.trace.layers, problem.priced.table, problem.limits, lambda _: 0.0, allowed=problem.allowed
     )
@@ -58,8 +58,8 @@ def walks(problem: Problem, count: int) -> Iterator[IntArray]:
         yield env.choice.expand(env.rollouts.run(lambda observed: np.array([agent.act(observed[0])])).bits[0])
 
 
-def changes(problem: Problem, bits: int, count: int) -> Iterator[IntArray]:
-    """Policies [layer, 2] around uniform bits."""
+def near_uniform_policies(problem: Problem, bits: int, count: int) -> Iterator[IntArray]:
+    """Yield policies [layer, 2] near uniform bits."""
     space, generator = search_space(problem.choice), np.random.default_rng(0)
     uniform = np.full((len(space.names), 2), bits)
     for _ in range(count):
@@ -71,7 +71,7 @@ def changes(problem: Problem, bits: int, count: int) -> Iterator[IntArray]:
 
 @torch.no_grad()
 def outputs(problem: Problem, bits: PolicyBits | None) -> tuple[Tensor, Tensor]:
-    """Logits [n, classes] on the search split, and what is right."""
+    """Return logits [n, classes] on the search split, and the labels."""
     network = problem.network.engine.outputs(bits)
     batches = problem.task.batches("search", batch_size=problem.config.eval_batch)
     found = [(network(inputs).double(), targets) for inputs, targets in batches]
@@ -80,7 +80,7 @@ def outputs(problem: Problem, bits: PolicyBits | None) -> tuple[Tensor, Tensor]:
 
 
 def signals(logits: Tensor, reference: Tensor, targets: Tensor) -> Tensor:
-    """What can be seen on some images, [signal, policy], of logits [policy, n, classes]."""
+    """Return the signals [signal, policy] of logits [policy, n, classes]."""
     right = (logits.argmax(dim=2) == targets).double()
     ours, theirs = logits.log_softmax(2), reference.log_softmax(1).expand_as(logits)
     divergence = kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=2)
@@ -89,7 +89,7 @@ def signals(logits: Tensor, reference: Tensor, targets: Tensor) -> Tensor:
 
 
 def correlations(problem: Problem, policies: list[IntArray], counts: tuple[int, ...]) -> Iterator[str]:
-    """Cells of a row: policies, spread of report accuracies, and correlations for each number of images."""
+    """Yield the cells of a row: policies, range of report accuracies, and correlations by number of images."""
     reference, targets = outputs(problem, None)
     every = sorted({(tuple(bits[:, 0].tolist()), tuple(bits[:, 1].tolist())) for bits in policies})
     logits = torch.stack([outputs(problem, bits)[0] for bits in every])
@@ -126,8 +126,8 @@ def main() -> None:
         for bits in options.bits:
             problem = prepare(search_config(model=name, **settings, budget=(f"{bits}bits",), report_images=images))
             kinds = {
-                "random": walks(problem, options.policies),
-                "near uniform": changes(problem, bits, options.policies),
+                "random": random_policies(problem, options.policies),
+                "near uniform": near_uniform_policies(problem, bits, options.policies),
             }
             for kind, policies in kinds.items():
                 cells = [name.rpartition(":")[2], f"{bits}", kind]

@@ -1,8 +1,8 @@
-"""What GPTQ is worth against rounding weights to the nearest integer, and what it takes: the case for `--rounding`.
+"""Compare GPTQ with rounding weights to the nearest integer by accuracy and time: the reason for `--rounding`.
 
-One network at uniform bits of weights, with 8 bits for activations and for the first and the last layer, every policy
-corrected as in a search; in integers by onnxruntime, on the search split. Prints a section of Markdown; takes the flags
-of `haq evaluate` for networks and data:
+One network at uniform weight bits, with 8 bits for activations and for the first and the last layer, every policy with
+corrections as in a search; evaluated in integers by onnxruntime on the search split. Prints a section of Markdown;
+takes the flags of `haq evaluate` for networks and data:
 
     python scripts/experiments/compare_rounding.py --seeds 3 > results/rounding.md
     python scripts/experiments/compare_rounding.py --model cifar_resnet20 --weights FILE --data cifar10:DIR \\
@@ -35,14 +35,14 @@ Row = list[tuple[Evaluation, float]]
 
 
 def prepared(config: SearchConfig, rounding: Rounding, seed: int) -> Network:
-    """The network with a way of rounding; the digits network is trained from the seed."""
+    """Return the network with a rounding method; the digits network is trained from the seed."""
     given = {key: getattr(config, key) for key in config.model_fields_set}
     chosen = search_config(**given, rounding=rounding, engine="torch")
     return prepare_network(chosen, model=train_digits(seed=seed) if config.model == "digits_cnn" else None)
 
 
 def measure(network: Network, widths: list[int], *, batch: int) -> tuple[float, Row]:
-    """Accuracy in float, and of every width."""
+    """Return the accuracy in float, and the evaluation at every width."""
     priced = network.priced
     quantized = QuantizedModel(priced.model, priced.trace, network.quantizers)
     assert isinstance(network.engine, TorchEngine)

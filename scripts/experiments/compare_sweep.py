@@ -1,8 +1,8 @@
-"""What a sweep over devices and budgets saves, and what its policies lose to searches of their own.
+"""Compare a sweep over devices and budgets with one independent search for each of them.
 
-Every budget of every device is searched twice with the same seeds: in a sweep, where only the first search takes all
-its episodes and the others are told what came before, and alone, with all episodes. Report accuracies and KL
-divergences are averaged over all cells of a seed; intervals are over the seeds.
+Every budget of every device is searched twice with the same seeds: in a sweep, where only the first search runs all
+episodes and the others start from what the earlier ones found, and independently, with all episodes. Report accuracies
+and KL divergences are averaged over all searches of a seed; intervals are over the seeds.
 
     python scripts/experiments/compare_sweep.py --seeds 3 --runs runs/sweep > results/sweep.md
 """
@@ -34,7 +34,7 @@ PERCENT = 100
 
 
 def alone(record: dict[str, Any], given: Given, options: argparse.Namespace) -> PolicyBits:
-    """What a search of its own finds for a cell of the sweep: w_bits and a_bits."""
+    """Return the policy that an independent search finds for a search of the sweep: w_bits and a_bits."""
     config = search_config(
         model=options.model,
         data=options.data,
@@ -50,21 +50,21 @@ def alone(record: dict[str, Any], given: Given, options: argparse.Namespace) -> 
 
 
 def measured(document: dict[str, Any], network: Network, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """For every cell accuracy and divergence on the report split, of the sweep's policy and of the other."""
+    """Yield the differences between sweep and independent search in accuracy and divergence on the report split."""
     report = Evaluator(network.engine, network.task, "report")
     given = Given(network=network, losses=network_fisher(network))
     for record in document["records"]:
         swept = report.evaluate(record["w_bits"], record["a_bits"])
-        own = report.evaluate(*alone(record, given, options))
+        independent = report.evaluate(*alone(record, given, options))
         yield {
             "seed": record["seed"],
-            "accuracy": PERCENT * (swept.accuracy - own.accuracy),
-            "divergence": np.log(swept.divergence / own.divergence),
+            "accuracy": PERCENT * (swept.accuracy - independent.accuracy),
+            "divergence": np.log(swept.divergence / independent.divergence),
         }
 
 
 def interval(cells: Sequence[dict[str, Any]], key: str, seeds: int) -> Interval:
-    """Of the means over the cells of each seed."""
+    """Return the interval of the means over all searches of each seed."""
     return paired_interval(
         [float(np.mean([each[key] for each in cells if each["seed"] == seed])) for seed in range(seeds)]
     )
@@ -91,10 +91,10 @@ def main() -> None:
     points, ratios = (interval(cells, key, options.seeds) for key in ("accuracy", "divergence"))
     searches = len(new) / options.seeds
     print(
-        f"# A sweep beside searches of their own\n\n{options.model}, {len(DEVICES)} devices ({', '.join(DEVICES)}), "
+        f"# A sweep beside independent searches\n\n{options.model}, {len(DEVICES)} devices ({', '.join(DEVICES)}), "
         f"latency, {len(BUDGETS)} budgets ({', '.join(BUDGETS)}), {options.seeds} seeds, {options.episodes} episodes a "
         f"search; {document['records'][0]['report_images']} report images. 95 % intervals over the seeds.\n\n"
-        "| searches | evaluations of a sweep, in searches | of searches of their own | accuracy, points | "
+        "| searches | evaluations of a sweep, in searches | of independent searches | accuracy, points | "
         "KL divergence, ratio |\n"
         "|---|---|---|---|---|\n"
         f"| {searches:g} | {sum(new) / options.seeds / options.episodes:.2f} | {searches:g} | {points.mean:+.2f} "

@@ -27,7 +27,7 @@ def _conv_bn(c_in: int, c_out: int, *, kernel: int = 1, stride: int = 1, groups:
 
 
 class _Separable(nn.Module):
-    """Filter each channel, mix them, and add the input where the shape stays; SiLU after each (Howard et al. 2017)."""
+    """Depthwise and pointwise convolution, each with SiLU, and a shortcut where shapes match (Howard et al. 2017)."""
 
     def __init__(self, c_in: int, c_out: int, *, stride: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class _Separable(nn.Module):
 
 
 def depthwise_silu() -> nn.Module:
-    """Images [n, 3, 32, 32] to scores [n, 10]: 18 layers with weights, eight of them depthwise, 92 k weights."""
+    """Build the network: images [n, 3, 32, 32] to scores [n, 10], 18 layers, 8 of them depthwise, 92 k weights."""
     shapes = [(32, 1), (48, 2), (48, 1), (96, 2), (96, 1), (96, 1), (192, 2), (192, 1)]
     blocks, c_in = [], 32
     for c_out, stride in shapes:
@@ -52,7 +52,7 @@ def depthwise_silu() -> nn.Module:
 
 
 def augmented(images: Tensor, generator: Generator) -> Tensor:
-    """Half of the images mirrored, and all moved by up to four pixels."""
+    """Mirror half of the images at random, and shift all by up to four pixels."""
     flip = torch.rand(len(images), generator=generator) < 0.5
     images = torch.where(flip[:, None, None, None], images.flip(3), images)
     size, moves = images.shape[-1], torch.randint(0, 9, (len(images), 2), generator=generator).tolist()
@@ -61,7 +61,7 @@ def augmented(images: Tensor, generator: Generator) -> Tensor:
 
 
 def train(task: Task, *, epochs: int, seed: int, peak: float = 0.4) -> nn.Module:
-    """SGD with one cycle of the learning rate; the same bits for the same seed and threads."""
+    """Train by SGD with a one-cycle learning rate; the same seed and threads give the same bits."""
     torch.manual_seed(seed)
     generator = Generator().manual_seed(seed)
     model = depthwise_silu().to(memory_format=torch.channels_last)
@@ -81,7 +81,7 @@ def train(task: Task, *, epochs: int, seed: int, peak: float = 0.4) -> nn.Module
 
 @torch.no_grad()
 def accuracy(model: nn.Module, task: Task) -> float:
-    """On the report split."""
+    """Return the accuracy on the report split."""
     metric = task.metric()
     for images, labels in task.batches("report", batch_size=500):
         metric.update(model(images), labels)

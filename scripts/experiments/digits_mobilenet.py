@@ -24,7 +24,7 @@ SHAPES = ((16, 1), (24, 2), (24, 1), (32, 2), (32, 1))
 
 
 def digits_mobilenet() -> nn.Module:
-    """Images [n, 1, 16, 16] to scores [n, 10]: 17 layers with weights, five of them depthwise, 27,280 weights."""
+    """Build the network: images [n, 1, 16, 16] to scores [n, 10], 17 layers, 5 of them depthwise, 27,280 weights."""
     blocks, c_in = [], 16
     for c_out, stride in SHAPES:
         blocks.append(InvertedResidual(c_in, c_out, stride=stride))
@@ -34,7 +34,7 @@ def digits_mobilenet() -> nn.Module:
 
 
 def train(task: Task, *, seed: int) -> nn.Module:
-    """AdamW with one cycle of the learning rate on moved images; the same bits for the same seed and threads."""
+    """Train by AdamW with a one-cycle learning rate on shifted images; the same seed and threads give the same bits."""
     torch.manual_seed(seed)
     generator = Generator().manual_seed(seed)
     model = digits_mobilenet()
@@ -52,7 +52,7 @@ def train(task: Task, *, seed: int) -> nn.Module:
 
 
 def moved(images: Tensor, generator: Generator) -> Tensor:
-    """Each image shifted at random by up to 0.8 of a pixel in both directions."""
+    """Shift each image at random by up to 0.8 of a pixel in both directions."""
     shifts = 0.2 * (torch.rand(len(images), 2, generator=generator) - 0.5)
     places = torch.cat([torch.eye(2).expand(len(images), 2, 2), shifts[:, :, None]], dim=2)
     grid = affine_grid(places, list(images.shape), align_corners=False)

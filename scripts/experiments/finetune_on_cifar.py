@@ -1,9 +1,9 @@
-"""What fine-tuning makes of few bits: ResNet-20 on CIFAR-10 at W4A4, W3A3 and W2A2, beside float trained on.
+"""Fine-tune ResNet-20 on CIFAR-10 at W4A4, W3A3 and W2A2, beside the float network trained further.
 
-First and last layer have 8 bits. All runs, the control in float too, have the same epochs, schedule, teacher and seed;
-each width has the rate that `haq finetune` gives it, and the control that of W4A4, unless one is given to all.
-Differences to the control are paired by image, with 95 % intervals over the images. Runs that are finished are kept,
-others are gone on with: start the script again after an interruption.
+First and last layer have 8 bits. All runs, including the float control, have the same epochs, schedule, teacher and
+seed; each width has its default learning rate of `haq finetune`, and the control that of W4A4, unless --lr sets one
+for all. Differences to the control are paired by image, with 95 % intervals over the images. Finished runs are kept
+and unfinished ones resumed when the script is started again.
 
     python scripts/experiments/finetune_on_cifar.py --data cifar10:DIR --weights FILE --epochs 4 --workers 2
 """
@@ -35,12 +35,12 @@ from haq.zoo import load_model
 WIDTHS: tuple[int | None, ...] = (None, 4, 3, 2)
 """None is the control."""
 GOALS = {4: -0.3, 3: -1.0, 2: -3.0}
-"""Points that may be lost to the control."""
+"""Accepted differences to the control, in points."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run."""
+    """Settings of one run."""
 
     model: str
     data: str
@@ -51,12 +51,12 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Of the run and of its row."""
+        """Return the name of the run and of its row."""
         return "float" if self.bits is None else f"W{self.bits}A{self.bits}"
 
 
 def run(job: Job) -> tuple[dict[str, Any], Tensor]:
-    """Fine-tune, or take what was finished before: the summary, and which report images are answered right."""
+    """Fine-tune, or load a finished run: the summary, and which report images are classified correctly."""
     model = load_model(job.model, weights=job.weights)
     task = load_task(job.data, model=model)
     policy = (job.bits, job.bits)
@@ -67,14 +67,14 @@ def run(job: Job) -> tuple[dict[str, Any], Tensor]:
 
 @torch.no_grad()
 def correct(network: nn.Module, task: Task) -> Tensor:
-    """For every report image whether its class has the highest output."""
+    """Return for every report image whether it is classified correctly: bool [image]."""
     return torch.cat(
         [network(inputs).argmax(dim=1) == targets for inputs, targets in task.batches("report", batch_size=256)]
     )
 
 
 def rows(jobs: list[Job], found: list[tuple[dict[str, Any], Tensor]]) -> list[dict[str, Any]]:
-    """One for each run: accuracies in percent, differences to the control in points."""
+    """Return one row per run: accuracies in percent, differences to the control in points."""
     control = found[0][1].float()
     lines = []
     for job, (summary, right) in zip(jobs, found, strict=True):
@@ -97,7 +97,7 @@ def rows(jobs: list[Job], found: list[tuple[dict[str, Any], Tensor]]) -> list[di
 
 
 def table(lines: list[dict[str, Any]]) -> list[str]:
-    """Markdown."""
+    """Return the rows as a Markdown table."""
     text = [
         "| bits | rate | search split before | report split after | difference to float trained on | goal | minutes |",
         "|---|---|---|---|---|---|---|",
@@ -120,7 +120,7 @@ def table(lines: list[dict[str, Any]]) -> list[str]:
 
 
 def picture(lines: list[dict[str, Any]], title: str) -> Figure:
-    """Accuracies with the control as a line."""
+    """Plot the differences to the control."""
     figure = Figure(figsize=(5, 3), layout="constrained")
     axes = figure.subplots()
     control, *others = lines
@@ -139,7 +139,7 @@ def picture(lines: list[dict[str, Any]], title: str) -> Figure:
 
 
 def write(options: argparse.Namespace, lines: list[dict[str, Any]], control: dict[str, Any]) -> None:
-    """The table with what it was made of, its numbers and the picture; `control` is the summary of the float run."""
+    """Write the table, its numbers and the plot; `control` is the summary of the float run."""
     images = control["report_images"]
     packages = describe_environment(seed=options.seed, device="cpu")["packages"]
     text = [
@@ -170,7 +170,7 @@ def write(options: argparse.Namespace, lines: list[dict[str, Any]], control: dic
 
 
 def main() -> None:
-    """Run what is missing, then write the table, its numbers and the picture."""
+    """Run what is missing, then write the table, its numbers and the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="cifar_resnet20")
     parser.add_argument("--data", required=True, help="cifar10:DIR")

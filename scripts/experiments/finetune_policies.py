@@ -1,9 +1,9 @@
-"""A policy of the search beside uniform bits of equal cost, both fine-tuned alike: is mixing bits still worth anything?
+"""Compare searched policies with uniform bits of equal cost after the same fine-tuning.
 
-For every seed and number of bits: a search at the cost of these bits everywhere, then the same fine-tuning of what it
-found and of the uniform bits, with the float network trained on alike as control. Differences are paired by seed with
-95 % intervals; with one seed they are paired by report image. Finished runs are kept: start the script again after an
-interruption.
+For every seed and number of bits: a search at the cost of these bits everywhere, then the same fine-tuning of the
+policy found and of the uniform bits; the control is the float network trained further alike. Differences are paired by
+seed with 95 % intervals; with one seed they are paired by report image. Finished runs are kept when the script is
+started again.
 
     python scripts/experiments/finetune_policies.py --bits 3 --seeds 3 --epochs 10 \\
         --runs runs/policies --out results/policies
@@ -33,19 +33,19 @@ from haq.zoo import load_model
 
 @dataclass(frozen=True)
 class Plan:
-    """What all runs share."""
+    """Settings that all runs share."""
 
     settings: dict[str, Any]
-    """Model, weights, data and device, as of `haq search`."""
+    """Model, weights, data and device, as in `haq search`."""
     learning: dict[str, Any]
-    """Epochs and rate."""
+    """Epochs and learning rate."""
     episodes: int
     runs: Path
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one fine-tuning."""
+    """Result of one fine-tuning."""
 
     before: float
     """Search accuracy before the first step."""
@@ -56,7 +56,7 @@ class Answer:
 
 
 def tune(plan: Plan, task: Task, policy: Any, *, seed: int, name: str) -> Answer:
-    """Fine-tune one policy, or take what was finished before."""
+    """Fine-tune one policy, or load a finished run."""
     model = load_model(plan.settings["model"], weights=plan.settings["weights"])
     out = plan.runs / f"{name}-s{seed}"
     result = haq.finetune(model, task, policy=policy, out=out, resume=True, seed=seed, **plan.learning)
@@ -65,13 +65,13 @@ def tune(plan: Plan, task: Task, policy: Any, *, seed: int, name: str) -> Answer
 
 @torch.no_grad()
 def correct(network: nn.Module, task: Task) -> Tensor:
-    """For every report image whether its class has the highest output."""
+    """Return for every report image whether it is classified correctly: bool [image]."""
     batches = task.batches("report", batch_size=256)
     return torch.cat([network(inputs).argmax(dim=1) == targets for inputs, targets in batches])
 
 
 def found_policy(plan: Plan, bits: int, seed: int) -> Path:
-    """The policy file of a search at the cost of uniform bits."""
+    """Search at the cost of uniform bits and return the policy file."""
     out = plan.runs / f"search-{bits}bits-s{seed}"
     names = {name: value for name, value in plan.settings.items() if name != "data"} | {"task": plan.settings["data"]}
     haq.search(**names, budget=f"{bits}bits", episodes=plan.episodes, seed=seed, out=out, resume=True)
@@ -79,7 +79,7 @@ def found_policy(plan: Plan, bits: int, seed: int) -> Path:
 
 
 def row(bits: int | None, kind: str, answers: list[Answer], reference: list[Answer] | None) -> dict[str, Any]:
-    """Means over seeds in percent, and the difference to a reference in points."""
+    """Return means over seeds in percent, and the difference to a reference in points."""
     accuracies = [100 * each.accuracy for each in answers]
     line: dict[str, Any] = {
         "cost of": "-" if bits is None else f"{bits} bits",
@@ -101,7 +101,7 @@ def row(bits: int | None, kind: str, answers: list[Answer], reference: list[Answ
 
 
 def table(lines: list[dict[str, Any]]) -> list[str]:
-    """Markdown."""
+    """Return the rows as a Markdown table."""
     text = [
         "| cost of | bits | search split before | report split after | against uniform bits |",
         "|---|---|---|---|---|",
@@ -117,7 +117,7 @@ def table(lines: list[dict[str, Any]]) -> list[str]:
 
 
 def write(options: argparse.Namespace, lines: list[dict[str, Any]], images: int) -> None:
-    """The table with what it was made of, and its numbers."""
+    """Write the table and its numbers."""
     packages = describe_environment(seed=0, device="cpu")["packages"]
     over = f"{options.seeds} seeds" if options.seeds > 1 else "images"
     text = [

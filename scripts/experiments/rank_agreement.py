@@ -1,4 +1,4 @@
-"""How well a score ranks policies: rank correlations with their intervals, and what the choice by a score is worth."""
+"""Measures of how well a score ranks policies: rank correlations with intervals, and the value of the choice."""
 
 from math import comb
 
@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 DRAWS = 2000
-"""Of the bootstrap."""
+"""Draws of the bootstrap."""
 FloatArray = NDArray[np.float64]
 
 
 def rank_correlations(score: FloatArray, truth: FloatArray) -> FloatArray:
-    """Spearman's, of every row [draw, policy]; 0 where all are equal.
+    """Return Spearman's rank correlation of every row [draw, policy]; 0 where all values are equal.
 
     >>> rank_correlations(np.array([[1.0, 2.0, 4.0]]), np.array([[0.0, 3.0, 5.0]])).tolist()
     [1.0]
@@ -24,9 +24,10 @@ def rank_correlations(score: FloatArray, truth: FloatArray) -> FloatArray:
 
 
 def interval(truth: FloatArray, score: FloatArray, other: FloatArray | None = None) -> tuple[float, float, float]:
-    """Rank correlation with the truth, or what it exceeds that of another score by, with its 95 % interval.
+    """Return the rank correlation with the truth and its 95 % interval.
 
-    Percentiles of the bootstrap over policies, which are the same for both scores.
+    With `other`, return by how much the correlation of `score` exceeds that of `other`. The interval holds percentiles
+    of the bootstrap over policies; both scores use the same draws.
     """
     chosen = np.random.default_rng(0).integers(len(truth), size=(DRAWS, len(truth)))
     rows = np.vstack([np.arange(len(truth)), chosen])
@@ -38,9 +39,10 @@ def interval(truth: FloatArray, score: FloatArray, other: FloatArray | None = No
 
 
 def reliability(truth: FloatArray) -> float:
-    """What two means over as many seeds would correlate by, from the mean over pairs of seeds (Spearman-Brown).
+    """Return the expected rank correlation of two independent means over seeds (Spearman-Brown).
 
-    `truth` is [policy, seed], with two seeds at least; ranks instead of values.
+    Args:
+        truth: Values [policy, seed] with at least two seeds.
     """
     seeds = truth.shape[1]
     pairs = [rank_correlations(truth[None, :, a], truth[None, :, b]) for a in range(seeds) for b in range(a)]
@@ -49,7 +51,7 @@ def reliability(truth: FloatArray) -> float:
 
 
 def expected_choice(score: FloatArray, truth: FloatArray, count: int) -> float:
-    """The truth to be expected of the best-scored among so many policies drawn from all; equal ones are drawn by lot.
+    """Return the expected truth of the best-scored of `count` policies drawn at random; ties are drawn by lot.
 
     >>> expected_choice(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, 1.0]), 1)
     0.3333333333333333

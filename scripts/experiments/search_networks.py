@@ -1,10 +1,10 @@
-"""Searches on real networks and data: ResNet-20 on CIFAR-10, MobileNet-V1 and V2 on ImageNet, beside uniform bits.
+"""Search ResNet-20 on CIFAR-10 and MobileNet-V1 and V2 on ImageNet, and compare with uniform bits.
 
     python scripts/experiments/search_networks.py cifar_resnet20 --data DIR --weights DIR --out results/networks
 
-DIR of the data holds `cifar10` and `imagenet` as image folders, that of the weights ResNet-20's; the MobileNets' are
-found through HAQ_DATA. Budgets are what uniform bits cost. Every run is kept in a folder under `--runs` and goes on
-where an earlier call left it; policies, plots and the tables go to `--out`.
+The data folder holds `cifar10` and `imagenet` as image folders, the weights folder the weights of ResNet-20; those of
+the MobileNets are read from HAQ_DATA. Budgets are the costs of uniform bits. Every run has a folder under `--runs` and
+is resumed when the script is started again; policies, plots and tables are written to `--out`.
 """
 
 import argparse
@@ -77,7 +77,7 @@ CASES = {
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All searches of one network for one target."""
+    """Settings of all searches of one network for one target."""
 
     model: str
     target: str
@@ -88,7 +88,7 @@ class Job:
     seed: int
 
     def config(self, bits: int) -> SearchConfig:
-        """The search at the cost of uniform bits."""
+        """Return the configuration of the search at the cost of uniform bits."""
         case, (hardware, objective) = CASES[self.model], TARGETS[self.target]
         return search_config(
             model=self.model,
@@ -103,12 +103,12 @@ class Job:
         )
 
     def out(self, bits: int) -> Path:
-        """Where a run lies."""
+        """Return the folder of a run."""
         return self.runs / f"{self.model.rpartition(':')[2]}-{self.target}-{bits}bits"
 
 
 def run(job: Job) -> list[dict[str, Any]]:
-    """One row for each budget: what the search found, and uniform bits, on the report split."""
+    """Return one row per budget: the policy found and uniform bits, on the report split."""
     torch.set_num_threads(1)
     budgets = CASES[job.model].budgets
     network, fisher = _prepared(replace(job, target=next(iter(TARGETS))))
@@ -126,13 +126,13 @@ def run(job: Job) -> list[dict[str, Any]]:
 
 @lru_cache(maxsize=1)
 def _prepared(job: Job) -> tuple[Network, LayerLosses]:
-    """What does not depend on the target, once in every process."""
+    """Prepare what does not depend on the target, once per process."""
     network = prepare_network(job.config(CASES[job.model].budgets[0]))
     return network, network_fisher(network)
 
 
 def uniform_rows(network: Network, config: SearchConfig) -> list[dict[str, Any]]:
-    """Report accuracy and cost of uniform bits, first and last layer at 8."""
+    """Return report accuracy and cost of uniform bits, first and last layer at 8."""
     report = Evaluator(network.engine, network.task, "report", batch_size=config.eval_batch)
     problem = prepare(config, network=network)
     allowed, priced, rows = problem.allowed, problem.priced, []
@@ -145,7 +145,7 @@ def uniform_rows(network: Network, config: SearchConfig) -> list[dict[str, Any]]
 
 
 def accuracy_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Markdown: policies beside uniform bits of the same cost and the others."""
+    """Yield a Markdown table of policies beside uniform bits."""
     yield (
         "| network | target | budget | cost | policy | uniform, same cost | difference | "
         + " | ".join(f"uniform {width}" for width in WIDTHS)
@@ -167,7 +167,7 @@ def accuracy_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def bits_table(rows: Sequence[dict[str, Any]], runs: Path) -> Iterator[str]:
-    """Markdown: mean bits of each kind of layer, the first and the last layer left out."""
+    """Yield a Markdown table of the mean bits of each kind of layer, without the first and the last layer."""
     yield "| network | target | budget | kind | layers | weight bits | activation bits |"
     yield "|---|---|---|---|---|---|---|"
     for row in rows:

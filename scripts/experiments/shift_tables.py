@@ -14,19 +14,19 @@ from haq.plots.style import BLUE, HEADER_INCHES, INK, MUTED, ORANGE, VERMILION, 
 SHIFTS = {"none": MUTED, "fixed": ORANGE, "learned": BLUE}
 LEARN = {"all": "everything learns", "quantizers": "scales and shifts alone learn"}
 MAX_LEVELS = 4
-"""Below zero, in the picture of the loss."""
-CALIBRATED = "rings: calibration's choice, mean"
+"""Largest number of levels below zero in the plot of the loss."""
+CALIBRATED = "rings: mean of the calibrated values"
 Row = dict[str, Any]
 
 
 def accuracies(rows: Iterable[Row], **which: Any) -> list[float]:
-    """In percent, by seed."""
+    """Return accuracies in percent, ordered by seed."""
     chosen = [row for row in rows if all(row[key] == value for key, value in which.items())]
     return [100 * row["accuracy"] for row in sorted(chosen, key=lambda row: row["seed"])]
 
 
 def table(rows: list[Row], bits: Iterable[int], learn: str) -> list[str]:
-    """Markdown: accuracies by kind of shift, what shifts are worth, the distance to the control, and what moved."""
+    """Return a Markdown table: accuracies by kind of shift, paired differences, and how far shifts moved."""
     control = accuracies(rows, shift="float")
     lines = [
         f"| bits | {' | '.join(f'{shift} shift' for shift in SHIFTS)} | fixed - none | learned - fixed | "
@@ -52,7 +52,7 @@ def table(rows: list[Row], bits: Iterable[int], learn: str) -> list[str]:
 
 
 def picture(rows: list[Row], losses: list[Row], title: str) -> Figure:
-    """Accuracies by kind of shift, once for each way to learn, and the loss by levels below zero before learning."""
+    """Plot accuracies by kind of shift for each set of trained parameters, and the loss before training."""
     with house_style():
         ways = [learn for learn in LEARN if accuracies(rows, learn=learn, shift="learned")]
         bits = tuple(dict.fromkeys(row["bits"] for row in losses))
@@ -95,7 +95,7 @@ def _draw_losses(axes: Axes, losses: list[Row], bits: tuple[int, ...]) -> None:
 
 
 def loss_table(losses: list[Row], bits: Iterable[int]) -> list[str]:
-    """Markdown: the loss by levels below zero."""
+    """Return a Markdown table of the loss by levels below zero."""
     lines = [
         "| bits | calibration chose, mean | " + " | ".join(map(str, range(MAX_LEVELS + 1))) + " |",
         "|---" * (MAX_LEVELS + 3) + "|",

@@ -1,9 +1,9 @@
-"""Whether dropping a policy leaves torchvision's image classification networks as they were, bit for bit.
+"""Check that removing a policy leaves torchvision's image classification networks unchanged, bit for bit.
 
-Every network below 30 M parameters is built with random weights and some hooks of a user's. A policy of mixed bits is
-put on it, calibrated and run on two random images, and dropped. Compared are the bytes of every parameter and buffer,
-every attribute of every module (submodules, hooks, training flags, gradients), torch's global hooks and the float
-outputs. Prints Markdown, and fails at the first difference.
+Every network below 30 M parameters is built with random weights and several hooks. A policy of mixed bits is applied,
+calibrated, run on two random images and removed. The script compares the bytes of every parameter and buffer, every
+attribute of every module (submodules, hooks, training flags, gradients), torch's global hooks and the float outputs.
+Prints Markdown, and fails at the first difference.
 
     python scripts/experiments/survey_restoration.py > results/restoration.md
 """
@@ -32,15 +32,15 @@ from hardware_sim.cost import Bits
 
 PARAMETER_LIMIT = 30_000_000
 SIDES = (64, 96)
-"""Pixels that are tried before a network's own size; the fewest that it runs on save time."""
+"""Image sizes in pixels that are tried before the network's default size; small images save time."""
 W_BITS: tuple[Bits, ...] = (8, 5, None, 2, 4, 7, 3, 6)
 A_BITS: tuple[Bits, ...] = (8, None, 6, 4, 2, 7, 5, 3, 8)
 OPTIONS = QuantizerOptions(method="max")
-"""The cheapest to calibrate."""
+"""The method that is the fastest to calibrate."""
 
 
 def survey(name: str, model: nn.Module) -> tuple[Trace, Tensor]:
-    """Put a policy on a network and drop it; raises RuntimeError where something differs afterwards."""
+    """Apply a policy to a network and remove it; raise RuntimeError if anything differs afterwards."""
     add_habits(model)
     before = contents(model)
     found, images = traced(name, model)
@@ -62,20 +62,20 @@ def survey(name: str, model: nn.Module) -> tuple[Trace, Tensor]:
 
 
 def traced(name: str, model: nn.Module) -> tuple[Trace, Tensor]:
-    """A network's trace, and two random images of the smallest size that it runs on."""
-    own = usual_input(f"torchvision:{name}") or (3, 224, 224)
-    for side in (*SIDES, own[-1]):
+    """Return a network's trace, and two random images of the smallest size that it runs on."""
+    default = usual_input(f"torchvision:{name}") or (3, 224, 224)
+    for side in (*SIDES, default[-1]):
         images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
         try:
             return trace(model, images[:1]), images
         except UserError:
-            if side == own[-1]:
+            if side == default[-1]:
                 raise
     raise AssertionError("the last size returns or raises")
 
 
 def build(name: str) -> nn.Module:
-    """A network in evaluation mode; layers are drawn as torch does, from which every network has outputs that vary."""
+    """Build a network in evaluation mode with torch's random initialization."""
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     torch.manual_seed(0)
     model: nn.Module = models.get_model(name, weights=None, **options)
@@ -83,7 +83,7 @@ def build(name: str) -> nn.Module:
 
 
 def add_habits(model: nn.Module) -> None:
-    """Hooks of every sort, a module in another mode and a frozen parameter: what a network may bring along."""
+    """Add hooks of every kind, a module in training mode and a frozen parameter."""
     module: Any  # torch has no types for all of these
     for module in (model, list(model.modules())[-1]):
         module.register_forward_pre_hook(lambda _module, _inputs: None)
@@ -99,7 +99,7 @@ def add_habits(model: nn.Module) -> None:
 
 
 def contents(model: nn.Module) -> dict[str, Any]:
-    """All that there is to see of a network: bytes by name, and which objects each module holds."""
+    """Return everything to compare: bytes of tensors by name, and the identities of all attributes."""
     found: dict[str, Any] = {}
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         digest = hashlib.sha256(tensor.detach().numpy().tobytes()).hexdigest()
@@ -111,14 +111,14 @@ def contents(model: nn.Module) -> dict[str, Any]:
 
 
 def identity(value: Any) -> Any:
-    """Which object it is; of a dictionary, which objects it holds, in order."""
+    """Return the identity of an object; of a dictionary, the identities of its values too."""
     if isinstance(value, Mapping):
         return id(value), [(key, id(item)) for key, item in value.items()]
     return id(value)
 
 
 def below_limit() -> list[str]:
-    """The names of the networks that are small enough."""
+    """Return the names of the networks with few enough parameters."""
     return [
         name
         for name in models.list_models(module=models)

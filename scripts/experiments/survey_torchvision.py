@@ -31,9 +31,9 @@ from haq.zoo import usual_input
 
 SEED = 0
 SMALL = {"min_size": 128, "max_size": 128}
-"""Of detectors, which resize their images."""
+"""Input sizes of detectors, which resize their images."""
 RUN = ("detection",)
-"""Modules of torchvision whose networks decide on values, so that shapes alone are not enough."""
+"""Modules of torchvision whose networks need values, not only shapes."""
 VIDEO_SIZES = {"mvit": (3, 16, 224, 224), "s3d": (3, 14, 224, 224), "swin3d": (3, 8, 64, 64)}
 TIMM = (
     "beit_base_patch16_224", "botnet26t_256", "cait_xxs24_224", "caformer_s18", "coat_tiny",
@@ -54,7 +54,7 @@ TIMM = (
 
 @dataclass(frozen=True)
 class Account:
-    """Where weights or MACs are."""
+    """Numbers of weights or MACs in layers, named as left in float, and in total."""
 
     in_layers: int
     named: int
@@ -62,7 +62,7 @@ class Account:
 
     @property
     def neither(self) -> int:
-        """What is in no layer and not named."""
+        """Return what is in no layer and not named."""
         return self.total - self.in_layers - self.named
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ class Account:
 
 
 def survey(model: nn.Module, example: Tensor) -> tuple[Trace, Account, Account]:
-    """A network's trace, and where its weights and its MACs are."""
+    """Return a network's trace, and the accounts of its weights and MACs."""
     model.eval().requires_grad_(requires_grad=False)  # views of what needs them fail in the counter
     found = trace(model, example)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -85,7 +85,7 @@ def survey(model: nn.Module, example: Tensor) -> tuple[Trace, Account, Account]:
 
 
 def weights(model: nn.Module, found: Trace) -> Account:
-    """Elements of parameters of two or more dimensions: in the slices of layers, or else in what is named."""
+    """Count the elements of parameters of two or more dimensions: in layers, or named."""
     used: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
     for site in found.sites:
         used[site.weights.parameter].add((site.weights.offset, prod(site.weights.shape)))
@@ -103,7 +103,7 @@ def weights(model: nn.Module, found: Trace) -> Account:
 
 
 def covered_by(slices: Collection[tuple[int, int]]) -> int:
-    """Elements in at least one of the slices, which are given as first element and count."""
+    """Count the elements in at least one of the slices (first element, count)."""
     covered = torch.zeros(max((first + count for first, count in slices), default=0), dtype=torch.bool)
     for first, count in slices:
         covered[first : first + count] = True
@@ -111,7 +111,7 @@ def covered_by(slices: Collection[tuple[int, int]]) -> int:
 
 
 def torchvision_network(name: str) -> tuple[nn.Module, Tensor]:
-    """A network in evaluation mode, and one input; on the meta device where it runs there."""
+    """Return a network in evaluation mode and one input, on the meta device where it runs there."""
     module = models.get_model_builder(name).__module__
     options: dict[str, Any] = {"weights": None}
     options |= {"init_weights": False} if "googlenet" in name or "inception" in name else {}
@@ -130,7 +130,7 @@ def torchvision_network(name: str) -> tuple[nn.Module, Tensor]:
 
 
 def timm_network(name: str) -> tuple[nn.Module, Tensor]:
-    """The same from timm."""
+    """Return a network of timm and one input."""
     import timm
 
     size = timm.get_pretrained_cfg(name, allow_unregistered=True).input_size
@@ -138,7 +138,7 @@ def timm_network(name: str) -> tuple[nn.Module, Tensor]:
 
 
 def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
-    """A network without weights, built there unless it computes with tensors while it is built."""
+    """Build a network without weights, on the CPU first if it computes with tensors while being built."""
     try:
         with torch.device("meta"):
             return build()
@@ -147,7 +147,7 @@ def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def row(name: str, make: Callable[[str], tuple[nn.Module, Tensor]]) -> tuple[str, int | None]:
-    """A network's row of the table, and what of it is neither in a layer nor named; None where it does not run."""
+    """Return a network's row, and what is unaccounted for; None where it does not run."""
     torch.manual_seed(SEED)
     try:
         model, example = make(name)
@@ -163,7 +163,7 @@ def row(name: str, make: Callable[[str], tuple[nn.Module, Tensor]]) -> tuple[str
 
 
 def main() -> int:
-    """Print a row for every network; returns the exit code."""
+    """Print a row for every network and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NETWORK", help="default: all")
     chosen = set(parser.parse_args().names)

@@ -1,9 +1,9 @@
-"""MobileNets with TensorFlow's padding and published ImageNet weights, as a user would bring a network of his own.
+"""MobileNets with TensorFlow's padding and published ImageNet weights.
 
     PYTHONPATH=scripts/experiments haq layers --model tf_mobilenets:mobilenet_v1_075 --input 3x224x224
 
-The weights are found through HAQ_DATA. Inputs are x / 127.5 - 1: `--normalize half`. MobileNet-V2's weights were stored
-on an 8-bit grid for every output channel: 8-bit weights lose nothing by construction.
+The weights are read from HAQ_DATA. Inputs are x / 127.5 - 1: `--normalize half`. MobileNet-V2's weights were stored on
+an 8-bit grid per output channel, so that 8-bit weights lose nothing by construction.
 """
 
 import os
@@ -34,7 +34,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class MobileNetV1(nn.Module):
-    """Width 0.75, with batch norms (eps 1e-3)."""
+    """MobileNet-V1 of width 0.75 by default, with batch norms (eps 1e-3)."""
 
     def __init__(self, width: float = 0.75) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class MobileNetV1(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter depthwise, project; batch norms are folded into the weights."""
+    """Inverted residual block with batch norms folded into the weights."""
 
     def __init__(self, c_in: int, c_out: int, *, expansion: int, stride: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """Width 1, batch norms folded."""
+    """MobileNet-V2 of width 1 with batch norms folded into the weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,14 +88,14 @@ class MobileNetV2(nn.Module):
 
 
 def mobilenet_v1_075() -> nn.Module:
-    """MobileNet-V1 of width 0.75 with published float weights."""
+    """Load MobileNet-V1 of width 0.75 with published float weights."""
     model = MobileNetV1()
     model.load_state_dict(torch.load(_weights() / V1_WEIGHTS, weights_only=True))
     return model.eval()
 
 
 def mobilenet_v2() -> nn.Module:
-    """MobileNet-V2 with published weights, from their 8-bit grid."""
+    """Load MobileNet-V2 with published 8-bit weights, dequantized."""
     model = MobileNetV2()
     with np.load(_weights() / V2_WEIGHTS, allow_pickle=False) as arrays:
         state = {}

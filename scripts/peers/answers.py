@@ -1,4 +1,4 @@
-"""Answers of `compare.py`: their file, and the table of their means."""
+"""File and table of the results of `compare.py`."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,27 +10,27 @@ from typing import Any
 from haq.cache import write_atomically
 
 QUANTIZERS = {"mct": "mct's", "modelopt": "modelopt's", "haq": "haq's, as is", "haq corrected": "haq's, corrected"}
-"""By their names in `Row.accuracy`, what the table calls them."""
+"""Labels in the table, by name in `Row.accuracy`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Bits, who chose them for what, and what they are worth."""
+    """Bits, the tool that chose them, and their accuracy."""
 
     chosen_by: str
     variant: str
-    """The widths that a peer chose from, what haq's evaluations were corrected with, or the bits everywhere."""
+    """Widths that a tool chose from, haq's corrections, or the uniform bits."""
     training: str
     budget: float | None = None
-    """Bits of a weight, on average."""
+    """Average bits per weight."""
     seed: int | None = None
     evaluations: int | None = None
     w_bits: tuple[int, ...] = ()
     average_bits: float = 0.0
     accuracy: Mapping[str, float] = field(default_factory=dict)
-    """By quantizer on the report split; `search` is the search's own estimate, `float` the network's."""
+    """By quantizer, on the report split; `search` is the estimate of the search, `float` that of the float network."""
     divergence: Mapping[str, float] = field(default_factory=dict)
-    """The same of haq's quantizers: mean KL divergence from the float network's outputs, in nats."""
+    """By quantizer of haq: mean KL divergence from the float network's outputs, in nats."""
     cpu_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -38,7 +38,7 @@ class Row:
 
 
 def same_answer(one: Row, other: Row) -> bool:
-    """Whether two rows answer the same question.
+    """Return whether two rows answer the same question.
 
     >>> ask = Row(chosen_by="mct", variant="2 to 8", training="s0", budget=3.0)
     >>> same_answer(ask, Row(chosen_by="mct", variant="2 to 8", training="s0", budget=3.0, w_bits=(3, 3)))
@@ -49,7 +49,7 @@ def same_answer(one: Row, other: Row) -> bool:
 
 
 def read_rows(path: Path) -> tuple[list[str], list[Row]]:
-    """The commands that made a file, and its rows; none where there is no file."""
+    """Return the commands that made a file, and its rows; both empty where there is no file."""
     if not path.exists():
         return [], []
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -57,14 +57,14 @@ def read_rows(path: Path) -> tuple[list[str], list[Row]]:
 
 
 def write_rows(path: Path, about: Mapping[str, Any], rows: Sequence[Row]) -> None:
-    """All rows, one a line, behind what there is to say of all of them."""
+    """Write all rows, one per line, after what applies to all of them."""
     lines = ",\n".join(json.dumps(asdict(row)) for row in rows)
     head = json.dumps(about)
     write_atomically(path, f'{{"about": {head},\n"rows": [\n{lines}\n]}}\n'.encode())
 
 
 def groups(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Rows that differ in training and seed alone, in the order: uniform first, then by budget from large to small."""
+    """Yield rows that differ only in training and seed: uniform bits first, then by falling budget."""
 
     def question(row: Row) -> tuple[Any, ...]:
         return (row.chosen_by, row.variant, row.budget, row.evaluations)
@@ -78,7 +78,7 @@ def groups(rows: Sequence[Row]) -> Iterator[list[Row]]:
 
 
 def cell(values: Sequence[float]) -> str:
-    """Mean and standard deviation.
+    """Format mean and standard deviation.
 
     >>> cell([98.0, 99.0]), cell([3.0]), cell([])
     ('98.50 ± 0.71', '3.00', '-')
@@ -89,7 +89,7 @@ def cell(values: Sequence[float]) -> str:
 
 
 def by_training(group: Sequence[Row], values: Sequence[float | None]) -> list[float]:
-    """The mean of every training's values; trainings without any are left out.
+    """Return the mean value of every training; trainings without values are left out.
 
     >>> rows = [Row(chosen_by="haq", variant="corrections", training=name) for name in ("s0", "s0", "s1", "s2")]
     >>> by_training(rows, [1.0, 2.0, 3.0, None])
@@ -103,7 +103,7 @@ def by_training(group: Sequence[Row], values: Sequence[float | None]) -> list[fl
 
 
 def table_line(group: Sequence[Row]) -> str:
-    """One line of the table: means over trainings, each of them the mean over its seeds."""
+    """Return one line of the table: means over trainings, each the mean over its seeds."""
     first = group[0]
     how = first.variant + (f", {first.evaluations} evaluations" if first.evaluations else "")
     spent = by_training(group, [row.cpu_s for row in group])
@@ -123,7 +123,7 @@ def table_line(group: Sequence[Row]) -> str:
 
 
 def write_table(path: Path, about: Mapping[str, Any], rows: Sequence[Row]) -> None:
-    """The whole table, as Markdown."""
+    """Write the whole table as Markdown."""
     floats = {row.training: 100 * row.accuracy["float"] for row in rows}
     images = about["images"]
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())

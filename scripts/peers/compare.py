@@ -1,17 +1,17 @@
-"""Bits that other tools and haq choose for the memory of weights, through every quantizer of theirs and haq's.
+"""Compare weight bits chosen by other tools with haq's, through the quantizers of all of them.
 
-All get the same trained network and budget: an average of bits over all weights, with 8-bit activations; first and last
-layer are chosen like the others. The other tools get the calibration images; haq also measures whole policies on the
-search split, whose labels it does not look at. Accuracies are of the report split. The other tools are no dependencies
-of haq and want an environment of their own:
+All get the same trained network and budget: an average number of bits over all weights, with 8-bit activations; first
+and last layer are chosen like the others. The other tools get the calibration images; haq also evaluates whole
+policies on the search split, without its labels. Accuracies are of the report split. The other tools are no
+dependencies of haq and need an environment of their own:
 
     pip install model-compression-toolkit nvidia-modelopt requests huggingface_hub .
     OMP_NUM_THREADS=1 python scripts/peers/compare.py digits_cnn
     OMP_NUM_THREADS=1 python scripts/peers/compare.py cifar_resnet20 --weights FILE --data cifar10:DIR \\
         --search-from train --search-images 1000 --budgets 3 2.5 --evaluations 100 --seeds 1
 
-Several files of weights are several trainings. Writes every answer to OUT/NETWORK.json, from which it also goes on, and
-a table of means over trainings and seeds, OUT/NETWORK.md.
+Several weight files are several trainings. Writes every result to OUT/NETWORK.json, where a later call continues, and
+a table of means over trainings and seeds to OUT/NETWORK.md.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from typing import Any
 
 import torch
 from answers import Row, read_rows, same_answer, write_rows, write_table
-from tools import ACTIVATION_BITS, PEERS, WIDTHS, Given
+from tools import ACTIVATION_BITS, PEERS, WIDTHS, Inputs
 from torch import nn
 
 from haq.config import SearchConfig, search_config
@@ -46,13 +46,13 @@ from haq.sensitivities.layer_losses import LayerLosses
 
 BATCH = 32
 SEARCHES = ("corrections", "no corrections")
-"""What haq's evaluations in the search are made with."""
+"""Variants of haq's evaluations in the search."""
 PACKAGES = ("model-compression-toolkit", "nvidia-modelopt", "PuLP", "haq", "torch", "numpy")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ours:
-    """The network as haq sees it, with or without corrections, and the CPU-seconds that getting ready took."""
+    """A network prepared by haq, with or without corrections, and the CPU-seconds of the preparation."""
 
     config: SearchConfig
     network: Network
@@ -62,7 +62,7 @@ class Ours:
 
 
 def ours(config: SearchConfig) -> Ours:
-    """Prepare a network; the float pass over the report split is not counted."""
+    """Prepare a network; the float pass over the report split is not timed."""
     began = cpu_seconds()
     network = prepare_network(config)
     fisher = network_fisher(network)
@@ -72,53 +72,53 @@ def ours(config: SearchConfig) -> Ours:
 
 @dataclass(eq=False)
 class Bench:
-    """One trained network under every quantizer."""
+    """One trained network, evaluated under every quantizer."""
 
     options: argparse.Namespace
     weights: str | None
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Those of every configuration."""
+        """Return the settings of every configuration."""
         names = ("model", "data", "report_images", "search_images", "search_from")
         return {name: getattr(self.options, name) for name in names} | {"weights": self.weights}
 
     @cached_property
     def plain(self) -> Ours:
-        """Without corrections."""
+        """Return the network without corrections."""
         return ours(search_config(**self.settings, corrections="none"))
 
     @cached_property
     def corrected(self) -> Ours:
-        """With them."""
+        """Return the network with corrections."""
         return ours(search_config(**self.settings, corrections="auto"))
 
     @cached_property
     def weight_counts(self) -> list[int]:
-        """Of every layer; those of another layer count once."""
+        """Return the number of weights of every layer; shared weights count once."""
         return [layer.weight_count for layer in self.plain.network.priced.trace.layers]
 
-    def given(self) -> Given:
-        """The input of a peer."""
+    def inputs(self) -> Inputs:
+        """Return a copy of the network and the calibration batches for a tool."""
         network = self.plain.network
         batches = list(network.task.batches("calibration", batch_size=BATCH))
-        return Given(deepcopy(network.priced.model).eval(), batches)
+        return Inputs(deepcopy(network.priced.model).eval(), batches)
 
     def peer(self, row: Row) -> Row:
-        """Let a peer choose from widths, and quantize."""
-        given, began = self.given(), cpu_seconds()
+        """Let a tool choose bits, quantize, and evaluate."""
+        inputs, began = self.inputs(), cpu_seconds()
         assert row.budget is not None
-        chosen = PEERS[row.chosen_by].choose(given, row.budget, WIDTHS if row.variant == "2 to 8" else (2, 4, 8))
+        chosen = PEERS[row.chosen_by].choose(inputs, row.budget, WIDTHS if row.variant == "2 to 8" else (2, 4, 8))
         cpu_s = cpu_seconds() - began
         w_bits = [chosen.bits[layer.tied_to or layer.name] for layer in self.plain.network.priced.trace.layers]
-        return self.judged(row, w_bits, cpu_s=cpu_s, known={row.chosen_by: self.accuracy(chosen.model)})
+        return self.evaluated(row, w_bits, cpu_s=cpu_s, measured={row.chosen_by: self.accuracy(chosen.model)})
 
     def uniform(self, row: Row) -> Row:
-        """The same bits everywhere."""
-        return self.judged(row, [int(row.variant)] * len(self.weight_counts), quantizers=self.options.peers)
+        """Evaluate uniform bits."""
+        return self.evaluated(row, [int(row.variant)] * len(self.weight_counts), quantizers=self.options.peers)
 
     def search(self, row: Row) -> Iterator[Row]:
-        """What haq finds, after each number of evaluations."""
+        """Search with haq, and yield a row for each number of evaluations."""
         mine = self.plain if row.variant == "no corrections" else self.corrected
         assert row.budget is not None
         config = search_config(
@@ -139,20 +139,20 @@ class Bench:
             winner = session.select(count).winner
             spent = mine.cpu_s + cpu_s * count / session.episode
             quantizers = self.options.peers if row.seed == 0 and count == session.episode else ()
-            known = {"search": winner["accuracy"]}
+            measured = {"search": winner["accuracy"]}
             again = Row(**{**asdict(row), "evaluations": count})
-            yield self.judged(again, winner["w_bits"], cpu_s=spent, known=known, quantizers=quantizers)
+            yield self.evaluated(again, winner["w_bits"], cpu_s=spent, measured=measured, quantizers=quantizers)
 
-    def judged(
+    def evaluated(
         self,
         row: Row,
         w_bits: Sequence[int],
         *,
         cpu_s: float | None = None,
-        known: Mapping[str, float] | None = None,
+        measured: Mapping[str, float] | None = None,
         quantizers: Sequence[str] = (),
     ) -> Row:
-        """The row with the accuracy of its bits under haq's quantizer, with and without corrections, and others."""
+        """Return the row with the accuracy of its bits under haq's quantizer and the given others."""
         layers = self.plain.network.priced.trace.layers
         a_bits = [ACTIVATION_BITS] * len(layers)
         evaluations = {
@@ -161,12 +161,12 @@ class Bench:
         }
         found = {name: each.accuracy for name, each in evaluations.items()}
         bits = {layer.tied_to or layer.name: width for layer, width in zip(layers, w_bits, strict=True)}
-        others = {name: self.accuracy(PEERS[name].quantize(self.given(), bits)) for name in quantizers}
+        others = {name: self.accuracy(PEERS[name].quantize(self.inputs(), bits)) for name in quantizers}
         average = sum(count * width for count, width in zip(self.weight_counts, w_bits, strict=True))
         facts = {
             "w_bits": tuple(w_bits),
             "average_bits": average / sum(self.weight_counts),
-            "accuracy": {**(known or {}), **found, "float": self.plain.report.accuracy_fp32, **others},
+            "accuracy": {**(measured or {}), **found, "float": self.plain.report.accuracy_fp32, **others},
             "divergence": {name: each.divergence for name, each in evaluations.items()},
             "cpu_s": None if cpu_s is None else round(cpu_s, 1),
         }
@@ -174,7 +174,7 @@ class Bench:
 
     @torch.no_grad()
     def accuracy(self, model: nn.Module) -> float:
-        """Of a peer's network on the report split."""
+        """Return the accuracy of a tool's network on the report split."""
         task = self.plain.network.task
         metric = task.metric()
         for inputs, targets in task.batches("report", batch_size=256):
@@ -182,7 +182,7 @@ class Bench:
         return metric.compute()
 
     def about(self) -> dict[str, Any]:
-        """What the table says of the network and of its making."""
+        """Return the description of network, data and machine for the table."""
         task = self.plain.network.task
         return {
             "network": self.options.model,
@@ -197,18 +197,18 @@ class Bench:
 
 @dataclass
 class Rows:
-    """All answers so far, kept in a file."""
+    """All results so far, stored in a file."""
 
     path: Path
     commands: list[str]
     rows: list[Row]
 
     def has(self, row: Row) -> bool:
-        """Whether an answer to the same question is there."""
+        """Return whether there is an answer to the same question."""
         return any(same_answer(row, each) for each in self.rows)
 
     def add(self, bench: Bench, row: Row) -> None:
-        """Keep one, in place of an earlier one, and write file and table again."""
+        """Add a row or replace an earlier one, and write file and table."""
         self.rows = [each for each in self.rows if not same_answer(row, each)] + [row]
         about = {**bench.about(), "commands": list(dict.fromkeys([*self.commands, command()]))}
         write_rows(self.path, about, self.rows)
@@ -216,7 +216,7 @@ class Rows:
 
 
 def questions(options: argparse.Namespace, training: str) -> Iterator[Row]:
-    """What is asked of one training: rows without answers, haq's at the last number of evaluations."""
+    """Yield rows without results: everything to measure of one training."""
     for bits in options.uniform:
         yield Row(chosen_by="uniform", variant=str(bits), training=training)
     for seed in range(options.seeds):
@@ -233,7 +233,7 @@ def questions(options: argparse.Namespace, training: str) -> Iterator[Row]:
 
 
 def answer(bench: Bench, row: Row) -> Iterator[Row]:
-    """The row or rows that answer a question."""
+    """Yield the row or rows that answer a question."""
     if row.chosen_by == "uniform":
         yield bench.uniform(row)
     elif row.chosen_by == "haq":
@@ -243,18 +243,18 @@ def answer(bench: Bench, row: Row) -> Iterator[Row]:
 
 
 def command() -> str:
-    """How this was called; of absolute paths the last part."""
+    """Return the command of this call, without the folders of absolute paths."""
     words = [re.sub(r"(^|:)/.*/", r"\1", word) for word in sys.argv[1:]]
     return shlex.join(["python", "scripts/peers/compare.py", *words])
 
 
 def cpu_seconds() -> float:
-    """Of this process and of the solvers that it started."""
+    """Return the CPU-seconds of this process and of the solvers that it started."""
     return sum(os.times()[:4])
 
 
 def main() -> None:
-    """Everything that is not in the file yet."""
+    """Measure everything that is not in the file yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="digits_cnn, cifar_resnet20 or any other that haq knows")
     parser.add_argument("--data", default="digits")

@@ -1,9 +1,9 @@
-"""Other tools that choose bits: Sony's model-compression-toolkit and NVIDIA's modelopt, each behind two functions.
+"""Adapters for other tools that choose bits: Sony's model-compression-toolkit (mct) and NVIDIA's modelopt.
 
-One lets the tool choose bits for an average and quantizes with them, the other quantizes with bits that are given. They
-are no dependencies of haq: `pip install model-compression-toolkit nvidia-modelopt requests huggingface_hub` into an
-environment of their own. Layers are not merged (`linear_collapsing`, `residual_collapsing`), so that bits are those of
-the network's own layers.
+Each tool has two functions: one chooses bits for an average and quantizes with them, the other quantizes with given
+bits. The tools are no dependencies of haq: `pip install model-compression-toolkit nvidia-modelopt requests
+huggingface_hub` into an environment of their own. Layers are not merged (`linear_collapsing`, `residual_collapsing`),
+so that bits are those of the network's own layers.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,12 +20,12 @@ from haq.tasks.base import Batch
 ACTIVATION_BITS = 8
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 Bits = Mapping[str, int]
-"""Of weights, by the name of the module that owns them."""
+"""Bits of weights, by the name of the module that holds them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Given:
-    """What a peer gets: a network that it may change, and labelled calibration images."""
+class Inputs:
+    """A network that a tool may change, and labelled calibration images."""
 
     model: nn.Module
     batches: Sequence[Batch]
@@ -33,7 +33,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chosen:
-    """What it gives: its quantized network, and the bits."""
+    """A tool's quantized network, and the bits it chose."""
 
     model: nn.Module
     bits: Bits
@@ -43,18 +43,18 @@ class Chosen:
 class Peer:
     """A tool: `choose` takes an average over all weights and the widths, `quantize` the bits."""
 
-    choose: Callable[[Given, float, Sequence[int]], Chosen]
-    quantize: Callable[[Given, Bits], nn.Module]
+    choose: Callable[[Inputs, float, Sequence[int]], Chosen]
+    quantize: Callable[[Inputs, Bits], nn.Module]
 
 
-def choose_with_mct(given: Given, average: float, choices: Sequence[int]) -> Chosen:
-    """Its integer program over sensitivities, on its own target `imx500` with other widths where they are asked for."""
+def choose_with_mct(inputs: Inputs, average: float, choices: Sequence[int]) -> Chosen:
+    """Choose bits by mct's integer program over sensitivities, on its target `imx500` with other widths."""
     import model_compression_toolkit as toolkit
 
-    owners = {name: module for name, module in given.model.named_modules() if _holds_weights(module)}
+    owners = {name: module for name, module in inputs.model.named_modules() if _holds_weights(module)}
     weights = sum(module.weight.numel() for module in owners.values())
     memory = toolkit.core.ResourceUtilization(weights_memory=weights * average / 8)
-    model = _mct(given, choices, target_resource_utilization=memory)
+    model = _mct(inputs, choices, target_resource_utilization=memory)
     found = {
         name.removesuffix("_bn"): quantizer.num_bits
         for name, module in model.named_modules()
@@ -63,20 +63,20 @@ def choose_with_mct(given: Given, average: float, choices: Sequence[int]) -> Cho
     return Chosen(model, {name: found[node_name(name)] for name in owners})
 
 
-def quantize_with_mct(given: Given, bits: Bits) -> nn.Module:
-    """Its quantizers, with the bias correction and the folding of batch norms that it has by default."""
+def quantize_with_mct(inputs: Inputs, bits: Bits) -> nn.Module:
+    """Quantize by mct with given bits, with its default bias correction and batch norm folding."""
     import model_compression_toolkit as toolkit
     from model_compression_toolkit.core.common.network_editors import NodeNameFilter
 
     fixed = toolkit.core.BitWidthConfig()
-    followed = followed_by_norm(given.model)
+    followed = followed_by_norm(inputs.model)
     for name, width in bits.items():
         node = NodeNameFilter(node_name(name) + ("_bn" if name in followed else ""))
         fixed.set_manual_weights_bit_width(node, width, "weight")
-    return _mct(given, WIDTHS, bit_width_config=fixed)
+    return _mct(inputs, WIDTHS, bit_width_config=fixed)
 
 
-def _mct(given: Given, choices: Sequence[int], *, bit_width_config: Any = None, **asked: Any) -> nn.Module:
+def _mct(inputs: Inputs, choices: Sequence[int], *, bit_width_config: Any = None, **settings: Any) -> nn.Module:
     import model_compression_toolkit as toolkit
     from model_compression_toolkit.target_platform_capabilities.constants import KERNEL_ATTR, WEIGHTS_N_BITS
     from model_compression_toolkit.target_platform_capabilities.tpc_models.imx500_tpc.v1_0 import tpc
@@ -93,20 +93,20 @@ def _mct(given: Given, choices: Sequence[int], *, bit_width_config: Any = None, 
         bit_width_config=bit_width_config or toolkit.core.BitWidthConfig(),
     )
 
-    def images() -> Iterator[list[Tensor]]:
-        for inputs, _ in given.batches:
-            yield [inputs]
+    def batches() -> Iterator[list[Tensor]]:
+        for images, _ in inputs.batches:
+            yield [images]
 
     with torch.enable_grad():
         model: nn.Module
         model, _ = toolkit.ptq.pytorch_post_training_quantization(
-            given.model, images, core_config=core, target_platform_capabilities=target, **asked
+            inputs.model, batches, core_config=core, target_platform_capabilities=target, **settings
         )
     return model
 
 
 def node_name(name: str) -> str:
-    """What torch.fx, and so mct, calls a module; mct adds `_bn` where it folds a batch norm into it.
+    """Return torch.fx's name of a module; mct adds `_bn` where it folds a batch norm into it.
 
     >>> node_name("layer1.0.conv1"), node_name("0.0")
     ('layer1_0_conv1', '_0_0')
@@ -116,7 +116,7 @@ def node_name(name: str) -> str:
 
 
 def followed_by_norm(model: nn.Module) -> set[str]:
-    """The modules with weights that a batch norm follows, in the order of definition; here it is that of the calls."""
+    """Return the modules with weights that a batch norm follows, by order of definition."""
     named = [(name, module) for name, module in model.named_modules() if not list(module.children())]
     return {
         name
@@ -129,21 +129,21 @@ def _holds_weights(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d | nn.Linear)
 
 
-def choose_with_modelopt(given: Given, average: float, choices: Sequence[int]) -> Chosen:
-    """Its linear program over gradient scores; weights per channel, both weights and inputs by the largest value."""
+def choose_with_modelopt(inputs: Inputs, average: float, choices: Sequence[int]) -> Chosen:
+    """Choose bits by modelopt's linear program over gradient scores; ranges are maxima, weights per channel."""
     import modelopt.torch.quantization as toolkit
 
     formats = [_modelopt({"*weight_quantizer": bits}) for bits in choices]
     with torch.enable_grad():
         model, _ = toolkit.auto_quantize(
-            given.model,
+            inputs.model,
             constraints={"effective_bits": average},
             quantization_formats=formats,
-            data_loader=given.batches,
+            data_loader=inputs.batches,
             forward_step=lambda model, batch: model(batch[0]),
             loss_func=lambda outputs, batch: F.cross_entropy(outputs, batch[1]),
-            num_calib_steps=len(given.batches),
-            num_score_steps=len(given.batches),
+            num_calib_steps=len(inputs.batches),
+            num_score_steps=len(inputs.batches),
             disabled_layers=[],
         )
     found = {
@@ -154,22 +154,22 @@ def choose_with_modelopt(given: Given, average: float, choices: Sequence[int]) -
     return Chosen(model, found)
 
 
-def quantize_with_modelopt(given: Given, bits: Bits) -> nn.Module:
-    """The same quantizers with other bits."""
+def quantize_with_modelopt(inputs: Inputs, bits: Bits) -> nn.Module:
+    """Quantize by modelopt with given bits."""
     import modelopt.torch.quantization as toolkit
 
     def run(model: nn.Module) -> None:
         with torch.no_grad():
-            for inputs, _ in given.batches:
-                model(inputs)
+            for images, _ in inputs.batches:
+                model(images)
 
     widths = {f"{name}.weight_quantizer": width for name, width in bits.items()}
-    model: nn.Module = toolkit.quantize(given.model, _modelopt(widths), run)
+    model: nn.Module = toolkit.quantize(inputs.model, _modelopt(widths), run)
     return model
 
 
 def _modelopt(widths: Bits) -> dict[str, Any]:
-    """Its configuration, from the bits of weights by the names of quantizers."""
+    """Return modelopt's configuration from the weight bits by quantizer name."""
     weights = [
         {"quantizer_name": name, "cfg": {"num_bits": width, "axis": 0}, "enable": True}
         for name, width in widths.items()
