@@ -22,24 +22,13 @@ def _require_neighbours() -> None:
 _require_neighbours()
 
 if TYPE_CHECKING:
-    from haq.finetuning.running import finetune
-    from haq.policy import load_policy
-    from haq.reconstruction.running import reconstruct
-    from haq.searching.running import search
-    from haq.simulating.simulation import simulate
+    from haq.api import finetune, load_policy, reconstruct, search, simulate
 
 __all__ = ["finetune", "load_policy", "reconstruct", "search", "simulate"]
-_MODULES = {
-    "finetune": "haq.finetuning.running",
-    "load_policy": "haq.policy",
-    "reconstruct": "haq.reconstruction.running",
-    "search": "haq.searching.running",
-    "simulate": "haq.simulating.simulation",
-}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public function when it is first used: with torch that takes seconds, and Ctrl-C may come before."""
-    if name not in _MODULES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    return getattr(import_module("haq.api"), name)

@@ -33,7 +33,7 @@ UNITS: dict[str, tuple[Objective, float]] = {
     "GBOP": ("bops", 1e9),
     "TBOP": ("bops", 1e12),
 }
-"""Every unit that `haq.pretty` writes, with `u` for the micro sign."""
+"""Every unit that `haq.formatting` writes, with `u` for the micro sign."""
 MICRO = str.maketrans("\u00b5\u03bc", "uu")
 """The micro sign and the Greek letter mu, as the letter that stands for them."""
 _VALUE = re.compile(r"\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?|[-+]?nan|[-+]?inf)\s*([A-Za-z]*|%)\s*")

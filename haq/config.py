@@ -9,16 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from envs.bit_allocation import BudgetRule
 from envs.observation import ObservationKind
 from haq.budgets import parse_budgets
-from haq.engines import EngineName
 from haq.errors import UserError
-from haq.layer_weights import QuantizerName, Rounding
-from haq.quantizers.calibration import CalibrationMethod
-from haq.quantizers.linear import ZeroPoints
-from haq.tasks.options import Normalization
 from hardware_sim.accelerator import MAX_BATCH
 from hardware_sim.cost import Objective
 
 AgentName = Literal["ddpg", "ddpg-paper", "random", "evolution", "greedy", "ilp", "tpe", "uniform"]
+EngineName = Literal["auto", "onnxruntime", "torch"]
+QuantizerName = Literal["linear", "kmeans"]
+CalibrationMethod = Literal["kl", "kl-tensorrt", "mse", "percentile", "max"]
+ZeroPoints = Literal["auto", "none"]
+Rounding = Literal["nearest", "gptq"]
+"""To the nearest integer, or so that errors in the layer's outputs cancel (GPTQ)."""
+Normalization = Literal["imagenet", "half", "none"]
 RewardKind = Literal["accuracy", "fidelity"]
 PriorName = Literal["fisher", "measured", "none"]
 DeviceName = Literal["cpu", "cuda"]

@@ -7,9 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from haq.cache import write_atomically
 from haq.errors import UserError
-from hardware_sim.cost import OBJECTIVES, Cost, Objective
+from haq.files import write_atomically
+from hardware_sim.cost import OBJECTIVES, Bits, Cost, Objective
 from hardware_sim.layer import Layer, LayerKind
 
 MAX_FILE_BYTES = 16 * 2**20
@@ -20,6 +20,8 @@ Name = Annotated[str, Field(strict=True, min_length=1, max_length=1000, pattern=
 Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 MAX_COMPLAINT = 300
+PolicyBits = tuple[tuple[Bits, ...], tuple[Bits, ...]]
+"""(w_bits, a_bits), one of each per layer."""
 _MARKS = ("format", "version")
 """By these a file says what it is: code may leave them out, a file may not."""
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from haq.models import digits_training
-from haq.models.digits_cnn import DigitsCNN
+from haq.network.models import digits_training
+from haq.network.models.digits_cnn import DigitsCNN
 
 SharedRun = Callable[[str, Callable[[Path], object]], Path]
 # No test fails because the machine is slow.

@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,31 @@ MAY_IMPORT: dict[str, set[str]] = {
     "envs": {"envs", "hardware_sim"},
     "haq": {"haq", "envs", "agents", "hardware_sim"},
 }
+ROWS = (
+    ("__main__", "__init__", "cli", "api"),
+    ("report",),
+    ("studies",),
+    ("searching", "finetuning", "reconstruction", "sensitivity", "exporters"),
+    ("experiment",),
+    ("evaluation",),
+    ("quantization",),
+    ("network",),
+    ("tasks",),
+    ("costs",),
+    ("runs",),
+    ("execution",),
+    ("config",),
+    ("policy", "budgets"),
+    ("files", "formatting"),
+    ("errors",),
+)
+"""What lies in `haq/`, from top to bottom: each row may import those below it. ARCHITECTURE.md draws the same order."""
+BESIDE = {("__init__", "api"), ("__main__", "cli"), ("cli", "api")}
+"""Imports within a row that are allowed."""
 LIGHT = {"numpy", "scipy", "pydantic"}
 """What the simulators may use beside the standard library."""
 HEAVY = {"torchvision", "timm", "onnx", "onnxscript", "optuna", "onnxruntime", "pandas", "matplotlib", "sklearn"}
-PUBLIC = {"search", "finetune", "reconstruct", "export", "simulate", "load_policy"}
+PUBLIC = {"search", "finetune", "reconstruct", "export", "simulate", "load", "load_policy"}
 """The functions that `import haq` offers, or will."""
 
 
@@ -73,6 +95,52 @@ def test_arrows_only_point_down(package: str) -> None:
     assert not upward
 
 
+def inside_haq(path: Path, root: Path = ROOT / "haq") -> set[str]:
+    """The parts of `haq` that a file imports from a row that is not below its own, lazy imports included."""
+    rows = {part: row for row, parts in enumerate(ROWS) for part in parts}
+    own = path.relative_to(root).with_suffix("").parts[0]
+    found = {module.split(".")[1] if "." in module else "__init__" for module in imports(path) if top(module) == "haq"}
+    return {part for part in found - {own} if rows[part] <= rows[own] and (own, part) not in BESIDE}
+
+
+def test_every_part_of_haq_has_a_row() -> None:
+    parts = {path.stem if path.is_file() else path.name for path in (ROOT / "haq").iterdir() if path.name[0] != "."}
+    assert parts - {"py", "policy", "__pycache__"} <= {part for row in ROWS for part in row}
+
+
+def test_imports_inside_haq_only_point_down() -> None:
+    upward = {f"{path.relative_to(ROOT)} imports {part}" for path in files("haq") for part in inside_haq(path)}
+    assert not upward
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["from haq.searching.running import search_configured\n", "def late():\n    import haq.searching.running\n"],
+    ids=["plain", "lazy"],
+)
+def test_an_upward_import_is_found(source: str, tmp_path: Path) -> None:
+    planted = tmp_path / "quantization" / "planted.py"
+    planted.parent.mkdir()
+    planted.write_text(source)
+    assert inside_haq(planted, tmp_path) == {"searching"}
+
+
+def test_the_modules_of_haq_form_no_cycle() -> None:
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files("haq")}
+    graph = {name: {each for each in imported(path) if each in modules} for name, path in modules.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, naming the modules
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules that a file imports, also where one is imported from its package by name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
 def test_nobody_imports_the_scripts() -> None:
     everyone = [path for package in (*MAY_IMPORT, "scripts") for path in files(package)]
     assert not [path for path in everyone for module in imports(path) if top(module) in {"scripts", "tests"}]
@@ -97,14 +165,13 @@ def test_environment_and_agents_know_no_vision_library_and_no_file_format(packag
 
 AT_MODULE_LEVEL: dict[str, set[str]] = {
     # Plots are drawn by nothing else, and are themselves imported where they are drawn.
-    "haq/plots": {"matplotlib", "pandas"},
+    "haq/report/plots": {"matplotlib", "pandas"},
     # One module for each of these libraries, imported where it is needed.
     "haq/exporters": {"onnx", "onnxscript", "onnxruntime"},
-    "haq/integer_graph": {"onnx", "onnxruntime", "onnxscript"},
+    "haq/evaluation/engines/onnxruntime": {"onnx", "onnxruntime", "onnxscript"},
     "haq/costs/layer_graph": {"onnx"},
     # Tables of many searches, made where these are put together.
-    "haq/comparing/tables": {"pandas"},
-    "haq/sweeping/tables": {"pandas"},
+    "haq/studies": {"pandas"},
 }
 
 

@@ -3,15 +3,15 @@
 import typer
 
 from haq.cli import hardware
-from haq.cli.comparing import compare_command
-from haq.cli.evaluating import evaluate
-from haq.cli.explaining import explain_command
-from haq.cli.finetuning import finetune
+from haq.cli.compare import compare_command
+from haq.cli.evaluate import evaluate
+from haq.cli.explain import explain_command
+from haq.cli.finetune import finetune
 from haq.cli.models import layers, simulate
 from haq.cli.pareto import pareto_command
-from haq.cli.plotting import plot
-from haq.cli.reconstructing import reconstruct
-from haq.cli.searching import search
+from haq.cli.plot import plot
+from haq.cli.reconstruct import reconstruct
+from haq.cli.search import search
 from haq.cli.sensitivity import sensitivity
 from haq.errors import UserError
 

@@ -11,8 +11,8 @@ from haq.cli.flags import MODEL_FLAGS, JsonFlag, QuietFlag, with_config
 from haq.cli.output import print_json, print_table, print_text, say
 from haq.config import SearchConfig
 from haq.costs.measuring import CAVEAT, Row, Setup, device_file, measure_layers
-from haq.loading import example_input, load_traced
-from haq.pretty import pretty_count, pretty_seconds
+from haq.experiment.loading import example_input, load_traced
+from haq.formatting import pretty_count, pretty_seconds
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import device_names, load_accelerator
 from hardware_sim.cost import Bits, UnsupportedError

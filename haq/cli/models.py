@@ -7,17 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from haq.cli.comparison import compare_policies, compare_uniform, print_comparison, print_refused
 from haq.cli.flags import DEVICE_FLAGS, MODEL_FLAGS, JsonFlag, with_config
 from haq.cli.output import cost_text, count_text, print_json, print_table, print_text, say
+from haq.cli.specialization import compare_policies, compare_uniform, print_comparison, print_refused
 from haq.config import SearchConfig
 from haq.costs.pricing import PricedLayers
-from haq.loading import load_priced, load_traced
+from haq.costs.simulation import simulation
+from haq.costs.specialization import limit_text
+from haq.experiment.loading import load_priced, load_traced
+from haq.experiment.run_settings import policy_source
+from haq.formatting import pretty_count
 from haq.policy import LayerBits, uniform_bits
-from haq.pretty import pretty_count
-from haq.run_settings import policy_source
-from haq.simulating.simulation import simulation
-from haq.simulating.specialization import limit_text
 from hardware_sim.layer import Layer
 
 BitsFlag = Annotated[int, typer.Option(min=1, max=8)]
@@ -73,7 +73,7 @@ def simulate(
     documents = [_simulate_policy(path, config, exclude_first_last=exclude_first_last) for path in paths]
     if not paths:
         priced = load_priced(config)
-        bits = uniform_bits(priced.trace.layers, w_bits=w_bits, a_bits=a_bits)
+        bits = uniform_bits(priced.layers, w_bits=w_bits, a_bits=a_bits)
         documents = [_simulate(priced, bits, exclude_first_last=exclude_first_last)]
     if json:
         print_json(documents[0] if len(documents) == 1 else documents)
@@ -88,7 +88,7 @@ def _simulate_policy(path: Path, config: SearchConfig, *, exclude_first_last: bo
 
 
 def _simulate(priced: PricedLayers, bits: Sequence[LayerBits], *, exclude_first_last: bool) -> dict[str, Any]:
-    refused = priced.trace.refused
+    refused = priced.refused
     return simulation(priced.name, priced.table, bits, refused=refused, exclude_first_last=exclude_first_last)
 
 

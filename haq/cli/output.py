@@ -3,11 +3,11 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from haq.cli.screen import literal, write_table, write_text
-from haq.pretty import percent, pretty_cost
-from haq.text_table import Block, Table
+from haq.formatting import Block, Table, percent, pretty_cost
 from hardware_sim.cost import Objective
 
 
@@ -19,7 +19,7 @@ def print_json(document: Any) -> None:
 def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1, wraps: bool = False
 ) -> None:
-    """A table on standard output; see `haq.text_table.Table`."""
+    """A table on standard output; see `haq.formatting.Table`."""
     table = Table(tuple(columns), tuple(map(tuple, rows)), text_columns, wraps)
     write_table(title, table, sys.stdout)
 
@@ -83,3 +83,10 @@ def count_text(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f} {letter}"
     return str(count)
+
+
+def draw_figures(path: Path) -> None:
+    """Draw the figures that a finished run lacks."""
+    from haq.report.plots import draw_missing  # matplotlib takes longer to import than all the rest
+
+    draw_missing(path)

@@ -5,15 +5,14 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from haq.cache import write_atomically
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, read_several, with_config
-from haq.cli.output import print_blocks, print_json, print_text, say
+from haq.cli.output import draw_figures, print_blocks, print_json, print_text, say
 from haq.config import MOST_SEEDS, SearchConfig
 from haq.errors import UserError
-from haq.pretty import percent, pretty_score
-from haq.sweeping.running import Sweep, sweep, unwatched
-from haq.sweeping.tables import as_csv, report
-from haq.text_table import markdown
+from haq.files import write_atomically
+from haq.formatting import markdown, percent, pretty_score
+from haq.studies.pareto.running import Sweep, sweep, unwatched
+from haq.studies.pareto.tables import as_csv, report
 from hardware_sim.cost import Objective
 
 _FLAGS = tuple(name for name in ALL_FLAGS if name not in ("budget", "max_accuracy_drop", "confidence"))
@@ -51,8 +50,8 @@ def pareto_command(
 
     The first search takes --episodes; the others are told what was found before, and take a few.
     """
-    from haq.plots import save_figure
-    from haq.plots.pareto import plot_pareto
+    from haq.report.plots import save_figure
+    from haq.report.plots.pareto import plot_pareto
 
     question = Sweep(
         config=config,
@@ -64,6 +63,8 @@ def pareto_command(
         more_episodes=more_episodes,
     )
     document = sweep(question, out, resume=resume, workers=workers, watch=unwatched if quiet else say_cell)
+    for record in document["records"]:
+        draw_figures(out / "runs" / record["run"])
     blocks = list(report(document))
     write_atomically(out / "pareto.md", markdown(blocks).encode())
     write_atomically(out / "pareto.csv", as_csv(document).encode())

@@ -20,7 +20,7 @@ from rich.text import Text
 from haq.cli.output import say, warn
 from haq.cli.screen import progress_bar
 from haq.costs.pricing import cost_in
-from haq.pretty import percent, pretty_cost, pretty_score
+from haq.formatting import percent, pretty_cost, pretty_score
 from haq.searching.goals import Line
 from haq.searching.session import Session
 
@@ -215,7 +215,7 @@ def _say_opening(session: Session) -> None:
         warn(warning)
     problem = session.problem
     config, task, priced = problem.config, problem.task, problem.priced
-    say(f"{priced.name} ({len(priced.trace.layers)} layers) on {priced.table.hardware}, batch {priced.table.batch}")
+    say(f"{priced.name} ({len(priced.layers)} layers) on {priced.table.hardware}, batch {priced.table.batch}")
     if config.max_accuracy_drop is not None:
         sure = "" if config.confidence is None else f", at {100 * config.confidence:.4g} % confidence"
         say(f"least {config.objective}, at most {config.max_accuracy_drop:g} points below the float accuracy{sure}")

@@ -12,8 +12,7 @@ from rich.progress import Progress, ProgressColumn, TextColumn
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from haq.pretty import shorten_all
-from haq.text_table import Table
+from haq.formatting import Table, shorten_all
 
 GAP = 2
 """Spaces between two columns."""

@@ -7,9 +7,9 @@ from shlex import quote
 
 from haq.cli.output import print_table, print_text
 from haq.cli.screen import width_of
+from haq.formatting import percent, pretty_cost, shorten_all
 from haq.policy import LayerBits
-from haq.pretty import percent, pretty_cost, shorten_all
-from haq.run_dir import CONFIG, POLICY, RunDir
+from haq.runs.run_folder import CONFIG, POLICY, RunDir
 from haq.searching.records import BudgetRecord, CostRecord, DropRecord, IntervalRecord, Summary, UniformRecord
 from haq.searching.running import SearchResult
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, QuietFlag, with_config
-from haq.cli.output import print_json, print_table, print_text, warn
+from haq.cli.output import draw_figures, print_json, print_table, print_text, warn
 from haq.cli.progress import Phases, phase_progress
 from haq.config import SearchConfig
-from haq.run_dir import safe_name
-from haq.sensitivities.running import Extent, measure_sensitivities
+from haq.runs.run_folder import safe_name
+from haq.sensitivity.running import Extent, measure_sensitivities
 
 TIMES_REPORTED = 20
 WIDTHS_SHOWN = 3
@@ -39,6 +39,7 @@ def sensitivity(
     with phase_progress(quiet=quiet) as phases:
         watch = _quiet if quiet else partial(_report, phases)
         document = measure_sensitivities(config, path, extent=extent, resume=resume, watch=watch, progress=phases.phase)
+    draw_figures(path)
     for warning in document.get("warnings", ()):
         warn(warning)
     if json:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from haq.cache import append_line, write_atomically
-from haq.environment import describe_environment
 from haq.errors import UserError
-from haq.locking import exclusive_file
+from haq.files import append_line, write_atomically
+from haq.runs.environment import describe_environment
+from haq.runs.locking import exclusive_file
 from hardware_sim.catalog import device_names
 from hardware_sim.layer import Layer
 from hardware_sim.lookup import csv_device

@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 
-from torch import nn
-
 from envs.choices import AllowedBits, BudgetError, Choices
 from haq.budgets import ResolvedBudget, parse_budgets
 from haq.config import SearchConfig
+from haq.costs.unpriced import Refused
 from haq.errors import UserError
-from haq.layers import Trace
-from haq.pretty import pretty_cost
+from haq.formatting import pretty_cost
 from hardware_sim.cost import Bits, Cost, CostTable, Objective
+from hardware_sim.layer import Layer
 
 BASELINE_BITS = 8
 
@@ -21,7 +20,11 @@ class PricedLayers:
 
     name: str
     """The network's."""
-    trace: Trace
+    layers: tuple[Layer, ...]
+    heads: tuple[str, ...]
+    """Names of the layers whose outputs are the network's own."""
+    refused: tuple[Refused, ...]
+    """Parts of the network that stay in float and have no price."""
     table: CostTable
 
     @property
@@ -31,15 +34,8 @@ class PricedLayers:
 
     def cost(self, w_bits: Bits, a_bits: Bits) -> Cost:
         """The cost of the same bits in every layer."""
-        count = len(self.trace.layers)
+        count = len(self.layers)
         return self.table.policy_cost([w_bits] * count, [a_bits] * count)
-
-
-@dataclass(frozen=True, slots=True)
-class PricedModel(PricedLayers):
-    """Priced layers together with their network."""
-
-    model: nn.Module
 
 
 def resolve_budgets(config: SearchConfig, priced: PricedLayers) -> tuple[ResolvedBudget, ...]:
@@ -48,7 +44,7 @@ def resolve_budgets(config: SearchConfig, priced: PricedLayers) -> tuple[Resolve
     allowed = allowed_bits(config, priced)
 
     def uniform(bits: int) -> Cost:
-        pairs = [allowed.uniform(layer.tied_to or layer.name, bits) for layer in priced.trace.layers]
+        pairs = [allowed.uniform(layer.tied_to or layer.name, bits) for layer in priced.layers]
         w_bits, a_bits = zip(*pairs, strict=True)
         return priced.table.policy_cost(w_bits, a_bits)
 
@@ -63,7 +59,7 @@ def allowed_bits(config: SearchConfig, priced: PricedLayers) -> AllowedBits:
     size_only = config.objective == "size"
     pins: dict[str, int] = {}
     if config.first_last_bits is not None:
-        ends = (priced.trace.layers[0].name, *priced.trace.heads)
+        ends = (priced.layers[0].name, *priced.heads)
         pins |= dict.fromkeys((_decides(name, priced) for name in ends), config.first_last_bits)
     for name, bits in config.pin.items():
         if _decides(name, priced) != name:
@@ -79,7 +75,7 @@ def allowed_bits(config: SearchConfig, priced: PricedLayers) -> AllowedBits:
 
 def _decides(name: str, priced: PricedLayers) -> str:
     """The layer whose bits a layer takes."""
-    layers = {layer.name: layer for layer in priced.trace.layers}
+    layers = {layer.name: layer for layer in priced.layers}
     if name not in layers:
         raise UserError(f"--pin {name!r} names no layer; the layers are {', '.join(layers)}")
     return layers[name].tied_to or name

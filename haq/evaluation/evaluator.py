@@ -9,8 +9,9 @@ from torch import Tensor
 
 from haq.errors import UserError
 from haq.evaluation.fingerprint import fingerprint, float_key, hash_tensor
-from haq.evaluation.noise import power
-from haq.evaluation.protocols import Engine, Evaluation, Kept, PolicyBits, Store
+from haq.evaluation.output_error import power
+from haq.evaluation.protocols import Engine, Evaluation, Kept, Store
+from haq.policy import PolicyBits
 from haq.tasks.base import Batch, SplitName, Task
 from hardware_sim.cost import Bits
 

@@ -14,7 +14,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from haq.evaluation.protocols import Engine, PolicyBits
+from haq.evaluation.protocols import Engine
+from haq.policy import PolicyBits
 
 PROBE_ITEMS = 16
 _KEY_BYTES = 16

@@ -6,11 +6,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from haq.corrections import Corrections
-from hardware_sim.cost import Bits
-
-PolicyBits = tuple[tuple[Bits, ...], tuple[Bits, ...]]
-"""(w_bits, a_bits), one of each a layer."""
+from haq.policy import PolicyBits
+from haq.quantization.corrections import Corrections
 
 
 @dataclass(frozen=True, slots=True)

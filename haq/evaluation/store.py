@@ -14,9 +14,10 @@ from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 
-from haq.cache import cache_dir
 from haq.errors import UserError
-from haq.evaluation.protocols import Evaluation, PolicyBits
+from haq.evaluation.protocols import Evaluation
+from haq.policy import PolicyBits
+from haq.runs.cache import cache_dir
 from hardware_sim.cost import WIDTHS, Bits
 
 FLOAT_MARK = "f"

@@ -2,32 +2,29 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import nn
 
-from haq.config import search_config
-from haq.environment import describe_environment
-from haq.errors import UserError, warn_caller
-from haq.finetuning.asked import Asked, PolicyLike, names_of, starting_point
-from haq.finetuning.config import FinetuneConfig, finetune_config
-from haq.finetuning.ranks import Ranks, joined
-from haq.finetuning.saved import JOURNAL, NETWORK, Summary, epochs, load_finetuned
+from haq.errors import UserError
+from haq.execution.progress import Progress, no_progress
+from haq.execution.user_code import caller_kept
+from haq.experiment.inputs import Inputs
+from haq.experiment.loading import task_options
+from haq.experiment.starting_point import Asked
+from haq.experiment.trained_network import JOURNAL, NETWORK, Summary, epochs, load_finetuned
 from haq.finetuning.session import FinetuneSession, Watcher
-from haq.layers import trace
-from haq.loading import task_options
+from haq.network.layers import trace
+from haq.network.tracing.unwrapping import unwrapped
+from haq.network.zoo import load_model
 from haq.policy import Policy, load_policy
-from haq.progress import Progress, no_progress
-from haq.records import holds
-from haq.run_dir import POLICY, SUMMARY, RunDir
-from haq.searching.running import Given
-from haq.tasks import TaskLike, as_task, load_task
-from haq.tracing.unwrapping import unwrapped
-from haq.user_code import caller_kept
-from haq.zoo import load_model
+from haq.quantization.training.ranks import Ranks, joined
+from haq.runs.environment import describe_environment
+from haq.runs.records import holds
+from haq.runs.run_folder import POLICY, SUMMARY, RunDir
+from haq.tasks import load_task
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,60 +39,26 @@ class FinetuneResult:
     """Whether this process is the one that speaks for all that learned together."""
 
 
-def finetune(
-    model: nn.Module | str | None = None,
-    task: TaskLike | None = None,
-    *,
-    policy: PolicyLike = (4, 4),
-    out: str | Path | None = None,
-    resume: bool = False,
-    watcher: Watcher | None = None,
-    **settings: Any,
-) -> FinetuneResult:
-    """Train a network with a policy on it: weights, and the scales and shifts of all quantizers.
-
-    `model` and `task` are objects, or names as on the command line, and `task` may be a mapping, as in `haq.search`;
-    without them those of the run that the policy lies in, else the digits network and its data. `policy` is one, its
-    file, the folder of its run, or (w_bits, a_bits) for every layer but the first and the last. `settings` are the
-    fields of `haq.finetuning.config.FinetuneConfig`, such as epochs, lr and oscillation, and those of
-    `haq.config.SearchConfig` that are about network, data, quantizers, device and seed. `out` keeps the run in a
-    folder; `resume` goes on with one that was interrupted. The network that is given is not changed.
-
-    Raises UserError or UnsupportedError for what cannot be done, before the first step; UserError for a loss that
-    becomes NaN.
-    """
-    task = None if task is None else as_task(task)
-    learning = {name: settings.pop(name) for name in list(settings) if name in FinetuneConfig.model_fields}
-    start = starting_point(policy, search_config(**names_of(model, task), **settings))
-    asked = Asked(start.config, finetune_config(**learning), start.policy, start.example)
-    given = Given.of(model, task)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "run" if out is None else Path(out)
-        result = finetune_configured(asked, path, given=given, resume=resume and out is not None, watcher=watcher)
-    warn_caller(result.summary["warnings"])
-    return result if out is not None else replace(result, path=None)
-
-
 def finetune_configured(
     asked: Asked,
     path: Path,
     *,
-    given: Given | None = None,
+    inputs: Inputs | None = None,
     resume: bool = False,
     watcher: Watcher | None = None,
     progress: Progress = no_progress,
 ) -> FinetuneResult:
     """The fine-tuning that was asked for, kept in a folder; see `finetune`. Of several processes the first writes."""
-    given = given or Given()
+    inputs = inputs or Inputs()
     with (
         joined(asked.config.device) as ranks,
-        caller_kept(given.model),
+        caller_kept(inputs.model),
         _opened(path, asked, ranks, resume=resume) as run,
     ):
         if run is not None and run.is_finished:
-            return finished(run, asked, given)
+            return finished(run, asked, inputs)
         progress = progress if ranks.is_first else no_progress
-        session = FinetuneSession(asked, given, ranks=ranks, progress=progress)
+        session = FinetuneSession(asked, inputs, ranks=ranks, progress=progress)
         # All processes read before the first one writes: they go on at the same epoch.
         state = run.load_checkpoint() if run is not None else None
         journal = len(epochs(run)) if run is not None else 0
@@ -109,14 +72,14 @@ def finetune_configured(
         return FinetuneResult(session.network, policy, summary, path, is_first=ranks.is_first)
 
 
-def finished(run: RunDir, asked: Asked, given: Given) -> FinetuneResult:
+def finished(run: RunDir, asked: Asked, inputs: Inputs) -> FinetuneResult:
     """What a finished run came to. Raises UserError if its files are not whole."""
     summary, config = run.read_json(SUMMARY), asked.config
     if summary is None or not holds(Summary, summary):
         raise UserError(f"{run.path} holds no finished run: {SUMMARY} is missing or damaged")
     policy = load_policy(run.path / POLICY)
-    model = load_model(config.model, weights=config.weights) if given.model is None else unwrapped(given.model)
-    task = load_task(config.data, model=model, options=task_options(config)) if given.task is None else given.task
+    model = load_model(config.model, weights=config.weights) if inputs.model is None else unwrapped(inputs.model)
+    task = load_task(config.data, model=model, options=task_options(config)) if inputs.task is None else inputs.task
     traced = trace(model, asked.traced_with(task))
     return FinetuneResult(load_finetuned(run, model, traced, policy), policy, summary, run.path)
 

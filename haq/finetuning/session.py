@@ -10,23 +10,28 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from haq.finetuning.asked import Asked, policy_for
-from haq.finetuning.curve import plot_epochs
-from haq.finetuning.episodes import require_trainable
-from haq.finetuning.learner import Learner
-from haq.finetuning.network import start_network
-from haq.finetuning.ranks import ALONE, Ranks
-from haq.finetuning.recipe import mean_weight_bits, resolve_rates
-from haq.finetuning.saved import CURVE, Checkpoint, append_epoch, epochs, keep_epochs, save_network, storable_state
-from haq.finetuning.starts import Starts
-from haq.finetuning.training import Line, Trainer, score, steps_an_epoch
+from haq.evaluation.engines.episodes import require_trainable
+from haq.execution.progress import Progress, no_progress
+from haq.experiment.inputs import Inputs
+from haq.experiment.problem import prepare_network
+from haq.experiment.run_settings import keep_source
+from haq.experiment.starting_point import Asked, policy_for
+from haq.experiment.trained_network import (
+    Checkpoint,
+    append_epoch,
+    keep_epochs,
+    save_network,
+    storable_state,
+)
 from haq.policy import Policy
-from haq.problem import prepare_network
-from haq.progress import Progress, no_progress
-from haq.records import damage_named
-from haq.run_dir import CHECKPOINT, POLICY, SUMMARY, RunDir
-from haq.run_settings import keep_source
-from haq.searching.running import Given
+from haq.quantization.training.initialization import Starts
+from haq.quantization.training.learner import Learner
+from haq.quantization.training.network import start_network
+from haq.quantization.training.ranks import ALONE, Ranks
+from haq.quantization.training.recipe import mean_weight_bits, resolve_rates
+from haq.quantization.training.trainer import Line, Trainer, score, steps_an_epoch
+from haq.runs.records import damage_named
+from haq.runs.run_folder import CHECKPOINT, POLICY, SUMMARY, RunDir
 from haq.tasks.base import SplitName
 from haq.tasks.classification import ClassificationTask, chance_warning
 
@@ -54,12 +59,12 @@ class Watcher(Protocol):
 class FinetuneSession:
     """Trains the network that was asked for. Of several processes the one that entered a folder writes."""
 
-    def __init__(self, asked: Asked, given: Given, *, ranks: Ranks = ALONE, progress: Progress = no_progress) -> None:
+    def __init__(self, asked: Asked, inputs: Inputs, *, ranks: Ranks = ALONE, progress: Progress = no_progress) -> None:
         config, learning = asked.config, asked.learning
         # An integer graph would be built for nothing.
         in_torch = config.model_copy(update={"engine": "torch"})
         prepared = prepare_network(
-            in_torch, model=given.model, task=given.task, example=asked.example, progress=progress
+            in_torch, model=inputs.model, task=inputs.task, example=asked.example, progress=progress
         )
         require_trainable(config, prepared.task, flag="fine-tuning")
         storable_state(prepared.priced.model)  # what cannot be saved is found before anything is trained
@@ -182,12 +187,8 @@ class FinetuneSession:
         }
 
     def _write(self, run: RunDir, policy: Policy, summary: Mapping[str, Any]) -> None:
-        from haq.plots.files import save_figure
-
         save_network(run, self.network)
         run.write(POLICY, policy.to_json().encode())
-        title = f"{policy.model}, {self._mean_bits:.3g} weight bits, seed {self.asked.config.seed}"
-        save_figure(plot_epochs(epochs(run), summary, title=title), run.path / CURVE)
         run.write_json(SUMMARY, summary)
 
     @property

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from haq.corrections import Corrections
-from haq.costs.pricing import PricedModel
-from haq.evaluation.protocols import Engine, PolicyBits
-from haq.problem import Network
-from haq.quantized_model import Quantizers
+from haq.evaluation.protocols import Engine
+from haq.experiment.problem import Network, PricedModel
+from haq.policy import PolicyBits
+from haq.quantization.corrections import Corrections
+from haq.quantization.quantized_model import Quantizers
 from haq.reconstruction.config import ReconstructionConfig
 from haq.reconstruction.learning import Progress, Reconstruction, calibration_batches, output_spreads
 from haq.reconstruction.network import LearnedNetwork

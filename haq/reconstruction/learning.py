@@ -10,14 +10,14 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from haq.errors import UserError
-from haq.finetuning.oscillation import ramp
-from haq.layer_calls import LayerCalls, LayerIndex
-from haq.layers import Trace
-from haq.networks import run_network
+from haq.execution.networks import run_network
+from haq.network.layer_calls import LayerCalls, LayerIndex
+from haq.network.layers import Trace
+from haq.network.tracing.weighted_calls import Call
+from haq.quantization.training.oscillation import ramp
 from haq.reconstruction.config import ReconstructionConfig
 from haq.reconstruction.network import LearnedNetwork
 from haq.tasks.base import Task
-from haq.tracing.weighted_calls import Call
 
 WARM_UP = 0.1
 """Of all steps, over which the rates rise: Adam's first steps are as long as the rates whatever the gradients."""

@@ -7,17 +7,17 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from haq.corrections import Corrections
-from haq.evaluation.protocols import PolicyBits
-from haq.finetuning.starts import owners
-from haq.layer_calls import LayerCalls, LayerIndex, weight_of
-from haq.layers import Trace
-from haq.networks import run_network
-from haq.quantized_model import Quantizers
-from haq.quantizers.adaptive_gradients import LearnedGrid, learned_fake_quantize
-from haq.quantizers.linear import QuantizedWeight, QuantizerParameters
-from haq.quantizers.range import IntegerRange, round_half_even
-from haq.tracing.weighted_calls import Call
+from haq.execution.networks import run_network
+from haq.network.layer_calls import LayerCalls, LayerIndex, weight_of
+from haq.network.layers import Trace
+from haq.network.tracing.weighted_calls import Call
+from haq.policy import PolicyBits
+from haq.quantization.adaptive_gradients import LearnedGrid, learned_fake_quantize
+from haq.quantization.corrections import Corrections
+from haq.quantization.linear import QuantizedWeight, QuantizerParameters
+from haq.quantization.quantized_model import Quantizers
+from haq.quantization.range import IntegerRange, round_half_even
+from haq.quantization.training.initialization import owners
 
 FURTHEST = 0.3
 """Steps of the grid from its code that a weight starts at, at most: codes that make up for each other's errors, as

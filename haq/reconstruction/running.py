@@ -3,37 +3,34 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from haq.config import SearchConfig, search_config
-from haq.environment import describe_environment
+from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
-from haq.finetuning.asked import PolicyLike, bits_asked, names_of, policy_for, starting_point
-from haq.loading import task_options
+from haq.execution.user_code import caller_kept
+from haq.experiment.inputs import Inputs
+from haq.experiment.loading import task_options
+from haq.experiment.problem import Network, prepare_network
+from haq.experiment.run_settings import RECONSTRUCT, keep_source
+from haq.experiment.starting_point import bits_asked, policy_for
+from haq.network.tracing.unwrapping import unwrapped
+from haq.network.zoo import load_model
 from haq.policy import Policy
-from haq.problem import Network, prepare_network
-from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
+from haq.reconstruction.config import ReconstructionConfig
 from haq.reconstruction.learned import learn_policy
 from haq.reconstruction.learning import Progress
-from haq.run_dir import CONFIG, POLICY, QUANTIZERS, SUMMARY, RunDir
-from haq.run_settings import keep_source
-from haq.searching.running import Given
-from haq.tasks import TaskLike, as_task, load_task
+from haq.runs.environment import describe_environment
+from haq.runs.run_folder import POLICY, QUANTIZERS, SUMMARY, RunDir
+from haq.tasks import load_task
 from haq.tasks.base import SplitName
-from haq.tracing.unwrapping import unwrapped
-from haq.user_code import caller_kept
-from haq.zoo import load_model
 from hardware_sim.cost import Bits
 
 QUANTIZER_SETTINGS = ("calibration", "zero_points", "rounding", "corrections", "engine")
 """Settings of a run that hold when its policy is reconstructed, beside those of network, data and device."""
-_SETTINGS = "reconstruct"
-"""The key of `config.json` that holds how quantizers learned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,39 +40,6 @@ class ReconstructionResult:
     policy: Policy
     summary: Mapping[str, Any]
     path: Path | None
-
-
-def reconstruct(
-    model: nn.Module | str | None = None,
-    task: TaskLike | None = None,
-    *,
-    policy: PolicyLike = (4, 8),
-    out: str | Path | None = None,
-    progress: Progress | None = None,
-    **settings: Any,
-) -> ReconstructionResult:
-    """Let rounding, scales and biases of a policy learn from the float network's outputs on the calibration images.
-
-    `model` and `task` are objects, or names as on the command line, and `task` may be a mapping, as in `haq.search`;
-    without them those of the run that the policy lies in, else the digits network and its data. `policy` is one, its
-    file, the folder of its run, or (w_bits, a_bits) for every layer but the first and the last. `settings` are the
-    fields of `haq.reconstruction.config.ReconstructionConfig`, and those of `haq.config.SearchConfig` that are about
-    network, data, quantizers, device and seed. `out` keeps the run in a folder. The network that is given is not
-    changed.
-
-    Raises UserError or UnsupportedError for what cannot be done, before the first step; UserError for a loss that
-    becomes NaN.
-    """
-    task = None if task is None else as_task(task)
-    own = {name: settings.pop(name) for name in list(settings) if name in ReconstructionConfig.model_fields}
-    start = starting_point(policy, search_config(**names_of(model, task), **settings), inherited=QUANTIZER_SETTINGS)
-    asked = Asked(start.config, reconstruction_config(**own), start.policy, start.example)
-    given = Given.of(model, task)
-    if out is not None:
-        return reconstruct_configured(asked, Path(out), given=given, progress=progress)
-    with TemporaryDirectory() as folder:
-        result = reconstruct_configured(asked, Path(folder) / "run", given=given, progress=progress)
-    return ReconstructionResult(result.policy, result.summary, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,25 +57,25 @@ class Asked:
         """What `config.json` holds."""
         return {
             **self.config.model_dump(mode="json"),
-            _SETTINGS: self.learning.model_dump(mode="json"),
+            RECONSTRUCT: self.learning.model_dump(mode="json"),
             "bits": bits_asked(self.policy),
         }
 
 
 def reconstruct_configured(
-    asked: Asked, path: Path, *, given: Given | None = None, progress: Progress | None = None
+    asked: Asked, path: Path, *, inputs: Inputs | None = None, progress: Progress | None = None
 ) -> ReconstructionResult:
     """The reconstruction that was asked for, kept in a folder that is written at the end; see `reconstruct`."""
-    config, given = asked.config, given or Given()
+    config, inputs = asked.config, inputs or Inputs()
     _require_rounding(config)
-    with caller_kept(given.model), RunDir.opened(path, asked.document()):
-        return _reconstructed(asked, path, given, progress)
+    with caller_kept(inputs.model), RunDir.opened(path, asked.document()):
+        return _reconstructed(asked, path, inputs, progress)
 
 
-def _reconstructed(asked: Asked, path: Path, given: Given, progress: Progress | None) -> ReconstructionResult:
+def _reconstructed(asked: Asked, path: Path, inputs: Inputs, progress: Progress | None) -> ReconstructionResult:
     config, began = asked.config, monotonic()
-    model = load_model(config.model, weights=config.weights) if given.model is None else unwrapped(given.model)
-    task = load_task(config.data, model=model, options=task_options(config)) if given.task is None else given.task
+    model = load_model(config.model, weights=config.weights) if inputs.model is None else unwrapped(inputs.model)
+    task = load_task(config.data, model=model, options=task_options(config)) if inputs.task is None else inputs.task
     in_torch = config.model_copy(update={"engine": "torch"})
     network = prepare_network(in_torch, model=model, task=task, example=asked.example)
     policy = policy_for(asked.policy, config, network.priced)
@@ -134,11 +98,6 @@ def _reconstructed(asked: Asked, path: Path, given: Given, progress: Progress | 
     run.write(POLICY, policy.to_json().encode())
     run.write_json(SUMMARY, summary)
     return ReconstructionResult(policy, summary, path)
-
-
-def is_reconstructed(run: RunDir) -> bool:
-    """Whether a folder is that of a reconstruction."""
-    return _SETTINGS in (run.read_json(CONFIG) or {})
 
 
 def _require_rounding(config: SearchConfig) -> None:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from scipy.stats import binomtest, norm
 
-from haq.evaluation.protocols import Engine, PolicyBits
+from haq.evaluation.protocols import Engine
+from haq.policy import PolicyBits
 from haq.tasks.base import SplitName, Task
 
 METHOD = "score test of a difference of paired proportions (Tango 1998), continuity corrected, one-sided"

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from envs.choices import IntArray
-from haq.problem import Problem
+from haq.experiment.problem import Problem
 from haq.searching.confidence import Pairs, confidence_of_drop
 
 Line = dict[str, Any]

@@ -10,9 +10,9 @@ from pydantic import Field
 
 from envs.choices import Choices, IntArray
 from haq.costs.pricing import cost_in
+from haq.experiment.problem import Problem
 from haq.policy import Width
-from haq.problem import Problem
-from haq.records import Amount, Count, Finite, Fraction, Metric, Positive, Record, holds
+from haq.runs.records import Amount, Count, Finite, Fraction, Metric, Positive, Record, holds
 from haq.searching.goals import Line, decided
 from haq.tasks.classification import ClassificationTask
 from hardware_sim.cost import OBJECTIVES, Objective
@@ -177,7 +177,7 @@ def earned(reward: str, line: Mapping[str, Any]) -> float:
 
 def _is_allowed(problem: Problem, line: Line) -> bool:
     """Whether every layer has bits that may be chosen, and tied layers the same."""
-    layers = len(problem.priced.trace.layers)
+    layers = len(problem.priced.layers)
     if not len(line["w_bits"]) == len(line["a_bits"]) == layers:
         return False
     bits = decided(problem, line)

@@ -1,45 +1,43 @@
 """The search as a function: from a network and a budget to a policy."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from math import inf
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from haq.config import SearchConfig, search_config
-from haq.environment import describe_environment
-from haq.errors import UserError, warn_caller
+from haq.config import SearchConfig
+from haq.errors import UserError
+from haq.evaluation.engines.finetuned import EpisodeEngine
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.fingerprint import hash_network, hash_tensor
 from haq.evaluation.protocols import Store
-from haq.finetuning.asked import names_of
-from haq.finetuning.engine import EpisodeEngine
-from haq.finetuning.saved import save_network
+from haq.execution.progress import Progress, no_progress
+from haq.execution.user_code import caller_kept
+from haq.experiment.inputs import Inputs, Observations
+from haq.experiment.methods import uses_prior
+from haq.experiment.prior.compute import compute_prior
+from haq.experiment.prior.layer_losses import LayerLosses, prior
+from haq.experiment.problem import Network, Problem, prepare
+from haq.experiment.run_settings import keep_source
+from haq.experiment.trained_network import save_network
 from haq.policy import Policy, load_policy
-from haq.problem import Network, Problem, prepare
-from haq.progress import Progress, no_progress
-from haq.records import holds
-from haq.run_dir import CONFIG, POLICY, QUANTIZERS, RESOLVED, SUMMARY, RunDir
-from haq.run_settings import keep_source
-from haq.searching.dual import at_ratio
-from haq.searching.proposing import uses_prior
+from haq.runs.environment import describe_environment
+from haq.runs.records import holds
+from haq.runs.run_folder import CONFIG, POLICY, QUANTIZERS, RESOLVED, SUMMARY, RunDir
+from haq.searching.min_cost import at_ratio
 from haq.searching.records import Summary
 from haq.searching.required_confidence import nothing_shown, require_images, require_reached
 from haq.searching.selection import Selection
 from haq.searching.session import Session, Watcher
 from haq.searching.summary import cost_ratio, summarize, summarize_drop
-from haq.searching.warm_start import Told
-from haq.sensitivities.beforehand import known_beforehand
-from haq.sensitivities.layer_losses import LayerLosses, prior
-from haq.tasks import TaskLike, as_task
-from haq.tasks.base import Task
-from haq.user_code import caller_kept
+
+NOTHING_GIVEN = Inputs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,77 +49,21 @@ class SearchResult:
     path: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What exists already, in place of what a configuration names; `network` is ready, with its task."""
-
-    model: nn.Module | None = None
-    task: Task | None = None
-    network: Network | None = None
-    store: Store | None = None
-    """Evaluations of other searches."""
-    losses: LayerLosses | None = None
-    """What every change alone loses."""
-    told: Told = ()
-    """Policies of other searches, to begin with."""
-
-    @classmethod
-    def of(cls, model: nn.Module | str | None, task: Task | str | None) -> "Given":
-        """What is given as an object and not by its name."""
-        return cls(model if isinstance(model, nn.Module) else None, None if isinstance(task, str) else task)
-
-
-def search(
-    model: nn.Module | str = "digits_cnn",
-    task: TaskLike = "digits",
-    *,
-    out: str | Path | None = None,
-    resume: bool = False,
-    time_limit_s: float | None = None,
-    watcher: Watcher | None = None,
-    **settings: Any,
-) -> SearchResult:
-    """Find the bits of every layer, within a budget, that lose the least accuracy (HAQ, Wang et al., CVPR 2019).
-
-    `model` and `task` are objects, or names as on the command line; `task` may be a mapping of data sets of (input,
-    label), or of loaders of batches of them, with the names `calibration`, `search`, `report` and, if there are more,
-    `selection` and `train`. `settings` are the fields of
-    `haq.config.SearchConfig`: hardware, objective, budget (a ratio of the 8-bit cost, a text such as "12ms", or a
-    mapping such as {"latency": 0.6, "size": "250kB"}), episodes, seed and others. With `max_accuracy_drop`, in points
-    of accuracy such as 0.5, in place of a budget the least cost is looked for.
-    `out` keeps the run in a folder; `resume` continues one that was interrupted, that a time limit ended, or that is
-    to have more `episodes` than it had. When a search has taken `time_limit_s`, its preparation and earlier sessions
-    included, it ends with the best policy so far. The network is not changed.
-
-    Raises UserError, UnsupportedError or BudgetError for what cannot be done, before the first episode.
-    """
-    task = as_task(task)
-    config = search_config(**names_of(model, task), **settings)
-    given = Given.of(model, task)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "run" if out is None else Path(out)
-        result = search_configured(
-            config, path, given=given, resume=resume and out is not None, time_limit_s=time_limit_s, watcher=watcher
-        )
-    warn_caller(result.summary["warnings"])
-    return result if out is not None else replace(result, path=None)
-
-
 def search_configured(
     config: SearchConfig,
     path: Path,
     *,
-    given: Given = Given(),
+    inputs: Inputs = NOTHING_GIVEN,
     resume: bool = False,
     time_limit_s: float | None = None,
     watcher: Watcher | None = None,
 ) -> SearchResult:
     """The search that a configuration describes, kept in a folder; see `search`."""
     began, limit_s = monotonic(), inf if time_limit_s is None else time_limit_s
-    asked = config.model_dump(mode="json") | _told(given.told)
+    asked = config.model_dump(mode="json") | _observations_key(inputs.observations)
     with (
         RunDir.opened(path, asked, resume=resume, may_differ="episodes") as earlier,
-        caller_kept(given.model),
+        caller_kept(inputs.model),
     ):
         if earlier is not None and not _continues(earlier, config, limit_s):
             return finished(earlier)
@@ -129,18 +71,20 @@ def search_configured(
         progress = watcher.phase if watcher else no_progress
         problem = prepare(
             config,
-            model=given.model,
-            task=given.task,
-            network=given.network,
+            model=inputs.model,
+            task=inputs.task,
+            network=inputs.network,
             require=partial(require_images, config),
             progress=progress,
         )
         losses = None
         if uses_prior(config):
             progress("sensitivities")
-            losses = given.losses or known_beforehand(problem.network, config.prior)
+            losses = inputs.losses or compute_prior(problem.network, config.prior)
         progress("float accuracy")
-        session = begin_session(problem, losses=losses, store=given.store, told=given.told, began=began)
+        session = begin_session(
+            problem, losses=losses, store=inputs.store, observations=inputs.observations, began=began
+        )
         environment = describe_environment(seed=config.seed, device=config.device)
         if earlier is not None:
             _require_same_network(earlier, problem)
@@ -191,12 +135,12 @@ def begin_session(
     *,
     losses: LayerLosses | None = None,
     store: Store | None = None,
-    told: Told = (),
+    observations: Observations = (),
     began: float | None = None,
 ) -> Session:
     """A session that knows beforehand what `losses` and other searches say."""
     known = None if losses is None else prior(losses.losses, problem.choice.decision_of_layer)
-    session = Session(problem, prior=known, store=store, told=told, began=began)
+    session = Session(problem, prior=known, store=store, observations=observations, began=began)
     if losses is not None:
         session.warnings += losses.warnings
     return session
@@ -232,8 +176,6 @@ def run_episodes(session: Session, *, time_limit_s: float = inf, watcher: Watche
 
 def _finish(session: Session, run: RunDir, *, prior_images: int, progress: Progress) -> SearchResult:
     """Name the winner, measure it on the report split, and write the last files; the summary comes last."""
-    from haq.plots import plot_run  # matplotlib takes longer to import than all the rest
-
     problem, config = session.problem, session.problem.config
     if session.best is None:
         tried = f"{session.episode} episode{'s' if session.episode > 1 else ''}"
@@ -260,7 +202,6 @@ def _finish(session: Session, run: RunDir, *, prior_images: int, progress: Progr
     policy = policy.with_accuracy(**accuracy)
     run.write(POLICY, policy.to_json().encode())
     save_quantized(run, problem.network, policy)
-    plot_run(run.path, summary=summary)
     session.checkpoint()  # its seconds, from which a continued run counts on, cover the end as well
     summary["seconds"] = round(session.seconds, 3)
     run.write_json(SUMMARY, summary)
@@ -294,12 +235,12 @@ def quantizer_tensors(network: Network, policy: Policy) -> dict[str, Tensor]:
     return network.quantizers.tensors(policy.w_bits, policy.a_bits) | corrections.tensors(names)
 
 
-def _told(told: Told) -> dict[str, Any]:
+def _observations_key(observations: Observations) -> dict[str, Any]:
     """What `config.json` says of policies that a search begins with: what comes of it depends on them."""
-    if not told:
+    if not observations:
         return {}
-    digest = blake2b(repr([(bits.tolist(), score) for bits, score in told]).encode(), digest_size=8)
-    return {"told": f"{len(told)} policies, {digest.hexdigest()}"}
+    digest = blake2b(repr([(bits.tolist(), score) for bits, score in observations]).encode(), digest_size=8)
+    return {"told": f"{len(observations)} policies, {digest.hexdigest()}"}
 
 
 def _resolved(problem: Problem) -> dict[str, Any]:

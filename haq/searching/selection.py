@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from haq.searching.goals import Goal, LeastCost, Line
-from haq.searching.judging import Judge
+from haq.searching.objective import Judge
 
 _POOLED: tuple[str, ...] = ("accuracy", "noise", "score")
 _COUNTED: tuple[str, ...] = ("lost", "won")

@@ -8,19 +8,20 @@ from envs.bit_allocation import BitAllocationEnv, EnvConfig
 from envs.reward import accuracy_reward
 from haq.costs.pricing import cost_in
 from haq.evaluation.protocols import Evaluation, Store
+from haq.experiment.inputs import Observations
+from haq.experiment.methods import Known, Method, Played, Prior, make_method
+from haq.experiment.problem import Problem
 from haq.policy import CostSummary, LayerBits, Policy
-from haq.problem import Problem
-from haq.records import damage_named
-from haq.run_dir import CHECKPOINT, NEAREST_MISS, POLICY, RunDir
+from haq.runs.records import damage_named
+from haq.runs.run_folder import CHECKPOINT, NEAREST_MISS, POLICY, RunDir
 from haq.searching.confidence import Pairs
-from haq.searching.dual import Bisection, at_ratio, least_ratio
 from haq.searching.goals import TOLERANCE, Goal, LeastCost, Line, MostReward, decided, distinct
-from haq.searching.judging import Judge
-from haq.searching.proposing import Known, Method, Played, Prior, make_method
+from haq.searching.min_cost import Bisection, at_ratio, least_ratio
+from haq.searching.objective import Judge
 from haq.searching.records import Checkpoint, EndedBy, own_episodes
 from haq.searching.selection import Selection, select
 from haq.searching.single import nothing_to_choose
-from haq.searching.warm_start import Told, WarmStart
+from haq.searching.warm_start import WarmStart
 from haq.tasks.classification import ClassificationTask, chance_warning
 
 CHECKPOINT_SECONDS = 10.0
@@ -52,8 +53,8 @@ class Session:
     """Runs episodes and keeps the best policy that meets the goal, or the nearest miss where none does.
 
     `prior` is what is known of the pairs of bits before the first episode, `store` holds evaluations of other searches,
-    `told` is what other searches found, to begin with; `began` is the time, by `monotonic`, at which its preparation
-    started.
+    `observations` are policies of other searches, tried first; `began` is the time, by `monotonic`, at which the
+    preparation started.
     Raises UserError for a method that needs a library that is not installed.
     """
 
@@ -63,11 +64,11 @@ class Session:
         *,
         prior: Prior | None = None,
         store: Store | None = None,
-        told: Told = (),
+        observations: Observations = (),
         began: float | None = None,
     ) -> None:
         self.problem = problem
-        self._prior, self.store, self._told = prior, store, told
+        self._prior, self.store, self._observations = prior, store, observations
         self._judge = Judge(problem, "search", store=store)
         self.evaluator = self._judge.evaluator
         self._selection: Judge | None = None
@@ -162,7 +163,7 @@ class Session:
     def policy(self, line: Line) -> Policy:
         """The policy of a line of the journal."""
         problem = self.problem
-        layers = problem.priced.trace.layers
+        layers = problem.priced.layers
         bits = zip(layers, line["w_bits"], line["a_bits"], strict=True)
         return Policy(
             model=problem.priced.name,
@@ -204,7 +205,7 @@ class Session:
         self.limit = problem.limits[0].limit
         config = problem.config
         env = BitAllocationEnv(
-            problem.priced.trace.layers,
+            problem.priced.layers,
             problem.priced.table,
             problem.limits,
             self._judge.score,
@@ -213,7 +214,7 @@ class Session:
             config=EnvConfig(config.observation, config.budget_rule),
         )
         method = make_method(config.agent, env, seed=config.seed + stage, prior=self._prior)
-        return WarmStart(method, env, problem.choice, self._told) if self._told else method
+        return WarmStart(method, env, problem.choice, self._observations) if self._observations else method
 
     def _turn(self, line: Line) -> bool:
         """Whether another budget comes next."""

@@ -1,6 +1,6 @@
 """Searches in which there is nothing to choose."""
 
-from haq.problem import Problem
+from haq.experiment.problem import Problem
 
 
 def nothing_to_choose(problem: Problem) -> str | None:

@@ -7,8 +7,8 @@ import numpy as np
 
 from envs.choices import IntArray
 from haq.evaluation.evaluator import Evaluator
+from haq.experiment.problem import Problem
 from haq.policy import CostSummary, Policy
-from haq.problem import Problem
 from haq.searching.confidence import METHOD, accuracy_interval, confidence_of_drop, paired
 from haq.searching.selection import Selection
 from haq.tasks.base import SplitName

@@ -1,29 +1,27 @@
 """A search that begins with what other searches found: what a policy earns depends on no device and no budget."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from envs.bit_allocation import BitAllocationEnv
 from envs.choices import Choices, IntArray
+from haq.experiment.inputs import Observations
+from haq.experiment.methods import Known, Method, Played
 from haq.searching.goals import FINALISTS
-from haq.searching.proposing import Known, Method, Played
 from haq.searching.records import are_allowed
-
-Told = Sequence[tuple[IntArray, float]]
-"""Policies [decision, 2] with what they earned, each once."""
 
 
 class WarmStart:
-    """A `Method` that is told everything, and plays the best of it that fits before it proposes anything of its own.
+    """A search method that first tries the best feasible policies of other searches.
 
-    So the journal holds these policies like any other, and one of them may win. What a method makes of the news is its
-    own affair: agents that walk make nothing of it.
+    These become episodes like any other, and one of them may win. The method itself receives all observations; agents
+    that step through the layers do not use them.
     """
 
-    def __init__(self, method: Method, env: BitAllocationEnv, choice: Choices, told: Told) -> None:
-        method.take_over(method, told)
+    def __init__(self, method: Method, env: BitAllocationEnv, choice: Choices, observations: Observations) -> None:
+        method.take_over(method, observations)
         self._method, self._env = method, env
-        self._opening = opening(choice, told)
+        self._opening = opening(choice, observations)
         self._played = 0
 
     def play(self) -> Played:
@@ -44,12 +42,12 @@ class WarmStart:
         return {"method": self._method.state_dict(), "played": self._played}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly where `state_dict` was taken, having been told the same."""
+        """Go on exactly where `state_dict` was taken, with the same observations."""
         self._method.load_state_dict(state["method"])
         self._played = state["played"]
 
 
-def opening(choice: Choices, told: Told) -> list[IntArray]:
-    """The policies to begin with: of those told that the choice allows the few that earned most, the best first."""
-    legal = [(bits, reward) for bits, reward in told if are_allowed(choice, bits) and choice.fits(bits)]
+def opening(choice: Choices, observations: Observations) -> list[IntArray]:
+    """The policies tried first: the few allowed ones of the highest scores, the best first."""
+    legal = [(bits, reward) for bits, reward in observations if are_allowed(choice, bits) and choice.fits(bits)]
     return [bits for bits, _ in sorted(legal, key=lambda each: -each[1])[:FINALISTS]]

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from haq.errors import UserError
+from haq.execution.user_code import is_user_code
 from haq.tasks.base import SplitName, Task
 from haq.tasks.cifar10 import read_cifar10
 from haq.tasks.classification import ClassificationTask
@@ -18,7 +19,6 @@ from haq.tasks.options import TaskOptions
 from haq.tasks.splits import RULE, Pool, draw_splits
 from haq.tasks.transforms import CIFAR, GREY, IMAGENET, ImageTransform, Transform, describe_transform, resolve_transform
 from haq.tasks.user_data import read_user_data, user_splits
-from haq.user_code import is_user_code
 
 __all__ = ["ClassificationTask", "SplitName", "Task", "TaskLike", "TaskOptions", "as_task", "load_task"]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from haq.errors import UserError
-from haq.networks import run_network
+from haq.execution.networks import run_network
 from haq.tasks.base import Batch, SplitName
 from haq.tasks.items import Split, StoredSplit
 

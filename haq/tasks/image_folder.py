@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from haq.errors import UserError
+from haq.execution.user_code import one_line
 from haq.tasks.splits import Pool
 from haq.tasks.transforms import MAX_PIXELS, Transform
-from haq.user_code import one_line
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "JPEG": (".jpg", ".jpeg"),

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from haq.cache import cache_dir
 from haq.errors import UserError
+from haq.runs.cache import cache_dir
 from haq.tasks.base import Batch
 
 MEMORY_LIMIT_BYTES = 2 * 1024**3

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, default_collate
 
 from haq.errors import UserError
+from haq.execution.user_code import call_user_code, one_line, torch_state_kept
 from haq.tasks.base import SplitName
 from haq.tasks.items import FreshSplit, Split, StoredSplit
-from haq.tensor_kinds import unsupported_kind
-from haq.user_code import call_user_code, one_line, torch_state_kept
+from haq.tasks.tensor_kinds import unsupported_kind
 
 REQUIRED: tuple[SplitName, ...] = ("calibration", "search", "report")
 EXPECTED = (

@@ -20,15 +20,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from haq.environment import describe_environment
+from haq.evaluation.engines.onnxruntime import OnnxEngine, lower
+from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.pieces import in_pieces
-from haq.evaluation.protocols import PolicyBits
-from haq.evaluation.torch_engine import TorchEngine
-from haq.integer_graph import OnnxEngine, lower
-from haq.layers import trace
-from haq.problem import CORRECTION_IMAGES
-from haq.quantized_model import QuantizedModel, Quantizers
-from haq.zoo import load_model, usual_input
+from haq.experiment.problem import CORRECTION_IMAGES
+from haq.network.layers import trace
+from haq.network.zoo import load_model, usual_input
+from haq.policy import PolicyBits
+from haq.quantization.quantized_model import QuantizedModel, Quantizers
+from haq.runs.environment import describe_environment
 
 
 @dataclass(frozen=True, slots=True)

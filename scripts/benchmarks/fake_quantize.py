@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from haq.environment import describe_environment
-from haq.quantizers.adaptive import AdaptiveQuantizer
-from haq.quantizers.affine import Shift
+from haq.quantization.adaptive import AdaptiveQuantizer
+from haq.quantization.affine import Shift
+from haq.runs.environment import describe_environment
 
 KINDS: tuple[Shift, ...] = ("none", "integer", "float")
 

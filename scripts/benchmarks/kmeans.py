@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
-from haq.environment import describe_environment
-from haq.quantizers import kmeans_codebook
+from haq.quantization import kmeans_codebook
+from haq.runs.environment import describe_environment
 
 
 def timed(run: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, float]:

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 
 from haq.config import SearchConfig, search_config
-from haq.environment import describe_environment
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
-from haq.problem import prepare
-from haq.run_dir import RunDir
+from haq.experiment.prior.fisher import network_fisher
+from haq.experiment.problem import prepare
+from haq.runs.environment import describe_environment
+from haq.runs.run_folder import RunDir
 from haq.searching.running import begin_session, run_episodes
-from haq.sensitivities.fisher import network_fisher
 
 
 class Timed:

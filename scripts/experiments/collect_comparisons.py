@@ -20,13 +20,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from haq.cache import write_atomically
-from haq.comparing.intervals import Interval, Verdict, paired_interval
-from haq.comparing.tables import LEAST_DISTANCE, accuracy_interval, as_frame, differences, report
-from haq.plots import save_figure
-from haq.plots.comparing import plot_comparison
-from haq.run_dir import CONFIG
-from haq.text_table import markdown
+from haq.files import write_atomically
+from haq.formatting import markdown
+from haq.report.plots import save_figure
+from haq.report.plots.comparison import plot_comparison
+from haq.runs.run_folder import CONFIG
+from haq.studies.comparison.intervals import Interval, Verdict, paired_interval
+from haq.studies.comparison.tables import LEAST_DISTANCE, accuracy_interval, as_frame, differences, report
 
 KEEP = [
     "network", "hardware", "objective", "budget", "agent", "seed", "evaluations", "distinct", "forward_images",

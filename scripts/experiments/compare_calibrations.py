@@ -17,14 +17,13 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from haq.config import search_config
-from haq.environment import describe_environment
+from haq.config import CalibrationMethod, ZeroPoints, search_config
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
-from haq.models.digits_training import train_digits
-from haq.problem import prepare
-from haq.quantizers.calibration import CALIBRATION_METHODS, CalibrationMethod
-from haq.quantizers.linear import ZeroPoints
+from haq.experiment.problem import prepare
+from haq.network.models.digits_training import train_digits
+from haq.quantization.calibration import CALIBRATION_METHODS
+from haq.runs.environment import describe_environment
 from haq.tasks import load_task
 
 SEEDS = range(5)
@@ -37,7 +36,7 @@ def evaluations(model: nn.Module, method: CalibrationMethod, zero_points: ZeroPo
     config = search_config(model=type(model).__name__, calibration=method, zero_points=zero_points)
     problem = prepare(config, model=model)
     evaluator = Evaluator(problem.network.engine, problem.task, "search")
-    inner = len(problem.priced.trace.layers) - 2
+    inner = len(problem.priced.layers) - 2
     uniform = [evaluator.evaluate(bits, bits) for bits in ([8, *[width] * inner, 8] for width in WIDTHS)]
     return [Evaluation(evaluator.accuracy_fp32, 0.0, 0.0), *uniform]
 

@@ -10,12 +10,12 @@ import argparse
 from statistics import mean, stdev
 
 from haq.config import search_config
-from haq.environment import describe_environment
+from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.evaluator import Evaluator
-from haq.evaluation.torch_engine import TorchEngine
-from haq.models.digits_training import train_digits
-from haq.problem import Problem, prepare
-from haq.quantized_model import QuantizedModel
+from haq.experiment.problem import Problem, prepare
+from haq.network.models.digits_training import train_digits
+from haq.quantization.quantized_model import QuantizedModel
+from haq.runs.environment import describe_environment
 
 SEEDS = range(5)
 IMAGES = (0, 16, 32, 64, 128, 256)
@@ -28,7 +28,7 @@ def accuracies(problem: Problem, images: int) -> list[float]:
     quantized = QuantizedModel(network.priced.model, network.priced.trace, network.quantizers)
     shown = next(iter(problem.task.batches("calibration", batch_size=images)))[0] if images else None
     evaluator = Evaluator(TorchEngine(quantized, shown), problem.task, "search")
-    inner = len(network.priced.trace.layers) - 2
+    inner = len(network.priced.layers) - 2
     return [evaluator.evaluate([8, *[w] * inner, 8], [8, *[a] * inner, 8]).accuracy for w, a in WIDTHS]
 
 

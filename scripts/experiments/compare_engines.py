@@ -17,17 +17,17 @@ import torch
 from digits_mobilenet import train
 from torch import Tensor, nn
 
-from haq.agreement import LAYER_VALUES, TIE, Engines
-from haq.environment import describe_environment
+from haq.evaluation.engines.agreement import LAYER_VALUES, TIE, Engines
+from haq.evaluation.engines.moved_codes import MovedCodes
+from haq.evaluation.engines.onnxruntime import OnnxEngine
+from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.pieces import items_at_once
-from haq.evaluation.protocols import PolicyBits
-from haq.evaluation.torch_engine import TorchEngine
-from haq.integer_graph import OnnxEngine
-from haq.layers import trace
-from haq.models.digits_training import train_digits
-from haq.moved_codes import MovedCodes
-from haq.problem import CORRECTION_IMAGES
-from haq.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
+from haq.experiment.problem import CORRECTION_IMAGES
+from haq.network.layers import trace
+from haq.network.models.digits_training import train_digits
+from haq.policy import PolicyBits
+from haq.quantization.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
+from haq.runs.environment import describe_environment
 from haq.tasks import TaskOptions, load_task
 
 MOVED_AT_START = 10

@@ -28,20 +28,19 @@ from torch import nn
 
 from agents import RandomSearch
 from envs.bit_allocation import BitAllocationEnv
-from haq.cache import write_atomically
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, read_several, with_config
 from haq.config import SearchConfig, search_config
-from haq.environment import describe_environment
+from haq.evaluation.engines.episodes import EPISODE_BATCH
 from haq.evaluation.evaluator import Evaluator
-from haq.evaluation.protocols import PolicyBits
-from haq.finetuning.asked import Asked
-from haq.finetuning.config import FinetuneConfig, Learning, finetune_config
-from haq.finetuning.episodes import EPISODE_BATCH
+from haq.experiment.inputs import Inputs
+from haq.experiment.problem import Network, Problem, prepare, prepare_network
+from haq.experiment.starting_point import Asked
+from haq.files import write_atomically
 from haq.finetuning.running import finetune_configured
-from haq.plots import save_figure
-from haq.policy import LayerBits, Policy
-from haq.problem import Network, Problem, prepare, prepare_network
-from haq.searching.running import Given
+from haq.policy import LayerBits, Policy, PolicyBits
+from haq.quantization.training.config import FinetuneConfig, Learning, finetune_config
+from haq.report.plots import save_figure
+from haq.runs.environment import describe_environment
 from haq.tasks.base import Task
 
 COLOURS = ("#1a1a1a", "#56B4E9", "#0072B2", "#E69F00", "#D55E00")
@@ -82,7 +81,7 @@ def with_settings(config: SearchConfig, **settings: Any) -> SearchConfig:
 def draw_policies(problem: Problem, count: int) -> list[PolicyBits]:
     """Draw distinct random policies within the budget."""
     priced = problem.priced
-    env = BitAllocationEnv(priced.trace.layers, priced.table, problem.limits, lambda _: 0.0, allowed=problem.allowed)
+    env = BitAllocationEnv(priced.layers, priced.table, problem.limits, lambda _: 0.0, allowed=problem.allowed)
     agent, found = RandomSearch(seed=0), dict[PolicyBits, None]()
     while len(found) < count:
         walked = env.rollouts.run(lambda observed: np.array([agent.act(observed[0])]))
@@ -118,14 +117,14 @@ def fully_finetuned(
     config: SearchConfig, network: Network, policies: Sequence[PolicyBits], learning: FinetuneConfig, *, runs: Path
 ) -> tuple[FloatArray, float]:
     """Fine-tune all policies; return accuracy and likelihood [policy, 2], and the processor seconds of one."""
-    layers, given = network.priced.trace.layers, Given(network.priced.model, network.task)
+    layers, inputs = network.priced.layers, Inputs(network.priced.model, network.task)
     reached, seconds = [], []
     for number, (w_bits, a_bits) in enumerate(policies):
         began, pairs = process_time(), zip(layers, w_bits, a_bits, strict=True)
         bits = tuple(LayerBits(name=layer.name, kind=layer.kind, w_bits=w, a_bits=a) for layer, w, a in pairs)
         policy = Policy(model=network.priced.name, hardware=None, objective=None, layers=bits)
         folder = runs / f"{number}-s{config.seed}"
-        found = finetune_configured(Asked(config, learning, policy), folder, given=given, resume=True)
+        found = finetune_configured(Asked(config, learning, policy), folder, inputs=inputs, resume=True)
         seconds.append(process_time() - began)
         loss = report_loss(found.network, network.task, batch=config.eval_batch)
         reached.append((found.summary["accuracy"], -loss))

@@ -23,20 +23,19 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from haq.cache import write_atomically
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, read_several, with_config
-from haq.comparing.intervals import paired_interval
-from haq.config import SearchConfig, search_config
-from haq.environment import describe_environment
+from haq.config import Rounding, SearchConfig, search_config
 from haq.evaluation.evaluator import Evaluator
-from haq.layer_weights import Rounding
-from haq.problem import Network, prepare, prepare_network
-from haq.run_dir import RunDir
+from haq.experiment.prior.fisher import network_fisher
+from haq.experiment.prior.layer_losses import LayerLosses
+from haq.experiment.problem import Network, prepare, prepare_network
+from haq.files import write_atomically
+from haq.runs.environment import describe_environment
+from haq.runs.run_folder import RunDir
 from haq.searching.goals import Line
 from haq.searching.running import begin_session
 from haq.searching.session import Session
-from haq.sensitivities.fisher import network_fisher
-from haq.sensitivities.layer_losses import LayerLosses
+from haq.studies.comparison.intervals import paired_interval
 
 HARDWARE = "bismo-edge"
 NEAREST, AT_THE_END, IN_SEARCH = ARMS = ("nearest", "nearest, winner by gptq", "gptq")
@@ -98,7 +97,7 @@ def seconds_of_rounding(config: SearchConfig, bits: int) -> float:
     network = prepare_network(with_settings(config, rounding="gptq", engine="torch"))
     network.quantizers.activation(0, bits)  # calibrates, as a search has done
     began = process_time()
-    for layer in range(len(network.priced.trace.layers)):
+    for layer in range(len(network.priced.layers)):
         network.quantizers.codes(layer, bits)
     return process_time() - began
 
@@ -140,7 +139,7 @@ def uniform_rows(config: SearchConfig, by_rounding: dict[Rounding, Prepared], bi
     """Yield the uniform policy whose cost is the budget, with both rounding methods."""
     for rounding, each in by_rounding.items():
         problem = prepare(config, network=each.network)
-        layers = problem.priced.trace.layers
+        layers = problem.priced.layers
         pairs = [problem.allowed.uniform(layer.tied_to or layer.name, bits) for layer in layers]
         w_bits, a_bits = (list(widths) for widths in zip(*pairs, strict=True))
         line = {"w_bits": w_bits, "a_bits": a_bits}

@@ -25,16 +25,16 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
 import haq
-from haq.cache import write_atomically
-from haq.environment import describe_environment
-from haq.finetuning.batch_norms import reestimate
-from haq.finetuning.network import TrainableNetwork, start_network
-from haq.finetuning.recipe import LR_FEW_BITS
+from haq.files import write_atomically
 from haq.finetuning.running import FinetuneResult
-from haq.finetuning.starts import Starts
-from haq.layers import trace
-from haq.plots import save_figure
-from haq.quantizers import AdaptiveQuantizer
+from haq.network.layers import trace
+from haq.quantization import AdaptiveQuantizer
+from haq.quantization.training.batch_norms import reestimate
+from haq.quantization.training.initialization import Starts
+from haq.quantization.training.network import TrainableNetwork, start_network
+from haq.quantization.training.recipe import LR_FEW_BITS
+from haq.report.plots import save_figure
+from haq.runs.environment import describe_environment
 from haq.tasks import load_task
 from haq.tasks.classification import ClassificationTask
 from haq.tasks.items import StoredSplit

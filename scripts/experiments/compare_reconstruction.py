@@ -15,12 +15,11 @@ from typing import Annotated, Any, get_args
 import typer
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, read_several, with_config
-from haq.config import SearchConfig, search_config
-from haq.environment import describe_environment
-from haq.layer_weights import Rounding
-from haq.pretty import percent
+from haq.config import Rounding, SearchConfig, search_config
+from haq.formatting import percent
 from haq.reconstruction.config import reconstruction_config
 from haq.reconstruction.running import Asked, reconstruct_configured
+from haq.runs.environment import describe_environment
 
 Summary = dict[str, Any]
 

@@ -25,11 +25,11 @@ from agents import RandomSearch
 from envs.bit_allocation import BitAllocationEnv
 from envs.choices import IntArray
 from haq.config import search_config
-from haq.environment import describe_environment
 from haq.evaluation.evaluator import Evaluator
-from haq.evaluation.protocols import PolicyBits
-from haq.problem import Problem, prepare
-from haq.searching.proposing import search_space
+from haq.experiment.methods import search_space
+from haq.experiment.problem import Problem, prepare
+from haq.policy import PolicyBits
+from haq.runs.environment import describe_environment
 
 CHANGES = 8
 DRAWS = 20
@@ -51,7 +51,7 @@ def cases(data: Path, weights: Path) -> dict[str, dict[str, Any]]:
 def random_policies(problem: Problem, count: int) -> Iterator[IntArray]:
     """Yield random policies [layer, 2]."""
     env = BitAllocationEnv(
-        problem.priced.trace.layers, problem.priced.table, problem.limits, lambda _: 0.0, allowed=problem.allowed
+        problem.priced.layers, problem.priced.table, problem.limits, lambda _: 0.0, allowed=problem.allowed
     )
     agent = RandomSearch(seed=0)
     for _ in range(count):

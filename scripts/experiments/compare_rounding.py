@@ -17,16 +17,15 @@ from typing import Annotated, get_args
 import typer
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, with_config
-from haq.config import SearchConfig, search_config
-from haq.environment import describe_environment
+from haq.config import Rounding, SearchConfig, search_config
+from haq.evaluation.engines.onnxruntime import OnnxEngine
+from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
-from haq.evaluation.torch_engine import TorchEngine
-from haq.integer_graph import OnnxEngine
-from haq.layer_weights import Rounding
-from haq.models.digits_training import train_digits
-from haq.problem import Network, prepare_network
-from haq.quantized_model import QuantizedModel
+from haq.experiment.problem import Network, prepare_network
+from haq.network.models.digits_training import train_digits
+from haq.quantization.quantized_model import QuantizedModel
+from haq.runs.environment import describe_environment
 
 A_BITS = END_BITS = 8
 
@@ -47,7 +46,7 @@ def measure(network: Network, widths: list[int], *, batch: int) -> tuple[float, 
     quantized = QuantizedModel(priced.model, priced.trace, network.quantizers)
     assert isinstance(network.engine, TorchEngine)
     engine = OnnxEngine(quantized, priced.trace, network.task.example(), reference=network.engine)
-    evaluator, count = Evaluator(engine, network.task, "search", batch_size=batch), len(priced.trace.layers)
+    evaluator, count = Evaluator(engine, network.task, "search", batch_size=batch), len(priced.layers)
     row: Row = []
     for width in widths:
         w_bits = [END_BITS, *[width] * (count - 2), END_BITS]

@@ -18,22 +18,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from haq.comparing.intervals import Interval, paired_interval
 from haq.config import search_config
-from haq.environment import describe_environment
 from haq.evaluation.evaluator import Evaluator
-from haq.evaluation.protocols import PolicyBits
-from haq.problem import Network, prepare_network
-from haq.searching.running import Given, search_configured
-from haq.sensitivities.fisher import network_fisher
-from haq.sweeping.running import Sweep, sweep
+from haq.experiment.inputs import Inputs
+from haq.experiment.prior.fisher import network_fisher
+from haq.experiment.problem import Network, prepare_network
+from haq.policy import PolicyBits
+from haq.runs.environment import describe_environment
+from haq.searching.running import search_configured
+from haq.studies.comparison.intervals import Interval, paired_interval
+from haq.studies.pareto.running import Sweep, sweep
 
 DEVICES = ("bismo-edge", "bismo-cloud", "bitfusion-edge")
 BUDGETS = ("3bits", "4bits", "5bits", "6bits", "7bits")
 PERCENT = 100
 
 
-def alone(record: dict[str, Any], given: Given, options: argparse.Namespace) -> PolicyBits:
+def alone(record: dict[str, Any], inputs: Inputs, options: argparse.Namespace) -> PolicyBits:
     """Return the policy that an independent search finds for a search of the sweep: w_bits and a_bits."""
     config = search_config(
         model=options.model,
@@ -45,17 +46,17 @@ def alone(record: dict[str, Any], given: Given, options: argparse.Namespace) -> 
         episodes=options.episodes,
         seed=record["seed"],
     )
-    result = search_configured(config, options.runs / "alone" / record["run"], given=given, resume=True)
+    result = search_configured(config, options.runs / "alone" / record["run"], inputs=inputs, resume=True)
     return result.policy.w_bits, result.policy.a_bits
 
 
 def measured(document: dict[str, Any], network: Network, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield the differences between sweep and independent search in accuracy and divergence on the report split."""
     report = Evaluator(network.engine, network.task, "report")
-    given = Given(network=network, losses=network_fisher(network))
+    inputs = Inputs(network=network, losses=network_fisher(network))
     for record in document["records"]:
         swept = report.evaluate(record["w_bits"], record["a_bits"])
-        independent = report.evaluate(*alone(record, given, options))
+        independent = report.evaluate(*alone(record, inputs, options))
         yield {
             "seed": record["seed"],
             "accuracy": PERCENT * (swept.accuracy - independent.accuracy),

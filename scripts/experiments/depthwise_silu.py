@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
-from haq.cache import write_atomically
+from haq.files import write_atomically
 from haq.tasks import load_task
 from haq.tasks.base import Task
 

@@ -13,8 +13,8 @@ from safetensors.torch import save
 from torch import Generator, Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
-from haq.cache import write_atomically
-from haq.models.digits_cnn import InvertedResidual
+from haq.files import write_atomically
+from haq.network.models.digits_cnn import InvertedResidual
 from haq.tasks import load_task
 from haq.tasks.base import Task
 

@@ -24,13 +24,13 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import haq
-from haq.cache import write_atomically
-from haq.comparing.intervals import paired_interval
-from haq.environment import describe_environment
-from haq.finetuning.recipe import LR_FEW_BITS
-from haq.plots import save_figure
+from haq.files import write_atomically
+from haq.network.zoo import load_model
+from haq.quantization.training.recipe import LR_FEW_BITS
+from haq.report.plots import save_figure
+from haq.runs.environment import describe_environment
+from haq.studies.comparison.intervals import paired_interval
 from haq.tasks import Task, load_task
-from haq.zoo import load_model
 
 WIDTHS: tuple[int | None, ...] = (None, 4, 3, 2)
 """None is the control."""

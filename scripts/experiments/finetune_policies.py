@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 
 import haq
-from haq.cache import write_atomically
-from haq.comparing.intervals import paired_interval
-from haq.environment import describe_environment
+from haq.files import write_atomically
+from haq.network.zoo import load_model
+from haq.runs.environment import describe_environment
+from haq.studies.comparison.intervals import paired_interval
 from haq.tasks import load_task
 from haq.tasks.base import Task
-from haq.zoo import load_model
 
 
 @dataclass(frozen=True)

@@ -23,17 +23,18 @@ from typing import Any
 
 import torch
 
-from haq.cache import write_atomically
 from haq.config import SearchConfig, search_config
 from haq.costs.pricing import cost_in
-from haq.environment import describe_environment
 from haq.evaluation.evaluator import Evaluator
+from haq.experiment.inputs import Inputs
+from haq.experiment.prior.fisher import network_fisher
+from haq.experiment.prior.layer_losses import LayerLosses
+from haq.experiment.problem import Network, prepare, prepare_network
+from haq.files import write_atomically
+from haq.formatting import percent, pretty_cost
 from haq.policy import load_policy
-from haq.pretty import percent, pretty_cost
-from haq.problem import Network, prepare, prepare_network
-from haq.searching.running import Given, search_configured
-from haq.sensitivities.fisher import network_fisher
-from haq.sensitivities.layer_losses import LayerLosses
+from haq.runs.environment import describe_environment
+from haq.searching.running import search_configured
 from hardware_sim.cost import Objective
 
 TARGETS: dict[str, tuple[str, Objective]] = {
@@ -115,7 +116,7 @@ def run(job: Job) -> list[dict[str, Any]]:
     rows = []
     for bits in budgets:
         config = job.config(bits)
-        result = search_configured(config, job.out(bits), given=Given(network=network, losses=fisher), resume=True)
+        result = search_configured(config, job.out(bits), inputs=Inputs(network=network, losses=fisher), resume=True)
         summary = dict(result.summary)
         rows.append(
             {"model": job.model, "target": job.target, "bits": bits, "summary": summary, "run": str(job.out(bits))}
@@ -137,7 +138,7 @@ def uniform_rows(network: Network, config: SearchConfig) -> list[dict[str, Any]]
     problem = prepare(config, network=network)
     allowed, priced, rows = problem.allowed, problem.priced, []
     for width in sorted({*WIDTHS, *CASES[config.model].budgets}):
-        pairs = [allowed.uniform(layer.tied_to or layer.name, width) for layer in priced.trace.layers]
+        pairs = [allowed.uniform(layer.tied_to or layer.name, width) for layer in priced.layers]
         w_bits, a_bits = zip(*pairs, strict=True)
         cost = cost_in(config.objective, priced.table.policy_cost(w_bits, a_bits))
         rows.append({"bits": width, "cost": cost, "accuracy": report.evaluate(w_bits, a_bits).accuracy})

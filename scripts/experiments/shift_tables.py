@@ -8,8 +8,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from haq.comparing.intervals import paired_interval
-from haq.plots.style import BLUE, HEADER_INCHES, INK, MUTED, ORANGE, VERMILION, add_header, house_style, new_figure
+from haq.report.plots.style import (
+    BLUE,
+    HEADER_INCHES,
+    INK,
+    MUTED,
+    ORANGE,
+    VERMILION,
+    add_header,
+    house_style,
+    new_figure,
+)
+from haq.studies.comparison.intervals import paired_interval
 
 SHIFTS = {"none": MUTED, "fixed": ORANGE, "learned": BLUE}
 LEARN = {"all": "everything learns", "quantizers": "scales and shifts alone learn"}

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_modules
 from torchvision import models
 
-from haq.environment import describe_environment
 from haq.errors import UserError
-from haq.layers import Trace, trace
-from haq.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
-from haq.zoo import usual_input
+from haq.network.layers import Trace, trace
+from haq.network.zoo import usual_input
+from haq.quantization.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
+from haq.runs.environment import describe_environment
 from hardware_sim.cost import Bits
 
 PARAMETER_LIMIT = 30_000_000

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
-from haq.environment import describe_environment
 from haq.errors import UserError
-from haq.layers import Trace, trace
-from haq.zoo import usual_input
+from haq.network.layers import Trace, trace
+from haq.network.zoo import usual_input
+from haq.runs.environment import describe_environment
 
 SEED = 0
 SMALL = {"min_size": 128, "max_size": 128}

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from haq.models.mobilenet_v1 import STAGES
+from haq.network.models.mobilenet_v1 import STAGES
 
 V1_WEIGHTS = "mobilenet_v1_0.75_224_imagenet_fp32.pth"
 V2_WEIGHTS = "mobilenet_v2_1.0_224_imagenet_int8perchannel.npz"

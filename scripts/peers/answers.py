@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from haq.cache import write_atomically
+from haq.files import write_atomically
 
 QUANTIZERS = {"mct": "mct's", "modelopt": "modelopt's", "haq": "haq's, as is", "haq corrected": "haq's, corrected"}
 """Labels in the table, by name in `Row.accuracy`."""

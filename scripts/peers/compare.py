@@ -36,13 +36,13 @@ from tools import ACTIVATION_BITS, PEERS, WIDTHS, Inputs
 from torch import nn
 
 from haq.config import SearchConfig, search_config
-from haq.environment import describe_environment
 from haq.evaluation.evaluator import Evaluator
-from haq.problem import Network, prepare, prepare_network
-from haq.run_dir import RunDir
+from haq.experiment.prior.fisher import network_fisher
+from haq.experiment.prior.layer_losses import LayerLosses
+from haq.experiment.problem import Network, prepare, prepare_network
+from haq.runs.environment import describe_environment
+from haq.runs.run_folder import RunDir
 from haq.searching.running import begin_session, run_episodes
-from haq.sensitivities.fisher import network_fisher
-from haq.sensitivities.layer_losses import LayerLosses
 
 BATCH = 32
 SEARCHES = ("corrections", "no corrections")
@@ -96,7 +96,7 @@ class Bench:
     @cached_property
     def weight_counts(self) -> list[int]:
         """Return the number of weights of every layer; shared weights count once."""
-        return [layer.weight_count for layer in self.plain.network.priced.trace.layers]
+        return [layer.weight_count for layer in self.plain.network.priced.layers]
 
     def inputs(self) -> Inputs:
         """Return a copy of the network and the calibration batches for a tool."""
@@ -110,7 +110,7 @@ class Bench:
         assert row.budget is not None
         chosen = PEERS[row.chosen_by].choose(inputs, row.budget, WIDTHS if row.variant == "2 to 8" else (2, 4, 8))
         cpu_s = cpu_seconds() - began
-        w_bits = [chosen.bits[layer.tied_to or layer.name] for layer in self.plain.network.priced.trace.layers]
+        w_bits = [chosen.bits[layer.tied_to or layer.name] for layer in self.plain.network.priced.layers]
         return self.evaluated(row, w_bits, cpu_s=cpu_s, measured={row.chosen_by: self.accuracy(chosen.model)})
 
     def uniform(self, row: Row) -> Row:
@@ -153,7 +153,7 @@ class Bench:
         quantizers: Sequence[str] = (),
     ) -> Row:
         """Return the row with the accuracy of its bits under haq's quantizer and the given others."""
-        layers = self.plain.network.priced.trace.layers
+        layers = self.plain.network.priced.layers
         a_bits = [ACTIVATION_BITS] * len(layers)
         evaluations = {
             name: mine.report.evaluate(w_bits, a_bits)
@@ -186,7 +186,7 @@ class Bench:
         task = self.plain.network.task
         return {
             "network": self.options.model,
-            "layers": [layer.name for layer in self.plain.network.priced.trace.layers],
+            "layers": [layer.name for layer in self.plain.network.priced.layers],
             "weights": sum(self.weight_counts),
             "images": {name: task.size(name) for name in ("calibration", "search", "selection", "report")},
             "versions": {name: version(name) for name in PACKAGES},

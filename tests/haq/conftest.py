@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import haq.cli.plotting  # noqa: F401  before a test replaces what it imports
+import haq.cli.plot  # noqa: F401  before a test replaces what it imports
 from haq.__main__ import main
 from haq.tasks.base import SplitName
 from haq.tasks.classification import ClassificationTask

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from haq.budgets import UNITS, BudgetSpec, parse_budget, parse_budgets, parse_duration
 from haq.errors import UserError
-from haq.pretty import percent, pretty_cost
+from haq.formatting import percent, pretty_cost
 from hardware_sim.cost import OBJECTIVES, Cost, Objective
 
 

@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from haq.corrections import Corrections
 from haq.errors import UserError
+from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.evaluator import Evaluator
-from haq.evaluation.protocols import Evaluation, PolicyBits
+from haq.evaluation.protocols import Evaluation
 from haq.evaluation.store import EvaluationStore
-from haq.evaluation.torch_engine import TorchEngine
-from haq.layers import trace
-from haq.quantized_model import QuantizedModel, Quantizers
+from haq.network.layers import trace
+from haq.policy import PolicyBits
+from haq.quantization.corrections import Corrections
+from haq.quantization.quantized_model import QuantizedModel, Quantizers
 from haq.tasks.classification import ClassificationTask
 from haq.tasks.items import StoredSplit
 

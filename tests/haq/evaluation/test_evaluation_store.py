@@ -13,9 +13,11 @@ from torch import nn
 
 from haq.config import search_config
 from haq.errors import UserError
-from haq.evaluation.protocols import Evaluation, PolicyBits
+from haq.evaluation.protocols import Evaluation
 from haq.evaluation.store import EvaluationStore, KeptEvaluations
-from haq.searching.running import Given, search_configured
+from haq.experiment.inputs import Inputs
+from haq.policy import PolicyBits
+from haq.searching.running import search_configured
 from haq.tasks.classification import ClassificationTask
 
 WIDTHS = st.sampled_from([*range(1, 9), None])
@@ -144,8 +146,8 @@ def test_a_search_is_the_same_whatever_is_kept(
     config = search_config(model="TinyNet", data="blobs", agent=agent, episodes=24, first_last_bits=None)
     stores = {"none": None, "cold": EvaluationStore(tmp_path / "kept"), "warm": EvaluationStore(tmp_path / "kept")}
     for name, store in stores.items():
-        given = Given(tiny_net, tiny_task, store=store)
-        search_configured(config, tmp_path / name, given=given)
+        inputs = Inputs(tiny_net, tiny_task, store=store)
+        search_configured(config, tmp_path / name, inputs=inputs)
     for name in ("cold", "warm"):
         for file in ("policy.json", "quantizers.safetensors", "config.json"):
             assert (tmp_path / name / file).read_bytes() == (tmp_path / "none" / file).read_bytes()

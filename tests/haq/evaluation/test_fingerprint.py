@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.fingerprint import fingerprint, probe_policies
-from haq.evaluation.torch_engine import TorchEngine
-from haq.layers import trace
-from haq.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
+from haq.network.layers import trace
+from haq.quantization.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
 from haq.tasks.classification import ClassificationTask
 
 

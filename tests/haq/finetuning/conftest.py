@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from haq.layers import Trace, trace
+from haq.network.layers import Trace, trace
 from haq.tasks.base import SplitName
 from haq.tasks.classification import ClassificationTask
 from haq.tasks.items import StoredSplit

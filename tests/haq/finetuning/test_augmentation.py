@@ -5,7 +5,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
-from haq.finetuning.augmentation import augment
+from haq.quantization.training.augmentation import augment
 
 
 def moved(image: Tensor, up: int, left: int) -> Tensor:

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from haq.finetuning.averaging import MovingAverage
-from haq.finetuning.batch_norms import reestimate
+from haq.quantization.training.averaging import MovingAverage
+from haq.quantization.training.batch_norms import reestimate
 
 
 def test_statistics_are_those_of_the_batches() -> None:

@@ -10,14 +10,15 @@ from torch import nn
 import haq
 from haq.config import search_config
 from haq.errors import UserError
+from haq.evaluation.engines.finetuned import EpisodeEngine, FinetunedEngine
 from haq.evaluation.evaluator import Evaluator
-from haq.evaluation.protocols import Engine, PolicyBits
-from haq.finetuning.engine import EpisodeEngine, FinetunedEngine
-from haq.finetuning.learner import DivergedError, Learner
-from haq.finetuning.network import start_network
-from haq.finetuning.starts import Starts
-from haq.layers import trace
-from haq.problem import prepare_network
+from haq.evaluation.protocols import Engine
+from haq.experiment.problem import prepare_network
+from haq.network.layers import trace
+from haq.policy import PolicyBits
+from haq.quantization.training.initialization import Starts
+from haq.quantization.training.learner import DivergedError, Learner
+from haq.quantization.training.network import start_network
 from haq.tasks.classification import ClassificationTask
 
 FEW, MANY = ((8, 2, 2, 2, 8), (8, 2, 2, 2, 8)), ((8,) * 5, (8,) * 5)
@@ -108,7 +109,7 @@ def test_a_few_steps_help_two_bits() -> None:
         )
         network = prepare_network(config)
         evaluator = Evaluator(network.engine, network.task, "search")
-        count = len(network.priced.trace.layers)
+        count = len(network.priced.layers)
         accuracy[steps] = evaluator.evaluate((8, *[2] * (count - 2), 8), (8, *[4] * (count - 2), 8)).accuracy
     assert accuracy[12] > accuracy[0] + 0.2
 

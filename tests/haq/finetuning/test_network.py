@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from haq.errors import UserError
-from haq.finetuning.network import Saved, TrainableNetwork, load_network, start_network
-from haq.finetuning.starts import LearnedShift, Starts
-from haq.layers import Trace, trace
-from haq.quantized_model import QuantizedModel, Quantizers
+from haq.network.layers import Trace, trace
+from haq.quantization.quantized_model import QuantizedModel, Quantizers
+from haq.quantization.training.initialization import LearnedShift, Starts
+from haq.quantization.training.network import Saved, TrainableNetwork, load_network, start_network
 
 LAYERS = 5  # stem, depthwise, mix, mix:2, classifier
 BITS = ((8, 3, 4, 4, 8), (8, 4, 3, 3, None))

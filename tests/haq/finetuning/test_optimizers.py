@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from haq.finetuning.config import FinetuneConfig
-from haq.finetuning.learner import Learner
-from haq.finetuning.network import TrainableNetwork, start_network
-from haq.finetuning.optimizers import make_optimizers, relative_adam
-from haq.finetuning.recipe import resolve_rates
-from haq.finetuning.starts import Starts
-from haq.layers import Trace
-from haq.quantizers.adaptive import AdaptiveQuantizer
+from haq.network.layers import Trace
+from haq.quantization.adaptive import AdaptiveQuantizer
+from haq.quantization.training.config import FinetuneConfig
+from haq.quantization.training.initialization import Starts
+from haq.quantization.training.learner import Learner
+from haq.quantization.training.network import TrainableNetwork, start_network
+from haq.quantization.training.optimizers import make_optimizers, relative_adam
+from haq.quantization.training.recipe import resolve_rates
 from haq.tasks.classification import ClassificationTask
 
 X = torch.rand(8, 1, 6, 6, generator=torch.Generator().manual_seed(9))

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from haq.finetuning.network import TrainableNetwork
-from haq.finetuning.oscillation import Freezer, dampening
-from haq.layers import trace
-from haq.quantizers.adaptive import AdaptiveQuantizer
+from haq.network.layers import trace
+from haq.quantization.adaptive import AdaptiveQuantizer
+from haq.quantization.training.network import TrainableNetwork
+from haq.quantization.training.oscillation import Freezer, dampening
 
 
 def network_of(weights: Tensor) -> TrainableNetwork:

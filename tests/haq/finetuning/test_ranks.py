@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from haq.finetuning.ranks import Ranks
+from haq.quantization.training.ranks import Ranks
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = """

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from haq.finetuning.config import FinetuneConfig
-from haq.finetuning.recipe import distillation, mean_weight_bits, resolve_rates
-from haq.layers import Trace
+from haq.network.layers import Trace
+from haq.quantization.training.config import FinetuneConfig
+from haq.quantization.training.recipe import distillation, mean_weight_bits, resolve_rates
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,16 @@ from torch import nn
 import haq
 from haq.__main__ import main
 from haq.errors import HaqWarning, UserError
-from haq.finetuning.config import FinetuneConfig
-from haq.finetuning.learner import Learner
-from haq.finetuning.network import start_network
-from haq.finetuning.recipe import resolve_rates
-from haq.finetuning.saved import load_finetuned
+from haq.experiment.trained_network import load_finetuned
 from haq.finetuning.session import FinetuneSession
-from haq.finetuning.starts import Starts
-from haq.finetuning.training import score
-from haq.layers import Trace
-from haq.run_dir import RunDir
+from haq.network.layers import Trace
+from haq.quantization.training.config import FinetuneConfig
+from haq.quantization.training.initialization import Starts
+from haq.quantization.training.learner import Learner
+from haq.quantization.training.network import start_network
+from haq.quantization.training.recipe import resolve_rates
+from haq.quantization.training.trainer import score
+from haq.runs.run_folder import RunDir
 from haq.tasks.classification import ClassificationTask
 
 QUICK = {"epochs": 2, "batch_size": 32, "norm_images": 64, "calibration_images": 48}

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import haq
+from haq.network.zoo import build_model
 from haq.tasks.base import SplitName
 from haq.tasks.classification import ClassificationTask
 from haq.tasks.items import StoredSplit
-from haq.zoo import build_model
 
 NAMES = ("resnet18", "resnet34", "resnet50", "mobilenet_v2", "efficientnet_b0")
 

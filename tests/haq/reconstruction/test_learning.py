@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from haq.config import search_config
+from haq.config import Rounding, search_config
 from haq.errors import UserError
-from haq.evaluation.protocols import PolicyBits
-from haq.layer_weights import Rounding
-from haq.problem import Network, prepare_network
-from haq.quantizers.linear import quantize_weight
+from haq.experiment.problem import Network, prepare_network
+from haq.policy import PolicyBits
+from haq.quantization.linear import quantize_weight
 from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
 from haq.reconstruction.learned import Learned, learn_policy
 from haq.reconstruction.learning import Reconstruction, calibration_batches, output_spreads
@@ -67,7 +66,7 @@ def prepared(model: nn.Module, task: ClassificationTask, rounding: Rounding = "n
 
 
 def uniform(network: Network, w_bits: int, a_bits: int) -> PolicyBits:
-    count = len(network.priced.trace.layers)
+    count = len(network.priced.layers)
     return (w_bits,) * count, (a_bits,) * count
 
 
@@ -116,7 +115,7 @@ def test_learning_is_the_same_every_time_and_another_with_another_seed(
 
 
 def names(network: Network) -> list[str]:
-    return [layer.name for layer in network.priced.trace.layers]
+    return [layer.name for layer in network.priced.layers]
 
 
 def test_codes_stay_within_their_bits_and_the_network_as_it_was(

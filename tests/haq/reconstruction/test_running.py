@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from haq.__main__ import main
+from haq.api import reconstruct
 from haq.policy import load_policy
-from haq.reconstruction.running import reconstruct
 from haq.tasks.classification import ClassificationTask
 
 SMALL = ("--search-images", "100", "--report-images", "200", "--calibration-images", "64", "--steps", "80")

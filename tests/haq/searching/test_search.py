@@ -16,20 +16,22 @@ import haq
 from agents.ddpg import DDPG
 from agents.model_based import ModelBasedDDPG
 from envs.choices import IntArray
-from haq import evaluating, layer_weights, quantized_model
 from haq.config import AgentName, search_config
-from haq.corrections import Corrector
 from haq.errors import UserError
-from haq.evaluating import evaluate_policy
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
+from haq.experiment import evaluating
+from haq.experiment.evaluating import evaluate_policy
+from haq.experiment.inputs import Inputs
 from haq.policy import Policy, load_policy
-from haq.run_dir import RunDir
+from haq.quantization import layer_weights, quantized_model
+from haq.quantization.corrections import Corrector
+from haq.runs.run_folder import RunDir
 from haq.searching import session
 from haq.searching.confidence import Pairs, confidence_of_drop
 from haq.searching.goals import Line
-from haq.searching.judging import Judge
-from haq.searching.running import Given, SearchResult, search_configured
+from haq.searching.objective import Judge
+from haq.searching.running import SearchResult, search_configured
 from haq.searching.session import Session
 from haq.tasks.classification import ClassificationTask
 
@@ -65,7 +67,7 @@ COST_KEYS = {"latency_s", "energy_j", "weight_bytes", "bops"}
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("haq.plots.plot_run", lambda *_, **__: [])
+    monkeypatch.setattr("haq.report.plots.plot_run", lambda *_, **__: [])
 
 
 def read(path: Path) -> Any:
@@ -260,15 +262,15 @@ def config_of(run: Path) -> Any:
 
 
 @pytest.fixture
-def given(tiny_net: nn.Module, held_out_task: ClassificationTask) -> Given:
-    return Given(tiny_net, held_out_task)
+def inputs(tiny_net: nn.Module, held_out_task: ClassificationTask) -> Inputs:
+    return Inputs(tiny_net, held_out_task)
 
 
 @pytest.fixture
-def whole(given: Given, shared_run: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+def whole(inputs: Inputs, shared_run: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """The folder of a search on the tiny network that nobody interrupted."""
     config = search_config(model="TinyNet", data="blobs", episodes=25, budget=("0.5",), first_last_bits=None, seed=3)
-    return shared_run("whole", lambda path: search_configured(config, path, given=given))
+    return shared_run("whole", lambda path: search_configured(config, path, inputs=inputs))
 
 
 def unfinished(whole: Path, folder: Path) -> Path:
@@ -322,11 +324,11 @@ def with_another_agents_checkpoint(run: Path) -> None:
     ],
 )
 def test_a_damaged_run_goes_on_to_the_same_result(
-    damage: Callable[[Path], None], whole: Path, given: Given, tmp_path: Path
+    damage: Callable[[Path], None], whole: Path, inputs: Inputs, tmp_path: Path
 ) -> None:
     run = unfinished(whole, tmp_path)
     damage(run)
-    search_configured(config_of(whole), run, given=given, resume=True)
+    search_configured(config_of(whole), run, inputs=inputs, resume=True)
     assert_same_run(run, whole)
 
 
@@ -352,13 +354,13 @@ class Interruption:
 
 
 def test_an_interrupted_run_goes_on_to_the_same_result(
-    whole: Path, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted with a checkpoint after every episode, then in the middle of an episode, then not."""
     monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
     config, run, watcher = config_of(whole), tmp_path / "run", Interruption(11)
     with pytest.raises(KeyboardInterrupt):
-        search_configured(config, run, given=given, watcher=watcher)
+        search_configured(config, run, inputs=inputs, watcher=watcher)
     assert watcher.ended
     assert len(journal(run)) == 11
     assert not (run / "summary.json").exists()
@@ -373,10 +375,10 @@ def test_an_interrupted_run_goes_on_to_the_same_result(
 
     monkeypatch.setattr(ModelBasedDDPG, "propose", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        search_configured(config, run, given=given, resume=True)
+        search_configured(config, run, inputs=inputs, resume=True)
     assert len(journal(run)) == 12
     monkeypatch.setattr(ModelBasedDDPG, "propose", propose)
-    search_configured(config, run, given=given, resume=True)
+    search_configured(config, run, inputs=inputs, resume=True)
     assert_same_run(run, whole)
 
 
@@ -437,12 +439,12 @@ def test_a_budget_that_nothing_meets_is_refused_before_anything_is_calibrated(
 
 
 def test_a_journal_beyond_the_checkpoint_is_not_evaluated_again(
-    whole: Path, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, run = config_of(whole), tmp_path / "run"
     monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
-        search_configured(config, run, given=given, watcher=Interruption(10))
+        search_configured(config, run, inputs=inputs, watcher=Interruption(10))
     shutil.copy(whole / "episodes.jsonl", run)
     seen: list[Any] = []
     original = Evaluator._run
@@ -452,7 +454,7 @@ def test_a_journal_beyond_the_checkpoint_is_not_evaluated_again(
         return original(self, bits)
 
     monkeypatch.setattr(Evaluator, "_run", counted)
-    search_configured(config, run, given=given, resume=True)
+    search_configured(config, run, inputs=inputs, resume=True)
     assert seen
     assert not [bits for split, bits in seen if split == "search"]
     assert_same_run(run, whole)
@@ -641,14 +643,14 @@ def test_every_method_goes_on_to_the_same_result(
     """Interrupted after the seventh episode, with the checkpoint of the fourth."""
     settings: Any = {"agent": case[0], "episodes": 12, "first_last_bits": None, "model": "TinyNet"}
     config = search_config(**settings, **AIMS[case[1]], data="blobs")
-    given, run = Given(tiny_net, held_out_task), tmp_path / "run"
-    search_configured(config, tmp_path / "whole", given=given)
+    inputs, run = Inputs(tiny_net, held_out_task), tmp_path / "run"
+    search_configured(config, tmp_path / "whole", inputs=inputs)
     for episode, seconds in ((4, 0.0), (7, inf)):
         monkeypatch.setattr(session, "CHECKPOINT_SECONDS", seconds)
         with pytest.raises(KeyboardInterrupt):
-            search_configured(config, run, given=given, resume=True, watcher=Interruption(episode))
+            search_configured(config, run, inputs=inputs, resume=True, watcher=Interruption(episode))
     assert torch.load(run / "checkpoint.pt", weights_only=True)["episode"] == 4
-    search_configured(config, run, given=given, resume=True)
+    search_configured(config, run, inputs=inputs, resume=True)
     assert_same_run(run, tmp_path / "whole")
     assert read(run / "summary.json")["selection_images"] == 15
 
@@ -660,10 +662,10 @@ def test_a_finished_run_continued_with_more_episodes_is_one_that_had_them_at_onc
     tiny_net: nn.Module, held_out_task: ClassificationTask, tmp_path: Path, case: tuple[str, str]
 ) -> None:
     settings: Any = {"agent": case[0], "first_last_bits": None, "model": "TinyNet", "data": "blobs", **AIMS[case[1]]}
-    given, run = Given(tiny_net, held_out_task), tmp_path / "run"
-    search_configured(search_config(**settings, episodes=14), tmp_path / "whole", given=given)
+    inputs, run = Inputs(tiny_net, held_out_task), tmp_path / "run"
+    search_configured(search_config(**settings, episodes=14), tmp_path / "whole", inputs=inputs)
     for episodes in (5, 14):
-        search_configured(search_config(**settings, episodes=episodes), run, given=given, resume=True)
+        search_configured(search_config(**settings, episodes=episodes), run, inputs=inputs, resume=True)
         assert read(run / "summary.json")["episodes"] == read(run / "config.json")["episodes"] == episodes
     assert_same_run(run, tmp_path / "whole")
     assert read(run / "summary.json")["ended_by"] == "episodes"

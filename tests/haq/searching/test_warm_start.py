@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from envs.choices import Choices, IntArray
-from haq.searching.proposing import Known, Method, Played
-from haq.searching.warm_start import Told, WarmStart, opening
+from haq.experiment.inputs import Observations
+from haq.experiment.methods import Known, Method, Played
+from haq.searching.warm_start import WarmStart, opening
 
 
 def bits_of(first: int, second: int) -> IntArray:
     return np.array([(first, 8), (second, 8)], dtype=np.int64)
 
 
-TOLD: Told = [(bits_of(2, 2), -3.0), (bits_of(4, 4), -1.0), (bits_of(8, 8), 0.0), (bits_of(3, 4), -2.0)]
+TOLD: Observations = [(bits_of(2, 2), -3.0), (bits_of(4, 4), -1.0), (bits_of(8, 8), 0.0), (bits_of(3, 4), -2.0)]
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from haq.errors import UserError
+from haq.network.zoo import load_model
 from haq.tasks import ClassificationTask, Task, TaskOptions, load_task
 from haq.tasks.base import SplitName
-from haq.zoo import load_model
 
 SPLITS: tuple[SplitName, ...] = ("train", "calibration", "search", "selection", "report")
 

@@ -1,0 +1,100 @@
+"""`haq compare`: search methods on the same network, data, budgets and number of evaluations."""
+
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, read_several, with_config
+from haq.cli.output import print_blocks, print_json, print_text
+from haq.cli.screen import progress_bar
+from haq.config import MOST_SEEDS, AgentName, SearchConfig
+from haq.errors import UserError
+from haq.files import write_atomically
+from haq.formatting import markdown
+from haq.studies.comparison.running import Question, compare
+
+_OWN = ("agent", "budget", "episodes", "max_accuracy_drop", "confidence")
+_FLAGS = tuple(name for name in ALL_FLAGS if name not in _OWN)
+
+MAX_DIGITS = 9
+"""Of a number of evaluations."""
+
+
+@with_config(*_FLAGS)
+def compare_command(
+    config: SearchConfig,
+    *,
+    agents: Annotated[str, typer.Option(help="Methods, with commas; the first is held against the others.")] = (
+        "ddpg,random,uniform"
+    ),
+    budgets: Annotated[str, typer.Option(help="Budgets, with commas; each is a comparison of its own.")] = "0.6",
+    at: Annotated[str, typer.Option(help="Numbers of evaluations to compare at, with commas.")] = "50,100",
+    seeds: Annotated[int, typer.Option(help="Seeds, from --seed on.", min=1, max=MOST_SEEDS)] = 3,
+    redraw: Annotated[bool, typer.Option("--redraw", help="Every seed draws its own images, from --split-seed on.")] = (
+        False
+    ),
+    workers: Annotated[int, typer.Option(help="Processes, of one thread each.", min=1)] = 1,
+    out: Annotated[Path, typer.Option(help="Folder of the comparison.")] = Path("results/comparison"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in --out.")] = False,
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Hold search methods against each other: a table with intervals, all figures as CSV and JSON, and a picture."""
+    from haq.report.plots import save_figure
+    from haq.report.plots.comparison import plot_comparison
+    from haq.studies.comparison.tables import as_csv, report
+
+    question = Question(
+        config=config,
+        agents=_agents(agents),
+        budgets=read_several(budgets),
+        seeds=seeds,
+        checkpoints=tuple(sorted(_count(each) for each in read_several(at))),
+        redraw=redraw,
+    )
+    with _Bar(quiet=quiet) as bar:
+        document = compare(question, out, resume=resume, workers=workers, watcher=bar)
+    blocks = list(report(document))
+    write_atomically(out / "comparison.md", markdown(blocks).encode())
+    write_atomically(out / "comparison.csv", as_csv(document).encode())
+    save_figure(plot_comparison(document), out / "comparison.png")
+    if json:
+        print_json(document)
+    else:
+        print_blocks(blocks)
+        print_text(f"files in {out}")
+
+
+def _agents(text: str) -> tuple[AgentName, ...]:
+    names = read_several(text)
+    for name in names:
+        if name not in get_args(AgentName):
+            raise UserError(f"--agents: {name!r} is no method; choose from {', '.join(get_args(AgentName))}")
+    return names  # type: ignore[return-value]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > MAX_DIGITS or int(text) < 1:
+        raise UserError(f"--at {text!r}: write numbers of evaluations with commas, such as 50,100")
+    return int(text)
+
+
+class _Bar:
+    """Searches done, of how many, and the time left, on standard error."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        columns = (BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._progress = progress_bar("searches", *columns, is_shown=not quiet)
+        self._task = self._progress.add_task("")
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def cell(self, done: int, of: int) -> None:
+        self._progress.update(self._task, completed=done, total=of)

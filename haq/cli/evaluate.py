@@ -1,0 +1,38 @@
+"""`haq evaluate`: how accurate a policy is, on images that no decision was taken on."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from haq.cli.flags import DATA_FLAGS, DEVICE_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, with_config
+from haq.cli.output import print_json, print_text, say, warn
+from haq.cli.progress import phase_progress
+from haq.config import SearchConfig
+from haq.experiment.evaluating import evaluate_policy
+from haq.formatting import percent
+
+
+@with_config(*MODEL_FLAGS, *DATA_FLAGS, *DEVICE_FLAGS, *QUANTIZER_FLAGS)
+def evaluate(
+    config: SearchConfig,
+    policy: Annotated[
+        Path,
+        typer.Argument(
+            help="The folder of a run, or a policy file; the run's settings hold unless given.", metavar="RUN|POLICY"
+        ),
+    ],
+    json: JsonFlag = False,
+) -> None:
+    """Accuracy of a policy on the report split, next to the float network's."""
+    with phase_progress(quiet=not sys.stderr.isatty()) as phases:
+        document = evaluate_policy(policy, config, notify=say, progress=phases.phase)
+    for warning in document["warnings"]:
+        warn(warning)
+    if json:
+        print_json(document)
+        return
+    accuracy, accuracy_fp32 = document["accuracy"], document["accuracy_fp32"]
+    print_text(f"{document['metric']['name']} on {document['images']} report images: {percent(accuracy, digits=2)}")
+    print_text(f"float: {percent(accuracy_fp32, digits=2)}, change {100 * (accuracy - accuracy_fp32):+.2f} points")

@@ -1,0 +1,176 @@
+"""`haq explain`: why this policy, in plain sentences."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from haq.cli.flags import MODEL_FLAGS, JsonFlag, with_config
+from haq.cli.output import print_json, print_table, print_text, say
+from haq.config import SearchConfig
+from haq.formatting import percent, pretty_cost
+from haq.report.explanation.findings import Distance, Exchange, Explanation, Plateau, Price, Step
+from haq.report.explanation.robustness import CostNoise, Recalibrated
+from haq.report.explanation.running import explain
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """How differences are written: in points, or as a reward with what it is worth in points."""
+
+    name: str
+    exchange: Exchange | None = None
+
+    def number(self, value: float) -> str:
+        """With its sign; a minus would be wrong before what rounds to nothing.
+
+        >>> Unit("points").number(-0.001), Unit("points").number(-0.01), Unit("reward").number(-0.00123456)
+        ('+0.00', '-0.01', '-0.00123')
+        """
+        return f"{round(value, 2) + 0.0:+.2f}" if self.name == "points" else f"{value:+.3g}"
+
+    def signed(self, value: float) -> str:
+        """A gain or a loss.
+
+        >>> Unit("reward", Exchange(points=50.0, policies=20)).signed(0.005)
+        '+0.005 reward (+0.25 points)'
+        """
+        return f"{self.number(value)} {self.name}{self._points(value, '+')}"
+
+    def amount(self, value: float) -> str:
+        """Something that has no sign."""
+        plain = f"{value:.2f}" if self.name == "points" else f"{value:.3g}"
+        return f"{plain} {self.name}{self._points(value, '')}"
+
+    def _points(self, value: float, sign: str) -> str:
+        if self.exchange is None:
+            return ""
+        return f" ({round(self.exchange.points * value, 2) + 0.0:{sign}.2f} points)"
+
+
+@with_config(*MODEL_FLAGS, "data")
+def explain_command(
+    config: SearchConfig,
+    run: Annotated[Path, typer.Argument(help="The folder of a finished search.", metavar="RUN")],
+    robust: Annotated[
+        bool, typer.Option("--robust", help="Calibrate on other images, and evaluate the policy once more.")
+    ] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Why this policy: what is left to win, what more budget buys, which bits are free, and what it stands on."""
+    found = explain(run, config=config, is_robust=robust, notify=say)
+    if json:
+        print_json(found.document())
+        return
+    for line in sentences(found):
+        print_text(line)
+    if found.free:
+        _print_free(found)
+    for note in found.notes:
+        print_text(f"note: {note}")
+
+
+def sentences(found: Explanation) -> Iterator[str]:
+    """What was found, one thing a line."""
+    belief, unit = found.belief, Unit(found.belief.unit, found.exchange)
+    yield f"{found.model} on {found.hardware}: {_cost_line(found.price)}"
+    yield (
+        f"The reward model, from {belief.policies} policies, believes the policy to be at about "
+        f"{unit.number(belief.predicted)} {unit.name} ({unit.number(belief.low)} to {unit.number(belief.high)}); "
+        f"measured {unit.number(belief.measured)}. 0 is the float network on the search images."
+    )
+    if found.exchange:
+        yield (
+            f"In {found.exchange.policies} policies near this one a reward of -0.01 went with "
+            f"{-0.01 * found.exchange.points:+.2f} points of search accuracy; the points below are reckoned so."
+        )
+    yield _distance_line(found.distance, unit)
+    yield from _price_lines(found.price, unit)
+    yield _free_line(found.free)
+    yield from (_noise_line(each) for each in found.cost_noise)
+    if not found.cost_noise:
+        yield "The budgets count bytes or operations, which no device is off by."
+    if found.calibration:
+        yield _calibration_line(found.calibration)
+
+
+def _cost_line(price: Price) -> str:
+    used, budget = pretty_cost(price.objective, price.cost), pretty_cost(price.objective, price.budget)
+    return f"{price.objective} {used} of a budget of {budget} ({percent(price.cost / price.budget)} used)."
+
+
+def _distance_line(distance: Distance, unit: Unit) -> str:
+    bound, low, high, whole = map(unit.amount, (distance.bound, distance.low, distance.high, distance.integer))
+    text = (
+        f"Within the budget it believes at most about {bound} more possible; draws of what else it may be, each "
+        f"with a best policy of its own, say {low} to {high} (eight in ten)."
+    )
+    if not distance.differs:
+        return f"{text} The best that it sees with whole bits is this policy."
+    names = ", ".join(distance.differs[:3]) + (f" and {len(distance.differs) - 3} more" * (len(distance.differs) > 3))
+    return f"{text} The best that it sees with whole bits wins about {whole}, with other bits in {names}."
+
+
+def _price_lines(price: Price, unit: Unit) -> Iterator[str]:
+    one = pretty_cost(price.objective, 0.01 * price.budget)
+    yield f"One percent more budget ({one}) is worth about {unit.amount(price.percent)}."
+    if price.upgrade is None:
+        yield "No layer can have more bits that the model believes to win anything."
+    else:
+        step = price.upgrade
+        within = ", within the budget as it is" if step.fits else ""
+        yield (
+            f"{pretty_cost(price.objective, step.cost)} more {price.objective} buys {_change(step)}, "
+            f"about {unit.signed(step.gain)}{within}: the most for its cost."
+        )
+    if price.saving is not None:
+        step = price.saving
+        yield (
+            f"{pretty_cost(price.objective, -step.cost)} of {price.objective} can be saved with {_change(step)}, "
+            f"about {unit.signed(step.gain)}: the least for its cost."
+        )
+
+
+def _change(step: Step) -> str:
+    """Which bits of which layer.
+
+    >>> _change(Step("conv2", (4, 5), (8, 8), 1e-6, 0.3, fits=False))
+    'conv2 weights of 5 bits instead of 4'
+    """
+    parts = (("weights", step.w_bits), ("activations", step.a_bits))
+    changed = [f"{part} of {after} bits instead of {before}" for part, (before, after) in parts if before != after]
+    return f"{step.layer} {' and '.join(changed)}"
+
+
+def _free_line(free: tuple[Plateau, ...]) -> str:
+    more = sum(each.most != each.bits for each in free)
+    fewer = sum(each.least != each.bits for each in free)
+    if not free:
+        return "No bits are free on this device: each costs, and each that goes saves."
+    return f"Bits are free on this device: in {more} layers more cost nothing, in {fewer} fewer would save nothing."
+
+
+def _noise_line(noise: CostNoise) -> str:
+    spread = percent(noise.spread, digits=0)
+    return (
+        f"If the modelled {noise.objective} is off by up to {spread}: under budget in {percent(noise.apart)} of "
+        f"{noise.draws} draws with every layer for itself, in {percent(noise.together)} with all alike; "
+        f"the budget holds up to {noise.headroom:.3f} times the modelled {noise.objective}."
+    )
+
+
+def _calibration_line(found: Recalibrated) -> str:
+    verdict = "still within" if found.is_close else "not within"
+    shared = f", {found.shared} of them the same" if found.shared else ""
+    return (
+        f"Calibrated on {found.images} images from the other end of the training images{shared}: search accuracy "
+        f"{percent(found.search_accuracy, digits=2)}, was {percent(found.search_accuracy_before, digits=2)}, "
+        f"{verdict} half a point."
+    )
+
+
+def _print_free(found: Explanation) -> None:
+    rows = [(each.layer, *(f"{w}/{a}" for w, a in (each.bits, each.most, each.least))) for each in found.free]
+    print_table("bits at the same cost, weights/activations", ("layer", "has", "most", "fewest"), rows)

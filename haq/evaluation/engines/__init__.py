@@ -1,0 +1,1 @@
+"""Engines: what runs a network with a policy on it, by which library, and the choice between them."""

@@ -1,0 +1,43 @@
+"""Fine-tuning inside the episode of a search, as in the paper: a few steps for every policy."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from haq.errors import UserError
+from haq.evaluation.engines.finetuned import EpisodeEngine
+from haq.network.layers import Trace
+from haq.quantization.training.config import FinetuneConfig
+from haq.quantization.training.initialization import Starts
+from haq.tasks.base import Task
+
+if TYPE_CHECKING:
+    from haq.config import SearchConfig
+
+EPISODE_BATCH = 64
+NORM_IMAGES = 256
+
+
+def episode_engine(config: "SearchConfig", model: nn.Module, trace: Trace, *, task: Task) -> EpisodeEngine:
+    """An engine that gives every policy `episode_finetune_steps` steps. Raises UserError where that cannot be done."""
+    require_trainable(config, task, flag="--episode-finetune-steps")
+    batch_size = min(EPISODE_BATCH, task.size("train"))
+    norm_images = min(NORM_IMAGES, config.episode_finetune_steps * batch_size)
+    learning = FinetuneConfig(learn=config.episode_finetune, batch_size=batch_size, norm_images=norm_images)
+
+    def calibration() -> Iterable[Tensor]:
+        return (inputs.to(config.device) for inputs, _ in task.batches("calibration", batch_size=config.eval_batch))
+
+    starts = Starts(model, trace, calibration, shift=learning.shift)
+    return EpisodeEngine(model, starts, task, config=learning, steps=config.episode_finetune_steps, seed=config.seed)
+
+
+def require_trainable(config: "SearchConfig", task: Task, *, flag: str) -> None:
+    """Raise UserError for data without a train split, or for quantizers that have nothing to learn."""
+    if not task.size("train"):
+        raise UserError(f"{flag} needs a train split, which {task.name} does not have; add 'train' to its data sets")
+    if config.quantizer != "linear":
+        raise UserError(f"{flag} learns scales, and {config.quantizer} codebooks have none; use --quantizer linear")
+    if config.engine == "onnxruntime":
+        raise UserError(f"{flag} learns in torch; use --engine torch")

@@ -1,0 +1,44 @@
+"""A quantized network some of whose input codes are moved by a step: what roundings at borders do to the outputs."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Generator, Tensor
+
+from haq.network.layers import Trace
+from haq.network.tracing.weighted_calls import Call
+from haq.quantization.linear import QuantizerParameters
+from haq.quantization.quantized_model import QuantizedModel
+
+
+class MovedCodes(QuantizedModel):
+    """Moves a share of the input codes of every layer, by position, to the next code; which ones is drawn from a seed.
+
+    Layers without a share, and those whose input is not quantized, stay as they are.
+    """
+
+    def __init__(self, original: QuantizedModel, trace: Trace, *, shares: Mapping[int, float], seed: int) -> None:
+        super().__init__(original.model, trace, original.quantizers)
+        self._shares, self._generator = shares, Generator().manual_seed(seed)
+
+    def quantized(self, layer: int, call: Call) -> Tensor:
+        """What a layer answers with codes moved."""
+        bits, share = self._bits[layer][1], self._shares.get(layer, 0.0)
+        quantizer = None if bits is None or not share else self.quantizers.activation(layer, bits)
+        if quantizer is None:
+            return super().quantized(layer, call)
+        arguments = {**call.arguments, "input": self._moved(call.input, quantizer, share)}
+        return super().quantized(layer, replace(call, arguments=arguments))
+
+    def _moved(self, x: Tensor, quantizer: QuantizerParameters, share: float) -> Tensor:
+        """A copy of x in which some values stand for the code beside theirs; those at an end move inwards."""
+        count = int(torch.poisson(torch.tensor(share * x.numel()), generator=self._generator))
+        places = torch.randint(x.numel(), (count,), generator=self._generator).to(x.device)
+        steps = (2 * torch.randint(2, (count,), generator=self._generator) - 1).to(x.device)
+        low, high = quantizer.q_min - quantizer.zero_point, quantizer.q_max - quantizer.zero_point
+        moved = x.flatten().clone()
+        codes = (moved[places] / quantizer.scale).round().clamp(low, high)
+        steps = torch.where(codes == low, 1, torch.where(codes == high, -1, steps))
+        moved[places] = (codes + steps) * quantizer.scale
+        return moved.view(x.shape)

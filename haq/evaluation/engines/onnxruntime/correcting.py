@@ -1,0 +1,200 @@
+"""The corrections of a policy from one pass of onnxruntime: a graph whose outputs they are.
+
+It computes what `haq.quantization.corrections.Corrector` computes in torch, to float rounding. Weights are the floats
+that codes stand for, since float kernels are the fastest here. What is corrected is centred at the float network's
+means first, in layers by their biases, which costs nothing: so the mean of squares gives the variance without
+cancellation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, parser
+from torch import Tensor
+
+from haq.evaluation.engines.onnxruntime.assembly import Assembly
+from haq.evaluation.engines.onnxruntime.marking import INPUT, MARKS, NORM, WEIGHT, epsilon_of, layer_of, norm_of
+from haq.evaluation.engines.onnxruntime.template import Node, Template
+from haq.network.layer_calls import NormCall
+from haq.policy import PolicyBits
+from haq.quantization.corrections import Corrections, FloatStatistics, Moments
+from haq.quantization.quantized_model import Quantizers
+
+CORRECT = """
+<domain: "haq", opset_import: ["" : 18]>
+Correct (centred, rows, axes, mean, along) => (y, bias)
+{
+    flat = Reshape (centred, rows)
+    shift = ReduceMean <keepdims = 0> (flat, axes)
+    bias = Neg (shift)
+    back = Add (bias, mean)
+    aligned = Reshape (back, along)
+    y = Add (centred, aligned)
+}
+"""
+"""Brings the mean of every channel back to the float network's."""
+RENORMALIZE = """
+<domain: "haq", opset_import: ["" : 18]>
+Renormalize <epsilon> (centred, gamma, beta, mean, variance, float_mean, float_variance)
+    => (y, moved_mean, moved_variance)
+{
+    epsilon = Constant <value_float: float = @epsilon> ()
+    rows = Constant <value_ints = [0, 0, -1]> ()
+    axes = Constant <value_ints = [0, 2]> ()
+    shape = Shape (centred)
+    flat = Reshape (centred, rows)
+    squares = Mul (flat, flat)
+    square = ReduceMean <keepdims = 0> (squares, axes)
+    shift = ReduceMean <keepdims = 0> (flat, axes)
+    shift_square = Mul (shift, shift)
+    difference = Sub (square, shift_square)
+    found_variance = Relu (difference)
+    above = Add (found_variance, epsilon)
+    float_above = Add (float_variance, epsilon)
+    ratio = Div (above, float_above)
+    moved_variance = Mul (variance, ratio)
+    moved_mean = Add (mean, shift)
+    from_float_mean = Sub (moved_mean, float_mean)
+    normalized = BatchNormalization <epsilon: float = @epsilon> (flat, gamma, beta, from_float_mean, moved_variance)
+    y = Reshape (normalized, shape)
+}
+"""
+"""A batch norm whose statistics have moved as far as its input's; Relu as rounding could bring a variance below 0."""
+CENTRE = """
+<domain: "haq", opset_import: ["" : 18]>
+Centre (x, float_mean) => (centred)
+{
+    rows = Constant <value_ints = [0, 0, -1]> ()
+    column = Constant <value_ints = [-1, 1]> ()
+    shape = Shape (x)
+    flat = Reshape (x, rows)
+    aligned = Reshape (float_mean, column)
+    centred_rows = Sub (flat, aligned)
+    centred = Reshape (centred_rows, shape)
+}
+"""
+"""Brings an input [n, channels, ...] to where the float network's means are 0."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CorrectingGraph:
+    """A graph, and what its outputs are."""
+
+    model: onnx.ModelProto
+    keys: tuple[int | NormCall, ...]
+    """In the order of the outputs: a layer has one, the correction of its bias; a batch norm two, mean and variance."""
+
+    def corrections(self, outputs: Sequence[NDArray[np.float32]]) -> Corrections:
+        """The outputs in their places."""
+        values = iter(outputs)
+        biases: dict[int, Tensor] = {}
+        statistics: dict[NormCall, Moments] = {}
+        for key in self.keys:
+            first = torch.from_numpy(next(values))
+            if isinstance(key, int):
+                biases[key] = first
+            else:
+                statistics[key] = first, torch.from_numpy(next(values))
+        return Corrections(statistics, biases)
+
+
+def correcting_graph(
+    template: Template, quantizers: Quantizers, bits: PolicyBits, *, floats: FloatStatistics
+) -> CorrectingGraph:
+    """The graph for a policy, (w_bits, a_bits) of every layer; `floats` are the float network's on the same images."""
+    return _Correcting(template, quantizers, bits, floats=floats).graph()
+
+
+class _Correcting:
+    """The graph for one policy while it is put together."""
+
+    def __init__(
+        self, template: Template, quantizers: Quantizers, bits: PolicyBits, *, floats: FloatStatistics
+    ) -> None:
+        self._template, self._quantizers, self._bits, self._floats = template, quantizers, bits, floats
+        self._graph = Assembly(template)
+        self._found: dict[str, int | NormCall] = {}
+
+    def graph(self) -> CorrectingGraph:
+        """Every node, with corrections behind the layers."""
+        put = {INPUT: self._input, WEIGHT: self._weight, NORM: self._norm}
+        layers = {product.output: layer for layer, product in enumerate(self._template.products)}
+        for node in self._template.nodes:
+            if node.domain == MARKS:
+                put[node.op_type](node)
+            elif node.output[0] in layers:
+                self._product(node, layers[node.output[0]])
+            else:
+                self._graph.take(node)
+        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self._found]
+        functions = [parser.parse_function(text) for text in (CORRECT, RENORMALIZE, CENTRE)]
+        return CorrectingGraph(self._graph.model(outputs, functions), tuple(dict.fromkeys(self._found.values())))
+
+    def _input(self, mark: Node) -> None:
+        layer = layer_of(mark)
+        width = self._bits[1][layer]
+        self._graph.put_input(mark, None if width is None else self._quantizers.activation(layer, width))
+
+    def _weight(self, mark: Node) -> None:
+        layer = layer_of(mark)
+        width = self._bits[0][layer]
+        if width is None:
+            self._graph.add("Identity", [mark.input[0]], mark.output[0])
+            return
+        values = self._quantizers.weight(layer, width).numpy(force=True)
+        self._graph.constant(mark.output[0], values.T if self._template.products[layer].is_turned else values)
+
+    def _product(self, node: Node, layer: int) -> None:
+        """A layer, and behind it its batch norm or the correction of its bias."""
+        product = self._template.products[layer]
+        mean = self._floats.means.get(layer) if product.norm is None else self._floats.moments[product.norm.name][0]
+        if mean is None:  # what corrects it is a batch norm that stands for itself, or nothing
+            self._graph.constant(product.bias_tensor, np.float32(product.bias))
+            self._graph.take(node)
+            return
+        self._graph.constant(product.bias_tensor, np.float32(product.bias - mean.double().numpy(force=True)))
+        centred = Node()
+        centred.CopyFrom(node)
+        centred.output[0] = f"{product.name}.centred"
+        self._graph.take(centred)
+        if product.norm is None:
+            self._correct(centred.output[0], layer, mean)
+            return
+        norm = product.norm
+        own = {"gamma": norm.gamma, "beta": norm.beta, "mean": norm.mean, "variance": norm.variance}
+        inputs = self._constants(product.output, **{name: np.float32(values) for name, values in own.items()})
+        self._renormalize([centred.output[0], *inputs], product.output, norm=norm.name, epsilon=norm.epsilon)
+
+    def _correct(self, centred: str, layer: int, mean: Tensor) -> None:
+        product = self._template.products[layer]
+        if product.operator in ("Conv", "ConvTranspose"):
+            rows, axes, along = [0, 0, -1], [0, 2], [-1, *[1] * (product.rank - 2)]
+        else:
+            rows, axes, along = [-1, len(mean)], [0], [-1]
+        floats = mean.numpy(force=True)
+        constants = self._constants(product.output, rows=rows, axes=axes, float_mean=floats, along=along)
+        bias = f"{product.output}.moved_bias"
+        self._graph.add("Correct", [centred, *constants], product.output, bias, domain=MARKS)
+        self._found[bias] = layer
+
+    def _norm(self, mark: Node) -> None:
+        """A batch norm that follows no layer."""
+        norm, output = norm_of(mark), mark.output[0]
+        mean = self._constants(output, centre=self._floats.moments[norm][0].numpy(force=True))
+        centred = self._graph.add("Centre", [mark.input[0], *mean], f"{output}.centred", domain=MARKS)
+        self._renormalize([centred, *mark.input[1:]], output, norm=norm, epsilon=epsilon_of(mark))
+
+    def _renormalize(self, inputs: Sequence[str], output: str, *, norm: NormCall, epsilon: float) -> None:
+        mean, variance = (x.numpy(force=True) for x in self._floats.moments[norm])
+        floats = self._constants(output, float_mean=mean, float_variance=variance)
+        moved = [f"{output}.moved_mean", f"{output}.moved_variance"]
+        self._graph.add("Renormalize", [*inputs, *floats], output, *moved, domain=MARKS, epsilon=epsilon)
+        self._found |= dict.fromkeys(moved, norm)
+
+    def _constants(self, prefix: str, **values: Any) -> list[str]:
+        return [self._graph.constant(f"{prefix}.{name}", np.asarray(each)) for name, each in values.items()]

@@ -1,0 +1,69 @@
+"""The reference engine: fake quantization in PyTorch."""
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
+
+from haq.evaluation.pieces import in_pieces
+from haq.execution.networks import run_network
+from haq.policy import PolicyBits
+from haq.quantization.corrections import Corrections, Corrector
+from haq.quantization.quantized_model import QuantizedModel
+
+
+class TorchEngine:
+    """Fake quantization in PyTorch: the reference.
+
+    With `images` every policy is corrected by what they show, see `haq.quantization.corrections`.
+    """
+
+    name = "torch"
+
+    def __init__(self, model: QuantizedModel, images: Tensor | None = None, *, device: str = "cpu") -> None:
+        self.quantized, self.device = model, device
+        self.images_a_policy = 0 if images is None else len(images)
+        self.stored: dict[PolicyBits, Corrections] = {}
+        self.corrector = None if images is None else _corrector(model, images.to(device))
+
+    @property
+    def model(self) -> nn.Module:
+        """The float network."""
+        return self.quantized.model
+
+    def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
+        """The network on its device with these bits, or in float."""
+        if bits is None:
+            return self._runner(partial(run_network, self.model))
+        return self.corrected(bits, self.corrections(bits))
+
+    def corrected(self, bits: PolicyBits, corrections: Corrections) -> Callable[[Tensor], Tensor]:
+        """The network with these bits and corrections, whatever it runs with in between."""
+
+        def run(inputs: Tensor) -> Tensor:
+            self.quantized.set_bits(*bits)
+            self.quantized.set_corrections(corrections)
+            outputs: Tensor = self.quantized(inputs)
+            return outputs
+
+        return self._runner(run)
+
+    def _runner(self, network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        if self.device != "cpu":
+            return lambda inputs: network(inputs.to(self.device))
+        return lambda inputs: in_pieces(network, inputs.to(self.device))
+
+    def corrections(self, bits: PolicyBits) -> Corrections:
+        """What makes up for the shift that these bits bring."""
+        if bits in self.stored or self.corrector is None:
+            return self.stored.get(bits, Corrections())
+        self.quantized.set_bits(*bits)
+        return self.corrector.find()
+
+    def store(self, bits: PolicyBits, corrections: Corrections) -> None:
+        """Use these corrections for a policy instead of finding them."""
+        self.stored[bits] = corrections
+
+
+def _corrector(model: QuantizedModel, images: Tensor) -> Corrector:
+    return Corrector(model.model, model.index, images, quantized=model.quantized)

@@ -1,0 +1,117 @@
+"""Run networks that users wrote: the one way to call them, whatever they do to their input or to torch."""
+
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
+from torch.utils import checkpoint
+
+from haq.errors import UserError
+from haq.execution.user_code import torch_state_kept
+
+
+def run_network(network: nn.Module, inputs: Tensor, mode: AbstractContextManager[Any] | None = None) -> Any:
+    """Call a network on a copy of `inputs`, with `mode`, a torch function mode, active while it runs.
+
+    A network may write into its input, answer with a buffer that it writes into again, change torch's global state, or
+    have torch renormalize embeddings in place (`max_norm`): inputs, earlier outputs, state and weights are afterwards
+    what they were. Gradient checkpointing is off, since what is computed again in the backward pass is computed without
+    the mode.
+    """
+    with torch_state_kept(), no_checkpointing(), NetworkGuard(), mode or nullcontext():
+        outputs = network(inputs.clone())
+        return outputs.clone() if isinstance(outputs, Tensor) else outputs
+
+
+def switch_to_eval(network: nn.Module) -> None:
+    """Put a network into evaluation mode, and torch's state back, which the network's own `train` may change."""
+    with torch_state_kept():
+        network.eval()  # what it returns is not relied on: overrides of train() often return nothing
+
+
+def materialize(network: nn.Module, example: Tensor, *, seed: int = 0) -> None:
+    """Run a network that has lazy modules once, so that they get their parameters, drawn from the seed.
+
+    The caller's random numbers stay as they were; a network without lazy modules is not run.
+    """
+    if not any(map(is_lazy, chain(network.parameters(), network.buffers()))):
+        return
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(seed)
+        run_network(network, example)
+
+
+def require_weights(network: nn.Module) -> None:
+    """Raise UserError, naming the tensor, for parameters that are not float32 and for what `broken_tensors` names."""
+    for name, parameter in network.named_parameters():
+        if parameter.is_meta and not is_lazy(parameter):
+            raise UserError(f"the network has no values in {name}, which is on the meta device; load its weights first")
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise UserError(
+                f"the network has {parameter.dtype} weights ({name}); "
+                "haq quantizes float32 networks: give it as model.float()"
+            )
+    buffers = dict(network.named_buffers())
+    broken = broken_tensors({**dict(network.named_parameters()), **buffers}, buffers)
+    if broken:
+        more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        raise UserError(f"the network has NaN or infinity in {broken[0]}{more}; train it or load its weights again")
+
+
+def broken_tensors(tensors: Mapping[str, Tensor], buffers: Collection[str]) -> list[str]:
+    """The names of tensors that hold NaN or infinity; lazy ones hold nothing yet.
+
+    Infinity is right in buffers, as in attention masks, other than the statistics of batch norms.
+    """
+    return [name for name, tensor in tensors.items() if not is_lazy(tensor) and not _is_sound(name, tensor, buffers)]
+
+
+def _is_sound(name: str, tensor: Tensor, buffers: Collection[str]) -> bool:
+    if tensor.is_meta or not tensor.is_floating_point():
+        return True
+    may_be_infinite = name in buffers and not name.endswith(("running_mean", "running_var"))
+    return not bool(tensor.isnan().any()) if may_be_infinite else bool(tensor.isfinite().all())
+
+
+class NetworkGuard(TorchFunctionMode):
+    """While active, lookups with `max_norm` renormalize a copy of their weights, and inference mode acts as no_grad.
+
+    What is computed in inference mode, such as quantized weights that are kept, could otherwise not be learned from.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():
+            gradients = torch.is_grad_enabled()
+            with torch.inference_mode(mode=False), torch.set_grad_enabled(gradients), self:
+                return func(*args, **kwargs)
+        if func not in (F.embedding, F.embedding_bag):
+            return func(*args, **kwargs)
+        bound = inspect.signature(func).bind(*args, **kwargs)
+        if bound.arguments.get("max_norm") is not None:
+            bound.arguments["weight"] = bound.arguments["weight"].clone()
+        return func(*bound.args, **bound.kwargs)
+
+
+@contextmanager
+def no_checkpointing() -> Iterator[None]:
+    """Have `torch.utils.checkpoint` call its functions directly, however a network imported it."""
+    original = checkpoint._checkpoint_impl
+    checkpoint._checkpoint_impl = _call
+    try:
+        yield
+    finally:
+        checkpoint._checkpoint_impl = original
+
+
+def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], **_settings: Any) -> Any:
+    return function(*args, **kwargs)

@@ -1,0 +1,272 @@
+"""What a search is about: a network with its layers, what they cost on a device, and how much may be spent."""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from envs.choices import AllowedBits, Budget, Choices, choices
+from haq.budgets import ResolvedBudget
+from haq.config import Rounding, SearchConfig
+from haq.costs.pricing import PricedLayers, allowed_bits, require_feasible, resolve_budgets
+from haq.errors import UserError
+from haq.evaluation.engines.choice import Trial, choose_engine
+from haq.evaluation.engines.episodes import episode_engine
+from haq.evaluation.engines.torch import TorchEngine
+from haq.evaluation.protocols import Engine
+from haq.execution.networks import require_weights, switch_to_eval
+from haq.execution.progress import Progress, no_progress
+from haq.experiment.loading import load_priced, require_shape, task_options
+from haq.experiment.trial_policies import policies_near_budget
+from haq.network.layer_calls import require_float_layers
+from haq.network.layers import Trace, trace
+from haq.network.tracing.unwrapping import unwrapped
+from haq.network.zoo import load_model
+from haq.policy import PolicyBits
+from haq.quantization.calibration import MethodChoice
+from haq.quantization.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
+from haq.tasks import load_task
+from haq.tasks.base import SplitName, Task
+from haq.tasks.classification import ClassificationTask, require_outputs
+from hardware_sim.catalog import load_accelerator
+
+CORRECTION_IMAGES = 64
+"""Few are enough: corrections are relative to the float network on the same images (results/corrections.md)."""
+AUTO_METHOD: MethodChoice = "mse"
+"""What `--calibration auto` means; decided by `scripts/experiments/compare_calibrations.py` on the digits network."""
+
+
+@dataclass(frozen=True, slots=True)
+class PricedModel(PricedLayers):
+    """Priced layers together with their network and its trace."""
+
+    model: nn.Module
+    trace: Trace
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A priced network with its data, its quantizers and what runs it."""
+
+    priced: PricedModel
+    task: Task
+    quantizers: Quantizers
+    engine: Engine
+    engine_reason: str
+    """Why this engine, in one line."""
+
+    @property
+    def calibration_images(self) -> int:
+        """Forwarded before the first policy."""
+        return self.quantizers.passes * self.task.size("calibration")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """All that a search needs: what is chosen, what it costs, and how well it does."""
+
+    config: SearchConfig
+    network: Network
+    budgets: tuple[ResolvedBudget, ...]
+    allowed: AllowedBits
+    choice: Choices
+    """What may be chosen, without the environment's own rules."""
+
+    @property
+    def priced(self) -> PricedModel:
+        """The network with its layers and their costs."""
+        return self.network.priced
+
+    @property
+    def task(self) -> Task:
+        """Its data."""
+        return self.network.task
+
+    @property
+    def limits(self) -> tuple[Budget, ...]:
+        """The budgets in absolute numbers."""
+        return tuple(resolved.budget for resolved in self.budgets)
+
+
+def prepare(
+    config: SearchConfig,
+    *,
+    model: nn.Module | None = None,
+    task: Task | None = None,
+    network: Network | None = None,
+    require: Callable[[Task], None] = lambda _: None,
+    progress: Progress = no_progress,
+) -> Problem:
+    """Get everything ready for the first episode; `model` and `task` stand in for the ones that `config` names.
+
+    `network` is one that is ready, of a configuration that differs in the device, the objective, the budgets or the
+    search alone. One that is prepared here is calibrated, with its weights quantized to all allowed bits. `require`
+    raises UserError where the data do not suit the search. Raises UserError, UnsupportedError or BudgetError, for a
+    budget that cannot be met before anything is calibrated.
+    """
+    if network is None:
+        priced, data = _priced(config, model=model, task=task, progress=progress)
+    else:
+        priced, data = _repriced(config, network.priced), network.task
+    budgets = resolve_budgets(config, priced)
+    allowed = allowed_bits(config, priced)
+    choice = choices(priced.table, [resolved.budget for resolved in budgets], allowed)
+    require_feasible(choice, budgets, priced.baseline)
+    require(data)
+    if network is None:
+        quantizers = _quantizers(config, priced, data)
+        progress("calibrate")
+        quantizers.calibrate()
+        progress("round weights (GPTQ)" if rounding_of(config) == "gptq" else "quantize weights")
+        for layer, decision in enumerate(choice.decision_of_layer):
+            quantizers.quantize_weight(layer, np.flatnonzero(choice.allowed[decision].any(axis=1)) + 1)
+        near_budget = policies_near_budget(config, priced)
+        ready = _network(config, priced, data, quantizers, restore=lambda *_: near_budget, progress=progress)
+    else:
+        ready = replace(network, priced=priced)
+    return Problem(config, ready, budgets, allowed, choice)
+
+
+Restore = Callable[[PricedModel, Quantizers, TorchEngine], Sequence[PolicyBits]]
+"""Puts quantizers and corrections in place that are known already, if any; answers the policies to try engines with."""
+MakeEngine = Callable[[PricedModel], Engine]
+"""Makes the engine of a network whose engine is not chosen, as that of one that was fine-tuned."""
+
+
+def prepare_network(
+    config: SearchConfig,
+    *,
+    model: nn.Module | None = None,
+    task: Task | None = None,
+    example: Tensor | None = None,
+    restore: Restore | None = None,
+    make_engine: MakeEngine | None = None,
+    progress: Progress = no_progress,
+) -> Network:
+    """Load and trace the network, price it and read its data; quantizers are calibrated when they are first used.
+
+    The network is traced with `example`, [1, ...], or the first calibration input. Engines are compared with the
+    policies that `restore` answers, so that for those of a run nothing is calibrated; `make_engine` takes their place.
+    """
+    priced, data = _priced(config, model=model, task=task, example=example, progress=progress)
+    quantizers = _quantizers(config, priced, data)
+    if make_engine is not None:
+        return Network(priced, data, quantizers, make_engine(priced), "torch, where it was fine-tuned")
+    return _network(config, priced, data, quantizers, restore=restore, progress=progress)
+
+
+def _priced(
+    config: SearchConfig,
+    *,
+    model: nn.Module | None,
+    task: Task | None,
+    example: Tensor | None = None,
+    progress: Progress,
+) -> tuple[PricedModel, Task]:
+    """The network with its layers priced, on the device where it runs, and its data."""
+    rounding_of(config)  # raises for settings that contradict each other, before anything is loaded
+    _require_device(config.device)
+    load_accelerator(config.hardware)  # raises for a device that does not exist
+    progress("load")
+    found = load_model(config.model, weights=config.weights) if model is None else unwrapped(model)
+    require_weights(found)
+    loaded = _placed(found, "cpu")
+    switch_to_eval(loaded)
+    data = load_task(config.data, model=loaded, options=task_options(config)) if task is None else task
+    require_shape(config, data.example())
+    progress("trace")
+    traced_with = data.example() if example is None else example
+    found_layers = trace(loaded, traced_with)
+    priced = load_priced(config, layers=found_layers)
+    require_float_layers(loaded, found_layers, traced_with)
+    if isinstance(data, ClassificationTask):
+        require_outputs(loaded, data)
+    progress("read data")
+    data.prepare()
+    placed = _placed(loaded, config.device)
+    return PricedModel(
+        priced.name, priced.layers, priced.heads, priced.refused, priced.table, model=placed, trace=found_layers
+    ), data
+
+
+def _repriced(config: SearchConfig, priced: PricedModel) -> PricedModel:
+    """The same network on the device of another configuration."""
+    return replace(priced, table=load_priced(config, layers=priced.trace).table)
+
+
+def _quantizers(config: SearchConfig, priced: PricedModel, data: Task) -> Quantizers:
+    method = AUTO_METHOD if config.calibration == "auto" else config.calibration
+
+    def calibration() -> Iterator[Tensor]:
+        return (inputs.to(config.device) for inputs, _ in data.batches("calibration", batch_size=config.eval_batch))
+
+    options = QuantizerOptions(
+        method=method, weights=config.quantizer, zero_points=config.zero_points, rounding=rounding_of(config)
+    )
+    return Quantizers(priced.model, priced.trace, calibration, options)
+
+
+def _network(
+    config: SearchConfig,
+    priced: PricedModel,
+    data: Task,
+    quantizers: Quantizers,
+    *,
+    restore: Restore | None = None,
+    progress: Progress,
+) -> Network:
+    """The network with the engine that evaluates its policies."""
+    if config.episode_finetune_steps:
+        tuning = episode_engine(config, priced.model, priced.trace, task=data)
+        return Network(priced, data, quantizers, tuning, "torch, as every policy is fine-tuned before it is evaluated")
+    quantized = QuantizedModel(priced.model, priced.trace, quantizers)
+    reference = TorchEngine(quantized, _correction_images(config, data), device=config.device)
+    policies = restore(priced, quantizers, reference) if restore else ()
+    inputs = next(iter(data.batches("calibration", batch_size=CORRECTION_IMAGES)))[0]
+    trial = Trial(inputs, policies, _batches(data, config.eval_batch))
+    progress("engine check")
+    chosen = choose_engine(config.engine, quantized, priced.trace, reference=reference, trial=trial)
+    return Network(priced, data, quantizers, chosen.engine, chosen.reason)
+
+
+def _batches(data: Task, size: int) -> list[int]:
+    """The sizes of all batches that a search runs, whole ones and the last of every split."""
+    counts = [data.size(split) for split in get_args(SplitName) if split != "train"]
+    return [batch for count in counts for batch in (min(count, size), count % size) if batch]
+
+
+def rounding_of(config: SearchConfig) -> Rounding:
+    """What `auto` means: GPTQ (results/rounding_in_search.md) for integers that stay as they are rounded.
+
+    Raises UserError where there are none.
+    """
+    learns = config.episode_finetune_steps > 0
+    if config.rounding == "gptq" and config.quantizer == "kmeans":
+        raise UserError("--rounding gptq rounds integers, not codebooks; use --quantizer linear")
+    if config.rounding == "gptq" and learns:
+        raise UserError("--rounding gptq has no part in --episode-finetune-steps, which learns; leave one of them out")
+    if config.rounding != "auto":
+        return config.rounding
+    return "nearest" if config.quantizer == "kmeans" or learns else "gptq"
+
+
+def _require_device(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: this installation of torch finds no CUDA device; use --device cpu")
+
+
+def _placed(model: nn.Module, device: str) -> nn.Module:
+    """The network on a device; a copy where it lies on another, so that nobody's own is moved."""
+    tensors = (*model.parameters(), *model.buffers())
+    return model if all(tensor.device.type == device for tensor in tensors) else deepcopy(model).to(device)
+
+
+def _correction_images(config: SearchConfig, task: Task) -> Tensor | None:
+    """The first few calibration images, or None where nothing is to be corrected."""
+    if config.corrections == "none":
+        return None
+    return next(iter(task.batches("calibration", batch_size=CORRECTION_IMAGES)))[0]

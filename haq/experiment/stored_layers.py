@@ -1,0 +1,110 @@
+"""The traced layers and the example input of a run, kept in its folder, so that a reader needs no network.
+
+Prices follow from the layers and a device. The file is validated when it is read, as it may come from a stranger.
+"""
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from re import fullmatch
+
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from haq.errors import UserError
+from haq.network.layers import Trace
+from haq.policy import PRINTABLE
+from haq.runs.records import complaint
+from haq.runs.run_folder import EXAMPLE, LAYERS, RunDir
+from hardware_sim.layer import Layer
+
+MAX_FILE_BYTES = 64 * 2**20
+MAX_LAYERS = 2000
+MAX_SIZE = 2**31
+"""Of every number of a layer."""
+MAX_COUNT = 2**44
+"""Of weights, elements and multiplications of a layer: costs of whole batches still fit into 64 bits."""
+MAX_TENSORS = 1000
+"""That a layer reads or holds."""
+MAX_NAME = 1000
+_INPUT = "input"
+_TRACE = TypeAdapter(Trace)
+
+
+def save_layers(run: RunDir, trace: Trace, example: Tensor) -> None:
+    """Write the layers of a network and the input [1, ...] that it was traced with.
+
+    Layers that exceed the limits of the file are not kept: its readers trace the network again.
+    """
+    if next(_problems(trace), None) is None:
+        run.write(LAYERS, _TRACE.dump_json(trace, indent=1) + b"\n")
+    run.save_tensors(EXAMPLE, {_INPUT: example})
+
+
+def load_layers(run: RunDir) -> Trace | None:
+    """Read the layers of a run; None where it has none. Raises UserError for a file that is damaged."""
+    path = run.path / LAYERS
+    if not path.is_file():
+        return None
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise UserError(f"{path} is larger than {MAX_FILE_BYTES // 2**20} MiB, which no network's layers are")
+    try:
+        trace = _TRACE.validate_json(path.read_bytes(), strict=True)
+    except ValidationError as error:
+        raise UserError(f"{path} is damaged ({complaint(error)}); {_remedy(path)}") from error
+    problem = next(_problems(trace), None)
+    if problem is not None:
+        raise UserError(f"{path} is damaged ({problem}); {_remedy(path)}")
+    return trace
+
+
+def load_example(run: RunDir) -> Tensor | None:
+    """Read the input [1, ...] that a run traced its network with; None where it has none. Raises UserError."""
+    example = (run.load_tensors(EXAMPLE) or {}).get(_INPUT)
+    if example is None:
+        return None
+    if example.ndim == 0 or len(example) != 1:
+        raise UserError(f"{run.path / EXAMPLE} is damaged: it holds no input of one item; {_remedy(run.path)}")
+    return example
+
+
+def _remedy(path: Path) -> str:
+    return f"delete {path.name} to trace the network again"
+
+
+def _problems(trace: Trace) -> Iterator[str]:
+    """What no trace of a network holds."""
+    names = [layer.name for layer in trace.layers]
+    if not 1 <= len(names) <= MAX_LAYERS or len(trace.sites) != len(names):
+        yield f"{len(names)} layers at {len(trace.sites)} sites"
+    if len(set(names)) != len(names):
+        yield "two layers of one name"
+    strange = [name for name in _texts(trace) if len(name) > MAX_NAME or not fullmatch(PRINTABLE, name)]
+    if strange:
+        yield f"the name {strange[0][:40]!r}"
+    earlier: set[str] = set()
+    for layer in trace.layers:
+        if layer.tied_to is not None and layer.tied_to not in earlier:
+            yield f"layer {layer.name}: tied to {layer.tied_to}, which does not come before it"
+        if max(_numbers(layer), default=0) > MAX_SIZE:
+            yield f"layer {layer.name}: a size above {MAX_SIZE}"
+        elif max(layer.weights_read, layer.macs, layer.input_count, layer.output_count) > MAX_COUNT:
+            yield f"layer {layer.name}: more than {MAX_COUNT} weights, elements or multiplications"
+        tensors = (*layer.input_tensors, *layer.held_tensors)
+        if len(tensors) > MAX_TENSORS:
+            yield f"layer {layer.name}: more than {MAX_TENSORS} tensors"
+        if any(not 0 <= number <= len(names) for number in tensors):
+            yield f"layer {layer.name}: reads a tensor that does not exist"
+        earlier.add(layer.name)
+    if not set(trace.heads) <= set(names):
+        yield "a head that is no layer"
+
+
+def _texts(trace: Trace) -> Iterator[str]:
+    yield from (layer.name for layer in trace.layers)
+    yield from chain.from_iterable((each.name, each.reason) for each in trace.refused)
+
+
+def _numbers(layer: Layer) -> Iterator[int]:
+    yield from (layer.c_in, layer.c_out, layer.groups)
+    yield from (*layer.kernel, *layer.stride, *layer.dilation, *layer.input_size, *layer.output_size)

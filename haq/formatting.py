@@ -1,0 +1,216 @@
+"""Formatting of quantities, names and tables for people: SI goes in, units and shortened names come out."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.cells import cell_len
+
+from hardware_sim.catalog import DeviceError, load_accelerator
+from hardware_sim.cost import Objective
+
+Units = tuple[tuple[float, str], ...]
+"""(how many SI units, name), smallest first."""
+
+SECONDS: Units = ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
+JOULES: Units = ((1e-12, "pJ"), (1e-9, "nJ"), (1e-6, "µJ"), (1e-3, "mJ"), (1.0, "J"))
+BYTES: Units = ((1.0, "B"), (2.0**10, "KiB"), (2.0**20, "MiB"), (2.0**30, "GiB"))
+COUNTS: Units = ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"))
+BOPS: Units = ((1.0, "BOP"), (1e3, "kBOP"), (1e6, "MBOP"), (1e9, "GBOP"), (1e12, "TBOP"))
+
+
+def pretty_seconds(seconds: float) -> str:
+    """A time.
+
+    >>> pretty_seconds(0.0123456), pretty_seconds(9.9999e-4), pretty_seconds(0.0)
+    ('12.3 ms', '1 ms', '0 s')
+    """
+    return pretty(seconds, SECONDS, zero="0 s")
+
+
+def pretty_joules(joules: float) -> str:
+    """An energy.
+
+    >>> pretty_joules(4.2e-5)
+    '42 µJ'
+    """
+    return pretty(joules, JOULES, zero="0 J")
+
+
+def pretty_bytes(count: float) -> str:
+    """A size, in powers of 1024.
+
+    >>> pretty_bytes(1536), pretty_bytes(1_048_575), pretty_bytes(7)
+    ('1.5 KiB', '1 MiB', '7 B')
+    """
+    return pretty(count, BYTES, zero="0 B")
+
+
+def pretty_bops(count: float) -> str:
+    """A number of bit operations.
+
+    >>> pretty_bops(19.2e9)
+    '19.2 GBOP'
+    """
+    return pretty(count, BOPS, zero="0 BOP")
+
+
+PRETTY: Mapping[Objective, Callable[[float], str]] = {
+    "latency": pretty_seconds,
+    "energy": pretty_joules,
+    "size": pretty_bytes,
+    "bops": pretty_bops,
+}
+
+
+def pretty_cost(objective: Objective, value: float | None) -> str:
+    """The number that an objective minimises: seconds, joules, bytes or bit operations; None is not modelled.
+
+    >>> pretty_cost("latency", 0.0521), pretty_cost("size", 3 * 2**20), pretty_cost("energy", None)
+    ('52.1 ms', '3 MiB', '-')
+    """
+    return "-" if value is None else PRETTY[objective](value)
+
+
+def pretty_count(count: float) -> str:
+    """A number of things: weights, MACs.
+
+    >>> pretty_count(3_469_760), pretty_count(300_774_272), pretty_count(512), pretty_count(0)
+    ('3.47 M', '301 M', '512', '0')
+    """
+    return pretty(count, COUNTS, zero="0").rstrip()
+
+
+def percent(fraction: float, *, digits: int = 1) -> str:
+    """A fraction as a percentage.
+
+    >>> percent(0.9725), percent(0.6, digits=0)
+    ('97.2 %', '60 %')
+    """
+    return f"{100 * fraction:.{digits}f} %"
+
+
+def pretty_score(score: float, metric: str = "accuracy") -> str:
+    """What a network is worth: accuracies are fractions and read in percent, other scores as they are.
+
+    >>> pretty_score(0.9725), pretty_score(-4.75312, "negative perplexity")
+    ('97.2 %', '-4.753')
+    """
+    return percent(score) if metric == "accuracy" else f"{score:.4g}"
+
+
+def pretty(value: float, units: Units, *, zero: str) -> str:
+    """A quantity of at least 0 in the largest unit that leaves 1 or more after rounding.
+
+    >>> pretty(1234.0, SECONDS, zero="0 s"), pretty(1023.7, BYTES, zero="0 B")
+    ('1234 s', '1 KiB')
+    """
+    if value == 0:
+        return zero
+    scaled = [(_rounded(value / size), name) for size, name in units]
+    number, name = next((pair for pair in reversed(scaled) if pair[0] >= 1), scaled[0])
+    return f"{number:.15g} {name}"
+
+
+def _rounded(number: float) -> float:
+    """Three significant digits, and all that stand before the decimal point."""
+    return float(f"{number:.3g}") if abs(number) < 1000 else float(round(number))
+
+
+def shorten(text: str, longest: int, *, front: int | None = None) -> str:
+    """A text with its middle left out; it keeps `front` characters of its beginning, a third if not given.
+
+    >>> shorten("features.17.conv.0.0", 14), shorten("conv1", 14)
+    ('feat….conv.0.0', 'conv1')
+    """
+    if len(text) <= longest:
+        return text
+    kept = longest // 3 if front is None else front
+    return f"{text[:kept]}…{text[len(text) - (longest - 1 - kept) :]}"
+
+
+def shorten_all(names: Sequence[str], longest: int) -> list[str]:
+    """Names with their middles left out, as long as `longest` or as long as different ones need to stay different.
+
+    >>> shorten_all(["encoder.layer_1.attention.out", "encoder.layer_2.attention.out"], 12)
+    ['…1.attention.out', '…2.attention.out']
+    """
+    different, most = len(set(names)), max(map(len, names), default=0)
+    for width in range(longest, most):
+        for front in range(width // 3, -1, -1):
+            short = [shorten(name, width, front=front) for name in names]
+            if len(set(short)) == different:
+                return short
+    return list(names)
+
+
+def device_title(hardware: str) -> str:
+    """The name that a device has itself; of a file that is not there any more the name of the file.
+
+    >>> device_title("bismo-edge"), device_title("my/chip.toml")
+    ('bismo-edge', 'chip')
+    """
+    try:
+        return load_accelerator(hardware).name
+    except DeviceError:
+        path = Path(hardware)
+        return path.stem if path.suffix.lower() in (".toml", ".csv") else path.name
+
+
+def model_title(model: str) -> str:
+    """What a model is called, without the folder of a file in it.
+
+    >>> model_title("torchvision:resnet18"), model_title("darknet:nets/tiny.cfg")
+    ('torchvision:resnet18', 'darknet:tiny.cfg')
+    """
+    kind, colon, rest = model.rpartition(":")
+    return f"{kind}{colon}{Path(rest).name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells as text: the first `text_columns` hold names, the others numbers. A header may have several lines.
+
+    With `wraps` the last column holds sentences, which are wrapped and not shortened.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    text_columns: int = 1
+    wraps: bool = False
+
+    def widths(self) -> list[int]:
+        """Characters that each column takes."""
+        return [
+            max(map(cell_len, (*header.split("\n"), *(row[place] for row in self.rows))))
+            for place, header in enumerate(self.columns)
+        ]
+
+    def part(self, places: Sequence[int]) -> "Table":
+        """Some of the columns, in their order."""
+        rows = tuple(tuple(row[place] for place in places) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[place] for place in places), rows=rows)
+
+
+Block = str | Table
+"""A paragraph or a table."""
+
+
+def markdown(blocks: Iterable[Block]) -> str:
+    """Paragraphs and tables with an empty line between them.
+
+    >>> print(markdown(["Costs.", Table(("device", "of\\n8 bits"), (("bismo-edge", "60 %"),))]), end="")
+    Costs.
+    <BLANKLINE>
+    | device | of 8 bits |
+    | --- | --- |
+    | bismo-edge | 60 % |
+    """
+    texts = (block if isinstance(block, str) else "\n".join(_rows(block)) for block in blocks)
+    return "\n\n".join(texts) + "\n"
+
+
+def _rows(table: Table) -> Iterator[str]:
+    columns = [header.replace("\n", " ") for header in table.columns]
+    for row in (columns, ["---"] * len(columns), *table.rows):
+        yield f"| {' | '.join(row)} |"

@@ -1,0 +1,113 @@
+"""Training the embedded network: about ten seconds on one core, the same bits every time, kept in the cache."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Generator, Tensor, nn
+from torch.nn.functional import affine_grid, cross_entropy, grid_sample
+
+from haq.files import write_atomically
+from haq.network.models.digits_cnn import DigitsCNN
+from haq.runs.cache import cache_dir
+from haq.tasks.digits import digits_pools
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How the digits are learned; angles in radians, the others relative to the image."""
+
+    epochs: int = 20
+    batch_size: int = 64
+    peak_learning_rate: float = 0.01
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.05
+    max_angle: float = 0.15
+    max_zoom: float = 0.1
+    max_shift: float = 0.1
+
+
+def train_digits(*, seed: int = 0, recipe: Recipe | None = None) -> DigitsCNN:
+    """A network trained on the digits' train half, from the cache where it was trained before; in eval mode.
+
+    Leaves the caller's random numbers, threads and determinism as they were.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return _load_or_train(seed, recipe or Recipe()).eval()
+
+
+def _load_or_train(seed: int, recipe: Recipe) -> DigitsCNN:
+    path = cache_dir() / f"digits_cnn-s{seed}-{_fingerprint(recipe)}.safetensors"
+    try:
+        state = load(path.read_bytes())
+    except (FileNotFoundError, SafetensorError):  # never trained, or damaged
+        content = save(_train(seed, recipe))
+        write_atomically(path, content)
+        state = load(content)
+    model = DigitsCNN()
+    model.load_state_dict(state)
+    return model
+
+
+def _fingerprint(recipe: Recipe) -> str:
+    """Changes with everything that the trained bits depend on, short of the processor."""
+    shapes = {name: tuple(value.shape) for name, value in DigitsCNN().state_dict().items()}
+    return hashlib.sha256(repr((recipe, shapes, str(torch.__version__))).encode()).hexdigest()[:12]
+
+
+def _train(seed: int, recipe: Recipe) -> dict[str, Tensor]:
+    pool, _ = digits_pools()
+    images = torch.stack([pool.read(index) for index in range(len(pool.keys))])
+    labels = torch.as_tensor(np.asarray(pool.labels))
+    torch.default_generator.manual_seed(seed)
+    with _reproducible():
+        model = DigitsCNN()
+        _fit(model, images, labels, recipe=recipe, generator=Generator().manual_seed(seed))
+    return model.state_dict()
+
+
+def _fit(model: nn.Module, images: Tensor, labels: Tensor, *, recipe: Recipe, generator: Generator) -> None:
+    peak = recipe.peak_learning_rate
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=recipe.weight_decay)
+    steps = len(labels) // recipe.batch_size
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=recipe.epochs * steps)
+    model.train()
+    for _ in range(recipe.epochs):
+        order = torch.randperm(len(labels), generator=generator)[: steps * recipe.batch_size]
+        for chosen in torch.split(order, recipe.batch_size):
+            outputs = model(_jitter(images[chosen], recipe, generator))
+            loss = cross_entropy(outputs, labels[chosen], label_smoothing=recipe.label_smoothing)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+
+
+def _jitter(images: Tensor, recipe: Recipe, generator: Generator) -> Tensor:
+    """Each image turned, zoomed and shifted at random."""
+    turn, zoom, shift_x, shift_y = 2 * torch.rand(4, len(images), generator=generator) - 1
+    angle, scale = recipe.max_angle * turn, 1 + recipe.max_zoom * zoom
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    rows = [cos, -sin, recipe.max_shift * shift_x, sin, cos, recipe.max_shift * shift_y]
+    grid = affine_grid(torch.stack(rows, dim=1).view(-1, 2, 3), list(images.shape), align_corners=False)
+    return grid_sample(images, grid, align_corners=False)
+
+
+@contextmanager
+def _reproducible() -> Iterator[None]:
+    """One thread and deterministic kernels, inside only."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(mode=True)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)

@@ -1,0 +1,163 @@
+"""Where models come from: built in, `torchvision:NAME`, `timm:NAME` or `package.module:callable`."""
+
+from collections.abc import Callable, Collection
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from haq.errors import UserError
+from haq.execution.networks import switch_to_eval
+from haq.execution.user_code import call_user_code, is_user_code
+from haq.network.models.cifar_resnet import CifarResNet
+from haq.network.models.digits_cnn import DigitsCNN
+from haq.network.models.digits_training import train_digits
+from haq.network.models.mobilenet_v1 import MobileNetV1
+from haq.network.tracing.unwrapping import unwrapped
+from haq.network.weight_files import load_weights
+
+Builder = Callable[..., nn.Module]
+Shape = tuple[int, ...]
+
+BUILT_IN: dict[str, tuple[Builder, Shape]] = {
+    "digits_cnn": (DigitsCNN, (1, 16, 16)),
+    **{f"cifar_resnet{depth}": (partial(CifarResNet, depth), (3, 32, 32)) for depth in (20, 32, 44, 56)},
+    "mobilenet_v1": (MobileNetV1, (3, 224, 224)),
+}
+"""How each is built, and the shape [c, h, w] of its images."""
+_NEED_INIT_WEIGHTS = ("googlenet", "inception_v3")
+"""torchvision warns where these are built without a choice of initialization."""
+
+
+def load_model(
+    spec: str, *, weights: str | Path | None = None, num_classes: int | None = None, seed: int = 0
+) -> nn.Module:
+    """The model that a name stands for, in eval mode; without weights it is drawn at random from the seed.
+
+    `digits_cnn` comes trained; `mobilenet_v1:0.5` is of half width. The caller's random numbers stay as they were.
+    A user's function is called without arguments and so decides on its own number of classes.
+    Raises UserError on an unknown name, on weights that do not fit, and where a user's function returns no model.
+
+    >>> load_model("cifar_resnet20").linear
+    Linear(in_features=64, out_features=10, bias=True)
+    """
+    if spec == "digits_cnn" and weights is None and num_classes in (None, 10):
+        return train_digits()
+    model = build_model(spec, num_classes=num_classes, seed=seed)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def build_model(spec: str, *, num_classes: int | None = None, seed: int = 0) -> nn.Module:
+    """The model in eval mode with random weights, for its structure's sake; raises as `load_model` does."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = _build(spec, {} if num_classes is None else {"num_classes": num_classes})
+    switch_to_eval(model)
+    return model
+
+
+def usual_input(spec: str) -> Shape | None:
+    """The shape [c, h, w] of one image as the model was published for; None for a user's own.
+
+    Raises UserError on names that torchvision and timm do not know.
+
+    >>> usual_input("cifar_resnet20"), usual_input("torchvision:inception_v3"), usual_input("mine:net")
+    ((3, 32, 32), (3, 299, 299), None)
+    """
+    source, _, name = spec.partition(":")
+    if spec in BUILT_IN:
+        return BUILT_IN[spec][1]
+    return _INPUTS[source](name) if source in _INPUTS else None
+
+
+def _build(spec: str, options: dict[str, Any]) -> nn.Module:
+    source, _, name = spec.partition(":")
+    if spec in BUILT_IN:
+        return BUILT_IN[spec][0](**options)
+    if source in _SOURCES:
+        return _SOURCES[source](name, options)
+    if not is_user_code(spec):
+        others = "torchvision:NAME, timm:NAME or package.module:callable"
+        raise UserError(
+            f"unknown model {spec!r}{_suggestion(spec, BUILT_IN)}; expected {', '.join(BUILT_IN)}, {others}"
+        )
+    model = call_user_code(spec)
+    if not isinstance(model, nn.Module):
+        raise UserError(f"{spec} returned a {type(model).__name__}; expected a torch.nn.Module")
+    return unwrapped(model)
+
+
+def _mobilenet_v1(width: str, options: dict[str, Any]) -> nn.Module:
+    try:
+        value = float(width)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 4:
+        raise UserError(f"mobilenet_v1:{width} has no width between 0 and 4; try mobilenet_v1:0.75")
+    return MobileNetV1(value, **options)
+
+
+def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
+    if name in _NEED_INIT_WEIGHTS:
+        options = {**options, "init_weights": True}
+    model: nn.Module = _torchvision_models(name).get_model(name, weights=None, **options)
+    return model
+
+
+def _torchvision_input(name: str) -> Shape:
+    """The smallest crop among the published weights; larger ones are for fine-tuned variants of other shapes."""
+    published = _torchvision_models(name).get_model_weights(name)
+    side = min(weights.transforms.keywords["crop_size"] for weights in published)
+    return (3, side, side)
+
+
+def _torchvision_models(name: str) -> Any:
+    """The module that knows the name. Raises UserError."""
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise UserError(f"torchvision classifies images with no {name!r}{_suggestion(name, known)}")
+    return models
+
+
+def _timm(name: str, options: dict[str, Any]) -> nn.Module:
+    model: nn.Module = _timm_with(name).create_model(name, pretrained=False, **options)
+    return model
+
+
+def _timm_input(name: str) -> Shape:
+    return tuple(_timm_with(name).get_pretrained_cfg(name, allow_unregistered=True).input_size)
+
+
+def _timm_with(name: str) -> Any:
+    """timm, which knows the name. Raises UserError."""
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError("timm is not installed; install haq with its extra 'timm'") from error
+    if not timm.is_model(name):
+        raise UserError(f"timm has no {name!r}{_suggestion(name, timm.list_models())}")
+    return timm
+
+
+_SOURCES: dict[str, Callable[[str, dict[str, Any]], nn.Module]] = {
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "mobilenet_v1": _mobilenet_v1,
+}
+_INPUTS: dict[str, Callable[[str], Shape]] = {
+    "torchvision": _torchvision_input,
+    "timm": _timm_input,
+    "mobilenet_v1": lambda _: (3, 224, 224),
+}
+
+
+def _suggestion(name: str, known: Collection[str]) -> str:
+    close = get_close_matches(name, known, n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""

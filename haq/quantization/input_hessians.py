@@ -1,0 +1,115 @@
+"""What the inputs of layers have in common, gathered in one float pass: all that rounding weights needs to know."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from haq.errors import UserError
+from haq.execution.networks import run_network
+from haq.network.layer_calls import LayerCalls, LayerIndex
+from haq.network.layers import Trace
+from haq.network.tracing.weighted_calls import Call
+from hardware_sim.layer import Layer
+
+LARGEST_COLUMNS = 8192
+"""Weights of one output, at most: the Hessian of such a layer takes 256 MiB."""
+POSITIONS = 8192
+"""Of a layer's output, at most, that are looked at in each batch."""
+_VALUES_AT_ONCE = 1 << 24
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+def has_hessian(trace: Trace, layer: int) -> bool:
+    """Whether a layer multiplies rows of its weights with inputs, is alone in using them, and is not too large."""
+    found, weights = trace.layers[layer], trace.sites[layer].weights
+    uses = sum(site.weights == weights for site in trace.sites)
+    return found.kind in ("conv", "depthwise", "linear") and uses == 1 and _columns(found) <= LARGEST_COLUMNS
+
+
+def input_hessians(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) -> dict[int, Tensor]:
+    """The mean of x x^T (float32 [groups, columns + 1, columns + 1]) over what each layer's rows of weights multiply.
+
+    By layer, for those that `has_hessian` names; columns are in the order of the weights. The last is what a bias
+    multiplies, a constant 1: it holds the mean of x. Raises UserError, naming the layer, for activations that are not
+    finite.
+    """
+    sums: dict[int, Tensor] = {}
+    seen: dict[int, int] = {}
+
+    def watch(layer: int, call: Call) -> Tensor:
+        if has_hessian(trace, layer):
+            for patches in _patches(call, trace.layers[layer]):
+                sums[layer] = _moments(patches) + sums.get(layer, 0)
+                seen[layer] = seen.get(layer, 0) + patches.shape[1]
+        return call.run(call.input, call.weight)
+
+    index = LayerIndex(model, trace.sites)
+    with torch.no_grad():
+        for batch in batches:
+            run_network(model, batch, LayerCalls(index, watch))
+    for layer, total in sums.items():
+        if not total.isfinite().all():
+            name = trace.layers[layer].name
+            raise UserError(f"inputs of layer {name!r} are NaN, infinite or too large to be squared")
+    return {layer: total / seen[layer] for layer, total in sums.items()}
+
+
+def _moments(x: Tensor) -> Tensor:
+    """The sum of x x^T over positions, with a constant 1 after the columns of x [groups, positions, columns]."""
+    groups, positions, columns = x.shape
+    moments = x.new_empty(groups, columns + 1, columns + 1)
+    moments[:, :columns, :columns] = x.mT @ x
+    moments[:, columns, :columns] = moments[:, :columns, columns] = x.sum(dim=1)
+    moments[:, columns, columns] = positions
+    return moments
+
+
+def _columns(layer: Layer) -> int:
+    return layer.c_in // layer.groups * layer.kernel[0] * layer.kernel[1]
+
+
+def _patches(call: Call, layer: Layer) -> Iterator[Tensor]:
+    """What rows of weights multiply, [groups, some positions, columns] at a time."""
+    dims = call.operation.spatial_dims
+    x = _padded(call, layer, dims) if dims else call.input.flatten(0, -2)[:, :, None, None]
+    taps = [torch.arange(k, device=x.device) * d for k, d in zip(layer.kernel, layer.dilation, strict=True)]
+    size = [
+        (extent - int(tap[-1]) - 1) // stride + 1
+        for extent, tap, stride in zip(x.shape[2:], taps, layer.stride, strict=True)
+    ]
+    chosen = _spread(len(x) * size[0] * size[1]).to(x.device)
+    for some in torch.split(chosen, max(1, _VALUES_AT_ONCE // (layer.groups * _columns(layer)))):
+        image, row, column = torch.unravel_index(some, (len(x), *size))
+        rows = row[:, None] * layer.stride[0] + taps[0]
+        columns = column[:, None] * layer.stride[1] + taps[1]
+        patches = x[image[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # [positions, kernel, kernel, c_in]
+        yield patches.permute(0, 3, 1, 2).reshape(len(some), layer.groups, -1).transpose(0, 1).float()
+
+
+def _spread(total: int) -> Tensor:
+    """Numbers below `total`, spread evenly by multiples of the golden ratio, or all of them where they are few."""
+    if total <= POSITIONS:
+        return torch.arange(total)
+    return (torch.arange(POSITIONS, dtype=torch.float64) * _GOLDEN % 1 * total).long()
+
+
+def _padded(call: Call, layer: Layer, dims: int) -> Tensor:
+    """The input with its border, [images, c_in, height, width]; what has one dimension is one pixel high."""
+    x = call.input if call.input.ndim == dims + 2 else call.input[None]
+    x = x if dims == 2 else x[:, :, None]
+    return F.pad(x, _border(call.arguments.get("padding", 0), layer, dims))
+
+
+def _border(padding: Any, layer: Layer, dims: int) -> list[int]:
+    """Pixels (left, right, top, bottom)."""
+    if padding == "valid":
+        return [0, 0, 0, 0]
+    if padding == "same":
+        missing = [d * (k - 1) for d, k in zip(layer.dilation[::-1], layer.kernel[::-1], strict=True)]
+        return [part for each in missing for part in (each // 2, each - each // 2)]
+    sizes = [padding] * dims if isinstance(padding, int) else list(padding) * (dims // len(padding))
+    height, width = [0] * (2 - dims) + sizes
+    return [width, width, height, height]

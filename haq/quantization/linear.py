@@ -1,0 +1,203 @@
+"""The linear quantizer: symmetric per-channel weights, per-tensor activations with a zero point where it pays."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from haq.config import ZeroPoints
+from haq.quantization.affine import affine_fits
+from haq.quantization.calibration import MethodChoice, clips, method_at
+from haq.quantization.histogram import Histogram, build_histogram
+from haq.quantization.range import ALL_BITS, IntegerRange, dequantize, quantize
+
+"""Zero points for activations where calibration finds them worth it, or for none."""
+
+# Candidate clips of a channel: its largest weight, and 24 to the octave for five octaves below it.
+_CANDIDATE_RATIOS = 2.0 ** (-torch.arange(120, dtype=torch.float64) / 24)
+_WEIGHT_BINS = 2048
+_CHANNELS_AT_ONCE = 512  # bounds the memory of one step: 512 channels of 2048 float32 bins are 4 MiB
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class QuantizedWeight:
+    """Integer weights: value = (code - zero_point) * scale of the channel."""
+
+    codes: Tensor
+    """int8, shape of the weight."""
+    scale: Tensor
+    """float32 [channels], above 0."""
+    bits: int
+    channel_axis: int
+    zero_point: int = 0
+
+    def dequantize(self) -> Tensor:
+        """The values (float32, shape of the weight)."""
+        return dequantize(self.codes, _along(self.scale, self.codes.ndim, self.channel_axis), self.zero_point)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizerParameters:
+    """All that quantizing one activation tensor needs: value = (code - zero_point) * scale."""
+
+    bits: int
+    signed: bool
+    scale: float
+    """A number that float32 holds exactly."""
+    zero_point: int
+    q_min: int
+    q_max: int
+
+
+def quantize_weight(
+    weight: Tensor, bits: int, *, channel_axis: int = 0, method: MethodChoice = "mse"
+) -> QuantizedWeight:
+    """Quantize with the clips that `method` finds; for several bit widths use `weight_clips` and `quantize_to_clips`.
+
+    Raises ValueError for weights that are empty or not finite, bits outside 1..8 or an unknown method.
+
+    >>> quantize_weight(torch.tensor([[0.5, -1.0, 0.1], [0.0, 0.0, 0.0]]), 3, method="max").codes.tolist()
+    [[2, -3, 0], [0, 0, 0]]
+    """
+    clip = weight_clips(weight, channel_axis=channel_axis, method=method, bits=(bits,))[bits]
+    return quantize_to_clips(weight, bits, clip=clip, channel_axis=channel_axis)
+
+
+def quantize_to_clips(weight: Tensor, bits: int, *, clip: Tensor, channel_axis: int = 0) -> QuantizedWeight:
+    """Quantize with given clips [channels]; the codes are symmetric around zero.
+
+    A channel without weights other than zero takes the layer's largest scale: its codes are 0 at any scale, and a bias
+    that is later expressed in steps of it stays in range.
+    """
+    grid = IntegerRange(bits, signed=True, narrow=True)
+    scale = (clip / grid.steps).to(torch.float32)
+    largest = scale.max()
+    scale = torch.where(scale > 0, scale, torch.where(largest > 0, largest, 1.0))
+    return quantize_to_scale(weight, bits, scale=scale, channel_axis=channel_axis)
+
+
+def quantize_to_scale(weight: Tensor, bits: int, *, scale: Tensor, channel_axis: int = 0) -> QuantizedWeight:
+    """Quantize with given scales (float32 [channels], above 0); the codes are symmetric around zero."""
+    grid = IntegerRange(bits, signed=True, narrow=True)
+    aligned = _along(scale, weight.ndim, channel_axis)
+    codes = quantize(weight.detach().to(torch.float32), aligned, 0, grid.q_min, grid.q_max)
+    return QuantizedWeight(codes=codes.to(torch.int8), scale=scale, bits=bits, channel_axis=channel_axis)
+
+
+def weight_clips(
+    weight: Tensor, *, channel_axis: int = 0, method: MethodChoice = "mse", bits: Iterable[int] = ALL_BITS
+) -> dict[int, Tensor]:
+    """Clips (float32 [channels], 0 for a channel of zeros) for every bit width, found in one pass over the weight.
+
+    `max` and `mse` look at each channel alone. The other methods compare distributions, for which a channel may have
+    as few as nine weights: they find one clip for all channels together, in units of each channel's root mean square.
+
+    The output channels of a transposed convolution are axis 1. With groups that axis has c_out / groups entries: the
+    channels at the same place of every group share a scale.
+
+    Raises ValueError for weights that are empty or not finite, bits outside 1..8 or an unknown method.
+    """
+    rows = weight.detach().to(torch.float32).movedim(channel_axis, 0).flatten(1).abs()
+    if not rows.numel() or not rows.isfinite().all():
+        raise ValueError(f"weights must be finite and at least one, got shape {list(weight.shape)} or NaN or infinity")
+    chosen = {width: method_at(method, width) for width in bits}
+    peak = rows.amax(dim=1)
+    found = _mse_clips(rows, peak, [width for width, name in chosen.items() if name == "mse"])
+    found |= {width: peak for width, name in chosen.items() if name == "max"}
+    pooled = {width: name for width, name in chosen.items() if width not in found}
+    if pooled:
+        root_mean_square = (rows.square().mean(dim=1)).sqrt()
+        units = rows / _above_zero(root_mean_square)[:, None]
+        common = clips(build_histogram([units]), method=pooled, signed=True, narrow=True, bits=pooled)
+        found |= {width: torch.minimum(root_mean_square * clip, peak) for width, clip in common.items()}
+    return {width: found[width] for width in chosen}
+
+
+def activation_quantizers(
+    histogram: Histogram, *, method: MethodChoice, zero_points: ZeroPoints = "auto", bits: Iterable[int] = ALL_BITS
+) -> dict[int, QuantizerParameters]:
+    """Quantizers of one tensor for every bit width: unsigned where calibration saw no negative value.
+
+    Signed codes use the full range, so that 8 bits are plain int8. With method `mse` they get a zero point where it
+    takes 0.1 dB off the error (`affine.affine_fits`): SiLU, GELU, LeakyReLU, sums of residuals. The other methods
+    choose how far the grid reaches to either side alike, and have none. Raises ValueError as `calibration.clips` does.
+    """
+    methods = {width: method_at(method, width) for width in bits}
+    shifted = [width for width, name in methods.items() if name == "mse" and zero_points == "auto" and histogram.signed]
+    fits = affine_fits(histogram, signed=True, bits=shifted) if shifted else {}
+    plain = [width for width in methods if width not in fits]
+    found = clips(histogram, method=method, signed=histogram.signed, bits=plain)
+    grids = {width: IntegerRange(width, signed=histogram.signed) for width in methods}
+    return {
+        width: _parameters(grid, fits[width].scale, round(fits[width].zero_point))
+        if width in fits
+        else _parameters(grid, found[width] / grid.steps)
+        for width, grid in grids.items()
+    }
+
+
+def activation_quantizer(
+    histogram: Histogram, bits: int, *, method: MethodChoice, zero_points: ZeroPoints = "auto"
+) -> QuantizerParameters:
+    """The quantizer of one tensor at one bit width.
+
+    >>> activation_quantizer(build_histogram([torch.tensor([0.0, 1.5])]), 2, method="max")
+    QuantizerParameters(bits=2, signed=False, scale=0.5, zero_point=0, q_min=0, q_max=3)
+    >>> activation_quantizer(build_histogram([torch.tensor([-0.5, 0.0, 0.5, 1.0])]), 2, method="mse").zero_point
+    -1
+    """
+    return activation_quantizers(histogram, method=method, zero_points=zero_points, bits=(bits,))[bits]
+
+
+def _parameters(grid: IntegerRange, scale: float, zero_point: int = 0) -> QuantizerParameters:
+    # A scale of subnormal size could round to zero.
+    scale = float(np.maximum(np.float32(scale), np.finfo(np.float32).tiny))
+    return QuantizerParameters(
+        bits=grid.bits, signed=grid.signed, scale=scale, zero_point=zero_point, q_min=grid.q_min, q_max=grid.q_max
+    )
+
+
+def _mse_clips(rows: Tensor, peak: Tensor, bits: list[int]) -> dict[int, Tensor]:
+    """The candidate of least squared error for each channel, from magnitudes [channels, weights].
+
+    Scaled to its largest weight, every channel has the same bins and the same candidates. So the errors of all
+    channels, candidates and bit widths are one matrix product: counts [channels, bins] times errors
+    [bins, bits * candidates].
+    """
+    if not bits:
+        return {}
+    ratios = _CANDIDATE_RATIOS.to(rows.device)
+    table = torch.cat([_bin_errors(ratios, IntegerRange(width, signed=True, narrow=True)) for width in bits], dim=1)
+    chunks = zip(torch.split(rows, _CHANNELS_AT_ONCE), torch.split(peak, _CHANNELS_AT_ONCE), strict=True)
+    errors = torch.cat([_bin_counts(*chunk) @ table for chunk in chunks])
+    best = errors.reshape(len(rows), len(bits), -1).argmin(dim=2)
+    return {width: peak * ratios[best[:, place]].to(torch.float32) for place, width in enumerate(bits)}
+
+
+def _bin_errors(ratios: Tensor, grid: IntegerRange) -> Tensor:
+    """Squared error (float32 [bins, candidates]) of a magnitude i / (bins - 1) under each clip.
+
+    One signed bit has no positive level; the error counts the magnitudes of negative weights.
+    """
+    magnitude = torch.linspace(0, 1, _WEIGHT_BINS, dtype=torch.float64, device=ratios.device)[:, None]
+    scale = ratios / grid.steps
+    return ((magnitude / scale).round().clamp(max=grid.steps) * scale - magnitude).square().to(torch.float32)
+
+
+def _bin_counts(rows: Tensor, peak: Tensor) -> Tensor:
+    """Weights [channels, bins] in bins around i / (bins - 1) of the channel's largest."""
+    bins = (rows / _above_zero(peak)[:, None] * (_WEIGHT_BINS - 1)).round().to(torch.int64)
+    bins += torch.arange(len(rows), device=rows.device)[:, None] * _WEIGHT_BINS
+    counts = torch.bincount(bins.flatten(), minlength=len(rows) * _WEIGHT_BINS)
+    return counts.reshape(len(rows), _WEIGHT_BINS).to(torch.float32)
+
+
+def _above_zero(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x, 1.0)
+
+
+def _along(scale: Tensor, ndim: int, axis: int) -> Tensor:
+    """A scale [channels] in a shape that broadcasts along one axis of a tensor."""
+    return scale.reshape([-1 if dim == axis % ndim else 1 for dim in range(ndim)])

@@ -1,0 +1,49 @@
+"""Batch norms re-estimated on the network as it ends up: what runs along with training lags behind few-bit weights."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from haq.execution.networks import switch_to_eval
+
+
+@torch.no_grad()
+def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Running means and variances of all batch norms from these inputs, each position counted alike.
+
+    Every norm normalizes by what it has seen so far, not by the batch alone as in torch's `update_bn`: few-bit layers
+    behind it would else be measured on inputs that they never get again. For the same reason everything is in eval mode
+    meanwhile. Leaves the network in eval mode; one without running statistics stays as it is.
+    """
+    switch_to_eval(network)
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    hooks = [norm.register_forward_pre_hook(_Seen()) for norm in norms]
+    try:
+        for inputs in batches if norms else ():
+            network(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class _Seen:
+    """What one norm has seen: brings its running statistics up to date before it uses them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._sums: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, norm: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        assert isinstance(norm, _BatchNorm)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        channels = arguments[0].movedim(1, 0).flatten(1).double()
+        sums = channels.sum(dim=1), channels.square().sum(dim=1)
+        self._sums = sums if self._sums is None else (self._sums[0] + sums[0], self._sums[1] + sums[1])
+        self._count += channels.shape[1]
+        mean = self._sums[0] / self._count
+        variance = (self._sums[1] / self._count - mean.square()).clamp(min=0)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance * self._count / max(self._count - 1, 1))

@@ -1,0 +1,74 @@
+"""How a network is fine-tuned: one frozen value, checked at the door."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from haq.errors import UserError
+from haq.quantization.training.initialization import LearnedShift
+
+OptimizerName = Literal["sgd", "adamw"]
+Oscillation = Literal["none", "dampen", "freeze"]
+Augmentation = Literal["auto", "none", "crop", "flip-crop"]
+Precision = Literal["float32", "bfloat16"]
+Learning = Literal["all", "quantizers"]
+Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
+Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+
+
+class FinetuneConfig(BaseModel):
+    """Everything that decides how a network learns; the fields are flags of `haq finetune`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: Count = Field(5, description="Passes over the train split.")
+    batch_size: Count = Field(128, description="Images of one step.")
+    optimizer: OptimizerName = Field(
+        "sgd", description="Of the weights: SGD with momentum 0.9, or AdamW; both with a cosine schedule."
+    )
+    lr: Rate | None = Field(
+        None, description="Learning rate of the weights; by optimizer and mean weight bits if not given."
+    )
+    scale_lr: Rate = Field(
+        0.005, description="Adam's rate for scales, in parts of their start, and shifts, in parts of half the range."
+    )
+    weight_decay: Weight = Field(1e-4, description="Of weights alone; halves with each mean weight bit below 4.")
+    max_gradient_norm: Weight = Field(0.0, description="Longer gradients are shortened to this; 0: none is.")
+    shift: LearnedShift = Field(
+        "learned",
+        description="Zero points of skewed inputs: learned, fixed where calibration puts them, none, or float.",
+    )
+    learn: Learning = Field("all", description="What learns: everything, or scales and shifts alone.")
+    teacher: bool = Field(default=True, description="Learn from the float network's outputs too.")
+    teacher_weight: Share = Field(0.5, description="Share of the loss that the teacher makes up.")
+    oscillation: Oscillation = Field(
+        "none", description="Weights that jump to and fro between two codes: left alone, dampened or frozen."
+    )
+    dampening: Weight = Field(0.05, description="Weight of the dampening term at the end of training.")
+    ema: Annotated[Share, Field(lt=1)] = Field(
+        0.0, description="Decay of a moving average of everything that learns; 0: none is kept."
+    )
+    augment: Augmentation = Field(
+        "auto", description="Random crops and flips of train images; auto: both for colour images, else none."
+    )
+    norm_images: Annotated[int, Field(strict=True, ge=0, le=10**9)] = Field(
+        2048, description="Train images that batch norms are re-estimated on at the end; 0 leaves them."
+    )
+    precision: Precision = Field("float32", description="Of products while training; evaluation is in float32.")
+
+
+def finetune_config(**settings: Any) -> FinetuneConfig:
+    """A checked configuration. Raises UserError, naming the setting, the value it had and what would be right.
+
+    >>> finetune_config(epochs=2).optimizer
+    'sgd'
+    """
+    try:
+        return FinetuneConfig(**settings)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        setting = str(problem["loc"][0]).replace("_", "-") if problem["loc"] else "settings"
+        message = problem["msg"].removeprefix("Value error, ")
+        raise UserError(f"--{setting} {problem['input']!r}: {message[:1].lower()}{message[1:]}") from error

@@ -1,0 +1,1 @@
+"""Reports of finished runs: plots and explanations, read from run folders."""

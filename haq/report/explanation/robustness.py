@@ -1,0 +1,113 @@
+"""What is left of an answer when the world is not quite as it was modelled: costs that are off, other calibration."""
+
+from dataclasses import dataclass, replace
+from math import inf
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from haq.config import SearchConfig
+from haq.errors import UserError
+from haq.evaluation.evaluator import Evaluator
+from haq.experiment.inputs import Inputs
+from haq.experiment.loading import task_options
+from haq.experiment.problem import prepare_network
+from haq.network.zoo import load_model
+from haq.policy import Policy
+from haq.tasks import load_task
+from haq.tasks.base import Task
+from haq.tasks.classification import ClassificationTask
+from haq.tasks.items import Items, StoredSplit
+
+SPREAD, DRAWS, SEED = 0.1, 1000, 0
+CLOSE = 0.005
+"""Half a point of accuracy."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostNoise:
+    """How often a policy stays within a budget if the device's costs are off."""
+
+    objective: str
+    headroom: float
+    """So many times the modelled cost is the whole budget."""
+    spread: float
+    """Costs are off by up to this part, up or down, every value as likely."""
+    draws: int
+    together: float
+    """Share of draws within the budget where all layers are off by the same factor."""
+    apart: float
+    """The same where each layer is off by one of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibrated:
+    """A policy calibrated on other images."""
+
+    images: int
+    shared: int
+    """How many of them the first calibration had as well."""
+    search_accuracy: float
+    search_accuracy_before: float
+    is_close: bool
+    """Whether both lie within half a point of accuracy."""
+
+
+def cost_noise(objective: str, layer_costs: NDArray[np.float64], limit: float) -> CostNoise:
+    """Scale the costs [layer] of a policy at random, and count how often their sum stays within the limit.
+
+    >>> cost_noise("latency", np.array([1.0, 1.0]), 2.2).together
+    1.0
+    """
+    generator = np.random.default_rng(SEED)
+    together = generator.uniform(1 - SPREAD, 1 + SPREAD, DRAWS) * layer_costs.sum()
+    apart = generator.uniform(1 - SPREAD, 1 + SPREAD, (DRAWS, len(layer_costs))) @ layer_costs
+    total = float(layer_costs.sum())
+    share, own = (float((sums <= limit * (1 + 1e-12)).mean()) for sums in (together, apart))
+    return CostNoise(objective, limit / total if total else inf, SPREAD, DRAWS, share, own)
+
+
+def recalibrated(config: SearchConfig, policy: Policy, before: float, *, inputs: Inputs) -> Recalibrated:
+    """Evaluate a policy on the search split with quantizers from other images; `before` is what it had in its run.
+
+    Raises UserError where the data have no other images to calibrate on.
+    """
+    model = load_model(config.model, weights=config.weights) if inputs.model is None else inputs.model
+    task = load_task(config.data, model=model, options=task_options(config)) if inputs.task is None else inputs.task
+    other, shared = other_calibration(task)
+    network = prepare_network(config, model=model, task=other)
+    evaluator = Evaluator(network.engine, other, "search", batch_size=config.eval_batch)
+    accuracy = evaluator.evaluate(policy.w_bits, policy.a_bits).accuracy
+    is_close = abs(accuracy - before) <= CLOSE + 1e-9
+    return Recalibrated(other.size("calibration"), shared, accuracy, before, is_close)
+
+
+def other_calibration(task: Task) -> tuple[ClassificationTask, int]:
+    """The task with as many calibration images from the other end of its training images, and how many it shares.
+
+    Raises UserError where there are no others.
+    """
+    count = task.size("calibration")
+    if not isinstance(task, ClassificationTask) or task.size("train") <= count:
+        raise UserError(
+            f"{task.name} has no images to calibrate on but the {count} that the run had; leave out --robust"
+        )
+    train = task.splits["train"]
+    first = len(train) - count
+    other = StoredSplit(_From(train.items, first))
+    return replace(task, splits={**task.splits, "calibration": other}), max(0, count - first)
+
+
+@dataclass(frozen=True, slots=True)
+class _From:
+    """The items from one on."""
+
+    items: Items
+    first: int
+
+    def __len__(self) -> int:
+        return len(self.items) - self.first
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+        return self.items[self.first + index]

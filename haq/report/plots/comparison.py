@@ -1,0 +1,86 @@
+"""The picture of a comparison: report accuracy against policies tried, one panel a budget."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from haq.formatting import device_title, model_title
+from haq.report.plots.style import (
+    BLUE,
+    GREEN,
+    HEADER_INCHES,
+    INK,
+    LEGEND_INCHES,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    YELLOW,
+    add_header,
+    house_style,
+    new_figure,
+)
+
+PANEL_WIDTH, PANEL_HEIGHT, COLUMNS = 3.4, 2.4, 3
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, INK, YELLOW, MUTED)
+MARKERS = "osD^vPX*<"
+Json = Mapping[str, Any]
+
+
+@house_style()
+def plot_comparison(document: Json) -> Figure:
+    """Mean over seeds, of the first method with a band of one standard deviation; of what `compare` returns."""
+    frame = pd.DataFrame(document["records"])
+    budgets, agents = document["budgets"], document["agents"]
+    columns = min(COLUMNS, len(budgets))
+    rows = -(-len(budgets) // columns)
+    top = HEADER_INCHES + LEGEND_INCHES * (1 + (len(agents) > 5))
+    figure = new_figure(max(PANEL_WIDTH * columns, 6.0), PANEL_HEIGHT * rows + top, top=top)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel, budget in zip(panels, budgets, strict=False):
+        _draw(panel, frame[frame["budget"] == budget], document)
+        panel.set_title(f"budget {budget}", loc="left", size="medium")
+    for panel in panels[len(budgets) :]:
+        panel.set_visible(False)
+    panels[0].set_ylabel("report accuracy, %")
+    handles = [
+        Line2D([], [], color=COLOURS[place % len(COLOURS)], marker=MARKERS[place % len(MARKERS)], label=agent)
+        for place, agent in enumerate(agents)
+    ]
+    figure.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(0, 1 - HEADER_INCHES / figure.get_size_inches()[1]),
+        ncols=min(len(handles), 5),
+    ).set_in_layout(False)
+    config = document["config"]
+    title = f"{model_title(config['model'])} on {device_title(config['hardware'])}, {config['objective']}"
+    band = f"; band: standard deviation of {agents[0]}" if document["seeds"] > 1 else ""
+    add_header(figure, title, f"policies found, mean of {document['seeds']} seeds{band}")
+    return figure
+
+
+def _draw(panel: Axes, frame: pd.DataFrame, document: Json) -> None:
+    checkpoints = document["checkpoints"]
+    for place, agent in enumerate(document["agents"]):
+        of_agent = frame[frame["agent"] == agent]
+        pivot = 100 * of_agent.pivot_table(index="seed", columns="evaluations", values="accuracy")
+        centre = pivot.mean(axis=0).to_numpy()
+        spread = np.nan_to_num(pivot.std(axis=0).to_numpy())
+        colour = COLOURS[place % len(COLOURS)]
+        panel.plot(checkpoints, centre, color=colour, marker=MARKERS[place % len(MARKERS)], markersize=4)
+        if not place:  # eight bands would hide each other
+            panel.fill_between(checkpoints, centre - spread, centre + spread, color=colour, alpha=0.12, linewidth=0)
+    panel.axhline(100 * float(frame["accuracy_fp32"].mean()), color=MUTED, linewidth=0.8, linestyle=":")
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(FixedLocator(checkpoints))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xticklabels([str(count) for count in checkpoints])
+    panel.set_xlabel("evaluations")

@@ -1,0 +1,52 @@
+"""The figure of a fine-tuning run: loss and accuracy by epoch."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from haq.experiment.trained_network import Summary, epochs
+from haq.formatting import percent
+from haq.policy import load_policy
+from haq.report.plots.style import BLUE, HEADER_INCHES, MUTED, VERMILION, add_header, house_style, new_figure
+from haq.runs.records import Count, Record, checked
+from haq.runs.run_folder import CONFIG, POLICY, SUMMARY, RunDir
+
+_REMEDY = "make the run again in another --out"
+
+
+class _Config(Record):
+    seed: Count
+
+
+def plot_finetuning(path: Path) -> Figure:
+    """Draw the epochs of a finished fine-tuning run. Raises UserError for a folder whose files are damaged."""
+    run = RunDir(path)
+    summary = checked(Summary, run.read_json(SUMMARY) or {}, path / SUMMARY, remedy=_REMEDY)
+    config = checked(_Config, run.read_json(CONFIG) or {}, path / CONFIG, remedy=_REMEDY)
+    model = load_policy(path / POLICY).model
+    title = f"{model}, {summary.mean_weight_bits:.3g} weight bits, seed {config.seed}"
+    return plot_epochs(epochs(run), summary, title=title)
+
+
+def plot_epochs(lines: Sequence[Mapping[str, Any]], summary: Summary, *, title: str) -> Figure:
+    """Draw the loss above, and below accuracies on the train and search split, with the float network's as a line."""
+    with house_style():
+        figure = new_figure(6.0, 4.2, top=HEADER_INCHES)
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.6))
+        numbers = [line["epoch"] for line in lines]
+        upper.plot(numbers, [line["loss"] for line in lines], color=VERMILION, marker="o", markersize=3)
+        upper.set_ylabel("loss")
+        for key, label, colour in (("train_accuracy", "train", MUTED), ("search_accuracy", "search split", BLUE)):
+            values = [100 * line[key] for line in lines]
+            lower.plot(numbers, values, color=colour, marker="o", markersize=3, label=label)
+        lower.axhline(100 * summary.search_accuracy_fp32, color=MUTED, linestyle=(0, (4, 2)), label="float before")
+        lower.set_ylabel(f"{summary.metric.name}, %")
+        lower.set_xlabel("epoch")
+        lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+        lower.legend(loc="lower right")
+        reached = f"report split: {percent(summary.accuracy, digits=2)}, "
+        add_header(figure, title, reached + f"float before {percent(summary.accuracy_fp32, digits=2)}")
+    return figure

@@ -1,0 +1,43 @@
+"""Figures as files."""
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from haq.errors import UserError
+from haq.files import write_atomically
+from haq.report.plots.style import house_style
+
+DPI = 150
+# What is set to None would hold the time or matplotlib's version, and differ where the pictures do not.
+METADATA: Mapping[str, Mapping[str, None]] = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure as PNG or SVG, by the ending of the path, whole or not at all; equal figures give equal bytes.
+
+    Raises UserError for another ending, or a folder that does not take the file.
+    """
+    path = Path(path)
+    suffix = check_suffix(path)
+    buffer = BytesIO()
+    with house_style():
+        figure.savefig(buffer, format=suffix[1:], dpi=DPI, metadata=dict(METADATA[suffix]))
+    try:
+        write_atomically(path, buffer.getvalue())
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def check_suffix(path: Path) -> str:
+    """The ending of the name of a figure file. Raises UserError if it is neither .png nor .svg.
+
+    >>> check_suffix(Path("policy.SVG"))
+    '.svg'
+    """
+    suffix = path.suffix.lower()
+    if suffix not in METADATA:
+        raise UserError(f"cannot draw {path}: its name must end in {' or '.join(METADATA)}")
+    return suffix

@@ -1,0 +1,250 @@
+"""The picture of a search: what every episode reached, the best so far, what won, and how the agent learned."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from haq.formatting import percent, pretty_score
+from haq.report.plots.curve import Curve, Episodes, FloatArray, Goal, learning_curve, learning_subtitle
+from haq.report.plots.style import (
+    BLUE,
+    FAINT,
+    GREEN,
+    HEADER_INCHES,
+    INK,
+    LEGEND_INCHES,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    SKY,
+    SMALL_SIZE,
+    VERMILION,
+    add_header,
+    add_legend,
+    house_style,
+    new_figure,
+)
+
+WIDTH, SCORE_INCHES, COST_INCHES, THIN_INCHES, AXIS_INCHES = 7.0, 2.3, 1.5, 0.75, 0.5
+REPORT_RATIO = 0.06
+"""Width of one score on the report split over that of the main panel."""
+LEAST_COST_SPAN = 1e-3
+"""Of the axis of costs, in parts of 8 bits: below it the labels of its ticks would be the same."""
+MARGIN = 0.09
+"""Free part of the score axis at either end; a number above the highest mark fits in."""
+WINDOW = 20
+"""Episodes in the running mean."""
+LOSSES = {"critic_loss": ("critic loss", VERMILION), "actor_loss": ("actor loss", PURPLE)}
+REPORT_COLOURS = (INK, BLUE, VERMILION, GREEN)
+POINTS: Mapping[str, dict[str, Any]] = {
+    "episode": {"color": SKY, "marker": "o", "s": 12, "linewidths": 0},
+    "missed": {"color": MUTED, "marker": "x", "s": 12, "linewidths": 0.8},
+    "below the axis": {"color": SKY, "marker": "v", "s": 14, "linewidths": 0, "clip_on": False, "zorder": 3},
+}
+DASHES = (0, (4, 2))
+
+
+@house_style()
+def plot_learning(
+    episodes: Episodes,
+    *,
+    title: str = "Search",
+    goal: Goal | None = None,
+    winner: int | None = None,
+    score_fp32: float | None = None,
+    report: Mapping[str, float] | None = None,
+    metric: str = "accuracy",
+) -> Figure:
+    """The score of every episode and of the best policy so far; below it, as far as known, noise, cost and losses.
+
+    Best is what the search was for. `winner` is the episode of the policy found, which the best few were measured
+    again to name; None while there is none.
+    `score_fp32` is the float network's on the search split, as the scores of all episodes are. `report` has scores on
+    the report split by name and gets a panel of its own. Raises ValueError without episodes.
+
+    >>> figure = plot_learning([{"cost": 1.0, "accuracy": 0.9, "score": -0.1}])
+    >>> [axes.get_ylabel() for axes in figure.axes]
+    ['accuracy, search split']
+    """
+    if not episodes:
+        raise ValueError("there are no episodes to plot")
+    goal = goal or Goal()
+    curve = learning_curve(episodes, goal)
+    report = report or {}
+    thin = len(curve.losses) + (curve.cost_ratios is not None) + (curve.noise is not None)
+    heights = [SCORE_INCHES, *[THIN_INCHES] * thin]
+    if goal.least is not None and curve.cost_ratios is not None:
+        heights[1 + (curve.noise is not None)] = COST_INCHES
+    legend_rows = 1 if winner is None and goal.least is None else 2
+    above = HEADER_INCHES + legend_rows * LEGEND_INCHES
+    figure = new_figure(WIDTH, above + sum(heights) + AXIS_INCHES, top=above)
+    ratios = [1.0, REPORT_RATIO * len(report)] if report else [1.0]
+    grid = figure.add_gridspec(len(heights), len(ratios), height_ratios=heights, width_ratios=ratios)
+    top = figure.add_subplot(grid[0, 0])
+    below = [figure.add_subplot(grid[row, 0], sharex=top) for row in range(1, len(heights))]
+    known = [each for each in (*report.values(), score_fp32, goal.least) if each is not None]
+    _draw_scores(top, curve, goal, floor=min([_floor(curve.scores), *known]), score_fp32=score_fp32)
+    if winner is not None:
+        _mark_winner(top, winner, curve.scores)
+    _label_scores(top, metric=metric, legend_rows=legend_rows)
+    remaining = iter(below)
+    if curve.noise is not None:
+        _draw_noise(next(remaining), curve, curve.noise)
+    if curve.cost_ratios is not None:
+        panel = next(remaining)
+        _draw_costs(panel, curve, curve.cost_ratios, goal)
+        if winner is not None:
+            _mark_winner(panel, winner, curve.cost_ratios)
+    for axes, (name, values) in zip(remaining, curve.losses.items(), strict=True):
+        _draw_loss(axes, name, values)
+    _share_episodes([top, *below], curve)
+    if report:
+        _draw_report(figure.add_subplot(grid[0, 1], sharey=top), report, metric=metric, alone=not below)
+    add_header(figure, title, learning_subtitle(curve, metric=metric, winner=winner))
+    return figure
+
+
+def _draw_scores(axes: Axes, curve: Curve, goal: Goal, *, floor: float, score_fp32: float | None) -> None:
+    """Scores below the floor are shown as lying below the axis."""
+    episode, shown = np.arange(len(curve.scores)), curve.scores >= floor
+    bottom = floor - MARGIN * (max(curve.scores.max(), score_fp32 or floor) - floor)
+    groups = (shown & curve.within, shown & ~curve.within, ~shown)
+    for chosen, (label, look) in zip(groups, POINTS.items(), strict=True):
+        if chosen.any():
+            heights = np.where(shown, curve.scores, bottom)[chosen]
+            axes.scatter(episode[chosen], heights, label=goal.missed if label == "missed" else label, **look)
+    if len(episode) >= 2 * WINDOW:
+        mean = np.convolve(curve.scores, np.full(WINDOW, 1 / WINDOW), mode="valid")
+        axes.plot(episode[WINDOW - 1 :], mean, color=ORANGE, label=f"mean of {WINDOW}")
+    best = curve.of_best(curve.scores)
+    axes.plot(episode, np.maximum(best, bottom), color=BLUE, drawstyle="steps-post", label="best so far")
+    if goal.least is not None:
+        axes.axhline(goal.least, color=INK, linewidth=1, label="least allowed")
+    if score_fp32 is not None:
+        axes.axhline(score_fp32, color=INK, linewidth=1, linestyle=DASHES, label="float")
+    axes.margins(y=MARGIN)
+    if not shown.all():
+        axes.set_ylim(bottom=bottom)
+
+
+def _label_scores(axes: Axes, *, metric: str, legend_rows: int) -> None:
+    axes.set_ylabel(f"{metric}, search split")
+    if metric == "accuracy":
+        axes.yaxis.set_major_formatter(_as_percent)
+    add_legend(axes, axes.get_legend_handles_labels()[0], rows=legend_rows)
+
+
+def _as_percent(value: float, _position: float) -> str:
+    return f"{100 * value:.4g} %"
+
+
+def _floor(scores: FloatArray) -> float:
+    """The lowest score that the axis shows: Tukey's inner fence, so that a few failures do not flatten the rest."""
+    low, high = np.quantile(scores, (0.25, 0.75))
+    fence = low - 1.5 * (high - low)
+    return float(scores[scores >= fence].min())
+
+
+def _draw_noise(axes: Axes, curve: Curve, noise: FloatArray) -> None:
+    """What the reward is made of, and that of the best policy so far; outliers lie at the upper end."""
+    episode, within, ceiling = np.arange(len(noise)), curve.within, -_floor(-noise)
+    heights = np.minimum(noise, ceiling + MARGIN * (ceiling - noise.min()))
+    for chosen, marker in ((noise <= ceiling, "o"), (noise > ceiling, "^")):
+        axes.scatter(episode[chosen & within], heights[chosen & within], color=SKY, marker=marker, s=5)
+        axes.scatter(
+            episode[chosen & ~within], heights[chosen & ~within], color=MUTED, marker="x", s=10, linewidths=0.8
+        )
+    best = curve.of_best(noise)
+    axes.plot(episode, np.where(best > ceiling, np.nan, best), color=BLUE, drawstyle="steps-post")
+    axes.yaxis.set_major_locator(MaxNLocator(3))
+    axes.margins(y=0.15)
+    axes.set_ylabel("noise on\noutputs")
+
+
+def _draw_costs(axes: Axes, curve: Curve, ratios: FloatArray, goal: Goal) -> None:
+    """Costs beside the budget, or the least so far where the cost is what the search was for."""
+    episode, within = np.arange(len(ratios)), curve.within
+    axes.scatter(episode[within], ratios[within], color=SKY, s=5)
+    axes.scatter(episode[~within], ratios[~within], color=MUTED, marker="x", s=10, linewidths=0.8)
+    if goal.least is not None:
+        axes.plot(episode, curve.of_best(ratios), color=BLUE, drawstyle="steps-post")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_minor_locator(NullLocator())
+    elif goal.budget is not None:
+        _draw_budget(axes, goal.budget.ratio)
+    axes.margins(y=0.3 if goal.least is None else 0.1)
+    low, high = axes.get_ylim()
+    if high - low < LEAST_COST_SPAN:
+        axes.set_ylim((low + high - LEAST_COST_SPAN) / 2, (low + high + LEAST_COST_SPAN) / 2)
+    axes.set_ylabel("cost over\n8 bits")
+    axes.yaxis.set_major_formatter(_as_percent)
+
+
+def _draw_budget(axes: Axes, ratio: float) -> None:
+    axes.axhline(ratio, color=INK, linewidth=1)
+    axes.annotate(
+        f"budget {percent(ratio)}",
+        (1, ratio),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 2),
+        textcoords="offset points",
+        ha="right",
+        size=SMALL_SIZE,
+    )
+
+
+def _mark_winner(axes: Axes, winner: int, values: FloatArray) -> None:
+    """A ring around the episode of the policy found."""
+    look: dict[str, Any] = {"facecolors": "none", "edgecolors": VERMILION, "linewidths": 1.4, "zorder": 4}
+    axes.scatter([winner], [values[winner]], s=42, label="policy found", **look)
+
+
+def _draw_loss(axes: Axes, name: str, values: FloatArray) -> None:
+    label, colour = LOSSES[name]
+    axes.plot(np.arange(len(values)), values, color=colour, linewidth=0.9)
+    known = values[~np.isnan(values)]
+    if (known > 0).all() and known.max() > 10 * known.min():
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylabel(label.replace(" ", "\n"))
+
+
+def _share_episodes(panels: Sequence[Axes], curve: Curve) -> None:
+    """One axis of episodes at the bottom, and a shade where the agent did not learn yet."""
+    count = len(curve.scores)
+    learned = np.any([~np.isnan(values) for values in curve.losses.values()], axis=0) if curve.losses else np.ones(1)
+    warm_up = int(np.argmax(learned))
+    for axes in panels:
+        if warm_up:
+            axes.axvspan(-0.5, warm_up - 0.5, color=FAINT, alpha=0.45, linewidth=0, zorder=0)
+        axes.label_outer()
+    panels[0].set_xlim(-0.01 * count - 0.5, count - 0.5 + 0.01 * count)
+    panels[-1].set_xlabel("episode (shaded: warm-up)" if warm_up else "episode")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+    panels[0].figure.align_ylabels(panels)
+
+
+def _draw_report(axes: Axes, report: Mapping[str, float], *, metric: str, alone: bool) -> None:
+    """One mark a score; with panels underneath, the names stand beside those and take no room of their own."""
+    for position, (name, score) in enumerate(report.items()):
+        colour = REPORT_COLOURS[position % len(REPORT_COLOURS)]
+        axes.scatter(position, score, color=colour, s=20, zorder=3)
+        number = f"{100 * score:.1f}" if metric == "accuracy" else pretty_score(score, metric)
+        axes.annotate(
+            number, (position, score), xytext=(0, 5), textcoords="offset points", ha="center", size=SMALL_SIZE
+        )
+        label = axes.text(
+            position, -0.03, name, transform=axes.get_xaxis_transform(), rotation=90, ha="center", va="top"
+        )
+        label.set(size=SMALL_SIZE, color=colour, in_layout=alone)
+    axes.set_xlim(-0.6, len(report) - 0.4)
+    axes.set_xticks([])
+    axes.tick_params(left=False, labelleft=False)
+    axes.spines["left"].set_visible(False)
+    axes.yaxis.set_label_position("right")
+    axes.set_ylabel("report split")

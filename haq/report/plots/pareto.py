@@ -1,0 +1,152 @@
+"""The picture of a sweep: accuracy against what it costs, a row a device, a column a cost."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from haq.errors import UserError
+from haq.formatting import BYTES, JOULES, SECONDS, Units, model_title
+from haq.report.plots.style import (
+    BLUE,
+    HEADER_INCHES,
+    LEGEND_INCHES,
+    MUTED,
+    ORANGE,
+    SMALL_SIZE,
+    TEXT_SIZE,
+    add_header,
+    house_style,
+    new_figure,
+)
+from haq.studies.pareto.fronts import AXES, DOCUMENT, found_points, uniform_points
+from hardware_sim.cost import Objective
+
+PANEL_WIDTH, PANEL_HEIGHT = 2.7, 2.1
+UNITS: Mapping[Objective, Units] = {"latency": SECONDS, "energy": JOULES, "size": BYTES}
+ROOM = 0.12
+"""Above and below what is drawn, in parts of what a panel shows."""
+SHOWN = 0.1
+"""A panel goes down to so much below the float network, in parts of its score; what is worse stands at the edge."""
+LEAST = 0.02
+"""So much of the score a panel shows at least, below the best."""
+Json = Mapping[str, Any]
+
+
+def load_sweep(folder: Path) -> Json:
+    """What `haq pareto` left in a folder. Raises UserError where there is nothing of the kind."""
+    path = folder / DOCUMENT
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        _ = document["records"][0], document["fronts"][0], document["devices"][0], document["config"]["model"]
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} holds no {DOCUMENT}; haq pareto --out {folder} writes it") from error
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{path} is damaged; haq pareto --resume writes it anew") from error
+    return dict(document)
+
+
+@house_style()
+def plot_pareto(document: Json) -> Figure:
+    """Policies found, the front of every seed, and uniform bits, of the document that `sweep` returns."""
+    devices, records = document["devices"], document["records"]
+    axes = [axis for axis in AXES if any(front["axis"] == axis for front in document["fronts"])]
+    top = HEADER_INCHES + LEGEND_INCHES
+    figure = new_figure(max(PANEL_WIDTH * len(axes), 6.0), PANEL_HEIGHT * len(devices) + top, top=top)
+    panels = figure.subplots(len(devices), len(axes), squeeze=False, sharey="row")
+    for row, device in enumerate(devices):
+        for column, axis in enumerate(axes):
+            panel: Axes = panels[row, column]
+            if any(front["axis"] == axis and front["hardware"] == device for front in document["fronts"]):
+                _draw(panel, document, device, axis)
+            else:
+                panel.set_visible(False)
+            if row == 0:
+                panel.set_title(axis, loc="left", size=TEXT_SIZE)
+        metric = records[0]["metric"]
+        panels[row, 0].set_ylabel(f"{device}\n{metric}{', %' if metric == 'accuracy' else ''}")
+    figure.legend(
+        handles=_handles(),
+        loc="upper left",
+        bbox_to_anchor=(0, 1 - HEADER_INCHES / figure.get_size_inches()[1]),
+        ncols=4,
+    ).set_in_layout(False)
+    seeds = f"{document['seeds']} seeds" if document["seeds"] > 1 else "1 seed"
+    searched = f"searched for {', '.join(document['objectives'])}, {seeds}"
+    subtitle = f"{searched}; {records[0]['report_images']} report images; at the edge: worse than shown"
+    add_header(figure, f"{model_title(document['config']['model'])}: what accuracy costs", subtitle)
+    return figure
+
+
+def _handles() -> list[Line2D]:
+    return [
+        Line2D([], [], color=BLUE, marker="o", markersize=4, linestyle="none", label="policy found"),
+        Line2D([], [], color=BLUE, label="front of a seed"),
+        Line2D(
+            [], [], color=ORANGE, marker="s", markersize=4, linestyle="none", label="uniform bits, weights/activations"
+        ),
+        Line2D([], [], color=MUTED, linestyle=":", label="float"),
+    ]
+
+
+def _draw(panel: Axes, document: Json, device: str, axis: Objective) -> None:
+    records = document["records"]
+    scale, unit = _unit(document, device, axis)
+    percent = 100.0 if records[0]["metric"] == "accuracy" else 1.0
+    found = [
+        (cost / scale, percent * score)
+        for seed in dict.fromkeys(record["seed"] for record in records)
+        for cost, score in found_points(records, device, axis, seed)
+    ]
+    uniform = {
+        name: (cost / scale, percent * score) for name, (cost, score) in uniform_points(records, device, axis).items()
+    }
+    fp32 = percent * records[0]["accuracy_fp32"]
+    low, high = _range([score for _, score in found], fp32)
+    for front in document["fronts"]:
+        if (front["hardware"], front["axis"]) == (device, axis) and not front["is_uniform"]:
+            line = [(each["cost"] / scale, percent * each["accuracy"]) for each in front["points"]]
+            line.append((max(cost for cost, _ in found), line[-1][1]))
+            panel.step(*zip(*line, strict=True), where="post", color=BLUE, linewidth=1.0, alpha=0.7)
+    panel.axhline(fp32, color=MUTED, linewidth=0.8, linestyle=":")
+    for name, point in uniform.items():
+        w_bits, a_bits = name.split("/")
+        _mark(panel, point, low, marker="s", label=name if w_bits == a_bits else "")
+    for point in dict.fromkeys(found):
+        _mark(panel, point, low, marker="o")
+    panel.set_ylim(low, high)
+    panel.margins(x=0.12)
+    panel.set_xlabel(unit)
+    panel.xaxis.set_major_locator(MaxNLocator(5))
+
+
+def _mark(panel: Axes, point: tuple[float, float], low: float, *, marker: str, label: str = "") -> None:
+    """A circle found, or a square of uniform bits; below the panel a triangle at its edge."""
+    cost, score = point
+    is_found = marker == "o"
+    colour = BLUE if is_found else ORANGE
+    place, shape = (low, "v") if score < low else (score, marker)
+    panel.scatter([cost], [place], s=14, color=colour, marker=shape, zorder=3 if is_found else 2, lw=0, clip_on=False)
+    text = f"{score:.3g}" if is_found and score < low else label
+    offset = (3, 9 if is_found else 2) if score < low else (3, -9)
+    panel.annotate(text, (cost, place), offset, textcoords="offset points", size=SMALL_SIZE - 0.5)
+
+
+def _range(found: list[float], fp32: float) -> tuple[float, float]:
+    """Where a panel begins and ends."""
+    best = max(*found, fp32)
+    shown = [score for score in found if score >= fp32 - SHOWN * abs(fp32)] or found
+    least = min(*shown, best - LEAST * abs(best))
+    room = ROOM * (best - least)
+    return least - room, best + room
+
+
+def _unit(document: Json, device: str, axis: Objective) -> tuple[float, str]:
+    """How many SI units the axis counts in, and its name."""
+    most = max(record["cost"][AXES[axis]] for record in document["records"] if record["hardware"] == device)
+    return next((unit for unit in reversed(UNITS[axis]) if most >= unit[0]), UNITS[axis][0])

@@ -1,0 +1,181 @@
+"""The picture of a policy: the bits of every layer, weights above activations."""
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from haq.budgets import ResolvedBudget
+from haq.formatting import device_title, model_title, percent, pretty_cost, pretty_score
+from haq.policy import LayerBits, Policy
+from haq.report.plots.style import (
+    GLYPH_WIDTH,
+    HEADER_INCHES,
+    LEGEND_INCHES,
+    MARKS,
+    MUTED,
+    POINTS_PER_INCH,
+    SMALL_SIZE,
+    TEXT_SIZE,
+    Mark,
+    add_header,
+    add_legend,
+    house_style,
+    new_figure,
+)
+from hardware_sim.cost import OBJECTIVES, Bits
+
+MAX_BITS = 8
+MIN_WIDTH, MAX_WIDTH = 6.4, 16.0
+SIDES_INCHES = 0.8
+"""What the y axis and the margins take of the width."""
+SLOT_INCHES = 0.2
+"""Width that a layer gets while the figure can still grow."""
+PANEL_INCHES = 1.25
+HANDLE_POINTS = 36.0
+"""What a legend entry takes beside its text."""
+LONGEST_NAME = 30
+BAR_WIDTH = 0.76
+FEWEST_SLOTS = 6
+LINE_POINTS = 1.2 * SMALL_SIZE
+"""From one upright name to the next, at least."""
+FLOAT = Mark("left in float", "white", "o")
+NUMBERED_SLOT_POINTS = 1.3 * SMALL_SIZE
+"""The narrowest slot in which a number above every bar can be read."""
+
+
+@house_style()
+def plot_policy(
+    policy: Policy, *, title: str | None = None, budgets: Sequence[ResolvedBudget] = (), metric: str = "accuracy"
+) -> Figure:
+    """Two panels of bars, weight bits and activation bits of every layer; the header has cost, budget and accuracy.
+
+    `metric` is the name of the task's score.
+
+    >>> layer = LayerBits(name="conv1", kind="conv", w_bits=4, a_bits=8)
+    >>> figure = plot_policy(Policy(model="m", hardware=None, objective=None, layers=(layer,)))
+    >>> [axes.get_ylabel() for axes in figure.axes]
+    ['weight bits', 'activation bits']
+    """
+    count = len(policy.layers)
+    names = [shortened(layer.name) for layer in policy.layers]
+    width = min(max(MIN_WIDTH, SIDES_INCHES + SLOT_INCHES * count), MAX_WIDTH)
+    slot_points = (width - SIDES_INCHES) / count * POINTS_PER_INCH
+    names_points = max(map(len, names)) * GLYPH_WIDTH * SMALL_SIZE
+    upright = names_points > slot_points
+    handles = _legend_handles(policy)
+    rows = ceil(sum(map(_entry_points, handles)) / ((width - SIDES_INCHES) * POINTS_PER_INCH))
+    top = HEADER_INCHES + LEGEND_INCHES * rows
+    bottom = (names_points if upright else 2 * SMALL_SIZE) / POINTS_PER_INCH
+    figure = new_figure(width, top + 2 * PANEL_INCHES + bottom, top=top)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    for axes, label, bits in ((upper, "weight bits", policy.w_bits), (lower, "activation bits", policy.a_bits)):
+        _draw_bits(axes, policy.layers, bits, numbered=slot_points >= NUMBERED_SLOT_POINTS)
+        axes.set_ylabel(label)
+    _name_layers(lower, names, slot_points=slot_points, upright=upright)
+    upper.tick_params(axis="x", length=0)
+    add_legend(upper, handles, rows=rows)
+    add_header(figure, title or policy_title(policy), policy_subtitle(policy, budgets=budgets, metric=metric))
+    return figure
+
+
+def policy_title(policy: Policy) -> str:
+    """Which network on which device."""
+    model = model_title(policy.model)
+    return f"{model} on {device_title(policy.hardware)}" if policy.hardware else model
+
+
+def policy_subtitle(policy: Policy, *, budgets: Sequence[ResolvedBudget] = (), metric: str = "accuracy") -> str:
+    """What the policy costs, of what budget, and how accurate it is.
+
+    >>> from haq.policy import CostSummary
+    >>> layer = LayerBits(name="fc", kind="linear", w_bits=4, a_bits=4)
+    >>> policy = Policy(model="m", hardware="d", objective="latency", layers=(layer,), accuracy={"report": 0.95},
+    ...                 cost=CostSummary(latency_s=0.0061), baseline_cost=CostSummary(latency_s=0.0124))
+    >>> policy_subtitle(policy)
+    'latency 6.1 ms, 49.2 % of 8 bits  ·  accuracy 95.0 %'
+    """
+    limits = {resolved.budget.objective: resolved for resolved in budgets}
+    shown = [name for name in OBJECTIVES if name == policy.objective or name in limits]
+    parts = []
+    for objective in shown:
+        cost, baseline = policy.cost.value(objective), policy.baseline_cost.value(objective)
+        if cost is None:
+            continue
+        text = f"{objective} {pretty_cost(objective, cost)}"
+        if objective in limits and len(shown) > 1:  # short, so that several fit
+            parts.append(f"{text} of {pretty_cost(objective, limits[objective].budget.limit)}")
+            continue
+        text += f", {percent(cost / baseline)} of 8 bits" if baseline else ""
+        text += f" (budget {_budget(limits[objective])})" if objective in limits else ""
+        parts.append(text)
+    return "  ·  ".join([*parts, *_score(policy, metric)])
+
+
+def shortened(name: str, *, longest: int = LONGEST_NAME) -> str:
+    """The end of a name, which is what tells layers apart; it does not begin with half a number.
+
+    >>> shortened("features.17.conv.0.0"), shortened("encoder.layers.layer_11.attention.out_proj", longest=22)
+    ('features.17.conv.0.0', '….attention.out_proj')
+    """
+    return name if len(name) <= longest else f"…{name[1 - longest :].lstrip('0123456789')}"
+
+
+def _budget(resolved: ResolvedBudget) -> str:
+    return f"{pretty_cost(resolved.budget.objective, resolved.budget.limit)}, {percent(resolved.ratio)}"
+
+
+def _score(policy: Policy, metric: str) -> list[str]:
+    """On the images that decided nothing, where it was measured on those."""
+    for split in ("report", "search"):
+        own, fp32 = policy.accuracy.get(split), policy.accuracy.get(f"fp32_{split}")
+        if own is not None:
+            text = f"{metric} {pretty_score(own, metric)}"
+            return [text if fp32 is None else f"{text} (float {pretty_score(fp32, metric)})"]
+    return []
+
+
+def _draw_bits(axes: Axes, layers: Sequence[LayerBits], bits: Sequence[Bits], *, numbered: bool) -> None:
+    """One bar a layer; a hollow one of full height is a layer in float."""
+    marks = [_mark(layer, width) for layer, width in zip(layers, bits, strict=True)]
+    for mark in dict.fromkeys(marks):
+        chosen = [index for index, other in enumerate(marks) if other is mark]
+        heights = [MAX_BITS if (width := bits[index]) is None else width for index in chosen]
+        bars = axes.bar(chosen, heights, width=BAR_WIDTH, label=mark.label, **_look(mark))
+        if numbered:
+            numbers = ["fp" if mark is FLOAT else str(height) for height in heights]
+            axes.bar_label(bars, numbers, padding=1, size=SMALL_SIZE, color=MUTED)
+    spare = max(0, FEWEST_SLOTS - len(layers)) / 2
+    axes.set_xlim(-0.7 - spare, len(layers) - 0.3 + spare)
+    axes.set_ylim(0, MAX_BITS + (1.1 if numbered else 0.3))
+    axes.set_yticks(range(0, MAX_BITS + 1, 2))
+
+
+def _mark(layer: LayerBits, bits: Bits) -> Mark:
+    return FLOAT if bits is None else MARKS[layer.kind]
+
+
+def _look(mark: Mark) -> dict[str, Any]:
+    if mark is FLOAT:
+        return {"facecolor": "white", "edgecolor": MUTED, "linestyle": (0, (2, 1.5)), "linewidth": 0.8}
+    return {"facecolor": mark.colour, "edgecolor": "white", "hatch": mark.hatch, "linewidth": 0}
+
+
+def _name_layers(axes: Axes, names: Sequence[str], *, slot_points: float, upright: bool) -> None:
+    """Every name if they fit; otherwise every second, third, ..."""
+    step = ceil(LINE_POINTS / slot_points) if upright else 1
+    axes.set_xticks(range(0, len(names), step), names[::step], rotation=90 if upright else 0, parse_math=False)
+
+
+def _legend_handles(policy: Policy) -> list[Patch]:
+    """The kinds of layers that there are, in one order for all figures."""
+    present = {_mark(layer, bits) for layer in policy.layers for bits in (layer.w_bits, layer.a_bits)}
+    marks = [mark for mark in (*MARKS.values(), FLOAT) if mark in present]
+    return [Patch(label=mark.label, **_look(mark)) for mark in marks]
+
+
+def _entry_points(handle: Patch) -> float:
+    return HANDLE_POINTS + len(str(handle.get_label())) * GLYPH_WIDTH * TEXT_SIZE

@@ -1,0 +1,187 @@
+"""The picture of a device: its roofs of arithmetic and memory, and every layer beneath them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from numpy.typing import NDArray
+
+from haq.errors import UserError
+from haq.formatting import percent, pretty_count
+from haq.report.plots.style import (
+    HEADER_INCHES,
+    INK,
+    LEGEND_INCHES,
+    MARKS,
+    MUTED,
+    SMALL_SIZE,
+    add_header,
+    add_legend,
+    house_style,
+    new_figure,
+)
+from hardware_sim.accelerator import Accelerator
+from hardware_sim.cost import Bits, CostTable, width_index
+from hardware_sim.layer import LayerKind
+from hardware_sim.roofline import arithmetic_intensity, attainable_macs_per_s
+
+WIDTH, PLOT_INCHES = 6.4, 3.8
+ROOFS: tuple[Bits, ...] = (2, 4, 8, None)
+"""The widths, of both operands, whose roofs are drawn where the device has them."""
+MARK_AREA, SHARE_AREA = 12.0, 600.0
+"""Square points of the smallest mark, and what a layer that took all the time would have on top."""
+MARGIN_FACTOR = 2.5
+"""Free space around what is drawn, on the logarithmic axes."""
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """Where layers lie on the roofline; one entry each."""
+
+    kinds: tuple[LayerKind, ...]
+    intensity: FloatArray
+    """MACs per byte of main memory."""
+    macs_per_s: FloatArray
+    share: FloatArray
+    """Part of the network's latency."""
+    bounds: tuple[str | None, ...]
+
+
+def roofline_points(table: CostTable, *, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> Points:
+    """The layers that have MACs, at their bits.
+
+    Raises UserError for a device without time or traffic of memory, UnsupportedError for bits it does not support.
+    """
+    if table.dram_bits is None or table.latency_s is None:
+        raise UserError(f"{table.hardware} does not model traffic of main memory; there is no roofline to draw")
+    whole = table.policy_cost(w_bits, a_bits)
+    busy = [index for index, layer in enumerate(table.layers) if layer.macs]
+    at = (busy, [width_index(w_bits[index]) for index in busy], [width_index(a_bits[index]) for index in busy])
+    macs = table.batch * np.array([table.layers[index].macs for index in busy], dtype=np.float64)
+    latency_s = table.latency_s[at]
+    return Points(
+        kinds=tuple(table.layers[index].kind for index in busy),
+        intensity=arithmetic_intensity(macs, table.dram_bits[at]),
+        macs_per_s=macs / latency_s,
+        share=latency_s / (whole.latency_s or 1.0),
+        bounds=tuple(table.bound(index, w_bits[index], a_bits[index]) for index in busy),
+    )
+
+
+@house_style()
+def plot_roofline(
+    table: CostTable,
+    accelerator: Accelerator,
+    *,
+    w_bits: Sequence[Bits],
+    a_bits: Sequence[Bits],
+    title: str | None = None,
+) -> Figure:
+    """MACs per byte against MAC/s (Williams et al., CACM 2009): the device's roofs by width, the layers at their bits.
+
+    `table` has the layers' costs on `accelerator`; the area of a mark grows with the layer's part of the latency.
+    Raises UserError for a device that does not model main memory, UnsupportedError for bits it does not support.
+    """
+    bandwidth, roofs = accelerator.bytes_per_s, roofs_by_peak(accelerator)
+    if bandwidth is None or not roofs:
+        raise UserError(f"{accelerator.name} does not model its main memory; there is no roofline to draw")
+    points = roofline_points(table, w_bits=w_bits, a_bits=a_bits)
+    top = HEADER_INCHES + LEGEND_INCHES
+    figure = new_figure(WIDTH, top + PLOT_INCHES, top=top)
+    axes = figure.subplots()
+    _set_scales(axes, points, roofs=list(roofs), bytes_per_s=bandwidth)
+    _name_memory_roof(axes, bytes_per_s=bandwidth, ridge=min(roofs) / bandwidth)
+    for peak, label in roofs.items():
+        _draw_roof(axes, label, macs_per_s=peak, bytes_per_s=bandwidth)
+    add_legend(axes, _draw_layers(axes, points))
+    add_header(figure, title or f"{table.hardware}, batch {table.batch}", roofline_subtitle(points))
+    return figure
+
+
+def roofs_by_peak(accelerator: Accelerator) -> dict[float, str]:
+    """The flat roofs, highest first: MAC/s, and the widths that it holds for.
+
+    >>> from hardware_sim.catalog import load_accelerator
+    >>> roofs_by_peak(load_accelerator("systolic-tpu"))
+    {45875200000000.0: '2, 4, 8 bits'}
+    """
+    widths: dict[float, list[str]] = {}
+    for bits in ROOFS:
+        peak = accelerator.peak_macs_per_s(bits, bits)
+        if peak is not None:
+            widths.setdefault(peak, []).append("float" if bits is None else str(bits))
+    names = {peak: ", ".join(widths[peak]) for peak in sorted(widths, reverse=True)}
+    return {peak: name if name.endswith("float") else f"{name} bits" for peak, name in names.items()}
+
+
+def roofline_subtitle(points: Points) -> str:
+    """How much of the network waits for memory."""
+    known = [bound == "memory" for bound in points.bounds if bound is not None]
+    if not known:
+        return f"{len(points.kinds)} layers; area: part of the latency"
+    waiting = float(sum(share for share, bound in zip(points.share, points.bounds, strict=True) if bound == "memory"))
+    return f"{sum(known)} of {len(known)} layers bound by memory, {percent(waiting)} of the latency (area of the marks)"
+
+
+def _set_scales(axes: Axes, points: Points, *, roofs: Sequence[float], bytes_per_s: float) -> None:
+    ridges = [peak / bytes_per_s for peak in roofs]
+    lowest = min(points.macs_per_s.min(), points.intensity.min() * bytes_per_s)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(
+        min(points.intensity.min(), *ridges) / MARGIN_FACTOR, max(points.intensity.max(), *ridges) * MARGIN_FACTOR**2
+    )
+    axes.set_ylim(lowest / MARGIN_FACTOR, max(roofs) * MARGIN_FACTOR)
+    for axis, label in ((axes.xaxis, "arithmetic intensity, MAC per byte"), (axes.yaxis, "performance, MAC/s")):
+        axis.set_label_text(label)
+        axis.set_major_formatter(_plain)
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _plain(value: float, _position: float) -> str:
+    return f"{value:g}" if value < 1e5 else pretty_count(value)
+
+
+def _draw_roof(axes: Axes, label: str, *, macs_per_s: float, bytes_per_s: float) -> None:
+    low, high = axes.get_xlim()
+    intensity = np.array([low, macs_per_s / bytes_per_s, high])
+    roof = attainable_macs_per_s(intensity, macs_per_s=macs_per_s, bytes_per_s=bytes_per_s)
+    axes.plot(intensity, roof, color=INK, linewidth=1, zorder=1.5)
+    axes.annotate(
+        label, (high, macs_per_s), xytext=(-2, 2), textcoords="offset points", ha="right", size=SMALL_SIZE, color=MUTED
+    )
+
+
+def _name_memory_roof(axes: Axes, *, bytes_per_s: float, ridge: float) -> None:
+    """The bandwidth, beside the sloped roof that all widths share."""
+    axes.annotate(
+        f"{bytes_per_s / 1e9:.3g} GB/s",
+        (ridge, ridge * bytes_per_s),
+        xytext=(-10, 1),
+        textcoords="offset points",
+        ha="right",
+        size=SMALL_SIZE,
+        color=MUTED,
+    )
+
+
+def _draw_layers(axes: Axes, points: Points) -> list[Artist]:
+    """Marks of one kind after the other, in the order of the legend."""
+    handles: list[Artist] = []
+    for kind, mark in MARKS.items():
+        chosen = np.array([other == kind for other in points.kinds])
+        if not chosen.any():
+            continue
+        look: dict[str, Any] = {"color": mark.colour, "marker": mark.marker, "edgecolors": "white", "linewidths": 0.6}
+        large_first = np.flatnonzero(chosen)[np.argsort(-points.share[chosen], kind="stable")]
+        areas = MARK_AREA + SHARE_AREA * points.share[large_first]
+        axes.scatter(points.intensity[large_first], points.macs_per_s[large_first], s=areas, zorder=2, **look)
+        handles.append(axes.scatter([], [], s=4 * MARK_AREA, label=mark.label, **look))
+    return handles

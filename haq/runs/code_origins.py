@@ -1,0 +1,137 @@
+"""Which callables named in the files of a run may be called without being named again by the user.
+
+A file may come from a stranger, and calling what it names runs code. haq therefore keeps a record, in the user's cache
+folder, of every run that it made with callables: the folder of the run, the callables, and the source files of each
+one's module and of the packages that contain it, with their hashes. A callable that a file names is called only if this
+record lists it for that folder and Python would import it from the same, unchanged files. A downloaded folder cannot
+contain the record, which counts only if it belongs to this user and nobody else may write to it.
+"""
+
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from haq.errors import UserError
+from haq.execution.user_code import is_user_code
+from haq.files import write_atomically
+from haq.runs.cache import cache_dir
+
+_FOLDER = "runs"
+_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+class _Record(BaseModel):
+    """What was called for one run: for every callable its source files, with their hashes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    run: str
+    callables: dict[str, dict[str, str]]
+
+
+def record_callables(run: Path, specs: Iterable[str]) -> None:
+    """Note that this user made the run in a folder with these models or data; names that are no callables are skipped.
+
+    Raises UserError where the cache folder cannot be written.
+    """
+    callables = {spec: files for spec in specs if is_user_code(spec) and (files := _source_files(spec))}
+    if not callables:
+        return
+    record = _Record(run=str(run.resolve()), callables=callables)
+    path = _record_path(run)
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        write_atomically(path, record.model_dump_json(indent=1).encode())
+        path.chmod(0o600)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}); set HAQ_CACHE to a folder of yours") from error
+
+
+def require_recorded(run: Path, named: dict[str, str]) -> list[str]:
+    """Check the callables that files name before any is called.
+
+    Args:
+        run: Folder of the run, or of the policy file.
+        named: What the files name, by setting, such as `{"model": "nets:small"}`; built-in names are passed over.
+
+    Returns:
+        For every callable one line that says what is called, and from where.
+
+    Raises:
+        UserError: A callable was not called by this user for this run; the message says what to add.
+    """
+    callables = {setting: spec for setting, spec in named.items() if is_user_code(spec)}
+    recorded = _recorded(run) if callables else {}
+    unknown = {
+        setting: spec
+        for setting, spec in callables.items()
+        if not recorded.get(spec) or recorded[spec] != _source_files(spec)
+    }
+    if unknown:
+        flags = " ".join(f"--{setting} {spec}" for setting, spec in unknown.items())
+        raise UserError(
+            f"the files in {run} name code to be called, but haq has no record that you made this run with it; "
+            f"if you trust it, add {flags}"
+        )
+    return [f"calling {spec} from {list(recorded[spec])[-1]}, as the run was made" for spec in callables.values()]
+
+
+def _record_path(run: Path) -> Path:
+    name = blake2b(os.fsencode(run.resolve()), digest_size=16).hexdigest()
+    return cache_dir() / _FOLDER / f"{name}.json"
+
+
+def _recorded(run: Path) -> dict[str, dict[str, str]]:
+    """The callables of a run with their source files; none where there is no record of this user's own."""
+    if sys.platform == "win32":  # where a file does not tell who may write to it
+        return {}
+    path = _record_path(run)
+    try:
+        if not (_is_private(path.parent) and _is_private(path)):
+            return {}
+        record = _Record.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return {}
+    return record.callables if record.run == str(run.resolve()) else {}
+
+
+def _is_private(path: Path) -> bool:
+    """Whether a file or folder is this user's, and nobody else may write to it."""
+    status = path.lstat()
+    return not stat.S_ISLNK(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & _OTHERS_MAY_WRITE
+
+
+def _source_files(spec: str) -> dict[str, str]:
+    """The source files of a callable's module and of the packages that contain it, each with a hash of its content.
+
+    They are found without importing anything. Empty where a part is not found, or is no source file.
+    """
+    files: dict[str, str] = {}
+    for origin in _origins(spec.partition(":")[0].split(".")):
+        if origin is None:
+            return {}
+        if origin.is_file():
+            files[str(origin.resolve())] = blake2b(origin.read_bytes(), digest_size=16).hexdigest()
+    return files
+
+
+def _origins(parts: list[str]) -> Iterator[Path | None]:
+    """The file of each part of a module's name; of a package without one its folder, None for what is not found."""
+    path: list[str] | None = [os.getcwd(), *sys.path]  # noqa: PTH109 - sys.path holds texts
+    for last in range(1, len(parts) + 1):
+        found = PathFinder.find_spec(".".join(parts[:last]), path)
+        if found is None and last == 1:  # an editable installation may bring a finder of its own
+            found = find_spec(parts[0])
+        if found is None:
+            yield None
+            return
+        locations = list(found.submodule_search_locations or [])
+        yield Path(found.origin) if found.has_location and found.origin else Path(locations[0]) if locations else None
+        path = locations

@@ -1,0 +1,228 @@
+"""Sensitivities as a folder, written cell by cell, so that a kill loses one cell at most."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, astuple, dataclass
+from io import StringIO
+from math import isfinite
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from haq.config import DECIDE_QUANTIZERS, SearchConfig
+from haq.errors import UserError
+from haq.execution.progress import Progress, no_progress
+from haq.experiment.prior.fisher import network_fisher
+from haq.experiment.prior.layer_losses import LayerLosses
+from haq.experiment.prior.measured import DOCUMENT, PARTS, Cell, Loss, Part, Sensitivities, cells
+from haq.experiment.problem import Network, prepare_network
+from haq.files import append_line, write_atomically
+from haq.policy import Name, Width
+from haq.runs.environment import describe_environment
+from haq.runs.records import Count, Finite, Record, checked
+from haq.runs.run_folder import RunDir
+
+JOURNAL, TABLE = "cells.jsonl", "sensitivity.csv"
+SETTINGS = (*DECIDE_QUANTIZERS, "eval_batch", "engine", "device", "min_bits", "max_bits", "seed")
+"""What decides the result."""
+COLUMNS = ("layer", "part", "bits", "loss", "accuracy", "divergence", "noise", "fisher")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much is measured."""
+
+    images: int = 128
+    """Calibration images that every cell is measured on."""
+    fisher_only: bool = False
+    """Estimate only, in one backward pass."""
+
+
+class _Layer(Record):
+    name: Name
+
+
+class _Row(Record):
+    layer: Name
+    part: Part
+    bits: Width
+    fisher: Finite
+
+
+class _MeasuredRow(_Row):
+    loss: Finite
+    accuracy: Finite
+    divergence: Finite
+    noise: Finite
+
+
+class _Estimated(Record):
+    layers: Annotated[tuple[_Layer, ...], Field(min_length=1)]
+    cells: tuple[_Row, ...]
+    forward_images: Count
+    fisher_forward_images: Count
+
+
+class _Measured(_Estimated):
+    cells: tuple[_MeasuredRow, ...]
+
+
+class _Line(Record):
+    """A line of the journal."""
+
+    layer: Count
+    part: Part
+    bits: Width
+    loss: float
+    accuracy: float
+    divergence: float
+    noise: float
+
+
+def measure_sensitivities(
+    config: SearchConfig,
+    path: Path,
+    *,
+    extent: Extent = Extent(),
+    resume: bool = False,
+    watch: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: Progress = no_progress,
+) -> Json:
+    """Measure every layer at every width from min_bits to max_bits, weights and inputs apart, and keep it in a folder.
+
+    Returns what `sensitivity.json` holds; `sensitivity.csv` has its cells. `fisher` is
+    the divergence that `network_fisher` expects. `watch` is told how many cells are done, of how many. `resume` goes on
+    with what was interrupted. Raises UserError for a folder that holds something else, and as `prepare_network` does.
+    """
+    settings = {name: config.model_dump(mode="json")[name] for name in SETTINGS} | asdict(extent)
+    with RunDir.opened(path, settings, resume=resume) as earlier:
+        done = earlier.read_json(DOCUMENT) if earlier else None
+        if done is not None:
+            _require_whole(done, config, extent, path / DOCUMENT)
+            return done
+        network = prepare_network(config, progress=progress)
+        progress("float accuracy")
+        measuring = None if extent.fisher_only else _measuring(config, network, extent.images)
+        progress("backward pass")
+        fisher = network_fisher(network, loss="divergence", seed=config.seed)
+        if earlier is None:
+            (path / JOURNAL).unlink(missing_ok=True)
+        environment = describe_environment(seed=config.seed, device=config.device)
+        run = earlier or RunDir.create(path, settings, environment, resume=resume)
+        document = _document(config, network, fisher)
+        document |= _measure(measuring, config, network, folder=run.path, watch=watch)
+        document = _with_cells(document, fisher, list(range(config.min_bits, config.max_bits + 1)))
+        _write(run, document)
+    return document
+
+
+def _write(run: RunDir, document: Json) -> None:
+    """Write table and document; the document comes last."""
+    run.write(TABLE, _table(document["cells"]).encode())
+    run.write_json(DOCUMENT, document)
+
+
+def _require_whole(document: Json, config: SearchConfig, extent: Extent, path: Path) -> None:
+    """Raise UserError unless a document has every cell once, in order, with its numbers."""
+    remedy = "delete it to measure again"
+    shape = _Estimated if extent.fisher_only else _Measured
+    found = checked(shape, document, path, remedy=remedy)
+    wanted = cells(len(found.layers), range(config.min_bits, config.max_bits + 1))
+    named = [(found.layers[cell.layer].name, cell.part, cell.bits) for cell in wanted]
+    if [(row.layer, row.part, row.bits) for row in found.cells] != named:
+        raise UserError(f"{path} is damaged (its cells are not one for every layer, part and width); {remedy}")
+
+
+def _measuring(config: SearchConfig, network: Network, images: int) -> Sensitivities:
+    return Sensitivities(network.engine, network.task, images=images, batch_size=config.eval_batch)
+
+
+def _measure(
+    measuring: Sensitivities | None,
+    config: SearchConfig,
+    network: Network,
+    *,
+    folder: Path,
+    watch: Callable[[int, int], None],
+) -> Json:
+    """What the float network does, what each cell loses, and how many images that took; nothing without `measuring`."""
+    if measuring is None:
+        return {"images": 0, "loss_fp32": None, "accuracy_fp32": None, "measured": {}, "forward_images": 0}
+    layers = len(network.priced.layers)
+    wanted = cells(layers, range(config.min_bits, config.max_bits + 1))
+    found = _journal(folder / JOURNAL)
+    for number, cell in enumerate(wanted):
+        if cell not in found:
+            found[cell] = measuring.measure(cell, layers)
+            append_line(folder / JOURNAL, json.dumps(cell._asdict() | asdict(found[cell]), allow_nan=False))
+        watch(number + 1, len(wanted))
+    return {
+        "images": measuring.images,
+        "loss_fp32": measuring.floats.loss,
+        "accuracy_fp32": measuring.floats.accuracy,
+        "forward_images": measuring.forward_images(len(wanted)),
+        "measured": found,
+    }
+
+
+def _document(config: SearchConfig, network: Network, fisher: LayerLosses) -> Json:
+    return {
+        "model": config.model,
+        "data": network.task.name,
+        "metric": {"name": network.task.metric_name},
+        "fisher_forward_images": fisher.forward_images,
+        "warnings": list(fisher.warnings),
+        "layers": [{"name": layer.name, "kind": layer.kind} for layer in network.priced.layers],
+    }
+
+
+def _with_cells(document: Json, fisher: LayerLosses, widths: list[int]) -> Json:
+    """The document with its cells as rows, whether they were measured or only estimated."""
+    names, losses = [layer["name"] for layer in document["layers"]], fisher.losses
+    measured: Mapping[Cell, Loss] = document.pop("measured")
+    rows = []
+    for cell in cells(len(names), widths):
+        loss = measured.get(cell)
+        rows.append(
+            {
+                "layer": names[cell.layer],
+                "part": cell.part,
+                "bits": cell.bits,
+                "loss": loss.loss if loss else None,
+                "accuracy": loss.accuracy if loss else None,
+                "divergence": loss.divergence if loss else None,
+                "noise": loss.noise if loss else None,
+                "fisher": float(losses[cell.layer, PARTS.index(cell.part), cell.bits - 1]),
+            }
+        )
+    return document | {"cells": rows}
+
+
+def _table(rows: list[Json]) -> str:
+    text = StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _journal(path: Path) -> dict[Cell, Loss]:
+    """What an interrupted session measured; a torn line is cut off."""
+    content = path.read_bytes() if path.is_file() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        write_atomically(path, whole)
+    found = {}
+    for line in whole.splitlines():
+        try:
+            entry = _Line.model_validate_json(line)
+        except ValidationError as error:
+            raise UserError(f"{path} is damaged; delete it to measure again") from error
+        loss = Loss(entry.loss, entry.accuracy, entry.divergence, entry.noise)
+        if all(map(isfinite, astuple(loss))):
+            found[Cell(entry.layer, entry.part, entry.bits)] = loss
+    return found

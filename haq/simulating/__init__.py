@@ -1,1 +1,0 @@
-"""What policies cost: on one device layer by layer, and on devices that they were not made for."""

@@ -1,0 +1,103 @@
+"""The tables of a sweep: what each search found and took, and how large the fronts are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+import pandas as pd
+
+from haq.formatting import Block, Table, percent, pretty_cost, pretty_score
+from haq.studies.pareto.fronts import AXES
+
+Json = Mapping[str, Any]
+_COSTS = ("latency_s", "energy_j", "weight_bytes", "bops")
+
+
+def as_csv(document: Json) -> str:
+    """One row a search."""
+    rows = [
+        {key: value for key, value in record.items() if not isinstance(value, dict | list)}
+        | {key: record["cost"][key] for key in _COSTS}
+        for record in document["records"]
+    ]
+    buffer = StringIO()
+    pd.DataFrame(rows).to_csv(buffer, index=False)
+    return buffer.getvalue()
+
+
+def report(document: Json) -> Iterator[Block]:
+    """Searches, the evaluations that they took, fronts, and the budgets that could not be met."""
+    records = document["records"]
+    config, first = document["config"], records[0]
+    score = pretty_score(first["accuracy_fp32"], first["metric"])
+    yield (
+        f"`{config['model']}`, {first['metric']} on {first['report_images']} report images (float {score}). "
+        "Searches of one seed in their order; each was told what those before it found."
+    )
+    yield _searches(records)
+    yield _evaluations(document)
+    yield from _fronts(document)
+    for each in document["refused"]:
+        yield f"Not searched: {each['hardware']}, {each['objective']} at {each['budget']}: {each['reason']}."
+
+
+def _searches(records: Sequence[Json]) -> Table:
+    """One row a search; seed and objective are left out where all searches have the same."""
+    metric = records[0]["metric"]
+    names = ("seed", "device", "objective", "budget")
+    numbers = ("latency", "energy", "size", "of\n8 bits", metric, "new\npolicies")
+    rows = tuple(
+        (
+            str(record["seed"]),
+            record["hardware"],
+            record["objective"],
+            record["budget"],
+            *(pretty_cost(axis, record["cost"][key]) for axis, key in AXES.items()),
+            percent(record["cost_ratio"]),
+            pretty_score(record["accuracy"], metric),
+            str(record["new_evaluations"]),
+        )
+        for record in records
+    )
+    same = {names.index(key) for key in ("seed", "objective") if len({record[key] for record in records}) == 1}
+    table = Table((*names, *numbers), rows, text_columns=len(names) - len(same))
+    return table.part([place for place in range(len(table.columns)) if place not in same])
+
+
+def _evaluations(document: Json) -> str:
+    """How many policies a seed took, against those of its first search."""
+    frame = pd.DataFrame(document["records"])
+    sums = frame.groupby("seed", sort=False)["new_evaluations"].agg(["sum", "first", "count"])
+    ratio = float((sums["sum"] / sums["first"]).mean())
+    each = f"{sums['sum'].mean():.0f} new evaluations for {sums['count'].iloc[0]} searches"
+    return f"A seed took {each}: {ratio:.2f} times its first search."
+
+
+def _fronts(document: Json) -> Iterator[Block]:
+    """Hypervolumes: mean over seeds beside uniform bits."""
+    frame = pd.DataFrame(document["fronts"])
+    frame = frame[frame["hypervolume"].notna()]
+    if frame.empty:
+        yield "No hypervolumes: they need accuracies, and latency, energy or size as an objective."
+        return
+    yield (
+        "Hypervolume: the area between the front of the searches for a cost and (cost of 8 bits everywhere, "
+        "accuracy 0), in parts of that cost, from the tightest budget on; mean ± standard deviation over seeds, and "
+        "from how many different points. A row compares searches and uniform bits within the same budgets; rows "
+        "whose budgets differ do not compare."
+    )
+    rows = []
+    for hardware in document["devices"]:
+        for axis in AXES:
+            here = frame[(frame["hardware"] == hardware) & (frame["axis"] == axis)]
+            if len(here):
+                areas = (_area(here[here["is_uniform"] == each]) for each in (False, True))
+                rows.append((hardware, axis, percent(here["tightest"].iloc[0]), *areas))
+    yield Table(("device", "cost", "from", "searches", "uniform bits"), tuple(rows), text_columns=2)
+
+
+def _area(fronts: pd.DataFrame) -> str:
+    """Of one seed's front, or several."""
+    areas, points = fronts["hypervolume"], fronts["candidates"].mean()
+    spread = f" ± {areas.std():.4f}" if len(areas) > 1 else ""
+    return f"{areas.mean():.4f}{spread} ({points:.3g})"

@@ -1,0 +1,133 @@
+"""onnxruntime finds the corrections that torch finds."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from haq.evaluation.engines.onnxruntime import OnnxEngine
+from haq.evaluation.engines.torch import TorchEngine
+from haq.network.layers import Trace, trace
+from haq.network.models.digits_training import train_digits
+from haq.network.zoo import load_model
+from haq.policy import PolicyBits
+from haq.quantization.corrections import Corrections
+from haq.quantization.quantized_model import QuantizedModel, Quantizers
+from haq.tasks import load_task
+from hardware_sim.cost import Bits
+
+
+class Engines:
+    """A network, and its corrections from torch and from onnxruntime."""
+
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
+        self.trace: Trace = trace(model, images[:1])
+        quantized = QuantizedModel(model, self.trace, Quantizers(model, self.trace, lambda: [images]))
+        self.reference = TorchEngine(quantized, images)
+        self.engine = OnnxEngine(quantized, self.trace, images[:1], reference=self.reference, threads=1)
+
+    def corrections(self, bits: PolicyBits) -> tuple[Corrections, Corrections]:
+        return self.reference.corrections(bits), self.engine.corrections(bits)
+
+    def drawn(self, seed: int, a_bits: Bits) -> PolicyBits:
+        """Weights of random widths."""
+        widths = np.random.default_rng(seed).integers(2, 9, len(self.trace.layers)).tolist()
+        return tuple(widths), (a_bits,) * len(widths)
+
+    def apart(self, bits: PolicyBits) -> Tensor:
+        """The differences of all corrections, beside the spread of the float network's outputs."""
+        expected, found = self.corrections(bits)
+        assert found.biases.keys() == expected.biases.keys()
+        assert found.statistics.keys() == expected.statistics.keys()
+        means = self.reference.corrector.floats.means if self.reference.corrector else {}
+        differences = [
+            (found.biases[layer] - bias).abs().flatten() / means[layer].std() for layer, bias in expected.biases.items()
+        ]
+        for norm, (mean, variance) in expected.statistics.items():
+            differences.append((found.statistics[norm][0] - mean).abs() / variance.sqrt())
+            differences.append((found.statistics[norm][1] - variance).abs() / variance)
+        return torch.cat(differences)
+
+
+@torch.no_grad()
+def fitted(model: nn.Module, images: Tensor) -> nn.Module:
+    """Batch norms with the statistics of the images, and factors of both signs."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = None
+            module.reset_running_stats()
+            module.weight.uniform_(-1.5, 1.5)
+            module.bias.uniform_(-0.5, 0.5)
+    model.train()(images)
+    return model.eval()
+
+
+def random_images(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(3))
+
+
+class Branches(nn.Module):
+    """Batch norms first, after a sum, on features and behind a layer that two read; layers without any."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.BatchNorm2d(4), nn.BatchNorm1d(6)
+        self.a, self.b = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1, bias=False)
+        self.left, self.right = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.up = nn.ConvTranspose2d(4, 3, 2)
+        self.tokens, self.head = nn.Linear(9, 5), nn.Linear(135, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(torch.relu(self.first(x)))
+        y = self.left(y) + self.right(y + self.b(x))
+        y = self.tokens(torch.relu(self.up(y)))
+        scores: Tensor = self.last(self.head(y.flatten(1)))
+        return scores
+
+
+@pytest.fixture(scope="module")
+def digits() -> Engines:
+    images, _ = next(load_task("digits").batches("calibration", batch_size=64))
+    return Engines(train_digits(), images)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_digits(digits: Engines, seed: int) -> None:
+    assert digits.apart(digits.drawn(seed, None)).max() < 1e-4
+    # A value halfway between two codes may take either, and a deeper layer may turn that into more.
+    rounded = digits.apart(digits.drawn(seed, 5))
+    assert rounded.median() < 0.005
+    assert rounded.max() < 0.3
+
+
+def test_resnet() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        images = random_images(16, 3, 32, 32)
+        engines = Engines(fitted(load_model("cifar_resnet20"), images), images)
+    for seed in range(3):
+        assert engines.apart(engines.drawn(seed, None)).max() < 1e-4
+
+
+def test_batch_norms_anywhere_and_layers_without() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        images = random_images(32, 4, 8, 8) + 3.0
+        engines = Engines(fitted(Branches(), images), images)
+    found = engines.corrections(engines.drawn(0, None))[1]
+    assert len(found.statistics) == 4
+    assert len(found.biases) == 3
+    assert engines.apart(engines.drawn(0, None)).max() < 1e-4
+
+
+def test_a_network_in_float_is_corrected_by_rounding_alone(digits: Engines) -> None:
+    count = len(digits.trace.layers)
+    found = digits.engine.corrections(((None,) * count, (None,) * count))
+    assert max(bias.abs().max().item() for bias in found.biases.values()) < 1e-4
+
+
+def test_the_same_policy_has_the_same_corrections_bit_for_bit(digits: Engines) -> None:
+    names = tuple(layer.name for layer in digits.trace.layers)
+    first, second = (digits.engine.corrections(digits.drawn(4, 4)).tensors(names) for _ in range(2))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)

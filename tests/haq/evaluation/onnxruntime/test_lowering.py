@@ -1,0 +1,277 @@
+"""The graph of a policy computes what fake quantization computes, layer by layer and end to end."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from haq.evaluation.engines.onnxruntime import export_marked, lower, make_template, open_session
+from haq.evaluation.engines.onnxruntime.template import Template
+from haq.evaluation.engines.torch import TorchEngine
+from haq.network.layer_calls import LayerCalls, LayerIndex
+from haq.network.layers import Trace, trace
+from haq.network.models.digits_cnn import DigitsCNN
+from haq.network.tracing.weighted_calls import Call
+from haq.policy import PolicyBits
+from haq.quantization.corrections import Corrections
+from haq.quantization.quantized_model import QuantizedModel, Quantizers
+from haq.quantization.range import quantize
+from hardware_sim.cost import Bits
+
+IMAGES = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+"""Both signs, so that the first layer's input is signed."""
+
+
+class Net:
+    """A network and its graph."""
+
+    def __init__(self, model: nn.Module, inputs: Tensor = IMAGES) -> None:
+        self.model, self.inputs = model.eval(), inputs
+        self.trace: Trace = trace(model, inputs[:1])
+        self.quantizers = Quantizers(model, self.trace, lambda: [inputs])
+        self.quantized = QuantizedModel(model, self.trace, self.quantizers)
+        self.template: Template = make_template(export_marked(model, self.trace, inputs[:1]), self.trace)
+
+    def uniform(self, w_bits: Bits, a_bits: Bits) -> PolicyBits:
+        count = len(self.trace.layers)
+        return (w_bits,) * count, (a_bits,) * count
+
+    def graph(self, bits: PolicyBits, corrections: Corrections | None = None, *, fold: bool = False) -> onnx.ModelProto:
+        return lower(self.template, self.quantizers, bits, corrections=corrections, fold=fold)
+
+    def found(self, bits: PolicyBits, corrections: Corrections | None = None) -> Tensor:
+        return torch.from_numpy(run(self.graph(bits, corrections), self.inputs)[0])
+
+    @torch.no_grad()
+    def expected(self, bits: PolicyBits, corrections: Corrections | None = None) -> Tensor:
+        self.quantized.set_bits(*bits)
+        self.quantized.set_corrections(corrections or Corrections())
+        outputs: Tensor = self.quantized(self.inputs)
+        return outputs
+
+
+def scrambled(model: nn.Module) -> nn.Module:
+    """The network with batch norms that do something; their factors have both signs."""
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            with torch.no_grad():
+                module.running_mean.normal_(generator=generator)
+                module.running_var.uniform_(0.5, 2.0, generator=generator)
+                if module.affine:
+                    module.weight.normal_(generator=generator)
+                    module.bias.normal_(generator=generator)
+    return model
+
+
+def run(graph: onnx.ModelProto, inputs: Tensor) -> list[np.ndarray]:
+    """The outputs of a graph as it stands, every node in float arithmetic, nothing fused."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    outputs: list[np.ndarray] = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})
+    return outputs
+
+
+def conv_norm(c_in: int, c_out: int, *, kernel: int = 1, groups: int = 1, bias: bool = False) -> list[nn.Module]:
+    return [nn.Conv2d(c_in, c_out, kernel, groups=groups, bias=bias), nn.BatchNorm2d(c_out)]
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        return self.attention(tokens, tokens, tokens)[0]  # type: ignore[no-any-return]
+
+
+class Functional(nn.Module):
+    """Weights used twice, once through the parent, and a rectified tensor that two layers and a sum read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm(self.conv(x)))
+        total: Tensor = y + self.norm(F.conv2d(y, self.conv.weight)) + self.conv(y)
+        return total
+
+
+NETWORKS: dict[str, nn.Module] = {
+    "conv and batch norm": nn.Sequential(*conv_norm(4, 6, kernel=3, bias=True), nn.ReLU(), nn.Conv2d(6, 5, 1)),
+    "batch norm without weights": nn.Sequential(
+        nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6, affine=False), nn.Conv2d(6, 2, 1)
+    ),
+    "batch norm first": nn.Sequential(nn.BatchNorm2d(4), nn.ReLU6(), nn.Conv2d(4, 5, 3)),
+    "groups": nn.Sequential(*conv_norm(4, 8, kernel=3, groups=4), nn.Hardtanh(-0.5, 0.5), *conv_norm(8, 4)),
+    "transposed": nn.Sequential(nn.ConvTranspose2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 2, 1)),
+    "transposed in groups": nn.Sequential(nn.ConvTranspose2d(4, 6, 3, groups=2), nn.BatchNorm2d(6)),
+    "linear": nn.Sequential(nn.Flatten(), nn.Linear(256, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3)),
+    "linear on tokens": nn.Sequential(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 5, bias=False)),
+    "one dimension": nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 6, 3), nn.BatchNorm1d(6), nn.Conv1d(6, 2, 1)),
+    "zero points": nn.Sequential(
+        *conv_norm(4, 6, kernel=3), nn.SiLU(), nn.Conv2d(6, 8, 1), nn.LeakyReLU(), nn.Conv2d(8, 3, 1)
+    ),
+    "attention": Attention(),
+    "functional": Functional(),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def net(request: pytest.FixtureRequest) -> Net:
+    torch.default_generator.manual_seed(0)
+    return Net(scrambled(NETWORKS[request.param]))
+
+
+def apart(found: Tensor, expected: Tensor) -> float:
+    """Largest difference, in parts of the largest output."""
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+def test_in_float_it_is_the_network(net: Net) -> None:
+    with torch.no_grad():
+        assert apart(net.found(net.uniform(None, None)), net.model(net.inputs)) < 1e-5
+
+
+@pytest.mark.parametrize("bits", [8, 5, 2])
+def test_quantized_weights_alone_change_nothing_but_the_weights(net: Net, bits: int) -> None:
+    policy = net.uniform(bits, None)
+    assert apart(net.found(policy), net.expected(policy)) < 1e-5
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_quantized_inputs_alone_differ_by_ties_only(net: Net, bits: int) -> None:
+    policy = net.uniform(None, bits)
+    # A single code that falls the other way can move three of a hundred outputs.
+    assert close(net.found(policy), net.expected(policy)) > 0.9
+
+
+def close(found: Tensor, expected: Tensor) -> float:
+    """The share of outputs that agree to 1e-4 of the largest."""
+    return ((found - expected).abs() <= 1e-4 * expected.abs().max()).float().mean().item()
+
+
+def test_both_quantized_differ_by_the_rounding_of_biases(net: Net) -> None:
+    policy = net.uniform(8, 8)
+    assert apart(net.found(policy), net.expected(policy)) < 0.03
+
+
+@pytest.mark.parametrize(("w_bits", "a_bits"), [(8, 8), (3, 4), (5, None)])
+def test_folding_changes_no_bit_of_the_outputs(net: Net, w_bits: int, a_bits: Bits) -> None:
+    policy = net.uniform(w_bits, a_bits)
+    folded, whole = (run(net.graph(policy, fold=fold), net.inputs)[0] for fold in (True, False))
+    assert np.array_equal(folded, whole)
+
+
+def test_corrections_are_those_of_torch(net: Net) -> None:
+    policy = net.uniform(3, None)
+    net.quantized.set_bits(*policy)
+    corrections = TorchEngine(net.quantized, net.inputs).corrections(policy)
+    assert corrections.biases or corrections.statistics
+    corrected = net.expected(policy, corrections)
+    assert apart(net.found(policy, corrections), corrected) < 1e-5
+    assert apart(corrected, net.expected(policy)) > 1e-3
+
+
+@pytest.fixture(scope="module")
+def digits() -> Net:
+    torch.default_generator.manual_seed(0)
+    return Net(scrambled(DigitsCNN()), torch.rand(16, 1, 16, 16, generator=torch.Generator().manual_seed(2)))
+
+
+def mixed(net: Net) -> PolicyBits:
+    """Every width from 2 to 8, for weights and for inputs."""
+    layers = range(len(net.trace.layers))
+    return tuple(2 + layer % 7 for layer in layers), tuple(2 + (layer + 3) % 7 for layer in layers)
+
+
+def fused(net: Net, policy: PolicyBits, folder: Path) -> Counter[str]:
+    """The operators that onnxruntime makes of a graph."""
+    path = folder / "optimized.onnx"
+    open_session(net.graph(policy, fold=True).SerializeToString(), threads=1, optimized=str(path))
+    return Counter(node.op_type for node in onnx.load(str(path)).graph.node)
+
+
+@pytest.mark.parametrize("kind", ["8 bits", "mixed"])
+def test_convolutions_whose_output_is_quantized_run_in_integers(digits: Net, kind: str, tmp_path: Path) -> None:
+    found = fused(digits, digits.uniform(8, 8) if kind == "8 bits" else mixed(digits), tmp_path)
+    # The others are read by a sum or by the pooling: two end a block with a shortcut, two write what a shortcut reads.
+    assert found["QLinearConv"] == 9
+    assert found["QGemm"] == 1
+
+
+def test_layers_left_in_float_stay_so(digits: Net, tmp_path: Path) -> None:
+    assert fused(digits, digits.uniform(None, None), tmp_path)["Conv"] == 14
+    operators = {node.op_type for node in digits.graph(digits.uniform(8, None)).graph.node}
+    assert "QuantizeLinear" not in operators
+    assert "DequantizeLinear" in operators
+
+
+def test_codes_are_those_of_torch_but_for_rounding(digits: Net) -> None:
+    policy = mixed(digits)
+    expected = input_codes(digits, policy)
+    graph = digits.graph(policy)
+    written = {name for node in graph.graph.node for name in node.output}
+    names = [f"{layer.name}.input" for layer in digits.trace.layers]
+    codes = [f"{name}.codes" if f"{name}.codes" in written else f"{name}.rounded" for name in names]
+    graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in codes)
+    found = zip(run(graph, digits.inputs)[1:], expected, strict=True)
+    differing = [float((codes.astype(int) - offset != torchs.numpy()).mean()) for codes, (torchs, offset) in found]
+    assert differing[0] < 0.001
+    assert max(differing[:5]) < 0.01
+
+
+def input_codes(net: Net, policy: PolicyBits) -> list[tuple[Tensor, int]]:
+    """The codes that torch gives every layer, and by how much the graph stores them higher."""
+    net.quantized.set_bits(*policy)
+    found: list[tuple[Tensor, int]] = []
+
+    def watch(layer: int, call: Call) -> Tensor:
+        quantizer = net.quantizers.activation(layer, policy[1][layer] or 8)
+        assert quantizer is not None
+        scale = torch.tensor(quantizer.scale)
+        codes = quantize(call.input, scale, quantizer.zero_point, quantizer.q_min, quantizer.q_max)
+        found.append((codes, 128 if quantizer.signed else 0))
+        return net.quantized.quantized(layer, call)
+
+    with torch.no_grad(), LayerCalls(LayerIndex(net.model, net.trace.sites), watch):
+        net.model(net.inputs)
+    return found
+
+
+def test_the_graph_is_standard_onnx(digits: Net) -> None:
+    graph = digits.graph(mixed(digits))
+    onnx.checker.check_model(graph, full_check=True)
+    assert [opset.domain for opset in graph.opset_import] == [""]
+
+
+def test_a_batch_norm_that_silences_channels_keeps_its_offset() -> None:
+    norm = nn.BatchNorm2d(6)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([0.0, 1e-12, 1.0, -1.0, 0.0, 1e-7]))
+        norm.bias.fill_(1.0)
+    net = Net(nn.Sequential(nn.Conv2d(4, 6, 1), norm, nn.ReLU(), nn.Conv2d(6, 3, 1)))
+    assert apart(net.found(net.uniform(8, 8)), net.expected(net.uniform(8, 8))) < 0.03
+
+
+def test_a_convolution_behind_pooling_runs_in_integers(tmp_path: Path) -> None:
+    net = Net(nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 2, 1)))
+    found = fused(net, net.uniform(4, 4), tmp_path)
+    assert (found["QLinearConv"], found["Conv"]) == (1, 1)
+
+
+def test_linear_layers_on_tokens_multiply_integers(tmp_path: Path) -> None:
+    net = Net(nn.Sequential(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 5)))
+    assert fused(net, net.uniform(6, 6), tmp_path)["MatMulIntegerToFloat"] == 2

@@ -1,0 +1,109 @@
+"""Networks inside of what torch wraps them in."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import haq.network.zoo
+from haq.errors import UserError
+from haq.network.layers import trace
+from haq.network.tracing.unwrapping import unwrapped
+
+
+def compiled(module: nn.Module) -> nn.Module:
+    wrapped: nn.Module = torch.compile(module, backend="eager")
+    return wrapped
+
+
+def compiled_in_place(module: nn.Module) -> nn.Module:
+    module.compile(backend="eager")
+    return module
+
+
+@pytest.mark.parametrize("wrap", [compiled, compiled_in_place, nn.DataParallel], ids=lambda wrap: wrap.__name__)
+def test_wrapped_networks_have_the_layers_of_the_network_inside(wrap: type) -> None:
+    inner = nn.Sequential(nn.Linear(4, 4), wrap(nn.Sequential(nn.ReLU(), nn.Linear(4, 3))))
+    network = unwrapped(wrap(inner))
+    traced = trace(network, torch.zeros(1, 4))
+    assert [layer.name for layer in traced.layers] == ["0", "1.1"]
+    assert traced.layers[1].input_tensors == (1,)
+    assert {id(each) for each in network.parameters()} == {id(each) for each in inner.parameters()}
+
+
+def test_the_wrapped_network_is_left_as_it_was() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.DataParallel(compiled(nn.Linear(4, 3))), compiled_in_place(nn.ReLU()))
+    before = [type(module) for module in model.modules()]
+    network = unwrapped(model)
+    assert [type(module) for module in model.modules()] == before
+    assert model[2]._compiled_call_impl is not None
+    assert [type(module) for module in network.modules()] == [nn.Sequential, nn.Linear, nn.Linear, nn.ReLU]
+
+
+def test_a_network_without_wrappers_is_answered_itself() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU()))
+    assert unwrapped(model) is model
+
+
+def test_a_module_that_is_used_twice_stays_one() -> None:
+    shared = compiled(nn.Linear(4, 4))
+    network = unwrapped(nn.Sequential(shared, nn.ReLU(), shared))
+    assert network[0] is network[2]
+
+
+def exported() -> nn.Module:
+    program: nn.Module = torch.export.export(nn.Sequential(nn.Linear(4, 4)), (torch.zeros(2, 4),)).module()
+    return program
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        (lambda: torch.jit.script(nn.Sequential(nn.Linear(4, 4))), "the model is a TorchScript module"),
+        (lambda: torch.jit.trace(nn.Linear(4, 4), torch.zeros(1, 4)), "the model is a TorchScript module"),
+        (exported, "the model is an exported program"),
+        (lambda: nn.Sequential(nn.ReLU(), exported()), "1, a part of the model, is an exported program"),
+    ],
+)
+def test_networks_that_hold_no_modules_are_refused_in_one_line(
+    model: Callable[[], nn.Module], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(haq.network.zoo, "call_user_code", lambda _: model())
+    with pytest.raises(UserError, match=r"give the nn\.Module that it was made from") as caught:
+        haq.network.zoo.build_model("mine:network")
+    assert str(caught.value).startswith(named)
+
+
+class Quiet(nn.Sequential):
+    """Its train() returns nothing, as overrides often do."""
+
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+
+
+def test_a_train_method_that_returns_nothing_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(haq.network.zoo, "call_user_code", lambda _: Quiet(nn.Dropout(), nn.Linear(4, 4)))
+    model = haq.network.zoo.build_model("mine:network")
+    assert not model.training
+    assert [layer.name for layer in trace(model, torch.zeros(1, 4)).layers] == ["1"]
+
+
+class CallsCompiled(nn.Module):
+    """Calls its layer through a function that is compiled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.function = torch.compile(lambda x: self.layer(x).relu(), backend="eager")
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.function(x)
+        return result
+
+
+def test_a_compiled_function_runs_as_it_is_written() -> None:
+    traced = trace(CallsCompiled(), torch.zeros(1, 4))
+    assert [(layer.name, layer.input_tensors) for layer in traced.layers] == [("layer", (0,))]
+    assert traced.heads == ("layer",)

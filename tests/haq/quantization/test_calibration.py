@@ -1,0 +1,168 @@
+"""Clips: against the squared error they cause, and on data with a spike, an outlier, or nothing to tell apart."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from haq.config import CalibrationMethod
+from haq.quantization.calibration import CALIBRATION_METHODS, clips, distortion
+from haq.quantization.histogram import Histogram, build_histogram
+from haq.quantization.range import IntegerRange, fake_quantize
+
+COUNT = 200_000
+WIDTHS = range(2, 9)
+
+
+def gaussian() -> Tensor:
+    return torch.randn(COUNT, generator=torch.Generator().manual_seed(0))
+
+
+def laplace() -> Tensor:
+    x = torch.rand(COUNT, generator=torch.Generator().manual_seed(1)) - 0.5
+    return -x.sign() * torch.log1p(-2 * x.abs() * (1 - 1e-7))
+
+
+DISTRIBUTIONS = {
+    "gaussian": (gaussian(), True),
+    "laplace": (laplace(), True),
+    "half gaussian": (gaussian().abs(), False),
+    "half gaussian with a spike at 0": (gaussian().relu(), False),
+    "half laplace with a spike at 0": (laplace().relu(), False),
+}
+
+
+def error_of(x: Tensor, clip: float, grid: IntegerRange) -> float:
+    quantized = fake_quantize(x, torch.tensor(clip / grid.steps), 0, grid.q_min, grid.q_max)
+    return float((quantized - x).double().square().mean())
+
+
+def lost_db(histogram: Histogram, method: CalibrationMethod, *, grid: IntegerRange) -> float:
+    """dB of signal-to-noise that a method's clip loses against the MSE clip."""
+    found = [
+        clips(histogram, method=m, signed=grid.signed, narrow=grid.narrow, bits=(grid.bits,))[grid.bits]
+        for m in (method, "mse")
+    ]
+    errors = distortion(histogram, np.array(found) / grid.steps, grid=grid)
+    return float(10 * np.log10(errors[0] / errors[1]))
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@pytest.mark.parametrize("narrow", [True, False])
+def test_kl_is_within_one_db_of_the_mse_optimum(name: str, narrow: bool) -> None:
+    x, signed = DISTRIBUTIONS[name]
+    histogram = build_histogram([x])
+    losses = [lost_db(histogram, "kl", grid=IntegerRange(b, signed=signed, narrow=narrow)) for b in WIDTHS]
+    assert max(losses) <= 1.0
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_percentile_is_within_one_db_of_the_mse_optimum(name: str) -> None:
+    x, signed = DISTRIBUTIONS[name]
+    histogram = build_histogram([x])
+    losses = [lost_db(histogram, "percentile", grid=IntegerRange(b, signed=signed, narrow=True)) for b in WIDTHS]
+    assert max(losses) <= 1.0
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_distortion_from_prefix_sums_is_the_error_of_quantizing(name: str, bits: int) -> None:
+    x, signed = DISTRIBUTIONS[name]
+    grid = IntegerRange(bits, signed=signed)
+    predicted = distortion(build_histogram([x]), np.array([1.3, 3.1]) / grid.steps, grid=grid)
+    assert predicted.tolist() == pytest.approx([error_of(x, clip, grid) for clip in (1.3, 3.1)], rel=0.005)
+
+
+def test_distortion_knows_the_zero_point() -> None:
+    x = gaussian() + 0.5
+    predicted = distortion(build_histogram([x]), np.array([0.25]), grid=IntegerRange(4, signed=False), zero_point=6)
+    quantized = fake_quantize(x, torch.tensor(0.25), 6, 0, 15)
+    assert predicted[0] == pytest.approx(float((quantized - x).double().square().mean()), rel=0.005)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_no_clip_of_a_fine_search_beats_mse_by_much(name: str) -> None:
+    x, signed = DISTRIBUTIONS[name]
+    histogram = build_histogram([x])
+    found = clips(histogram, method="mse", signed=signed, bits=WIDTHS)
+    for bits, clip in found.items():
+        grid = IntegerRange(bits, signed=signed)
+        candidates = np.linspace(0.02, 1, 500) * histogram.peak(signed=signed)
+        best = distortion(histogram, candidates / grid.steps, grid=grid).min()
+        assert distortion(histogram, np.array([clip / grid.steps]), grid=grid)[0] <= 1.02 * best
+
+
+@pytest.mark.parametrize("method", CALIBRATION_METHODS)
+def test_clips_scale_with_the_data(method: CalibrationMethod) -> None:
+    # Powers of two shift the histogram by whole octaves, so the clips are exactly as much larger.
+    small = clips(build_histogram([gaussian()]), method=method, signed=True)
+    large = clips(build_histogram([gaussian() * 1024]), method=method, signed=True)
+    assert list(large.values()) == pytest.approx([1024 * clip for clip in small.values()])
+
+
+@pytest.mark.parametrize("method", CALIBRATION_METHODS)
+@pytest.mark.parametrize(("value", "signed"), [(0.3, False), (0.3, True), (-7.0, True), (1e-30, False), (1e30, True)])
+def test_a_constant_is_represented(method: CalibrationMethod, value: float, signed: bool) -> None:
+    x = torch.full((1000,), value)
+    histogram = build_histogram([x])
+    for bits, clip in clips(histogram, method=method, signed=signed, bits=WIDTHS).items():
+        grid = IntegerRange(bits, signed=signed, narrow=True)
+        quantized = fake_quantize(x[:1], torch.tensor(clip / grid.steps), 0, grid.q_min, grid.q_max)
+        assert quantized.item() == pytest.approx(value, rel=0.35 if bits == 2 else 0.15)
+
+
+@pytest.mark.parametrize("method", CALIBRATION_METHODS)
+def test_fewer_values_than_levels(method: CalibrationMethod) -> None:
+    histogram = build_histogram([torch.tensor([0.0, 1.0, 2.0, 5.0])])
+    found = clips(histogram, method=method, signed=False)
+    assert all(0 < clip <= 5 for clip in found.values())
+
+
+@pytest.mark.parametrize("method", CALIBRATION_METHODS)
+@pytest.mark.parametrize(("x", "signed"), [(torch.zeros(5), True), (torch.tensor([-1.0, 0.0]), False)])
+def test_nothing_to_represent_gives_clip_one(method: CalibrationMethod, x: Tensor, signed: bool) -> None:
+    assert set(clips(build_histogram([x]), method=method, signed=signed).values()) == {1.0}
+
+
+@pytest.mark.parametrize("method", ["kl", "percentile"])
+def test_one_outlier_does_not_set_the_clip(method: CalibrationMethod) -> None:
+    x = gaussian()
+    x[0] = 1000.0
+    found = clips(build_histogram([x]), method=method, signed=True, bits=WIDTHS)
+    assert all(clip < 10 for clip in found.values())
+
+
+def test_squared_error_gives_an_outlier_its_due_at_8_bits() -> None:
+    x = gaussian()
+    x[0] = 1000.0
+    clip = clips(build_histogram([x]), method="mse", signed=True, bits=(8,))[8]
+    grid = IntegerRange(8, signed=True)
+    assert error_of(x, clip, grid) <= min(error_of(x, 4.5, grid), error_of(x, 1000.0, grid))
+
+
+@pytest.mark.parametrize("method", ["mse", "kl", "percentile"])
+def test_finer_grids_never_clip_lower(method: CalibrationMethod) -> None:
+    found = list(clips(build_histogram([gaussian()]), method=method, signed=True, bits=WIDTHS).values())
+    assert found == sorted(found)
+
+
+def test_a_spike_at_zero_does_not_draw_the_percentile_down() -> None:
+    spiked = torch.cat([gaussian().abs(), torch.zeros(10 * COUNT)])
+    found = [clips(build_histogram([x]), method="percentile", signed=False) for x in (gaussian().abs(), spiked)]
+    assert found[0] == found[1]
+
+
+def test_each_width_may_have_its_own_method() -> None:
+    histogram = build_histogram([gaussian()])
+    mixed = clips(histogram, method={2: "mse", 8: "max"}, signed=True, bits=(2, 8))
+    assert mixed[2] == clips(histogram, method="mse", signed=True)[2]
+    assert mixed[8] == histogram.peak(signed=True)
+
+
+def test_no_values_and_unknown_methods_are_refused() -> None:
+    with pytest.raises(ValueError, match="no values were seen"):
+        clips(build_histogram([torch.empty(0)]), method="mse", signed=True)
+    with pytest.raises(ValueError, match="unknown calibration method 'entropy'; known are kl,"):
+        clips(build_histogram([torch.ones(1)]), method="entropy", signed=True)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="from 1 to 8, got 9"):
+        clips(build_histogram([torch.ones(1)]), method="mse", signed=True, bits=(9,))

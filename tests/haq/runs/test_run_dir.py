@@ -1,0 +1,301 @@
+"""The folder of a run: what a kill, a torn line or another configuration does to it."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from haq.errors import UserError
+from haq.runs.run_folder import CHECKPOINT, CONFIG, ENVIRONMENT, JOURNAL, POLICY, SUMMARY, RunDir
+
+SETTINGS = {"model": "net", "seed": 0, "budget": ("0.6",), "pin": {"a": 4}, "weights": None}
+
+
+def new_run(folder: Path) -> RunDir:
+    return RunDir.create(folder / "run", SETTINGS, {"torch": "2"})
+
+
+def one_line(caught: pytest.ExceptionInfo[UserError]) -> str:
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_new_run_says_what_it_was_asked_for_and_where_it_runs(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path / "deep" / "run", SETTINGS, {"torch": "2"})
+    assert sorted(path.name for path in run.path.iterdir()) == [CONFIG, ENVIRONMENT]
+    assert json.loads((run.path / CONFIG).read_text()) == {**SETTINGS, "budget": ["0.6"]}
+    assert run.read_json(ENVIRONMENT) == {"torch": "2"}
+    assert not run.is_finished
+    assert run.episodes() == []
+    assert run.load_checkpoint() is None
+
+
+def test_an_empty_folder_may_be_taken(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    assert new_run(tmp_path).read_json(CONFIG) is not None
+
+
+def test_a_folder_that_holds_anything_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="not empty; add --resume"):
+        new_run(tmp_path)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("place", ["file", "file/run", "file/deep/run"])
+def test_a_file_in_the_way_is_named(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError) as caught:
+        RunDir.create(tmp_path / place, SETTINGS, {})
+    assert str(tmp_path / "file") in one_line(caught)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_file_is_not_reopened(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(UserError, match="is a file"):
+        RunDir.reopen(tmp_path / "run", SETTINGS)
+
+
+def test_a_run_with_the_same_settings_goes_on(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    assert RunDir.reopen(run.path, SETTINGS) == run
+
+
+def test_what_was_resolved_at_the_start_is_no_difference(tmp_path: Path) -> None:
+    RunDir.create(tmp_path / "run", {**SETTINGS, "resolved": {"engine": "torch"}}, {})
+    assert RunDir.reopen(tmp_path / "run", SETTINGS) is not None
+
+
+def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
+    new_run(tmp_path)
+    with pytest.raises(UserError) as caught:
+        RunDir.reopen(tmp_path / "run", {**SETTINGS, "seed": 1, "budget": ("0.5", "size=0.3")})
+    message = one_line(caught)
+    assert 'budget ["0.6"] there, ["0.5", "size=0.3"] now' in message
+    assert "seed 0 there, 1 now" in message
+    assert "model" not in message
+
+
+def test_many_differences_are_counted(tmp_path: Path) -> None:
+    RunDir.create(tmp_path / "run", {f"s{number}": 0 for number in range(9)}, {})
+    with pytest.raises(UserError, match="and 5 more"):
+        RunDir.reopen(tmp_path / "run", {f"s{number}": 1 for number in range(9)})
+
+
+@pytest.mark.parametrize("config", [None, b"", b'{"model": "net", "se', b"[]", b"\xff\xfe", b"[" * 100_000])
+def test_a_run_that_was_killed_before_its_configuration_was_whole_starts_again(
+    config: bytes | None, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ENVIRONMENT).write_text("{}")
+    (folder / JOURNAL).write_text('{"episode": 0}\n')
+    (folder / SUMMARY).write_text("{}")
+    (folder / "thesis.txt").write_text("mine")
+    if config is not None:
+        (folder / CONFIG).write_bytes(config)
+    assert RunDir.reopen(folder, SETTINGS) is None
+    RunDir.check_free(folder, resume=True)
+    run = RunDir.create(folder, SETTINGS, {}, resume=True)
+    assert run.episodes() == []
+    assert not run.is_finished
+    assert RunDir.reopen(folder, SETTINGS) == run
+    assert (folder / "thesis.txt").read_text() == "mine"
+
+
+def test_what_no_run_left_is_never_removed(tmp_path: Path) -> None:
+    (tmp_path / POLICY).write_text("mine")
+    with pytest.raises(UserError, match=f"holds {POLICY}, but is no folder of a run"):
+        RunDir.create(tmp_path, SETTINGS, {}, resume=True)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_files_that_a_kill_left_half_written_are_removed(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    for name in (".policy.json.haq-ab12cd34", ".checkpoint.pt.haq-ab12cd34", ".policy.json.swp"):
+        (run.path / name).write_text("half")
+    with RunDir.opened(run.path, SETTINGS, resume=True) as opened:
+        assert opened == run
+    assert sorted(path.name for path in run.path.iterdir()) == [".policy.json.swp", CONFIG, ENVIRONMENT]
+
+
+def test_a_run_that_can_go_on_is_never_started_over(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    run.append_episode({"episode": 0})
+    with pytest.raises(UserError, match="not empty"):
+        RunDir.create(run.path, SETTINGS, {}, resume=True)
+    assert run.episodes() == [{"episode": 0}]
+
+
+def test_there_is_nothing_to_reopen_in_a_missing_or_empty_folder(tmp_path: Path) -> None:
+    assert RunDir.reopen(tmp_path / "missing", SETTINGS) is None
+    assert RunDir.reopen(tmp_path, SETTINGS) is None
+
+
+LINE = {"episode": 0, "w_bits": [8, 4], "a_bits": [8, 3], "cost": 0.1, "actor_loss": None, "seconds": 1e-05}
+
+
+def test_the_journal_holds_one_line_an_episode(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    lines = [{**LINE, "episode": number} for number in range(3)]
+    for line in lines:
+        run.append_episode(line)
+    assert run.episodes() == lines
+    assert len((run.path / JOURNAL).read_text().splitlines()) == 3
+
+
+@given(st.integers(0, 10**6))
+def test_a_journal_torn_anywhere_keeps_its_whole_lines(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+    run = RunDir(tmp_path_factory.getbasetemp())
+    lines = [{**LINE, "episode": number, "metric": "né"} for number in range(3)]
+    content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+    cut %= len(content) + 1
+    (run.path / JOURNAL).write_bytes(content[:cut])
+    whole = content[:cut].count(b"\n")
+    assert run.episodes() == lines[:whole]
+    assert run.truncate_episodes(9) == lines[:whole]
+    run.append_episode({"episode": whole})
+    assert run.episodes() == [*lines[:whole], {"episode": whole}]
+
+
+def test_truncating_leaves_the_kept_lines_byte_for_byte(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    for number in range(4):
+        run.append_episode({**LINE, "episode": number, "cost": 0.1 + number / 3})
+    before = (run.path / JOURNAL).read_bytes().splitlines(keepends=True)
+    assert len(run.truncate_episodes(2)) == 4
+    assert (run.path / JOURNAL).read_bytes() == b"".join(before[:2])
+    assert len(run.truncate_episodes(0)) == 2
+    assert (run.path / JOURNAL).read_bytes() == b""
+
+
+@pytest.mark.parametrize("bad", [b"3", b"[1]", b"", b'{"cost": NaN}', b"\xff", b'{"a":' * 50_000])
+def test_a_journal_is_read_up_to_the_first_line_that_is_no_episode(bad: bytes, tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    (run.path / JOURNAL).write_bytes(b'{"episode": 0}\n' + bad + b'\n{"episode": 2}\n')
+    assert run.truncate_episodes(9) == [{"episode": 0}]
+
+
+def test_what_is_not_json_is_not_written(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    with pytest.raises(ValueError, match="JSON"):
+        run.append_episode({"cost": float("nan")})
+    with pytest.raises(ValueError, match="JSON"):
+        run.write_json(SUMMARY, {"cost": float("inf")})
+    assert run.episodes() == []
+    assert not run.is_finished
+
+
+def test_a_run_is_finished_when_its_summary_is_whole(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    (run.path / SUMMARY).write_text('{"accuracy": 0.')
+    assert not run.is_finished
+    run.write_json(SUMMARY, {"accuracy": 0.5})
+    assert run.is_finished
+    assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    state: dict[str, Any] = {"episode": 3, "agent": {"w": torch.tensor([0.1, 3.0]), "noise": [0.5, None]}}
+    run.save_checkpoint(state)
+    loaded = run.load_checkpoint()
+    assert loaded is not None
+    assert torch.equal(loaded["agent"]["w"], state["agent"]["w"])
+    assert (loaded["episode"], loaded["agent"]["noise"]) == (3, [0.5, None])
+
+
+class Payload:
+    """What a hostile pickle does."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("touched"),))
+
+
+def hostile() -> dict[str, bytes]:
+    return {"empty": b"", "text": b"not a checkpoint", "pickle": pickle.dumps(Payload())}
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("kind", sorted([*hostile(), "truncated", "list"]))
+def test_a_damaged_or_hostile_checkpoint_is_a_line_and_runs_nothing(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = new_run(tmp_path)
+    run.save_checkpoint({"w": torch.zeros(1000)})
+    path = run.path / CHECKPOINT
+    if kind == "list":
+        torch.save([1], path)
+    else:
+        path.write_bytes(path.read_bytes()[:2000] if kind == "truncated" else hostile()[kind])
+    with pytest.raises(UserError, match=r"checkpoint\.pt") as caught:
+        run.load_checkpoint()
+    one_line(caught)
+    assert not (tmp_path / "touched").exists()
+
+
+def test_every_kind_of_damage_to_a_checkpoint_is_one_line(tmp_path: Path) -> None:
+    run, generator = new_run(tmp_path), np.random.default_rng(0)
+    state = {"episode": 3, "agent": {"w": torch.arange(40.0), "step": torch.tensor(3), "noise": [0.5, None]}}
+    run.save_checkpoint(state)
+    whole = (run.path / CHECKPOINT).read_bytes()
+    damaged = [whole[:length] for length in range(0, len(whole), len(whole) // 40)]
+    places = generator.integers(len(whole), size=160).tolist()
+    damaged += [whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :] for place in places]
+    refused = 0
+    for content in damaged:
+        (run.path / CHECKPOINT).write_bytes(content)
+        try:
+            loaded = run.load_checkpoint()
+        except UserError as error:
+            refused += str(error).startswith(f"{run.path / CHECKPOINT} is damaged; delete it")
+        else:  # in padding or in what nobody reads
+            assert loaded is not None
+            assert str(loaded) == str(state)
+            refused += 1
+    assert refused == len(damaged)
+
+
+def test_tensors_are_kept_as_safetensors(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    run.save_tensors("quantizers.safetensors", {"scale": torch.arange(6.0).view(2, 3).t()})
+    assert torch.equal(load_file(run.path / "quantizers.safetensors")["scale"], torch.arange(6.0).view(2, 3).t())
+
+
+def test_infinity_is_not_json_however_it_is_written(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    (run.path / SUMMARY).write_text('{"accuracy": 1e999}')
+    assert run.read_json(SUMMARY) is None
+    (run.path / JOURNAL).write_text('{"episode": 0}\n{"episode": 1, "cost": -1e400}\n')
+    assert run.episodes() == [{"episode": 0}]
+
+
+def test_a_run_of_another_command_is_not_reopened(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path / "run", {**SETTINGS, "finetune": {"epochs": 1}}, {})
+    with pytest.raises(UserError, match="other settings: finetune"):
+        RunDir.reopen(run.path, SETTINGS)
+
+
+def test_where_nothing_can_be_written_is_said_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match=r"cannot write to .*file/run: .*file is no folder"):
+        RunDir.check_free(tmp_path / "file" / "run")
+
+
+def test_a_folder_in_the_place_of_the_configuration_costs_nothing(tmp_path: Path) -> None:
+    (tmp_path / ENVIRONMENT).write_text("{}")
+    (tmp_path / JOURNAL).write_text("mine")
+    (tmp_path / CONFIG).mkdir()
+    with pytest.raises(UserError, match=f"{CONFIG} is a folder; choose another --out"):
+        RunDir.create(tmp_path, SETTINGS, {}, resume=True)
+    assert (tmp_path / JOURNAL).read_text() == "mine"

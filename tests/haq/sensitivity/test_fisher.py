@@ -1,0 +1,153 @@
+"""Expected losses: by hand on a linear network, and against measured ones."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import Generator, Tensor, nn
+
+from haq.errors import UserError
+from haq.evaluation.engines.torch import TorchEngine
+from haq.experiment.prior.fisher import Loss, _directions, fisher_sensitivity
+from haq.experiment.prior.layer_losses import LayerLosses
+from haq.experiment.prior.measured import PARTS, PRIOR_IMAGES, Sensitivities, cells
+from haq.network.layers import trace
+from haq.quantization.quantized_model import QuantizedModel, Quantizers
+from haq.tasks.classification import ClassificationTask
+
+
+def quantized(net: nn.Module, inputs: Tensor) -> QuantizedModel:
+    traced = trace(net.eval(), inputs[:1])
+    return QuantizedModel(net, traced, Quantizers(net, traced, lambda: [inputs]))
+
+
+def fisher(
+    model: QuantizedModel, inputs: Tensor, *, loss: Loss = "divergence", is_corrected: bool = False, seed: int = 0
+) -> LayerLosses:
+    generator = Generator().manual_seed(seed)
+    return fisher_sensitivity(model, torch.split(inputs, 16), loss=loss, is_corrected=is_corrected, generator=generator)
+
+
+def test_directions_have_the_covariance_of_a_softmax() -> None:
+    logits = torch.tensor([[2.0, 0.0, -1.0]])
+    p = logits.softmax(dim=1)[0]
+    drawn = _directions(logits.expand(20_000, -1), "divergence", Generator().manual_seed(0))
+    assert torch.allclose(drawn.sum(dim=1), torch.zeros(()), atol=1e-5)
+    assert torch.allclose(drawn.T @ drawn / len(drawn), p.diag() - p[:, None] * p, atol=0.01)
+
+
+def test_directions_of_noise_are_the_same_to_all_classes() -> None:
+    drawn = _directions(torch.tensor([[2.0, 0.0, -1.0]]).expand(20_000, -1), "noise", Generator().manual_seed(0))
+    assert torch.allclose(drawn.sum(dim=1), torch.zeros(()), atol=1e-5)
+    assert torch.allclose(drawn.T @ drawn / len(drawn), torch.eye(3) - 1 / 3, atol=0.02)
+
+
+def shifted(count: int) -> tuple[QuantizedModel, Tensor]:
+    """Two classes with even odds and inputs of 1; the first class's weight is 2^-bits too large at any bits."""
+    net = nn.Linear(1, 2, bias=False)
+    with torch.no_grad():
+        net.weight.fill_(0.3)
+    inputs = torch.ones(count, 1)
+    model = quantized(net, inputs)
+    model.quantizers.weight = lambda _, bits: torch.tensor([[0.3 + 2.0**-bits], [0.3]])  # type: ignore[method-assign]
+    return model, inputs
+
+
+def test_a_linear_layer_by_hand() -> None:
+    found = fisher(*shifted(4000))
+    # 1/2 d^T (diag(p) - p p^T) d with d = (2^-bits, 0) and p = (1/2, 1/2)
+    assert found.losses[0, 0] == pytest.approx(0.125 * 0.25 ** np.arange(1, 9), rel=0.1)
+    assert found.forward_images == 4000 * (1 + 2 + 16)
+
+
+def test_noise_by_hand() -> None:
+    model, inputs = shifted(4000)
+    model.model.bias = nn.Parameter(torch.tensor([1.0, -1.0]))
+    # (2^-bits, 0) is 2^-bits / 2 away from its mean in both classes, and the float outputs are 1 away from theirs; half
+    # of the directions move both classes alike and see nothing, the others see twice as much.
+    assert fisher(model, inputs, loss="noise").losses[0, 0] == pytest.approx(0.25 * 0.25 ** np.arange(1, 9), rel=0.1)
+
+
+def test_what_corrections_take_back_is_no_loss() -> None:
+    """The same shift for all images is a bias."""
+    assert fisher(*shifted(64), is_corrected=True).losses[0, 0] == pytest.approx(0, abs=1e-12)
+
+
+def test_before_a_batch_norm_a_factor_is_no_loss(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
+    images = tiny_task.splits["calibration"].take(torch.arange(40))[0]
+    model = quantized(tiny_net, images)
+    first, last = (model.quantizers.weight(layer, 8) for layer in (0, 2))
+    half = {0: first / 2, 1: model.quantizers.weight(1, 8), 2: last / 2}
+    model.quantizers.weight = lambda layer, _: half[layer]  # type: ignore[method-assign]
+    found = fisher(model, images, is_corrected=True).losses[:, 0, 0]
+    assert found[0] < 1e-3 * found[2]
+
+
+@pytest.mark.parametrize("loss", ["divergence", "noise"])
+def test_the_order_of_losses_is_that_of_measured_divergences(
+    tiny_net: nn.Module, tiny_task: ClassificationTask, loss: Loss
+) -> None:
+    images = tiny_task.splits["calibration"].take(torch.arange(40))[0]
+    model = quantized(tiny_net, images)
+    expected = fisher(model, images, loss=loss).losses
+    measuring = Sensitivities(TorchEngine(model), tiny_task, images=40)
+    wanted = cells(3, range(3, 9))
+    measured = [measuring.measure(cell, 3).divergence for cell in wanted]
+    found = [expected[cell.layer, PARTS.index(cell.part), cell.bits - 1] for cell in wanted]
+    assert spearmanr(measured, found)[0] > 0.95
+    if loss == "divergence":
+        assert np.median(np.array(found) / measured) == pytest.approx(1, abs=0.5)
+
+
+class Rectified(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.relu = nn.Conv2d(1, 4, 3), nn.Linear(64, 4), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.relu(self.second(self.relu(self.first(x)).flatten(1)))
+        return answer
+
+
+def test_functions_that_write_in_place_change_nothing(tiny_task: ClassificationTask) -> None:
+    images = tiny_task.splits["calibration"].take(torch.arange(40))[0]
+    net = Rectified()
+    losses = []
+    for net.relu.inplace in (True, False):
+        losses.append(fisher(quantized(net, images), images).losses)
+    assert np.array_equal(*losses)
+    assert losses[0].max() > 0
+
+
+def test_the_same_seed_gives_the_same_losses_and_leaves_no_gradients(
+    tiny_net: nn.Module, tiny_task: ClassificationTask
+) -> None:
+    images = tiny_task.splits["calibration"].take(torch.arange(40))[0]
+    model = quantized(tiny_net, images)
+    first, second, other = (fisher(model, images, seed=seed).losses for seed in (3, 3, 4))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+    assert all(parameter.grad is None for parameter in tiny_net.parameters())
+
+
+def test_a_network_that_mixes_the_order_of_images_is_measured_on_the_whole(tiny_task: ClassificationTask) -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows = self.linear(x[:, 0].transpose(0, 1))  # [6, n, 4]
+            return torch.as_tensor(rows).sum(dim=0)
+
+    images = tiny_task.splits["calibration"].take(torch.arange(32))[0]
+    losses = fisher(quantized(Mixed(), images), images).losses
+    assert np.isfinite(losses).all()
+    assert losses[0, 0, 1] > losses[0, 0, 5] > 0
+
+
+def test_more_images_than_there_are_is_refused(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
+    images = tiny_task.splits["calibration"].take(torch.arange(40))[0]
+    with pytest.raises(UserError, match="41 images asked of calibration, which has 40"):
+        Sensitivities(TorchEngine(quantized(tiny_net, images)), tiny_task, images=41)
+    assert PRIOR_IMAGES > 40
