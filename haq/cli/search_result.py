@@ -9,7 +9,7 @@ from haq.cli.output import print_table, print_text
 from haq.cli.screen import width_of
 from haq.formatting import percent, pretty_cost, shorten_all
 from haq.policy import LayerBits
-from haq.runs.run_folder import CONFIG, POLICY, RunDir
+from haq.runs.run_folder import CONFIG, POLICY, RunFolder
 from haq.searching.records import BudgetRecord, CostRecord, DropRecord, IntervalRecord, Summary, UniformRecord
 from haq.searching.running import SearchResult
 
@@ -73,7 +73,7 @@ def bits_lines(layers: Sequence[LayerBits], *, width: int = USUAL_WIDTH) -> Iter
 
 def next_commands(path: Path) -> Iterator[str]:
     """What a user may want to do with a finished run."""
-    config = RunDir(path).read_json(CONFIG) or {}
+    config = RunFolder(path).read_json(CONFIG) or {}
     is_trained = bool(config.get("episode_finetune_steps"))
     has_rounding = config.get("quantizer") == "linear" and not is_trained
     for command in ("explain", "evaluate"):

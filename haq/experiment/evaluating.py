@@ -21,7 +21,7 @@ from haq.network.layers import Trace
 from haq.policy import CostSummary, Policy, PolicyBits
 from haq.quantization.corrections import Corrections
 from haq.quantization.quantized_model import Quantizers
-from haq.runs.run_folder import QUANTIZERS, RunDir
+from haq.runs.run_folder import QUANTIZERS, RunFolder
 from haq.tasks import Task
 from haq.tasks.classification import ClassificationTask, chance_warning
 from hardware_sim.cost import UnsupportedError
@@ -133,7 +133,7 @@ def _require_usable(tensors: Mapping[str, Tensor], corrections: Corrections, tra
 
 
 def _use_stored(
-    run: RunDir, policy: Policy, quantizers: Quantizers, reference: TorchEngine, trace: Trace
+    run: RunFolder, policy: Policy, quantizers: Quantizers, reference: TorchEngine, trace: Trace
 ) -> Sequence[PolicyBits]:
     """Take quantizers and corrections from a run if it kept those of this policy, its own; answers their policy."""
     stored = run.load_tensors(QUANTIZERS)

@@ -18,7 +18,7 @@ from haq.experiment.stored_layers import load_example, load_layers, save_layers
 from haq.network.layers import Trace
 from haq.policy import Policy, load_policy
 from haq.runs.code_origins import record_callables, require_recorded
-from haq.runs.run_folder import CONFIG, POLICY, RunDir
+from haq.runs.run_folder import CONFIG, POLICY, RunFolder
 
 _CALLABLE = ("model", "data")
 """Settings that may name code."""
@@ -38,7 +38,7 @@ class PolicySource:
     path: Path
     """Of the policy file."""
     policy: Policy
-    run: RunDir | None
+    run: RunFolder | None
     """None where the policy lies in no run."""
     run_config: SearchConfig | None
     """The settings of the run."""
@@ -122,14 +122,14 @@ def policy_path(source: Path) -> Path:
     return source / POLICY
 
 
-def keep_source(run: RunDir, config: SearchConfig, trace: Trace, example: Tensor) -> None:
+def keep_source(run: RunFolder, config: SearchConfig, trace: Trace, example: Tensor) -> None:
     """Keep what later commands need: the layers of a network, the input of its trace, and the origin of its code."""
     save_layers(run, trace, example)
     record_callables(run.path, (config.model, config.data))
 
 
-def _run_settings(folder: Path) -> tuple[RunDir | None, SearchConfig | None]:
-    run = RunDir(folder)
+def _run_settings(folder: Path) -> tuple[RunFolder | None, SearchConfig | None]:
+    run = RunFolder(folder)
     document = run.read_json(CONFIG)
     if document is None and (folder / CONFIG).exists():
         raise UserError(f"{folder / CONFIG} is damaged; restore it, or take the policy file out of this folder")
@@ -142,6 +142,6 @@ def _run_settings(folder: Path) -> tuple[RunDir | None, SearchConfig | None]:
         raise UserError(f"{folder / CONFIG} is damaged: {error}") from error
 
 
-def is_reconstructed(run: RunDir) -> bool:
+def is_reconstructed(run: RunFolder) -> bool:
     """Whether a folder is that of a reconstruction."""
     return RECONSTRUCT in (run.read_json(CONFIG) or {})

@@ -15,7 +15,7 @@ from haq.errors import UserError
 from haq.network.layers import Trace
 from haq.policy import PRINTABLE
 from haq.runs.records import complaint
-from haq.runs.run_folder import EXAMPLE, LAYERS, RunDir
+from haq.runs.run_folder import EXAMPLE, LAYERS, RunFolder
 from hardware_sim.layer import Layer
 
 MAX_FILE_BYTES = 64 * 2**20
@@ -31,7 +31,7 @@ _INPUT = "input"
 _TRACE = TypeAdapter(Trace)
 
 
-def save_layers(run: RunDir, trace: Trace, example: Tensor) -> None:
+def save_layers(run: RunFolder, trace: Trace, example: Tensor) -> None:
     """Write the layers of a network and the input [1, ...] that it was traced with.
 
     Layers that exceed the limits of the file are not kept: its readers trace the network again.
@@ -41,7 +41,7 @@ def save_layers(run: RunDir, trace: Trace, example: Tensor) -> None:
     run.save_tensors(EXAMPLE, {_INPUT: example})
 
 
-def load_layers(run: RunDir) -> Trace | None:
+def load_layers(run: RunFolder) -> Trace | None:
     """Read the layers of a run; None where it has none. Raises UserError for a file that is damaged."""
     path = run.path / LAYERS
     if not path.is_file():
@@ -58,7 +58,7 @@ def load_layers(run: RunDir) -> Trace | None:
     return trace
 
 
-def load_example(run: RunDir) -> Tensor | None:
+def load_example(run: RunFolder) -> Tensor | None:
     """Read the input [1, ...] that a run traced its network with; None where it has none. Raises UserError."""
     example = (run.load_tensors(EXAMPLE) or {}).get(_INPUT)
     if example is None:

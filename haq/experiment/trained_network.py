@@ -15,7 +15,7 @@ from haq.policy import Policy
 from haq.quantization.training.config import finetune_config
 from haq.quantization.training.network import Saved, TrainableNetwork, load_network
 from haq.runs.records import Amount, Count, Finite, Metric, Record
-from haq.runs.run_folder import CONFIG, QUANTIZERS, RunDir
+from haq.runs.run_folder import CONFIG, QUANTIZERS, RunFolder
 
 JOURNAL, NETWORK, CURVE = "epochs.jsonl", "network.safetensors", "learning_curve.png"
 SETTINGS = "finetune"
@@ -69,13 +69,13 @@ class Summary(Record):
     warnings: tuple[str, ...]
 
 
-def has_trained_network(run: RunDir) -> bool:
+def has_trained_network(run: RunFolder) -> bool:
     """Whether a folder is that of a run whose policy belongs to a network that it trained, finished or not."""
     config = run.read_json(CONFIG) or {}
     return SETTINGS in config or bool(config.get("episode_finetune_steps"))
 
 
-def save_network(run: RunDir, network: TrainableNetwork) -> None:
+def save_network(run: RunFolder, network: TrainableNetwork) -> None:
     """Write weights, buffers, extra state and quantizers. Raises UserError as `storable_state` does."""
     tensors, rest = storable_state(network.model)
     run.save_tensors(NETWORK, tensors, metadata={_REST: json.dumps(rest)} if rest else None)
@@ -109,7 +109,7 @@ def _is_json(value: Any) -> bool:
         return False
 
 
-def load_finetuned(run: RunDir, model: nn.Module, trace: Trace, policy: Policy) -> TrainableNetwork:
+def load_finetuned(run: RunFolder, model: nn.Module, trace: Trace, policy: Policy) -> TrainableNetwork:
     """The fine-tuned network of a run, in eval mode; `model` gives the structure and is not changed.
 
     Raises UserError where the run is not finished, or its files do not fit the network.
@@ -126,7 +126,7 @@ def load_finetuned(run: RunDir, model: nn.Module, trace: Trace, policy: Policy) 
     return load_network(model, trace, (policy.w_bits, policy.a_bits), Saved(state, quantizers, shift))
 
 
-def _load_rest(run: RunDir) -> dict[str, Any]:
+def _load_rest(run: RunFolder) -> dict[str, Any]:
     """What the state_dict of a network holds beside tensors. Raises UserError for a file that is damaged."""
     try:
         rest = json.loads(run.load_metadata(NETWORK).get(_REST, "{}"))
@@ -137,19 +137,19 @@ def _load_rest(run: RunDir) -> dict[str, Any]:
     return rest
 
 
-def _unfinished(run: RunDir, missing: str) -> UserError:
+def _unfinished(run: RunFolder, missing: str) -> UserError:
     """What is to be done without a file: nothing goes on with a run that has its summary."""
     command = "finetune" if SETTINGS in (run.read_json(CONFIG) or {}) else "search"
     remedy = "make the run again in another --out" if run.is_finished else f"go on with haq {command} --resume"
     return UserError(f"{run.path} holds no trained network: {missing} is missing or damaged; {remedy}")
 
 
-def append_epoch(run: RunDir, line: Json) -> None:
+def append_epoch(run: RunFolder, line: Json) -> None:
     """Add one line to the journal."""
     append_line(run.path / JOURNAL, json.dumps(line, allow_nan=False))
 
 
-def epochs(run: RunDir) -> list[dict[str, Any]]:
+def epochs(run: RunFolder) -> list[dict[str, Any]]:
     """The journal up to the first line that no epoch of a run wrote."""
     path, found = run.path / JOURNAL, list[dict[str, Any]]()
     for text in path.read_bytes().split(b"\n")[:-1] if path.is_file() else []:
@@ -163,6 +163,6 @@ def epochs(run: RunDir) -> list[dict[str, Any]]:
     return found
 
 
-def keep_epochs(run: RunDir, count: int) -> None:
+def keep_epochs(run: RunFolder, count: int) -> None:
     """Cut the journal after so many lines."""
     run.write(JOURNAL, "".join(json.dumps(line) + "\n" for line in epochs(run)[:count]).encode())

@@ -23,7 +23,7 @@ from haq.policy import Policy, load_policy
 from haq.quantization.training.ranks import Ranks, joined
 from haq.runs.environment import describe_environment
 from haq.runs.records import holds
-from haq.runs.run_folder import POLICY, SUMMARY, RunDir
+from haq.runs.run_folder import POLICY, SUMMARY, RunFolder
 from haq.tasks import load_task
 
 
@@ -72,7 +72,7 @@ def finetune_configured(
         return FinetuneResult(session.network, policy, summary, path, is_first=ranks.is_first)
 
 
-def finished(run: RunDir, asked: Asked, inputs: Inputs) -> FinetuneResult:
+def finished(run: RunFolder, asked: Asked, inputs: Inputs) -> FinetuneResult:
     """What a finished run came to. Raises UserError if its files are not whole."""
     summary, config = run.read_json(SUMMARY), asked.config
     if summary is None or not holds(Summary, summary):
@@ -85,20 +85,20 @@ def finished(run: RunDir, asked: Asked, inputs: Inputs) -> FinetuneResult:
 
 
 @contextmanager
-def _opened(path: Path, asked: Asked, ranks: Ranks, *, resume: bool) -> Iterator[RunDir | None]:
+def _opened(path: Path, asked: Asked, ranks: Ranks, *, resume: bool) -> Iterator[RunFolder | None]:
     """The run to continue: the first process holds its folder, and the others read it only then."""
     if ranks.is_first:
-        with RunDir.opened(path, asked.document(), resume=resume) as run:
+        with RunFolder.opened(path, asked.document(), resume=resume) as run:
             ranks.meet()
             yield run
     else:
         ranks.meet()
-        yield RunDir.reopen(path, asked.document()) if resume else None
+        yield RunFolder.reopen(path, asked.document()) if resume else None
 
 
-def _create(path: Path, asked: Asked, *, resume: bool) -> RunDir:
+def _create(path: Path, asked: Asked, *, resume: bool) -> RunFolder:
     environment = describe_environment(seed=asked.config.seed, device=asked.config.device)
-    run = RunDir.create(path, asked.document(), environment, resume=resume)
+    run = RunFolder.create(path, asked.document(), environment, resume=resume)
     for name in (JOURNAL, NETWORK):
         (path / name).unlink(missing_ok=True)
     return run

@@ -31,7 +31,7 @@ from haq.quantization.training.ranks import ALONE, Ranks
 from haq.quantization.training.recipe import mean_weight_bits, resolve_rates
 from haq.quantization.training.trainer import Line, Trainer, score, steps_an_epoch
 from haq.runs.records import damage_named
-from haq.runs.run_folder import CHECKPOINT, POLICY, SUMMARY, RunDir
+from haq.runs.run_folder import CHECKPOINT, POLICY, SUMMARY, RunFolder
 from haq.tasks.base import SplitName
 from haq.tasks.classification import ClassificationTask, chance_warning
 
@@ -95,7 +95,7 @@ class FinetuneSession:
             "search_accuracy_start": self._score(self.network, "search"),
         }
         self.warnings = tuple(self._warnings(starts))
-        self._run: RunDir | None = None
+        self._run: RunFolder | None = None
         self._began, self._seconds_before = monotonic(), 0.0
 
     @property
@@ -103,7 +103,7 @@ class FinetuneSession:
         """Time spent on this fine-tuning, earlier sessions included."""
         return self._seconds_before + monotonic() - self._began
 
-    def enter(self, run: RunDir) -> None:
+    def enter(self, run: RunFolder) -> None:
         """Write into a run folder from now on."""
         self._run = run
         keep_source(run, self.asked.config, self._trace, self.asked.traced_with(self.task))
@@ -186,7 +186,7 @@ class FinetuneSession:
             "warnings": list(self.warnings),
         }
 
-    def _write(self, run: RunDir, policy: Policy, summary: Mapping[str, Any]) -> None:
+    def _write(self, run: RunFolder, policy: Policy, summary: Mapping[str, Any]) -> None:
         save_network(run, self.network)
         run.write(POLICY, policy.to_json().encode())
         run.write_json(SUMMARY, summary)

@@ -24,7 +24,7 @@ from haq.reconstruction.config import ReconstructionConfig
 from haq.reconstruction.learned import learn_policy
 from haq.reconstruction.learning import Progress
 from haq.runs.environment import describe_environment
-from haq.runs.run_folder import POLICY, QUANTIZERS, SUMMARY, RunDir
+from haq.runs.run_folder import POLICY, QUANTIZERS, SUMMARY, RunFolder
 from haq.tasks import load_task
 from haq.tasks.base import SplitName
 from hardware_sim.cost import Bits
@@ -68,7 +68,7 @@ def reconstruct_configured(
     """The reconstruction that was asked for, kept in a folder that is written at the end; see `reconstruct`."""
     config, inputs = asked.config, inputs or Inputs()
     _require_rounding(config)
-    with caller_kept(inputs.model), RunDir.opened(path, asked.document()):
+    with caller_kept(inputs.model), RunFolder.opened(path, asked.document()):
         return _reconstructed(asked, path, inputs, progress)
 
 
@@ -92,7 +92,7 @@ def _reconstructed(asked: Asked, path: Path, inputs: Inputs, progress: Progress 
         "fp32_report": summary["accuracy_fp32"],
     }
     policy = policy.model_copy(update={"accuracy": accuracy})
-    run = RunDir.create(path, asked.document(), describe_environment(seed=config.seed, device=config.device))
+    run = RunFolder.create(path, asked.document(), describe_environment(seed=config.seed, device=config.device))
     keep_source(run, config, final.priced.trace, task.example() if asked.example is None else asked.example)
     run.save_tensors(QUANTIZERS, learned.tensors([layer.name for layer in policy.layers]))
     run.write(POLICY, policy.to_json().encode())

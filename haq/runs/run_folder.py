@@ -42,7 +42,7 @@ def safe_name(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class RunDir:
+class RunFolder:
     """The folder of a run. `summary.json` is written last: where it is, the run is finished."""
 
     path: Path
@@ -51,7 +51,7 @@ class RunDir:
     @contextmanager
     def opened(
         cls, path: Path, config: Json, *, resume: bool = False, may_differ: str | None = None
-    ) -> Iterator["RunDir | None"]:
+    ) -> Iterator["RunFolder | None"]:
         """Hold a folder for this process while the context is open, from before it is read until all is written.
 
         Yields the run to continue, as `reopen` finds it with `resume`, or None where one is to be created. The hold
@@ -71,7 +71,7 @@ class RunDir:
             yield run
 
     @classmethod
-    def create(cls, path: Path, config: Json, environment: Json, *, resume: bool = False) -> "RunDir":
+    def create(cls, path: Path, config: Json, environment: Json, *, resume: bool = False) -> "RunFolder":
         """A folder for a new run, with what it was asked for and where it runs.
 
         With `resume` the folder may hold what a run left that was killed before its configuration was whole; a journal
@@ -123,7 +123,7 @@ class RunDir:
             raise UserError(f"cannot write to {path}: {above} is no folder that this user may write to")
 
     @classmethod
-    def reopen(cls, path: Path, config: Json, *, may_differ: str | None = None) -> "RunDir | None":
+    def reopen(cls, path: Path, config: Json, *, may_differ: str | None = None) -> "RunFolder | None":
         """The run in a folder, or None where there is none to go on with: no folder, or no complete configuration.
 
         Raises UserError, naming the differences, if the run was started with another configuration, but for the setting

@@ -29,7 +29,7 @@ from haq.experiment.trained_network import save_network
 from haq.policy import Policy, load_policy
 from haq.runs.environment import describe_environment
 from haq.runs.records import holds
-from haq.runs.run_folder import CONFIG, POLICY, QUANTIZERS, RESOLVED, SUMMARY, RunDir
+from haq.runs.run_folder import CONFIG, POLICY, QUANTIZERS, RESOLVED, SUMMARY, RunFolder
 from haq.searching.min_cost import at_ratio
 from haq.searching.records import Summary
 from haq.searching.required_confidence import nothing_shown, require_images, require_reached
@@ -62,12 +62,12 @@ def search_configured(
     began, limit_s = monotonic(), inf if time_limit_s is None else time_limit_s
     asked = config.model_dump(mode="json") | _observations_key(inputs.observations)
     with (
-        RunDir.opened(path, asked, resume=resume, may_differ="episodes") as earlier,
+        RunFolder.opened(path, asked, resume=resume, may_differ="episodes") as earlier,
         caller_kept(inputs.model),
     ):
         if earlier is not None and not _continues(earlier, config, limit_s):
             return finished(earlier)
-        RunDir.require_writable(path)
+        RunFolder.require_writable(path)
         progress = watcher.phase if watcher else no_progress
         problem = prepare(
             config,
@@ -88,7 +88,7 @@ def search_configured(
         environment = describe_environment(seed=config.seed, device=config.device)
         if earlier is not None:
             _require_same_network(earlier, problem)
-        run = earlier or RunDir.create(path, asked | _resolved(problem), environment, resume=resume)
+        run = earlier or RunFolder.create(path, asked | _resolved(problem), environment, resume=resume)
         session.enter(run)
         keep_source(run, config, problem.priced.trace, problem.task.example())
         if earlier is not None:
@@ -97,7 +97,7 @@ def search_configured(
         return _finish(session, run, prior_images=losses.forward_images if losses else 0, progress=progress)
 
 
-def _require_same_network(run: RunDir, problem: Problem) -> None:
+def _require_same_network(run: RunFolder, problem: Problem) -> None:
     """Raise UserError where a run was started with other weights or inputs under the same names."""
     before = ((run.read_json(CONFIG) or {}).get(RESOLVED) or {}).get("network")
     if before is not None and before != _network_hash(problem):
@@ -114,7 +114,7 @@ def _network_hash(problem: Problem) -> str:
     return digest.hexdigest()
 
 
-def _continues(run: RunDir, config: SearchConfig, limit_s: float) -> bool:
+def _continues(run: RunFolder, config: SearchConfig, limit_s: float) -> bool:
     """Whether a run is to go on: it is not finished, is to have more episodes, or has time left that ended it.
 
     Raises UserError if it has more episodes than it is to have.
@@ -146,7 +146,7 @@ def begin_session(
     return session
 
 
-def finished(run: RunDir) -> SearchResult:
+def finished(run: RunFolder) -> SearchResult:
     """What a finished run came to. Raises UserError if its files are not whole."""
     summary = run.read_json(SUMMARY)
     if summary is None or not holds(Summary, summary):
@@ -174,7 +174,7 @@ def run_episodes(session: Session, *, time_limit_s: float = inf, watcher: Watche
     session.checkpoint()
 
 
-def _finish(session: Session, run: RunDir, *, prior_images: int, progress: Progress) -> SearchResult:
+def _finish(session: Session, run: RunFolder, *, prior_images: int, progress: Progress) -> SearchResult:
     """Name the winner, measure it on the report split, and write the last files; the summary comes last."""
     problem, config = session.problem, session.problem.config
     if session.best is None:
@@ -220,7 +220,7 @@ def _spent(session: Session, selection: Selection, prior_images: int) -> dict[st
     }
 
 
-def save_quantized(run: RunDir, network: Network, policy: Policy) -> None:
+def save_quantized(run: RunFolder, network: Network, policy: Policy) -> None:
     """Write everything that evaluating the policy needs: its quantizers, and the network where it was trained."""
     if isinstance(network.engine, EpisodeEngine):
         save_network(run, network.engine.network((policy.w_bits, policy.a_bits)))

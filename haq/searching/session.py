@@ -13,7 +13,7 @@ from haq.experiment.methods import Known, Method, Played, Prior, make_method
 from haq.experiment.problem import Problem
 from haq.policy import CostSummary, LayerBits, Policy
 from haq.runs.records import damage_named
-from haq.runs.run_folder import CHECKPOINT, NEAREST_MISS, POLICY, RunDir
+from haq.runs.run_folder import CHECKPOINT, NEAREST_MISS, POLICY, RunFolder
 from haq.searching.confidence import Pairs
 from haq.searching.goals import TOLERANCE, Goal, LeastCost, Line, MostReward, decided, distinct
 from haq.searching.min_cost import Bisection, at_ratio, least_ratio
@@ -80,7 +80,7 @@ class Session:
         self.lines: list[Line] = []
         self.best: Line | None = None
         self.miss: Line | None = None
-        self._run: RunDir | None = None
+        self._run: RunFolder | None = None
         self._seconds_before = 0.0
         self._saved = monotonic()
         self._began = self._saved if began is None else began
@@ -109,7 +109,7 @@ class Session:
         """Time spent on this search, its preparation and earlier sessions included."""
         return self._seconds_before + monotonic() - self._began
 
-    def enter(self, run: RunDir) -> None:
+    def enter(self, run: RunFolder) -> None:
         """Write into a run folder from now on, and go on where its checkpoint was taken.
 
         Evaluations that the journal holds beyond the checkpoint are not done again. A checkpoint of another run, or
@@ -176,7 +176,7 @@ class Session:
         )
 
     @property
-    def _folder(self) -> RunDir:
+    def _folder(self) -> RunFolder:
         assert self._run is not None, "enter a run folder first"
         return self._run
 

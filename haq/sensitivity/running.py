@@ -22,7 +22,7 @@ from haq.files import append_line, write_atomically
 from haq.policy import Name, Width
 from haq.runs.environment import describe_environment
 from haq.runs.records import Count, Finite, Record, checked
-from haq.runs.run_folder import RunDir
+from haq.runs.run_folder import RunFolder
 
 JOURNAL, TABLE = "cells.jsonl", "sensitivity.csv"
 SETTINGS = (*DECIDE_QUANTIZERS, "eval_batch", "engine", "device", "min_bits", "max_bits", "seed")
@@ -99,7 +99,7 @@ def measure_sensitivities(
     with what was interrupted. Raises UserError for a folder that holds something else, and as `prepare_network` does.
     """
     settings = {name: config.model_dump(mode="json")[name] for name in SETTINGS} | asdict(extent)
-    with RunDir.opened(path, settings, resume=resume) as earlier:
+    with RunFolder.opened(path, settings, resume=resume) as earlier:
         done = earlier.read_json(DOCUMENT) if earlier else None
         if done is not None:
             _require_whole(done, config, extent, path / DOCUMENT)
@@ -112,7 +112,7 @@ def measure_sensitivities(
         if earlier is None:
             (path / JOURNAL).unlink(missing_ok=True)
         environment = describe_environment(seed=config.seed, device=config.device)
-        run = earlier or RunDir.create(path, settings, environment, resume=resume)
+        run = earlier or RunFolder.create(path, settings, environment, resume=resume)
         document = _document(config, network, fisher)
         document |= _measure(measuring, config, network, folder=run.path, watch=watch)
         document = _with_cells(document, fisher, list(range(config.min_bits, config.max_bits + 1)))
@@ -120,7 +120,7 @@ def measure_sensitivities(
     return document
 
 
-def _write(run: RunDir, document: Json) -> None:
+def _write(run: RunFolder, document: Json) -> None:
     """Write table and document; the document comes last."""
     run.write(TABLE, _table(document["cells"]).encode())
     run.write_json(DOCUMENT, document)

@@ -19,7 +19,7 @@ from haq.evaluation.protocols import Evaluation
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.problem import prepare
 from haq.runs.environment import describe_environment
-from haq.runs.run_folder import RunDir
+from haq.runs.run_folder import RunFolder
 from haq.searching.running import begin_session, run_episodes
 
 
@@ -57,7 +57,7 @@ def measure(config: SearchConfig, folder: Path) -> list[tuple[str, float, float]
     row("float outputs of the search split")
     timed = Timed(session.evaluator)
     session.evaluator.evaluate = timed  # type: ignore[method-assign, assignment]
-    session.enter(RunDir.create(folder, config.model_dump(mode="json"), describe_environment(seed=0, device="cpu")))
+    session.enter(RunFolder.create(folder, config.model_dump(mode="json"), describe_environment(seed=0, device="cpu")))
     run_episodes(session)
     row("episodes")
     _, wall_s, processor_s = rows.pop()

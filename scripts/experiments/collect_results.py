@@ -7,16 +7,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from haq.cache import write_atomically
-from haq.pretty import percent, pretty_cost
-from haq.run_dir import CONFIG, ENVIRONMENT, RunDir
+from haq.files import write_atomically
+from haq.formatting import percent, pretty_cost
+from haq.runs.run_folder import CONFIG, ENVIRONMENT, RunFolder
 from haq.searching.running import finished
 
 COST_KEYS = {"latency": "latency_s", "energy": "energy_j", "size": "weight_bytes", "bops": "bops"}
 HEADER = "| run | device | objective | budget | cost of the policy | of 8 bits | policy | best uniform | float |"
 
 
-def row(run: RunDir) -> str:
+def row(run: RunFolder) -> str:
     """Return the line of one run."""
     summary: dict[str, Any] = dict(finished(run).summary)
     config = run.read_json(CONFIG) or {}
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("results"), help="default: results")
     folder = parser.parse_args().folder
-    rows = [row(RunDir(path.parent)) for path in sorted(folder.glob(f"*/{ENVIRONMENT}"))]
+    rows = [row(RunFolder(path.parent)) for path in sorted(folder.glob(f"*/{ENVIRONMENT}"))]
     page = folder / "README.md"
     write_atomically(page, with_table(page.read_text(encoding="utf-8"), rows).encode())
 

@@ -31,7 +31,7 @@ from haq.experiment.prior.layer_losses import LayerLosses
 from haq.experiment.problem import Network, prepare, prepare_network
 from haq.files import write_atomically
 from haq.runs.environment import describe_environment
-from haq.runs.run_folder import RunDir
+from haq.runs.run_folder import RunFolder
 from haq.searching.goals import Line
 from haq.searching.running import begin_session
 from haq.searching.session import Session
@@ -85,7 +85,7 @@ def search(config: SearchConfig, setup: Prepared, *, within_s: float) -> Searche
     began = process_time() - setup.cpu_s
     session, cpu_s = begin_session(prepare(config, network=setup.network), losses=setup.fisher), []
     with TemporaryDirectory() as folder:
-        session.enter(RunDir.create(Path(folder) / "run", config.model_dump(mode="json"), {}))
+        session.enter(RunFolder.create(Path(folder) / "run", config.model_dump(mode="json"), {}))
         while session.episode < config.episodes and process_time() - began < within_s:
             session.run_episode()
             cpu_s.append(process_time() - began)

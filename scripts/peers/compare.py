@@ -41,7 +41,7 @@ from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.layer_losses import LayerLosses
 from haq.experiment.problem import Network, prepare, prepare_network
 from haq.runs.environment import describe_environment
-from haq.runs.run_folder import RunDir
+from haq.runs.run_folder import RunFolder
 from haq.searching.running import begin_session, run_episodes
 
 BATCH = 32
@@ -132,7 +132,7 @@ class Bench:
         began = cpu_seconds()
         session = begin_session(prepare(config, network=mine.network), losses=mine.fisher)
         with TemporaryDirectory() as folder:
-            session.enter(RunDir.create(Path(folder) / "run", config.model_dump(mode="json"), {}))
+            session.enter(RunFolder.create(Path(folder) / "run", config.model_dump(mode="json"), {}))
             run_episodes(session)
         cpu_s = cpu_seconds() - began
         for count in self.options.evaluations:

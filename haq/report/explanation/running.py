@@ -24,7 +24,7 @@ from haq.report.explanation.findings import Belief, Distance, Exchange, Explanat
 from haq.report.explanation.robustness import CostNoise, cost_noise, recalibrated
 from haq.report.explanation.surrogate import FEWEST, Beliefs, FloatArray, believe, least_loss, loss_of, regrets, relax
 from haq.runs.records import checked, holds
-from haq.runs.run_folder import CONFIG, JOURNAL, POLICY, SUMMARY, RunDir
+from haq.runs.run_folder import CONFIG, JOURNAL, POLICY, SUMMARY, RunFolder
 from haq.searching.goals import Line
 from haq.searching.records import Asked, Episode, Summary, are_allowed, earned
 from hardware_sim.cost import Objective, width_index
@@ -145,7 +145,7 @@ def steps(choice: Choices, bits: IntArray, losses: FloatArray) -> Iterator[Step]
 
 def _case(source: PolicySource, inputs: Inputs) -> _Case:
     path, config, policy = source.path.parent, source.config, source.policy
-    run = RunDir(path)
+    run = RunFolder(path)
     summary = _found(run)
     if inputs == Inputs():
         priced = source.priced()
@@ -168,14 +168,14 @@ def _case(source: PolicySource, inputs: Inputs) -> _Case:
 
 def _source(path: Path, config: SearchConfig, notify: Callable[[str], None]) -> PolicySource:
     """The policy of a run with its settings. Raises UserError where they are missing, or no search's."""
-    settings = RunDir(path).read_json(CONFIG)
+    settings = RunFolder(path).read_json(CONFIG)
     if settings is None:
         raise UserError(f"{path} holds no finished run: {CONFIG} is missing or damaged")
     checked(Asked, settings, path / CONFIG, remedy=_TAKES)
     return policy_source(path, config, notify=notify)
 
 
-def _found(run: RunDir) -> Summary:
+def _found(run: RunFolder) -> Summary:
     """The summary. Raises UserError for one that is missing, or that of anything but a search."""
     summary = run.read_json(SUMMARY)
     if summary is None:
@@ -185,7 +185,7 @@ def _found(run: RunDir) -> Summary:
     return checked(Summary, summary, run.path / SUMMARY, remedy=_TAKES)
 
 
-def _lines(run: RunDir, layers: int, summary: Summary, reward: str) -> Iterator[Line]:
+def _lines(run: RunFolder, layers: int, summary: Summary, reward: str) -> Iterator[Line]:
     """The journal. Raises UserError for missing lines, or one without bits of every layer and what they earned."""
     lines = run.episodes()
     if len(lines) != summary.episodes:

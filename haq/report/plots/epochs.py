@@ -12,7 +12,7 @@ from haq.formatting import percent
 from haq.policy import load_policy
 from haq.report.plots.style import BLUE, HEADER_INCHES, MUTED, VERMILION, add_header, house_style, new_figure
 from haq.runs.records import Count, Record, checked
-from haq.runs.run_folder import CONFIG, POLICY, SUMMARY, RunDir
+from haq.runs.run_folder import CONFIG, POLICY, SUMMARY, RunFolder
 
 _REMEDY = "make the run again in another --out"
 
@@ -23,7 +23,7 @@ class _Config(Record):
 
 def plot_finetuning(path: Path) -> Figure:
     """Draw the epochs of a finished fine-tuning run. Raises UserError for a folder whose files are damaged."""
-    run = RunDir(path)
+    run = RunFolder(path)
     summary = checked(Summary, run.read_json(SUMMARY) or {}, path / SUMMARY, remedy=_REMEDY)
     config = checked(_Config, run.read_json(CONFIG) or {}, path / CONFIG, remedy=_REMEDY)
     model = load_policy(path / POLICY).model

@@ -23,7 +23,7 @@ from haq.report.plots.learning import plot_learning
 from haq.report.plots.policy import plot_policy
 from haq.report.plots.sensitivity import plot_sensitivity
 from haq.runs.records import Count, Finite, Positive, Record
-from haq.runs.run_folder import CONFIG, JOURNAL, POLICY, SUMMARY, RunDir
+from haq.runs.run_folder import CONFIG, JOURNAL, POLICY, SUMMARY, RunFolder
 from hardware_sim.cost import Objective
 
 PlotKind = Literal["policy", "learning", "sensitivity"]
@@ -135,7 +135,7 @@ def plot_run(
     `kinds` None draws those that the folder has files for. `out` takes a single figure elsewhere. Returns the files.
     Raises UserError for a folder or a file that is no run's.
     """
-    run = RunDir(Path(path))
+    run = RunFolder(Path(path))
     chosen = list(kinds) if kinds is not None else [kind for kind, need in NEEDS.items() if (run.path / need).is_file()]
     if not chosen:
         raise UserError(f"{run.path} is not the folder of a run: it has neither {' nor '.join(NEEDS.values())}")
@@ -150,12 +150,12 @@ def plot_run(
     return targets
 
 
-def _draw_policy(run: RunDir, summary: _Summary) -> Figure:
+def _draw_policy(run: RunFolder, summary: _Summary) -> Figure:
     policy = load_policy(run.path / POLICY)
     return plot_policy(policy, budgets=_budgets(summary), metric=summary.metric.name)
 
 
-def _draw_learning(run: RunDir, summary: _Summary) -> Figure:
+def _draw_learning(run: RunFolder, summary: _Summary) -> Figure:
     config = _checked(_Config.model_validate, run.read_json(CONFIG) or {}, run.path / CONFIG)
     episodes = _checked(_JOURNAL.validate_python, run.episodes(), run.path / JOURNAL)
     if not episodes:
@@ -171,7 +171,7 @@ def _draw_learning(run: RunDir, summary: _Summary) -> Figure:
     )
 
 
-def _draw_sensitivity(run: RunDir, _: _Summary) -> Figure:
+def _draw_sensitivity(run: RunFolder, _: _Summary) -> Figure:
     document = _checked(_Sensitivity.model_validate, run.read_json(SENSITIVITY) or {}, run.path / SENSITIVITY)
     return plot_sensitivity(document.model_dump())
 
@@ -182,7 +182,7 @@ FILES: Mapping[PlotKind, str] = {
     "sensitivity": "sensitivity.png",
 }
 NEEDS: Mapping[PlotKind, str] = {"policy": POLICY, "learning": JOURNAL, "sensitivity": SENSITIVITY}
-DRAW: Mapping[PlotKind, Callable[[RunDir, _Summary], Figure]] = {
+DRAW: Mapping[PlotKind, Callable[[RunFolder, _Summary], Figure]] = {
     "policy": _draw_policy,
     "learning": _draw_learning,
     "sensitivity": _draw_sensitivity,

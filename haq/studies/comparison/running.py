@@ -31,7 +31,7 @@ from haq.experiment.problem import Network, prepare, prepare_network
 from haq.files import write_atomically
 from haq.runs.environment import describe_environment
 from haq.runs.records import Amount, Count, Finite, Record, holds
-from haq.runs.run_folder import RunDir, safe_name
+from haq.runs.run_folder import RunFolder, safe_name
 from haq.searching.goals import distinct
 from haq.searching.running import begin_session, run_episodes
 from haq.searching.session import Session
@@ -137,10 +137,10 @@ def compare(
     method, budget, seed and checkpoint. Raises UserError where a folder holds another comparison, or runs of other
     settings, or anything without `resume`.
     """
-    with RunDir.opened(out, question.document(), resume=resume) as known:
+    with RunFolder.opened(out, question.document(), resume=resume) as known:
         document = _answers(question, out, workers=workers, watcher=watcher)
         if known is None:
-            RunDir.create(out, question.document(), document["environment"], resume=True)
+            RunFolder.create(out, question.document(), document["environment"], resume=True)
         write_atomically(out / DOCUMENT, json.dumps(document, indent=1).encode())
     return document
 
@@ -196,11 +196,11 @@ def run_cell(cell: Cell) -> list[dict[str, Any]]:
     losses = _losses(cell.config)
     began = process_time()
     config = cell.config.model_dump(mode="json")
-    with RunDir.opened(cell.folder, config, resume=True) as run:
+    with RunFolder.opened(cell.folder, config, resume=True) as run:
         problem = prepare(cell.config, network=prepared.network)
         session = begin_session(problem, losses=losses, store=prepared.store)
         environment = describe_environment(seed=cell.config.seed, device=cell.config.device)
-        session.enter(run or RunDir.create(cell.folder, config, environment, resume=True))
+        session.enter(run or RunFolder.create(cell.folder, config, environment, resume=True))
         run_episodes(session)
         cpu_seconds = process_time() - began
         records = [_record(session, count, prepared) for count in cell.checkpoints]
@@ -256,7 +256,7 @@ def kept_records(cell: Cell) -> list[dict[str, Any]] | None:
 
     Raises UserError where that call had other settings.
     """
-    if RunDir.reopen(cell.folder, cell.config.model_dump(mode="json")) is None:
+    if RunFolder.reopen(cell.folder, cell.config.model_dump(mode="json")) is None:
         return None
     try:
         records: list[dict[str, Any]] = json.loads((cell.folder / POINTS).read_text(encoding="utf-8"))

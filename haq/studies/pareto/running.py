@@ -28,7 +28,7 @@ from haq.experiment.problem import prepare_network
 from haq.files import write_atomically
 from haq.formatting import device_title
 from haq.runs.environment import describe_environment
-from haq.runs.run_folder import RunDir, safe_name
+from haq.runs.run_folder import RunFolder, safe_name
 from haq.searching.goals import Line, distinct
 from haq.searching.running import SearchResult, search_configured
 from haq.searching.warm_start import opening
@@ -119,10 +119,10 @@ def sweep(question: Sweep, out: Path, *, resume: bool = True, workers: int = 1, 
     budgets that a device cannot meet, and the fronts. Raises UserError where no budget can be met, or where the folder
     holds another sweep, or runs of other settings, or anything without `resume`.
     """
-    with RunDir.opened(out, question.document(), resume=resume) as known:
+    with RunFolder.opened(out, question.document(), resume=resume) as known:
         document = _answers(question, out, workers=workers, watch=watch)
         if known is None:
-            RunDir.create(out, question.document(), document["environment"], resume=True)
+            RunFolder.create(out, question.document(), document["environment"], resume=True)
         write_atomically(out / DOCUMENT, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
     return document
 
@@ -192,7 +192,7 @@ def run_chain(chain: Chain) -> list[Json]:
         episodes = chain.more + len(opening(cell.choice, observations)) if lines else cell.config.episodes
         config = cell.config.model_copy(update={"seed": chain.seed, "episodes": episodes})
         folder = chain.folder / f"{cell.name}-s{chain.seed}"
-        run = RunDir(folder)
+        run = RunFolder(folder)
         if inputs is None and not run.is_finished:
             inputs = _prepared(config, chain.folder.parent / "evaluations")
         result = search_configured(

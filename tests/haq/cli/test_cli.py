@@ -519,9 +519,9 @@ def timeless(text: str) -> list[dict[str, Any]]:
 KILLED = """
 import os, signal, sys
 from haq.__main__ import process
-from haq.runs.run_folder import RunDir
+from haq.runs.run_folder import RunFolder
 
-append, (sent, last) = RunDir.append_episode, map(int, sys.argv[1:3])
+append, (sent, last) = RunFolder.append_episode, map(int, sys.argv[1:3])
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 
 def append_episode(self, line):
@@ -529,7 +529,7 @@ def append_episode(self, line):
     if line["episode"] + 1 == last:
         os.kill(os.getpid(), sent)
 
-RunDir.append_episode, sys.argv[:3] = append_episode, ["haq"]
+RunFolder.append_episode, sys.argv[:3] = append_episode, ["haq"]
 sys.exit(process())
 """
 

@@ -25,7 +25,7 @@ from haq.network.tracing.weighted_calls import WeightSlice
 from haq.policy import Policy, uniform_bits
 from haq.report.explanation.running import explain
 from haq.runs.code_origins import record_callables, require_recorded
-from haq.runs.run_folder import RunDir
+from haq.runs.run_folder import RunFolder
 from hardware_sim.layer import Layer
 from hardware_sim.networks import resnet18
 
@@ -116,12 +116,12 @@ def test_another_size_of_images_is_traced_anew(flag: str, run: Path) -> None:
 
 
 def test_learned_run_keeps_the_input_of_its_trace(run: Path) -> None:
-    expected = load_example(RunDir(run))
+    expected = load_example(RunFolder(run))
     assert expected is not None
     stored = expected + 1
-    RunDir(run).save_tensors("example.safetensors", {"input": stored})
+    RunFolder(run).save_tensors("example.safetensors", {"input": stored})
     assert main(["finetune", str(run), "--epochs", "1", "--quiet", "--out", "learned"]) == 0
-    kept = load_example(RunDir(Path("learned")))
+    kept = load_example(RunFolder(Path("learned")))
     assert kept is not None
     assert kept.equal(stored)
 
@@ -347,7 +347,7 @@ def test_inputs_of_any_dtype_and_networks_beyond_the_limits_stay_usable(tmp_path
     site = Site(WeightSlice("a.weight", 0, (2, 2)), 1)
     example = torch.tensor([[torch.inf, 1.0]]), torch.tensor([[3, 4]], dtype=torch.int16)
     for layers, values in zip((many, many[:1]), example, strict=True):
-        run = RunDir(tmp_path)
+        run = RunFolder(tmp_path)
         save_layers(run, Trace(layers, (site,) * len(layers), (), (layers[-1].name,)), values)
         kept = load_layers(run)
         assert (kept is not None) == (len(layers) == 1)
@@ -377,10 +377,10 @@ def test_resume_with_other_weights_is_refused(run: Path, user_folder: Path, caps
 def test_damaged_quantizers_are_one_line(
     name: str, value: torch.Tensor, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tensors = RunDir(run).load_tensors("quantizers.safetensors")
+    tensors = RunFolder(run).load_tensors("quantizers.safetensors")
     assert tensors is not None
     assert name in tensors
-    RunDir(run).save_tensors("quantizers.safetensors", tensors | {name: value})
+    RunFolder(run).save_tensors("quantizers.safetensors", tensors | {name: value})
     assert main(["evaluate", str(run)]) == 2
     assert "quantizers.safetensors does not fit the policy" in capsys.readouterr().err
 

@@ -22,7 +22,7 @@ from haq.quantization.training.learner import Learner
 from haq.quantization.training.network import start_network
 from haq.quantization.training.recipe import resolve_rates
 from haq.quantization.training.trainer import score
-from haq.runs.run_folder import RunDir
+from haq.runs.run_folder import RunFolder
 from haq.tasks.classification import ClassificationTask
 
 QUICK = {"epochs": 2, "batch_size": 32, "norm_images": 64, "calibration_images": 48}
@@ -252,7 +252,7 @@ def test_a_damaged_checkpoint_is_one_line_and_nothing_is_lost(
 ) -> None:
     state = torch.load(killed / "checkpoint.pt", weights_only=True)
     damage(state)
-    RunDir(killed).save_checkpoint(state)
+    RunFolder(killed).save_checkpoint(state)
     before = {path.name: path.read_bytes() for path in killed.iterdir()}
     with pytest.raises(UserError, match=r"checkpoint\.pt is damaged; delete it to start this run again from its first"):
         haq.finetune(small_net, quarters, policy=(3, 3), out=killed, resume=True, **QUICK)
@@ -288,7 +288,7 @@ def test_a_finished_run_without_its_network_cannot_go_on(
         haq.finetune(policy=(2, 2), epochs=4, batch_size=64, out=run, report_images=300, resume=True)
     (run / "summary.json").unlink()
     with pytest.raises(UserError, match=r"go on with haq finetune --resume$"):
-        load_finetuned(RunDir(run), small_net, small_trace, haq.load_policy(run / "policy.json"))
+        load_finetuned(RunFolder(run), small_net, small_trace, haq.load_policy(run / "policy.json"))
 
 
 class OftenOnBatches(nn.Module):

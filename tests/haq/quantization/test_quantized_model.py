@@ -17,7 +17,7 @@ from haq.network.models.digits_cnn import DigitsCNN
 from haq.quantization import layer_weights, quantized_model
 from haq.quantization.quantized_model import QuantizedModel, QuantizerOptions, Quantizers, calibrate
 from haq.quantization.range import fake_quantize
-from haq.runs.run_folder import QUANTIZERS, RunDir
+from haq.runs.run_folder import QUANTIZERS, RunFolder
 from hardware_sim.cost import Bits
 
 
@@ -282,8 +282,8 @@ def test_stored_quantizers_give_the_same_outputs_without_calibration(
     policy, traced = quantized(model, x)
     chosen = same_bits(traced, bits, bits)
     policy.set_bits(*chosen)
-    RunDir(tmp_path).save_tensors(QUANTIZERS, policy.quantizers.tensors(*chosen))
-    expected, stored = policy(x), RunDir(tmp_path).load_tensors(QUANTIZERS) or {}
+    RunFolder(tmp_path).save_tensors(QUANTIZERS, policy.quantizers.tensors(*chosen))
+    expected, stored = policy(x), RunFolder(tmp_path).load_tensors(QUANTIZERS) or {}
     clips, passes = count("weight_clips"), count("calibrate")
     again, _ = quantized(model, x)
     again.quantizers.load(stored, *chosen)

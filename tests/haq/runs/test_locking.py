@@ -12,7 +12,7 @@ import pytest
 from haq.__main__ import main
 from haq.errors import UserError
 from haq.runs.locking import LOCK, exclusive_file, exclusive_folder
-from haq.runs.run_folder import CONFIG, RunDir
+from haq.runs.run_folder import CONFIG, RunFolder
 
 HOLD = """
 import sys
@@ -82,20 +82,20 @@ def test_folder_that_stays_empty_is_removed_again(tmp_path: Path) -> None:
 
 def test_lock_file_is_no_content_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text("pid 1 on elsewhere")
-    RunDir.check_free(tmp_path)
-    with RunDir.opened(tmp_path, {}) as run:
+    RunFolder.check_free(tmp_path)
+    with RunFolder.opened(tmp_path, {}) as run:
         assert run is None
-        RunDir.create(tmp_path, {"seed": 0}, {})
+        RunFolder.create(tmp_path, {"seed": 0}, {})
     assert not (tmp_path / LOCK).exists()
-    with RunDir.opened(tmp_path, {"seed": 0}, resume=True) as run:
-        assert run == RunDir(tmp_path)
+    with RunFolder.opened(tmp_path, {"seed": 0}, resume=True) as run:
+        assert run == RunFolder(tmp_path)
 
 
 def test_refused_process_changes_nothing(tmp_path: Path) -> None:
-    run = RunDir.create(tmp_path / "run", {"seed": 0}, {})
+    run = RunFolder.create(tmp_path / "run", {"seed": 0}, {})
     half_written = run.path / f".{CONFIG}.haq-12345678"
     half_written.touch()
-    opened = RunDir.opened(run.path, {"seed": 0}, resume=True)
+    opened = RunFolder.opened(run.path, {"seed": 0}, resume=True)
     with exclusive_folder(run.path), pytest.raises(UserError, match="in use"), opened:
         pytest.fail("held twice")
     assert half_written.exists()
@@ -137,7 +137,7 @@ def test_every_command_that_writes_a_run_is_refused_beside_another(
 ) -> None:
     if command == "reconstruct" and flags:
         pytest.skip("reconstruct has no --resume")
-    run = RunDir.create(tmp_path / "run", {"seed": 0}, {})
+    run = RunFolder.create(tmp_path / "run", {"seed": 0}, {})
     before = sorted(run.path.iterdir())
     with exclusive_folder(run.path):
         assert main([command, *SMALL, *flags, "--out", str(run.path)]) == 2

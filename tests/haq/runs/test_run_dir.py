@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from haq.errors import UserError
-from haq.runs.run_folder import CHECKPOINT, CONFIG, ENVIRONMENT, JOURNAL, POLICY, SUMMARY, RunDir
+from haq.runs.run_folder import CHECKPOINT, CONFIG, ENVIRONMENT, JOURNAL, POLICY, SUMMARY, RunFolder
 
 SETTINGS = {"model": "net", "seed": 0, "budget": ("0.6",), "pin": {"a": 4}, "weights": None}
 
 
-def new_run(folder: Path) -> RunDir:
-    return RunDir.create(folder / "run", SETTINGS, {"torch": "2"})
+def new_run(folder: Path) -> RunFolder:
+    return RunFolder.create(folder / "run", SETTINGS, {"torch": "2"})
 
 
 def one_line(caught: pytest.ExceptionInfo[UserError]) -> str:
@@ -28,7 +28,7 @@ def one_line(caught: pytest.ExceptionInfo[UserError]) -> str:
 
 
 def test_a_new_run_says_what_it_was_asked_for_and_where_it_runs(tmp_path: Path) -> None:
-    run = RunDir.create(tmp_path / "deep" / "run", SETTINGS, {"torch": "2"})
+    run = RunFolder.create(tmp_path / "deep" / "run", SETTINGS, {"torch": "2"})
     assert sorted(path.name for path in run.path.iterdir()) == [CONFIG, ENVIRONMENT]
     assert json.loads((run.path / CONFIG).read_text()) == {**SETTINGS, "budget": ["0.6"]}
     assert run.read_json(ENVIRONMENT) == {"torch": "2"}
@@ -54,7 +54,7 @@ def test_a_folder_that_holds_anything_is_not_taken(tmp_path: Path) -> None:
 def test_a_file_in_the_way_is_named(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError) as caught:
-        RunDir.create(tmp_path / place, SETTINGS, {})
+        RunFolder.create(tmp_path / place, SETTINGS, {})
     assert str(tmp_path / "file") in one_line(caught)
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -62,23 +62,23 @@ def test_a_file_in_the_way_is_named(place: str, tmp_path: Path) -> None:
 def test_a_file_is_not_reopened(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("mine")
     with pytest.raises(UserError, match="is a file"):
-        RunDir.reopen(tmp_path / "run", SETTINGS)
+        RunFolder.reopen(tmp_path / "run", SETTINGS)
 
 
 def test_a_run_with_the_same_settings_goes_on(tmp_path: Path) -> None:
     run = new_run(tmp_path)
-    assert RunDir.reopen(run.path, SETTINGS) == run
+    assert RunFolder.reopen(run.path, SETTINGS) == run
 
 
 def test_what_was_resolved_at_the_start_is_no_difference(tmp_path: Path) -> None:
-    RunDir.create(tmp_path / "run", {**SETTINGS, "resolved": {"engine": "torch"}}, {})
-    assert RunDir.reopen(tmp_path / "run", SETTINGS) is not None
+    RunFolder.create(tmp_path / "run", {**SETTINGS, "resolved": {"engine": "torch"}}, {})
+    assert RunFolder.reopen(tmp_path / "run", SETTINGS) is not None
 
 
 def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
     new_run(tmp_path)
     with pytest.raises(UserError) as caught:
-        RunDir.reopen(tmp_path / "run", {**SETTINGS, "seed": 1, "budget": ("0.5", "size=0.3")})
+        RunFolder.reopen(tmp_path / "run", {**SETTINGS, "seed": 1, "budget": ("0.5", "size=0.3")})
     message = one_line(caught)
     assert 'budget ["0.6"] there, ["0.5", "size=0.3"] now' in message
     assert "seed 0 there, 1 now" in message
@@ -86,9 +86,9 @@ def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
 
 
 def test_many_differences_are_counted(tmp_path: Path) -> None:
-    RunDir.create(tmp_path / "run", {f"s{number}": 0 for number in range(9)}, {})
+    RunFolder.create(tmp_path / "run", {f"s{number}": 0 for number in range(9)}, {})
     with pytest.raises(UserError, match="and 5 more"):
-        RunDir.reopen(tmp_path / "run", {f"s{number}": 1 for number in range(9)})
+        RunFolder.reopen(tmp_path / "run", {f"s{number}": 1 for number in range(9)})
 
 
 @pytest.mark.parametrize("config", [None, b"", b'{"model": "net", "se', b"[]", b"\xff\xfe", b"[" * 100_000])
@@ -103,19 +103,19 @@ def test_a_run_that_was_killed_before_its_configuration_was_whole_starts_again(
     (folder / "thesis.txt").write_text("mine")
     if config is not None:
         (folder / CONFIG).write_bytes(config)
-    assert RunDir.reopen(folder, SETTINGS) is None
-    RunDir.check_free(folder, resume=True)
-    run = RunDir.create(folder, SETTINGS, {}, resume=True)
+    assert RunFolder.reopen(folder, SETTINGS) is None
+    RunFolder.check_free(folder, resume=True)
+    run = RunFolder.create(folder, SETTINGS, {}, resume=True)
     assert run.episodes() == []
     assert not run.is_finished
-    assert RunDir.reopen(folder, SETTINGS) == run
+    assert RunFolder.reopen(folder, SETTINGS) == run
     assert (folder / "thesis.txt").read_text() == "mine"
 
 
 def test_what_no_run_left_is_never_removed(tmp_path: Path) -> None:
     (tmp_path / POLICY).write_text("mine")
     with pytest.raises(UserError, match=f"holds {POLICY}, but is no folder of a run"):
-        RunDir.create(tmp_path, SETTINGS, {}, resume=True)
+        RunFolder.create(tmp_path, SETTINGS, {}, resume=True)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
@@ -123,7 +123,7 @@ def test_files_that_a_kill_left_half_written_are_removed(tmp_path: Path) -> None
     run = new_run(tmp_path)
     for name in (".policy.json.haq-ab12cd34", ".checkpoint.pt.haq-ab12cd34", ".policy.json.swp"):
         (run.path / name).write_text("half")
-    with RunDir.opened(run.path, SETTINGS, resume=True) as opened:
+    with RunFolder.opened(run.path, SETTINGS, resume=True) as opened:
         assert opened == run
     assert sorted(path.name for path in run.path.iterdir()) == [".policy.json.swp", CONFIG, ENVIRONMENT]
 
@@ -132,13 +132,13 @@ def test_a_run_that_can_go_on_is_never_started_over(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     run.append_episode({"episode": 0})
     with pytest.raises(UserError, match="not empty"):
-        RunDir.create(run.path, SETTINGS, {}, resume=True)
+        RunFolder.create(run.path, SETTINGS, {}, resume=True)
     assert run.episodes() == [{"episode": 0}]
 
 
 def test_there_is_nothing_to_reopen_in_a_missing_or_empty_folder(tmp_path: Path) -> None:
-    assert RunDir.reopen(tmp_path / "missing", SETTINGS) is None
-    assert RunDir.reopen(tmp_path, SETTINGS) is None
+    assert RunFolder.reopen(tmp_path / "missing", SETTINGS) is None
+    assert RunFolder.reopen(tmp_path, SETTINGS) is None
 
 
 LINE = {"episode": 0, "w_bits": [8, 4], "a_bits": [8, 3], "cost": 0.1, "actor_loss": None, "seconds": 1e-05}
@@ -155,7 +155,7 @@ def test_the_journal_holds_one_line_an_episode(tmp_path: Path) -> None:
 
 @given(st.integers(0, 10**6))
 def test_a_journal_torn_anywhere_keeps_its_whole_lines(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
-    run = RunDir(tmp_path_factory.getbasetemp())
+    run = RunFolder(tmp_path_factory.getbasetemp())
     lines = [{**LINE, "episode": number, "metric": "né"} for number in range(3)]
     content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
     cut %= len(content) + 1
@@ -281,15 +281,15 @@ def test_infinity_is_not_json_however_it_is_written(tmp_path: Path) -> None:
 
 
 def test_a_run_of_another_command_is_not_reopened(tmp_path: Path) -> None:
-    run = RunDir.create(tmp_path / "run", {**SETTINGS, "finetune": {"epochs": 1}}, {})
+    run = RunFolder.create(tmp_path / "run", {**SETTINGS, "finetune": {"epochs": 1}}, {})
     with pytest.raises(UserError, match="other settings: finetune"):
-        RunDir.reopen(run.path, SETTINGS)
+        RunFolder.reopen(run.path, SETTINGS)
 
 
 def test_where_nothing_can_be_written_is_said_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match=r"cannot write to .*file/run: .*file is no folder"):
-        RunDir.check_free(tmp_path / "file" / "run")
+        RunFolder.check_free(tmp_path / "file" / "run")
 
 
 def test_a_folder_in_the_place_of_the_configuration_costs_nothing(tmp_path: Path) -> None:
@@ -297,5 +297,5 @@ def test_a_folder_in_the_place_of_the_configuration_costs_nothing(tmp_path: Path
     (tmp_path / JOURNAL).write_text("mine")
     (tmp_path / CONFIG).mkdir()
     with pytest.raises(UserError, match=f"{CONFIG} is a folder; choose another --out"):
-        RunDir.create(tmp_path, SETTINGS, {}, resume=True)
+        RunFolder.create(tmp_path, SETTINGS, {}, resume=True)
     assert (tmp_path / JOURNAL).read_text() == "mine"

@@ -13,7 +13,7 @@ from torch import nn
 import haq
 from envs.choices import Choices
 from haq.errors import UserError
-from haq.runs.run_folder import RunDir
+from haq.runs.run_folder import RunFolder
 from haq.searching.records import are_allowed
 from haq.tasks.classification import ClassificationTask
 
@@ -118,7 +118,7 @@ def test_a_whole_journal_is_believed(search: Search, run: Path) -> None:
 def test_a_damaged_checkpoint_is_one_line_and_nothing_is_lost(damage: Change, search: Search, run: Path) -> None:
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     damage(state)
-    RunDir(run).save_checkpoint(state)
+    RunFolder(run).save_checkpoint(state)
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     with pytest.raises(
         UserError, match=r"checkpoint\.pt is damaged; delete it to start this run again from its first episode$"

@@ -26,7 +26,7 @@ from haq.experiment.inputs import Inputs
 from haq.policy import Policy, load_policy
 from haq.quantization import layer_weights, quantized_model
 from haq.quantization.corrections import Corrector
-from haq.runs.run_folder import RunDir
+from haq.runs.run_folder import RunFolder
 from haq.searching import session
 from haq.searching.confidence import Pairs, confidence_of_drop
 from haq.searching.goals import Line
@@ -249,7 +249,7 @@ def test_damaged_quantizers_are_a_line(finished_run: Path, tmp_path: Path, conte
 
 def test_quantizers_of_something_else_are_a_line(finished_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished_run, tmp_path / "run"))
-    RunDir(run).save_tensors("quantizers.safetensors", {"other": torch.ones(1)})
+    RunFolder(run).save_tensors("quantizers.safetensors", {"other": torch.ones(1)})
     with pytest.raises(UserError, match=r"quantizers\.safetensors does not fit the policy"):
         evaluate_policy(run / "policy.json", search_config())
 
@@ -309,7 +309,7 @@ def with_another_agents_checkpoint(run: Path) -> None:
     agent = DDPG(10, seed=99).state_dict()
     config = state["run"].replace('"seed":3', '"seed":99')
     assert config != state["run"]
-    RunDir(run).save_checkpoint({**state, "agent": agent, "run": config})
+    RunFolder(run).save_checkpoint({**state, "agent": agent, "run": config})
 
 
 @pytest.mark.parametrize(
@@ -621,7 +621,7 @@ def test_a_time_limit_ends_the_search_with_what_there_is(
 ) -> None:
     result = search(out=tmp_path / "run", time_limit_s=1e-9, episodes=1000, agent=agent)
     assert result.summary["episodes"] == len(journal(tmp_path / "run")) == 1
-    assert RunDir(tmp_path / "run").is_finished
+    assert RunFolder(tmp_path / "run").is_finished
 
 
 # Every method, with and without a selection split, for the most reward and for the least cost.
@@ -910,4 +910,4 @@ def test_tied_layers_have_equal_bits_and_can_be_evaluated_from_their_files(
     for line in journal(tmp_path / "run"):
         assert line["w_bits"][1] == line["w_bits"][2]
         assert line["a_bits"][1] == line["a_bits"][2]
-    assert RunDir(tmp_path / "run").load_tensors("quantizers.safetensors")
+    assert RunFolder(tmp_path / "run").load_tensors("quantizers.safetensors")

@@ -16,7 +16,7 @@ from haq.errors import UserError
 from haq.evaluation.engines.finetuned import EpisodeEngine
 from haq.evaluation.fingerprint import probe_policies
 from haq.quantization.training.network import start_network
-from haq.runs.run_folder import RunDir
+from haq.runs.run_folder import RunFolder
 from haq.studies.pareto import running as sweeping
 from haq.studies.pareto.running import Sweep, plan
 
@@ -74,7 +74,7 @@ def test_a_search_is_known_by_what_it_was_told(swept: Path) -> None:
     config = json.loads((run / "config.json").read_text())
     assert config["told"].startswith("8 policies, ")
     with pytest.raises(UserError, match=r'other settings: told "8 policies, [0-9a-f]{16}" there, null now'):
-        RunDir.reopen(run, {key: value for key, value in config.items() if key != "told"})
+        RunFolder.reopen(run, {key: value for key, value in config.items() if key != "told"})
 
 
 def test_another_sweep_does_not_take_the_place_of_one(
