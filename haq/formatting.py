@@ -19,66 +19,66 @@ COUNTS: Units = ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"))
 BOPS: Units = ((1.0, "BOP"), (1e3, "kBOP"), (1e6, "MBOP"), (1e9, "GBOP"), (1e12, "TBOP"))
 
 
-def pretty_seconds(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """A time.
 
-    >>> pretty_seconds(0.0123456), pretty_seconds(9.9999e-4), pretty_seconds(0.0)
+    >>> format_seconds(0.0123456), format_seconds(9.9999e-4), format_seconds(0.0)
     ('12.3 ms', '1 ms', '0 s')
     """
-    return pretty(seconds, SECONDS, zero="0 s")
+    return format_quantity(seconds, SECONDS, zero="0 s")
 
 
-def pretty_joules(joules: float) -> str:
+def format_joules(joules: float) -> str:
     """An energy.
 
-    >>> pretty_joules(4.2e-5)
+    >>> format_joules(4.2e-5)
     '42 µJ'
     """
-    return pretty(joules, JOULES, zero="0 J")
+    return format_quantity(joules, JOULES, zero="0 J")
 
 
-def pretty_bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
     """A size, in powers of 1024.
 
-    >>> pretty_bytes(1536), pretty_bytes(1_048_575), pretty_bytes(7)
+    >>> format_bytes(1536), format_bytes(1_048_575), format_bytes(7)
     ('1.5 KiB', '1 MiB', '7 B')
     """
-    return pretty(count, BYTES, zero="0 B")
+    return format_quantity(count, BYTES, zero="0 B")
 
 
-def pretty_bops(count: float) -> str:
+def format_bops(count: float) -> str:
     """A number of bit operations.
 
-    >>> pretty_bops(19.2e9)
+    >>> format_bops(19.2e9)
     '19.2 GBOP'
     """
-    return pretty(count, BOPS, zero="0 BOP")
+    return format_quantity(count, BOPS, zero="0 BOP")
 
 
-PRETTY: Mapping[Objective, Callable[[float], str]] = {
-    "latency": pretty_seconds,
-    "energy": pretty_joules,
-    "size": pretty_bytes,
-    "bops": pretty_bops,
+_FORMATTERS: Mapping[Objective, Callable[[float], str]] = {
+    "latency": format_seconds,
+    "energy": format_joules,
+    "size": format_bytes,
+    "bops": format_bops,
 }
 
 
-def pretty_cost(objective: Objective, value: float | None) -> str:
+def format_cost(objective: Objective, value: float | None) -> str:
     """The number that an objective minimises: seconds, joules, bytes or bit operations; None is not modelled.
 
-    >>> pretty_cost("latency", 0.0521), pretty_cost("size", 3 * 2**20), pretty_cost("energy", None)
+    >>> format_cost("latency", 0.0521), format_cost("size", 3 * 2**20), format_cost("energy", None)
     ('52.1 ms', '3 MiB', '-')
     """
-    return "-" if value is None else PRETTY[objective](value)
+    return "-" if value is None else _FORMATTERS[objective](value)
 
 
-def pretty_count(count: float) -> str:
+def format_count(count: float) -> str:
     """A number of things: weights, MACs.
 
-    >>> pretty_count(3_469_760), pretty_count(300_774_272), pretty_count(512), pretty_count(0)
+    >>> format_count(3_469_760), format_count(300_774_272), format_count(512), format_count(0)
     ('3.47 M', '301 M', '512', '0')
     """
-    return pretty(count, COUNTS, zero="0").rstrip()
+    return format_quantity(count, COUNTS, zero="0").rstrip()
 
 
 def percent(fraction: float, *, digits: int = 1) -> str:
@@ -90,19 +90,19 @@ def percent(fraction: float, *, digits: int = 1) -> str:
     return f"{100 * fraction:.{digits}f} %"
 
 
-def pretty_score(score: float, metric: str = "accuracy") -> str:
+def format_score(score: float, metric: str = "accuracy") -> str:
     """What a network is worth: accuracies are fractions and read in percent, other scores as they are.
 
-    >>> pretty_score(0.9725), pretty_score(-4.75312, "negative perplexity")
+    >>> format_score(0.9725), format_score(-4.75312, "negative perplexity")
     ('97.2 %', '-4.753')
     """
     return percent(score) if metric == "accuracy" else f"{score:.4g}"
 
 
-def pretty(value: float, units: Units, *, zero: str) -> str:
+def format_quantity(value: float, units: Units, *, zero: str) -> str:
     """A quantity of at least 0 in the largest unit that leaves 1 or more after rounding.
 
-    >>> pretty(1234.0, SECONDS, zero="0 s"), pretty(1023.7, BYTES, zero="0 B")
+    >>> format_quantity(1234.0, SECONDS, zero="0 s"), format_quantity(1023.7, BYTES, zero="0 B")
     ('1234 s', '1 KiB')
     """
     if value == 0:

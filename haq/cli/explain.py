@@ -10,7 +10,7 @@ import typer
 from haq.cli.flags import MODEL_FLAGS, JsonFlag, with_config
 from haq.cli.output import print_json, print_table, print_text, say
 from haq.config import SearchConfig
-from haq.formatting import percent, pretty_cost
+from haq.formatting import format_cost, percent
 from haq.report.explanation.findings import Distance, Exchange, Explanation, Plateau, Price, Step
 from haq.report.explanation.robustness import CostNoise, Recalibrated
 from haq.report.explanation.running import explain
@@ -97,7 +97,7 @@ def sentences(found: Explanation) -> Iterator[str]:
 
 
 def _cost_line(price: Price) -> str:
-    used, budget = pretty_cost(price.objective, price.cost), pretty_cost(price.objective, price.budget)
+    used, budget = format_cost(price.objective, price.cost), format_cost(price.objective, price.budget)
     return f"{price.objective} {used} of a budget of {budget} ({percent(price.cost / price.budget)} used)."
 
 
@@ -114,7 +114,7 @@ def _distance_line(distance: Distance, unit: Unit) -> str:
 
 
 def _price_lines(price: Price, unit: Unit) -> Iterator[str]:
-    one = pretty_cost(price.objective, 0.01 * price.budget)
+    one = format_cost(price.objective, 0.01 * price.budget)
     yield f"One percent more budget ({one}) is worth about {unit.amount(price.percent)}."
     if price.upgrade is None:
         yield "No layer can have more bits that the model believes to win anything."
@@ -122,13 +122,13 @@ def _price_lines(price: Price, unit: Unit) -> Iterator[str]:
         step = price.upgrade
         within = ", within the budget as it is" if step.fits else ""
         yield (
-            f"{pretty_cost(price.objective, step.cost)} more {price.objective} buys {_change(step)}, "
+            f"{format_cost(price.objective, step.cost)} more {price.objective} buys {_change(step)}, "
             f"about {unit.signed(step.gain)}{within}: the most for its cost."
         )
     if price.saving is not None:
         step = price.saving
         yield (
-            f"{pretty_cost(price.objective, -step.cost)} of {price.objective} can be saved with {_change(step)}, "
+            f"{format_cost(price.objective, -step.cost)} of {price.objective} can be saved with {_change(step)}, "
             f"about {unit.signed(step.gain)}: the least for its cost."
         )
 

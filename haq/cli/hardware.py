@@ -12,7 +12,7 @@ from haq.cli.output import print_json, print_table, print_text, say
 from haq.config import SearchConfig
 from haq.costs.measuring import CAVEAT, Row, Setup, device_file, measure_layers
 from haq.experiment.loading import example_input, load_traced
-from haq.formatting import pretty_count, pretty_seconds
+from haq.formatting import format_count, format_seconds
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import device_names, load_accelerator
 from hardware_sim.cost import Bits, UnsupportedError
@@ -137,7 +137,7 @@ def _print_device(device: Accelerator) -> None:
 
 def _print_peaks(device: Accelerator) -> None:
     rows = [
-        (_width(bits), pretty_count(peak), "-" if ridge is None else f"{ridge:.3g}")
+        (_width(bits), format_count(peak), "-" if ridge is None else f"{ridge:.3g}")
         for bits in SHOWN_WIDTHS
         if (peak := device.peak_macs_per_s(bits, bits)) is not None
         for ridge in [device.ridge_point(bits, bits)]
@@ -187,12 +187,12 @@ def _ignore(_: Row) -> None:
 
 
 def _report(row: Row) -> None:
-    spread = pretty_seconds(row.timing.latency_iqr_s)
+    spread = format_seconds(row.timing.latency_iqr_s)
     say(f"{row.layer} {'float32' if row.precision == 'float' else 'int8'}: {_seconds(row)}, spread {spread}")
 
 
 def _seconds(row: Row) -> str:
-    return pretty_seconds(row.timing.latency_s)
+    return format_seconds(row.timing.latency_s)
 
 
 def _measurement(rows: list[Row], out: Path, setup: Setup) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def _print_measurement(rows: list[Row], out: Path, setup: Setup) -> None:
     pairs = list(zip(rows[::2], rows[1::2], strict=True))
     cells = [(a.layer, _seconds(a), _seconds(b), f"{a.timing.latency_s / b.timing.latency_s:.2f}") for a, b in pairs]
     totals = [sum(row.timing.latency_s for row in part) for part in zip(*pairs, strict=True)]
-    cells.append(("all layers", pretty_seconds(totals[0]), pretty_seconds(totals[1]), f"{totals[0] / totals[1]:.2f}"))
+    cells.append(("all layers", format_seconds(totals[0]), format_seconds(totals[1]), f"{totals[0] / totals[1]:.2f}"))
     print_text(setup.description)
     print_table("a batch", ("layer", "float32", "int8", "float32 / int8"), cells)
     print_text(f"note: {CAVEAT}")

@@ -16,7 +16,7 @@ from haq.costs.simulation import simulation
 from haq.costs.specialization import limit_text
 from haq.experiment.loading import load_priced, load_traced
 from haq.experiment.run_settings import policy_source
-from haq.formatting import pretty_count
+from haq.formatting import format_count
 from haq.policy import LayerBits, uniform_bits
 from hardware_sim.layer import Layer
 
@@ -113,7 +113,7 @@ def _row(layer: Layer) -> tuple[str, ...]:
     is_grouped = layer.groups > 1 and layer.kind != "depthwise"
     kind = f"{layer.kind}, {layer.groups} groups" if is_grouped else layer.kind
     stride = str(layer.stride[0]) if len(set(layer.stride)) == 1 else _size(layer.stride)
-    numbers = (pretty_count(layer.weight_count), pretty_count(layer.macs))
+    numbers = (format_count(layer.weight_count), format_count(layer.macs))
     kernel = f"{_size(layer.kernel)}/{stride}"
     return (layer.name, kind, str(layer.c_in), str(layer.c_out), kernel, _size(layer.output_size), *numbers)
 
@@ -130,7 +130,7 @@ def _print_simulation(document: dict[str, Any]) -> None:
             layer["kind"],
             layer["bound"] or "-",
             f"{_bits(layer['w_bits'])}/{_bits(layer['a_bits'])}",
-            "-" if layer["cycles"] is None else pretty_count(layer["cycles"]).replace(" ", ""),
+            "-" if layer["cycles"] is None else format_count(layer["cycles"]).replace(" ", ""),
             cost_text("latency", layer["latency_s"]),
             cost_text("energy", layer["energy_j"]),
             cost_text("size", layer["weight_bytes"]),

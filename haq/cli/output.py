@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from haq.cli.screen import literal, write_table, write_text
-from haq.formatting import Block, Table, percent, pretty_cost
+from haq.formatting import Block, Table, format_cost, percent
 from hardware_sim.cost import Objective
 
 
@@ -70,7 +70,7 @@ def warn(text: str) -> None:
 
 def cost_text(objective: Objective, value: float | None) -> str:
     """A cost with its unit; a dash for what the device does not model."""
-    return "-" if value is None else pretty_cost(objective, value)
+    return "-" if value is None else format_cost(objective, value)
 
 
 def count_text(count: int) -> str:

@@ -10,7 +10,7 @@ from haq.cli.output import draw_figures, print_blocks, print_json, print_text, s
 from haq.config import MOST_SEEDS, SearchConfig
 from haq.errors import UserError
 from haq.files import write_atomically
-from haq.formatting import markdown, percent, pretty_score
+from haq.formatting import format_score, markdown, percent
 from haq.studies.pareto.running import Sweep, sweep, unwatched
 from haq.studies.pareto.tables import as_csv, report
 from hardware_sim.cost import Objective
@@ -80,7 +80,7 @@ def say_cell(record: dict[str, Any]) -> None:
     """What a search came to, on standard error."""
     say(
         f"seed {record['seed']}  {record['hardware']}  {record['objective']} at {record['budget']}: "
-        f"{pretty_score(record['accuracy'], record['metric'])} at {percent(record['cost_ratio'])} of 8 bits, "
+        f"{format_score(record['accuracy'], record['metric'])} at {percent(record['cost_ratio'])} of 8 bits, "
         f"new evaluations: {record['new_evaluations']}"
     )
 

@@ -20,7 +20,7 @@ from rich.text import Text
 from haq.cli.output import say, warn
 from haq.cli.screen import progress_bar
 from haq.costs.pricing import cost_in
-from haq.formatting import percent, pretty_cost, pretty_score
+from haq.formatting import format_cost, format_score, percent
 from haq.searching.goals import Line
 from haq.searching.session import Session
 
@@ -204,7 +204,7 @@ def best_so_far(session: Session) -> str:
     best, metric = session.best, session.problem.task.metric_name
     if best is None:
         return "best on search images: none yet"
-    score = percent(best["accuracy"], digits=2) if metric == "accuracy" else pretty_score(best["accuracy"], metric)
+    score = percent(best["accuracy"], digits=2) if metric == "accuracy" else format_score(best["accuracy"], metric)
     baseline = cost_in(session.problem.config.objective, session.problem.priced.baseline)
     return f"best on search images: {score} at {percent(best['cost'] / baseline)}"
 
@@ -221,12 +221,12 @@ def _say_opening(session: Session) -> None:
         say(f"least {config.objective}, at most {config.max_accuracy_drop:g} points below the float accuracy{sure}")
     else:
         for each in problem.budgets:
-            limit = pretty_cost(each.budget.objective, each.budget.limit)
+            limit = format_cost(each.budget.objective, each.budget.limit)
             say(f"at most {limit} {each.budget.objective} ({percent(each.ratio)} of 8 bits)")
     accuracy, metric = session.evaluator.accuracy_fp32, task.metric_name
     for line in wrap(f"engine: {problem.network.engine_reason}", LINE_LENGTH, subsequent_indent="  "):
         say(line)
-    score = percent(accuracy, digits=2) if metric == "accuracy" else pretty_score(accuracy, metric)
+    score = percent(accuracy, digits=2) if metric == "accuracy" else format_score(accuracy, metric)
     say(f"float {metric} {score} on {task.size('search')} search images")
     if task.size("selection"):
         say(f"the best few of these are measured again on {task.size('selection')} selection images")

@@ -7,7 +7,7 @@ from shlex import quote
 
 from haq.cli.output import print_table, print_text
 from haq.cli.screen import width_of
-from haq.formatting import percent, pretty_cost, shorten_all
+from haq.formatting import format_cost, percent, shorten_all
 from haq.policy import LayerBits
 from haq.runs.run_folder import CONFIG, POLICY, RunFolder
 from haq.searching.records import BudgetRecord, CostRecord, DropRecord, IntervalRecord, Summary, UniformRecord
@@ -94,12 +94,12 @@ def _print_table(summary: Summary) -> None:
         "policy found": summary,
     }
     for name, each in found.items():
-        cost = pretty_cost(objective, each.cost.of(objective))
+        cost = format_cost(objective, each.cost.of(objective))
         used = (_used(each.cost, budget) for budget in budgets)
         scores = _scores(metric, each.accuracy, each.interval, each.noise)
         rows.append((name, cost, percent(each.cost_ratio), *used, *scores))
     if budgets:
-        limits = [pretty_cost(budget.objective, budget.value) for budget in budgets]
+        limits = [format_cost(budget.objective, budget.value) for budget in budgets]
         rows.append(("budget", limits[0], percent(budgets[0].ratio), *limits, "", "", ""))
     costs = (objective, "of\n8 bits", *(f"{budget.objective}\nused" for budget in budgets))
     columns = ("weights/\nactivations", *costs, metric, "95 %\ninterval", "output\nerror")

@@ -7,7 +7,7 @@ from haq.budgets import ResolvedBudget, parse_budgets
 from haq.config import SearchConfig
 from haq.costs.unpriced import Refused
 from haq.errors import UserError
-from haq.formatting import pretty_cost
+from haq.formatting import format_cost
 from hardware_sim.cost import Bits, Cost, CostTable, Objective
 from hardware_sim.layer import Layer
 
@@ -89,8 +89,8 @@ def require_feasible(choice: Choices, budgets: tuple[ResolvedBudget, ...], basel
         for resolved, least in zip(budgets, choice.min_totals, strict=False):
             budget, base = resolved.budget, cost_in(resolved.budget.objective, baseline)
             if least > budget.limit:
-                wanted = f"{pretty_cost(budget.objective, budget.limit)} ({resolved.ratio:.3g} of 8 bits)"
-                possible = f"{pretty_cost(budget.objective, least)} ({least / base:.3g} of 8 bits)"
+                wanted = f"{format_cost(budget.objective, budget.limit)} ({resolved.ratio:.3g} of 8 bits)"
+                possible = f"{format_cost(budget.objective, least)} ({least / base:.3g} of 8 bits)"
                 raise UserError(
                     f"no policy meets the {budget.objective} budget of {wanted}: the cheapest bits cost {possible}"
                 ) from error

@@ -6,7 +6,7 @@ from typing import Any
 
 from haq.costs.simulation import simulation
 from haq.costs.unpriced import Refused
-from haq.formatting import pretty_bytes
+from haq.formatting import format_bytes
 from haq.policy import LayerBits, uniform_bits
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.cost import CostTable, Objective, UnsupportedError
@@ -112,7 +112,7 @@ def limit_text(limit: Mapping[str, Any]) -> str:
     'flash: 4 KiB of 2 KiB'
     """
     used, value = (
-        pretty_bytes(limit[key]) if limit["unit"] == "B" else f"{limit[key]:.4g} {limit['unit']}"
+        format_bytes(limit[key]) if limit["unit"] == "B" else f"{limit[key]:.4g} {limit['unit']}"
         for key in ("used", "value")
     )
     return f"{limit['name']}: {used} of {value}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from haq.files import write_atomically
-from haq.formatting import percent, pretty_cost
+from haq.formatting import format_cost, percent
 from haq.runs.run_folder import CONFIG, ENVIRONMENT, RunFolder
 from haq.searching.running import finished
 
@@ -28,7 +28,7 @@ def row(run: RunFolder) -> str:
         config["hardware"],
         objective,
         percent(summary["budget"][0]["ratio"]),
-        pretty_cost(objective, summary["cost"][COST_KEYS[objective]]),
+        format_cost(objective, summary["cost"][COST_KEYS[objective]]),
         percent(summary["cost_ratio"]),
         percent(summary["accuracy"], digits=2),
         uniform,

@@ -31,7 +31,7 @@ from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.layer_losses import LayerLosses
 from haq.experiment.problem import Network, prepare, prepare_network
 from haq.files import write_atomically
-from haq.formatting import percent, pretty_cost
+from haq.formatting import format_cost, percent
 from haq.policy import load_policy
 from haq.runs.environment import describe_environment
 from haq.searching.running import search_configured
@@ -161,7 +161,7 @@ def accuracy_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         folder = Path(row["run"]).name
         yield (
             f"| {name} | [{row['target']}]({folder}/policy.png) | {row['bits']} bits | "
-            f"{pretty_cost(objective, same['cost'])} | {percent(found, digits=2)} | "
+            f"{format_cost(objective, same['cost'])} | {percent(found, digits=2)} | "
             f"{percent(same['accuracy'], digits=2)} | {100 * (found - same['accuracy']):+.2f} | {others} | "
             f"{percent(summary['accuracy_fp32'], digits=2)} | {summary['evaluations']} |"
         )

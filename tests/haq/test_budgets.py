@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from haq.budgets import UNITS, BudgetSpec, parse_budget, parse_budgets, parse_duration
 from haq.errors import UserError
-from haq.formatting import percent, pretty_cost
+from haq.formatting import format_cost, percent
 from hardware_sim.cost import OBJECTIVES, Cost, Objective
 
 
@@ -167,10 +167,10 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 @given(st.sampled_from(OBJECTIVES), st.floats(1e-9, 1e12))
 def test_a_cost_that_is_printed_is_read_as_a_budget(objective: Objective, value: float) -> None:
-    spec = parse_budget(f"{objective}={pretty_cost(objective, value)}", "latency")
+    spec = parse_budget(f"{objective}={format_cost(objective, value)}", "latency")
     assert (spec.objective, spec.kind) == (objective, "absolute")
     assert spec.value == pytest.approx(value, rel=0.00501)
-    assert pretty_cost(objective, spec.value) == pretty_cost(objective, value)
+    assert format_cost(objective, spec.value) == format_cost(objective, value)
 
 
 @given(st.floats(0.001, 1.0))

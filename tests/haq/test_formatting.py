@@ -1,36 +1,45 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haq.formatting import BYTES, SECONDS, percent, pretty, pretty_bytes, pretty_cost, pretty_count, pretty_seconds
+from haq.formatting import (
+    BYTES,
+    SECONDS,
+    format_bytes,
+    format_cost,
+    format_count,
+    format_quantity,
+    format_seconds,
+    percent,
+)
 
 
 def test_rounding_never_leaves_a_thousand_of_a_smaller_unit() -> None:
-    assert pretty_seconds(0.99996) == "1 s"
-    assert pretty_bytes(1023.6) == "1 KiB"
-    assert pretty_bytes(1023) == "1023 B"
+    assert format_seconds(0.99996) == "1 s"
+    assert format_bytes(1023.6) == "1 KiB"
+    assert format_bytes(1023) == "1023 B"
 
 
 def test_beyond_the_last_unit_digits_stay() -> None:
-    assert pretty_seconds(12345.0) == "12345 s"
-    assert pretty_bytes(5e15) == "4656613 GiB"
+    assert format_seconds(12345.0) == "12345 s"
+    assert format_bytes(5e15) == "4656613 GiB"
 
 
 def test_every_objective_has_its_unit() -> None:
     values = {"latency": 0.0521, "energy": 2.5e-3, "size": 2048.0, "bops": 1.92e10}
-    shown = [pretty_cost(objective, value) for objective, value in values.items()]  # type: ignore[arg-type]
+    shown = [format_cost(objective, value) for objective, value in values.items()]  # type: ignore[arg-type]
     assert shown == ["52.1 ms", "2.5 mJ", "2 KiB", "19.2 GBOP"]
-    assert pretty_cost("latency", None) == "-"
+    assert format_cost("latency", None) == "-"
 
 
 def test_counts_and_percentages() -> None:
-    assert pretty_count(3_469_760) == "3.47 M"
+    assert format_count(3_469_760) == "3.47 M"
     assert percent(0.59817) == "59.8 %"
     assert percent(0.59817, digits=2) == "59.82 %"
 
 
 @given(st.floats(1e-9, 1e9))
 def test_what_is_shown_is_within_half_a_unit_of_the_third_digit(seconds: float) -> None:
-    number, unit = pretty(seconds, SECONDS, zero="0 s").split()
+    number, unit = format_quantity(seconds, SECONDS, zero="0 s").split()
     size = {name: size for size, name in SECONDS}[unit]
     assert abs(float(number) * size - seconds) <= 0.0051 * seconds
 
@@ -38,5 +47,5 @@ def test_what_is_shown_is_within_half_a_unit_of_the_third_digit(seconds: float) 
 @given(st.integers(1, 10**12))
 def test_more_never_reads_as_a_smaller_unit(count: int) -> None:
     units = [name for _, name in BYTES]
-    smaller, larger = (pretty_bytes(value).split()[1] for value in (count, 2 * count))
+    smaller, larger = (format_bytes(value).split()[1] for value in (count, 2 * count))
     assert units.index(smaller) <= units.index(larger)

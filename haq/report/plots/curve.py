@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haq.budgets import ResolvedBudget
-from haq.formatting import pretty_score
+from haq.formatting import format_score
 from haq.searching.confidence import Pairs, confidence_of_drop
 
 ROUNDING = 1e-9
@@ -110,7 +110,7 @@ def learning_subtitle(curve: Curve, *, metric: str = "accuracy", winner: int | N
     if place < 0:
         return f"{shown}no policy met the goal"
     name = "best so far" if winner is None else "policy found"
-    return f"{shown}{name}: episode {place}, {metric} {pretty_score(curve.scores[place], metric)} on the search split"
+    return f"{shown}{name}: episode {place}, {metric} {format_score(curve.scores[place], metric)} on the search split"
 
 
 def _best(episodes: Episodes, within: BoolArray, *, by_cost: bool) -> Iterator[int]:

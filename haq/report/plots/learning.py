@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from haq.formatting import percent, pretty_score
+from haq.formatting import format_score, percent
 from haq.report.plots.curve import Curve, Episodes, FloatArray, Goal, learning_curve, learning_subtitle
 from haq.report.plots.style import (
     BLUE,
@@ -234,7 +234,7 @@ def _draw_report(axes: Axes, report: Mapping[str, float], *, metric: str, alone:
     for position, (name, score) in enumerate(report.items()):
         colour = REPORT_COLOURS[position % len(REPORT_COLOURS)]
         axes.scatter(position, score, color=colour, s=20, zorder=3)
-        number = f"{100 * score:.1f}" if metric == "accuracy" else pretty_score(score, metric)
+        number = f"{100 * score:.1f}" if metric == "accuracy" else format_score(score, metric)
         axes.annotate(
             number, (position, score), xytext=(0, 5), textcoords="offset points", ha="center", size=SMALL_SIZE
         )

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from haq.budgets import ResolvedBudget
-from haq.formatting import device_title, model_title, percent, pretty_cost, pretty_score
+from haq.formatting import device_title, format_cost, format_score, model_title, percent
 from haq.policy import LayerBits, Policy
 from haq.report.plots.style import (
     GLYPH_WIDTH,
@@ -105,9 +105,9 @@ def policy_subtitle(policy: Policy, *, budgets: Sequence[ResolvedBudget] = (), m
         cost, baseline = policy.cost.value(objective), policy.baseline_cost.value(objective)
         if cost is None:
             continue
-        text = f"{objective} {pretty_cost(objective, cost)}"
+        text = f"{objective} {format_cost(objective, cost)}"
         if objective in limits and len(shown) > 1:  # short, so that several fit
-            parts.append(f"{text} of {pretty_cost(objective, limits[objective].budget.limit)}")
+            parts.append(f"{text} of {format_cost(objective, limits[objective].budget.limit)}")
             continue
         text += f", {percent(cost / baseline)} of 8 bits" if baseline else ""
         text += f" (budget {_budget(limits[objective])})" if objective in limits else ""
@@ -125,7 +125,7 @@ def shortened(name: str, *, longest: int = LONGEST_NAME) -> str:
 
 
 def _budget(resolved: ResolvedBudget) -> str:
-    return f"{pretty_cost(resolved.budget.objective, resolved.budget.limit)}, {percent(resolved.ratio)}"
+    return f"{format_cost(resolved.budget.objective, resolved.budget.limit)}, {percent(resolved.ratio)}"
 
 
 def _score(policy: Policy, metric: str) -> list[str]:
@@ -133,8 +133,8 @@ def _score(policy: Policy, metric: str) -> list[str]:
     for split in ("report", "search"):
         own, fp32 = policy.accuracy.get(split), policy.accuracy.get(f"fp32_{split}")
         if own is not None:
-            text = f"{metric} {pretty_score(own, metric)}"
-            return [text if fp32 is None else f"{text} (float {pretty_score(fp32, metric)})"]
+            text = f"{metric} {format_score(own, metric)}"
+            return [text if fp32 is None else f"{text} (float {format_score(fp32, metric)})"]
     return []
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from haq.errors import UserError
-from haq.formatting import percent, pretty_count
+from haq.formatting import format_count, percent
 from haq.report.plots.style import (
     HEADER_INCHES,
     INK,
@@ -146,7 +146,7 @@ def _set_scales(axes: Axes, points: Points, *, roofs: Sequence[float], bytes_per
 
 
 def _plain(value: float, _position: float) -> str:
-    return f"{value:g}" if value < 1e5 else pretty_count(value)
+    return f"{value:g}" if value < 1e5 else format_count(value)
 
 
 def _draw_roof(axes: Axes, label: str, *, macs_per_s: float, bytes_per_s: float) -> None:

@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from haq.formatting import model_title, pretty_score
+from haq.formatting import format_score, model_title
 from haq.report.plots.policy import (
     LINE_POINTS,
     MAX_WIDTH,
@@ -84,5 +84,5 @@ def _subtitle(document: Json) -> str:
     if not document["images"]:
         return "one layer at a time, the rest in float; expected from the Fisher information"
     metric = document["metric"]["name"]
-    score = pretty_score(document["accuracy_fp32"], metric)
+    score = format_score(document["accuracy_fp32"], metric)
     return f"one layer at a time, the rest in float; {document['images']} images, float {metric} {score}"

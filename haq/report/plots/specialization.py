@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from haq.costs.specialization import of_objective
 from haq.errors import UserError
-from haq.formatting import model_title, pretty_cost, pretty_score
+from haq.formatting import format_cost, format_score, model_title
 from haq.report.plots.policy import shortened
 from haq.report.plots.style import (
     BLUE,
@@ -82,7 +82,7 @@ def _costs(document: Json) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 def _policy_label(policy: Json) -> str:
     name = shortened(policy["name"])
-    return name if policy["accuracy"] is None else f"{name}\n{pretty_score(policy['accuracy'])}"
+    return name if policy["accuracy"] is None else f"{name}\n{format_score(policy['accuracy'])}"
 
 
 def _draw_cells(axes: Axes, document: Json, costs: np.ndarray[Any, np.dtype[np.float64]]) -> None:
@@ -102,7 +102,7 @@ def _draw_cells(axes: Axes, document: Json, costs: np.ndarray[Any, np.dtype[np.f
 def _cell_lines(objective: Objective, cost: float, above: float) -> Sequence[str]:
     if np.isnan(cost):
         return ("refused",)
-    return pretty_cost(objective, cost), "cheapest" if above == 0 else f"+{100 * above:.1f} %"
+    return format_cost(objective, cost), "cheapest" if above == 0 else f"+{100 * above:.1f} %"
 
 
 def _write(axes: Axes, centre: tuple[float, float], lines: Sequence[str]) -> None:

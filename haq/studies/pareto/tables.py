@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from haq.formatting import Block, Table, percent, pretty_cost, pretty_score
+from haq.formatting import Block, Table, format_cost, format_score, percent
 from haq.studies.pareto.fronts import AXES
 
 Json = Mapping[str, Any]
@@ -29,7 +29,7 @@ def report(document: Json) -> Iterator[Block]:
     """Searches, the evaluations that they took, fronts, and the budgets that could not be met."""
     records = document["records"]
     config, first = document["config"], records[0]
-    score = pretty_score(first["accuracy_fp32"], first["metric"])
+    score = format_score(first["accuracy_fp32"], first["metric"])
     yield (
         f"`{config['model']}`, {first['metric']} on {first['report_images']} report images (float {score}). "
         "Searches of one seed in their order; each was told what those before it found."
@@ -52,9 +52,9 @@ def _searches(records: Sequence[Json]) -> Table:
             record["hardware"],
             record["objective"],
             record["budget"],
-            *(pretty_cost(axis, record["cost"][key]) for axis, key in AXES.items()),
+            *(format_cost(axis, record["cost"][key]) for axis, key in AXES.items()),
             percent(record["cost_ratio"]),
-            pretty_score(record["accuracy"], metric),
+            format_score(record["accuracy"], metric),
             str(record["new_evaluations"]),
         )
         for record in records
