@@ -1,7 +1,8 @@
-"""Who proposes bits: agents that walk the layers of a network, rivals that answer whole ones, and what they know."""
+"""Search methods: agents that choose bits step by step, and proposers that return complete policies."""
 
 from agents.base import Agent, Proposer, Rollout, RolloutSimulator, Transition
-from agents.ddpg import DDPG, DDPGConfig
+from agents.ddpg import DDPG
+from agents.ddpg_config import DDPGConfig
 from agents.evolution import Evolution
 from agents.greedy import Greedy
 from agents.ilp import ILP

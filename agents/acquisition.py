@@ -1,4 +1,4 @@
-"""Which policy to evaluate next: the one from which most improvement is to be expected."""
+"""Acquisition function of the model-based search."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,13 +8,22 @@ FloatArray = NDArray[np.float64]
 
 
 def log_expected_improvement(mean: FloatArray, std: FloatArray, best: float) -> FloatArray:
-    """Logarithm of E max(best - x, 0) for normal x [policy], lower is better (Jones, Schonlau and Welch 1998).
+    """Compute the log expected improvement, log E max(best - x, 0) for normal x (Jones, Schonlau and Welch 1998).
 
-    With u = (best - mean) / std it is log std + log(u Phi(u) + phi(u)), far below best by the tail's expansion
+    With u = (best - mean) / std it is log std + log(u Phi(u) + phi(u)); far below best the tail is expanded as
     phi(u) / u**2.
 
-    >>> float(log_expected_improvement(np.array([0.0]), np.array([1.0]), 0.0).round(4)[0])  # log(1 / sqrt(2 pi))
-    -0.9189
+    Args:
+        mean: Predicted means, lower is better, [policy].
+        std: Predicted standard deviations, [policy].
+        best: Best value so far.
+
+    Returns:
+        Logarithms [policy].
+
+    Example:
+        >>> float(log_expected_improvement(np.array([0.0]), np.array([1.0]), 0.0).round(4)[0])  # log(1 / sqrt(2 pi))
+        -0.9189
     """
     u = (best - mean) / std
     near = np.maximum(u, -6.0)

@@ -1,4 +1,4 @@
-"""The two networks of an actor-critic agent, each with its step of learning, and their slow copies."""
+"""Actor and critic networks with their training steps, and target networks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,14 +11,27 @@ from agents.replay import Steps
 
 
 class Critic:
-    """Expects a return of an observation and an action."""
+    """Value network: predicts the return of an observation and an action.
+
+    Args:
+        network: Network from inputs [batch, observation_size + 1] to values [batch, 1].
+        learning_rate: Step size of Adam.
+    """
 
     def __init__(self, network: MLP, learning_rate: float) -> None:
         self.network = network
         self.adam = Adam(network, learning_rate)
 
     def fit(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """One step on the mean squared error of inputs [batch, observation_size + 1]; returns the error before it."""
+        """Take one optimiser step on the mean squared error.
+
+        Args:
+            inputs: Observations and actions, [batch, observation_size + 1].
+            targets: Returns, [batch, 1].
+
+        Returns:
+            Mean squared error before the step.
+        """
         activations = self.network.forward(inputs)
         error = activations[-1] - targets
         self.network.backward(activations, error * (2 / len(error)))
@@ -26,7 +39,15 @@ class Critic:
         return error.square().mean()
 
     def value_and_gradient(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean value over a batch, and its gradient for each action [batch, 1]."""
+        """Compute the mean value of a batch and its gradient with respect to the actions.
+
+        Args:
+            observations: [batch, observation_size].
+            actions: [batch, 1].
+
+        Returns:
+            Mean value, and gradient [batch, 1].
+        """
         activations = self.network.forward(torch.cat((observations, actions), dim=1))
         values = activations[-1]
         gradient = self.network.input_gradient(activations, torch.full_like(values, 1 / len(values)))
@@ -34,7 +55,13 @@ class Critic:
 
 
 class Actor:
-    """Chooses an action in [0, 1]: a sigmoid over the network's output."""
+    """Policy network: a sigmoid over the network's output gives an action in [0, 1].
+
+    Args:
+        network: Network from observations [batch, observation_size] to logits [batch, 1].
+        learning_rate: Step size of Adam.
+        inverted: Use inverting gradients instead of the derivative of the sigmoid.
+    """
 
     def __init__(self, network: MLP, learning_rate: float, *, inverted: bool) -> None:
         self.network = network
@@ -42,7 +69,15 @@ class Actor:
         self._inverted = inverted
 
     def update(self, observations: Tensor, critic: Critic) -> Tensor:
-        """One step towards actions that the critic values more; returns the loss before it, minus their mean value."""
+        """Take one optimiser step towards actions of higher value.
+
+        Args:
+            observations: [batch, observation_size].
+            critic: Critic that values the actions.
+
+        Returns:
+            Loss before the step: the negated mean value.
+        """
         activations = self.network.forward(observations)
         actions = activations[-1].sigmoid()
         value, ascent = critic.value_and_gradient(observations, actions)
@@ -51,35 +86,48 @@ class Actor:
         return -value
 
     def _slope(self, actions: Tensor, ascent: Tensor) -> Tensor:
-        """What stands for the derivative of the action by the network's output."""
+        """Derivative of the action with respect to the logit, or its substitute with inverting gradients."""
         if self._inverted:
             return torch.where(ascent > 0, 1 - actions, actions)
         return actions * (1 - actions)
 
 
 class TargetNetworks:
-    """Slow copies of actor and critic, which say what the steps still to come are worth."""
+    """Slowly updated copies of actor and critic, used for bootstrapped targets.
+
+    Args:
+        actor: Network that is trained.
+        critic: Network that is trained.
+        tau: Fraction of the way towards the trained networks at each update.
+    """
 
     def __init__(self, actor: MLP, critic: MLP, tau: float) -> None:
         self._pairs = {"actor": (actor, actor.copy()), "critic": (critic, critic.copy())}
         self._tau = tau
 
     def next_values(self, steps: Steps) -> Tensor:
-        """Value [batch, 1] of each next observation; 0 where the episode ended."""
+        """Compute the value of each next observation; 0 where the episode ended.
+
+        Args:
+            steps: Batch of steps.
+
+        Returns:
+            Values [batch, 1].
+        """
         actions = self._pairs["actor"][1].forward(steps.next_observations)[-1].sigmoid()
         inputs = torch.cat((steps.next_observations, actions), dim=1)
         return steps.continues * self._pairs["critic"][1].forward(inputs)[-1]
 
     def soft_update(self) -> None:
-        """Move by the fraction tau towards the networks that are being trained."""
+        """Move the copies by the fraction tau towards the trained networks."""
         for network, target in self._pairs.values():
             target.parameters.lerp_(network.parameters, self._tau)
 
     def state_dict(self) -> dict[str, Any]:
-        """The parameters of both copies."""
+        """Return the parameters of both copies."""
         return {name: target.state_dict() for name, (_, target) in self._pairs.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Restore a state returned by `state_dict`."""
         for name, (_, target) in self._pairs.items():
             target.load_state_dict(state[name])

@@ -1,4 +1,4 @@
-"""Who proposes bits: two small protocols, so that every search method can be held against every other."""
+"""Protocols of search methods: `Agent`, `Proposer`, and the simulator that a proposer may use."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,15 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One step of an episode as it was executed; `action` is in [0, 1], `reward` is 0 before the last step."""
+    """One executed step of an episode.
+
+    Args:
+        observation: Observation before the step, [observation_size].
+        action: Executed action in [0, 1].
+        reward: Reward of the step; 0 before the last one.
+        next_observation: Observation after the step, [observation_size].
+        terminated: Whether the episode ended.
+    """
 
     observation: FloatArray
     action: float
@@ -24,76 +32,118 @@ class Transition:
 
 @runtime_checkable
 class Agent(Protocol):
-    """Walks the layers of a network one step at a time.
+    """Search method that chooses bits step by step.
 
     An episode is a series of `act`, then one `observe` for each executed step in the same order, then `end_episode`.
-    Two agents with equal state and equal input answer alike: all randomness is in `state_dict`.
+    Two agents with equal state and equal input return the same actions: all randomness is part of `state_dict`.
     """
 
     def act(self, observation: FloatArray) -> float:
-        """The next action, in [0, 1], exploration included."""
+        """Return the next action, including exploration.
+
+        Args:
+            observation: Array [observation_size].
+
+        Returns:
+            Action in [0, 1].
+        """
         ...
 
     def observe(self, transition: Transition) -> None:
-        """Take note of a step as the environment executed it."""
+        """Add a step to the current episode.
+
+        Args:
+            transition: The step as the environment executed it.
+        """
         ...
 
     def end_episode(self) -> Mapping[str, float]:
-        """Learn from what was observed; returns the losses by name, none if nothing was learned."""
+        """Finish the episode and learn from it.
+
+        Returns:
+            Losses by name; empty if nothing was learned.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next action depends on: tensors and plain scalars in dicts and lists."""
+        """Return everything that the next action depends on: tensors and plain scalars in dicts and lists."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly where `state_dict` was taken."""
+        """Restore a state returned by `state_dict`.
+
+        Args:
+            state: The state; the agent then continues exactly as the one it was taken from.
+        """
         ...
 
 
 @runtime_checkable
 class Proposer(Protocol):
-    """Answers whole policies."""
+    """Search method that proposes complete policies."""
 
     def propose(self) -> IntArray:
-        """The next policy to evaluate: bits [decision, 2], weights and activations, within the budget."""
+        """Return the next policy to evaluate: bits [decision, 2], weights and activations, within the budget."""
         ...
 
     def tell(self, bits: IntArray, score: float) -> None:
-        """What became of a policy; a higher score is better. May bring news of policies that it never proposed."""
+        """Report the score of a policy, which need not be one that was proposed.
+
+        Args:
+            bits: The policy, [decision, 2].
+            score: Its score, higher is better.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next proposal depends on: tensors and plain scalars in dicts and lists."""
+        """Return everything that the next proposal depends on: tensors and plain scalars in dicts and lists."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly where `state_dict` was taken."""
+        """Restore a state returned by `state_dict`.
+
+        Args:
+            state: The state; the proposer then continues exactly as the one it was taken from.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rollout:
-    """One walk over the layers, as it was executed."""
+    """One rollout over the layers, as it was executed."""
 
     bits: IntArray
     """[decision, 2]: weights and activations of the final policy, within the budget."""
     observations: FloatArray
-    """[step, size]"""
+    """[step, observation_size]"""
     actions: FloatArray
-    """[step], in [0, 1]: those that lead to the final policy."""
+    """[step], in [0, 1]: the actions that lead to the final policy."""
 
 
 class RolloutSimulator(Protocol):
-    """Walks the layers without evaluating anything: what a `Proposer` that imagines episodes is given."""
+    """Environment without evaluation, for proposers that train an actor on simulated rollouts."""
 
     observation_size: int
-    """Entries of one observation."""
+    """Length of an observation."""
 
     def rollout(self, act: Callable[[FloatArray], float]) -> Rollout:
-        """Answer every observation with `act`, and bring the policy under the budget at the end."""
+        """Simulate a rollout, and bring its policy under the budget at the end.
+
+        Args:
+            act: Function from an observation [observation_size] to an action in [0, 1].
+
+        Returns:
+            The rollout that leads to the final policy.
+        """
         ...
 
     def rollout_of(self, bits: IntArray) -> Rollout:
-        """The walk that ends in the given legal policy, bits [decision, 2]."""
+        """Reconstruct the rollout that ends in a given policy.
+
+        Args:
+            bits: A legal policy, [decision, 2].
+
+        Returns:
+            The rollout.
+        """
         ...

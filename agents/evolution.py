@@ -1,4 +1,4 @@
-"""The rival that breeds: crossover and mutation among the best policies known."""
+"""Evolutionary search: crossover and mutation of the best policies so far."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -14,24 +14,42 @@ from agents.uniform import uniform_policies
 
 _MAX_ATTEMPTS = 20
 _MAX_BIT_CHANGE = 2
-"""How many bits a decision gains or loses at most in one mutation."""
+"""Maximum number of bits that a decision gains or loses in one mutation."""
 
 
 def initial_policies(space: SearchSpace, *, uniform: int) -> list[IntArray]:
-    """What is known to be sensible before any evaluation: the greedy one by the prior, then `uniform` uniform ones."""
+    """Return policies to start from: the greedy one under the prior, then uniform ones, all within the budget.
+
+    Args:
+        space: Search space.
+        uniform: Number of uniform policies.
+
+    Returns:
+        Policies [decision, 2].
+    """
     return [greedy_policy(space), *map(space.project, islice(uniform_policies(space), uniform))]
 
 
 class Evolution:
-    """A `Proposer` that evolves policies: a (mu + 1) evolution with crossover and mutation, every child projected.
+    """Evolutionary `Proposer`: (mu + 1) evolution with crossover and mutation, every child projected.
 
     The first `population` policies are one greedy by the prior, a few uniform ones, then random ones. After that each
-    child comes from the `parents` best of all policies known: in every second case by crossover, each decision from
-    one of two parents, else by mutation, each decision with the probability `mutation` to a pair near by, at least one.
-    These operators, at these rates, are those of Guo et al., Single Path One-Shot Neural Architecture Search (ECCV
-    2020, arXiv 1904.00420), but for two things that paid on synthetic scores: bits are ordered, so a mutation moves by
-    two bits at most; and the numbers are for 100 evaluations, where the original has 1000.
-    A child that is known already is bred again; where nothing new comes up, the best policy again.
+    child descends from the `parents` best policies so far: in half of the cases by crossover, each decision from one of
+    two parents, else by mutation, where each decision changes to a nearby pair with probability `mutation`, and at
+    least one does. These operators, at these rates, are those of Guo et al., Single Path One-Shot Neural Architecture
+    Search (ECCV 2020, arXiv 1904.00420), with two changes that helped on synthetic scores: bits are ordered, so a
+    mutation moves by two bits at most; and the numbers are for 100 evaluations, where the original has 1000. Children
+    that were proposed before are drawn again; if all attempts fail, the best policy is proposed again.
+
+    Args:
+        space: Search space.
+        population: Size of the first population.
+        parents: Number of best policies that children descend from.
+        mutation: Probability of a decision to change.
+        seed: Seed of all random numbers.
+
+    Raises:
+        ValueError: A parameter is out of range.
     """
 
     def __init__(
@@ -51,7 +69,7 @@ class Evolution:
         self._drawn = 0
 
     def propose(self) -> IntArray:
-        """A policy of the first population, or a child."""
+        """Return a policy of the first population, or a child."""
         for _ in range(_MAX_ATTEMPTS):
             bits = self._next()
             if bits not in self._archive:
@@ -76,7 +94,7 @@ class Evolution:
         return np.asarray(np.where(chosen, parents[first], parents[second]))
 
     def _mutate(self, parent: IntArray) -> IntArray:
-        """The parent with at least one decision moved."""
+        """Change at least one decision of a policy."""
         child = parent.copy()
         drawn = self._generator.random(len(child)) < self._mutation
         drawn[self._generator.integers(len(child))] = True
@@ -85,22 +103,22 @@ class Evolution:
             distance = np.abs(pairs - parent[decision]).sum(axis=1)
             others = distance > 0
             if others.any():
-                # However wide the gap to it, the nearest other pair is within reach.
+                # The nearest other pair is always a candidate, even if it is further away.
                 near = others & (distance <= max(_MAX_BIT_CHANGE, distance[others].min()))
                 child[decision] = self._generator.choice(pairs[near])
         return child
 
     def tell(self, bits: IntArray, score: float) -> None:
-        """Note what became of a policy: it may be a parent from now on."""
+        """Record the score of a policy, which becomes a candidate parent."""
         self._archive.record(bits, score)
 
     def state_dict(self) -> dict[str, Any]:
-        """The known policies, the generator's state and how many policies were drawn."""
+        """Return the archive, the state of the generator and the number of policies drawn."""
         generator = self._generator.bit_generator.state
         return {"archive": self._archive.state_dict(), "generator": generator, "drawn": self._drawn}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly where `state_dict` was taken."""
+        """Restore a state returned by `state_dict`."""
         self._archive.load_state_dict(state["archive"])
         self._generator.bit_generator.state = state["generator"]
         self._drawn = state["drawn"]

@@ -1,4 +1,4 @@
-"""The rival that takes one bit at a time, where it is missed least."""
+"""Greedy baseline: lower the width with the least predicted loss per cost saved, then hill climbing."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,15 +12,22 @@ from agents.space import REL_TOLERANCE, SearchSpace
 
 FloatArray = NDArray[np.float64]
 _PRICE_TOLERANCE = 1e-9
-_REACH = 2
-"""How many bits a decision gains or loses at most in one step of the climb."""
+_MAX_BIT_CHANGE = 2
+"""Maximum number of bits that a decision gains or loses in one step of the hill climbing."""
 
 
 def greedy_policy(space: SearchSpace) -> IntArray:
-    """The policy [decision, 2] at the end of the greedy way down, projected.
+    """Compute the greedy policy under the prior, projected.
 
-    From the most bits on, the step to fewer bits that adds least expected loss for what it eases the exceeded budgets,
-    until none is exceeded; AIMET's automatic mixed precision takes the same way with measured losses.
+    Starts at the most bits and repeatedly takes the step to fewer bits with the least expected loss per relief of
+    exceeded budgets, until none is exceeded. AIMET's automatic mixed precision proceeds in this way with measured
+    losses.
+
+    Args:
+        space: Search space with its prior.
+
+    Returns:
+        A policy within the budget, [decision, 2].
     """
     size = np.add.outer(*(np.arange(count) for count in space.allowed.shape[1:]))
     bits = _argmin(np.where(space.allowed, -size, np.inf))
@@ -29,7 +36,7 @@ def greedy_policy(space: SearchSpace) -> IntArray:
         least = price.min()
         if np.isinf(least):
             break
-        # Of steps of one price, up to rounding, the one that leaves most bits: small steps, and everybody in turn.
+        # Ties, up to rounding, go to the step that leaves most bits: small steps, spread over the decisions.
         equal = price <= least + _PRICE_TOLERANCE * abs(least)
         decision, w, a = np.unravel_index(int(np.where(equal, size, -1).argmax()), price.shape)
         bits[decision] = (w + 1, a + 1)
@@ -37,13 +44,16 @@ def greedy_policy(space: SearchSpace) -> IntArray:
 
 
 def _argmin(values: FloatArray) -> IntArray:
-    """The pair [decision, 2] of the least of values [decision, w_bits, a_bits]."""
+    """Return the pair [decision, 2] of the smallest of values [decision, w_bits, a_bits]."""
     flat = values.reshape(len(values), -1).argmin(axis=1)
     return np.stack(np.divmod(flat, values.shape[2]), axis=1).astype(np.int64) + 1
 
 
 def _price(space: SearchSpace, bits: IntArray) -> FloatArray:
-    """Loss [decision, w_bits, a_bits] that every smaller pair adds, per part of exceeded budgets saved; else inf."""
+    """Compute the loss that every smaller pair adds per part of exceeded budgets saved, [decision, w_bits, a_bits].
+
+    It is infinite for all other pairs.
+    """
     rows, w, a = np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1
     exceeded = space.total(bits) > space.budget
     load = space.cost[exceeded] / space.budget[exceeded, None, None, None]
@@ -51,23 +61,23 @@ def _price(space: SearchSpace, bits: IntArray) -> FloatArray:
     added = space.nominal_prior - space.nominal_prior[rows, w, a][:, None, None]
     widths_w, widths_a = (np.arange(count) for count in space.allowed.shape[1:])
     fewer = (widths_w <= w[:, None])[:, :, None] & (widths_a <= a[:, None])[:, None, :]
-    # The current pair itself saves nothing and is out with the rest.
+    # The current pair saves nothing, and is excluded with all that save nothing.
     possible = space.allowed & fewer & (saved > 0)
     return np.where(possible, added / np.where(possible, saved, 1.0), np.inf)
 
 
 def _exchanges(space: SearchSpace, bits: IntArray) -> Iterator[IntArray]:
-    """The policies within the budget that differ in one or two decisions by a few bits, least expected loss first."""
+    """List policies within the budget that differ in one or two decisions by a few bits, least expected loss first."""
     w, a = (np.arange(1, count + 1) for count in space.allowed.shape[1:])
     distance = np.abs(bits[:, 0, None, None] - w[:, None]) + np.abs(bits[:, 1, None, None] - a)
-    moves = np.argwhere(space.allowed & (distance > 0) & (distance <= _REACH))
+    moves = np.argwhere(space.allowed & (distance > 0) & (distance <= _MAX_BIT_CHANGE))
     rows, current = np.arange(len(bits)), tuple(bits.T - 1)
     loss = space.nominal_prior[tuple(moves.T)] - space.nominal_prior[rows, *current][moves[:, 0]]
     cost = space.cost[:, *moves.T] - space.cost[:, rows, *current][:, moves[:, 0]]
-    # A move paired with itself is the move alone; two moves of one decision exclude each other.
+    # A move paired with itself is a single move; two moves of the same decision cannot be combined.
     first, second = np.triu_indices(len(moves))
-    apart = (first == second) | (moves[first, 0] != moves[second, 0])
-    first, second = first[apart], second[apart]
+    compatible = (first == second) | (moves[first, 0] != moves[second, 0])
+    first, second = first[compatible], second[compatible]
     two = first != second
     limit = space.budget * (1 + REL_TOLERANCE) - space.total(bits)
     fitting = (cost[:, first] + two * cost[:, second] <= limit[:, None]).all(axis=0)
@@ -80,25 +90,28 @@ def _exchanges(space: SearchSpace, bits: IntArray) -> Iterator[IntArray]:
 
 
 class Greedy:
-    """A `Proposer` that goes down by the prior, then climbs by true scores; deterministic.
+    """Greedy `Proposer`: starts at the greedy policy under the prior, then hill climbing on scores; deterministic.
 
-    It starts with `greedy_policy`. Then exchanges around the best policy known: one decision gives bits away, another
-    one gets them, the least expected loss first, until one is better, which is the next centre (first-improvement hill
-    climbing). Where no exchange is new, the best policy again.
+    After `greedy_policy` come exchanges around the best policy so far: one decision gives up bits, another one gains
+    them, in the order of expected loss. A better policy becomes the next centre (first-improvement hill climbing). When
+    all exchanges have been proposed, the best policy is proposed again.
+
+    Args:
+        space: Search space with its prior.
     """
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
         self._archive = Archive(space)
         self._start = greedy_policy(space)
-        self._leave()
+        self._reset_search()
 
-    def _leave(self) -> None:
+    def _reset_search(self) -> None:
         self._centre: IntArray | None = None
         self._around: Iterator[IntArray] = iter(())
 
     def propose(self) -> IntArray:
-        """The way down's end if it is not known yet, else the next exchange."""
+        """Return the greedy policy first, then the next exchange."""
         bits = self._next()
         self._archive.add_pending(bits)
         return bits
@@ -116,14 +129,14 @@ class Greedy:
         return best
 
     def tell(self, bits: IntArray, score: float) -> None:
-        """Note what became of a policy."""
+        """Record the score of a policy."""
         self._archive.record(bits, score)
 
     def state_dict(self) -> dict[str, Any]:
-        """The known policies: the exchanges gone through are among them."""
+        """Return the archive, which includes the exchanges proposed so far."""
         return {"archive": self._archive.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly where `state_dict` was taken."""
+        """Restore a state returned by `state_dict`."""
         self._archive.load_state_dict(state["archive"])
-        self._leave()
+        self._reset_search()

@@ -1,4 +1,4 @@
-"""The rival that solves: integer programming over losses that add up."""
+"""Integer programming over additive losses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,28 +16,31 @@ from agents.space import SearchSpace
 
 FloatArray = NDArray[np.float64]
 _RANGE = 1e4
-"""The span of the objective, sum over decisions, as the solver sees it: its absolute gap of 1e-6 is then nothing."""
+"""Range of the summed objective in the solver's units; its absolute gap of 1e-6 is then negligible."""
 _GAP = 1e-4 * _RANGE
-"""Where the core starts: it grows by itself."""
+"""Initial width of the core, which grows on demand."""
 _SLACK = 1e-7 * _RANGE
-"""By how much a bound that is known to hold is loosened, for the sake of rounding."""
+"""Slack of bounds that hold exactly, for rounding."""
 
 
 class ILP:
-    """A `Proposer` of the policies with the least expected loss, exactly and in order: N proposals are the N best.
+    """Integer-programming `Proposer`: policies in order of expected loss, so that N proposals are the N best.
 
-    A multiple-choice knapsack over the prior, one pair for each decision under all budgets, solved by HiGHS, as
-    HAWQ-V3 (Yao et al., ICML 2021, arXiv 2011.10680) does over its sensitivities. Every policy known already is cut
-    off, so that true scores decide among the best by the prior, but never correct it. Where nobody measured a prior it
-    is that of `SearchSpace.nominal_prior`: the noise of uniform quantizers, each decision with the same weight.
-    Proposals are not projected: a rest of the budget without a use by the prior stays unspent. Equal losses: whichever
-    HiGHS finds, always the same. When all policies are known, the best one again.
+    A multiple-choice knapsack over the prior, one pair per decision under all budgets, solved by HiGHS, as HAWQ-V3 (Yao
+    et al., ICML 2021, arXiv 2011.10680) does over its sensitivities. Policies in the archive are excluded by cuts, so
+    that scores select among the best by the prior, but never correct it. Without a measured prior,
+    `SearchSpace.nominal_prior` is used: the relative error of uniform quantizers, each decision with the same weight.
+    Proposals are not projected: budget that the prior has no use for stays unspent. Ties are broken by HiGHS,
+    deterministically. When all policies are in the archive, the best one is proposed again.
+
+    Args:
+        space: Search space with its prior.
     """
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
         self._archive = Archive(space)
-        self._refused: list[IntArray] = []
+        self._rejected: list[IntArray] = []
         self._choices = np.argwhere(space.allowed)
         """[choice, 3]: decision and position of the pair, one row for each variable of the program."""
         self._one_each = (self._choices[:, 0] == np.arange(len(space.names))[:, None]).astype(np.float64)
@@ -50,11 +53,11 @@ class ILP:
         self._floor = 0.0
 
     def propose(self) -> IntArray:
-        """The policy of least expected loss that is not known yet."""
+        """Return the policy of least expected loss that is not in the archive."""
         bits = self._solve()
-        # The solver lets a sum exceed its bound by 1e-6. What does is cut off too: a margin could cost the optimum.
+        # The solver's tolerance is 1e-6. Infeasible solutions are excluded by cuts: a margin could lose the optimum.
         while bits is not None and not self._space.fits(bits):
-            self._refused.append(bits)
+            self._rejected.append(bits)
             bits = self._solve()
         if bits is None:
             bits = self._archive.best if len(self._archive) else greedy_policy(self._space)
@@ -62,10 +65,10 @@ class ILP:
         return bits
 
     def _solve(self) -> IntArray | None:
-        """The best solution but for those cut off; None if there is no further one.
+        """Find the best solution that is not excluded; None if there is none.
 
-        Within a core of choices (Pisinger 1995): a policy with another choice loses more than bound + gap, so what the
-        core holds up to there is the optimum of all. Where it holds nothing, the core grows.
+        Solves within a core of choices (Pisinger 1995): a policy with a choice outside the core loses more than bound +
+        gap, so a solution in the core up to that loss is the global optimum. If the core has none, it grows.
         """
         while True:
             core = np.flatnonzero(self._excess <= self._gap)
@@ -79,14 +82,14 @@ class ILP:
             self._gap *= 2
 
     def _solve_within(self, core: IntArray) -> IntArray:
-        """The choices taken, one for each decision; empty if there is no solution."""
+        """Return the selected choices, one for each decision; empty if there is no solution."""
         decisions = len(self._space.names)
-        known = [self._taken(bits)[core] for bits in [*self._archive.policies, *self._refused]]
-        cuts = [taken for taken in known if taken.sum() == decisions]
+        excluded = [self._indicator(bits)[core] for bits in [*self._archive.policies, *self._rejected]]
+        cuts = [taken for taken in excluded if taken.sum() == decisions]
         constraints = [
             LinearConstraint(csr_array(self._one_each[:, core]), 1, 1),
             LinearConstraint(self._load[:, core], ub=1),
-            # No solution is better than the one before: known to us, but to the solver half of its work.
+            # No solution is better than the previous one; proving it again would take half of the solver's time.
             LinearConstraint(self._loss[None, core], lb=self._floor - _SLACK),
             *([LinearConstraint(csr_array(np.stack(cuts)), ub=decisions - 1)] if cuts else []),
         ]
@@ -95,7 +98,7 @@ class ILP:
             constraints=constraints,
             integrality=np.ones(len(core)),
             bounds=Bounds(0, 1),
-            # Presolving gains nothing on a core, and HiGHS 1.12 may print a line while it undoes it.
+            # Presolving does not speed up a core, and HiGHS 1.12 may print a line in postsolve.
             options={"mip_rel_gap": 0, "presolve": False},
         )
         return core[:0] if result.x is None else core[result.x > 0.5]
@@ -109,9 +112,9 @@ class ILP:
         return np.asarray((prior[tuple(self._choices.T)] - least[self._choices[:, 0]]) * (_RANGE / span))
 
     def _lagrangian(self) -> tuple[float, FloatArray]:
-        """A lower bound of every policy's loss, and by how much each choice [choice] raises it at least.
+        """Compute a lower bound of every policy's loss, and the least increase of it by each choice, [choice].
 
-        Any prices of the budgets give one (weak duality); those of the relaxed program give the highest.
+        Any prices of the budgets give a bound (weak duality); those of the relaxed program give the highest one.
         """
         ones, limits = np.ones(len(self._space.names)), np.ones(len(self._space.budget))
         relaxed = linprog(self._loss, A_ub=self._load, b_ub=limits, A_eq=self._one_each, b_eq=ones, bounds=(0, None))
@@ -120,27 +123,27 @@ class ILP:
         least = np.where(self._one_each > 0, priced, np.inf).min(axis=1)
         return float(least.sum() - prices.sum()), priced - least[self._choices[:, 0]]
 
-    def _taken(self, bits: IntArray) -> FloatArray:
-        """1 for the choices [choice] that make up a policy, else 0."""
+    def _indicator(self, bits: IntArray) -> FloatArray:
+        """Indicator [choice] of the choices that make up a policy."""
         return np.asarray((bits[self._choices[:, 0]] == self._choices[:, 1:] + 1).all(axis=1), dtype=np.float64)
 
     def tell(self, bits: IntArray, score: float) -> None:
-        """Note what became of a policy."""
+        """Record the score of a policy."""
         self._archive.record(bits, score)
 
     def state_dict(self) -> dict[str, Any]:
-        """The known policies, those that the solver's tolerance let through, the core's width and the last loss."""
-        refused = np.array(self._refused, dtype=np.int64).reshape(-1, len(self._space.names), 2)
+        """Return archive, infeasible solutions of the solver, width of the core and last loss."""
+        rejected = np.array(self._rejected, dtype=np.int64).reshape(-1, len(self._space.names), 2)
         return {
             "archive": self._archive.state_dict(),
-            "refused": torch.from_numpy(refused),
+            "refused": torch.from_numpy(rejected),
             "gap": self._gap,
             "floor": self._floor,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly where `state_dict` was taken."""
+        """Restore a state returned by `state_dict`."""
         self._archive.load_state_dict(state["archive"])
-        self._refused = list(state["refused"].numpy().copy())
+        self._rejected = list(state["refused"].numpy().copy())
         self._gap = state["gap"]
         self._floor = state["floor"]

@@ -1,8 +1,8 @@
-"""Policies of least summed loss under every budget: the multiple-choice knapsack, for many losses at once.
+"""Heuristic solver of multiple-choice knapsacks: policies of least summed loss under every budget, many losses at once.
 
-First every budget is given a price, and every decision takes the pair where loss plus price is least (Lagrangian
-relaxation; Sinha and Zoltners 1979). That is the optimum for a slightly smaller budget. Then what is left over is spent
-by exchanges: one decision takes a better pair, and another one pays for it.
+First every budget gets a price, and every decision takes the pair of least loss plus price (Lagrangian relaxation;
+Sinha and Zoltners 1979). That is the optimum for a slightly smaller budget. The remaining budget is then spent by
+exchanges: one decision takes a better pair, and another one a cheaper pair.
 """
 
 import numpy as np
@@ -15,11 +15,15 @@ FloatArray = NDArray[np.float64]
 _HALVINGS = 30
 _ROUNDS = 4
 _PARTNERS = 200
-"""Moves tried on each side of an exchange, those that gain most or cost least loss."""
+"""Moves tried on each side of an exchange: those that gain most, and those that cost least loss."""
 
 
 class Knapsack:
-    """What the policies of a space may cost, laid out for searching."""
+    """Solver for the policies of one search space.
+
+    Args:
+        space: Search space with costs and budgets.
+    """
 
     def __init__(self, space: SearchSpace) -> None:
         self._widths = space.allowed.shape[1:]
@@ -29,9 +33,15 @@ class Knapsack:
         """[constraint, decision, pair], in parts of the budget."""
 
     def solve(self, losses: FloatArray) -> IntArray:
-        """Policies [problem, decision, 2] of small summed loss, from losses [problem, decision, w_bits, a_bits].
+        """Find policies of small summed loss.
 
-        Within the budgets where prices alone can bring it about, which one budget always allows.
+        They are within the budgets if prices alone can achieve that, which is always so for a single budget.
+
+        Args:
+            losses: Losses [problem, decision, w_bits, a_bits].
+
+        Returns:
+            Policies [problem, decision, 2].
         """
         flat = self._flat(losses)
         mix = np.full((len(flat), len(self._cost)), 1 / len(self._cost))
@@ -43,9 +53,17 @@ class Knapsack:
         return self._bits(np.stack([self._exchange(*each) for each in zip(flat, chosen, strict=True)]))
 
     def neighbours(self, losses: FloatArray, bits: IntArray, count: int) -> IntArray:
-        """The `count` policies [policy, decision, 2] of least summed loss one move or one exchange away from `bits`.
+        """List the best neighbours of a policy, which differ from it by one move or one exchange.
 
-        In an exchange one decision loses less, and another one pays for it. `bits` must be within the budgets.
+        In an exchange one decision reduces its loss, and another one its cost.
+
+        Args:
+            losses: Losses [decision, w_bits, a_bits].
+            bits: A policy within the budgets, [decision, 2].
+            count: Maximum number of neighbours.
+
+        Returns:
+            Policies [policy, decision, 2] within the budgets, least summed loss first.
         """
         flat = self._flat(losses[None])[0]
         chosen = self._pairs(bits)
@@ -58,16 +76,16 @@ class Knapsack:
         return self._bits(policies)
 
     def _flat(self, losses: FloatArray) -> FloatArray:
-        """Losses [problem, decision, pair], infinite where a pair is not allowed."""
+        """Flatten losses to [problem, decision, pair], infinite where a pair is not allowed."""
         w, a = self._widths
         return np.where(self._open, losses[:, :, :w, :a].reshape(len(losses), *self._open.shape), np.inf)
 
     def _load(self, chosen: IntArray) -> FloatArray:
-        """What policies of pairs [policy, decision] cost, [policy, constraint], in parts of the budget."""
+        """Costs of policies of pairs [policy, decision], relative to the budgets, [policy, constraint]."""
         return np.asarray(self._cost[:, np.arange(chosen.shape[1]), chosen].sum(axis=2).T)
 
     def _priced(self, flat: FloatArray, mix: FloatArray) -> IntArray:
-        """The pairs [problem, decision] at the least price where they fit, by bisection of the price's logarithm."""
+        """Find pairs [problem, decision] at the lowest price at which they fit, by bisection of its logarithm."""
         cost = np.einsum("pc,cdk->pdk", mix, np.where(self._open, self._cost, 0.0))
         low, high = np.full(len(flat), -30.0), np.full(len(flat), 30.0)
         scale = np.where(self._open, flat, 0.0).max(axis=(1, 2))
@@ -81,7 +99,7 @@ class Knapsack:
         return np.asarray(best)
 
     def _exchange(self, flat: FloatArray, chosen: IntArray) -> IntArray:
-        """Take the best move of one decision or exchange between two as long as there is one that gains."""
+        """Apply the best move or exchange until none reduces the loss."""
         chosen = chosen.copy()
         for _ in range(3 * len(chosen)):
             first, second, change = self._moves(flat, chosen, everything=False)
@@ -93,9 +111,16 @@ class Knapsack:
         return chosen
 
     def _moves(self, flat: FloatArray, chosen: IntArray, *, everything: bool) -> tuple[IntArray, IntArray, FloatArray]:
-        """Moves and exchanges that fit: (decision, pair) [move, 2] of both partners, and the change of the loss [move].
+        """List moves and exchanges that fit.
 
-        A move of one decision has itself as partner. `everything`: also those that gain nothing.
+        Args:
+            flat: Losses [decision, pair].
+            chosen: Current pairs [decision].
+            everything: Include those that do not reduce the loss.
+
+        Returns:
+            (decision, pair) [move, 2] of both partners, the same twice for a single move, and the change of the loss
+            [move].
         """
         rows = np.arange(len(chosen))
         change = flat - flat[rows, chosen][:, None]
@@ -104,15 +129,15 @@ class Knapsack:
         moves = np.argwhere(self._open & (np.arange(flat.shape[1]) != chosen[:, None]))
         gain, price = change[tuple(moves.T)], added[:, moves[:, 0], moves[:, 1]]
         single = np.flatnonzero((price <= slack[:, None]).all(axis=0) & (everything | (gain < 0)))
-        giver = np.flatnonzero((price < 0).any(axis=0))
-        taker = np.flatnonzero(gain < 0)
-        giver, taker = (side[np.argsort(gain[side], kind="stable")[:_PARTNERS]] for side in (giver, taker))
-        total = gain[taker][:, None] + gain[giver]
-        fits = (price[:, taker][:, :, None] + price[:, giver][:, None, :] <= slack[:, None, None]).all(axis=0)
-        apart = moves[taker, 0][:, None] != moves[giver, 0]
-        i, j = np.nonzero(fits & apart & (everything | (total < 0)))
-        left = np.concatenate((single, taker[i]))
-        right = np.concatenate((single, giver[j]))
+        cheaper = np.flatnonzero((price < 0).any(axis=0))
+        better = np.flatnonzero(gain < 0)
+        cheaper, better = (side[np.argsort(gain[side], kind="stable")[:_PARTNERS]] for side in (cheaper, better))
+        total = gain[better][:, None] + gain[cheaper]
+        fits = (price[:, better][:, :, None] + price[:, cheaper][:, None, :] <= slack[:, None, None]).all(axis=0)
+        distinct = moves[better, 0][:, None] != moves[cheaper, 0]
+        i, j = np.nonzero(fits & distinct & (everything | (total < 0)))
+        left = np.concatenate((single, better[i]))
+        right = np.concatenate((single, cheaper[j]))
         return moves[left], moves[right], np.concatenate((gain[single], total[i, j]))
 
     def _pairs(self, bits: IntArray) -> IntArray:

@@ -1,7 +1,7 @@
-"""Noise that adds up: the loss of a policy as a sum of terms, one for every decision, column and width.
+"""Additive loss model: the loss of a policy as a sum of terms, one for every decision, column and width.
 
-A term is an index into vectors theta [decision * 2 * width]: the noise of a decision's weights (column 0) or
-activations (column 1) at a width, as the logarithm of the loss that it causes alone.
+A term is an index into vectors theta [decision * 2 * width]: the logarithm of the loss that quantizing only a
+decision's weights (column 0) or activations (column 1) to that width causes.
 """
 
 import numpy as np
@@ -12,25 +12,41 @@ from agents.base import IntArray
 FloatArray = NDArray[np.float64]
 LOG_4 = float(np.log(4))
 LENGTH_SCALES = (2.0, 6.0)
-"""Distances in bits, over all decisions, at which the two parts of the residual forget."""
+"""Length scales of the two residual kernels: distances in bits, over all decisions."""
 
 
 def term_indices(bits: IntArray, widths: int) -> IntArray:
-    """The terms [policy, decision * 2] that add up in policies [policy, decision, 2].
+    """Return the terms whose sum is the loss of each policy.
 
-    >>> term_indices(np.array([[[1, 8], [2, 2]]]), 8)
-    array([[ 0, 15, 17, 25]])
+    Args:
+        bits: Policies [policy, decision, 2].
+        widths: Number of widths.
+
+    Returns:
+        Indices [policy, decision * 2].
+
+    Example:
+        >>> term_indices(np.array([[[1, 8], [2, 2]]]), 8)
+        array([[ 0, 15, 17, 25]])
     """
     flat = bits.reshape(len(bits), -1)
     return np.asarray(flat - 1 + widths * np.arange(flat.shape[1]))
 
 
 def log_sum_exp(theta: FloatArray, terms: IntArray) -> tuple[FloatArray, FloatArray]:
-    """log sum exp of the terms of each policy [policy], and every term's share of the sum [policy, term of policy].
+    """Compute the logarithm of the summed losses of each policy.
 
-    >>> value, shares = log_sum_exp(np.log([1.0, 3.0]), np.array([[0, 1]]))
-    >>> float(np.exp(value[0])), shares.round(2).tolist()
-    (4.0, [[0.25, 0.75]])
+    Args:
+        theta: Logarithms of the terms, [term].
+        terms: Indices of the terms of each policy, [policy, term of policy].
+
+    Returns:
+        Log sums [policy], and every term's share of the sum, [policy, term of policy].
+
+    Example:
+        >>> value, shares = log_sum_exp(np.log([1.0, 3.0]), np.array([[0, 1]]))
+        >>> float(np.exp(value[0])), shares.round(2).tolist()
+        (4.0, [[0.25, 0.75]])
     """
     values = theta[terms]
     top = values.max(axis=1, keepdims=True)
@@ -40,56 +56,82 @@ def log_sum_exp(theta: FloatArray, terms: IntArray) -> tuple[FloatArray, FloatAr
 
 
 def pair_losses(theta: FloatArray) -> FloatArray:
-    """Losses [..., decision, w_bits, a_bits] of all pairs, from theta [..., decision, 2, width].
+    """Compute the losses of all pairs of bits, relative to the largest term, which avoids overflow.
 
-    In parts of the largest term, so that nothing overflows.
+    Args:
+        theta: Logarithms of the terms, [..., decision, 2, width].
+
+    Returns:
+        Losses [..., decision, w_bits, a_bits].
     """
-    noise = np.exp(theta - theta.max(axis=(-3, -2, -1), keepdims=True))
-    return np.asarray(noise[..., 0, :, None] + noise[..., 1, None, :])
+    losses = np.exp(theta - theta.max(axis=(-3, -2, -1), keepdims=True))
+    return np.asarray(losses[..., 0, :, None] + losses[..., 1, None, :])
 
 
 def theta_from_prior(prior: FloatArray) -> FloatArray:
-    """Theta [decision, 2, width] from the expected losses of pairs [decision, w_bits, a_bits].
+    """Estimate theta from expected losses of pairs of bits.
 
-    A column's own part is what is left at the best width of the other column. Losses that are zero, negative or not
-    finite are no knowledge: there noise falls from width to width by 4**1.5, but not below the least that is known.
+    The loss of a column alone is the smallest one over the widths of the other column. Losses that are zero, negative
+    or not finite count as missing: they are filled in with a decrease by 4**1.5 per width, but not below the smallest
+    valid loss.
+
+    Args:
+        prior: Expected losses [decision, w_bits, a_bits].
+
+    Returns:
+        Theta [decision, 2, width].
     """
     widths = max(prior.shape[1:])
     theta = np.zeros((len(prior), 2, widths))
     for column in (0, 1):
         alone = np.nan_to_num(prior, nan=np.inf, posinf=np.inf).min(axis=2 - column)
-        known = np.isfinite(alone) & (alone > 0)
-        floor = alone[known].min() if known.any() else 1.0
-        logs = np.log(np.where(known, alone, floor))
+        valid = np.isfinite(alone) & (alone > 0)
+        floor = alone[valid].min() if valid.any() else 1.0
+        logs = np.log(np.where(valid, alone, floor))
         theta[:, column, : logs.shape[1]] = logs
         theta[:, column, logs.shape[1] :] = logs[:, -1:]
         for width in range(1, widths):
-            guessed = ~known[:, width] if width < known.shape[1] else np.ones(len(prior), dtype=bool)
-            least = theta[:, column, width - 1] - 1.5 * LOG_4
-            theta[:, column, width] = np.maximum(theta[:, column, width], np.where(guessed, least, -np.inf))
+            missing = ~valid[:, width] if width < valid.shape[1] else np.ones(len(prior), dtype=bool)
+            extrapolated = theta[:, column, width - 1] - 1.5 * LOG_4
+            theta[:, column, width] = np.maximum(theta[:, column, width], np.where(missing, extrapolated, -np.inf))
     return theta
 
 
 def term_covariances(decisions: int, widths: int) -> FloatArray:
-    """Covariances of theta [part, term, term] of about unit variance, one for each thing that may be unknown.
+    """Compute prior covariances of theta of about unit variance, one for each component.
 
-    A level and a decay by width for all terms; both of a column; the level of a decision; level and decay of each
-    (decision, column); and what is left at each width, where neighbours resemble each other.
+    A level and a decay by width for all terms; both for each column; the level of a decision; level and decay of each
+    (decision, column); and a smooth function of the width for each (decision, column).
+
+    Args:
+        decisions: Number of decisions.
+        widths: Number of widths.
+
+    Returns:
+        Array [component, term, term].
     """
     columns = 2 * decisions
-    alike, own = np.ones((columns, columns)), np.eye(columns)
+    shared, separate = np.ones((columns, columns)), np.eye(columns)
     same_column = np.kron(np.ones((decisions, decisions)), np.eye(2))
     same_decision = np.kron(np.eye(decisions), np.ones((2, 2)))
     steps = np.arange(widths) - (widths - 1) / 2
     level, decay = np.ones((widths, widths)), np.outer(steps, steps)
     smooth = np.exp(-0.5 * np.subtract.outer(steps, steps) ** 2)
-    parts = [(alike, level), (alike, decay), (same_column, level + 0.05 * decay), (same_decision, level)]
-    parts += [(own, level), (own, decay), (own, smooth)]
+    parts = [(shared, level), (shared, decay), (same_column, level + 0.05 * decay), (same_decision, level)]
+    parts += [(separate, level), (separate, decay), (separate, smooth)]
     return np.stack([np.kron(across, along) for across, along in parts])
 
 
 def residual_covariances(left: IntArray, right: IntArray) -> FloatArray:
-    """Covariances [part, left, right] of what does not add up: policies that differ in few bits share it."""
+    """Compute prior covariances of the residual, which is similar for policies that differ in few bits.
+
+    Args:
+        left: Policies [left, decision, 2].
+        right: Policies [right, decision, 2].
+
+    Returns:
+        Array [component, left, right].
+    """
     x, y = (bits.reshape(len(bits), -1).astype(np.float64) for bits in (left, right))
     squared = np.maximum((x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T, 0)
     return np.stack([np.exp(-squared / (2 * length**2)) for length in LENGTH_SCALES])

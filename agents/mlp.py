@@ -1,7 +1,7 @@
-"""A small fully connected network whose parameters are one vector and whose gradient is written out.
+"""A small multilayer perceptron with a flat parameter vector and hand-written gradients, and its optimiser.
 
-For networks of this size automatic differentiation costs more than the arithmetic; a single vector of parameters makes
-an optimiser step or a target update a handful of tensor operations.
+For networks of this size automatic differentiation costs more than the arithmetic; a single vector of parameters
+reduces an optimiser step or a target update to a handful of tensor operations.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,14 +14,22 @@ from torch import Generator, Tensor
 
 
 class MLP:
-    """Linear layers with ReLU in between; the last one is linear.
+    """Multilayer perceptron with ReLU between linear layers.
 
-    `parameters` and `gradient` are vectors [parameter]; weights and biases are views of them. Initial values are
-    uniform within +-1/sqrt(fan_in), biases included, as PyTorch's own linear layers start.
+    Initial values are uniform within +-1/sqrt(fan_in), biases included, as in `torch.nn.Linear`.
 
-    >>> network = MLP((3, 8, 1), torch.Generator().manual_seed(0))
-    >>> network.forward(torch.zeros(5, 3))[-1].shape
-    torch.Size([5, 1])
+    Args:
+        sizes: Units of all layers, from input to output.
+        generator: Source of the initial values.
+
+    Attributes:
+        parameters: Vector [parameter]; weights and biases are views of it.
+        gradient: Vector [parameter], set by `backward`.
+
+    Example:
+        >>> network = MLP((3, 8, 1), torch.Generator().manual_seed(0))
+        >>> network.forward(torch.zeros(5, 3))[-1].shape
+        torch.Size([5, 1])
     """
 
     def __init__(self, sizes: Sequence[int], generator: Generator) -> None:
@@ -37,13 +45,20 @@ class MLP:
             bias.uniform_(-bound, bound, generator=generator)
 
     def _views(self, vector: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Weight [fan_in, fan_out] and bias [fan_out] of every layer within a vector of parameters."""
+        """Yield weight [fan_in, fan_out] and bias [fan_out] of every layer as views of a parameter vector."""
         for fan_in, fan_out in self._shapes:
             weight, bias, vector = vector.tensor_split((fan_in * fan_out, (fan_in + 1) * fan_out))
             yield weight.view(fan_in, fan_out), bias
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
-        """What every layer reads, [batch, fan_in] each, and at the end the output [batch, fan_out]."""
+        """Compute the output and all intermediate activations.
+
+        Args:
+            inputs: [batch, fan_in] of the first layer.
+
+        Returns:
+            Inputs of every layer, [batch, fan_in] each, and last the output [batch, fan_out].
+        """
         activations = [inputs]
         for weight, bias in self._layers[:-1]:
             activations.append(torch.addmm(bias, activations[-1], weight).relu_())
@@ -51,43 +66,65 @@ class MLP:
         return [*activations, torch.addmm(bias, activations[-1], weight)]
 
     def backward(self, activations: Sequence[Tensor], output_gradient: Tensor) -> None:
-        """Set `gradient` from what `forward` returned and the loss's gradient at the output [batch, fan_out]."""
+        """Compute the gradient of the parameters and store it in `gradient`.
+
+        Args:
+            activations: Result of `forward`.
+            output_gradient: Gradient of the loss at the output, [batch, fan_out].
+        """
         for index, delta in self._deltas(activations, output_gradient):
             weight, bias = self._gradients[index]
             torch.mm(activations[index].t(), delta, out=weight)
             torch.sum(delta, 0, out=bias)
 
     def input_gradient(self, activations: Sequence[Tensor], output_gradient: Tensor) -> Tensor:
-        """The loss's gradient at the input, [batch, fan_in]; `gradient` stays as it is."""
+        """Compute the gradient of the loss at the input; `gradient` is not changed.
+
+        Args:
+            activations: Result of `forward`.
+            output_gradient: Gradient of the loss at the output, [batch, fan_out].
+
+        Returns:
+            Gradient [batch, fan_in].
+        """
         *_, (_, delta) = self._deltas(activations, output_gradient)
         return delta @ self._layers[0][0].t()
 
     def _deltas(self, activations: Sequence[Tensor], delta: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """The loss's gradient before the nonlinearity of every layer, from the last layer to the first."""
+        """Yield index and pre-activation gradient of every layer, from the last to the first."""
         yield len(self._layers) - 1, delta
         for index in range(len(self._layers) - 2, -1, -1):
             behind = index + 1
-            # What a ReLU gave is zero or positive: its sign is its derivative.
+            # The output of a ReLU is zero or positive: its sign is the derivative.
             delta = (delta @ self._layers[behind][0].t()).mul_(activations[behind].sign())
             yield index, delta
 
     def copy(self) -> Self:
-        """A network of its own with equal parameters."""
+        """Return an independent network with equal parameters."""
         twin = type(self)(self._sizes, Generator())
         twin.parameters.copy_(self.parameters)
         return twin
 
     def state_dict(self) -> dict[str, Any]:
-        """The parameters, copied."""
+        """Return a copy of the parameters."""
         return {"parameters": self.parameters.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the parameters of an equally large network; ValueError for any other."""
+        """Copy the parameters of a network of equal size.
+
+        Raises:
+            ValueError: The network has another size.
+        """
         load_vector(self.parameters, state["parameters"])
 
 
 class Adam:
-    """Adam on one network (Kingma and Ba 2015, algorithm 1), with the paper's 0.9, 0.999 and 1e-8."""
+    """Adam optimiser of one network (Kingma and Ba 2015, algorithm 1), with the paper's 0.9, 0.999 and 1e-8.
+
+    Args:
+        network: Network whose parameters are updated.
+        learning_rate: Step size.
+    """
 
     def __init__(self, network: MLP, learning_rate: float) -> None:
         self._network = network
@@ -97,7 +134,7 @@ class Adam:
         self._steps = 0
 
     def step(self) -> None:
-        """Move the network's parameters against its gradient."""
+        """Update the network's parameters by its current gradient."""
         self._steps += 1
         gradient = self._network.gradient
         self._first.lerp_(gradient, 1 - 0.9)
@@ -107,18 +144,30 @@ class Adam:
         self._network.parameters.addcdiv_(self._first, root, value=-rate)
 
     def state_dict(self) -> dict[str, Any]:
-        """Both moments, copied, and the number of steps."""
+        """Return copies of both moments, and the number of steps."""
         return {"first": self._first.clone(), "second": self._second.clone(), "steps": self._steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken; ValueError if that was with another network."""
+        """Restore a state returned by `state_dict`.
+
+        Raises:
+            ValueError: The state belongs to a network of another size.
+        """
         load_vector(self._first, state["first"])
         load_vector(self._second, state["second"])
         self._steps = int(state["steps"])
 
 
 def load_vector(target: Tensor, source: Tensor) -> None:
-    """Copy `source` into `target`; ValueError if their shapes differ."""
+    """Copy a vector into another one of equal shape.
+
+    Args:
+        target: Destination.
+        source: Source.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
     if target.shape != source.shape:
         raise ValueError(f"the state holds {tuple(source.shape)} numbers where {tuple(target.shape)} are needed")
     target.copy_(source)

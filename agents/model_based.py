@@ -1,11 +1,12 @@
-"""DDPG that learns from a model of the reward: few true evaluations, many imagined ones.
+"""Model-based DDPG: few true evaluations, and many simulated rollouts that a model of the reward scores.
 
-Every evaluation corrects a Bayesian model of the loss (`agents.reward_model`) that starts from the space's prior.
-The first is what the prior thinks best, the second the uniform bits that it thinks best: a prior that errs misjudges
-these less. Before each further one, policies are gathered that may be better: the answers to the model's most probable
-beliefs and to draws from them, exchanges of bits around the best, and walks of a DDPG actor that is trained on imagined
-episodes. The one that is expected to be the best is evaluated as long as that pays; when it does not, every other time
-the one from which most improvement is to be expected. So a search that is stopped has measured what it believes in.
+Every evaluation updates a Bayesian model of the loss (`agents.reward_model`) that starts from the space's prior. The
+first proposal is the best policy under the prior, the second the best uniform one, for which errors of the prior matter
+less. Each further proposal is selected from candidates: optima of the posterior mean and of posterior samples,
+exchanges of bits around the best policies, and rollouts of a DDPG actor that is trained on simulated episodes. The
+candidate of highest expected score is proposed as long as that improves on the best; otherwise it alternates with the
+candidate of largest expected improvement. A search that is stopped at any time has therefore evaluated the policy that
+it predicts to be best.
 """
 
 import math
@@ -19,7 +20,7 @@ from torch import Generator
 
 from agents.acquisition import log_expected_improvement
 from agents.base import IntArray, RolloutSimulator
-from agents.ddpg import DDPGConfig
+from agents.ddpg_config import DDPGConfig
 from agents.local_search import Knapsack
 from agents.loss_terms import FloatArray, pair_losses, theta_from_prior
 from agents.model_rollouts import ModelRollouts
@@ -30,22 +31,34 @@ from agents.uniform import uniform_policies
 
 _MAX_ATTEMPTS = 20
 _REFIT_RATIO = 1.4
-"""The priors' strengths are learned again when so many times as many policies are known."""
+"""Growth of the number of observations after which the scales of the prior are fitted again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelBasedConfig:
-    """Settings of `ModelBasedDDPG`; a value out of range raises ValueError.
+    """Settings of `ModelBasedDDPG`.
 
-    For every proposal: `draws` from the model's beliefs are solved, `neighbours` are looked at around the best told and
-    around the best expected, the actor walks `episodes` and learns in `updates` steps. `kept` candidates stay from
-    proposal to proposal; the model is conditioned on `memory` policies at most: those near the best and the latest.
-    The best expected is proposed as long as it proves better than all before, and then every `exploit_every`-th time.
-    `scales_until`: the priors' strengths are learned from at most so many policies.
+    Args:
+        posterior_samples: Samples of the posterior that are optimised per proposal.
+        neighbours: Neighbours considered per proposal around the best observed policy, and half as many around the best
+            expected one.
+        rollouts: Rollouts of the actor per proposal.
+        updates: Updates of the actor per proposal.
+        max_candidates: Candidates that are kept from proposal to proposal.
+        max_observations: Observations that the model is fitted to: those of scores near the best, and the latest.
+        exploit_every: After a proposal without improvement, the candidate of highest expected score is proposed every
+        so
+            many times.
+        max_scale_observations: Observations that the scales of the prior are fitted to.
+        ddpg: Settings of the actor-critic.
 
-    >>> ModelBasedConfig(exploit_every=0)
-    Traceback (most recent call last):
-    ValueError: exploit_every must be an integer of at least 1, got 0
+    Raises:
+        ValueError: A value is out of range.
+
+    Example:
+        >>> ModelBasedConfig(exploit_every=0)
+        Traceback (most recent call last):
+        ValueError: exploit_every must be an integer of at least 1, got 0
     """
 
     posterior_samples: int = 6
@@ -69,11 +82,20 @@ class ModelBasedConfig:
 
 
 class ModelBasedDDPG:
-    """A `Proposer` whose answers follow from a model of the reward; `seed` governs everything random.
+    """`Proposer` that selects policies by a model of the reward.
 
-    `tell` takes news of any policy of the network, also of those that do not fit this budget: the loss does not depend
-    on what is paid for it. `model` is the reward model of log losses, `ceiling` the score that losses are counted from;
-    both are up to date after `fit_model`.
+    `tell` accepts any policy of the network, including those that exceed this budget, as the loss does not depend on
+    the budget.
+
+    Args:
+        space: Search space, with or without a measured prior.
+        simulator: Environment for the rollouts of the actor.
+        config: Settings.
+        seed: Seed of all random numbers.
+
+    Attributes:
+        model: Model of the logarithm of the loss, up to date after `fit_model`.
+        ceiling: Score of zero loss, up to date after `fit_model`.
     """
 
     def __init__(
@@ -102,7 +124,7 @@ class ModelBasedDDPG:
         self._next_scale_fit = 6
 
     def propose(self) -> IntArray:
-        """The next policy [decision, 2], within the budget; one that was neither told nor proposed if there is any."""
+        """Return the next policy [decision, 2] within the budget, a new one if there is any."""
         self.fit_model()
         candidates = self._candidates()
         if len(self._observations) == 1 and self._uniform.tobytes() not in self._observations | self._pending:
@@ -112,7 +134,11 @@ class ModelBasedDDPG:
         return bits
 
     def tell(self, bits: IntArray, score: float) -> None:
-        """Take note of a policy [decision, 2]; ValueError for another shape, or a score that is not finite."""
+        """Record the score of a policy.
+
+        Raises:
+            ValueError: The policy has another shape, or the score is not finite.
+        """
         if bits.shape != (len(self._space.names), 2) or (bits < 1).any() or (bits > self.model.shape[2]).any():
             raise ValueError(f"a policy of this space must be bits [{len(self._space.names)}, 2], got {bits.tolist()}")
         if not math.isfinite(score):
@@ -123,13 +149,20 @@ class ModelBasedDDPG:
         self._pool.pop(bits.tobytes(), None)
 
     def predict(self, bits: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation [policy] of the scores of `bits` [policy, decision, 2]: losses are log-normal."""
+        """Predict scores; losses are log-normal.
+
+        Args:
+            bits: Policies [policy, decision, 2].
+
+        Returns:
+            Mean and standard deviation of the scores, [policy] each.
+        """
         mean, std = self.model.predict(bits)
         loss = np.exp(mean + std**2 / 2)
         return self.ceiling - loss, loss * np.sqrt(np.expm1(std**2))
 
     def fit_model(self) -> None:
-        """Bring `model` and `ceiling` up to what was told; `propose` begins with it."""
+        """Fit `model` and `ceiling` to the observations; called by `propose`."""
         if not self._observations:
             return
         bits, scores = self._training_set()
@@ -146,13 +179,13 @@ class ModelBasedDDPG:
             self._next_scale_fit = int(_REFIT_RATIO * len(self._observations)) + 1
 
     def _goal(self, scores: FloatArray) -> float:
-        """The log loss of the best told policy within this budget, or of the best of all."""
+        """Log loss of the best observed policy within this budget, or else of the best of all."""
         return float(log_losses(np.array(scores.max() if self._best is None else self._best[1]), self.ceiling))
 
     def _training_set(self) -> tuple[IntArray, FloatArray]:
-        """The told policies that the model is conditioned on, in the order of telling.
+        """Select the observations that the model is fitted to, in the order in which they were made.
 
-        Half of them those whose scores are nearest to the best within this budget, the others the latest.
+        Half of them are those of scores nearest to the best within this budget, the others the latest.
         """
         bits, scores = (np.array(column) for column in zip(*self._observations.values(), strict=True))
         if len(bits) > self._config.max_observations:
@@ -164,7 +197,7 @@ class ModelBasedDDPG:
         return bits, scores
 
     def _candidates(self) -> IntArray:
-        """New policies [policy, decision, 2] within the budget, each once, in a fixed order."""
+        """Generate distinct new policies [policy, decision, 2] within the budget, in a deterministic order."""
         losses = pair_losses(np.concatenate((self.model.theta[None], self._posterior_samples())))
         solved = np.stack([self._legal(bits) for bits in self._knapsack.solve(losses)])
         count = self._config.neighbours
@@ -176,21 +209,21 @@ class ModelBasedDDPG:
         return np.array(new, dtype=np.int64)
 
     def _legal(self, bits: IntArray) -> IntArray:
-        """Prices alone may miss several budgets at once; the space's own rule does not."""
+        """Project a policy if it exceeds a budget, which can happen under several budgets."""
         return bits if self._space.fits(bits) else self._space.project(bits)
 
     def _posterior_samples(self) -> FloatArray:
-        # The first evaluation is the prior's best, not a guess.
+        # The first proposal is the best policy under the prior mean.
         return self.model.sample(self._numpy_generator(), self._config.posterior_samples if self._observations else 0)
 
     def _actor_rollouts(self, solved: IntArray) -> IntArray:
-        """Walks of the actor, which then learns what the model expects of them and of the answers of the solver."""
+        """Roll out the actor, then train it on its rollouts and the solved policies, scored by the model."""
         if not self._config.rollouts:
             return solved[:0]
         rollouts = np.stack([self._model_rollouts.rollout() for _ in range(self._config.rollouts)])
         self._model_rollouts.add(solved[:2])
         self._model_rollouts.learn(self.model.predict_mean, self._config.updates)
-        # By the paper's rule of the budget a walk may end above it.
+        # Under the budget rule of the HAQ paper a rollout may end above the budget.
         return rollouts[[self._space.fits(bits) for bits in rollouts]]
 
     def _select(self, candidates: IntArray) -> IntArray:
@@ -203,14 +236,14 @@ class ModelBasedDDPG:
         return np.array(candidates[log_expected_improvement(mean, std, target).argmax()])
 
     def _update_best(self, bits: IntArray, score: float) -> bool:
-        """Whether a told policy is the best within this budget; remembered if it is."""
+        """Update the best observed policy within this budget; returns whether it changed."""
         better = self._space.fits(bits) and (self._best is None or score > self._best[1])
         if better:
             self._best = (bits, score)
         return better
 
     def _fallback(self) -> IntArray:
-        """A random policy where the model has no new one to offer; the best one where there are no others."""
+        """Return a random policy if there is no new candidate; the best policy if no random one is new either."""
         generator = self._numpy_generator()
         for _ in range(_MAX_ATTEMPTS):
             bits = self._space.sample(generator)
@@ -219,19 +252,19 @@ class ModelBasedDDPG:
         return bits if self._best is None else self._best[0].copy()
 
     def _numpy_generator(self) -> np.random.Generator:
-        """For what numpy draws, so that one state holds all chance."""
+        """NumPy generator seeded by the torch generator, so that one state determines all random numbers."""
         return np.random.default_rng(int(torch.randint(2**62, (), generator=self._generator)))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but space and configuration."""
-        told = list(self._observations.values())
+        """Return everything but space and configuration."""
+        observations = list(self._observations.values())
         return {
             "model": self.model.state_dict(),
             "imagination": self._model_rollouts.state_dict(),
             "generator": self._generator.get_state(),
             "ceiling": self.ceiling,
-            "told": [torch.tensor(bits) for bits, _ in told],
-            "scores": [score for _, score in told],
+            "told": [torch.tensor(bits) for bits, _ in observations],
+            "scores": [score for _, score in observations],
             "kept": [torch.tensor(bits) for bits in self._pool.values()],
             "asked": [torch.tensor(bits) for bits in self._pending.values()],
             "in_vain": self._since_improvement,
@@ -239,13 +272,13 @@ class ModelBasedDDPG:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly where `state_dict` was taken, with an equal space and configuration."""
+        """Restore a state returned by `state_dict`; space and configuration must be equal."""
         self.model.load_state_dict(state["model"])
         self._model_rollouts.load_state_dict(state["imagination"])
         self._generator.set_state(state["generator"])
         self.ceiling = state["ceiling"]
-        told = zip((bits.numpy().copy() for bits in state["told"]), state["scores"], strict=True)
-        self._observations = {bits.tobytes(): (bits, score) for bits, score in told}
+        observations = zip((bits.numpy().copy() for bits in state["told"]), state["scores"], strict=True)
+        self._observations = {bits.tobytes(): (bits, score) for bits, score in observations}
         self._best = None
         for bits, score in self._observations.values():
             self._update_best(bits, score)

@@ -1,7 +1,7 @@
-"""DDPG on imagined episodes: an actor that walks the layers, scored by what a model expects, not by evaluation.
+"""Actor-critic trained on simulated rollouts whose returns a model predicts, without evaluating any policy.
 
-Actor and critic are those of `agents.ddpg`: the critic learns the rank of the return itself, the actor follows inverted
-gradients. Every episode is remembered by its policy, so that all returns are renewed whenever the model has learned.
+Actor and critic are those of `agents.ddpg`: the critic learns the rank of the return, the actor uses inverting
+gradients. Each rollout is stored with its policy, so that all returns can be updated whenever the model changes.
 """
 
 from collections import deque
@@ -16,7 +16,8 @@ from torch import Generator, Tensor
 
 from agents.actor_critic import Actor, Critic
 from agents.base import FloatArray, IntArray, Rollout, RolloutSimulator
-from agents.ddpg import DDPGConfig, unit_ranks
+from agents.ddpg import unit_ranks
+from agents.ddpg_config import DDPGConfig
 from agents.mlp import MLP
 from agents.noise import decayed_sigma, truncated_normal
 
@@ -29,7 +30,13 @@ class _Episode:
 
 
 class ModelRollouts:
-    """Imagined episodes and the actor that learns from them; `generator` governs everything random."""
+    """Replay buffer of simulated rollouts, and the actor-critic that learns from them.
+
+    Args:
+        simulator: Environment without evaluation.
+        config: Settings of the actor-critic.
+        generator: Source of all random numbers.
+    """
 
     def __init__(self, simulator: RolloutSimulator, config: DDPGConfig, generator: Generator) -> None:
         self._simulator, self._config, self._generator = simulator, config, generator
@@ -40,13 +47,17 @@ class ModelRollouts:
         self._rollouts = 0
 
     def add(self, policies: IntArray) -> None:
-        """Remember how policies [policy, decision, 2] are walked, whoever found them."""
+        """Add the rollouts that end in given policies.
+
+        Args:
+            policies: Legal policies [policy, decision, 2].
+        """
         for bits in policies:
             self._remember(self._simulator.rollout_of(bits))
 
     @torch.inference_mode()
     def rollout(self) -> IntArray:
-        """The actor's next policy [decision, 2], with noise; remembered."""
+        """Roll out the actor with exploration noise, and add the rollout; returns its policy [decision, 2]."""
         sigma = decayed_sigma(self._config.sigma, self._config.sigma_decay, self._rollouts)
         sigma = max(sigma, self._config.sigma_min)
         self._rollouts += 1
@@ -62,7 +73,12 @@ class ModelRollouts:
 
     @torch.inference_mode()
     def learn(self, losses: Callable[[IntArray], NDArray[np.float64]], updates: int) -> None:
-        """`updates` steps of critic and actor; `losses` answers [episode] for policies [episode, decision, 2]."""
+        """Update critic and actor on the stored rollouts.
+
+        Args:
+            losses: Function from policies [rollout, decision, 2] to expected losses [rollout].
+            updates: Number of optimiser steps.
+        """
         if not self._episodes:
             return
         expected = torch.tensor(-losses(np.stack([episode.bits for episode in self._episodes])), dtype=torch.float32)
@@ -89,7 +105,7 @@ class ModelRollouts:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Both networks with their optimisers, the remembered episodes, and how many were imagined."""
+        """Return both networks with their optimisers, the stored rollouts, and the number of rollouts of the actor."""
         return {
             **{name: part.state_dict() for name, part in self._parts().items()},
             "episodes": [{"bits": torch.tensor(each.bits), "inputs": each.inputs.clone()} for each in self._episodes],
@@ -97,7 +113,7 @@ class ModelRollouts:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Restore a state returned by `state_dict`."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self._episodes.clear()

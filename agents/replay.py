@@ -1,4 +1,4 @@
-"""The episodes that an agent remembers, as tables to draw batches of steps from."""
+"""Replay buffer of episodes."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ from agents.base import Transition
 
 
 class Steps(NamedTuple):
-    """Steps of episodes, one a row; every column is float32 and two-dimensional."""
+    """Steps of episodes, one per row; every column is float32 and two-dimensional."""
 
     inputs: Tensor
-    """[step, observation_size + 1]: the observation and, last, the action: what a critic reads."""
+    """[step, observation_size + 1]: observation and action, the input of a critic."""
     returns: Tensor
-    """[step, 1]: the sum of all rewards of the step's episode."""
+    """[step, 1]: sum of all rewards of the step's episode."""
     next_observations: Tensor
     """[step, observation_size]"""
     continues: Tensor
@@ -24,12 +24,19 @@ class Steps(NamedTuple):
 
     @property
     def observations(self) -> Tensor:
-        """[step, observation_size]"""
+        """Observations [step, observation_size]."""
         return self.inputs[:, :-1]
 
     @classmethod
     def from_episode(cls, transitions: Sequence[Transition]) -> Self:
-        """The steps of one episode, each with the whole episode's return."""
+        """Create the steps of one episode.
+
+        Args:
+            transitions: The episode.
+
+        Returns:
+            Its steps, each with the return of the whole episode.
+        """
         rewards = [transition.reward for transition in transitions]
         observations = torch.stack([torch.as_tensor(t.observation, dtype=torch.float32) for t in transitions])
         return cls(
@@ -42,13 +49,25 @@ class Steps(NamedTuple):
         )
 
     def sample(self, size: int, generator: Generator) -> "Steps":
-        """A batch of steps, uniformly and with replacement."""
+        """Sample a batch of steps uniformly with replacement.
+
+        Args:
+            size: Number of steps.
+            generator: Source of random numbers.
+
+        Returns:
+            The batch.
+        """
         index = torch.randint(len(self.inputs), (size,), generator=generator)
         return Steps(*(column[index] for column in self))
 
 
 class Replay:
-    """The last `capacity` episodes, oldest first; the length of an episode may vary."""
+    """Buffer of the last `capacity` episodes, oldest first; episodes may differ in length.
+
+    Args:
+        capacity: Maximum number of episodes.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._episodes: deque[Steps] = deque(maxlen=capacity)
@@ -58,18 +77,22 @@ class Replay:
         return len(self._episodes)
 
     def add(self, episode: Steps) -> None:
-        """Remember an episode; forgets the oldest one when full."""
+        """Append an episode; drops the oldest one if the buffer is full.
+
+        Args:
+            episode: Steps of the episode.
+        """
         self._episodes.append(episode)
 
     def steps(self) -> Steps:
-        """All remembered steps in one table."""
+        """Concatenate the steps of all episodes."""
         return Steps(*(torch.cat(column) for column in zip(*self._episodes, strict=True)))
 
     def state_dict(self) -> dict[str, Any]:
-        """The table of every remembered episode."""
+        """Return the steps of every episode."""
         return {"episodes": [episode._asdict() for episode in self._episodes]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Remember what was remembered where `state_dict` was taken, and nothing else."""
+        """Replace the contents by a state returned by `state_dict`."""
         self._episodes.clear()
         self._episodes.extend(Steps(**columns) for columns in state["episodes"])

@@ -1,14 +1,14 @@
-"""A Bayesian model of what a policy loses, from few evaluations.
+"""Bayesian model of the loss of a policy, for few evaluations.
 
-Quantization noise of many layers adds up at the outputs, and every bit less makes a layer's noise about four times as
-strong (Lin, Talathi and Annapureddy 2016, arXiv 1511.06393). So the loss of a policy is modelled as
+Quantization errors of many layers add up at the outputs, and every bit less makes the error of a layer about four times
+as large (Lin, Talathi and Annapureddy 2016, arXiv 1511.06393). The loss of a policy is therefore modelled as
 
     log loss = log sum_d (exp theta[d, weights, w_d] + exp theta[d, activations, a_d]) + residual
 
-with Gaussian priors on theta and on the residual, which holds what does not add up: pairs of layers, saturation. The
-posterior is Laplace's approximation: around the most probable theta the logarithm of the sum is linear, and the rest is
-Gaussian process regression in closed form (Rasmussen and Williams 2006, equations 2.25, 2.26, 5.8 and 5.9). How strong
-each part of the prior is follows from the marginal likelihood.
+with Gaussian priors on theta and on the residual, which stands for non-additive effects: interactions of layers,
+saturation. The posterior is a Laplace approximation: around the most probable theta the log sum is linearised, which
+leaves Gaussian process regression in closed form (Rasmussen and Williams 2006, equations 2.25, 2.26, 5.8 and 5.9). The
+scale of each component of the prior maximises the marginal likelihood.
 """
 
 from collections.abc import Mapping
@@ -24,35 +24,35 @@ from agents.base import IntArray
 from agents.loss_terms import FloatArray, log_sum_exp, residual_covariances, term_covariances, term_indices
 
 DEFAULT_SCALES = np.array([2.0, 0.15, 0.7, 0.7, 0.7, 0.15, 0.3, 0.1, 0.3, 0.05])
-"""Standard deviations, in nats of loss, before anything is known of a network: of the seven parts of theta, the two of
-the residual, and noise."""
+"""Default standard deviations in nats of loss: the seven components of theta, the two of the residual, and observation
+noise.
+"""
 MEASURED_PRIOR_SCALES = np.array([2.0, 0.2, 0.4, 0.35, 0.35, 0.1, 0.2, 0.1, 0.3, 0.05])
-"""The same where the prior mean was estimated on the network, each layer alone."""
+"""The same if the prior mean was measured on the network, each layer alone."""
 THETA, RESIDUAL, NOISE = slice(0, 7), slice(7, 9), 9
 SCALE_PRIOR_STD = 1.0
-"""Standard deviation, in nats, of how far a network's own standard deviations lie from the default ones."""
+"""Standard deviation of the logarithms of fitted scales around the default ones."""
 ACCURATE_RANGE = 1.0
-"""Policies that lose more than this many nats above the goal are seen through noise that grows with the distance: the
-model need not be exact there."""
+"""Nats above the goal within which the model is accurate: the observation noise grows with the distance beyond it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Posterior:
-    """What predictions need; the most probable theta is the point of linearisation."""
+    """Quantities needed for predictions; the most probable theta is the point of linearisation."""
 
     bits: IntArray
     jacobian: FloatArray
     """[policy, term]"""
     pseudo: FloatArray
-    """[policy]: the targets as the linear model sees them, less what the prior expects."""
+    """[policy]: targets of the linearised model, minus the prior mean."""
     theta_to_data: FloatArray
-    """Prior covariance [term, policy]."""
+    """Prior covariance of theta and targets, [term, policy]."""
     residual: FloatArray
-    """Prior covariance [policy, policy] of residual and noise together."""
+    """Prior covariance of residual and noise together, [policy, policy]."""
     factor: FloatArray
-    """Lower Cholesky factor of the data's whole covariance."""
+    """Lower Cholesky factor of the covariance of the targets."""
     weights: FloatArray
-    """That covariance's inverse times `pseudo`."""
+    """Inverse of that covariance times `pseudo`."""
 
     @property
     def log_marginal_likelihood(self) -> float:
@@ -61,17 +61,20 @@ class _Posterior:
 
 
 class RewardModel:
-    """Learns the logarithm of the loss; `prior_mean` [decision, 2, width] is the prior mean of theta.
+    """Gaussian model of the logarithm of the loss.
 
-    `prior_scales`: `DEFAULT_SCALES` or `MEASURED_PRIOR_SCALES`, how far from `prior_mean` theta may lie.
+    Args:
+        prior_mean: Prior mean of theta, [decision, 2, width].
+        prior_scales: Standard deviations of the components of the prior, `DEFAULT_SCALES` or `MEASURED_PRIOR_SCALES`.
 
-    >>> prior_mean = np.tile(-np.log(4.0) * np.arange(1, 9), (3, 2, 1))
-    >>> model = RewardModel(prior_mean)
-    >>> bits = np.array([[[8, 8], [2, 8], [8, 8]], [[8, 8], [4, 8], [8, 8]]])
-    >>> model.fit(bits, np.log([0.1, 0.01]))
-    >>> mean, std = model.predict(bits)
-    >>> bool(np.abs(mean - np.log([0.1, 0.01])).max() < 0.2)
-    True
+    Example:
+        >>> prior_mean = np.tile(-np.log(4.0) * np.arange(1, 9), (3, 2, 1))
+        >>> model = RewardModel(prior_mean)
+        >>> bits = np.array([[[8, 8], [2, 8], [8, 8]], [[8, 8], [4, 8], [8, 8]]])
+        >>> model.fit(bits, np.log([0.1, 0.01]))
+        >>> mean, std = model.predict(bits)
+        >>> bool(np.abs(mean - np.log([0.1, 0.01])).max() < 0.2)
+        True
     """
 
     def __init__(self, prior_mean: FloatArray, *, prior_scales: FloatArray = DEFAULT_SCALES) -> None:
@@ -85,27 +88,31 @@ class RewardModel:
 
     @property
     def theta(self) -> FloatArray:
-        """The most probable theta [decision, 2, width]: the logarithm of what each term alone loses."""
+        """Most probable theta [decision, 2, width]: the logarithm of the loss of each term alone."""
         return self._theta.reshape(self.shape)
 
     @property
     def theta_std(self) -> FloatArray:
-        """Its standard deviation [decision, 2, width]."""
+        """Posterior standard deviation of theta, [decision, 2, width]."""
         variance = np.diag(self._covariance)
         if self._posterior is not None:
-            known = solve_triangular(self._posterior.factor, self._posterior.theta_to_data.T, lower=True)
-            variance = variance - (known**2).sum(axis=0)
+            explained = solve_triangular(self._posterior.factor, self._posterior.theta_to_data.T, lower=True)
+            variance = variance - (explained**2).sum(axis=0)
         return np.asarray(np.sqrt(np.maximum(variance, 0)).reshape(self.shape))
 
     @property
     def log_marginal_likelihood(self) -> float:
-        """Logarithm of the marginal likelihood of what was fitted, up to a constant."""
+        """Logarithm of the marginal likelihood of the fitted data, up to a constant."""
         return self._fitted.log_marginal_likelihood
 
     def fit(self, bits: IntArray, targets: FloatArray, *, goal: float | None = None, rounds: int = 4) -> None:
-        """Condition on log losses `targets` [policy] of `bits` [policy, decision, 2], starting from the last theta.
+        """Fit the posterior to observed log losses, starting from the last theta.
 
-        `goal`: the log loss around which exactness counts; without it the least of the targets.
+        Args:
+            bits: Policies [policy, decision, 2].
+            targets: Their log losses [policy].
+            goal: Log loss around which accuracy matters; the smallest target when None.
+            rounds: Number of linearisations.
         """
         terms = term_indices(bits, self.shape[2])
         excess = np.maximum(targets - (targets.min() if goal is None else goal) - ACCURATE_RANGE, 0)
@@ -119,11 +126,11 @@ class RewardModel:
             pseudo = targets - values + jacobian @ (self._theta - self._prior_mean)
             weights = cho_solve((factor, True), pseudo)
             self._posterior = _Posterior(bits, jacobian, pseudo, theta_to_data, residual, factor, weights)
-            # A full step may overshoot where the shares change on the way.
+            # A full step may overshoot if the shares change along it.
             self._theta = self._theta + np.clip(self._prior_mean + theta_to_data @ weights - self._theta, -1.5, 1.5)
 
     def fit_scales(self) -> None:
-        """The strengths of the prior's parts that make the fitted data most probable; `fit` again afterwards."""
+        """Maximise the marginal likelihood over the scales of the prior's components; call `fit` again afterwards."""
         posterior = self._fitted
         through = [posterior.jacobian @ part @ posterior.jacobian.T for part in self._parts]
         count = len(posterior.pseudo)
@@ -146,7 +153,14 @@ class RewardModel:
         self._set_scales(np.exp(found.x))
 
     def predict(self, bits: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation [policy] of the log losses of `bits` [policy, decision, 2]."""
+        """Predict log losses.
+
+        Args:
+            bits: Policies [policy, decision, 2].
+
+        Returns:
+            Mean and standard deviation, [policy] each.
+        """
         terms = term_indices(bits, self.shape[2])
         mean, shares = log_sum_exp(self._theta, terms)
         jacobian = self._spread(shares, terms)
@@ -160,14 +174,28 @@ class RewardModel:
         return mean, np.sqrt(np.maximum(variance, 1e-12))
 
     def predict_mean(self, bits: IntArray) -> FloatArray:
-        """The mean of `predict` alone, cheaper."""
+        """Predict the means of log losses alone, which is cheaper.
+
+        Args:
+            bits: Policies [policy, decision, 2].
+
+        Returns:
+            Means [policy].
+        """
         mean, _ = log_sum_exp(self._theta, term_indices(bits, self.shape[2]))
         return mean if self._posterior is None else mean + self._residual_to_data(bits) @ self._posterior.weights
 
     def sample(self, generator: np.random.Generator, count: int) -> FloatArray:
-        """Thetas [draw, decision, 2, width] from the posterior.
+        """Sample theta from the posterior.
 
-        A draw from the prior, moved by what the data say of it (Matheron's rule; Wilson et al. 2020, arXiv 2002.09309).
+        A sample of the prior, corrected by the data (Matheron's rule; Wilson et al. 2020, arXiv 2002.09309).
+
+        Args:
+            generator: Source of random numbers.
+            count: Number of samples.
+
+        Returns:
+            Samples [sample, decision, 2, width].
         """
         prior = self._root @ generator.standard_normal((len(self._prior_mean), count))
         if self._posterior is None:
@@ -178,11 +206,11 @@ class RewardModel:
         return np.asarray((self._theta[:, None] + prior - moved).T.reshape(count, *self.shape))
 
     def state_dict(self) -> dict[str, Any]:
-        """Theta and the scales: where the next `fit` starts. The data are the caller's."""
+        """Return theta and the scales, from which the next `fit` starts; observations are not included."""
         return {"theta": torch.tensor(self._theta), "scales": torch.tensor(self._scales)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken, once `fit` has been called again."""
+        """Restore a state returned by `state_dict`; takes effect with the next `fit`."""
         self._theta = state["theta"].numpy().copy()
         self._set_scales(state["scales"].numpy().copy())
         self._posterior = None
@@ -200,7 +228,7 @@ class RewardModel:
         )
 
     def _spread(self, shares: FloatArray, terms: IntArray) -> FloatArray:
-        """The derivative [policy, term] of the log sums."""
+        """Jacobian [policy, term] of the log sums."""
         jacobian = np.zeros((len(terms), len(self._prior_mean)))
         np.put_along_axis(jacobian, terms, shares, axis=1)
         return jacobian
@@ -212,7 +240,10 @@ class RewardModel:
 def _minus_log_likelihood(
     log_scales: FloatArray, parts: FloatArray, extra: FloatArray, targets: FloatArray
 ) -> tuple[float, FloatArray]:
-    """Of the logarithms of the scales, with its gradient (Rasmussen and Williams 2006, equation 5.9)."""
+    """Compute the negative log marginal likelihood and its gradient with respect to the log scales.
+
+    Rasmussen and Williams 2006, equation 5.9.
+    """
     variances = np.exp(2 * log_scales)
     factor = cholesky(np.tensordot(variances, parts, 1) + extra, lower=True)
     weights = cho_solve((factor, True), targets)

@@ -1,4 +1,4 @@
-"""From scores, whatever their scale, to logarithms of losses, in which noise adds up."""
+"""Transformation of scores of any scale to logarithms of losses, which the additive model describes."""
 
 import numpy as np
 
@@ -7,25 +7,40 @@ from agents.loss_terms import FloatArray
 from agents.reward_model import RewardModel
 
 _DISTANCES = 10.0 ** np.arange(-2.0, 1.0, 0.5)
-"""Tried distances of the ceiling from the best score, in parts of the median loss."""
+"""Candidate distances of the ceiling from the best score, relative to the median loss."""
 
 
 def log_losses(scores: FloatArray, ceiling: float) -> FloatArray:
-    """log(ceiling - score) of scores below the ceiling.
+    """Compute the logarithms of losses: log(ceiling - score).
 
-    >>> log_losses(np.array([-1.0, -np.e]), 0.0).round(6).tolist()
-    [0.0, 1.0]
+    Args:
+        scores: Scores below the ceiling, [policy].
+        ceiling: Score of zero loss.
+
+    Returns:
+        Log losses [policy].
+
+    Example:
+        >>> log_losses(np.array([-1.0, -np.e]), 0.0).round(6).tolist()
+        [0.0, 1.0]
     """
     return np.asarray(np.log(ceiling - scores))
 
 
 def fit_ceiling(model: RewardModel, bits: IntArray, scores: FloatArray) -> float:
-    """The score from which losses are counted.
+    """Estimate the score of zero loss.
 
-    Scores that stay below 0 and do not tie, as minus a divergence, lose what they lack to 0. Accuracies on few images
-    tie at the best, and may exceed that of the float network: for them the loss starts above the best, where the model
-    finds `scores` [policy] of `bits` most probable. Densities are compared by score, hence the Jacobian of the
-    logarithm. Of `model` only the fit changes.
+    It is 0 for negative scores without ties, such as a negated divergence. Accuracies on few images tie at the best,
+    and may exceed that of the float network: for them the ceiling is above the best score, where the scores are most
+    probable under the model. Densities are compared in terms of scores, hence the Jacobian of the logarithm.
+
+    Args:
+        model: Model of log losses; its fit is changed.
+        bits: Policies [policy, decision, 2].
+        scores: Their scores [policy].
+
+    Returns:
+        The ceiling.
     """
     best = float(scores.max())
     different = np.unique(scores)

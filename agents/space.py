@@ -1,4 +1,4 @@
-"""What may be chosen: the bits of every decision, what they cost, and how much there is to spend."""
+"""Search space of the proposers: allowed bits of every decision, their costs and the budgets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,24 +14,27 @@ REL_TOLERANCE = 1e-12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpace:
-    """All that a search method may know before its first evaluation; arrays [decision, w_bits, a_bits].
+    """Everything that a search method knows before its first evaluation; arrays [decision, w_bits, a_bits].
 
     A decision is one layer, or several that are tied to one pair of bits and whose costs are summed. Both bit axes
-    start at 1 bit: index = bits - 1. ValueError for arrays that do not match, a decision without any pair, or a pair
-    without a finite cost or prior.
+    start at 1 bit: index = bits - 1.
+
+    Raises:
+        ValueError: Arrays do not match, a decision has no allowed pair, or an allowed pair has no finite cost or prior.
     """
 
     names: tuple[str, ...]
+    """Names of the decisions."""
     allowed: NDArray[np.bool_]
-    """[decision, w_bits, a_bits]: the pairs that may be chosen; dominated and forbidden pairs are False."""
+    """[decision, w_bits, a_bits]: pairs that may be chosen; dominated and forbidden pairs are False."""
     cost: NDArray[np.float64]
     """[constraint, decision, w_bits, a_bits]; the first constraint is the objective's."""
     budget: NDArray[np.float64]
     """[constraint]: upper limits of the summed cost."""
     project: Callable[[IntArray], IntArray]
-    """Bring bits [decision, 2] under every budget and spend what is left; legal and idempotent."""
+    """Function that brings bits [decision, 2] under every budget and spends what is left; idempotent."""
     prior: NDArray[np.float64] | None = None
-    """Expected loss of score by each pair alone, or None where nobody measured it."""
+    """Expected loss of score by each pair alone; None if it was not measured."""
 
     def __post_init__(self) -> None:
         if self.allowed.ndim != 3 or len(self.allowed) != len(self.names):
@@ -51,46 +54,90 @@ class SearchSpace:
 
     @property
     def nominal_prior(self) -> NDArray[np.float64]:
-        """`prior`; where there is none, the noise of uniform quantizers: 4**-w_bits + 4**-a_bits in every decision.
+        """`prior`, or else the relative error of uniform quantizers: 4**-w_bits + 4**-a_bits in every decision.
 
-        Each bit halves the step, so the power of the noise relative to the signal falls by four; relative noise of
-        one layer after the other adds up, whatever the layer's size.
+        Each bit halves the step size, so the power of the error relative to the signal falls by four; the relative
+        errors of successive layers add up, independently of their size.
         """
         if self.prior is not None:
             return self.prior
-        w_noise, a_noise = (0.25 ** np.arange(1, bits + 1) for bits in self.allowed.shape[1:])
-        return np.broadcast_to(w_noise[:, None] + a_noise, self.allowed.shape)
+        w_error, a_error = (0.25 ** np.arange(1, bits + 1) for bits in self.allowed.shape[1:])
+        return np.broadcast_to(w_error[:, None] + a_error, self.allowed.shape)
 
     def pairs(self, decision: int) -> IntArray:
-        """The pairs [pair, 2] that a decision may take, in ascending order."""
+        """Return the allowed pairs of a decision.
+
+        Args:
+            decision: Position of the decision.
+
+        Returns:
+            Pairs [pair, 2] in ascending order.
+        """
         return np.argwhere(self.allowed[decision]) + 1
 
     def nearest(self, bits: IntArray) -> IntArray:
-        """Every decision's nearest allowed pair, whatever it costs; of equally near ones the one with fewer bits."""
+        """Replace every decision's bits by the nearest allowed pair, regardless of its cost.
+
+        Of equally near pairs the one with fewer bits.
+
+        Args:
+            bits: Any policy, [decision, 2].
+
+        Returns:
+            A policy of allowed pairs, [decision, 2].
+        """
         w, a = (np.arange(1, count + 1) for count in self.allowed.shape[1:])
         distance = np.abs(bits[:, 0, None, None] - w[:, None]) + np.abs(bits[:, 1, None, None] - a)
         nearest = np.where(self.allowed, distance, np.inf).reshape(len(bits), -1).argmin(axis=1)
         return np.stack(np.divmod(nearest, len(a)), axis=1).astype(np.int64) + 1
 
     def sample(self, generator: np.random.Generator) -> IntArray:
-        """A random legal policy [decision, 2]: every decision takes any of its pairs, then all are projected."""
+        """Sample a legal policy: uniform pairs for all decisions, then projected.
+
+        Args:
+            generator: Source of random numbers.
+
+        Returns:
+            The policy, [decision, 2].
+        """
         keys = np.where(self.allowed, generator.random(self.allowed.shape), -1.0).reshape(len(self.names), -1)
         pairs = np.divmod(keys.argmax(axis=1), self.allowed.shape[2])
         return self.project(np.stack(pairs, axis=1).astype(np.int64) + 1)
 
     def total(self, bits: IntArray) -> NDArray[np.float64]:
-        """The summed cost [constraint] of bits [decision, 2]."""
+        """Sum the costs of a policy.
+
+        Args:
+            bits: The policy, [decision, 2].
+
+        Returns:
+            Cost [constraint].
+        """
         decisions = np.arange(len(self.names))
         return np.asarray(self.cost[:, decisions, bits[:, 0] - 1, bits[:, 1] - 1].sum(axis=1))
 
     def expected_loss(self, bits: IntArray) -> float:
-        """The summed `nominal_prior` of bits [decision, 2]."""
+        """Sum the `nominal_prior` of a policy.
+
+        Args:
+            bits: The policy, [decision, 2].
+
+        Returns:
+            Expected loss of score.
+        """
         return float(self.nominal_prior[np.arange(len(self.names)), bits[:, 0] - 1, bits[:, 1] - 1].sum())
 
     def fits(self, bits: IntArray) -> bool:
-        """Whether a policy [decision, 2] takes allowed pairs only and is within every budget, up to rounding.
+        """Check whether a policy has allowed pairs only and is within every budget, up to rounding.
 
-        ValueError for an array of another shape.
+        Args:
+            bits: The policy, [decision, 2].
+
+        Returns:
+            Whether it is legal.
+
+        Raises:
+            ValueError: The policy has another shape.
         """
         if bits.shape != (len(self.names), 2):
             raise ValueError(f"a policy of this space must be bits [{len(self.names)}, 2], got shape {bits.shape}")

@@ -1,4 +1,4 @@
-"""The rival off the shelf: Optuna's tree-structured Parzen estimator."""
+"""Tree-structured Parzen estimator, from Optuna."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,11 +15,18 @@ _MAX_ATTEMPTS = 5
 
 
 class TPE:
-    """A `Proposer` around Optuna's `TPESampler` (Bergstra et al., NeurIPS 2011), multivariate, else as it comes.
+    """`Proposer` around Optuna's multivariate `TPESampler` (Bergstra et al., NeurIPS 2011) with its other defaults.
 
-    Two integers for each decision, w_bits and a_bits. What the sampler asks for is projected, and the projected point
-    is what it is told of; policies that others propose are trials like its own. The first proposals are one greedy by
-    the prior and a few uniform ones. Needs `optuna`: ImportError names the extra to install.
+    Each decision has two integer parameters, w_bits and a_bits. Suggestions are projected, and the projected point is
+    reported to the sampler; policies from elsewhere are added as trials too. The first proposals are one greedy by the
+    prior and a few uniform ones.
+
+    Args:
+        space: Search space.
+        seed: Seed of the sampler.
+
+    Raises:
+        ImportError: Optuna is not installed; the message names the extra to install.
     """
 
     def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
@@ -27,7 +34,7 @@ class TPE:
         self._space = space
         self._seed = seed
         self._initial = initial_policies(space, uniform=4)
-        # In every decision's range of widths: the sampler knows boxes only, the projection sees to the rest.
+        # The sampler is limited to a box per decision; the projection enforces all other constraints.
         where = [space.pairs(decision) for decision in range(len(space.names))]
         self._low, self._high = (np.array([limit(pairs, axis=0) for pairs in where]) for limit in (np.min, np.max))
         self._distributions = {
@@ -36,16 +43,19 @@ class TPE:
             )
             for decision, column in np.argwhere(self._low < self._high)
         }
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._archive = Archive(self._space)
         self._study = _silent_study(self._optuna)
         self._observations: list[tuple[IntArray, float]] = []
         self._drawn = 0
 
     def propose(self) -> IntArray:
-        """A starting policy, or what the sampler asks for, asked anew where it is known; else the best one again."""
+        """Return an initial policy, or a new suggestion of the sampler.
+
+        If all attempts were proposed before, the best policy is returned.
+        """
         for _ in range(len(self._initial) + _MAX_ATTEMPTS):
             bits = self._next()
             if bits not in self._archive:
@@ -57,7 +67,7 @@ class TPE:
         self._drawn += 1
         if self._drawn <= len(self._initial):
             return self._initial[self._drawn - 1].copy()
-        # A sampler of its own for each question: what it answers depends on the number and the trials alone.
+        # A fresh sampler for each suggestion makes it depend only on its number and the trials.
         seed = int(np.random.SeedSequence([self._seed, self._drawn]).generate_state(1)[0])
         self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=False)
         trial = self._study.ask(self._distributions)
@@ -68,11 +78,11 @@ class TPE:
 
     @property
     def _free(self) -> tuple[Any, ...]:
-        """Where bits [decision, 2] are for the sampler to choose, in the order of the distributions."""
+        """Index of the entries of bits [decision, 2] that the sampler chooses, in the order of the distributions."""
         return np.nonzero(self._low < self._high)
 
     def tell(self, bits: IntArray, score: float) -> None:
-        """Note what became of a policy: a trial of its own."""
+        """Record the score of a policy, as a trial of its own."""
         if not self._archive.record(bits, score):
             return
         self._observations.append((bits.copy(), score))
@@ -81,7 +91,7 @@ class TPE:
         self._study.add_trial(trial)
 
     def state_dict(self) -> dict[str, Any]:
-        """The known policies, those told in their order, and how many policies were drawn."""
+        """Return the archive, the observations in their order, and the number of policies drawn."""
         bits = np.array([bits for bits, _ in self._observations], dtype=np.int64).reshape(-1, len(self._space.names), 2)
         return {
             "archive": self._archive.state_dict(),
@@ -92,8 +102,8 @@ class TPE:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly where `state_dict` was taken: the trials are told again, in the same order."""
-        self._forget()
+        """Restore a state returned by `state_dict` by repeating the trials in the same order."""
+        self._reset()
         for bits, score in zip(state["told"].numpy(), state["scores"].tolist(), strict=True):
             self.tell(bits, score)
         self._archive.load_state_dict(state["archive"])
@@ -110,7 +120,7 @@ def _import_optuna() -> Any:
 
 
 def _silent_study(optuna: Any) -> Any:
-    """A study that is created without a line in the log."""
+    """Create a study without a line in the log."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""The rival that needs no search: the same bits everywhere."""
+"""Uniform baseline: the same bits everywhere."""
 
 from collections.abc import Iterator, Mapping
 from itertools import chain, islice
@@ -12,9 +12,14 @@ from agents.space import SearchSpace
 
 
 def uniform_policies(space: SearchSpace) -> Iterator[IntArray]:
-    """One policy [decision, 2] for every pair of bits, at every decision the nearest allowed one; not projected.
+    """Generate one policy for every pair of bits, at every decision the nearest allowed one; not projected.
 
-    First those within the budget, the least expected loss first, then the others, the least excess first.
+    Args:
+        space: Search space.
+
+    Yields:
+        Policies [decision, 2]: first those within the budget, least expected loss first, then the others, least excess
+        first.
     """
     pairs = np.argwhere(space.allowed.any(axis=0)) + 1
     policies = sorted((space.nearest(np.tile(pair, (len(space.names), 1))) for pair in pairs), key=space.expected_loss)
@@ -23,11 +28,14 @@ def uniform_policies(space: SearchSpace) -> Iterator[IntArray]:
 
 
 class Uniform:
-    """A `Proposer` of uniform bits: every pair of w_bits and a_bits in turn, the most promising one first.
+    """`Proposer` of uniform bits: every pair of w_bits and a_bits in turn, the most promising one first.
 
     Each is projected: brought under the budget, the rest of which is spent. After the last pair come their neighbours
-    in the same order, where one decision takes another pair and the projection pays for it elsewhere. Learns nothing.
-    Where there is nothing new left, the best policy again.
+    in the same order, where one decision takes another pair and the projection compensates for it elsewhere. Learns
+    nothing. When all have been proposed, the best policy is proposed again.
+
+    Args:
+        space: Search space.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -40,7 +48,7 @@ class Uniform:
         self._candidates = islice(chain(uniform_policies(self._space), self._neighbours()), position, None)
 
     def _neighbours(self) -> Iterator[IntArray]:
-        """Every uniform policy with one decision changed; not projected."""
+        """Yield every uniform policy with one decision changed; not projected."""
         for uniform in uniform_policies(self._space):
             bits = self._space.project(uniform)
             for decision in range(len(bits)):
@@ -50,7 +58,7 @@ class Uniform:
                     yield changed
 
     def propose(self) -> IntArray:
-        """The next candidate that is not known yet."""
+        """Return the next candidate that was not proposed before."""
         for candidate in self._candidates:
             self._position += 1
             bits = self._space.project(candidate)
@@ -60,14 +68,14 @@ class Uniform:
         return self._archive.best
 
     def tell(self, bits: IntArray, score: float) -> None:
-        """Note what became of a policy."""
+        """Record the score of a policy."""
         self._archive.record(bits, score)
 
     def state_dict(self) -> dict[str, Any]:
-        """The known policies, and how many candidates were gone through."""
+        """Return the archive, and the number of candidates gone through."""
         return {"archive": self._archive.state_dict(), "position": self._position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly where `state_dict` was taken."""
+        """Restore a state returned by `state_dict`."""
         self._archive.load_state_dict(state["archive"])
         self._restart(position=state["position"])

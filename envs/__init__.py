@@ -1,0 +1,1 @@
+"""Bit allocation as a reinforcement-learning environment."""

@@ -1,4 +1,4 @@
-"""The walk over the layers as a gymnasium environment."""
+"""Bit allocation as a Gymnasium environment: one episode is one rollout over the layers of a network."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,13 @@ __all__ = ["BUDGET_RULES", "BitAllocationEnv", "BudgetRule", "EnvConfig", "Execu
 
 @dataclass(frozen=True, slots=True)
 class ExecutedStep:
-    """A step as the final policy has it: what was observed, the action in [0, 1], and the bits it stands for."""
+    """One step of an episode in accordance with the final policy.
+
+    Args:
+        observation: Observation of the step.
+        action: Action in [0, 1] that corresponds to `bits`.
+        bits: Width of the final policy.
+    """
 
     observation: FloatArray
     action: float
@@ -28,15 +34,17 @@ class ExecutedStep:
 
 
 class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
-    """Give every layer of a network its bits, one decision at a time, under a budget (HAQ, CVPR 2019, section 3).
+    """Gymnasium environment that gives every layer its bits, one decision at a time, under a budget.
 
-    **Episode.** The walk visits the layers in the order of execution; layers tied to an earlier one are not visited,
-    they take its bits. Each layer is visited twice, for its weights and for its activations, or once where the
-    activations are fixed. After the last step the episode is `terminated`; it is never truncated.
+    As in HAQ, CVPR 2019, section 3.
 
-    **Action.** `Box(0, 1, (1,))`; see `envs.action`. Bits that are not allowed at this point are replaced by the
-    nearest that are, and the action by one that stands for them: the middle of their range, or the end of [0, 1] for
-    bits that are pinned outside of it.
+    **Episode.** Steps visit the layers in the order of execution; layers tied to an earlier one are not visited, they
+    share its bits. Each layer is visited twice, for its weights and for its activations, or once where the activations
+    are fixed. After the last step the episode is `terminated`; it is never truncated.
+
+    **Action.** `Box(0, 1, (1,))`; see `envs.action`. Bits that are not allowed at this step are replaced by the nearest
+    allowed ones, and the action by one that corresponds to them: the middle of their interval, or the end of [0, 1] for
+    bits that are pinned outside of the range.
 
     **Observation.** `Box(0, 1, (10,))` for `haq`, `(14,)` for `rich`; every entry is scaled to [0, 1] over the layers.
 
@@ -53,21 +61,33 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
     | 8 | 1 on a weight step, 0 on an activation step | the same |
     | 9 | previous action as executed; 1 before the first | the same |
     | 10 | `rich`: logarithm of the MACs | the same |
-    | 11 | `rich`: the layer's share of the dearest layer's cost | the same |
-    | 12 | `rich`: the share of the cost that is still to be decided | the same |
-    | 13 | `rich`: budget left beyond the cheapest way to finish, as part of the budget | the same |
+    | 11 | `rich`: maximum cost of the layer, divided by the largest one of any layer | the same |
+    | 12 | `rich`: share of the cost that is not decided yet | the same |
+    | 13 | `rich`: budget left after the cheapest completion, divided by the budget | the same |
 
-    **Budget.** Rule `cost-aware` drops pairs of bits that another pair beats at no more cost, allows at each step only
-    bits after which the rest can still fit, and spends what is left where a further bit is cheapest: the final policy
-    is always within every budget. Rule `haq` walks freely and lowers bits in sequence at the end.
+    **Budget.** Rule `cost-aware` drops dominated pairs of bits (another pair has more bits at no more cost), allows at
+    each step only bits after which the remaining decisions can still fit, and spends what is left where a further bit
+    is cheapest: the final policy is always within every budget. Rule `haq` does not restrict the steps and lowers bits
+    in sequence at the end.
 
     **Reward.** 0 before the last step, then `reward(evaluate(bits))`, with `bits` [layer, 2] the final policy.
 
-    **Info.** After the last step: `bits` (int64 [layer, 2]), `score` (what `evaluate` returned), `fits`
-    (whether the policy is within every budget), and `executed`, one
-    `ExecutedStep` for each step, with the actions and observations that lead to the final policy.
+    **Info.** After the last step: `bits` (int64 [layer, 2]), `score` (what `evaluate` returned), `fits` (whether the
+    policy is within every budget), and `executed`, one `ExecutedStep` for each step, with the actions and observations
+    that lead to the final policy.
 
-    Raises BudgetError when even the cheapest policy exceeds a budget, and ValueError for pins that name no layer.
+    Args:
+        layers: Layers in the order of execution.
+        table: Cost of these layers.
+        budget: Upper limits of the summed cost; the first one is the objective's.
+        evaluate: Score of a policy, bits [layer, 2].
+        reward: Reward of a score.
+        allowed: Widths to choose from.
+        config: Kind of observation and budget rule.
+
+    Raises:
+        BudgetError: Even the cheapest policy exceeds a budget.
+        ValueError: A pin names no layer, or the table is of other layers.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  the declaration is gymnasium's
@@ -94,7 +114,7 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
 
     @property
     def choice(self) -> Choices:
-        """What may be chosen; under the cost-aware rule without dominated pairs."""
+        """Allowed bits and their costs; under the cost-aware rule without dominated pairs."""
         return self.rollouts.choice
 
     @property
@@ -105,11 +125,32 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[FloatArray, dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: Seed of the environment's random numbers, none of which are used.
+            options: Ignored.
+
+        Returns:
+            First observation, and an empty info.
+        """
         super().reset(seed=seed, options=options)
         self._state = self.rollouts.initial_state(1)
         return self._observation(), {}
 
     def step(self, action: NDArray[np.floating[Any]]) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
+        """Choose the bits of the next decision.
+
+        Args:
+            action: Array [1] in [0, 1].
+
+        Returns:
+            Observation, reward, terminated, truncated and info.
+
+        Raises:
+            gymnasium.error.ResetNeeded: The episode is over.
+            ValueError: The action is outside [0, 1].
+        """
         if self._state.step == self.episode_length:
             raise gym.error.ResetNeeded("the episode is over: call reset() before the next step()")
         self.rollouts.advance(self._state, np.asarray(action, dtype=np.float64).reshape(1))
@@ -119,7 +160,14 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
         return self._observation(), self._reward(info["score"]), True, False, info
 
     def reward_of(self, bits: IntArray) -> float:
-        """The reward of a final policy [layer, 2], however it came about."""
+        """Evaluate a complete policy.
+
+        Args:
+            bits: The policy, [layer, 2].
+
+        Returns:
+            Its reward.
+        """
         return self._reward(self._evaluate(bits))
 
     def _observation(self) -> FloatArray:
@@ -137,7 +185,7 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
         }
 
     def _executed(self, trajectories: Trajectories) -> tuple[ExecutedStep, ...]:
-        """The only walk, step by step."""
+        """Split the only trajectory into its steps."""
         steps = zip(trajectories.observations[0], trajectories.actions[0].tolist(), strict=True)
         bits = trajectories.bits[0][:, list(self.rollouts.columns)].ravel().tolist()
         return tuple(ExecutedStep(*step, width) for step, width in zip(steps, bits, strict=True))

@@ -1,19 +1,27 @@
-"""The rules that bring a policy under its budget and spend what is left of it."""
+"""Budget rules: bring a policy under its budget, and spend what is left of it."""
 
 from collections.abc import Sequence
 from operator import le
 
 import numpy as np
 
-from envs.choices import MAX_BITS, Choices, FloatArray, IntArray, Upgrade
+from envs.choices import Choices, FloatArray, IntArray
+from envs.pairs import MAX_BITS, Upgrade
 
 WIDTHS = np.arange(1, MAX_BITS + 1)
 
 
 def spend_remaining(choice: Choices, bits: IntArray) -> IntArray:
-    """Give what is left of the budget to whom a further bit costs least, until no further step fits.
+    """Spend the remaining budget greedily: add bits where a further bit costs least, until no upgrade fits.
 
-    Of equally cheap steps the first by decision, then by bits.
+    Of equally cheap upgrades the first by decision, then by bits.
+
+    Args:
+        choice: Allowed bits and their costs.
+        bits: A policy within the budget, [decision, 2].
+
+    Returns:
+        The policy with more bits, [decision, 2].
     """
     bits, upgrades = bits.copy(), choice.upgrades
     slack = (choice.capacity - choice.total(bits)).tolist()
@@ -25,14 +33,14 @@ def spend_remaining(choice: Choices, bits: IntArray) -> IntArray:
         if _fits(step, slack):
             bits[decision] = np.add(divmod(step.pair, MAX_BITS), 1)
             slack = [left - added for left, added in zip(slack, step.added, strict=True)]
-            if min(step.added) < 0:  # more room than before: what did not fit may fit now
+            if min(step.added) < 0:  # some limit has more slack than before: other upgrades may fit now
                 best = [_first_that_fits(upgrades(other, pair), slack) for other, pair in enumerate(_flat(bits))]
         best[decision] = _first_that_fits(upgrades(decision, _flat(bits[None, decision])[0]), slack)
     return bits
 
 
 def _flat(bits: IntArray) -> list[int]:
-    """The pairs of bits [decision, 2] as `Upgrade.pair` counts them."""
+    """Number the pairs of bits [decision, 2] in the way of `Upgrade.pair`."""
     flat: list[int] = ((bits[:, 0] - 1) * MAX_BITS + bits[:, 1] - 1).tolist()
     return flat
 
@@ -46,9 +54,21 @@ def _fits(upgrade: Upgrade, slack: list[float]) -> bool:
 
 
 def project(choice: Choices, bits: IntArray) -> IntArray:
-    """The nearest legal policy: snap to allowed pairs, save where a bit less saves most, then spend what is left.
+    """Project a policy onto the legal ones.
 
-    Idempotent. Raises BudgetError if no policy fits.
+    Snap to allowed pairs, lower bits where that saves most, then spend what is left.
+
+    Idempotent.
+
+    Args:
+        choice: Allowed bits and their costs.
+        bits: Any policy, [decision, 2].
+
+    Returns:
+        A policy within every budget, [decision, 2].
+
+    Raises:
+        BudgetError: No policy fits.
     """
     bits = snap(choice, bits)
     while not choice.fits(bits):
@@ -62,16 +82,32 @@ def project(choice: Choices, bits: IntArray) -> IntArray:
 
 
 def snap(choice: Choices, bits: IntArray) -> IntArray:
-    """Every decision's nearest allowed pair; of equally near ones the one with fewer bits."""
+    """Replace every decision's bits by the nearest allowed pair; of equally near ones the one with fewer bits.
+
+    Args:
+        choice: Allowed bits and their costs.
+        bits: Any policy, [decision, 2].
+
+    Returns:
+        A policy of allowed pairs, which may exceed the budget, [decision, 2].
+    """
     distance = np.abs(bits[:, 0, None, None] - WIDTHS[:, None]) + np.abs(bits[:, 1, None, None] - WIDTHS)
     nearest = np.where(choice.allowed, distance, np.inf).reshape(len(bits), -1).argmin(axis=1)
     return np.stack(np.divmod(nearest, MAX_BITS), axis=1).astype(np.int64) + 1
 
 
 def lower_in_sequence(choice: Choices, bits: IntArray) -> IntArray:
-    """The paper's rule: one bit less at a time, last layer first, activations before weights, until the budget is met.
+    """Lower bits by the rule of the HAQ paper: one at a time, last layer first, activations before weights.
 
-    Where fewer bits can cost more, a policy may be over the budget still when every layer is at its least.
+    Stops as soon as the budget is met. Where fewer bits can cost more, a policy may still exceed the budget when no
+    layer can be lowered any further.
+
+    Args:
+        choice: Allowed bits and their costs.
+        bits: A policy, [decision, 2].
+
+    Returns:
+        The lowered policy, [decision, 2].
     """
     bits = bits.copy()
     while not choice.fits(bits):
@@ -89,12 +125,12 @@ def lower_in_sequence(choice: Choices, bits: IntArray) -> IntArray:
 
 
 def _current(choice: Choices, bits: IntArray) -> FloatArray:
-    """What each decision costs now, [constraint, decision]."""
+    """Current cost of each decision, [constraint, decision]."""
     return np.asarray(choice.cost[:, np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1])
 
 
 def _relief(choice: Choices, bits: IntArray) -> FloatArray:
-    """By how much every other pair would ease the limits that are exceeded, in parts of those limits."""
+    """Reduction of the exceeded limits by every other pair, relative to those limits, [decision, w_bits, a_bits]."""
     current = _current(choice, bits)
     exceeded = current.sum(axis=1) > choice.limits
     saved = (current[:, :, None, None] - choice.cost)[exceeded] / choice.limits[exceeded, None, None, None]
@@ -102,12 +138,12 @@ def _relief(choice: Choices, bits: IntArray) -> FloatArray:
 
 
 def _bits_more(bits: IntArray) -> IntArray:
-    """How many bits more every pair has, [decision, w_bits, a_bits]; 0 for a pair with fewer anywhere."""
+    """Additional bits of every pair, [decision, w_bits, a_bits]; 0 for a pair with fewer bits in either column."""
     w = WIDTHS[None, :, None] - bits[:, 0, None, None]
     a = WIDTHS[None, None, :] - bits[:, 1, None, None]
     return np.where((w >= 0) & (a >= 0), w + a, 0)
 
 
 def _bits_fewer(bits: IntArray) -> IntArray:
-    """How many bits fewer every pair has; 0 for a pair with more anywhere."""
+    """Bits saved by every pair; 0 for a pair with more bits in either column."""
     return _bits_more(MAX_BITS + 1 - bits)[:, ::-1, ::-1]

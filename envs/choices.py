@@ -1,4 +1,4 @@
-"""What may be chosen: the pairs of bits of every decision, what they cost, and how much there is to spend.
+"""Search space of a network on a device: allowed pairs of bits of every decision, their costs, and the budgets.
 
 Arrays are [decision, w_bits, a_bits] with index = bits - 1. A decision is a layer together with all layers tied to it.
 """
@@ -6,19 +6,17 @@ Arrays are [decision, w_bits, a_bits] with index = bits - 1. A decision is a lay
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
 
+from envs.pairs import MAX_BITS, Upgrade, cheapest_pairs, dominated_pairs, feasible_policy, upgrades_of
 from hardware_sim.cost import CostTable, Objective, UnsupportedError
 from hardware_sim.layer import decision_index
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-MAX_BITS = 8
 REL_TOLERANCE = 1e-12
 """Relative excess over a limit that counts as rounding: sums of the same costs in another order differ by less."""
 
@@ -29,7 +27,15 @@ class BudgetError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """An upper limit: seconds, joules (both of the whole batch), bytes or bit operations, by objective."""
+    """Upper limit of a cost.
+
+    Args:
+        objective: Name of the cost.
+        limit: Seconds or joules of the whole batch, bytes, or bit operations.
+
+    Raises:
+        BudgetError: The limit is not a positive number.
+    """
 
     objective: Objective
     limit: float
@@ -41,10 +47,16 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllowedBits:
-    """The widths to choose from.
+    """Widths to choose from.
 
-    `a_bits` fixes all activations, as the size objective does. `pinned` maps names of layers to (w_bits, a_bits) that
-    always hold; None pins the first and the last layer to 8 bits.
+    Args:
+        min_bits: Smallest width.
+        max_bits: Largest width.
+        a_bits: Fixed width of all activations, as under the size objective; None leaves them free.
+        pinned: Fixed (w_bits, a_bits) by name of layer; None pins the first and the last layer to 8 bits.
+
+    Raises:
+        ValueError: A width is outside 1 to 8, or the range is empty.
     """
 
     min_bits: int = 2
@@ -62,31 +74,30 @@ class AllowedBits:
                 raise ValueError(f"{name!r} is pinned to {pair[0]} and {pair[1]} bits; both must lie in 1 to 8")
 
     def uniform(self, name: str, bits: int) -> tuple[int, int]:
-        """A layer's (w_bits, a_bits) when all that are free to choose have the same bits.
+        """Return the bits of a layer in a policy that gives all free layers the same bits.
 
-        >>> AllowedBits(a_bits=8, pinned={"first": (8, 8)}).uniform("second", 4)
-        (4, 8)
+        Args:
+            name: Name of the layer.
+            bits: Width of free weights and activations.
+
+        Returns:
+            (w_bits, a_bits) of the layer.
+
+        Example:
+            >>> AllowedBits(a_bits=8, pinned={"first": (8, 8)}).uniform("second", 4)
+            (4, 8)
         """
         return (self.pinned or {}).get(name, (bits, self.a_bits or bits))
 
 
-class Upgrade(NamedTuple):
-    """A step from one pair of bits to another with more."""
-
-    price: float
-    """What a further bit costs of the first constraint."""
-    pair: int
-    """(w_bits - 1) * MAX_BITS + a_bits - 1"""
-    added: tuple[float, ...]
-    """[constraint]"""
-
-
 @dataclass(frozen=True, eq=False)
 class Choices:
-    """The pairs of bits that every decision may take, what they cost, and the limits of the sums."""
+    """Allowed pairs of bits of every decision, their costs, and the limits of the summed costs."""
 
     names: tuple[str, ...]
+    """Name of the first layer of every decision."""
     decision_of_layer: tuple[int, ...]
+    """[layer]"""
     allowed: BoolArray
     """[decision, w_bits, a_bits]"""
     cost: FloatArray
@@ -97,20 +108,34 @@ class Choices:
 
     @property
     def layer_of_decision(self) -> tuple[int, ...]:
-        """The first layer of every decision, by position."""
+        """Position of the first layer of every decision."""
         return tuple(self.decision_of_layer.index(decision) for decision in range(len(self.names)))
 
     def total(self, bits: IntArray) -> FloatArray:
-        """The summed cost [constraint] of bits [decision, 2]."""
+        """Sum the costs of a policy.
+
+        Args:
+            bits: The policy, [decision, 2].
+
+        Returns:
+            Cost [constraint].
+        """
         return np.asarray(self.cost[:, np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1].sum(axis=1))
 
     def fits(self, bits: IntArray) -> bool:
-        """Whether a policy is within every limit, up to rounding."""
+        """Check whether a policy is within every limit, up to rounding.
+
+        Args:
+            bits: The policy, [decision, 2].
+
+        Returns:
+            Whether it is.
+        """
         return bool((self.total(bits) <= self.limits * (1 + REL_TOLERANCE)).all())
 
     @property
     def capacity(self) -> FloatArray:
-        """What a rule may spend, [constraint]: short of what `fits` accepts, as its sums are rounded too."""
+        """Limits for budget rules, [constraint]: slightly below what `fits` accepts, as their sums are rounded too."""
         return self.limits * (1 + REL_TOLERANCE / 2)
 
     @property
@@ -119,53 +144,77 @@ class Choices:
         return np.asarray(np.where(self.allowed, self.cost, np.inf).min(axis=(2, 3)).sum(axis=1))
 
     def expand(self, bits: IntArray) -> IntArray:
-        """Bits [layer, 2] from bits [decision, 2]: tied layers share theirs."""
+        """Expand a policy from decisions to layers; tied layers share their bits.
+
+        Args:
+            bits: The policy, [decision, 2].
+
+        Returns:
+            The policy, [layer, 2].
+        """
         return bits[list(self.decision_of_layer)]
 
     @cached_property
     def reserve(self) -> IntArray:
-        """A policy [decision, 2] within every limit, as cheap as can be: what the rest of a walk can fall back to.
+        """A policy [decision, 2] within every limit, as cheap as possible; undecided layers fall back to it.
 
-        Raises BudgetError, naming the smallest possible cost, if there is none.
+        Raises:
+            BudgetError: There is none; the message names the smallest possible cost.
         """
-        cheapest = _cheapest(self.cost[0], self.allowed, tie_break=self.cost[1:].sum(axis=0))
+        cheapest = cheapest_pairs(self.cost[0], self.allowed, tie_break=self.cost[1:].sum(axis=0))
         if self.fits(cheapest):
             return cheapest
-        balanced = _cheapest((self.cost / self.limits[:, None, None, None]).sum(axis=0), self.allowed)
+        balanced = cheapest_pairs((self.cost / self.limits[:, None, None, None]).sum(axis=0), self.allowed)
         if self.fits(balanced):
             return balanced
-        solved = _solve(self) if len(self.limits) > 1 else None
+        solved = self._feasible_policy() if len(self.limits) > 1 else None
         if solved is None:
             raise BudgetError(_infeasibility_message(self))
         return solved
 
     @cached_property
     def has_one_policy(self) -> bool:
-        """Whether a single policy is within every limit. Raises BudgetError if there is none."""
+        """Whether a single policy is within every limit.
+
+        Raises:
+            BudgetError: There is none.
+        """
         bits, changes = self.reserve, self.allowed.copy()
         rows, w, a = np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1
         changes[rows, w, a] = False
         changed = self.total(bits)[:, None, None, None] + self.cost - self.cost[:, rows, w, a][:, :, None, None]
         if (changes & (changed <= (self.limits * (1 + REL_TOLERANCE))[:, None, None, None]).all(axis=0)).any():
             return False
-        # Under one limit the reserve is the cheapest, so that a change of several decisions costs more than one alone.
-        return len(self.limits) == 1 or _solve(self, other_than=bits) is None
+        # Under one limit the reserve is the cheapest policy, so several changes together cost more than one alone.
+        return len(self.limits) == 1 or self._feasible_policy(other_than=bits) is None
+
+    def _feasible_policy(self, *, other_than: IntArray | None = None) -> IntArray | None:
+        load = self.cost / self.limits[:, None, None, None]
+        return feasible_policy(load, self.allowed, self.fits, other_than=other_than)
 
     @cached_property
     def upgrades(self) -> Callable[[int, int], tuple[Upgrade, ...]]:
-        """The allowed steps of a decision from a pair, as `Upgrade.pair` counts them, the cheapest bits first."""
-        return cache(partial(_upgrades, self.cost, self.allowed))
+        """Function from decision and pair (numbered as `Upgrade.pair`) to the upgrades, the cheapest bits first."""
+        return cache(partial(upgrades_of, self.cost, self.allowed))
 
     def require_feasible(self) -> None:
-        """Raise BudgetError, naming the smallest possible cost, if no policy is within every limit."""
+        """Check that some policy is within every limit.
+
+        Raises:
+            BudgetError: There is none; the message names the smallest possible cost.
+        """
         _ = self.reserve
 
     def without_dominated(self) -> "Choices":
-        """The same without pairs that another pair beats: no fewer bits anywhere, and no constraint pays more."""
+        """Drop dominated pairs: another pair has no fewer bits, and costs no more under any constraint.
+
+        Returns:
+            The same choices with fewer allowed pairs.
+        """
         return Choices(
             self.names,
             self.decision_of_layer,
-            self.allowed & ~_dominated(self.cost, self.allowed),
+            self.allowed & ~dominated_pairs(self.cost, self.allowed),
             self.cost,
             self.limits,
             self.constraint_names,
@@ -173,10 +222,21 @@ class Choices:
 
 
 def choices(table: CostTable, budgets: Sequence[Budget], bits: AllowedBits) -> Choices:
-    """Set the choice up: sum tied layers, forbid what is out of range, pin what is pinned.
+    """Build the choices of a network: sum tied layers, forbid widths out of range, fix what is pinned.
 
-    The device's own limits are constraints like the budgets. Raises ValueError for a pin that names no layer or where
-    there is no budget, and UnsupportedError for a pair in range that the device does not know.
+    The device's own limits are constraints like the budgets.
+
+    Args:
+        table: Cost of the layers.
+        budgets: Upper limits of the summed costs; the first one is the objective's.
+        bits: Widths to choose from.
+
+    Returns:
+        Allowed pairs, their costs and the limits.
+
+    Raises:
+        ValueError: A pin names no layer, or there is no budget.
+        UnsupportedError: The device has no cost for an allowed pair.
     """
     if not budgets:
         raise ValueError("there is no budget: give at least one, the objective's first")
@@ -190,7 +250,7 @@ def choices(table: CostTable, budgets: Sequence[Budget], bits: AllowedBits) -> C
     cost = np.zeros((len(tables), len(names), MAX_BITS, MAX_BITS))
     for constraint, array in zip(cost, tables, strict=True):
         np.add.at(constraint, list(decision_of_layer), array[:, :MAX_BITS, :MAX_BITS])
-    _refuse_unknown(table.hardware, names, np.isnan(cost).any(axis=0) & allowed)
+    _require_costs(table.hardware, names, np.isnan(cost).any(axis=0) & allowed)
     return Choices(
         names,
         decision_of_layer,
@@ -201,18 +261,8 @@ def choices(table: CostTable, budgets: Sequence[Budget], bits: AllowedBits) -> C
     )
 
 
-def _upgrades(cost: FloatArray, allowed: BoolArray, decision: int, pair: int) -> tuple[Upgrade, ...]:
-    costs = cost[:, decision].reshape(len(cost), -1)
-    w, a = np.divmod(np.arange(MAX_BITS**2), MAX_BITS)
-    more = np.where((w >= w[pair]) & (a >= a[pair]), w + a - w[pair] - a[pair], 0)
-    (better,) = np.nonzero(allowed[decision].ravel() & (more > 0))
-    added = costs[:, better] - costs[:, pair, None]
-    prices = added[0] / more[better]
-    return tuple(sorted(map(Upgrade, prices.tolist(), better.tolist(), map(tuple, added.T.tolist()))))
-
-
 def _allowed(names: tuple[str, ...], bits: AllowedBits, *, ends: Set[str]) -> BoolArray:
-    """`ends`: the decisions of the first and of the last layer that runs."""
+    """Mask of allowed pairs; `ends` are the decisions of the first and of the last layer in the order of execution."""
     allowed = np.zeros((len(names), MAX_BITS, MAX_BITS), dtype=np.bool_)
     a_range = (
         slice(bits.a_bits - 1, bits.a_bits) if bits.a_bits is not None else slice(bits.min_bits - 1, bits.max_bits)
@@ -227,61 +277,15 @@ def _allowed(names: tuple[str, ...], bits: AllowedBits, *, ends: Set[str]) -> Bo
     return allowed
 
 
-def _refuse_unknown(hardware: str, names: tuple[str, ...], unknown: BoolArray) -> None:
-    missing = [f"{names[d]} at {w + 1}x{a + 1}" for d, w, a in np.argwhere(unknown)]
-    if missing:
-        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
-        raise UnsupportedError(f"{hardware} has no cost for {', '.join(missing[:4])}{more} (weight x activation bits)")
-
-
-def _cheapest(cost: FloatArray, allowed: BoolArray, *, tie_break: FloatArray | None = None) -> IntArray:
-    """The allowed pair of least cost for every decision; of equally cheap ones the one with the most bits."""
-    pairs = np.where(allowed, cost, np.inf).reshape(len(cost), -1)
-    second = np.zeros_like(pairs) if tie_break is None else tie_break.reshape(len(cost), -1)
-    bits = np.add.outer(np.arange(MAX_BITS), np.arange(MAX_BITS)).ravel()
-    best = [np.lexsort((-bits, *keys))[0] for keys in zip(second, pairs, strict=True)]
-    return np.stack(np.divmod(np.array(best), MAX_BITS), axis=1).astype(np.int64) + 1
-
-
-def _dominated(cost: FloatArray, allowed: BoolArray) -> BoolArray:
-    flat, open_pairs = cost.reshape(*cost.shape[:2], -1), allowed.reshape(len(allowed), -1)
-    w, a = np.divmod(np.arange(MAX_BITS**2), MAX_BITS)
-    has_more = (w[None] >= w[:, None]) & (a[None] >= a[:, None]) & ~np.eye(MAX_BITS**2, dtype=np.bool_)
-    beaten = np.zeros_like(open_pairs)
-    for decision, is_open in enumerate(open_pairs):
-        no_dearer = (flat[:, decision, None, :] <= flat[:, decision, :, None]).all(axis=0)
-        beaten[decision] = (has_more & no_dearer & is_open[None, :]).any(axis=1)
-    return np.asarray(beaten.reshape(allowed.shape))
-
-
-def _solve(choice: Choices, *, other_than: IntArray | None = None) -> IntArray | None:
-    """A policy within several limits at once, by mixed-integer programming; None if there is none.
-
-    `other_than`: bits [decision, 2], of which at least one decision has to differ.
-    """
-    where = np.argwhere(choice.allowed)
-    one_each = (where[:, 0][None, :] == np.arange(len(choice.names))[:, None]).astype(float)
-    load = choice.cost[:, where[:, 0], where[:, 1], where[:, 2]] / choice.limits[:, None]
-    constraints = [LinearConstraint(one_each, 1, 1)]
-    if other_than is not None:
-        kept = (where[:, 1:] + 1 == other_than[where[:, 0]]).all(axis=1)
-        constraints.append(LinearConstraint(kept.astype(float), ub=len(other_than) - 1))
-    # The solver lets a sum exceed its bound by 1e-6; where it did, a margin as wide keeps the next answer honest.
-    for margin in (0.0, 1e-6, 1e-5):
-        result = milp(
-            load.sum(axis=0),
-            constraints=[*constraints, LinearConstraint(load, ub=1 - margin)],
-            integrality=np.ones(len(where)),
-            bounds=Bounds(0, 1),
-        )
-        bits = None if result.x is None else np.asarray(where[result.x > 0.5][:, 1:] + 1, dtype=np.int64)
-        if bits is not None and choice.fits(bits):
-            return bits
-    return None
+def _require_costs(hardware: str, names: tuple[str, ...], missing: BoolArray) -> None:
+    pairs = [f"{names[d]} at {w + 1}x{a + 1}" for d, w, a in np.argwhere(missing)]
+    if pairs:
+        more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""
+        raise UnsupportedError(f"{hardware} has no cost for {', '.join(pairs[:4])}{more} (weight x activation bits)")
 
 
 def _infeasibility_message(choice: Choices) -> str:
-    """One line that says which budget no policy can meet, and the least that it would take."""
+    """Describe in one line which budget no policy can meet, and the smallest possible cost."""
     for name, least, limit in zip(choice.constraint_names, choice.min_totals, choice.limits, strict=True):
         if least > limit:
             return f"no policy meets the {name} budget of {limit:.6g}: the cheapest allowed bits cost {least:.6g}"

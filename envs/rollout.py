@@ -1,4 +1,4 @@
-"""The walk over the layers without evaluation: any number of walks at once, each a row of the same arrays."""
+"""Rollouts over the layers without evaluation: any number at once, each a row of the same arrays."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.budget import lower_in_sequence, spend_remaining
-from envs.choices import MAX_BITS, AllowedBits, Choices, IntArray
+from envs.choices import AllowedBits, Choices, IntArray
 from envs.observation import FloatArray, ObservationKind, layer_features, observation_size, rich_features
+from envs.pairs import MAX_BITS
 from hardware_sim.layer import Layer
 
 BudgetRule = Literal["cost-aware", "haq"]
@@ -21,7 +22,12 @@ Costs = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class EnvConfig:
-    """What may be varied in the environment: its observation, and the rule that keeps the budget."""
+    """Options of the environment.
+
+    Args:
+        observation: Kind of observation.
+        rule: Rule that keeps the budget.
+    """
 
     observation: ObservationKind = "haq"
     rule: BudgetRule = "cost-aware"
@@ -29,31 +35,50 @@ class EnvConfig:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trajectories:
-    """Walks with the actions and observations that lead to their final policies."""
+    """Complete rollouts, with the actions and observations that lead to their final policies."""
 
     bits: IntArray
-    """[walk, decision, 2]"""
+    """[rollout, decision, 2]"""
     observations: FloatArray
-    """[walk, step, size]"""
+    """[rollout, step, size]"""
     actions: NDArray[np.float64]
-    """[walk, step], in [0, 1]"""
+    """[rollout, step], in [0, 1]"""
 
 
 class RolloutState:
-    """Walks that have come equally far: bits so far with the reserve in place of the rest, and the actions taken."""
+    """State of rollouts that have reached the same step.
+
+    Args:
+        count: Number of rollouts.
+        reserve: Policy for undecided layers, [decision, 2].
+        steps: Number of steps of a rollout.
+        reserve_cost: Cost of the reserve, [constraint].
+
+    Attributes:
+        bits: Bits chosen so far, and those of the reserve for undecided layers, [rollout, decision, 2].
+        actions: Executed actions, 1 for steps to come, [rollout, step].
+        spent: Cost of `bits`, where a partly decided layer still counts as in the reserve, [rollout, constraint].
+        step: Number of the next step.
+    """
 
     def __init__(self, count: int, reserve: IntArray, steps: int, reserve_cost: Costs) -> None:
         self.bits = np.repeat(reserve[None], count, axis=0)
         self.actions = np.ones((count, steps))
         self.spent = np.repeat(reserve_cost[None], count, axis=0)
-        """[walk, constraint]: what the decisions that are behind cost, and the reserve for the others."""
         self.step = 0
 
 
 class LayerRollouts:
-    """The rules of the walk; `envs.bit_allocation.BitAllocationEnv` is their specification.
+    """Transition rules of the environment; `envs.bit_allocation.BitAllocationEnv` documents them.
 
-    Raises BudgetError when even the cheapest policy exceeds a budget.
+    Args:
+        layers: Layers in the order of execution.
+        choice: Allowed bits and their costs.
+        allowed: Widths to choose from.
+        config: Kind of observation and budget rule.
+
+    Raises:
+        BudgetError: Even the cheapest policy exceeds a budget.
     """
 
     def __init__(self, layers: Sequence[Layer], choice: Choices, allowed: AllowedBits, config: EnvConfig) -> None:
@@ -71,16 +96,37 @@ class LayerRollouts:
         self._capacity = self.choice.capacity
 
     def initial_state(self, count: int) -> RolloutState:
-        """Walks before their first step."""
+        """Start rollouts.
+
+        Args:
+            count: Number of rollouts.
+
+        Returns:
+            State before the first step.
+        """
         return RolloutState(count, self._reserve, self.episode_length, self._reserve_costs.sum(axis=0))
 
     def decision_at(self, step: int) -> tuple[int, int]:
-        """Which decision a step is about, and which column of the bits: 0 weights, 1 activations."""
+        """Locate a step.
+
+        Args:
+            step: Number of the step.
+
+        Returns:
+            Position of the decision, and column of the bits: 0 for weights, 1 for activations.
+        """
         decision, part = divmod(step, len(self.columns))
         return decision, self.columns[part]
 
     def observe(self, state: RolloutState) -> FloatArray:
-        """What each walk sees, [walk, size]; after the last step what the last sees."""
+        """Compute the observations of the current step; after the last step those of the last one.
+
+        Args:
+            state: State of the rollouts.
+
+        Returns:
+            Array [rollout, size].
+        """
         step = min(state.step, self.episode_length - 1)
         decision, column = self.decision_at(step)
         observed = np.empty((len(state.bits), self.observation_size), dtype=np.float32)
@@ -97,11 +143,19 @@ class LayerRollouts:
         return observed
 
     def advance(self, state: RolloutState, proposed: NDArray[np.float64]) -> None:
-        """One step of every walk: the allowed bits nearest to those that the actions [walk] ask for."""
+        """Execute one step of every rollout: choose the allowed bits nearest to those of the actions.
+
+        Args:
+            state: State of the rollouts, which is changed.
+            proposed: Actions in [0, 1], [rollout].
+
+        Raises:
+            ValueError: An action is outside [0, 1].
+        """
         decision, column = self.decision_at(state.step)
         wanted = self.bits_of_actions(proposed)
         possible = self._selectable(state, decision, column)
-        # Of two widths that are equally close the higher.
+        # Of two equally close widths the higher one.
         distance = np.where(possible, 2 * np.abs(WIDTHS - wanted[:, None]) - (wanted[:, None] < WIDTHS), np.inf)
         bits = distance.argmin(axis=1) + 1
         state.bits[:, decision, column] = bits
@@ -111,19 +165,47 @@ class LayerRollouts:
             state.spent += self._cost(decision, state.bits[:, decision]) - self._reserve_costs[decision]
 
     def final_policies(self, state: RolloutState) -> IntArray:
-        """The final policies [walk, decision, 2]: within the budget, and what is left of it spent."""
+        """Apply the budget rule to complete rollouts.
+
+        Args:
+            state: State after the last step.
+
+        Returns:
+            Policies [rollout, decision, 2].
+        """
         rule = spend_remaining if self._config.rule == "cost-aware" else lower_in_sequence
         return np.stack([rule(self.choice, bits) for bits in state.bits])
 
     def run(self, act: Callable[[FloatArray], NDArray[np.floating]], count: int = 1) -> Trajectories:
-        """Whole walks, every observation [walk, size] answered with actions [walk]."""
+        """Run complete rollouts.
+
+        Args:
+            act: Function from observations [rollout, size] to actions [rollout].
+            count: Number of rollouts.
+
+        Returns:
+            Trajectories that lead to the final policies.
+
+        Raises:
+            ValueError: An action is outside [0, 1].
+        """
         state = self.initial_state(count)
         for _ in range(self.episode_length):
             self.advance(state, np.asarray(act(self.observe(state)), dtype=np.float64).reshape(count))
         return self.trajectories_of(self.final_policies(state), proposed=state.actions)
 
     def trajectories_of(self, bits: IntArray, *, proposed: NDArray[np.float64] | None = None) -> Trajectories:
-        """The walks that end in policies [walk, decision, 2], with proposed actions [walk, step] where they do."""
+        """Reconstruct the trajectories that end in given policies.
+
+        Args:
+            bits: Policies [rollout, decision, 2].
+            proposed: Actions [rollout, step] to keep wherever they correspond to the bits; otherwise, and without them,
+            an
+                action is the middle of the interval of its bits.
+
+        Returns:
+            The trajectories.
+        """
         by_step = bits[:, :, list(self.columns)].reshape(len(bits), self.episode_length)
         actions = self._actions_of_bits(by_step)
         if proposed is not None:
@@ -139,7 +221,17 @@ class LayerRollouts:
         return Trajectories(bits, observed, actions)
 
     def bits_of_actions(self, actions: NDArray[np.float64]) -> IntArray:
-        """`envs.action.bits_of_action` for an array. Raises ValueError for an action outside [0, 1]."""
+        """Convert actions to bits as `envs.action.bits_of_action` does.
+
+        Args:
+            actions: Array in [0, 1].
+
+        Returns:
+            Widths of the same shape.
+
+        Raises:
+            ValueError: An action is outside [0, 1].
+        """
         if not ((actions >= 0) & (actions <= 1)).all():
             raise ValueError(f"an action lies in [0, 1], got {actions}")
         low, high = self._allowed.min_bits, self._allowed.max_bits
@@ -147,7 +239,7 @@ class LayerRollouts:
         return np.minimum(np.maximum(bits, low), high)
 
     def _actions_of_bits(self, bits: IntArray) -> NDArray[np.float64]:
-        """The actions in the middle of those that ask for these bits; an end of [0, 1] for bits out of range."""
+        """Middle of the interval of actions of every width; an end of [0, 1] for widths out of range."""
         low, high = self._allowed.min_bits, self._allowed.max_bits
         return np.minimum(np.maximum((bits - low + 0.5) / (high - low + 1), 0.0), 1.0)
 
@@ -155,18 +247,21 @@ class LayerRollouts:
         return np.repeat(features, len(self.columns), axis=0)
 
     def _cost(self, decision: int, pairs: IntArray) -> Costs:
-        """What pairs [..., 2] of one decision cost, [..., constraint]."""
+        """Cost of pairs [..., 2] of one decision, [..., constraint]."""
         return np.asarray(self.choice.cost[:, decision, pairs[..., 0] - 1, pairs[..., 1] - 1].T)
 
     def _selectable(self, state: RolloutState, decision: int, column: int) -> NDArray[np.bool_]:
-        """The widths that every walk may take at this step, [walk, width]."""
+        """Mask of the widths that every rollout may choose at this step, [rollout, width]."""
         pairs = self._affordable(state, decision)
         if column == 1:
             return np.asarray(pairs[np.arange(len(pairs)), state.bits[:, decision, 0] - 1])
         return np.asarray(pairs.any(axis=2))
 
     def _affordable(self, state: RolloutState, decision: int) -> NDArray[np.bool_]:
-        """The pairs of one decision after which the reserve for the rest still fits, [walk, w_bits, a_bits]."""
+        """Mask of the pairs of one decision that leave enough for the rest, [rollout, w_bits, a_bits].
+
+        The rest falls back to the reserve.
+        """
         allowed = self.choice.allowed[decision]
         if self._config.rule != "cost-aware":
             return np.broadcast_to(allowed, (len(state.bits), *allowed.shape))
@@ -177,7 +272,7 @@ class LayerRollouts:
         return np.asarray(fits & allowed)
 
     def _remaining_budget(self, bits: IntArray) -> Costs:
-        """What is left of the tightest budget before every step, [walk, step], as part of that budget."""
+        """Remaining budget before every step, relative to the tightest budget, [rollout, step]."""
         decisions = np.arange(len(self._reserve))
         reserve_cost = self._reserve_costs.T
         more = self.choice.cost[:, decisions, bits[..., 0] - 1, bits[..., 1] - 1] - reserve_cost[:, None]

@@ -1,4 +1,4 @@
-"""What a layer costs on an accelerator at every pair of bit widths.
+"""Cost models that give the latency, energy and size of a layer at every pair of bit widths.
 
 >>> from hardware_sim import load_accelerator, networks
 >>> table = load_accelerator("bismo-cloud").table(networks.mobilenet_v2())

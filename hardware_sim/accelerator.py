@@ -1,4 +1,4 @@
-"""What every device file says of itself, whatever the architecture."""
+"""Base class of all devices, and the types of their fields."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from hardware_sim.cost import Bits, CostTable, UnsupportedError
 from hardware_sim.layer import Layer
 
 MAX_BATCH = 2**16
-"""Of a batch; cycles are counted in 64 bits, and no device works on more at once."""
+"""Largest batch: cycles are counted in 64 bits, and no real device processes more images at once."""
 # The ranges are wide enough for any real device and narrow enough to catch a number in the wrong unit.
 Count = Annotated[int, Field(strict=True, ge=1, le=2**31)]
-"""A whole number of things: rows, words, images."""
+"""A count of rows, words or images."""
 ClockHz = Annotated[float, Field(strict=True, ge=1e3, le=1e11, allow_inf_nan=False)]
 BytesPerS = Annotated[float, Field(strict=True, ge=1e5, le=1e15, allow_inf_nan=False)]
 MacsPerS = Annotated[float, Field(strict=True, ge=1e5, le=1e18, allow_inf_nan=False)]
@@ -26,10 +26,11 @@ NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 
 class Accelerator(BaseModel):
-    """A device that can price layers; one subclass for every architecture, one TOML file for every device.
+    """Base class of devices: one subclass per architecture, one TOML file per device.
 
-    The keys of the file are the fields of the class, with the unit in the name. `sources` says for a key where its
-    value comes from, and must name only keys that exist; `validation` lists what the model was held against.
+    The keys of the file are the fields of the class, with the unit in the name. `sources` maps keys to where their
+    values come from, and may only name keys that exist; `validation` lists the references that the model was checked
+    against.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,7 +38,7 @@ class Accelerator(BaseModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
     description: Annotated[str, Field(min_length=1, max_length=400)]
     batch: Count = 1
-    """Images that the hardware works on at once, unless the user asks for another number."""
+    """Images that the hardware processes at once, unless the caller asks for another number."""
     sources: dict[str, str] = Field(default_factory=dict)
     validation: tuple[str, ...] = ()
 
@@ -50,25 +51,62 @@ class Accelerator(BaseModel):
 
     @abstractmethod
     def table(self, layers: Sequence[Layer], *, batch: int | None = None) -> CostTable:
-        """Price every layer at every pair of widths; see `hardware_sim.cost.CostModel`."""
+        """Compute the cost of every layer at every pair of widths.
+
+        Args:
+            layers: Layers in the order of execution.
+            batch: Images processed at once; the device's own batch when None.
+
+        Returns:
+            Arrays [layer, w_bits, a_bits]; see `hardware_sim.cost.CostModel`.
+        """
 
     @property
     def bytes_per_s(self) -> float | None:
-        """What main memory delivers; None where the model does not know."""
+        """Bandwidth of main memory; None where it is not modelled."""
         return None
 
     def peak_macs_per_s(self, w_bits: Bits, a_bits: Bits) -> float | None:  # noqa: ARG002 (for subclasses)
-        """Multiply-accumulates per second with every unit busy; None for widths that the device cannot compute."""
+        """Compute the peak arithmetic rate at a pair of widths.
+
+        Args:
+            w_bits: Bits of the weights; None for float.
+            a_bits: Bits of the input activations; None for float.
+
+        Returns:
+            Multiply-accumulates per second with every unit busy; None for widths that the device does not support.
+        """
         return None
 
     def ridge_point(self, w_bits: Bits, a_bits: Bits) -> float | None:
-        """MACs per byte above which a layer is bound by compute (Williams et al., "Roofline", CACM 2009)."""
+        """Compute the arithmetic intensity above which a layer is compute-bound.
+
+        As in Williams et al., "Roofline", CACM 2009.
+
+        Args:
+            w_bits: Bits of the weights; None for float.
+            a_bits: Bits of the input activations; None for float.
+
+        Returns:
+            MACs per byte; None where the peak rate or the bandwidth is not modelled.
+        """
         peak, bandwidth = self.peak_macs_per_s(w_bits, a_bits), self.bytes_per_s
         return None if peak is None or bandwidth is None else peak / bandwidth
 
 
 def resolve_batch(device: Accelerator, batch: int | None) -> int:
-    """The batch that was asked for, or the device's own. Raises UnsupportedError outside 1..MAX_BATCH."""
+    """Return the requested batch, or the device's own.
+
+    Args:
+        device: The device.
+        batch: Images processed at once, or None for the device's own number.
+
+    Returns:
+        A number from 1 to `MAX_BATCH`.
+
+    Raises:
+        UnsupportedError: The batch is outside that range.
+    """
     size = device.batch if batch is None else batch
     if not 1 <= size <= MAX_BATCH:
         raise UnsupportedError(f"batch must be from 1 to {MAX_BATCH}, got {size}")

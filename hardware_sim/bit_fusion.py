@@ -1,7 +1,7 @@
-"""BitFusion: a systolic array whose multipliers are composed of 2-bit bricks, so that narrow operands run faster.
+"""BitFusion, a systolic array of multipliers composed of 2-bit bricks, so that narrow operands run faster.
 
 The array and its simulator: Sharma et al., "Bit Fusion: Bit-Level Dynamically Composable Architecture for Accelerating
-Deep Neural Networks", ISCA 2018. Schedules are found in `hardware_sim.bit_fusion_tiling`.
+Deep Neural Networks", ISCA 2018. Schedules are searched in `hardware_sim.bit_fusion_tiling`.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from hardware_sim.energy import PICO
 from hardware_sim.layer import Layer
 
 INTEGER_BITS = range(1, 9)
-# With a single row, keeping outputs in place would not always move the fewest bits, which the model takes for granted.
+# With a single row, keeping outputs in place would not always move the fewest bits, as the model assumes.
 Rows = Annotated[int, Field(strict=True, ge=2, le=65536)]
 Columns = Annotated[int, Field(strict=True, ge=1, le=65536)]
 ENERGY_NOTE = "energy rests on synthesis, CACTI and memory figures for 45 nm, not on a measured chip"
@@ -32,15 +32,15 @@ NOTES: dict[Mode, tuple[str, ...]] = {
         ENERGY_NOTE,
     ),
     "corrected": (
-        "a layer's row pays for writing the tensors that it reads; where several layers read one tensor at different "
-        "a_bits, the width of the first counts",
+        "writing a tensor is counted in the row of the first layer that reads it; where several layers read one tensor "
+        "at different a_bits, the width of the first counts",
         ENERGY_NOTE,
     ),
 }
 
 
 class Buffer(BaseModel):
-    """One on-chip buffer; half of it is filled while the array works from the other half."""
+    """On-chip double buffer: one half is filled while the array reads the other one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,36 +50,38 @@ class Buffer(BaseModel):
 
 
 class BitFusion(Accelerator):
-    """An array of `array_rows` x `array_columns` fusion units, each 16 bricks of 2 x 2 bits, with three buffers.
+    """Array of `array_rows` x `array_columns` fusion units, each 16 bricks of 2 x 2 bits, with three buffers.
 
-    A unit does 1 MAC a cycle at 8 x 8 bits, 4 at 4 x 4, 16 at 2 x 2; widths round up to 2, 4 or 8 for arithmetic, while
-    memory moves the real bits. Rows take input channels, columns output channels. Outputs are accumulated in place, at
-    32 bits, which moves the fewest bits as soon as there are two rows.
+    A unit computes 1 MAC per cycle at 8 x 8 bits, 4 at 4 x 4, 16 at 2 x 2; widths round up to 2, 4 or 8 for arithmetic,
+    while memory traffic has the real widths. Rows hold input channels, columns output channels. Outputs are accumulated
+    in place, at 32 bits, which moves the fewest bits for two rows or more.
 
-    `mode` says how results reach memory:
+    `mode` defines how results are written to memory:
 
     - `as-published`, for validation: as in the simulator of the paper. Results are read and written as 32 bits, with
       channels padded to whole columns; weights are padded to whole rows; the zeros around an image are fetched.
-    - `corrected`: memory holds no padding; partial sums leave the chip only if c_in is tiled and they do not fit;
-      results leave once, at the width of the layer that reads them. That width is not known in the producer's row,
-      so **a layer's row pays for writing the tensors that it reads**, at its own a_bits; of several readers the first
-      pays, which is exact where their widths agree. What no layer reads leaves at 8 bits in its producer's row. At
-      the end of a row the array waits for one tile of outputs at 8 bits, or for all that is write_back if that is less.
+    - `corrected`: nothing is padded in memory; partial sums leave the chip only if c_in is tiled and they do not fit;
+      results are written once, at the width of the layer that reads them. That width is not known in the producer's
+      row, so **a layer's row includes the writing of the tensors that it reads**, at its own a_bits; of several readers
+      the first counts, which is exact where their widths agree. An output that no layer reads is written at 8 bits in
+      its producer's row. At the end of a row the array waits for one tile of outputs at 8 bits, or for all pending
+      writes if that is less.
 
-    `groups` says how grouped and depthwise convolutions run: `one-by-one`, a call for every group, as in the published
-    simulator; or `shared`: groups with fewer output channels than the array has columns stand side by side, taps of the
-    kernel on the rows, each column with inputs of its own. HAQ's published MobileNet-V1 latencies imply the latter.
+    `groups` defines how grouped and depthwise convolutions run: `one-by-one`, a call for every group, as in the
+    published simulator; or `shared`: groups with fewer output channels than the array has columns run side by side,
+    taps of the kernel on the rows, each column with inputs of its own. HAQ's published MobileNet-V1 latencies imply the
+    latter.
 
-    What a layer becomes:
+    Lowering of each kind of layer:
 
     - conv that reads the input of the network: im2col by the host, taps of the kernel on the rows;
-    - conv_transpose: [k^2 c_out, c_in] at every input position; adding up the overlaps costs nothing;
+    - conv_transpose: [k^2 c_out, c_in] at every input position; adding the overlaps is free;
     - linear: batch x positions count as the batch;
-    - matmul: one call for every image and group; the second activation stands in the weights' place, at w_bits;
-    - recurrent: one call a step, each of which fetches the weights, because it waits for the one before;
+    - matmul: one call for every image and group; the second activation takes the place of the weights, at w_bits;
+    - recurrent: one call per step, each of which fetches the weights, because it depends on the one before;
     - embedding: no arithmetic; the looked-up rows are read from memory at w_bits.
 
-    Element-wise operations and pooling cost nothing. Leakage, `static_w`, is drawn as long as a layer takes; the
+    Element-wise operations and pooling are free. Leakage, `static_w`, is counted for the duration of a layer; the
     published simulator has its figures but leaves it out of the energy.
 
     >>> buffer = {"bytes": 4096, "read_pj_per_bit": 0.02, "write_pj_per_bit": 0.03}
@@ -95,13 +97,13 @@ class BitFusion(Accelerator):
     array_rows: Rows
     array_columns: Columns
     port_bits: Columns
-    """Bits to or from memory in a cycle."""
+    """Bits to or from memory per cycle."""
     clock_hz: ClockHz
     weight_buffer: Buffer
     input_buffer: Buffer
     output_buffer: Buffer
     unit_pj_per_cycle: PicoJoules
-    """Energy of one fusion unit in a cycle in which the array works, whether it is used or not."""
+    """Energy of one fusion unit, used or not, in a cycle in which the array is busy."""
     dram_pj_per_bit: PicoJoules
     static_w: NonNegative = 0.0
     mode: Mode = "corrected"
@@ -109,7 +111,7 @@ class BitFusion(Accelerator):
 
     @model_validator(mode="after")
     def _one_step_fits(self) -> Self:
-        """The array takes up to 32 bits of each operand a unit and cycle: 16 weights of 2 bits, 4 of 8."""
+        """Check that the buffers hold two tiles; a unit takes up to 32 bits of each operand per cycle."""
         units = {"weight": self.array_rows * self.array_columns, "input": self.array_rows, "output": self.array_columns}
         for operand, count in units.items():
             needed = 2 * count * PARTIAL_BITS // 8
@@ -120,18 +122,18 @@ class BitFusion(Accelerator):
 
     @property
     def bytes_per_s(self) -> float:
-        """What the port moves, both ways together."""
+        """Bandwidth of the port, reads and writes together."""
         return self.port_bits / 8 * self.clock_hz
 
     def peak_macs_per_s(self, w_bits: Bits, a_bits: Bits) -> float | None:
-        """Every unit busy at these widths; the array has no float."""
+        """Rate with every unit busy at these widths; None for float, which is not supported."""
         if w_bits is None or a_bits is None:
             return None
         return self.array_rows * self.array_columns * performance(w_bits, a_bits) * self.clock_hz
 
     @property
     def array(self) -> FusionArray:
-        """The device as the search for schedules sees it."""
+        """Parameters of the device for the search of schedules."""
         buffers = (self.weight_buffer, self.input_buffer, self.output_buffer)
         sizes, reads, writes = zip(
             *((8 * b.bytes, b.read_pj_per_bit, b.write_pj_per_bit) for b in buffers), strict=True
@@ -149,9 +151,10 @@ class BitFusion(Accelerator):
         )
 
     def table(self, layers: Sequence[Layer], *, batch: int | None = None) -> CostTable:
-        """Price every layer at every pair of widths; float widths are NaN. Equal layers are priced once.
+        """Compute the cost of every layer at every pair of widths; NaN for float widths. Equal layers are priced once.
 
-        Raises UnsupportedError for a layer of which no tile fits the buffers.
+        Raises:
+            UnsupportedError: No tile of a layer fits the buffers.
         """
         size = resolve_batch(self, batch)
         calls = self.calls(layers, batch=size)
@@ -180,12 +183,29 @@ class BitFusion(Accelerator):
         )
 
     def calls(self, layers: Sequence[Layer], *, batch: int) -> tuple[Call, ...]:
-        """What every layer becomes on the array."""
+        """Lower layers to calls of the array.
+
+        Args:
+            layers: Layers in the order of execution.
+            batch: Number of images.
+
+        Returns:
+            One call per layer.
+        """
         calls = lower(layers, batch, columns=self.array_columns, groups=self.groups)
         return calls if self.mode == "corrected" else tuple(call._replace(write_back=WriteBack()) for call in calls)
 
     def activity(self, call: Call, w_bits: int, a_bits: int) -> Activity | None:
-        """All that a call does at a pair of widths; None if no tile fits the buffers."""
+        """Compute the activity of a call at a pair of widths.
+
+        Args:
+            call: A lowered layer.
+            w_bits: Bits of the weights.
+            a_bits: Bits of the input activations.
+
+        Returns:
+            Cycles and traffic of all repeats; None if no tile fits the buffers.
+        """
         write_back_bits = call.write_back.bits(a_bits)
         if call.nest is None:
             return self._copy(call.copied * w_bits, write_back_bits)
@@ -201,7 +221,7 @@ class BitFusion(Accelerator):
         return Activity(*np.array([cycles, 0, read_bits, write_bits, 0, 0, 0, 0, 0, 0]))
 
     def _price(self, call: Call, name: str) -> list[Activity]:
-        """Every pair of integer widths, a_bits running fastest."""
+        """List the activity of all pairs of integer widths, a_bits varying fastest."""
         prices = []
         for w_bits, a_bits in product(INTEGER_BITS, INTEGER_BITS):
             activity = self.activity(call, w_bits, a_bits)
@@ -214,5 +234,5 @@ class BitFusion(Accelerator):
 
 
 def _along_widths(values: NDArray[np.generic]) -> FloatArray:
-    """[layer, 8, 8] of integer widths as [layer, w_bits, a_bits] along WIDTHS, NaN where a width is float."""
+    """Extend [layer, 8, 8] to [layer, w_bits, a_bits] along WIDTHS, with NaN for float."""
     return np.pad(values.astype(np.float64), ((0, 0), (0, 1), (0, 1)), constant_values=np.nan)

@@ -1,4 +1,4 @@
-"""What layers become on BitFusion: loop nests, and the results that leave for memory while they run."""
+"""Lowering of layers to loop nests of BitFusion, with the results that are written to memory while they run."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -13,18 +13,30 @@ Groups = Literal["one-by-one", "shared"]
 
 
 class WriteBack(NamedTuple):
-    """Results that leave for memory in a layer's row: elements that it is the first to read, and those nobody reads."""
+    """Results written to memory in a layer's row.
+
+    Attributes:
+        written: Elements of the tensors that the layer is the first to read.
+        unread: Elements of its own output, if no layer reads it.
+    """
 
     written: int = 0
     unread: int = 0
 
     def bits(self, a_bits: int) -> int:
-        """What a layer reads leaves at its a_bits."""
+        """Compute the size of the results.
+
+        Args:
+            a_bits: Bits of the layer's input activations, at which the tensors that it reads are stored.
+
+        Returns:
+            Number of bits.
+        """
         return self.written * a_bits + self.unread * UNREAD_BITS
 
 
 class Call(NamedTuple):
-    """`repeats` equal nests, one after the other; without a nest, weights are copied from memory to memory."""
+    """`repeats` equal loop nests, one after the other; without a nest, weights are copied from memory to memory."""
 
     repeats: int
     nest: Nest | None
@@ -33,7 +45,17 @@ class Call(NamedTuple):
 
 
 def lower(layers: Sequence[Layer], batch: int, *, columns: int, groups: Groups) -> tuple[Call, ...]:
-    """What every layer becomes on an array with so many columns; `BitFusion` says by which rules."""
+    """Lower layers to calls of an array; `BitFusion` documents the rules.
+
+    Args:
+        layers: Layers in the order of execution.
+        batch: Number of images.
+        columns: Columns of the array.
+        groups: How grouped convolutions run.
+
+    Returns:
+        One call per layer.
+    """
     elements = moved_elements(layers, batch)
     write_back = (
         WriteBack(int(read), int(unread)) for read, unread in zip(elements.written, elements.unread, strict=True)
@@ -58,7 +80,10 @@ def _call(layer: Layer, batch: int, *, columns: int, groups: Groups, unrolls: bo
 
 
 def _reads_network_input(layers: Sequence[Layer]) -> list[bool]:
-    """Whether no layer wrote what a layer reads; without tensors this is known of the first layer only."""
+    """Check for every layer whether no layer wrote its input.
+
+    Without tensor numbers this is known of the first layer only.
+    """
     written = {layer.output_tensor for layer in layers}
     return [
         index == 0 or (bool(layer.input_tensors) and written.isdisjoint(layer.input_tensors))

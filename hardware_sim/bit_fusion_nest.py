@@ -1,4 +1,4 @@
-"""What BitFusion's schedules are made of: the array, loop nests, and tiles with the bits of their operands."""
+"""Loop nests of BitFusion, the parameters of the array, and tiles with the bits of their operands."""
 
 from dataclasses import dataclass
 from math import prod
@@ -11,11 +11,12 @@ from hardware_sim.layer import Size
 
 Mode = Literal["as-published", "corrected"]
 Taps = Literal["steps", "rows", "unrolled"]
-"""Where the taps of a kernel are: one after the other; side by side on the rows of the array; or side by side on the
-rows, and repeated in memory for every output as well (im2col by the host)."""
+"""Placement of the taps of a kernel: in successive steps; side by side on the rows of the array; or side by side on the
+rows, and repeated in memory for every output as well (im2col by the host).
+"""
 
 BATCH, HEIGHT, WIDTH, C_IN, C_OUT = range(5)
-"""The tiled loops; kernels are never cut."""
+"""Tiled loops; kernels are never tiled."""
 WEIGHTS, INPUTS, OUTPUTS = range(3)
 PARTIAL_BITS = 32
 
@@ -23,7 +24,7 @@ PARTIAL_BITS = 32
 class Nest(NamedTuple):
     """Loops that the array runs at once: `batch` times `output_size` outputs of `c_out` channels.
 
-    Every output channel reads `c_in` input channels; `shared_c_out` neighbouring output channels read the same ones.
+    Every output channel reads `c_in` input channels; `shared_c_out` adjacent output channels read the same ones.
     """
 
     batch: int
@@ -40,14 +41,14 @@ class Nest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FusionArray:
-    """`rows` x `columns` fusion units, a port to memory, and three buffers (weights, inputs, outputs)."""
+    """Array of `rows` x `columns` fusion units with a memory port and three buffers (weights, inputs, outputs)."""
 
     rows: int
     columns: int
     port_bits: int
     buffer_bits: tuple[int, int, int]
     buffer_read_pj: tuple[float, float, float]
-    """pJ per bit, like those below but for `cycle_pj`: of the whole array in a cycle."""
+    """pJ per bit, as all energies below except `cycle_pj`, which is of the whole array per cycle."""
     buffer_write_pj: tuple[float, float, float]
     cycle_pj: float
     dram_pj: float
@@ -55,7 +56,7 @@ class FusionArray:
 
 
 class Work(NamedTuple):
-    """A nest at a pair of widths; `write_back_bits` are results that leave for memory while it runs."""
+    """A nest at a pair of widths; `write_back_bits` are results that are written to memory while it runs."""
 
     nest: Nest
     w_bits: int
@@ -64,19 +65,44 @@ class Work(NamedTuple):
 
 
 def performance(w_bits: int, a_bits: int) -> int:
-    """MACs of one fusion unit in a cycle: 16 bricks of 2 x 2 bits, for widths rounded up to 2, 4 or 8.
+    """Compute the throughput of one fusion unit: 16 bricks of 2 x 2 bits, for widths rounded up to 2, 4 or 8.
 
-    >>> performance(8, 8), performance(4, 8), performance(3, 3), performance(2, 2), performance(1, 1)
-    (1, 2, 4, 16, 16)
+    Args:
+        w_bits: Bits of the weights.
+        a_bits: Bits of the input activations.
+
+    Returns:
+        MACs per cycle.
+
+    Example:
+        >>> performance(8, 8), performance(4, 8), performance(3, 3), performance(2, 2), performance(1, 1)
+        (1, 2, 4, 16, 16)
     """
     return (8 // max(2, w_bits)) * (8 // max(2, a_bits))
 
 
 def ceil_div(value: IntArray, divisor: IntArray | int) -> IntArray:
+    """Divide and round up.
+
+    Args:
+        value: Dividend.
+        divisor: Divisor, broadcast against `value`.
+
+    Returns:
+        Quotient of the broadcast shape.
+    """
     return np.asarray(-(-value // divisor))
 
 
 def extents(nest: Nest) -> IntArray:
+    """Return the number of iterations of the tiled loops.
+
+    Args:
+        nest: The loops.
+
+    Returns:
+        Array [loop]: batch, height, width, c_in, c_out.
+    """
     return np.array([nest.batch, *nest.output_size, nest.c_in, nest.c_out], dtype=np.int64)
 
 
@@ -86,7 +112,17 @@ def _powers(limit: int) -> list[int]:
 
 
 def tile_sizes(array: FusionArray, nest: Nest) -> IntArray:
-    """All tiles, [tile, loop]; height and width are cut alike, channels into whole columns where taps take steps."""
+    """List candidate tiles of a loop nest.
+
+    Height and width are tiled alike; output channels in whole columns of the array, unless taps are unrolled.
+
+    Args:
+        array: The array.
+        nest: The loops.
+
+    Returns:
+        Sizes [tile, loop].
+    """
     height, width = nest.output_size
     sides = [(min(side, height), min(side, width)) for side in _powers(max(height, width))]
     whole_columns = [min(array.columns * count, nest.c_out) for count in _powers(-(-nest.c_out // array.columns))]
@@ -104,9 +140,16 @@ def tile_sizes(array: FusionArray, nest: Nest) -> IntArray:
 
 
 def operand_bits(array: FusionArray, work: Work, sizes: IntArray, *, is_padded: bool) -> IntArray:
-    """Bits of weights, inputs and partial sums of one tile, [tile, operand].
+    """Compute the bits of weights, inputs and partial sums of one tile.
 
-    Padded, weights fill all rows and outputs all columns of the array, as they lie in the banks of the buffers.
+    Args:
+        array: The array.
+        work: The loop nest and its widths.
+        sizes: Tiles [tile, loop].
+        is_padded: Pad weights to all rows and outputs to all columns of the array, as in the banks of the buffers.
+
+    Returns:
+        Bits [tile, operand].
     """
     nest = work.nest
     batch, height, width, c_in, c_out = sizes.T
@@ -125,5 +168,5 @@ def operand_bits(array: FusionArray, work: Work, sizes: IntArray, *, is_padded: 
 
 
 def _span(nest: Nest, axis: int, outputs: IntArray) -> IntArray:
-    """Input rows or columns that so many neighbouring outputs read."""
+    """Count the input rows or columns that a number of adjacent outputs read."""
     return (outputs - 1) * nest.stride[axis] + (nest.kernel[axis] - 1) * nest.dilation[axis] + 1

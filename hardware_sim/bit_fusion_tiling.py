@@ -1,7 +1,7 @@
-"""How BitFusion runs one loop nest: the best tile and loop order, and the cycles and traffic that they lead to.
+"""Schedule search of BitFusion: the best tile and loop order of a loop nest, with its cycles and traffic.
 
-The rules are those of the simulator that was published with BitFusion (Sharma et al., ISCA 2018), and its cycles and
-bits are met exactly. A tile of each operand fits half of its buffer; the other half is being filled. Operands that
+The rules are those of the simulator that was published with BitFusion (Sharma et al., ISCA 2018), and reproduce its
+cycles and bits exactly. A tile of each operand fits half of its buffer; the other half is being filled. Operands that
 stay in their buffer over inner loops are not fetched again. The fewest cycles win, then the least energy.
 """
 
@@ -37,7 +37,7 @@ from hardware_sim.traffic import UNREAD_BITS
 
 
 class Activity(NamedTuple):
-    """What happens while a nest runs: cycles, and bits in and out of memory and of the buffers; arrays of one shape."""
+    """Activity of a nest: cycles, and bits in and out of memory and of the buffers; arrays of one shape."""
 
     cycles: IntArray
     compute_cycles: IntArray
@@ -52,14 +52,29 @@ class Activity(NamedTuple):
 
     @property
     def dram_bits(self) -> IntArray:
+        """Bits read from and written to main memory."""
         return self.dram_read_bits + self.dram_write_bits
 
     def compute_pj(self, array: FusionArray) -> FloatArray:
-        """Every unit draws its power in every cycle in which the array works."""
+        """Compute the energy of the units, each of which draws power in every busy cycle of the array.
+
+        Args:
+            array: The array.
+
+        Returns:
+            Picojoules.
+        """
         return np.asarray(self.compute_cycles * array.cycle_pj)
 
     def sram_pj(self, array: FusionArray) -> FloatArray:
-        """Bits read and written by each buffer, at its energy per bit."""
+        """Compute the energy of the buffers from the bits that each reads and writes.
+
+        Args:
+            array: The array.
+
+        Returns:
+            Picojoules.
+        """
         reads = (self.weight_read_bits, self.input_read_bits, self.output_read_bits)
         writes = (self.weight_write_bits, self.input_write_bits, self.output_write_bits)
         bits = (*reads, *writes)
@@ -67,22 +82,36 @@ class Activity(NamedTuple):
         return np.asarray(sum(cost * count for cost, count in zip(costs, bits, strict=True)))
 
     def dram_pj(self, array: FusionArray) -> FloatArray:
-        """Bits over the port, at the energy of memory."""
+        """Compute the energy of main memory from the bits over the port.
+
+        Args:
+            array: The array.
+
+        Returns:
+            Picojoules.
+        """
         return np.asarray(self.dram_bits * array.dram_pj)
 
 
 class Schedule(NamedTuple):
-    """The chosen tile (batch, height, width, c_in, c_out) and what it leads to."""
+    """A tile (batch, height, width, c_in, c_out) and the activity that it leads to."""
 
     tile: tuple[int, ...]
     activity: Activity
 
 
 def find_schedule(array: FusionArray, work: Work) -> Schedule | None:
-    """The best tile and loop order, or None if no tile fits the buffers.
+    """Find the best tile and loop order.
 
-    Only tiles whose `cycle_floor` does not exceed what the tile with the lowest floor reaches are looked at, which
-    cannot change the result.
+    Tiles whose `cycle_floor` exceeds the cycles of the tile with the lowest floor are skipped, which cannot change the
+    result.
+
+    Args:
+        array: The array.
+        work: The loop nest and its widths.
+
+    Returns:
+        The schedule; None if no tile fits the buffers.
     """
     tiles = Tiles.fitting(array, work)
     if not len(tiles.sizes):
@@ -93,7 +122,7 @@ def find_schedule(array: FusionArray, work: Work) -> Schedule | None:
 
 
 class _Flow(NamedTuple):
-    """Bits between memory and the buffers, and those of them before the first and after the last computation."""
+    """Bits between memory and the buffers, and the parts of them before the first and after the last computation."""
 
     weights: IntArray
     inputs: IntArray
@@ -107,7 +136,7 @@ class _Flow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """Candidate tiles of a piece of work, [tile, loop], with what one tile holds and moves, [tile, operand] in bits."""
+    """Candidate tiles of a loop nest, [tile, loop], with what one tile holds and moves, [tile, operand] in bits."""
 
     array: FusionArray
     work: Work
@@ -118,7 +147,15 @@ class Tiles:
 
     @classmethod
     def fitting(cls, array: FusionArray, work: Work) -> "Tiles":
-        """The tiles that fit half of every buffer."""
+        """List the tiles that fit half of every buffer.
+
+        Args:
+            array: The array.
+            work: The loop nest and its widths.
+
+        Returns:
+            The tiles, possibly none.
+        """
         sizes = tile_sizes(array, work.nest)
         padded = operand_bits(array, work, sizes, is_padded=True)
         is_published = array.mode == "as-published"
@@ -127,7 +164,14 @@ class Tiles:
         return tiles.only(np.asarray((padded <= tiles.capacity).all(axis=1)))
 
     def only(self, chosen: NDArray[np.bool_]) -> "Tiles":
-        """Some of the tiles."""
+        """Select tiles.
+
+        Args:
+            chosen: Mask [tile].
+
+        Returns:
+            The selected tiles.
+        """
         parts = (self.sizes, self.runs, self.held_bits, self.moved_bits)
         return Tiles(self.array, self.work, *(part[chosen] for part in parts))
 
@@ -138,14 +182,14 @@ class Tiles:
 
     @property
     def uses(self) -> NDArray[np.bool_]:
-        """Which loops step through which operand, [loop, operand]."""
+        """Which loops iterate over which operand, [loop, operand]."""
         nest = self.work.nest
         table = np.array([[0, 1, 1], [0, 1, 1], [0, 1, 1], [1, 1, 0], [1, 0, 1]], dtype=bool)
         table[C_OUT, INPUTS] = nest.shared_c_out < nest.c_out
         return table
 
     def best(self) -> Schedule:
-        """The fewest cycles, then the least energy; of equals the first order, then the first tile."""
+        """Schedule of the fewest cycles, then the least energy, then the first order and tile."""
         activity = self.activity()
         orders, tiles = np.nonzero(activity.cycles == activity.cycles.min())
         fewest = Activity(*(np.broadcast_to(part, activity.cycles.shape)[orders, tiles] for part in activity))
@@ -154,7 +198,13 @@ class Tiles:
         return Schedule(tuple(self.sizes[tiles[chosen]].tolist()), Activity(*(part[chosen] for part in fewest)))
 
     def cycle_floor(self) -> IntArray:
-        """Cycles that no loop order can beat, [tile]: nothing is fetched twice, and the ends are as short as can be."""
+        """Compute a lower bound of the cycles over all loop orders.
+
+        Nothing is fetched twice, and first and last transfers are as short as possible.
+
+        Returns:
+            Cycles [tile].
+        """
         once = self._fetched_once()
         flow = self._flow(once, np.ones_like(once))
         moved = flow.weights + flow.inputs + flow.outputs_in + flow.outputs_out
@@ -162,7 +212,14 @@ class Tiles:
         return np.maximum(self._compute_cycles() + ends, ceil_div(moved, self.array.port_bits))
 
     def activity(self, orders: Sequence[tuple[int, ...]] | None = None) -> Activity:
-        """Everything for every loop order (outermost loop first) and tile, [order, tile]."""
+        """Compute the activity of every loop order and tile.
+
+        Args:
+            orders: Loop orders, outermost loop first; all distinct ones when None.
+
+        Returns:
+            Arrays [order, tile].
+        """
         flow = self._flow(*self._reuse(np.array(self.distinct_orders() if orders is None else orders)))
         read, written = flow.weights + flow.inputs + flow.outputs_in, flow.outputs_out
         port = self.array.port_bits
@@ -185,9 +242,13 @@ class Tiles:
         )
 
     def distinct_orders(self) -> list[tuple[int, ...]]:
-        """The loop orders that can differ.
+        """List the loop orders that can differ in cost.
 
-        A loop that runs once stands anywhere, and height and width can change places where both run equally often.
+        A loop of one iteration can stand anywhere, and height and width are interchangeable where they have the same
+        number of iterations.
+
+        Returns:
+            Loop orders, outermost loop first.
         """
         counts = self.runs.T
         once = tuple(loop for loop in range(5) if counts[loop].max() == 1)
@@ -206,13 +267,13 @@ class Tiles:
         return np.asarray(self.runs.prod(axis=1) * tile)
 
     def _fetched_once(self) -> IntArray:
-        """Tiles that each operand consists of, [tile, operand]."""
+        """Count the tiles that each operand consists of, [tile, operand]."""
         return np.asarray(np.where(self.uses, self.runs[:, :, None], 1).prod(axis=1))
 
     def _reuse(self, orders: IntArray) -> tuple[IntArray, IntArray]:
-        """How many tiles of each operand are fetched, and how many its buffer keeps, [order, tile, operand].
+        """Compute how many tiles of each operand are fetched, and how many its buffer keeps, [order, tile, operand].
 
-        From the innermost loop outwards an operand is kept as long as what the loops step through fits; every loop
+        From the innermost loop outwards an operand is kept as long as what the loops iterate over fits; every loop
         outside of that fetches it again.
         """
         grown = np.ones((len(orders), *self.held_bits.shape), dtype=np.int64)

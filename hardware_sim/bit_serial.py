@@ -1,4 +1,4 @@
-"""BISMO: a binary dot-product array that multiplies bit plane by bit plane, so that cycles grow with w_bits * a_bits.
+"""BISMO, a bit-serial accelerator: one bit plane at a time, so that cycles grow with w_bits * a_bits.
 
 The array and its arithmetic: Umuroglu, Rasnayake, Sjalander, "BISMO: A Scalable Bit-Serial Matrix Multiplication
 Overlay for Reconfigurable Computing", FPL 2018. The schedule reproduces the latency table that HAQ (Wang et al., CVPR
@@ -33,7 +33,7 @@ def _side_by_side(image: Product, batch: int) -> tuple[Product, ...]:
 
 
 def _packed(image: Product, batch: int) -> tuple[Product, ...]:
-    """The images as blocks on the diagonal of one product."""
+    """Arrange the images as blocks on the diagonal of one product."""
     return (image._replace(rows=batch * image.rows, depth=batch * image.depth),)
 
 
@@ -51,17 +51,18 @@ BATCHING: Mapping[LayerKind, Callable[[Product, int], tuple[Product, ...]]] = {
     "recurrent": _side_by_side,
     "embedding": _one_by_one,
 }
-"""The ways in which the products of an image become those of a batch; the cheapest is taken."""
+"""Ways to turn the product of one image into products of a batch; the one with the fewest cycles is used."""
 
 
 class BitSerial(Accelerator):
-    """A bit-serial array of `array_size` x `array_size` dot products, each `dot_bits` binary MACs wide.
+    """Bit-serial array of `array_size` x `array_size` dot products, each `dot_bits` binary MACs wide.
 
     Weights and im2col activations arrive over two independent ports of `port_bits` a cycle and stay in two buffers of
-    `buffer_words` words of `dot_bits`. Write-back, conversion to bit planes and instructions cost nothing here. Layers
-    become products as `hardware_sim.lowering` says. The images of a batch run one after the other in convolutions and
-    matmuls, side by side in linear and recurrent layers, and packed block-diagonally in depthwise layers; groups of
-    several channels take the cheaper of packed and one by one. Looked-up rows of embeddings come over one port.
+    `buffer_words` words of `dot_bits`. Write-back, conversion to bit planes and instructions are free in this model.
+    Layers are lowered to products as in `hardware_sim.lowering`. The images of a batch are processed one after the
+    other in convolutions and matmuls, side by side in linear and recurrent layers, and packed block-diagonally in
+    depthwise layers; groups of several channels use the cheaper of packed and one by one. Embedding rows are read over
+    one port.
 
     >>> device = BitSerial(name="tiny", description="2 x 2 dot products", array_size=2, dot_bits=64, port_bits=64,
     ...                    buffer_words=64, clock_hz=1e6)
@@ -77,7 +78,7 @@ class BitSerial(Accelerator):
     buffer_words: Count
     clock_hz: ClockHz
     power: BoardPower | None = None
-    """What energy is estimated from; without it the device models no energy."""
+    """Data for the energy estimate; energy is not modelled when None."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -96,15 +97,15 @@ class BitSerial(Accelerator):
 
     @property
     def bytes_per_s(self) -> float:
-        """Both read ports together."""
+        """Bandwidth of both read ports together."""
         return 2 * self.port_bits / 8 * self.clock_hz
 
     def peak_macs_per_s(self, w_bits: Bits, a_bits: Bits) -> float | None:
-        """The array's binary MACs over the w_bits * a_bits that one MAC takes; it has no float."""
+        """Binary MAC rate divided by w_bits * a_bits; None for float, which is not supported."""
         return None if w_bits is None or a_bits is None else self._binary_macs_per_s / (w_bits * a_bits)
 
     def table(self, layers: Sequence[Layer], *, batch: int | None = None) -> CostTable:
-        """Price every layer at every pair of widths; float widths are NaN."""
+        """Compute the cost of every layer at every pair of widths; NaN for float widths."""
         size = resolve_batch(self, batch)
         price = self._prices(layers, size)
         latency_s = _along_widths(price.cycles / self.clock_hz)
@@ -125,7 +126,7 @@ class BitSerial(Accelerator):
         )
 
     def _prices(self, layers: Sequence[Layer], batch: int) -> Price:
-        """Prices [layer, 8, 8], each pair of widths by its cheapest lowering."""
+        """Price every layer with its cheapest lowering at each pair of widths, [layer, 8, 8]."""
         array = BinaryArray(self.array_size, self.dot_bits, self.port_bits, self.buffer_words)
         ways = [BATCHING[layer.kind](image_product(layer), batch) for layer in layers]
         priced = price_products(array, [product for way in ways for product in way])
@@ -163,7 +164,7 @@ class BitSerial(Accelerator):
 
 
 def _along_widths(values: NDArray[np.generic]) -> FloatArray:
-    """[layer, 8, 8] of integer widths as [layer, w_bits, a_bits] along WIDTHS, NaN where a width is float."""
+    """Extend [layer, 8, 8] to [layer, w_bits, a_bits] along WIDTHS, with NaN for float."""
     table = np.full((len(values), len(WIDTHS), len(WIDTHS)), np.nan)
     table[:, : len(INTEGER_BITS), : len(INTEGER_BITS)] = values
     return table

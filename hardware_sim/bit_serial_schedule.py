@@ -1,4 +1,4 @@
-"""Cycles of a bit-serial matrix product: an in-order schedule with two prefetching read ports, in closed form."""
+"""Cycles of a bit-serial matrix product in closed form: in-order execution with two prefetching read ports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from hardware_sim.cost import IntArray
 from hardware_sim.lowering import Product
 
 INTEGER_BITS = np.arange(1, 9, dtype=np.int64)
-"""The widths of bit planes that are priced, along both bit axes."""
+"""Supported widths, along both bit axes."""
 
 
 class Price(NamedTuple):
-    """What products take, [product, w_bits, a_bits]: cycles, those in which the array works, and beats of each port."""
+    """Cost of products, each [product, w_bits, a_bits]: total cycles, busy cycles of the array, beats of each port."""
 
     cycles: IntArray
     compute: IntArray
@@ -25,7 +25,7 @@ class Price(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BinaryArray:
-    """`size` x `size` dot products of `dot_bits` binary MACs; a read port and a buffer for each operand."""
+    """Array of `size` x `size` dot products of `dot_bits` binary MACs, with a read port and a buffer per operand."""
 
     size: int
     dot_bits: int
@@ -34,7 +34,7 @@ class BinaryArray:
 
 
 class _Side(NamedTuple):
-    """One operand of a block: its rows or columns, and its bit planes."""
+    """One operand of a block: its number of rows or columns, and its bit planes."""
 
     lines: IntArray
     bits: IntArray
@@ -62,10 +62,17 @@ class _Steps(NamedTuple):
 
 
 def price_products(array: BinaryArray, products: Sequence[Product]) -> Price:
-    """Price all repeats of every product at every pair of integer widths.
+    """Compute cycles and port traffic of products at every pair of integer widths.
 
-    An operand's words stay on chip, so rows and columns are cut into blocks that fit the buffers; blocks run one
-    after the other and each fetches both of its operands. Of the two loop orders the one with fewer cycles counts.
+    The words of an operand stay on chip, so rows and columns are cut into blocks that fit the buffers; blocks run one
+    after the other, and each fetches both of its operands. The loop order with fewer cycles is used.
+
+    Args:
+        array: The array.
+        products: Matrix products; all repeats are counted.
+
+    Returns:
+        Cost of each product, arrays [product, 8, 8].
     """
     numbers = np.array(products, dtype=np.int64).reshape(-1, 4, 1, 1)
     repeats, rows, columns, common = numbers.swapaxes(0, 1)
@@ -96,7 +103,10 @@ def _cut(array: BinaryArray, common: IntArray) -> _Depth:
 
 
 def _blocks(array: BinaryArray, side: _Side, depth: _Depth) -> tuple[tuple[IntArray, _Side], ...]:
-    """Full blocks and a rest, each as (how many, one of them); a block is whole tiles that fit the buffer."""
+    """Split a side into full blocks and a remainder.
+
+    Each is (count, one block); a block is as many whole tiles as fit the buffer.
+    """
     fitting = array.buffer_words // (side.bits * depth.words) // array.size * array.size
     largest = np.maximum(array.size, fitting)
     full, rest = np.divmod(side.lines, largest)
@@ -104,7 +114,10 @@ def _blocks(array: BinaryArray, side: _Side, depth: _Depth) -> tuple[tuple[IntAr
 
 
 def _block_cycles(array: BinaryArray, inner: _Side, outer: _Side, depth: _Depth) -> IntArray:
-    """Cycles of one block in the order outer tile, inner tile, word, inner bit, outer bit; one cycle per step."""
+    """Compute the cycles of one block, one per step.
+
+    The order is outer tile, inner tile, word, inner bit, outer bit.
+    """
     inner_tiles, outer_tiles = _ceil(inner.lines, array.size), _ceil(outer.lines, array.size)
     word = inner.bits * outer.bits
     tile = depth.words * word
@@ -115,10 +128,11 @@ def _block_cycles(array: BinaryArray, inner: _Side, outer: _Side, depth: _Depth)
 
 
 def _lateness(array: BinaryArray, side: _Side, depth: _Depth, steps: _Steps) -> IntArray:
-    """Most cycles by which a piece (tile, word, bit plane) of an operand lands after the array wants it first.
+    """Compute the largest delay in cycles between the first use of a piece of an operand and its arrival.
 
-    Pieces are fetched in the order of first use, each line of a piece in its word's beats, and never evicted. Arrival
-    and use are both linear in tile, word and plane except at the ends, so only the ends can be the latest.
+    A piece is a (tile, word, bit plane). Pieces are fetched in the order of first use, each line of a piece in its
+    word's beats, and never evicted. Arrival and use are both linear in tile, word and plane except at the ends, so that
+    the maximum is at one of the ends.
     """
     tiles = _ceil(side.lines, array.size)
     latest = np.full(1, np.iinfo(np.int64).min)
@@ -126,9 +140,9 @@ def _lateness(array: BinaryArray, side: _Side, depth: _Depth, steps: _Steps) -> 
         lines = np.where(tile == tiles - 1, side.lines - array.size * (tiles - 1), array.size)
         beats = np.where(word == depth.words - 1, depth.last, depth.full)
         before = tile * array.size * side.bits * depth.beats
-        landed = before + (word * depth.full * side.bits + (plane + 1) * beats) * lines - 1
-        wanted = tile * steps.tile + word * steps.word + plane * steps.plane
-        latest = np.maximum(latest, landed - wanted)
+        arrival = before + (word * depth.full * side.bits + (plane + 1) * beats) * lines - 1
+        first_use = tile * steps.tile + word * steps.word + plane * steps.plane
+        latest = np.maximum(latest, arrival - first_use)
     return latest
 
 

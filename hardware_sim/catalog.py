@@ -1,4 +1,4 @@
-"""Where devices come from: the ones that are shipped, and a user's own files."""
+"""Loading of devices: the shipped ones by name, a user's own from files."""
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,25 +26,33 @@ KINDS: Mapping[str, type[Accelerator]] = {
     "mcu": Mcu,
     "lookup": Lookup,
 }
-"""The key `kind` of a device file, and the class that reads the rest."""
+"""Device classes by the key `kind` of a device file."""
 
 
 class DeviceError(ValueError):
-    """A device that does not exist or a file that does not describe one; the message is one line."""
+    """An unknown device, or a file that does not describe one; the message is one line."""
 
 
 def device_names() -> tuple[str, ...]:
-    """The shipped devices, sorted."""
+    """Names of the shipped devices, sorted."""
     return tuple(sorted(path.stem for path in DEVICES.glob("*.toml")))
 
 
 def load_accelerator(name_or_path: str | Path) -> Accelerator:
-    """A shipped device by its name; a user's own by the path of a `.toml` device or of a `.csv` table of costs.
+    """Load a device by name or from a file.
 
-    Raises DeviceError, with what is wrong and what would be right.
+    Args:
+        name_or_path: Name of a shipped device, or path of a `.toml` device file or a `.csv` table of costs.
 
-    >>> load_accelerator("bismo-edge").batch
-    1
+    Returns:
+        The validated device.
+
+    Raises:
+        DeviceError: The device is unknown or the file invalid; the message says what would be right.
+
+    Example:
+        >>> load_accelerator("bismo-edge").batch
+        1
     """
     name, path = str(name_or_path), Path(name_or_path)
     if name in device_names():
@@ -91,33 +99,33 @@ def _build(values: Mapping[str, Any], path: Path) -> Accelerator:
     try:
         return KINDS[kind].model_validate(values, context={"folder": path.parent})
     except ValidationError as error:
-        raise DeviceError(f"{str(path)!r:.200}: {'; '.join(_complaints(error, KINDS[kind]))}") from error
+        raise DeviceError(f"{str(path)!r:.200}: {'; '.join(_messages(error, KINDS[kind]))}") from error
 
 
-def _complaints(error: ValidationError, cls: type[Accelerator]) -> Iterator[str]:
+def _messages(error: ValidationError, cls: type[Accelerator]) -> Iterator[str]:
     problems = error.errors(include_url=False)
     unknown = {problem["loc"]: problem["input"] for problem in problems if problem["type"] == "extra_forbidden"}
     hints = {loc: unit_hint(str(loc[-1]), value, _keys(cls)) for loc, value in unknown.items()}
-    written_otherwise = {(*loc[:-1], hint.partition(" ")[0]) for loc, hint in hints.items() if hint}
+    in_other_units = {(*loc[:-1], hint.partition(" ")[0]) for loc, hint in hints.items() if hint}
     for problem in problems:
         key = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
             hint = hints[problem["loc"]]
             yield f"unknown key {key!r:.60}{f'; write {hint}' if hint else _closest(key, _keys(cls))}"
         elif problem["type"] == "missing":
-            if problem["loc"] not in written_otherwise:
+            if problem["loc"] not in in_other_units:
                 yield f"missing key {key!r}"
         else:
-            yield _complaint(key, problem["type"], message=problem["msg"], got=problem["input"])
+            yield _message(key, problem["type"], message=problem["msg"], got=problem["input"])
 
 
-def _complaint(key: str, kind: str, *, message: str, got: object) -> str:
+def _message(key: str, kind: str, *, message: str, got: object) -> str:
     text = message.removeprefix("Value error, ").replace("\n", " ")
     return text if kind == "value_error" else f"{key}: {text[:1].lower()}{text[1:]}, got {got!r:.60}"
 
 
 def _keys(kind: Any) -> Iterator[str]:
-    """The keys of a device file of this kind, and of the tables within."""
+    """List the keys of a device file of this kind, and of the tables within."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         for name, field in kind.model_fields.items():
             yield name

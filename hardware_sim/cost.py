@@ -1,4 +1,4 @@
-"""What layers cost: one table of every layer at every pair of bit widths, and what a policy adds up to."""
+"""Cost tables: every layer at every pair of bit widths, and the cost of a policy as a sum over layers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,35 +14,48 @@ Objective = Literal["latency", "energy", "size", "bops"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 Bits = int | None
 WIDTHS: tuple[Bits, ...] = (1, 2, 3, 4, 5, 6, 7, 8, None)
-"""The widths along both bit axes of a table, in order; None is float."""
+"""Widths along both bit axes of a table, in order; None is float."""
 FLOAT_BITS = 32
 WIDTH_BITS = np.array([FLOAT_BITS if width is None else width for width in WIDTHS], dtype=np.int64)
 POLICY_CHUNK = 4096
-"""Policies that are summed together: few enough to stay in the processor's cache, which is several times as fast."""
+"""Policies that are summed at once: few enough to stay in the processor's cache, which is several times as fast."""
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
 class UnsupportedError(ValueError):
-    """A device cannot run, or does not know the cost of, something that was asked of it."""
+    """Something that a device cannot run, or has no cost for."""
 
 
 def width_index(bits: Bits) -> int:
-    """Position of a width along the bit axes of a table.
+    """Return the position of a width along the bit axes of a table.
 
-    >>> width_index(1), width_index(8), width_index(None)
-    (0, 7, 8)
+    Args:
+        bits: 1 to 8, or None for float.
+
+    Returns:
+        Index into `WIDTHS`.
+
+    Example:
+        >>> width_index(1), width_index(8), width_index(None)
+        (0, 7, 8)
     """
     return WIDTHS.index(bits)
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of one layer or of a whole policy; None is what the device does not model.
+    """Cost of one layer or of a whole policy; None for quantities that the device does not model.
 
-    `cycles`, `latency_s` and `energy_j` are of the whole hardware batch, `bops` and `macs` of one image.
-    `energy_parts_j` splits `energy_j` (compute, sram, dram, static).
+    Args:
+        cycles: Clock cycles of the whole hardware batch.
+        latency_s: Seconds of the whole batch.
+        energy_j: Joules of the whole batch.
+        weight_bytes: Size of the weights.
+        bops: Bit operations of one image.
+        macs: Multiply-accumulates of one image.
+        energy_parts_j: `energy_j` split into compute, sram, dram and static.
     """
 
     cycles: float | None
@@ -54,7 +67,14 @@ class Cost:
     energy_parts_j: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, objective: Objective) -> float | None:
-        """The one number that an objective minimises: seconds, joules, bytes or bit operations."""
+        """Return the quantity that an objective minimises.
+
+        Args:
+            objective: Name of the objective.
+
+        Returns:
+            Seconds, joules, bytes or bit operations; None if the device does not model it.
+        """
         return {
             "latency": self.latency_s,
             "energy": self.energy_j,
@@ -65,7 +85,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A capacity of the device that every policy must respect: sum over layers of `table` <= `value`."""
+    """Capacity of a device that every policy must respect: the sum over layers of `table` is at most `value`."""
 
     name: str
     unit: str
@@ -76,9 +96,9 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostTable:
-    """Every layer at every pair of widths: arrays [layer, w_bits, a_bits] with both bit axes along `WIDTHS`.
+    """Cost of every layer at every pair of widths: arrays [layer, w_bits, a_bits] with both bit axes along `WIDTHS`.
 
-    An array that is None is a quantity the device does not model; a NaN is a pair that it does not support.
+    An array is None for a quantity that the device does not model; an entry is NaN for a pair that it does not support.
     Cycles, seconds and joules are of the whole batch, BOPs of one image.
     """
 
@@ -94,17 +114,24 @@ class CostTable:
     compute_bound: NDArray[np.bool_] | None = None
     limits: tuple[Limit, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a reader of these numbers must know: estimates, memory, extrapolation."""
+    """Caveats for readers of the numbers: estimates, figures from memory, extrapolation."""
 
     @property
     def energy_j(self) -> FloatArray | None:
-        """Joules [layer, w_bits, a_bits]: the sum of the parts."""
+        """Joules [layer, w_bits, a_bits], the sum of the parts; None if energy is not modelled."""
         return sum(self.energy_parts_j.values(), np.zeros_like(self.bops)) if self.energy_parts_j else None
 
     def of(self, objective: Objective) -> FloatArray:
-        """The table that an objective minimises.
+        """Return the table that an objective minimises.
 
-        Raises UnsupportedError if the device does not model it.
+        Args:
+            objective: Name of the objective.
+
+        Returns:
+            Array [layer, w_bits, a_bits] in seconds, joules, bytes or bit operations.
+
+        Raises:
+            UnsupportedError: The device does not model the objective.
         """
         table = {
             "latency": self.latency_s,
@@ -113,20 +140,38 @@ class CostTable:
             "bops": self.bops,
         }[objective]
         if table is None:
-            known = [name for name in OBJECTIVES if _is_modelled(self, name)]
-            raise UnsupportedError(f"{self.hardware} does not model {objective}; it models {', '.join(known)}")
+            modelled = [name for name in OBJECTIVES if _is_modelled(self, name)]
+            raise UnsupportedError(f"{self.hardware} does not model {objective}; it models {', '.join(modelled)}")
         return table
 
     def bound(self, layer: int, w_bits: Bits, a_bits: Bits) -> str | None:
-        """What limits the layer's latency at these bits: 'compute' or 'memory'."""
+        """Return what limits the latency of a layer.
+
+        Args:
+            layer: Position of the layer.
+            w_bits: Bits of the weights; None for float.
+            a_bits: Bits of the input activations; None for float.
+
+        Returns:
+            "compute" or "memory"; None if the device does not model it.
+        """
         if self.compute_bound is None:
             return None
         return "compute" if self.compute_bound[layer, width_index(w_bits), width_index(a_bits)] else "memory"
 
     def layer_cost(self, layer: int, w_bits: Bits, a_bits: Bits) -> Cost:
-        """The cost of one layer at one pair of widths.
+        """Return the cost of one layer at one pair of widths.
 
-        Raises UnsupportedError, naming layer and widths, if the device does not know it.
+        Args:
+            layer: Position of the layer.
+            w_bits: Bits of the weights; None for float.
+            a_bits: Bits of the input activations; None for float.
+
+        Returns:
+            The cost of the layer.
+
+        Raises:
+            UnsupportedError: The device has no cost for this pair; the message names layer and widths.
         """
         at = (layer, width_index(w_bits), width_index(a_bits))
         parts = {name: float(part[at]) for name, part in self.energy_parts_j.items()}
@@ -145,16 +190,36 @@ class CostTable:
         return cost
 
     def policy_cost(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> Cost:
-        """The cost of a policy: the sum over its layers. Raises UnsupportedError as `layer_cost` does."""
+        """Compute the cost of a policy as the sum over its layers.
+
+        Args:
+            w_bits: Bits of the weights of every layer.
+            a_bits: Bits of the input activations of every layer.
+
+        Returns:
+            The summed cost.
+
+        Raises:
+            UnsupportedError: The device has no cost for a layer at its widths.
+            ValueError: The number of bits differs from the number of layers.
+        """
         if not len(w_bits) == len(a_bits) == len(self.layers):
             raise ValueError(f"{len(self.layers)} layers need as many bits, got {len(w_bits)} and {len(a_bits)}")
         return total(self.layer_cost(layer, *bits) for layer, bits in enumerate(zip(w_bits, a_bits, strict=True)))
 
     def totals(self, objective: Objective, w_index: IntArray, a_index: IntArray) -> FloatArray:
-        """The objective's cost of many policies at once.
+        """Compute an objective's cost of many policies at once.
 
-        `w_index`, `a_index`: [..., layer], positions along `WIDTHS` (`width_index`); returns [...], NaN for a policy
-        with a pair that the device does not support. Raises ValueError for positions outside of `WIDTHS`.
+        Args:
+            objective: Name of the objective.
+            w_index: Positions along `WIDTHS` (`width_index`) of the weights, [..., layer].
+            a_index: The same for the activations, [..., layer].
+
+        Returns:
+            Costs [...]; NaN for a policy with a pair that the device does not support.
+
+        Raises:
+            ValueError: A position is outside of `WIDTHS`.
         """
         w_index, a_index = np.broadcast_arrays(w_index, a_index)
         for index in (w_index, a_index):
@@ -177,18 +242,35 @@ class CostModel(Protocol):
     """Anything that can price layers: a simulator, a measured table, a proxy."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the device."""
+        ...
 
     def table(self, layers: Sequence[Layer], *, batch: int | None = None) -> CostTable:
-        """Price every layer at every pair of widths; `batch` is the hardware's own when None.
+        """Compute the cost of every layer at every pair of widths.
 
-        Raises UnsupportedError, naming the layer, for a kind of layer that the model cannot price.
+        Args:
+            layers: Layers in the order of execution.
+            batch: Images processed at once; the hardware's own batch when None.
+
+        Returns:
+            Cost of every layer at every pair of widths.
+
+        Raises:
+            UnsupportedError: The model cannot price a kind of layer; the message names the layer.
         """
         ...
 
 
 def total(costs: Iterable[Cost]) -> Cost:
-    """Add costs up; what one of them does not know, the sum does not know either."""
+    """Add costs up; a quantity that one of them lacks is missing in the sum.
+
+    Args:
+        costs: Costs of layers.
+
+    Returns:
+        The sum.
+    """
     parts = list(costs)
     return Cost(
         cycles=_sum(cost.cycles for cost in parts),
@@ -205,8 +287,8 @@ def total(costs: Iterable[Cost]) -> Cost:
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
-    known = list(values)
-    return None if any(value is None for value in known) else fsum(value for value in known if value is not None)
+    terms = list(values)
+    return None if any(value is None for value in terms) else fsum(value for value in terms if value is not None)
 
 
 def _is_modelled(table: CostTable, objective: Objective) -> bool:

@@ -1,7 +1,7 @@
-"""Joules: per multiply-accumulate by width, per bit by memory, and what can be estimated from a board's power.
+"""Energy per multiply-accumulate and per bit of memory traffic, and estimates from the power of a board.
 
 Operations and on-chip memories are those of a 45 nm process at 0.9 V, from memory of Horowitz, "Computing's Energy
-Problem", ISSCC 2014. Newer processes need less: totals are estimates, comparisons within one device are meant.
+Problem", ISSCC 2014. Newer processes need less: totals are estimates, meant for comparisons within one device.
 """
 
 import numpy as np
@@ -21,32 +21,48 @@ SRAM_PJ_PER_BIT = (0.16, 0.31, 1.6)
 
 
 def integer_mac_energy_j(w_bits: ArrayLike, a_bits: ArrayLike) -> FloatArray:
-    """Joules of an integer MAC: a multiplier that scales with both widths, and a 32-bit accumulator.
+    """Compute the energy of an integer MAC: a multiplier that scales with both widths, and a 32-bit accumulator.
 
-    >>> float(round(integer_mac_energy_j(8, 8) / PICO, 3)), float(round(integer_mac_energy_j(4, 4) / PICO, 3))
-    (0.3, 0.15)
+    Args:
+        w_bits: Bits of the weights.
+        a_bits: Bits of the activations, broadcast against `w_bits`.
+
+    Returns:
+        Joules, of the broadcast shape.
+
+    Example:
+        >>> float(round(integer_mac_energy_j(8, 8) / PICO, 3)), float(round(integer_mac_energy_j(4, 4) / PICO, 3))
+        (0.3, 0.15)
     """
     product = np.asarray(w_bits, dtype=np.float64) * np.asarray(a_bits, dtype=np.float64)
     return np.asarray((MULTIPLY_INT8_PJ * product / 64 + ADD_INT32_PJ) * PICO)
 
 
 def sram_energy_j_per_bit(capacity_bytes: int) -> float:
-    """Joules to read or write one bit of an on-chip memory: a power law between the known sizes, constant beyond.
+    """Compute the energy of reading or writing one bit of an on-chip memory.
 
-    Larger memories are built of banks, which is why they cost no more than the largest one known.
+    A power law between the known sizes, and constant beyond: larger memories are built of banks, so that they cost no
+    more than the largest known one.
 
-    >>> round(sram_energy_j_per_bit(32 * 2**10) / PICO, 3), round(sram_energy_j_per_bit(2**24) / PICO, 3)
-    (0.31, 1.6)
+    Args:
+        capacity_bytes: Size of the memory.
+
+    Returns:
+        Joules per bit.
+
+    Example:
+        >>> round(sram_energy_j_per_bit(32 * 2**10) / PICO, 3), round(sram_energy_j_per_bit(2**24) / PICO, 3)
+        (0.31, 1.6)
     """
     exponent = np.interp(np.log(capacity_bytes), np.log(SRAM_BYTES), np.log(SRAM_PJ_PER_BIT))
     return float(np.exp(exponent)) * PICO
 
 
 class BoardPower(BaseModel):
-    """An estimate of energy from the one thing that is known of a board: its power at its peak rate of binary MACs.
+    """Energy estimate from the only known figure of a board: its power at its peak rate of binary MACs.
 
-    `board_w` at `board_macs_per_s` already contains static power and memory traffic. A device that is faster than the
-    board is held to the board's power, so that no device ever draws more than `board_w`.
+    `board_w` at `board_macs_per_s` includes static power and memory traffic. A device that is faster than the board is
+    limited to the board's power, so that no device ever draws more than `board_w`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,13 +73,24 @@ class BoardPower(BaseModel):
     dram_pj_per_bit: PicoJoules
 
     def mac_energy_j(self, *, peak_macs_per_s: float, bytes_per_s: float) -> float:
-        """Joules of one binary MAC: what static and full-speed memory power leave, over the peak rate.
+        """Compute the energy of one binary MAC.
 
-        Raises ValueError if they leave nothing.
+        Board power minus static power and the power of memory at full bandwidth, divided by the peak rate.
 
-        >>> power = BoardPower(board_w=8.0, board_macs_per_s=6e12, static_w=1.5, dram_pj_per_bit=5.0)
-        >>> round(power.mac_energy_j(peak_macs_per_s=1e12, bytes_per_s=12.5e9) / PICO, 9)
-        1.0
+        Args:
+            peak_macs_per_s: Peak rate of binary MACs of the device.
+            bytes_per_s: Memory bandwidth of the device.
+
+        Returns:
+            Joules.
+
+        Raises:
+            ValueError: Static power and memory exceed the power of the board.
+
+        Example:
+            >>> power = BoardPower(board_w=8.0, board_macs_per_s=6e12, static_w=1.5, dram_pj_per_bit=5.0)
+            >>> round(power.mac_energy_j(peak_macs_per_s=1e12, bytes_per_s=12.5e9) / PICO, 9)
+            1.0
         """
         dram_w = 8 * bytes_per_s * self.dram_pj_per_bit * PICO
         left_w = self.board_w - self.static_w - dram_w
@@ -75,7 +102,7 @@ class BoardPower(BaseModel):
 
     @property
     def assumption(self) -> str:
-        """What the estimate rests on, in one clause."""
+        """The assumption behind the estimate, in one clause."""
         return (
             f"{self.board_w:g} W for {self.board_macs_per_s:.3g} binary MAC/s is the board's, "
             f"the static share of {self.static_w:g} W is assumed"

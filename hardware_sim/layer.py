@@ -1,4 +1,4 @@
-"""What a layer computes: the few integers that every cost model needs."""
+"""Shape of a layer: the few integers that every cost model needs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,22 +13,37 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One call of one layer on one image (or one sequence); sizes are (height, width).
+    """One call of one layer on one image or sequence; sizes are (height, width).
 
-    A linear layer that is applied at every position of a sequence has the positions in `output_size`; a convolution of
-    several maps, as of the regions of a detector, has them one below the other. A recurrent layer
-    multiplies its state, `c_in`, into all its gates, `c_out`, in as many steps as `output_size` holds, each of which
-    waits for the one before. An embedding has its vocabulary as `c_in`. A matmul multiplies two activations: it has no
-    weights.
+    Args:
+        name: Unique name, the path of the module.
+        kind: What the layer computes. A matmul multiplies two activations and has no weights.
+        c_in: Input channels; the vocabulary of an embedding, the state of a recurrent layer.
+        c_out: Output channels; all gates of a recurrent layer.
+        kernel: Size of the kernel.
+        stride: Stride of the kernel.
+        dilation: Spacing of the taps of the kernel.
+        groups: Groups of channels, which divide `c_in` and `c_out`.
+        input_size: Size of the input feature map.
+        output_size: Size of the output feature map; positions of a linear layer that is applied to a sequence, steps of
+        a
+            recurrent layer. A convolution of several maps, such as the regions of a detector, has them stacked in
+            height.
+        tied_to: Name of the earlier layer that shares its weights with this one.
+        input_tensors: Numbers of the activation tensors that the layer reads. Element-wise operations in between keep
+        the
+            number; where they combine several tensors, that of the latest.
+        output_tensor: Number of the activation tensor that the layer writes.
+        held_tensors: Other operands of an element-wise operation after this layer (shortcuts that no layer reads
+            afterwards), which occupy memory until then.
 
-    `input_tensors` and `output_tensor` number the activation tensors of the network, so that a cost model can tell who
-    reads what a layer wrote; element-wise operations in between keep the number, that of the latest where they combine
-    several. The others that are combined, shortcuts that no layer reads any more, are the `held_tensors` of the layer
-    after which this happens: they occupy memory until then.
+    Raises:
+        ValueError: A size is below 1, or the groups do not divide the channels.
 
-    >>> Layer(name="dw", kind="depthwise", c_in=32, c_out=32, kernel=(3, 3), groups=32,
-    ...       input_size=(14, 14), output_size=(14, 14)).macs
-    56448
+    Example:
+        >>> Layer(name="dw", kind="depthwise", c_in=32, c_out=32, kernel=(3, 3), groups=32,
+        ...       input_size=(14, 14), output_size=(14, 14)).macs
+        56448
     """
 
     name: str
@@ -57,14 +72,14 @@ class Layer:
 
     @property
     def weights_read(self) -> int:
-        """Weights that one call multiplies with; bias excluded."""
+        """Weights that one call multiplies with, without the bias."""
         if self.kind == "matmul":
             return 0
         return self.c_in * self.c_out * prod(self.kernel) // self.groups
 
     @property
     def weight_count(self) -> int:
-        """Weights that this layer adds to the model's size; a tied call adds none."""
+        """Weights that this layer adds to the size of the model; 0 for a tied call."""
         return 0 if self.tied_to else self.weights_read
 
     @property
@@ -87,11 +102,21 @@ class Layer:
 
 
 def decision_index(layers: Sequence[Layer]) -> list[int]:
-    """For every layer the position of the layer whose bits it takes: its own, or that of the layer it is tied to.
+    """Map every layer to the layer whose bits it takes: itself, or the one that it is tied to.
 
-    >>> a = Layer(name="a", kind="linear", c_in=4, c_out=4)
-    >>> decision_index([a, Layer(name="a:2", kind="linear", c_in=4, c_out=4, tied_to="a")])
-    [0, 0]
+    Args:
+        layers: Layers with unique names.
+
+    Returns:
+        Positions [layer].
+
+    Raises:
+        ValueError: Two layers have the same name.
+
+    Example:
+        >>> a = Layer(name="a", kind="linear", c_in=4, c_out=4)
+        >>> decision_index([a, Layer(name="a:2", kind="linear", c_in=4, c_out=4, tied_to="a")])
+        [0, 0]
     """
     position = {layer.name: index for index, layer in enumerate(layers)}
     if len(position) != len(layers):

@@ -1,4 +1,4 @@
-"""Which activation tensors are alive while a layer runs."""
+"""Liveness analysis: which activation tensors occupy memory while a layer runs."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,23 +11,30 @@ class Live(NamedTuple):
     """Elements of one image that occupy memory in one step."""
 
     by_reader: Mapping[int, int]
-    """Position of a layer: elements that it reads, now or later; a tensor counts for each of its readers."""
+    """Elements by the position of the layer that reads them, now or later; a tensor counts for each of its readers."""
     unread: int
     """Elements that no layer reads."""
 
 
 def live_elements(layers: Sequence[Layer]) -> Iterator[Live]:
-    """What is alive while each layer runs: its inputs, its output, and what was written before and is needed after.
+    """Compute what is live while each layer runs: its inputs, its output, and earlier tensors that are needed later.
 
-    A tensor that changes its size between writer and reader counts at the larger one.
+    A tensor whose size changes between writer and reader counts at the larger size.
 
-    >>> first = Layer(name="a", kind="linear", c_in=8, c_out=4, input_tensors=(0,), output_tensor=1)
-    >>> second = Layer(name="b", kind="linear", c_in=4, c_out=2, input_tensors=(1,), output_tensor=2)
-    >>> list(live_elements([first, second]))
-    [Live(by_reader={0: 8, 1: 4}, unread=0), Live(by_reader={1: 4}, unread=2)]
+    Args:
+        layers: Layers in the order of execution.
+
+    Yields:
+        Live elements of one step after the other.
+
+    Example:
+        >>> first = Layer(name="a", kind="linear", c_in=8, c_out=4, input_tensors=(0,), output_tensor=1)
+        >>> second = Layer(name="b", kind="linear", c_in=4, c_out=2, input_tensors=(1,), output_tensor=2)
+        >>> list(live_elements([first, second]))
+        [Live(by_reader={0: 8, 1: 4}, unread=0), Live(by_reader={1: 4}, unread=2)]
     """
     size = _sizes(layers)
-    born = {layer.output_tensor: step for step, layer in enumerate(layers)}
+    written_at = {layer.output_tensor: step for step, layer in enumerate(layers)}
     readers: defaultdict[int, list[int]] = defaultdict(list)
     last_use: dict[int, int] = {}
     for step, layer in enumerate(layers):
@@ -35,7 +42,7 @@ def live_elements(layers: Sequence[Layer]) -> Iterator[Live]:
             readers[tensor].append(step)
         last_use |= dict.fromkeys((*layer.input_tensors, *layer.held_tensors), step)
     for step, layer in enumerate(layers):
-        alive = [one for one in size if born.get(one, -1) <= step <= last_use.get(one, born.get(one, -1))]
+        alive = [one for one in size if written_at.get(one, -1) <= step <= last_use.get(one, written_at.get(one, -1))]
         by_reader = Counter({} if layer.input_tensors else {step: layer.input_count})
         for tensor in alive:
             by_reader.update(dict.fromkeys(readers[tensor], size[tensor]))
@@ -44,11 +51,11 @@ def live_elements(layers: Sequence[Layer]) -> Iterator[Live]:
 
 
 def _sizes(layers: Sequence[Layer]) -> dict[int, int]:
-    """Elements of every tensor of one image, the largest that its writer or its readers see."""
+    """Compute the elements of every tensor of one image, as the largest count that its writer or its readers have."""
     size: Counter[int] = Counter()
     for layer in layers:
         written = [] if layer.output_tensor is None else [(layer.output_tensor, layer.output_count)]
-        # Of several inputs that are joined, none is as large as what the layer reads, unless nobody wrote it here.
+        # Concatenated inputs are each smaller than what the layer reads; tensors without a known writer count fully.
         read = [
             (one, layer.input_count) for one in layer.input_tensors if len(layer.input_tensors) == 1 or one not in size
         ]

@@ -1,4 +1,4 @@
-"""Devices whose costs were measured, or published as a table, instead of modelled."""
+"""Devices whose costs are looked up in a table of measurements instead of being modelled."""
 
 import csv
 import math
@@ -20,7 +20,7 @@ KEY_COLUMNS = ("layer", "w_bits", "a_bits")
 VALUE_COLUMNS = ("latency_s", "energy_j")
 BATCH_COLUMN = "batch"
 OPTIONAL_COLUMNS = (BATCH_COLUMN, "latency_iqr_s")
-"""What a table may say besides: the batch that it was measured at, and the spread of the measurements."""
+"""Columns that a table may have: the batch of the measurement, and the spread of repeated measurements."""
 FLOAT_WORD = "float"
 Width = Annotated[int, Field(strict=True, ge=1, le=8)]
 Widths = Annotated[tuple[Width, ...], Field(min_length=1)]
@@ -29,26 +29,26 @@ SECONDS: Mapping[TimeUnit, float] = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
 class MeasuredCosts(NamedTuple):
-    """Costs [w_bits, a_bits] of one layer along WIDTHS, NaN where nothing was measured."""
+    """Costs [w_bits, a_bits] of one layer along WIDTHS; NaN where nothing was measured."""
 
     latency_s: FloatArray
     energy_j: FloatArray
 
 
 class Lookup(Accelerator):
-    """A table of costs, one row for every layer and pair of widths, in a file beside the device file.
+    """Table of costs with one row per layer and pair of widths, in a file beside the device file.
 
-    A `.csv` has the columns layer, w_bits, a_bits and latency_s, energy_j or both; a width is 1 to 8 or `float`; its
-    rows are found by the layer's name. It may have a column `batch`, which must agree with the device's, and
-    `latency_iqr_s`, the spread of a measurement, which is for people. A `.npy` is an array [layer, w_bits, a_bits] of
+    A `.csv` has the columns layer, w_bits, a_bits and latency_s, energy_j or both; a width is 1 to 8 or `float`; rows
+    are found by the layer's name. It may have a column `batch`, which must agree with the device's, and
+    `latency_iqr_s`, the spread of a measurement, which is not used. A `.npy` is an array [layer, w_bits, a_bits] of
     times in `unit` (`cycles` need `clock_hz`), with `w_bits` and `a_bits` along its axes; its rows are `layers` by
     name, or without that key the network's layers in order.
 
-    Nothing is pickled, scaled or interpolated: a layer that is missing is refused, a pair that is missing is NaN,
-    another batch than the measured one is refused. With `round_up` a pair that is missing costs what the next wider
-    one does that was measured: the pair of the fewest bits that holds both operands, float counting as the widest.
-    That is right for a device that computes narrow operands in wider kernels. Layers that the network does not have
-    are ignored, because a part of a measured network may be searched.
+    Nothing is unpickled, scaled or interpolated: a missing layer is an error, a missing pair is NaN, and any other
+    batch than the measured one is an error. With `round_up` a missing pair costs as much as the next wider measured
+    one: the pair of the fewest bits that holds both operands, float counting as the widest. This fits devices that
+    compute narrow operands in wider kernels. Layers that the network does not have are ignored, so that a part of a
+    measured network can be searched.
     """
 
     kind: Literal["lookup"] = "lookup"
@@ -64,7 +64,7 @@ class Lookup(Accelerator):
 
     @model_validator(mode="after")
     def _read_table(self, info: ValidationInfo) -> Self:
-        """Read the file; `info.context["folder"]` is where its path starts."""
+        """Read the file; its path is relative to `info.context["folder"]`."""
         path = Path((info.context or {}).get("folder", "."), self.table_file)
         readers = {".csv": self._read_csv, ".npy": self._read_npy}
         if path.suffix.lower() not in readers:
@@ -77,9 +77,9 @@ class Lookup(Accelerator):
         return self
 
     def _read_csv(self, path: Path) -> None:
-        given = [key for key in ("unit", "clock_hz", "w_bits", "a_bits", "layers") if key in self.model_fields_set]
-        if given:
-            raise ValueError(f"{', '.join(given)}: only for a .npy table; a .csv says these itself")
+        extra = [key for key in ("unit", "clock_hz", "w_bits", "a_bits", "layers") if key in self.model_fields_set]
+        if extra:
+            raise ValueError(f"{', '.join(extra)}: only for a .npy table; a .csv says these itself")
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 self._by_name = _measurements(csv.reader(file, strict=True), path.name, batch=self.batch)
@@ -107,9 +107,10 @@ class Lookup(Accelerator):
             self._by_name = dict(zip(self.layers, measured, strict=True))
 
     def table(self, layers: Sequence[Layer], *, batch: int | None = None) -> CostTable:
-        """The measured costs of these layers; NaN for pairs that were not measured.
+        """Look up the costs of layers; NaN for pairs that were not measured.
 
-        Raises UnsupportedError for layers that the table lacks, and for another batch than the measured one.
+        Raises:
+            UnsupportedError: The table lacks a layer, or was measured at another batch.
         """
         size = resolve_batch(self, batch)
         if size != self.batch:
@@ -151,10 +152,17 @@ class Lookup(Accelerator):
 
 
 def csv_device(path: Path) -> Mapping[str, Any]:
-    """The device file that a bare CSV table stands for.
+    """Describe a `.csv` table of costs as a device.
 
-    >>> csv_device(Path("my board.csv"))["name"]
-    'my-board'
+    Args:
+        path: The table.
+
+    Returns:
+        The keys and values of the equivalent device file.
+
+    Example:
+        >>> csv_device(Path("my board.csv"))["name"]
+        'my-board'
     """
     return {
         "kind": "lookup",
@@ -166,7 +174,7 @@ def csv_device(path: Path) -> Mapping[str, Any]:
 
 
 def _batch_of(path: Path) -> int:
-    """What the first row says, 1 where it says nothing; a file that cannot be read is refused later, with a reason."""
+    """Read the batch of the first row; 1 where there is none. Unreadable files are reported later, with a reason."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             text = next(csv.DictReader(file), {}).get(BATCH_COLUMN)
@@ -176,10 +184,10 @@ def _batch_of(path: Path) -> int:
 
 
 def _rounded_up(measured: MeasuredCosts) -> MeasuredCosts:
-    """Pairs that were not measured take the costs of the next wider one that was."""
-    known = np.argwhere(~np.isnan(measured.latency_s) | ~np.isnan(measured.energy_j))
+    """Fill pairs that were not measured with the costs of the next wider measured pair."""
+    indices = np.argwhere(~np.isnan(measured.latency_s) | ~np.isnan(measured.energy_j))
     filled = MeasuredCosts(measured.latency_s.copy(), measured.energy_j.copy())
-    measured_pairs = {(int(row), int(column)) for row, column in known}
+    measured_pairs = {(int(row), int(column)) for row, column in indices}
     for at in np.ndindex(len(WIDTHS), len(WIDTHS)):
         wider = [pair for pair in measured_pairs if pair[0] >= at[0] and pair[1] >= at[1]]
         if wider:
@@ -191,8 +199,8 @@ def _rounded_up(measured: MeasuredCosts) -> MeasuredCosts:
 
 def _measurements(lines: Iterator[list[str]], file: str, *, batch: int) -> dict[str, MeasuredCosts]:
     header = next(lines, [])
-    known = {*KEY_COLUMNS, *VALUE_COLUMNS, *OPTIONAL_COLUMNS}
-    if not set(KEY_COLUMNS) <= set(header) <= known or not set(VALUE_COLUMNS) & set(header):
+    allowed = {*KEY_COLUMNS, *VALUE_COLUMNS, *OPTIONAL_COLUMNS}
+    if not set(KEY_COLUMNS) <= set(header) <= allowed or not set(VALUE_COLUMNS) & set(header):
         raise ValueError(
             f"{file}, line 1: columns are {', '.join(header) or 'missing'}; they must be {', '.join(KEY_COLUMNS)} and "
             f"{' or '.join(VALUE_COLUMNS)} or both, and may be {' and '.join(OPTIONAL_COLUMNS)}"
@@ -244,7 +252,7 @@ def _cost(name: str, text: str) -> float:
 
 def _load_array(path: Path) -> FloatArray:
     try:
-        # Mapped, so that a header that promises more than the file holds is refused before any memory is taken.
+        # Memory-mapped, so that a header that claims more data than the file holds fails before memory is allocated.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path.name}: not a .npy array: {error}") from error

@@ -1,4 +1,4 @@
-"""How a layer becomes matrix products."""
+"""Lowering of layers to matrix products."""
 
 from collections.abc import Callable, Mapping
 from math import prod
@@ -17,23 +17,38 @@ class Product(NamedTuple):
 
 
 def image_product(layer: Layer) -> Product:
-    """The products of one image.
+    """Return the matrix products that compute a layer on one image.
 
-    - convolution: for every group [c_out, k^2 c_in] by the output positions (im2col), whatever stride and dilation;
-    - conv_transpose: for every group [k^2 c_out, c_in] by the input positions; adding the overlaps up costs nothing;
+    - convolution: for every group [c_out, k^2 c_in] by the output positions (im2col), for any stride and dilation;
+    - conv_transpose: for every group [k^2 c_out, c_in] by the input positions; adding the overlaps is free;
     - linear: [c_out, c_in] by the positions;
-    - matmul: for every group; the second activation stands in the weights' place and has w_bits;
-    - recurrent: one product a step, because each step waits for the one before;
-    - embedding: none, its rows are only looked up.
+    - matmul: one for every group; the second activation takes the place of the weights and has w_bits;
+    - recurrent: one product per step, because each step depends on the one before;
+    - embedding: none, as its rows are only looked up.
 
-    >>> image_product(Layer(name="c", kind="conv", c_in=4, c_out=6, kernel=(3, 3), output_size=(5, 5)))
-    Product(repeats=1, rows=6, columns=25, depth=36)
+    Args:
+        layer: The layer.
+
+    Returns:
+        Equal products, as one `Product` with a number of repeats.
+
+    Example:
+        >>> image_product(Layer(name="c", kind="conv", c_in=4, c_out=6, kernel=(3, 3), output_size=(5, 5)))
+        Product(repeats=1, rows=6, columns=25, depth=36)
     """
     return _PRODUCTS[layer.kind](layer)
 
 
 def lookup_count(layer: Layer, batch: int) -> int:
-    """Elements of the weights that an embedding fetches for a batch; 0 for every other layer."""
+    """Count the elements of the weights that an embedding reads.
+
+    Args:
+        layer: The layer.
+        batch: Number of images.
+
+    Returns:
+        Elements for the whole batch; 0 for every other kind of layer.
+    """
     return batch * layer.output_count if layer.kind == "embedding" else 0
 
 

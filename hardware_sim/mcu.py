@@ -1,4 +1,4 @@
-"""A microcontroller with kernels for a few widths: narrow operands save memory, not time.
+"""Microcontrollers with kernels for a few widths: narrow operands save memory, not time.
 
 After CMix-NN (Capotondi, Rusci, Fariselli, Benini, "CMix-NN: Mixed Low-Precision CNN Library for Memory-Constrained
 Edge Devices", IEEE TCAS-II 2020), whose kernels take 2, 4 or 8 bits for weights and activations independently.
@@ -25,13 +25,13 @@ KernelBits = Annotated[int, Field(strict=True, ge=1, le=8)]
 
 
 class Mcu(Accelerator):
-    """A core that runs a kernel of fixed cycles per MAC for every pair of supported widths.
+    """Core that runs a kernel of fixed cycles per MAC for every pair of supported widths.
 
-    Widths round up to the next kernel's, for arithmetic and for storage. Weights must fit `flash_bytes` (code and
-    biases not counted) and activations `ram_bytes` at every step: a `Limit` for each layer in turn, of all tensors
-    that are alive while it runs and its im2col buffer. Tensors are charged in the rows of their readers, at their
-    a_bits; one with several readers is charged for each, one without at 8 bits, and one that shrinks on its way, by
-    pooling, at the size at which it was written. The limits therefore never say too little.
+    Widths round up to the next kernel's, for arithmetic and for storage. Weights must fit `flash_bytes` (without code
+    and biases), and activations must fit `ram_bytes` at every step: one `Limit` per layer, over all tensors that are
+    live while it runs and its im2col buffer. Tensors are counted in the rows of their readers, at their a_bits: a
+    tensor with several readers once per reader, one without a reader at 8 bits, and one that a pooling operation
+    shrinks at its original size. The limits are therefore never too loose.
     """
 
     kind: Literal["mcu"] = "mcu"
@@ -54,16 +54,17 @@ class Mcu(Accelerator):
         return self
 
     def peak_macs_per_s(self, w_bits: Bits, a_bits: Bits) -> float | None:
-        """The kernel's rate."""
+        """Rate of the kernel for these widths; None where no kernel takes both."""
         w_kernel, a_kernel = self._kernel(w_bits), self._kernel(a_bits)
         if w_kernel is None or a_kernel is None:
             return None
         return self.clock_hz / self.cycles_per_mac[w_kernel][a_kernel]
 
     def table(self, layers: Sequence[Layer], *, batch: int | None = None) -> CostTable:
-        """Price every layer at every pair of widths; NaN where no kernel takes both.
+        """Compute the cost of every layer at every pair of widths; NaN where no kernel takes both.
 
-        Raises UnsupportedError for a kind of layer that has no kernel.
+        Raises:
+            UnsupportedError: There is no kernel for a kind of layer.
         """
         size = resolve_batch(self, batch)
         for layer in layers:
@@ -110,7 +111,7 @@ class Mcu(Accelerator):
         return Limit(name="flash", unit="B", value=float(self.flash_bytes), table=table)
 
     def _ram_limits(self, layers: Sequence[Layer], batch: int) -> tuple[Limit, ...]:
-        """A limit for every step that exceeds the memory at the widest kernels, and for the largest step."""
+        """Limits of all steps that exceed the memory at the widest kernels, and of the largest step."""
         limits = [
             self._ram_limit(layers, batch, step=step, live=live) for step, live in enumerate(live_elements(layers))
         ]

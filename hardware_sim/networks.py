@@ -1,7 +1,7 @@
-"""The layer shapes of well-known ImageNet networks, for pricing them without the networks themselves.
+"""Layer shapes of well-known ImageNet networks, to price them without building the networks.
 
 Shapes and names are those of torchvision's models (MobileNet-V1, which it lacks, as in the paper), in order of call.
-A sum of two tensors keeps the number of the later one, and the layer that wrote it holds the earlier one.
+A sum of two tensors keeps the number of the later one; the layer that wrote it holds the earlier one.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,14 +11,14 @@ from hardware_sim.layer import Layer, LayerKind, Size
 
 
 class _Builder:
-    """Collects layers; `conv` and `linear` return the number of the tensor that they write."""
+    """List of layers under construction; `conv` and `linear` return the number of the tensor that they write."""
 
     def __init__(self) -> None:
         self.layers: list[Layer] = []
         self._shapes: dict[int, tuple[int, Size]] = {0: (3, (224, 224))}
 
     def conv(self, name: str, c_out: int, *, reads: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> int:
-        """A convolution padded so that only its stride shrinks the image."""
+        """Append a convolution that is padded so that only its stride shrinks the image."""
         c_in, size = self._shapes[reads]
         smaller = (-(-size[0] // stride), -(-size[1] // stride))
         kind: LayerKind = "depthwise" if groups == c_in else "conv"
@@ -38,24 +38,24 @@ class _Builder:
         return self._add(layer)
 
     def depthwise(self, name: str, *, reads: int, stride: int = 1) -> int:
-        """A 3 x 3 depthwise convolution."""
+        """Append a 3 x 3 depthwise convolution."""
         channels = self._shapes[reads][0]
         return self.conv(name, channels, reads=reads, kernel=3, stride=stride, groups=channels)
 
     def linear(self, name: str, c_out: int, *, reads: int) -> int:
-        """A classifier on what is left of the image after global pooling."""
+        """Append a classifier on the globally pooled image."""
         c_in, number = self._shapes[reads][0], len(self.layers) + 1
         return self._add(
             Layer(name=name, kind="linear", c_in=c_in, c_out=c_out, input_tensors=(reads,), output_tensor=number)
         )
 
     def pool(self, number: int, *, stride: int) -> None:
-        """Shrink a tensor that was written."""
+        """Shrink a tensor."""
         channels, (height, width) = self._shapes[number]
         self._shapes[number] = channels, (height // stride, width // stride)
 
     def add(self, number: int, *, shortcut: int) -> int:
-        """Add an earlier tensor to the one that was written last; the sum keeps its number."""
+        """Add an earlier tensor to the one that was written last; the sum keeps the number of the latter."""
         self.layers[-1] = replace(self.layers[-1], held_tensors=(shortcut,))
         return number
 
@@ -70,10 +70,14 @@ class _Builder:
 
 
 def mobilenet_v1() -> tuple[Layer, ...]:
-    """MobileNet-V1 (Howard et al., 2017), width 1.
+    """Layers of MobileNet-V1 (Howard et al., 2017), width 1.
 
-    >>> len(mobilenet_v1()), sum(layer.weight_count for layer in mobilenet_v1())
-    (28, 4209088)
+    Returns:
+        Layers in the order of execution, on 224 x 224 images.
+
+    Example:
+        >>> len(mobilenet_v1()), sum(layer.weight_count for layer in mobilenet_v1())
+        (28, 4209088)
     """
     build = _Builder()
     x = build.conv("conv0", 32, reads=0, kernel=3, stride=2)
@@ -87,10 +91,14 @@ def mobilenet_v1() -> tuple[Layer, ...]:
 
 
 def mobilenet_v2() -> tuple[Layer, ...]:
-    """MobileNet-V2 (Sandler et al., 2018), width 1.
+    """Layers of MobileNet-V2 (Sandler et al., 2018), width 1.
 
-    >>> len(mobilenet_v2()), sum(layer.weight_count for layer in mobilenet_v2())
-    (53, 3469760)
+    Returns:
+        Layers in the order of execution, on 224 x 224 images.
+
+    Example:
+        >>> len(mobilenet_v2()), sum(layer.weight_count for layer in mobilenet_v2())
+        (53, 3469760)
     """
     build = _Builder()
     x = build.conv("features.0.0", 32, reads=0, kernel=3, stride=2)
@@ -115,19 +123,27 @@ def mobilenet_v2() -> tuple[Layer, ...]:
 
 
 def resnet18() -> tuple[Layer, ...]:
-    """ResNet-18 (He et al., 2016).
+    """Layers of ResNet-18 (He et al., 2016).
 
-    >>> len(resnet18()), sum(layer.weight_count for layer in resnet18())
-    (21, 11678912)
+    Returns:
+        Layers in the order of execution, on 224 x 224 images.
+
+    Example:
+        >>> len(resnet18()), sum(layer.weight_count for layer in resnet18())
+        (21, 11678912)
     """
     return _resnet((2, 2, 2, 2), bottleneck=False)
 
 
 def resnet50() -> tuple[Layer, ...]:
-    """ResNet-50 (He et al., 2016) with the stride in the 3 x 3 convolutions.
+    """Layers of ResNet-50 (He et al., 2016) with the stride in the 3 x 3 convolutions.
 
-    >>> len(resnet50()), sum(layer.weight_count for layer in resnet50())
-    (54, 25502912)
+    Returns:
+        Layers in the order of execution, on 224 x 224 images.
+
+    Example:
+        >>> len(resnet50()), sum(layer.weight_count for layer in resnet50())
+        (54, 25502912)
     """
     return _resnet((3, 4, 6, 3), bottleneck=True)
 

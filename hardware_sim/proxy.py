@@ -1,4 +1,4 @@
-"""Costs that need no hardware: the bytes of the weights and bit operations."""
+"""Hardware-independent costs: size of the weights and bit operations."""
 
 from collections.abc import Sequence
 
@@ -9,20 +9,43 @@ from hardware_sim.layer import Layer
 
 
 def weight_bytes(layers: Sequence[Layer]) -> FloatArray:
-    """Bytes of every layer's weights, [layer, w_bits, a_bits]: weight_count * w_bits / 8."""
+    """Compute the size of every layer's weights: weight_count * w_bits / 8.
+
+    Args:
+        layers: The layers.
+
+    Returns:
+        Bytes [layer, w_bits, a_bits] along `WIDTHS`.
+    """
     count = np.array([layer.weight_count for layer in layers], dtype=np.float64)
     size = count[:, None, None] * WIDTH_BITS[None, :, None] / 8
     return np.broadcast_to(size, (len(layers), len(WIDTH_BITS), len(WIDTH_BITS))).copy()
 
 
 def bops(layers: Sequence[Layer]) -> FloatArray:
-    """Bit operations of one image, [layer, w_bits, a_bits]: macs * w_bits * a_bits."""
+    """Compute the bit operations of one image: macs * w_bits * a_bits.
+
+    Args:
+        layers: The layers.
+
+    Returns:
+        Bit operations [layer, w_bits, a_bits] along `WIDTHS`.
+    """
     macs = np.array([layer.macs for layer in layers], dtype=np.float64)
     return np.asarray(macs[:, None, None] * WIDTH_BITS[None, :, None] * WIDTH_BITS[None, None, :])
 
 
 def proxy_table(layers: Sequence[Layer], *, hardware: str = "proxy", batch: int = 1) -> CostTable:
-    """A table of size and BOPs alone, for a search without a device."""
+    """Create a cost table of size and BOPs alone, for a search without a device.
+
+    Args:
+        layers: The layers.
+        hardware: Name of the device in messages.
+        batch: Images processed at once.
+
+    Returns:
+        A table without cycles, latency and energy.
+    """
     return CostTable(
         hardware=hardware,
         layers=tuple(layers),
@@ -36,8 +59,14 @@ def proxy_table(layers: Sequence[Layer], *, hardware: str = "proxy", batch: int 
 
 
 def overhead_bytes(layer: Layer) -> int:
-    """Bytes that come on top of a layer's weights when it is deployed in integers, whatever its bits.
+    """Compute the bytes that a layer deployed in integers needs beyond its weights, at any width.
 
     Input scale (4) and zero point (4) for every call; weight scale (4) and 32-bit bias (4) of each output channel once.
+
+    Args:
+        layer: The layer.
+
+    Returns:
+        Number of bytes.
     """
     return 8 + (0 if layer.tied_to or layer.kind == "matmul" else 8 * layer.c_out)

@@ -1,4 +1,4 @@
-"""Compute time against memory time: the roofline's formulas, and processors that are nothing but their two roofs.
+"""Roofline model: compute time against memory time, and devices that are described by these two limits alone.
 
 The model: Williams, Waterman, Patterson, "Roofline: An Insightful Visual Performance Model for Multicore
 Architectures", CACM 2009.
@@ -20,35 +20,68 @@ from hardware_sim.traffic import moved_bits, moved_elements
 
 
 def compute_time_s(macs: FloatArray, macs_per_s: FloatArray) -> FloatArray:
-    """Seconds that the arithmetic takes at full speed."""
+    """Compute the time of the arithmetic at the peak rate.
+
+    Args:
+        macs: Multiply-accumulates.
+        macs_per_s: Peak rate, broadcast against `macs`.
+
+    Returns:
+        Seconds.
+    """
     return macs / macs_per_s
 
 
 def memory_time_s(dram_bits: FloatArray, bytes_per_s: float) -> FloatArray:
-    """Seconds that the traffic takes at full speed."""
+    """Compute the time of the memory traffic at full bandwidth.
+
+    Args:
+        dram_bits: Bits read from and written to main memory.
+        bytes_per_s: Bandwidth.
+
+    Returns:
+        Seconds, of the shape of `dram_bits`.
+    """
     return dram_bits / 8 / bytes_per_s
 
 
 def arithmetic_intensity(macs: FloatArray, dram_bits: FloatArray) -> FloatArray:
-    """MACs per byte of main memory: a layer's place on the roofline's horizontal axis.
+    """Compute the arithmetic intensity, the horizontal axis of the roofline.
 
-    >>> arithmetic_intensity(np.array([100.0]), np.array([400.0])).tolist()
-    [2.0]
+    Args:
+        macs: Multiply-accumulates.
+        dram_bits: Bits read from and written to main memory.
+
+    Returns:
+        MACs per byte.
+
+    Example:
+        >>> arithmetic_intensity(np.array([100.0]), np.array([400.0])).tolist()
+        [2.0]
     """
     return 8 * macs / dram_bits
 
 
 def attainable_macs_per_s(intensity: FloatArray, *, macs_per_s: float, bytes_per_s: float) -> FloatArray:
-    """The roof above an arithmetic intensity in MACs per byte: the sloped part, then the flat one.
+    """Compute the roofline: the lower of memory bound and compute bound at an arithmetic intensity.
 
-    >>> attainable_macs_per_s(np.array([1.0, 10.0]), macs_per_s=50, bytes_per_s=10).tolist()
-    [10.0, 50.0]
+    Args:
+        intensity: MACs per byte.
+        macs_per_s: Peak rate.
+        bytes_per_s: Memory bandwidth.
+
+    Returns:
+        Attainable rate in MACs per second.
+
+    Example:
+        >>> attainable_macs_per_s(np.array([1.0, 10.0]), macs_per_s=50, bytes_per_s=10).tolist()
+        [10.0, 50.0]
     """
     return np.minimum(macs_per_s, intensity * bytes_per_s)
 
 
 class Precision(BaseModel):
-    """A type that the multipliers take: integers of up to `bits` bits, or with `is_float` also every float layer."""
+    """Data type of the multipliers: integers of up to `bits` bits; with `is_float` also float layers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,10 +89,17 @@ class Precision(BaseModel):
     macs_per_s: MacsPerS
     is_float: Annotated[bool, Field(strict=True)] = False
     efficiency: Fraction = 1.0
-    """Share of `macs_per_s` that measurements reach in this type."""
+    """Fraction of `macs_per_s` that is reached in measurements."""
 
     def supports(self, bits: Bits) -> bool:
-        """Whether an operand of this width can be computed in this type."""
+        """Check whether an operand of this width can be computed in this type.
+
+        Args:
+            bits: Width of the operand; None for float.
+
+        Returns:
+            Whether it can.
+        """
         return self.is_float if bits is None else bits <= self.bits
 
     @property
@@ -71,11 +111,11 @@ class Precision(BaseModel):
 
 
 class Roofline(Accelerator):
-    """A processor that is bound by arithmetic or by main memory, whichever takes longer, with perfect overlap.
+    """Processor limited by arithmetic or by main memory, whichever takes longer, with perfect overlap.
 
-    Both operands round up to the narrowest type that takes the wider of them, and are stored in that type. Each
-    element moves once: weights and inputs of a layer, and its output in the row of the first layer that reads it.
-    Launch times, caches and partly filled tiles cost nothing.
+    Both operands round up to the narrowest type that supports the wider of them, and are stored in that type. Each
+    element is moved once: weights and inputs of a layer, and its output in the row of the first layer that reads it.
+    Launch times, caches and partly filled tiles are free.
     """
 
     kind: Literal["roofline"] = "roofline"
@@ -93,20 +133,28 @@ class Roofline(Accelerator):
 
     @property
     def bytes_per_s(self) -> float:
-        """Main memory."""
+        """Bandwidth of main memory."""
         return self.memory_bytes_per_s
 
     def precision(self, w_bits: Bits, a_bits: Bits) -> Precision | None:
-        """The type in which a pair of widths is computed; None if there is none."""
+        """Return the type in which a pair of widths is computed.
+
+        Args:
+            w_bits: Bits of the weights; None for float.
+            a_bits: Bits of the input activations; None for float.
+
+        Returns:
+            The narrowest type that supports both; None if there is none.
+        """
         return next((one for one in self.precisions if one.supports(w_bits) and one.supports(a_bits)), None)
 
     def peak_macs_per_s(self, w_bits: Bits, a_bits: Bits) -> float | None:
-        """The type's rate, less what measurements miss of it."""
+        """Peak rate of the type of a pair of widths, multiplied by its efficiency; None if no type supports both."""
         precision = self.precision(w_bits, a_bits)
         return None if precision is None else precision.macs_per_s * precision.efficiency
 
     def table(self, layers: Sequence[Layer], *, batch: int | None = None) -> CostTable:
-        """Price every layer at every pair of widths; NaN where no type takes both."""
+        """Compute the cost of every layer at every pair of widths; NaN where no type supports both."""
         size = resolve_batch(self, batch)
         macs = size * np.array([layer.macs for layer in layers], dtype=np.float64)[:, None, None]
         rate, stored, mac_j = self._by_widths()
@@ -135,7 +183,7 @@ class Roofline(Accelerator):
         )
 
     def _by_widths(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """MAC/s, stored bits and joules of a MAC, each [w_bits, a_bits]; NaN where no type takes both."""
+        """Compute MAC/s, stored bits and joules per MAC, each [w_bits, a_bits]; NaN where no type supports both."""
         result = np.full((3, len(WIDTHS), len(WIDTHS)), np.nan)
         for (row, w_bits), (column, a_bits) in product(enumerate(WIDTHS), enumerate(WIDTHS)):
             one = self.precision(w_bits, a_bits)

@@ -1,4 +1,4 @@
-"""An int8 systolic array: cycles in closed form for three dataflows, and memory that overlaps with them.
+"""An int8 systolic array: cycles in closed form for three dataflows, overlapped with memory traffic.
 
 The closed forms equal SCALE-Sim v3 (Samajdar et al., ISPASS 2020; its version 3) where memory does not stall.
 """
@@ -33,13 +33,13 @@ Side = Annotated[int, Field(strict=True, ge=1, le=65536)]
 
 
 class Dataflow(NamedTuple):
-    """Which dimensions of a product lie along the array's rows and columns; the third one streams through."""
+    """Dimensions of a product along the rows and columns of the array; the third one is streamed."""
 
     along_rows: Dimension
     along_columns: Dimension
     streamed: Dimension
     fills: int
-    """How often the array's height is crossed before and after the stream: to load what stays, and to skew."""
+    """How many times the stream crosses the height of the array at start and end: to load what stays, and to skew."""
 
 
 DATAFLOWS: Mapping[str, Dataflow] = {
@@ -51,7 +51,7 @@ DATAFLOWS: Mapping[str, Dataflow] = {
 
 
 class Work(NamedTuple):
-    """What products take, each [product]: cycles, and reads and writes of operands at the array's edge."""
+    """Work of products, each [product]: cycles, and reads and writes of operands at the edge of the array."""
 
     cycles: IntArray
     weight_reads: IntArray
@@ -60,14 +60,23 @@ class Work(NamedTuple):
 
 
 def array_work(products: Sequence[Product], *, size: tuple[int, int], dataflow: Dataflow) -> Work:
-    """Price products on an array of `size` (rows, columns).
+    """Compute the cycles and operand accesses of products.
 
-    A product is folded over the array; each fold takes the stream and the way through the array. An operand is
-    delivered again for every fold of a dimension that it does not have.
+    A product is folded over the array; each fold takes the length of the stream and the way through the array. An
+    operand is delivered again for every fold of a dimension that it does not have.
 
-    >>> one = Product(repeats=1, rows=48, columns=196, depth=144)
-    >>> array_work([one], size=(16, 16), dataflow=DATAFLOWS["ws"]).cycles.tolist()
-    [6533]
+    Args:
+        products: Matrix products.
+        size: Rows and columns of the array.
+        dataflow: Which operand stays in the array.
+
+    Returns:
+        Work of each product.
+
+    Example:
+        >>> one = Product(repeats=1, rows=48, columns=196, depth=144)
+        >>> array_work([one], size=(16, 16), dataflow=DATAFLOWS["ws"]).cycles.tolist()
+        [6533]
     """
     numbers = np.array(products, dtype=np.int64).reshape(-1, 4)
     repeats = numbers[:, 0]
@@ -85,18 +94,26 @@ def array_work(products: Sequence[Product], *, size: tuple[int, int], dataflow: 
 
 
 def refetched_bits(moved: MovedBits, buffer_bits: float) -> FloatArray:
-    """DRAM bits when the smaller operand stays on chip in pieces and the larger one is fetched for each of them."""
+    """Compute the DRAM traffic when the larger operand is fetched for every buffer-sized piece of the smaller one.
+
+    Args:
+        moved: Bits of weights, inputs and outputs when each is moved once.
+        buffer_bits: Size of the on-chip buffer.
+
+    Returns:
+        Bits, of the broadcast shape of `moved`.
+    """
     smaller, larger = np.minimum(moved.weights, moved.inputs), np.maximum(moved.weights, moved.inputs)
     return np.asarray(smaller + larger * np.maximum(1, np.ceil(smaller / buffer_bits)) + moved.outputs)
 
 
 class Systolic(Accelerator):
-    """An array of `array_rows` x `array_columns` 8-bit multipliers; narrower operands only save memory.
+    """Array of `array_rows` x `array_columns` 8-bit multipliers; narrower operands only save memory traffic.
 
-    Layers become products as `hardware_sim.lowering` says; the images of a batch lie side by side, except in matmuls,
-    whose two factors both differ from image to image. Operands are stored at their own width in DRAM and in the buffer
-    of `buffer_bytes`, half of which is being filled while the other half is used. An output leaves in the row of the
-    first layer that reads it. There is no float: widths of None are NaN.
+    Layers are lowered to products as in `hardware_sim.lowering`; the images of a batch are placed side by side, except
+    in matmuls, whose two factors both differ from image to image. Operands are stored at their own width in DRAM and in
+    the double-buffered on-chip buffer of `buffer_bytes`. An output is written in the row of the first layer that reads
+    it. Float is not supported: widths of None are NaN.
     """
 
     kind: Literal["systolic"] = "systolic"
@@ -121,23 +138,23 @@ class Systolic(Accelerator):
 
     @property
     def bytes_per_s(self) -> float:
-        """Main memory."""
+        """Bandwidth of main memory."""
         return self.memory_bytes_per_s
 
     def peak_macs_per_s(self, w_bits: Bits, a_bits: Bits) -> float | None:
-        """One MAC per multiplier and cycle at every integer width."""
+        """One MAC per multiplier and cycle at every integer width; None for float."""
         if w_bits is None or a_bits is None:
             return None
         return self.array_rows * self.array_columns * self.clock_hz
 
     def table(self, layers: Sequence[Layer], *, batch: int | None = None) -> CostTable:
-        """Price every layer at every pair of widths; float widths are NaN."""
+        """Compute the cost of every layer at every pair of widths; NaN for float widths."""
         size = resolve_batch(self, batch)
-        known = integer_pairs()
+        mask = integer_pairs()
         array = (self.array_rows, self.array_columns)
         work = array_work([_batched(layer, size) for layer in layers], size=array, dataflow=DATAFLOWS[self.dataflow])
         moved = moved_bits(moved_elements(layers, size), *packed_bits())
-        dram_bits = refetched_bits(moved, 8 * self.buffer_bytes / 2) * known
+        dram_bits = refetched_bits(moved, 8 * self.buffer_bytes / 2) * mask
         compute_cycles = work.cycles[:, None, None].astype(np.float64)
         memory_cycles = np.ceil(memory_time_s(dram_bits, self.memory_bytes_per_s) * self.clock_hz)
         cycles = np.maximum(compute_cycles, memory_cycles)
@@ -159,14 +176,14 @@ class Systolic(Accelerator):
     def _energy_parts_j(
         self, layers: Sequence[Layer], batch: int, *, work: Work, dram_bits: FloatArray, latency_s: FloatArray
     ) -> dict[str, FloatArray]:
-        known = integer_pairs()
+        mask = integer_pairs()
         macs = batch * np.array([layer.macs for layer in layers], dtype=np.float64)[:, None, None]
         weights, inputs, outputs = (part[:, None, None].astype(np.float64) for part in work[1:])
         w_stored, a_stored = packed_bits()
         sram_bits = weights * w_stored + inputs * a_stored + outputs * ACCUMULATOR_BITS
         return {
-            "compute": macs * integer_mac_energy_j(MULTIPLIER_BITS, MULTIPLIER_BITS) * known,
-            "sram": sram_bits * sram_energy_j_per_bit(self.buffer_bytes) * known,
+            "compute": macs * integer_mac_energy_j(MULTIPLIER_BITS, MULTIPLIER_BITS) * mask,
+            "sram": sram_bits * sram_energy_j_per_bit(self.buffer_bytes) * mask,
             "dram": dram_bits * self.dram_pj_per_bit * PICO,
             "static": latency_s * self.static_w,
         }

@@ -1,4 +1,4 @@
-"""How many elements a layer moves between the chip and main memory when each is moved once."""
+"""Traffic between chip and main memory: elements and bits of a layer when each is moved once."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,14 +10,17 @@ from hardware_sim.layer import Layer
 from hardware_sim.lowering import lookup_count
 
 UNREAD_BITS = 8
-"""The width at which an output leaves that no layer reads quantized."""
+"""Width at which an output is written that no layer reads quantized."""
 
 
 class Elements(NamedTuple):
     """Elements that a batch moves, each [layer].
 
-    `written` are those of tensors that this layer is the first to read: they leave the chip at its a_bits. `unread`
-    are those of its own output when no layer reads it.
+    Attributes:
+        weights: Elements of the weights.
+        inputs: Elements of the input activations.
+        written: Elements of tensors that this layer is the first to read; they were written at its a_bits.
+        unread: Elements of the layer's own output, if no layer reads it.
     """
 
     weights: IntArray
@@ -27,7 +30,17 @@ class Elements(NamedTuple):
 
 
 def moved_elements(layers: Sequence[Layer], batch: int) -> Elements:
-    """What every layer moves for a batch. The second activation of a matmul counts as its weights."""
+    """Count the elements that every layer moves for a batch.
+
+    The second activation of a matmul counts as its weights.
+
+    Args:
+        layers: Layers in the order of execution.
+        batch: Number of images.
+
+    Returns:
+        Counts of every layer.
+    """
     output_count = {layer.output_tensor: layer.output_count for layer in layers if layer.output_tensor is not None}
     written = np.zeros(len(layers), dtype=np.int64)
     read: set[int] = set()
@@ -59,12 +72,21 @@ class MovedBits(NamedTuple):
 
     @property
     def total(self) -> FloatArray:
-        """All of them, [layer, w_bits, a_bits]."""
+        """Sum over the operands, [layer, w_bits, a_bits]."""
         return self.weights + self.inputs + self.outputs
 
 
 def moved_bits(elements: Elements, w_stored: FloatArray, a_stored: FloatArray) -> MovedBits:
-    """Elements at the bits [w_bits, a_bits] that a device stores them in."""
+    """Compute the traffic in bits.
+
+    Args:
+        elements: Elements that are moved.
+        w_stored: Bits that a weight occupies, broadcastable to [w_bits, a_bits].
+        a_stored: Bits that an activation occupies, of such a shape too.
+
+    Returns:
+        Bits of weights, inputs and outputs.
+    """
     weights, inputs, written, unread = (part[:, None, None].astype(np.float64) for part in elements)
     return MovedBits(
         weights=weights * w_stored,
@@ -74,12 +96,12 @@ def moved_bits(elements: Elements, w_stored: FloatArray, a_stored: FloatArray) -
 
 
 def packed_bits() -> tuple[FloatArray, FloatArray]:
-    """Stored bits of weights and activations on a device that packs them tightly, [w_bits, 1] and [1, a_bits]."""
+    """Widths of weights and activations on a device that packs them without gaps, [w_bits, 1] and [1, a_bits]."""
     bits = WIDTH_BITS.astype(np.float64)
     return bits[:, None], bits[None, :]
 
 
 def integer_pairs() -> FloatArray:
-    """[w_bits, a_bits]: 1 where both widths are integers, NaN where one is float."""
-    known = np.where(WIDTH_BITS < FLOAT_BITS, 1.0, np.nan)
-    return known[:, None] * known
+    """Mask [w_bits, a_bits]: 1 where both widths are integers, NaN where one is float."""
+    mask = np.where(WIDTH_BITS < FLOAT_BITS, 1.0, np.nan)
+    return mask[:, None] * mask

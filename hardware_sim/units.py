@@ -1,4 +1,4 @@
-"""What to write instead of a key that has another unit than the device files use, or none."""
+"""Suggestions for misspelled keys of device files, and for keys in another unit."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -29,16 +29,25 @@ UNITS: Mapping[str, tuple[str, float]] = {
     "gops": ("macs", 1e9 / 2),
     "tops": ("macs", 1e12 / 2),
 }
-"""Parts of a key that are a unit: the unit that may stand there instead, and how many of it make one."""
+"""Unit in a key: the unit that may be expected instead, and the factor to convert to it."""
 
 
 def unit_hint(key: str, value: object, known: Iterable[str]) -> str | None:
-    """The right key, with the value in its unit, for one that only its unit makes wrong; None for any other.
+    """Suggest the known key that differs from an unknown one only in its unit.
 
-    >>> unit_hint("clock_mhz", 200, ["clock_hz", "batch"])
-    'clock_hz = 2e+08'
-    >>> unit_hint("flash_kib", 512, ["flash_bytes"])
-    'flash_bytes = 524288'
+    Args:
+        key: The unknown key.
+        value: Its value.
+        known: The keys that exist.
+
+    Returns:
+        The known key with the converted value; None if there is no such key.
+
+    Example:
+        >>> unit_hint("clock_mhz", 200, ["clock_hz", "batch"])
+        'clock_hz = 2e+08'
+        >>> unit_hint("flash_kib", 512, ["flash_bytes"])
+        'flash_bytes = 524288'
     """
     keys = set(known)
     parts = key.lower().split("_")
@@ -52,10 +61,18 @@ def unit_hint(key: str, value: object, known: Iterable[str]) -> str | None:
 
 
 def closest_key(key: str, known: Iterable[str]) -> str | None:
-    """The key that was probably meant: the one with a unit after this name, or one spelled much like it.
+    """Suggest the known key that was probably meant: the same with a unit, or one that is spelled similarly.
 
-    >>> closest_key("ram", ["ram_bytes", "clock_hz"]), closest_key("clok_hz", ["ram_bytes", "clock_hz"])
-    ('ram_bytes', 'clock_hz')
+    Args:
+        key: The unknown key.
+        known: The keys that exist.
+
+    Returns:
+        The suggestion; None if no key is close.
+
+    Example:
+        >>> closest_key("ram", ["ram_bytes", "clock_hz"]), closest_key("clok_hz", ["ram_bytes", "clock_hz"])
+        ('ram_bytes', 'clock_hz')
     """
     keys = list(known)
     with_unit = [each for each in keys if each.startswith(f"{key}_")]

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.base import Agent, FloatArray, Proposer, Rollout, RolloutSimulator, Transition
-from agents.ddpg import DDPG, DDPGConfig
+from agents.ddpg import DDPG
+from agents.ddpg_config import DDPGConfig
 from agents.evolution import Evolution
 from agents.greedy import Greedy
 from agents.ilp import ILP
