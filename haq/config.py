@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from envs.bit_allocation import BudgetRule
 from envs.observation import ObservationKind
 from haq.budgets import parse_budgets
-from haq.errors import UserError
+from haq.errors import UserError, validation_message
 from hardware_sim.accelerator import MAX_BATCH
 from hardware_sim.cost import Objective
 
@@ -192,7 +192,7 @@ def search_config(**settings: Any) -> SearchConfig:
     try:
         config = SearchConfig(**settings)
     except ValidationError as error:
-        raise UserError(_first_complaint(error)) from error
+        raise UserError(_first_problem(error)) from error
     parse_budgets(config.budget, config.objective)
     return config
 
@@ -205,11 +205,11 @@ def _budget_texts(budget: object) -> tuple[str, ...]:
     return tuple(str(each) for each in several)
 
 
-def _first_complaint(error: ValidationError) -> str:
+def _first_problem(error: ValidationError) -> str:
+    """Describe the first problem, for an unknown setting with the nearest known one."""
     problem = error.errors(include_url=False)[0]
-    setting = str(problem["loc"][0]) if problem["loc"] else "settings"
-    if problem["type"] == "extra_forbidden":
-        close = get_close_matches(setting, SearchConfig.model_fields, n=1)
-        return f"unknown setting {setting!r}" + (f"; did you mean {close[0]!r}?" if close else "")
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"--{setting.replace('_', '-')} {problem['input']!r}: {message[:1].lower()}{message[1:]}"
+    if problem["type"] != "extra_forbidden":
+        return validation_message(error, as_flag=True)
+    setting = str(problem["loc"][0])
+    close = get_close_matches(setting, SearchConfig.model_fields, n=1)
+    return f"unknown setting {setting!r}" + (f"; did you mean {close[0]!r}?" if close else "")

@@ -3,6 +3,11 @@
 import warnings
 from collections.abc import Iterable
 
+from pydantic import ValidationError
+
+MAX_MESSAGE = 300
+"""Characters of what is said of an invalid value, which may itself be of any length."""
+
 
 class UserError(ValueError):
     """A mistake in what was asked for. The message is one line: what was wrong, and what would be right."""
@@ -16,3 +21,26 @@ def warn_caller(messages: Iterable[str]) -> None:
     """Issue warnings attributed to the caller of the calling function."""
     for message in messages:
         warnings.warn(message, HaqWarning, stacklevel=3)
+
+
+def validation_message(error: ValidationError, *, as_flag: bool = False) -> str:
+    """Describe the first problem of a validation error in one printable line.
+
+    Args:
+        error: What pydantic raised.
+        as_flag: Name the setting as a flag of the command line and show the value that it had, instead of naming the
+            path to the value in its file.
+
+    Returns:
+        `--lr -1.0: input should be greater than 0` as a flag, else `layers.0.w_bits: input should be ...`.
+    """
+    problem = error.errors(include_url=False)[0]
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if as_flag:
+        setting = str(problem["loc"][0]).replace("_", "-") if problem["loc"] else "settings"
+        return f"--{setting} {problem['input']!r}: {message}"
+    where = ".".join(map(str, problem["loc"]))
+    line = f"{where}: {message}" if where else message
+    line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE // 2]} ... {line[-MAX_MESSAGE // 2 :]}"

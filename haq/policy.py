@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from haq.errors import UserError
+from haq.errors import UserError, validation_message
 from haq.files import write_atomically
 from hardware_sim.cost import OBJECTIVES, Bits, Cost, Objective
 from hardware_sim.layer import Layer, LayerKind
@@ -19,7 +19,6 @@ PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=1000, pattern=PRINTABLE)]
 Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-MAX_COMPLAINT = 300
 PolicyBits = tuple[tuple[Bits, ...], tuple[Bits, ...]]
 """(w_bits, a_bits), one of each per layer."""
 _MARKS = ("format", "version")
@@ -162,10 +161,10 @@ def load_policy(path: str | Path) -> Policy:
     try:
         policy = Policy.model_validate_json(content)
     except ValidationError as error:
-        raise UserError(f"{path} is not a haq policy: {_first_complaint(error)}") from error
+        raise UserError(f"{path} is not a haq policy: {validation_message(error)}") from error
     missing = [name for name in _MARKS if name not in policy.model_fields_set]
     if missing:
-        raise UserError(f"{path} is not a haq policy: {missing[0]}: Field required")
+        raise UserError(f"{path} is not a haq policy: {missing[0]}: field required")
     return policy
 
 
@@ -173,15 +172,6 @@ def policy_schema() -> dict[str, object]:
     """The JSON Schema of policy files."""
     schema = Policy.model_json_schema()
     return {**schema, "required": [*_MARKS, *schema["required"]]}
-
-
-def _first_complaint(error: ValidationError) -> str:
-    problem = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, problem["loc"]))
-    message = problem["msg"].removeprefix("Value error, ")
-    complaint = f"{where}: {message}" if where else message
-    line = "".join(sign if sign.isprintable() else "?" for sign in complaint)
-    return line if len(line) <= MAX_COMPLAINT else f"{line[: MAX_COMPLAINT // 2]} ... {line[-MAX_COMPLAINT // 2 :]}"
 
 
 def _few(names: list[str]) -> str:

@@ -43,7 +43,7 @@ class Evaluator:
         self._seen = blake2b()
         self.accuracy_fp32, self._logits = self._run_float()
         self._signal = sum(power(each) for each in self._logits)
-        self.forward_images += task.size(split) + engine.images_a_policy
+        self.forward_images += task.size(split) + engine.images_per_policy
 
     def evaluate(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> Evaluation:
         """Accuracy, divergence and noise of a policy; the second time it is asked for, from memory."""
@@ -51,7 +51,7 @@ class Evaluator:
         if bits not in self._known:
             self._known[bits] = self._recalled.get(bits) or self._keep(bits)
             self.evaluations += 1
-            self.forward_images += self._task.size(self._split) + self._engine.images_a_policy
+            self.forward_images += self._task.size(self._split) + self._engine.images_per_policy
         return self._known[bits]
 
     def recall(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits], evaluation: Evaluation) -> None:

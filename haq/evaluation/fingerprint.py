@@ -34,7 +34,7 @@ def fingerprint(engine: Engine, inputs: Tensor, *, layers: int, settings: tuple[
     `probe_policies`.
     """
     digest = blake2b(data, digest_size=_KEY_BYTES)
-    digest.update(repr((engine.name, engine.images_a_policy, torch.get_num_threads(), layers, settings)).encode())
+    digest.update(repr((engine.name, engine.images_per_policy, torch.get_num_threads(), layers, settings)).encode())
     hash_network(digest, engine.model)
     known, start = _PROBED.setdefault(engine, {}), digest.digest()
     if start not in known:

@@ -27,7 +27,7 @@ class Engine(Protocol):
     """Something that runs the network with a policy on it."""
 
     name: str
-    images_a_policy: int
+    images_per_policy: int
     """Images that are run for a policy before its first output."""
 
     @property

@@ -26,11 +26,11 @@ from haq.errors import UserError
 
 Prior = NDArray[np.float64]
 """Expected loss of score by each pair of bits alone, [decision, w_bits, a_bits]."""
-Known = Iterable[tuple[IntArray, float]]
+ScoredPolicies = Iterable[tuple[IntArray, float]]
 """Policies [decision, 2] with what they earned."""
 
 
-class Played(NamedTuple):
+class Trial(NamedTuple):
     """An episode as it was played."""
 
     bits: IntArray
@@ -42,11 +42,11 @@ class Played(NamedTuple):
 class Method(Protocol):
     """A search method at work on one budget: what the loop knows of it."""
 
-    def play(self) -> Played:
+    def play(self) -> Trial:
         """Propose a policy, have it evaluated, and learn."""
         ...
 
-    def take_over(self, earlier: "Method", known: Known) -> None:
+    def take_over(self, earlier: "Method", known: ScoredPolicies) -> None:
         """Begin with what the same method learned on another budget."""
         ...
 
@@ -125,14 +125,14 @@ class AgentMethod:
     def __init__(self, agent: Agent, env: BitAllocationEnv) -> None:
         self._agent, self._env = agent, env
 
-    def play(self) -> Played:
+    def play(self) -> Trial:
         """Walk the layers once, and learn from the steps as they were executed."""
         observation, _ = self._env.reset()
         terminated = False
         while not terminated:
             action = np.array([self._agent.act(observation)], dtype=np.float32)
             observation, reward, terminated, _, info = self._env.step(action)
-        return Played(info["bits"], reward, self._learn(info["executed"], reward))
+        return Trial(info["bits"], reward, self._learn(info["executed"], reward))
 
     def _learn(self, steps: tuple[ExecutedStep, ...], reward: float) -> Mapping[str, float]:
         for number, step in enumerate(steps, start=1):
@@ -142,7 +142,7 @@ class AgentMethod:
             self._agent.observe(Transition(step.observation, step.action, earned, following.observation, last))
         return self._agent.end_episode()
 
-    def take_over(self, earlier: Method, known: Known) -> None:  # noqa: ARG002  the agent has seen all of it
+    def take_over(self, earlier: Method, known: ScoredPolicies) -> None:  # noqa: ARG002  the agent has seen all of it
         """Go on with the same agent, in whose observations budgets are relative."""
         assert isinstance(earlier, AgentMethod)
         self._agent = earlier._agent
@@ -162,15 +162,15 @@ class ProposerMethod:
     def __init__(self, proposer: Proposer, env: BitAllocationEnv) -> None:
         self._proposer, self._env = proposer, env
 
-    def play(self) -> Played:
+    def play(self) -> Trial:
         """Ask for a policy and tell what it earned."""
         decided = self._proposer.propose()
         bits = self._env.choice.expand(decided)
         reward = self._env.reward_of(bits)
         self._proposer.tell(decided, reward)
-        return Played(bits, reward, {})
+        return Trial(bits, reward, {})
 
-    def take_over(self, earlier: Method, known: Known) -> None:  # noqa: ARG002  what it made of the news was for its budget
+    def take_over(self, earlier: Method, known: ScoredPolicies) -> None:  # noqa: ARG002  what it made of the news was for its budget
         """Tell the news of all policies."""
         for decided, reward in known:
             self._proposer.tell(decided, reward)

@@ -11,10 +11,9 @@ from re import fullmatch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from haq.errors import UserError
+from haq.errors import UserError, validation_message
 from haq.network.layers import Trace
 from haq.policy import PRINTABLE
-from haq.runs.records import complaint
 from haq.runs.run_folder import EXAMPLE, LAYERS, RunFolder
 from hardware_sim.layer import Layer
 
@@ -51,7 +50,7 @@ def load_layers(run: RunFolder) -> Trace | None:
     try:
         trace = _TRACE.validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
-        raise UserError(f"{path} is damaged ({complaint(error)}); {_remedy(path)}") from error
+        raise UserError(f"{path} is damaged ({validation_message(error)}); {_remedy(path)}") from error
     problem = next(_problems(trace), None)
     if problem is not None:
         raise UserError(f"{path} is damaged ({problem}); {_remedy(path)}")

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from haq.errors import UserError
+from haq.errors import UserError, validation_message
 
 Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
 Rate = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -31,7 +31,4 @@ def reconstruction_config(**settings: Any) -> ReconstructionConfig:
     try:
         return ReconstructionConfig(**settings)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        setting = str(problem["loc"][0]).replace("_", "-") if problem["loc"] else "settings"
-        message = problem["msg"]
-        raise UserError(f"--{setting} {problem['input']!r}: {message[:1].lower()}{message[1:]}") from error
+        raise UserError(validation_message(error, as_flag=True)) from error

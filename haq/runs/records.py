@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from haq.errors import UserError
+from haq.errors import UserError, validation_message
 
 MOST = 1e100
 """The square of what is much larger overflows; nothing that is measured comes near."""
@@ -46,7 +46,7 @@ def checked(shape: type[T], document: object, path: Path, *, remedy: str) -> T:
     try:
         return shape.model_validate(document)
     except ValidationError as error:
-        raise UserError(f"{path} is damaged ({complaint(error)}); {remedy}") from error
+        raise UserError(f"{path} is damaged ({validation_message(error)}); {remedy}") from error
 
 
 def holds(shape: type[Record], document: object) -> bool:
@@ -69,11 +69,3 @@ def damage_named(path: Path, *, remedy: str) -> Iterator[None]:
         yield
     except _MISFITS as error:
         raise UserError(f"{path} is damaged; {remedy}") from error
-
-
-def complaint(error: ValidationError) -> str:
-    """What is wrong first, and where."""
-    problem = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, problem["loc"]))
-    message = problem["msg"][:1].lower() + problem["msg"][1:]
-    return f"{where}: {message}" if where else message

@@ -96,7 +96,7 @@ class PairedAnswers:
     def forward_images(self) -> int:
         """The images that running all policies takes, the float pass included."""
         images = self._task.size(self._split)
-        return (images + len(self._known) * (images + self._engine.images_a_policy)) if self._known else 0
+        return (images + len(self._known) * (images + self._engine.images_per_policy)) if self._known else 0
 
     def recall(self, bits: PolicyBits, pairs: Pairs) -> None:
         """Take over what an earlier session counted."""

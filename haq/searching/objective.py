@@ -11,7 +11,7 @@ from haq.searching.confidence import PairedAnswers, Pairs
 from haq.tasks.base import SplitName
 
 
-class Judge:
+class SearchObjective:
     """Evaluates policies on one split and rewards them as the configuration says; bits are [layer, 2]."""
 
     def __init__(self, problem: Problem, split: SplitName, *, store: Store | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from haq.searching.goals import Goal, LeastCost, Line
-from haq.searching.objective import Judge
+from haq.searching.objective import SearchObjective
 
 _POOLED: tuple[str, ...] = ("accuracy", "noise", "score")
 _COUNTED: tuple[str, ...] = ("lost", "won")
@@ -36,7 +36,7 @@ class Selection:
     """What search and selection images together reach, that no more accuracy is lost; None where none was asked for."""
 
 
-def select(goal: Goal, lines: Sequence[Line], search: Judge, selection: Judge | None) -> Selection:
+def select(goal: Goal, lines: Sequence[Line], search: SearchObjective, selection: SearchObjective | None) -> Selection:
     """The winner among the finalists of all lines, of which at least one meets the goal.
 
     Without a selection split it is the one with most merit in the search. With one, the finalist with most merit on all
@@ -76,7 +76,7 @@ def _best(goal: Goal, lines: Sequence[Line]) -> int:
     return min(places, key=lambda place: goal.excess(lines[place]))
 
 
-def _again(line: Line, selection: Judge) -> Line:
+def _again(line: Line, selection: SearchObjective) -> Line:
     """A line as it would be on the selection split."""
     bits = np.array([line["w_bits"], line["a_bits"]], dtype=np.int64).T
     evaluation = selection.evaluation(bits)
@@ -87,12 +87,12 @@ def _again(line: Line, selection: Judge) -> Line:
     return {**line, **found}
 
 
-def _pooled(line: Line, again: Line, search: Judge, selection: Judge) -> Line:
+def _pooled(line: Line, again: Line, search: SearchObjective, selection: SearchObjective) -> Line:
     counts = {key: line[key] + again[key] for key in _COUNTED if key in line}
     return {**line, **counts, **{key: _mean(line[key], again[key], search, selection) for key in _POOLED}}
 
 
-def _mean(in_search: float, in_selection: float, search: Judge, selection: Judge) -> float:
+def _mean(in_search: float, in_selection: float, search: SearchObjective, selection: SearchObjective) -> float:
     """Over the images of both splits."""
     total = in_search * search.images + in_selection * selection.images
     return total / (search.images + selection.images)

@@ -9,7 +9,7 @@ from envs.reward import accuracy_reward
 from haq.costs.pricing import cost_in
 from haq.evaluation.protocols import Evaluation, Store
 from haq.experiment.inputs import Observations
-from haq.experiment.methods import Known, Method, Played, Prior, make_method
+from haq.experiment.methods import Method, Prior, ScoredPolicies, Trial, make_method
 from haq.experiment.problem import Problem
 from haq.policy import CostSummary, LayerBits, Policy
 from haq.runs.records import damage_named
@@ -17,7 +17,7 @@ from haq.runs.run_folder import CHECKPOINT, NEAREST_MISS, POLICY, RunFolder
 from haq.searching.confidence import Pairs
 from haq.searching.goals import TOLERANCE, Goal, LeastCost, Line, MostReward, decided, distinct
 from haq.searching.min_cost import Bisection, at_ratio, least_ratio
-from haq.searching.objective import Judge
+from haq.searching.objective import SearchObjective
 from haq.searching.records import Checkpoint, EndedBy, own_episodes
 from haq.searching.selection import Selection, select
 from haq.searching.single import nothing_to_choose
@@ -69,9 +69,9 @@ class Session:
     ) -> None:
         self.problem = problem
         self._prior, self.store, self._observations = prior, store, observations
-        self._judge = Judge(problem, "search", store=store)
+        self._judge = SearchObjective(problem, "search", store=store)
         self.evaluator = self._judge.evaluator
-        self._selection: Judge | None = None
+        self._selection: SearchObjective | None = None
         self._paper_reward = accuracy_reward(self.evaluator.accuracy_fp32)
         self.warnings: tuple[str, ...] = tuple(_warnings(problem, self.evaluator.accuracy_fp32))
         self.nothing_to_choose = nothing_to_choose(problem)
@@ -143,7 +143,7 @@ class Session:
     def select(self, episodes: int | None = None) -> Selection:
         """The winner of all episodes so far, or of the first few, of which at least one met the goal."""
         if self._selection is None and self.problem.task.size("selection"):
-            self._selection = Judge(self.problem, "selection", store=self.store)
+            self._selection = SearchObjective(self.problem, "selection", store=self.store)
         return select(self.goal, self.lines[:episodes], self._judge, self._selection)
 
     def checkpoint(self) -> None:
@@ -227,7 +227,7 @@ class Session:
         earlier, self._method = self._method, self._begin()
         self._method.take_over(earlier, self._known())
 
-    def _known(self) -> Known:
+    def _known(self) -> ScoredPolicies:
         return ((decided(self.problem, line), line["score"]) for line in distinct(self.lines))
 
     def _recall(self, line: Line) -> None:
@@ -238,7 +238,7 @@ class Session:
             pairs = Pairs(line["lost"], line["won"], self._judge.images)
             self._judge.paired.recall((tuple(line["w_bits"]), tuple(line["a_bits"])), pairs)
 
-    def _line(self, played: Played) -> Line:
+    def _line(self, played: Trial) -> Line:
         w_bits, a_bits = played.bits[:, 0].tolist(), played.bits[:, 1].tolist()
         evaluation = self._judge.evaluation(played.bits)
         cost = self.problem.priced.table.policy_cost(w_bits, a_bits)

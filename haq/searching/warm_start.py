@@ -6,7 +6,7 @@ from typing import Any
 from envs.bit_allocation import BitAllocationEnv
 from envs.choices import Choices, IntArray
 from haq.experiment.inputs import Observations
-from haq.experiment.methods import Known, Method, Played
+from haq.experiment.methods import Method, ScoredPolicies, Trial
 from haq.searching.goals import FINALISTS
 from haq.searching.records import are_allowed
 
@@ -24,15 +24,15 @@ class WarmStart:
         self._opening = opening(choice, observations)
         self._played = 0
 
-    def play(self) -> Played:
+    def play(self) -> Trial:
         """The next known policy; when all were played, what the method proposes."""
         if self._played == len(self._opening):
             return self._method.play()
         bits = self._env.choice.expand(self._opening[self._played])
         self._played += 1
-        return Played(bits, self._env.reward_of(bits), {})
+        return Trial(bits, self._env.reward_of(bits), {})
 
-    def take_over(self, earlier: Method, known: Known) -> None:
+    def take_over(self, earlier: Method, known: ScoredPolicies) -> None:
         """The method's, from the other's."""
         assert isinstance(earlier, WarmStart)
         self._method.take_over(earlier._method, known)

@@ -28,7 +28,7 @@ class FinetunedEngine:
     """A network that was fine-tuned with one policy, beside the float network that it came from."""
 
     name = "torch"
-    images_a_policy = 0
+    images_per_policy = 0
 
     def __init__(self, model: nn.Module, network: TrainableNetwork, bits: PolicyBits) -> None:
         self.model, self._network, self._bits = model, network, bits
@@ -64,7 +64,7 @@ class EpisodeEngine:
         self.model, self._starts, self._task = model, starts, task
         self._config, self._steps, self._seed = config, steps, seed
         self._tuned: tuple[PolicyBits, TrainableNetwork] | None = None
-        self.images_a_policy = steps * config.batch_size * (STEP_PASSES + config.teacher) + config.norm_images
+        self.images_per_policy = steps * config.batch_size * (STEP_PASSES + config.teacher) + config.norm_images
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         """The network after its steps with these bits, or in float as it is."""

@@ -22,7 +22,7 @@ class TorchEngine:
 
     def __init__(self, model: QuantizedModel, images: Tensor | None = None, *, device: str = "cpu") -> None:
         self.quantized, self.device = model, device
-        self.images_a_policy = 0 if images is None else len(images)
+        self.images_per_policy = 0 if images is None else len(images)
         self.stored: dict[PolicyBits, Corrections] = {}
         self.corrector = None if images is None else _corrector(model, images.to(device))
 

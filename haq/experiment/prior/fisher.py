@@ -88,7 +88,7 @@ def network_fisher(network: Network, *, loss: Loss = "noise", seed: int = 0) -> 
             model,
             torch.split(images, IMAGES_AT_ONCE),
             loss=loss,
-            is_corrected=network.engine.images_a_policy > 0,
+            is_corrected=network.engine.images_per_policy > 0,
             generator=Generator().manual_seed(seed),
         )
     except BackwardError as error:

@@ -90,7 +90,7 @@ class Sensitivities:
 
     def forward_images(self, measured: int) -> int:
         """The images that measuring so many cells takes, the float pass included."""
-        return self.images + measured * (self.images + self._engine.images_a_policy)
+        return self.images + measured * (self.images + self._engine.images_per_policy)
 
     @torch.no_grad()
     def _measure(self, bits: PolicyBits | None) -> Loss:

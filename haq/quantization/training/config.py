@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from haq.errors import UserError
+from haq.errors import UserError, validation_message
 from haq.quantization.training.initialization import LearnedShift
 
 OptimizerName = Literal["sgd", "adamw"]
@@ -68,7 +68,4 @@ def finetune_config(**settings: Any) -> FinetuneConfig:
     try:
         return FinetuneConfig(**settings)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        setting = str(problem["loc"][0]).replace("_", "-") if problem["loc"] else "settings"
-        message = problem["msg"].removeprefix("Value error, ")
-        raise UserError(f"--{setting} {problem['input']!r}: {message[:1].lower()}{message[1:]}") from error
+        raise UserError(validation_message(error, as_flag=True)) from error

@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from envs.choices import Budget
 from haq.budgets import ResolvedBudget
-from haq.errors import UserError
+from haq.errors import UserError, validation_message
 from haq.experiment.prior.measured import DOCUMENT as SENSITIVITY
 from haq.experiment.trained_network import CURVE
 from haq.experiment.trained_network import JOURNAL as EPOCHS
@@ -218,6 +218,4 @@ def _checked(parse: Callable[[Any], T], document: object, path: Path) -> T:
     try:
         return parse(document)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise UserError(f"{path} is damaged: {where}: {problem['msg']}") from error
+        raise UserError(f"{path} is damaged: {validation_message(error)}") from error

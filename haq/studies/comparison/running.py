@@ -216,7 +216,7 @@ def _record(session: Session, count: int, prepared: "_Prepared") -> dict[str, An
     report = prepared.report
     facts = _facts(config, count) | {"accuracy_fp32": report.accuracy_fp32, "report_images": task.size("report")}
     tried = sum(1 for _ in distinct(lines))
-    more = prepared.network.engine.images_a_policy
+    more = prepared.network.engine.images_per_policy
     losses = _losses(config)
     before = prepared.network.calibration_images + (losses.forward_images if losses else 0)
     cost = {"distinct": tried, "forward_images": before + (tried + 1) * (task.size("search") + more)}

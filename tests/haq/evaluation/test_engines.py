@@ -85,7 +85,7 @@ def test_a_session_that_fails_later_is_an_error_of_one_line(digits: Digits, engi
 def test_stored_corrections_are_used(digits: Digits, engine: OnnxEngine) -> None:
     bits = trial_policies(len(digits.trace.layers))[2]
     corrected = engine.outputs(bits)(digits.images)
-    assert engine.images_a_policy == 64
+    assert engine.images_per_policy == 64
     other = TorchEngine(digits.quantized, digits.images[:8])
     fresh = OnnxEngine(digits.quantized, digits.trace, digits.images[:1], reference=other, threads=1)
     assert not torch.equal(fresh.outputs(bits)(digits.images), corrected)

@@ -27,7 +27,7 @@ class Scripted:
     """An engine whose float network answers log-probabilities, and each policy others."""
 
     name = "scripted"
-    images_a_policy = 7
+    images_per_policy = 7
 
     def __init__(self, float_outputs: Tensor, policy_outputs: Tensor, model: nn.Module | None = None) -> None:
         self.float_outputs, self.policy_outputs, self.runs = float_outputs, policy_outputs, 0

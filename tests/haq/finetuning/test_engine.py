@@ -65,11 +65,11 @@ def test_another_seed_draws_other_batches(small_net: nn.Module, quarters: Classi
 
 def test_steps_are_counted_as_images(small_net: nn.Module, quarters: ClassificationTask) -> None:
     engine = engine_of(small_net, quarters)
-    assert engine.images_a_policy == 4 * 64 * (3 + 1) + 256  # forward, twice as much back, and the teacher
+    assert engine.images_per_policy == 4 * 64 * (3 + 1) + 256  # forward, twice as much back, and the teacher
     evaluator = Evaluator(engine, quarters, "search")
     before = evaluator.forward_images
     evaluator.evaluate(*FEW)
-    assert evaluator.forward_images - before == 48 + engine.images_a_policy
+    assert evaluator.forward_images - before == 48 + engine.images_per_policy
 
 
 def test_a_policy_that_diverges_is_judged_as_it_starts(

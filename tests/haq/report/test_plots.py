@@ -309,7 +309,7 @@ def test_one_figure_of_a_run_goes_where_it_is_wanted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("episodes.jsonl", '{"cost": 1}\n', "episodes.jsonl is damaged: 0.accuracy: Field required"),
+        ("episodes.jsonl", '{"cost": 1}\n', "episodes.jsonl is damaged: 0.accuracy: field required"),
         ("episodes.jsonl", "", "no episodes"),
         ("config.json", '{"seed": "x"}', "config.json is damaged: seed"),
         ("summary.json", '{"budget": [{"objective": "speed", "value": 1, "ratio": 1}]}', "damaged: budget.0.objective"),

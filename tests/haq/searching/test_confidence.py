@@ -47,7 +47,7 @@ def test_who_is_sure_is_rarely_wrong(limit: float, won_probability: float) -> No
 class Fixed:
     """An engine whose float network is right on even items, and whose policy is right on every third."""
 
-    name, images_a_policy = "fixed", 0
+    name, images_per_policy = "fixed", 0
 
     def outputs(self, bits: object) -> object:
         every = 2 if bits is None else 3

@@ -30,7 +30,7 @@ from haq.runs.run_folder import RunFolder
 from haq.searching import session
 from haq.searching.confidence import Pairs, confidence_of_drop
 from haq.searching.goals import Line
-from haq.searching.objective import Judge
+from haq.searching.objective import SearchObjective
 from haq.searching.running import SearchResult, search_configured
 from haq.searching.session import Session
 from haq.tasks.classification import ClassificationTask
@@ -485,15 +485,15 @@ def test_the_policy_is_the_finalist_that_is_best_on_all_images(
     reward: str,
 ) -> None:
     """By accuracy or by the noise of the outputs, as the search was told; 40 images of the search and 15 others."""
-    selected, evaluation = {}, Judge.evaluation
+    selected, evaluation = {}, SearchObjective.evaluation
 
-    def watched(judge: Judge, bits: IntArray) -> Evaluation:
+    def watched(judge: SearchObjective, bits: IntArray) -> Evaluation:
         found = evaluation(judge, bits)
         if judge.images == 15:
             selected[(*bits[:, 0].tolist(), *bits[:, 1].tolist())] = found
         return found
 
-    monkeypatch.setattr(Judge, "evaluation", watched)
+    monkeypatch.setattr(SearchObjective, "evaluation", watched)
     settings: Any = {"episodes": 12, "first_last_bits": None, "budget": 0.3, "agent": "random", "reward": reward}
     result = haq.search(tiny_net, held_out_task, out=tmp_path / "run", **settings)
     finalists = [line for line in distinct(tmp_path / "run") if (*line["w_bits"], *line["a_bits"]) in selected]

@@ -9,7 +9,7 @@ import pytest
 
 from envs.choices import Choices, IntArray
 from haq.experiment.inputs import Observations
-from haq.experiment.methods import Known, Method, Played
+from haq.experiment.methods import Method, ScoredPolicies, Trial
 from haq.searching.warm_start import WarmStart, opening
 
 
@@ -35,10 +35,10 @@ class Recorder:
     def __init__(self) -> None:
         self.told: list[tuple[IntArray, float]] = []
 
-    def play(self) -> Played:
-        return Played(bits_of(2, 2), -3.0, {})
+    def play(self) -> Trial:
+        return Trial(bits_of(2, 2), -3.0, {})
 
-    def take_over(self, earlier: Method, known: Known) -> None:  # noqa: ARG002
+    def take_over(self, earlier: Method, known: ScoredPolicies) -> None:  # noqa: ARG002
         self.told += known
 
     def state_dict(self) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Scripted:
     """An engine whose outputs change only where the second layer's input has two bits."""
 
     name = "scripted"
-    images_a_policy = 5
+    images_per_policy = 5
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         changed = bits == ((None, None), (None, 2))
@@ -79,7 +79,7 @@ def test_a_measured_prior_is_what_each_width_alone_adds(tiny_task: Classificatio
     layers = len(network.priced.layers)
     found = network_sensitivities(network)
     assert found.losses.shape == (layers, 2, 8)
-    assert found.forward_images == 40 + layers * 16 * (40 + network.engine.images_a_policy)
+    assert found.forward_images == 40 + layers * 16 * (40 + network.engine.images_per_policy)
     evaluator = Evaluator(network.engine, tiny_task, "calibration")
     expected = evaluator.evaluate(*cell_policy(Cell(1, "weights", 2), layers)).noise
     assert found.losses[1, 0, 1] == pytest.approx(expected)

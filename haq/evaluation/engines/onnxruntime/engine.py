@@ -43,7 +43,7 @@ class OnnxEngine:
         self._quantizers, self._corrector = model.quantizers, reference.corrector
         self._stored = reference.stored
         self.threads = torch.get_num_threads() if threads is None else threads
-        self.images_a_policy = reference.images_a_policy
+        self.images_per_policy = reference.images_per_policy
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         """The network with these bits, or in float, as a function from inputs to outputs."""
