@@ -1,13 +1,13 @@
 """The weights of a layer by either quantizer."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import nn
 
-from haq.config import QUANTIZERS, QuantizerName, search_config
+from haq.config import QuantizerName, search_config
 from haq.errors import UserError
 from haq.experiment.problem import prepare_network
 from haq.quantization import layer_weights
@@ -20,7 +20,7 @@ def some_weights() -> torch.Tensor:
     return torch.randn(6, 5, 3, 3, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.parametrize("name", get_args(QuantizerName))
 @pytest.mark.parametrize("bits", [1, 2, 5, 8])
 def test_parameters_give_the_same_weights_again(name: QuantizerName, bits: int) -> None:
     found = make_layer_weights(name, some_weights(), channel_axis=0, method="mse").quantize(bits)
@@ -28,7 +28,7 @@ def test_parameters_give_the_same_weights_again(name: QuantizerName, bits: int) 
     assert torch.equal(found.values, again.values)
 
 
-@pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.parametrize("name", get_args(QuantizerName))
 def test_more_bits_are_closer(name: QuantizerName) -> None:
     weights = make_layer_weights(name, some_weights(), channel_axis=0, method="mse")
     errors = [float((weights.quantize(bits).values - some_weights()).square().mean()) for bits in (2, 4, 6, 8)]
@@ -170,7 +170,10 @@ def test_parameters_of_other_weights_are_refused() -> None:
 
 
 def test_codebooks_count_in_the_size() -> None:
-    tables = {name: prepare_network(search_config(quantizer=name)).priced.table.weight_bytes for name in QUANTIZERS}
+    tables = {
+        name: prepare_network(search_config(quantizer=name)).priced.table.weight_bytes
+        for name in get_args(QuantizerName)
+    }
     added = tables["kmeans"] - tables["linear"]
     assert added[0, 3, 7] == codebook_bytes(4) == 64
     assert added[0, 8, 8] == 0
