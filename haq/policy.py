@@ -1,9 +1,13 @@
-"""The bits of all layers: an immutable value, and the JSON file that carries it."""
+"""Bit-width policies: the bits of every layer as an immutable value, and its JSON file.
+
+Files have a version. Version 2 adds to version 1 the budget, a hash of the network's weights, and signedness and
+granularity of the quantizers. Files of version 1 are read and, where nothing is added to them, written as such.
+"""
 
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,27 +23,52 @@ PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=1000, pattern=PRINTABLE)]
 Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+WeightsHash = Annotated[str, Field(strict=True, pattern=r"^[0-9a-f]{32}$")]
+Sign = Annotated[bool, Field(strict=True)]
+Granularity = Literal["per_tensor", "per_channel"]
+"""What shares a scale: the whole tensor, or each output channel."""
+SCHEMA_ID = "urn:haq:policy:2"
+"""The `$id` of the JSON Schema of policy files, and the `$schema` of files that follow it."""
+SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 PolicyBits = tuple[tuple[Bits, ...], tuple[Bits, ...]]
 """(w_bits, a_bits), one of each per layer."""
 _MARKS = ("format", "version")
-"""By these a file says what it is: code may leave them out, a file may not."""
+"""Fields that identify the format: required in files, optional in code."""
+_ADDED = ("$schema", "weights", "budget")
+"""Fields that version 1 does not have."""
+_ADDED_TO_LAYERS = ("w_signed", "w_granularity", "a_signed", "a_granularity")
+"""Fields of a layer that version 1 does not have."""
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
 
 
 class LayerBits(_Frozen):
-    """The bits of one layer: of its weights and of its input activations; None leaves them in float."""
+    """Bits of one layer and the kind of its quantizers."""
 
     name: Name
     kind: LayerKind
-    w_bits: Width | None
-    a_bits: Width | None
+    w_bits: Width | None = Field(description="Bits of the weights; null leaves them in float.")
+    a_bits: Width | None = Field(
+        description="Bits of the layer's input activations, not of its output; null leaves the input in float."
+    )
+    w_signed: Sign | None = Field(None, description="Whether codes of the weights are signed; null if unknown.")
+    w_granularity: Granularity | None = Field(None, description="What shares a scale of the weights; null if unknown.")
+    a_signed: Sign | None = Field(None, description="Whether codes of the input are signed; null if unknown.")
+    a_granularity: Granularity | None = Field(None, description="What shares a scale of the input; null if unknown.")
+
+
+class PolicyBudget(_Frozen):
+    """Upper limit on the cost of a policy."""
+
+    objective: Objective
+    value: Number = Field(description="Limit in SI units: seconds, joules, bytes or bit operations, of a whole batch.")
+    ratio: Number = Field(description="The limit over the cost of 8 bits everywhere.")
 
 
 class CostSummary(_Frozen):
-    """What a policy costs in every currency; None is what the device does not model."""
+    """Cost of a policy on a device; null for what the device does not model."""
 
     latency_s: Number | None = None
     energy_j: Number | None = None
@@ -48,36 +77,53 @@ class CostSummary(_Frozen):
 
     @classmethod
     def of(cls, cost: Cost) -> Self:
-        """The four numbers of a simulated cost."""
+        """Return the four totals of a simulated cost."""
         return cls(latency_s=cost.latency_s, energy_j=cost.energy_j, weight_bytes=cost.weight_bytes, bops=cost.bops)
 
     def value(self, objective: Objective) -> float | None:
-        """The number that an objective minimises."""
+        """Return the number that an objective minimises; None where the device does not model it."""
         return dict(zip(OBJECTIVES, (self.latency_s, self.energy_j, self.weight_bytes, self.bops), strict=True))[
             objective
         ]
 
 
 class Policy(_Frozen):
-    """A bit-width policy: which network it is for, the bits of its layers, what they cost, and how accurate it was.
+    """Immutable bit-width policy of a network.
 
     `cost` and `baseline_cost` (8 bits everywhere) are of the device's whole batch. `accuracy` maps names such as
-    `fp32`, `search` and `report` to fractions.
+    `search` and `report`, the splits, and `fp32_report`, the float network, to fractions.
 
     >>> layer = LayerBits(name="conv1", kind="conv", w_bits=4, a_bits=8)
     >>> Policy(model="m", hardware="bismo-edge", objective="latency", layers=(layer,)).w_bits
     (4,)
     """
 
+    schema_id: Name = Field(SCHEMA_ID, alias="$schema", description="Identifier of this schema.")
     format: Literal["haq-policy"] = "haq-policy"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     model: Name
+    weights: WeightsHash | None = Field(
+        None, description="Hash of the float network's parameters and buffers before anything was trained."
+    )
     hardware: Name | None
     objective: Objective | None
+    budget: tuple[PolicyBudget, ...] | None = Field(
+        None, description="Limits that the policy keeps, the objective's first; null where there were none."
+    )
     layers: Annotated[tuple[LayerBits, ...], Field(min_length=1, max_length=100_000)]
     cost: CostSummary = CostSummary()
     baseline_cost: CostSummary = CostSummary()
     accuracy: dict[Name, Score | None] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _version_1_has_no_later_fields(self) -> Self:
+        if self.version == 1:
+            later = [name for name in _ADDED if _attribute(name) in self.model_fields_set]
+            for number, layer in enumerate(self.layers):
+                later += [f"layers.{number}.{name}" for name in _ADDED_TO_LAYERS if name in layer.model_fields_set]
+            if later:
+                raise ValueError(f"{later[0]}: version 1 does not have this field")
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -88,35 +134,44 @@ class Policy(_Frozen):
 
     @property
     def w_bits(self) -> tuple[int | None, ...]:
-        """Weight bits of every layer."""
+        """Bits of the weights of every layer."""
         return tuple(layer.w_bits for layer in self.layers)
 
     @property
     def a_bits(self) -> tuple[int | None, ...]:
-        """Input activation bits of every layer."""
+        """Bits of the input of every layer."""
         return tuple(layer.a_bits for layer in self.layers)
 
     def with_accuracy(self, **accuracy: float) -> "Policy":
-        """The same policy with more known of its accuracy."""
+        """Return a copy with further accuracies."""
         return self.model_copy(update={"accuracy": {**self.accuracy, **accuracy}})
 
+    def in_version_2(self, **changes: Any) -> "Policy":
+        """Return a copy in the current version, with other values of some fields."""
+        return self.model_copy(update={"version": 2, **changes})
+
     def to_json(self) -> str:
-        """The file's content, with one line for every layer."""
-        document = self.model_dump(mode="json")
+        """Return the content of its file, with one line for every layer."""
+        document = self.model_dump(mode="json", by_alias=True)
+        if self.version == 1:
+            document = {name: value for name, value in document.items() if name not in _ADDED}
+            for layer in document["layers"]:
+                for name in _ADDED_TO_LAYERS:
+                    del layer[name]
         layers = ",\n".join(f"    {json.dumps(layer)}" for layer in document["layers"])
         values = {key: json.dumps(value, allow_nan=False) for key, value in document.items()}
         values["layers"] = f"[\n{layers}\n  ]"
         return "{\n" + ",\n".join(f'  "{key}": {value}' for key, value in values.items()) + "\n}\n"
 
     def save(self, path: str | Path) -> None:
-        """Write the policy, whole or not at all. Raises UserError if the folder does not take it."""
+        """Write the policy to a file, atomically. Raises UserError if the file cannot be written."""
         try:
             write_atomically(Path(path), self.to_json().encode())
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from error
 
     def check_fits(self, layers: tuple[Layer, ...], *, model: str) -> None:
-        """Raise UserError unless the policy is for exactly these layers, in this order, tied ones with equal bits."""
+        """Raise UserError unless the policy has exactly these layers, in this order, tied ones with equal bits."""
         difference = self._difference_of_names(layers, model) or self._difference_of_layers(layers)
         if difference:
             theirs = f"for {self.model}, {len(self.layers)} layers"
@@ -144,12 +199,12 @@ class Policy(_Frozen):
 
 
 def uniform_bits(layers: tuple[Layer, ...], *, w_bits: int | None, a_bits: int | None) -> tuple[LayerBits, ...]:
-    """The same bits for every layer."""
+    """Return the same bits for every layer."""
     return tuple(LayerBits(name=layer.name, kind=layer.kind, w_bits=w_bits, a_bits=a_bits) for layer in layers)
 
 
 def load_policy(path: str | Path) -> Policy:
-    """Read a policy file. Raises UserError, naming the field, if it is not one."""
+    """Read a policy file of version 1 or 2. Raises UserError, naming the field, for anything else."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -159,7 +214,7 @@ def load_policy(path: str | Path) -> Policy:
     if len(content) > MAX_FILE_BYTES:
         raise UserError(f"{path} is larger than {MAX_FILE_BYTES // 2**20} MiB, which no policy is")
     try:
-        policy = Policy.model_validate_json(content)
+        policy = Policy.model_validate_json(content, by_alias=True, by_name=False)
     except ValidationError as error:
         raise UserError(f"{path} is not a haq policy: {validation_message(error)}") from error
     missing = [name for name in _MARKS if name not in policy.model_fields_set]
@@ -168,10 +223,25 @@ def load_policy(path: str | Path) -> Policy:
     return policy
 
 
-def policy_schema() -> dict[str, object]:
-    """The JSON Schema of policy files."""
+def policy_schema() -> dict[str, Any]:
+    """Return the JSON Schema of policy files of versions 1 and 2."""
     schema = Policy.model_json_schema()
-    return {**schema, "required": [*_MARKS, *schema["required"]]}
+    later = dict.fromkeys(_ADDED, False)
+    of_layers = {"items": {"properties": dict.fromkeys(_ADDED_TO_LAYERS, False)}}
+    return {
+        "$schema": SCHEMA_DIALECT,
+        "$id": SCHEMA_ID,
+        **schema,
+        "description": "Bit-width policy of a network: the bits of every layer's weights and input, their cost on a "
+        "device and the accuracy with them.",
+        "required": [*_MARKS, *schema["required"]],
+        "if": {"properties": {"version": {"const": 1}}},
+        "then": {"properties": {**later, "layers": of_layers}},
+    }
+
+
+def _attribute(name: str) -> str:
+    return "schema_id" if name == "$schema" else name
 
 
 def _few(names: list[str]) -> str:

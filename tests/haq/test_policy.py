@@ -10,15 +10,40 @@ from hypothesis import strategies as st
 
 from haq import policy as policy_module
 from haq.errors import UserError
-from haq.policy import MAX_FILE_BYTES, CostSummary, LayerBits, Policy, load_policy, policy_schema, uniform_bits
+from haq.policy import (
+    MAX_FILE_BYTES,
+    SCHEMA_ID,
+    CostSummary,
+    LayerBits,
+    Policy,
+    PolicyBudget,
+    load_policy,
+    policy_schema,
+    uniform_bits,
+)
 from hardware_sim.cost import OBJECTIVES, Cost
 from hardware_sim.layer import LAYER_KINDS, Layer
 
+POLICIES_OF_VERSION_1 = sorted((Path(__file__).resolve().parents[2] / "results").glob("**/policy.json"))
 names = st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), min_size=1, max_size=20)
 widths = st.none() | st.integers(1, 8)
 numbers = st.none() | st.floats(0, 1e300)
 costs = st.builds(CostSummary, latency_s=numbers, energy_j=numbers, weight_bytes=numbers, bops=numbers)
-layer_bits = st.builds(LayerBits, name=names, kind=st.sampled_from(LAYER_KINDS), w_bits=widths, a_bits=widths)
+signs = st.none() | st.booleans()
+granularities = st.sampled_from((None, "per_tensor", "per_channel"))
+layer_bits = st.builds(
+    LayerBits,
+    name=names,
+    kind=st.sampled_from(LAYER_KINDS),
+    w_bits=widths,
+    a_bits=widths,
+    w_signed=signs,
+    w_granularity=granularities,
+    a_signed=signs,
+    a_granularity=granularities,
+)
+limits = st.floats(0, 1e300)
+budgets = st.builds(PolicyBudget, objective=st.sampled_from(OBJECTIVES), value=limits, ratio=limits)
 policies = st.builds(
     Policy,
     model=names,
@@ -28,18 +53,43 @@ policies = st.builds(
     cost=costs,
     baseline_cost=costs,
     accuracy=st.dictionaries(names, st.none() | st.floats(-1e9, 1e9), max_size=3),
+    weights=st.none() | st.text("0123456789abcdef", min_size=32, max_size=32),
+    budget=st.none() | st.lists(budgets, max_size=2).map(tuple),
 )
 
 
 @given(policies)
 @settings(max_examples=100, deadline=None)
-def test_a_policy_comes_back_from_its_file(policy: Policy) -> None:
+def test_policy_round_trips_through_its_file(policy: Policy) -> None:
     assert Policy.model_validate_json(policy.to_json()) == policy
-    assert set(json.loads(policy.to_json())) == set(Policy.model_fields)
+    document = json.loads(policy.to_json())
+    assert set(document) == set(Policy.model_fields) - {"schema_id"} | {"$schema"}
+    assert (document["$schema"], document["version"]) == (SCHEMA_ID, 2)
+
+
+@pytest.mark.parametrize("path", POLICIES_OF_VERSION_1, ids=lambda path: path.parent.name)
+def test_files_of_version_1_round_trip_unchanged(path: Path) -> None:
+    policy = load_policy(path)
+    assert policy.version == 1
+    assert policy.to_json() == path.read_text(encoding="utf-8")
+    assert policy.with_accuracy(report=0.5).version == 1
+
+
+def test_copy_in_version_2_takes_later_fields() -> None:
+    old = Policy.model_validate(document(layers=tuple(layer())))
+    new = old.in_version_2(weights="0" * 32)
+    assert (old.version, old.weights, new.version, new.weights) == (1, None, 2, "0" * 32)
+    assert Policy.model_validate_json(new.to_json()) == new
+
+
+def test_other_schema_identifiers_are_kept() -> None:
+    content = {**document(), "version": 2, "$schema": "../policy.schema.json"}
+    policy = Policy.model_validate_json(json.dumps(content))
+    assert json.loads(policy.to_json())["$schema"] == "../policy.schema.json"
 
 
 @pytest.mark.parametrize("name", ["@layers@", '"layers"', "a\\b", "é\u00a0漢", "x:2", "in_proj[0:8]"])
-def test_odd_names_come_back_too(name: str, tmp_path: Path) -> None:
+def test_unusual_names_round_trip(name: str, tmp_path: Path) -> None:
     layer = LayerBits(name=name, kind="conv", w_bits=None, a_bits=3)
     policy = Policy(model=name, hardware=name, objective=None, layers=(layer,), accuracy={name: 0.5})
     policy.save(tmp_path / "policy.json")
@@ -74,7 +124,7 @@ def complaint(content: bytes | str, folder: Path) -> str:
     return message
 
 
-def test_the_valid_file_is_accepted(tmp_path: Path) -> None:
+def test_valid_file_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "policy.json"
     path.write_text(json.dumps(document()))
     policy = load_policy(path)
@@ -91,7 +141,21 @@ def layer(**changes: Any) -> list[dict[str, Any]]:
     ("changes", "field"),
     [
         ({"format": "other"}, "format"),
-        ({"version": 2}, "version"),
+        ({"version": 3}, "version"),
+        ({"weights": None}, "weights: version 1 does not have this field"),
+        ({"budget": []}, "budget: version 1 does not have this field"),
+        ({"$schema": "urn:haq:policy:2"}, "$schema: version 1 does not have this field"),
+        ({"layers": layer(a_signed=True)}, "layers.0.a_signed: version 1 does not have this field"),
+        ({"version": 2, "weights": "0" * 31}, "weights"),
+        ({"version": 2, "weights": "G" * 32}, "weights"),
+        ({"version": 2, "$schema": 2}, "$schema"),
+        ({"version": 2, "schema_id": "a"}, "schema_id"),
+        ({"version": 2, "budget": 0.6}, "budget"),
+        ({"version": 2, "budget": [{"objective": "latency", "value": -1, "ratio": 1}]}, "budget.0.value"),
+        ({"version": 2, "budget": [{"objective": "speed", "value": 1, "ratio": 1}]}, "budget.0.objective"),
+        ({"version": 2, "budget": [{"objective": "size", "value": 1}]}, "budget.0.ratio"),
+        ({"version": 2, "layers": layer(w_signed=1)}, "layers.0.w_signed"),
+        ({"version": 2, "layers": layer(w_granularity="per_group")}, "layers.0.w_granularity"),
         ({"version": "1"}, "version"),
         ({"version": 10**4000}, "version"),
         ({"model": 3}, "model"),
@@ -133,14 +197,12 @@ def layer(**changes: Any) -> list[dict[str, Any]]:
         ({"k" * 100_000: 1}, "kkk"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said_in_one_line_with_the_field(
-    changes: dict[str, Any], field: str, tmp_path: Path
-) -> None:
+def test_invalid_field_is_named_in_one_line(changes: dict[str, Any], field: str, tmp_path: Path) -> None:
     assert field in complaint(json.dumps(document(**changes)), tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["format", "version", "model", "hardware", "objective", "layers"])
-def test_a_missing_field_is_named(missing: str, tmp_path: Path) -> None:
+def test_missing_field_is_named(missing: str, tmp_path: Path) -> None:
     content = document()
     del content[missing]
     assert missing in complaint(json.dumps(content), tmp_path)
@@ -165,20 +227,20 @@ def test_a_missing_field_is_named(missing: str, tmp_path: Path) -> None:
         b"PK\x03\x04",
     ],
 )
-def test_what_is_no_policy_at_all_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
+def test_file_that_is_no_policy_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
     complaint(content, tmp_path)
 
 
-def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+def test_file_above_the_size_limit_is_refused(tmp_path: Path) -> None:
     assert "larger than" in complaint(b" " * (MAX_FILE_BYTES + 1), tmp_path)
 
 
-def test_a_hundred_thousand_layers_of_one_name_are_refused_at_once(tmp_path: Path) -> None:
+def test_duplicate_names_among_many_layers_are_refused(tmp_path: Path) -> None:
     twice = [{"name": f"l{number // 2}", "kind": "conv", "w_bits": 4, "a_bits": 8} for number in range(100_000)]
     assert "'l0' appears more than once" in complaint(json.dumps(document(layers=twice)), tmp_path)
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_path_is_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.json"):
         with pytest.raises(UserError, match="cannot read policy") as caught:
             load_policy(path)
@@ -186,7 +248,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_a_policy_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_failed_write_leaves_no_file(tmp_path: Path) -> None:
     policy = Policy.model_validate(document(layers=tuple(layer())))
     with pytest.raises(UserError, match="cannot write"):
         policy.save(tmp_path / "no" / "policy.json")
@@ -196,7 +258,7 @@ def test_a_policy_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-def test_a_policy_is_immutable() -> None:
+def test_policy_is_immutable() -> None:
     policy = Policy.model_validate(document(layers=tuple(layer())))
     with pytest.raises(ValueError, match="frozen"):
         policy.model = "other"  # type: ignore[misc]
@@ -216,7 +278,7 @@ def policy_of(*bits: tuple[str, str, int]) -> Policy:
     return Policy(model="theirs", hardware=None, objective=None, layers=layers)
 
 
-def test_a_policy_fits_its_own_network() -> None:
+def test_policy_fits_its_own_network() -> None:
     policy = Policy(model="m", hardware=None, objective=None, layers=uniform_bits(LAYERS, w_bits=4, a_bits=None))
     policy.check_fits(LAYERS, model="ours")
     assert (policy.w_bits, policy.a_bits) == ((4, 4, 4), (None, None, None))
@@ -233,29 +295,31 @@ def test_a_policy_fits_its_own_network() -> None:
         (policy_of(*((f"l{n}", "conv", 4) for n in range(9))), "bits for l0, l1, l2 and 6 more"),
     ],
 )
-def test_a_policy_of_another_network_is_refused_with_the_difference(policy: Policy, says: str) -> None:
+def test_policy_of_another_network_is_refused_with_the_difference(policy: Policy, says: str) -> None:
     with pytest.raises(UserError, match=r"theirs.*does not fit ours") as caught:
         policy.check_fits(LAYERS, model="ours")
     assert says in str(caught.value)
 
 
-def test_a_cost_summary_takes_the_four_numbers_over() -> None:
+def test_cost_summary_has_the_four_totals_of_a_cost() -> None:
     cost = Cost(cycles=9.0, latency_s=1.0, energy_j=None, weight_bytes=3.0, bops=4.0, macs=7)
     summary = CostSummary.of(cost)
     assert [summary.value(objective) for objective in OBJECTIVES] == [1.0, None, 3.0, 4.0]
 
 
-def test_the_schema_says_what_the_reader_demands() -> None:
+def test_schema_has_the_fields_of_the_reader() -> None:
     schema = policy_schema()
     assert schema["additionalProperties"] is False
     assert schema["required"] == ["format", "version", "model", "hardware", "objective", "layers"]
-    assert set(schema["properties"]) == set(Policy.model_fields)  # type: ignore[call-overload]
-    bits = schema["$defs"]["LayerBits"]  # type: ignore[index]
+    assert set(schema["properties"]) == set(Policy.model_fields) - {"schema_id"} | {"$schema"}
+    assert (schema["$id"], schema["properties"]["version"]["enum"]) == (SCHEMA_ID, [1, 2])
+    bits = schema["$defs"]["LayerBits"]
     assert bits["required"] == ["name", "kind", "w_bits", "a_bits"]
     assert bits["properties"]["w_bits"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 8}
+    assert "the layer's input activations" in bits["properties"]["a_bits"]["description"]
 
 
-def test_the_shipped_schema_is_in_step() -> None:
+def test_shipped_schema_equals_generated_schema() -> None:
     """After a change of the model write `policy_schema()` to the file; raise the version if old files are refused."""
     shipped = Path(policy_module.__file__).with_name("policy.schema.json")
     assert json.loads(shipped.read_text(encoding="utf-8")) == policy_schema()
