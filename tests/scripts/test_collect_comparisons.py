@@ -1,4 +1,4 @@
-"""What the page of comparisons says of search images and report images."""
+"""Tables and data of the page of comparisons."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
     return load_script("experiments/collect_comparisons")
 
 
-def test_promises_are_means_of_the_last_evaluations_of_each_method(script: ModuleType) -> None:
+def test_optimism_rows_average_final_evaluations_of_each_method(script: ModuleType) -> None:
     columns = ["network", "agent", "evaluations", "search_accuracy", "accuracy", "noise", "report_noise"]
     records = [
         ("net", "ddpg", 100, 0.96, 0.90, 0.01, 0.03),
@@ -32,7 +32,7 @@ def test_promises_are_means_of_the_last_evaluations_of_each_method(script: Modul
     ]
 
 
-def test_every_evaluated_policy_is_kept_once_for_its_images(script: ModuleType, tmp_path: Path) -> None:
+def test_write_evaluated_keeps_each_policy_once_per_split_seed(script: ModuleType, tmp_path: Path) -> None:
     measured = {"accuracy": 0.5, "divergence": 0.25, "noise": 0.125}
     first = {"w_bits": [8, 3], "a_bits": [8, 2], **measured}
     second = {"w_bits": [8, 2], "a_bits": [8, 5], **measured, "noise": 0.5}

@@ -1,4 +1,4 @@
-"""Which policies are scored, what a time is worth, and that the files say what was measured."""
+"""Drawn policies, choices at equal time, and the written files."""
 
 import csv
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
     return load_script("experiments/compare_episode_finetuning")
 
 
-def test_policies_differ_and_keep_the_budget(script: ModuleType) -> None:
+def test_drawn_policies_are_distinct_and_within_budget(script: ModuleType) -> None:
     problem = prepare(search_config(budget=("3bits",), **FEW))
     policies = script.draw_policies(problem, 12)
     costs = [problem.priced.table.policy_cost(*bits).latency_s for bits in policies]
@@ -30,7 +30,7 @@ def test_policies_differ_and_keep_the_budget(script: ModuleType) -> None:
     assert min(costs) > 0.9 * problem.limits[0].limit
 
 
-def test_a_dear_score_has_time_for_fewer_policies(script: ModuleType) -> None:
+def test_expensive_score_evaluates_fewer_policies_in_equal_time(script: ModuleType) -> None:
     truth, cheap = np.array([0.1, 0.2, 0.3, 0.4]), np.array([1.0, 2.0, 4.0, 3.0])
     chosen = [
         list(script.choices_in_time(script.Score("", truth, closeness, cpu_s), [0.5, 1.0, 9.0], truth))
@@ -42,7 +42,7 @@ def test_a_dear_score_has_time_for_fewer_policies(script: ModuleType) -> None:
     assert chosen[1][2][1] == pytest.approx(0.4)
 
 
-def test_files_hold_what_was_measured(script: ModuleType, tmp_path: Path) -> None:
+def test_written_numbers_equal_evaluations(script: ModuleType, tmp_path: Path) -> None:
     flags = dict.fromkeys((*MODEL_FLAGS, *DATA_FLAGS)) | FEW
     folders = {"runs": tmp_path / "runs", "out": tmp_path / "found"}
     script.main(**flags, count=2, steps="1", epochs=1, seeds=2, **folders)

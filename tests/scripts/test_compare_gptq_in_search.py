@@ -1,4 +1,4 @@
-"""That every arm is a search like any other, within its time."""
+"""Each arm is a normal search, limited in time."""
 
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
@@ -22,19 +22,19 @@ def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
     return load_script("experiments/compare_gptq_in_search")
 
 
-def test_an_arm_finds_what_a_search_finds_and_ends_in_time(script: ModuleType) -> None:
+def test_arm_equals_search_and_respects_time(script: ModuleType) -> None:
     config = search_config(rounding="gptq", **SETTINGS)
-    given = script.prepared(config, "gptq")
-    whole = script.search(config, given, within_s=float("inf"))
-    found = script.row(config, "gptq", whole.winner(float("inf")), report=given.report)
+    setup = script.prepared(config, "gptq")
+    whole = script.search(config, setup, within_s=float("inf"))
+    found = script.row(config, "gptq", whole.winner(float("inf")), report=setup.report)
     expected = haq.search(rounding="gptq", **SETTINGS)
     assert found["accuracy"] == expected.summary["accuracy"]
     assert found["w_bits"] == " ".join(map(str, expected.policy.w_bits))
-    assert whole.cpu_s[0] > given.cpu_s
-    assert len(script.search(config, given, within_s=given.cpu_s).cpu_s) == 0
+    assert whole.cpu_s[0] > setup.cpu_s
+    assert len(script.search(config, setup, within_s=setup.cpu_s).cpu_s) == 0
 
 
-def test_a_winner_is_one_of_the_episodes_that_ended_in_time(script: ModuleType) -> None:
+def test_winner_is_selected_from_episodes_that_ended_in_time(script: ModuleType) -> None:
     session = SimpleNamespace(select=lambda count: SimpleNamespace(winner=f"of {count}"))
     searched = script.Searched(session, [3.0, 4.0, 6.0])
     assert searched.winner(5.0) == (2, 4.0, "of 2")

@@ -1,4 +1,4 @@
-"""How answers of peers are kept, told apart and averaged, and which modules a peer's names mean."""
+"""Storing, comparing and averaging results of other tools."""
 
 import json
 from argparse import Namespace
@@ -32,7 +32,7 @@ ABOUT = {
 }
 
 
-def test_answers_are_read_as_they_were_written(table: ModuleType, tmp_path: Path) -> None:
+def test_rows_survive_writing_and_reading(table: ModuleType, tmp_path: Path) -> None:
     rows = [
         table.Row(chosen_by="mct", variant="2 to 8", training="s0", budget=3.0, w_bits=(2, 4), accuracy={"mct": 0.5}),
         table.Row(chosen_by="uniform", variant="8", training="s0", w_bits=(8, 8), average_bits=8.0),
@@ -44,14 +44,14 @@ def test_answers_are_read_as_they_were_written(table: ModuleType, tmp_path: Path
 
 
 @pytest.mark.parametrize("change", [{"budget": 2.5}, {"seed": 1}, {"training": "s1"}, {"evaluations": 20}])
-def test_answers_to_other_questions_are_others(table: ModuleType, change: dict[str, object]) -> None:
+def test_rows_of_different_questions_are_distinct(table: ModuleType, change: dict[str, object]) -> None:
     ask = {"chosen_by": "haq", "variant": "corrections", "training": "s0", "budget": 3.0, "seed": 0, "evaluations": 70}
     one = table.Row(**ask)
     assert table.same_answer(one, table.Row(**ask, w_bits=(2, 2), cpu_s=3.0))
     assert not table.same_answer(one, table.Row(**(ask | change)))
 
 
-def test_the_table_averages_over_trainings_and_seeds_alone(table: ModuleType, tmp_path: Path) -> None:
+def test_table_averages_over_trainings_and_seeds(table: ModuleType, tmp_path: Path) -> None:
     def row(budget: float, training: str, accuracy: float) -> object:
         scores = {"haq": accuracy, "float": 1.0}
         return table.Row(
@@ -71,7 +71,7 @@ def test_the_table_averages_over_trainings_and_seeds_alone(table: ModuleType, tm
     assert "in float 100.00 ± 0.00 (2 trainings)" in written
 
 
-def test_every_question_is_asked_once_and_without_corrections_for_one_seed(bench: ModuleType) -> None:
+def test_questions_are_unique_and_run_without_corrections_for_one_seed(bench: ModuleType) -> None:
     options = Namespace(
         uniform=[8, 4, 3, 2],
         budgets=[3.0, 2.5],
@@ -81,26 +81,26 @@ def test_every_question_is_asked_once_and_without_corrections_for_one_seed(bench
         widths=["2 to 8"],
         peers=["mct", "modelopt"],
     )
-    asked = list(bench.questions(options, "s0"))
-    assert len({(row.chosen_by, row.variant, row.budget, row.seed) for row in asked}) == len(asked)
-    assert sum(row.chosen_by == "uniform" for row in asked) == 4
-    assert sum(row.chosen_by == "haq" and row.variant == "corrections" for row in asked) == 4
-    assert [row.seed for row in asked if row.variant == "no corrections"] == [0, 0]
-    assert sum(row.chosen_by in ("mct", "modelopt") for row in asked) == 4
-    assert {row.evaluations for row in asked if row.chosen_by == "haq"} == {70}
+    questions = list(bench.questions(options, "s0"))
+    assert len({(row.chosen_by, row.variant, row.budget, row.seed) for row in questions}) == len(questions)
+    assert sum(row.chosen_by == "uniform" for row in questions) == 4
+    assert sum(row.chosen_by == "haq" and row.variant == "corrections" for row in questions) == 4
+    assert [row.seed for row in questions if row.variant == "no corrections"] == [0, 0]
+    assert sum(row.chosen_by in ("mct", "modelopt") for row in questions) == 4
+    assert {row.evaluations for row in questions if row.chosen_by == "haq"} == {70}
 
 
-def test_commands_hold_no_folders_of_this_machine(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_omits_absolute_folders(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["x", "net", "--weights", "/some/where/a.pth", "--data", "cifar10:/some/cifar10"])
     assert bench.command() == "python scripts/peers/compare.py net --weights a.pth --data cifar10:cifar10"
 
 
-def test_modules_before_batch_norms_are_known(load_script: Callable[[str], ModuleType]) -> None:
+def test_followed_by_norm_finds_modules_before_batch_norms(load_script: Callable[[str], ModuleType]) -> None:
     block = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, 1))
     assert load_script("peers/tools").followed_by_norm(nn.Sequential(block, nn.Linear(2, 2))) == {"0.0"}
 
 
-def test_the_network_is_the_one_that_is_described(load_script: Callable[[str], ModuleType]) -> None:
+def test_digits_mobilenet_has_documented_layers_and_weights(load_script: Callable[[str], ModuleType]) -> None:
     network = load_script("experiments/digits_mobilenet").digits_mobilenet()
     owners = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     assert (len(owners), sum(module.weight.numel() for module in owners)) == (17, 27_280)

@@ -1,4 +1,4 @@
-"""Rank correlations and the worth of a choice, against scipy, simulation and enumeration."""
+"""Rank correlations and expected choices, checked against scipy, simulation and enumeration."""
 
 from collections.abc import Callable
 from itertools import combinations
@@ -14,7 +14,7 @@ def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
     return load_script("experiments/rank_agreement")
 
 
-def test_rank_correlations_are_those_of_scipy_ties_included(script: ModuleType) -> None:
+def test_rank_correlations_equal_scipy_with_ties(script: ModuleType) -> None:
     rng = np.random.default_rng(1)
     score, truth = rng.integers(0, 5, (20, 9)).astype(float), rng.normal(size=(20, 9))
     expected = [spearmanr(ours, theirs).statistic for ours, theirs in zip(score, truth, strict=True)]
@@ -22,7 +22,7 @@ def test_rank_correlations_are_those_of_scipy_ties_included(script: ModuleType) 
     assert script.rank_correlations(np.ones((1, 4)), np.arange(4.0)[None]).tolist() == [0.0]
 
 
-def test_intervals_cover_the_true_correlation_about_as_often_as_they_say(script: ModuleType) -> None:
+def test_intervals_have_nominal_coverage(script: ModuleType) -> None:
     rng, strength, covered = np.random.default_rng(2), 0.7, 0
     true = 6 / np.pi * np.arcsin(strength / 2)  # Spearman's of two normal variables
     for _ in range(100):
@@ -32,7 +32,7 @@ def test_intervals_cover_the_true_correlation_about_as_often_as_they_say(script:
     assert 86 <= covered <= 100
 
 
-def test_a_difference_is_that_of_the_two_correlations(script: ModuleType) -> None:
+def test_interval_of_difference_equals_difference_of_correlations(script: ModuleType) -> None:
     truth, good, bad = np.random.default_rng(3).normal(size=(3, 30))
     good = truth + 0.1 * good
     difference, low, high = script.interval(truth, good, bad)
@@ -41,7 +41,7 @@ def test_a_difference_is_that_of_the_two_correlations(script: ModuleType) -> Non
     assert script.interval(truth, good, good) == (0.0, 0.0, 0.0)
 
 
-def test_reliability_is_what_two_such_means_correlate_by(script: ModuleType) -> None:
+def test_reliability_equals_correlation_of_two_simulated_means(script: ModuleType) -> None:
     rng = np.random.default_rng(4)
     true = rng.normal(size=(5000, 1))
     first, second = (true + 1.5 * rng.normal(size=(5000, 3)) for _ in range(2))
@@ -49,7 +49,7 @@ def test_reliability_is_what_two_such_means_correlate_by(script: ModuleType) -> 
     assert script.reliability(first) == pytest.approx(found, abs=0.03)
 
 
-def test_the_expected_choice_is_the_mean_over_all_draws(script: ModuleType) -> None:
+def test_expected_choice_equals_mean_over_all_draws(script: ModuleType) -> None:
     truth = np.array([0.3, 0.9, 0.1, 0.5, 0.7, 0.2])
     score = np.array([2.0, 1.0, 2.0, 0.0, 1.0, 3.0])
     for count in range(1, 7):

@@ -1,4 +1,4 @@
-"""What the tables of learned shifts say of known numbers."""
+"""Tables of learned shifts on known numbers."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -40,10 +40,10 @@ def test_differences_are_paired_by_seed(script: ModuleType, rows: list[dict[str,
     assert cells[8:10] == ["0.50, 1.25", "2 of 6"]
 
 
-def test_losses_by_level(script: ModuleType) -> None:
+def test_loss_table_has_a_column_per_level(script: ModuleType) -> None:
     assert script.loss_table(LOSSES, [4])[-1] == "| W4A4 | 1.00 | 2.0000 | 0.5000 | 0.7000 | - | - |"
 
 
-def test_the_picture_has_a_panel_for_each_way_to_learn(script: ModuleType, rows: list[dict[str, Any]]) -> None:
+def test_picture_has_a_panel_for_each_set_of_trained_parameters(script: ModuleType, rows: list[dict[str, Any]]) -> None:
     figure = script.picture(rows, LOSSES, "title")
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["everything learns", "search loss before learning"]
