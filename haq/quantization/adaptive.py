@@ -1,4 +1,4 @@
-"""The adaptive quantizer: a scale and a shift that learn from the loss of the task, started at the least squared error.
+"""Adaptive quantizer: learnable scale and shift, initialized at the least squared error.
 
 Of the family of LSQ (Esser et al., "Learned Step Size Quantization", 2020) and LSQ+ (Bhalgat et al., 2020).
 """
@@ -14,44 +14,58 @@ from haq.quantization.adaptive_gradients import LearnedGrid, learned_fake_quanti
 from haq.quantization.affine import Shift, affine_fits
 from haq.quantization.histogram import Histogram, build_histogram
 from haq.quantization.linear import quantize_weight
-from haq.quantization.range import IntegerRange, quantize
+from haq.quantization.range import IntegerRange, align_channels, quantize
 
-# From 20 / 24 of the starting scale upwards softplus is the identity (torch computes it so); below it bends to zero.
+# From 20 / 24 of the initial scale upwards torch's softplus is the identity; below, it approaches zero.
 _SHARPNESS = 24.0
 _PARAMETERS = ("raw_scale", "shift")
 _BUFFERS = ("start_scale", "start_zero_point", "code_range")
 
 
 class AdaptiveQuantizer(nn.Module):
-    """Fake quantization x_hat = (code - zero_point) * scale with a scale and a shift that are learned.
+    """Fake quantization x_hat = (code - zero_point) * scale with learnable scale and shift.
 
-    `calibrate` or `start_at` makes the parameters, or a state dict brings them; an optimizer comes after that. They are
-    shaped [] for one grid per tensor, or [channels] with `channel_axis`:
+    The parameters are created by `calibrate` or `start_at`, or loaded from a state dict; create the optimizer after
+    that. They have shape [], or [channels] with `channel_axis`:
 
-    - `raw_scale`: the scale is a softplus of it that bends only far below its start. So it stays above 0 and yet
-      learns as LSQ's does, in units of x.
-    - `shift`: how far the grid has moved from its start, in units of x. The zero point follows in whole codes:
-      clamp(start_zero_point - round(shift / scale)). Learned in codes it would hardly move, its gradient being
-      `scale` times smaller.
+    - `raw_scale`: The scale is a softplus of it that is the identity except far below the initial scale. So the scale
+      stays above 0 and has the gradient of LSQ, in units of x.
+    - `shift`: Displacement of the grid from its initial position, in units of x. The zero point follows in whole codes:
+      clamp(start_zero_point - round(shift / scale)). If it were learned in codes, its gradient would be `scale` times
+      smaller, and it would hardly change.
 
-    Gradients are LSQ's and LSQ+'s. For a value u = x / scale within the grid: 1 to x, round(u) - u to the scale, 0 to
-    the shift. For a clipped one: 0, the distance code - zero_point of its level from zero, and 1. With whole codes the
-    shift hears only of values that a grid moved by all of `shift` would clip as well; otherwise values clipped by
-    part of a step would push it on to the next code. The gradients to scale and shift are multiplied by
-    1 / sqrt(N q_max), N being the elements that share a scale, without the batch (LSQ, section 2.2).
+    Gradients are those of LSQ and LSQ+. For a value u = x / scale within the grid they are 1 to x, round(u) - u to the
+    scale and 0 to the shift. For a clipped value they are 0, the distance code - zero_point of its level from zero, and
+    1. With an integer shift, the gradient to the shift includes only values that are clipped both by the grid as it is
+    and by the grid displaced by the unrounded shift; otherwise values that are clipped by a fraction of a step would
+    push the shift to the next code. The gradients to scale and shift are multiplied by 1 / sqrt(N q_max), where N is
+    the number of elements that share a scale, without the batch (LSQ, section 2.2).
 
-    `signed` None means signed codes where calibration sees a negative value. `shift` is "integer"; "none" for a grid
-    that stays where it starts; or "float" for LSQ+'s x_hat = (code - zero_point) * scale + shift, kept for comparison:
-    zero is no level of such a grid, so an integer convolution comes out differently where zeros pad the border, and
-    ONNX cannot express it. `narrow` leaves the lowest signed code out. `batch_axis` is not counted in N; it is None
-    for weights whose channel axis is not 0.
+    Args:
+        bits: Bit width, 1 to 8.
+        signed: Whether codes are signed; None for signed codes if calibration sees a negative value.
+        channel_axis: Axis of the channels that each have a grid; None for one grid per tensor.
+        shift: "integer" for a zero point in whole codes; "none" for a grid that stays where it starts; "float" for
+            LSQ+'s x_hat = (code - zero_point) * scale + shift, kept for comparison. Zero is no level of a float-shifted
+            grid, so an integer convolution differs where zeros pad the border, and ONNX cannot express it.
+        narrow: Whether the lowest signed code is left out.
+        batch_axis: Axis that is not counted in N; None for weights whose channel axis is not 0.
 
-    Raises ValueError for bits outside 1..8.
+    Attributes:
+        raw_scale: Parameter behind `scale`; None before calibration.
+        shift: Displacement of the grid, in units of x; None before calibration and without a shift.
+        start_scale: Initial scale; None before calibration.
+        start_zero_point: Initial zero point.
+        code_range: (q_min, q_max), int32.
 
-    >>> quantizer = AdaptiveQuantizer(4)
-    >>> quantizer.calibrate(torch.arange(-2, 14) * 0.5)
-    >>> quantizer.zero_point.item(), quantizer.codes(torch.tensor([-9.0, 0.0, 0.8, 9.0])).tolist()
-    (-6, [-8, -6, -4, 7])
+    Raises:
+        ValueError: `bits` is outside 1..8.
+
+    Examples:
+        >>> quantizer = AdaptiveQuantizer(4)
+        >>> quantizer.calibrate(torch.arange(-2, 14) * 0.5)
+        >>> quantizer.zero_point.item(), quantizer.codes(torch.tensor([-9.0, 0.0, 0.8, 9.0])).tolist()
+        (-6, [-8, -6, -4, 7])
     """
 
     raw_scale: nn.Parameter | None
@@ -59,7 +73,6 @@ class AdaptiveQuantizer(nn.Module):
     start_scale: Tensor | None
     start_zero_point: Tensor
     code_range: Tensor
-    """(q_min, q_max)"""
 
     def __init__(
         self,
@@ -72,9 +85,9 @@ class AdaptiveQuantizer(nn.Module):
         batch_axis: int | None = 0,
     ) -> None:
         super().__init__()
-        IntegerRange(bits, signed=True)  # refuses other widths
+        IntegerRange(bits, signed=True)  # raises for other widths
         self.bits, self.signed, self.narrow = bits, signed, narrow
-        self._asked_signed = signed
+        self._requested_signed = signed
         self.channel_axis, self.batch_axis = channel_axis, batch_axis
         self.shift_kind: Shift = shift
         for name in _PARAMETERS:
@@ -84,14 +97,22 @@ class AdaptiveQuantizer(nn.Module):
 
     @property
     def grid(self) -> IntegerRange:
-        """The codes. Raises RuntimeError before calibration."""
+        """Range of the codes.
+
+        Raises:
+            RuntimeError: The quantizer is not calibrated.
+        """
         if self.signed is None:
             raise RuntimeError("the quantizer has no scale yet; call calibrate first")
         return IntegerRange(self.bits, signed=self.signed, narrow=self.narrow)
 
     @property
     def scale(self) -> Tensor:
-        """Above 0, shaped [] or [channels], with gradient. Raises RuntimeError before calibration."""
+        """Step size with gradient, above 0, [] or [channels].
+
+        Raises:
+            RuntimeError: The quantizer is not calibrated.
+        """
         if self.raw_scale is None or self.start_scale is None:
             raise RuntimeError("the quantizer has no scale yet; call calibrate first")
         relative = functional.softplus(self.raw_scale / self.start_scale, beta=_SHARPNESS)
@@ -99,26 +120,35 @@ class AdaptiveQuantizer(nn.Module):
 
     @property
     def zero_point(self) -> Tensor:
-        """The code of zero (int32, shaped as `scale`); with a float shift the code of the shift.
+        """Code of zero, int32 in the shape of `scale`; with a float shift the code whose value is the shift.
 
-        Raises RuntimeError before calibration.
+        Raises:
+            RuntimeError: The quantizer is not calibrated.
         """
         return self._zero_point(self.scale, self.shift, self.start_zero_point).to(torch.int32)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor | Histogram) -> None:
-        """Start at the (scale, shift) of least squared error for x, or for the histogram of a tensor's values.
+        """Initialize scale and zero point at the least squared error; the scale is 1 if all values are zero.
 
-        Where there are only zeros the scale is 1. Raises ValueError for values that are none, or not finite, and for
-        a histogram where every channel has a grid of its own.
+        Args:
+            x: Tensor to be quantized, or the histogram of its values.
+
+        Raises:
+            ValueError: There are no values, a value is not finite, or a histogram is given with `channel_axis`.
         """
-        if isinstance(x, Tensor) and self.channel_axis is not None and self._asked_signed and self.shift_kind == "none":
-            # Weights: all channels at once, and the very scales that are used without training.
+        if (
+            isinstance(x, Tensor)
+            and self.channel_axis is not None
+            and self._requested_signed
+            and self.shift_kind == "none"
+        ):
+            # Weights: all channels at once, with exactly the scales that are used without training.
             scale = quantize_weight(x, self.bits, channel_axis=self.channel_axis).scale
             self.start_at(scale, torch.zeros_like(scale), signed=True)
             return
         histograms, kind = self._histograms(x), self.shift_kind
-        signed = any(each.signed for each in histograms) if self._asked_signed is None else self._asked_signed
+        signed = any(each.signed for each in histograms) if self._requested_signed is None else self._requested_signed
         fits = [
             affine_fits(each, signed=signed, shift=kind, narrow=self.narrow, bits=(self.bits,))[self.bits]
             for each in histograms
@@ -130,9 +160,15 @@ class AdaptiveQuantizer(nn.Module):
 
     @torch.no_grad()
     def start_at(self, scale: Tensor, zero_point: Tensor, *, signed: bool) -> None:
-        """Start at a given grid, such as one found without training; scale and zero_point shaped [] or [channels].
+        """Initialize scale and zero point with a given grid, such as one calibrated without training.
 
-        Raises ValueError for a scale that is not above 0, or a zero point that is none of the codes.
+        Args:
+            scale: Step size, above 0, [] or [channels].
+            zero_point: Code of zero, in the shape of `scale`.
+            signed: Whether codes are signed.
+
+        Raises:
+            ValueError: A scale is not above 0, or a zero point is outside the codes.
         """
         grid = IntegerRange(self.bits, signed=signed, narrow=self.narrow)
         if not (scale > 0).all():
@@ -148,17 +184,25 @@ class AdaptiveQuantizer(nn.Module):
         self.shift = None if self.shift_kind == "none" else nn.Parameter(rest.detach())
 
     @torch.no_grad()
-    def settle(self) -> None:
-        """Take an integer shift to the whole codes that it stands for; the zero point stays as it is.
+    def round_shift(self) -> None:
+        """Round an integer shift to whole codes; the zero point stays as it is.
 
-        A shift that learns may come to rest halfway between two codes, and then flips the zero point at every step.
+        A shift that is learned may converge to the middle between two codes, where the zero point changes at every
+        step.
         """
         if self.shift is not None and self.shift_kind == "integer":
             scale = self.scale
             self.shift.copy_(torch.round(self.shift / scale) * scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x after quantization, in its shape and type; computed in float32 at least."""
+        """Fake-quantize a tensor, computed in float32 or a wider type.
+
+        Args:
+            x: Tensor whose size along `channel_axis` is the number of channels.
+
+        Returns:
+            Values on the grid, in the shape and dtype of x.
+        """
         scale, shift, start = self._aligned(x.shape)
         values = x.to(torch.promote_types(x.dtype, scale.dtype))
         grid = self._learned_grid(values, scale.detach(), shift, start)
@@ -166,7 +210,14 @@ class AdaptiveQuantizer(nn.Module):
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
-        """Integer codes (int32, shape of x)."""
+        """Quantize a tensor to integer codes.
+
+        Args:
+            x: Tensor whose size along `channel_axis` is the number of channels.
+
+        Returns:
+            Codes, int32 in the shape of x.
+        """
         scale, shift, start = self._aligned(x.shape)
         values = x.to(torch.promote_types(x.dtype, scale.dtype))
         if shift is not None and self.shift_kind == "float":
@@ -174,17 +225,24 @@ class AdaptiveQuantizer(nn.Module):
         return quantize(values, scale, self._zero_point(scale, shift, start), self.grid.q_min, self.grid.q_max)
 
     def aligned_scale(self, x: Tensor) -> Tensor:
-        """The scale in a shape that broadcasts against x."""
-        return _along(self.scale, x.ndim, self.channel_axis)
+        """Reshape the scale so that it broadcasts against a tensor.
+
+        Args:
+            x: Tensor that the scale is applied to.
+
+        Returns:
+            The scale, [] or with the channels along `channel_axis` of x.
+        """
+        return align_channels(self.scale, x.ndim, self.channel_axis)
 
     def _aligned(self, shape: torch.Size) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Scale, shift and the first zero point, all broadcast against the shape."""
+        """Return scale, shift and initial zero point, reshaped to broadcast against a shape."""
         ndim, axis = len(shape), self.channel_axis
-        shift = None if self.shift is None else _along(self.shift, ndim, axis)
-        return _along(self.scale, ndim, axis), shift, _along(self.start_zero_point, ndim, axis)
+        shift = None if self.shift is None else align_channels(self.shift, ndim, axis)
+        return align_channels(self.scale, ndim, axis), shift, align_channels(self.start_zero_point, ndim, axis)
 
     def _gradient_factor(self, shape: torch.Size) -> float:
-        """1 / sqrt(N q_max), N being the elements that share a scale, without the batch."""
+        """Return 1 / sqrt(N q_max); N is the number of elements that share a scale, without the batch."""
         apart = {axis % len(shape) for axis in (self.batch_axis, self.channel_axis) if axis is not None and shape}
         elements = prod([size for axis, size in enumerate(shape) if axis not in apart])
         return 1 / sqrt(max(elements, 1) * self.grid.steps)
@@ -197,13 +255,16 @@ class AdaptiveQuantizer(nn.Module):
 
     @torch.no_grad()
     def _learned_grid(self, x: Tensor, scale: Tensor, shift: Tensor | None, start: Tensor) -> LearnedGrid:
-        """An integer shift hears of what is outside the grid both as it is and moved by all of the shift."""
+        """Build the grid, with the bounds outside which values contribute to the gradient of an integer shift.
+
+        These are the wider ones of the grid as it is and the grid displaced by the unrounded shift.
+        """
         zero_point = self._zero_point(scale, shift, start)
         ends: tuple[Tensor | None, Tensor | None] = (None, None)
         if shift is not None and self.shift_kind == "integer":
             real = start - shift / scale
             ends = torch.maximum(zero_point, real), torch.minimum(zero_point, real)
-        # Numbers where that waits for nothing: clamping between tensors takes six times as long on a CPU.
+        # Python numbers where no device has to synchronize: clamping between tensors takes six times as long on a CPU.
         plain = self.channel_axis is None and x.device.type == "cpu" and not torch.compiler.is_compiling()
         above, below = (None if end is None else (end.item() if plain else end) for end in ends)
         zero = zero_point.item() if plain else zero_point
@@ -211,13 +272,13 @@ class AdaptiveQuantizer(nn.Module):
         return LearnedGrid(
             low=q_min - zero,
             high=q_max - zero,
-            least=None if above is None else q_min - above,
-            most=None if below is None else q_max - below,
+            shift_low=None if above is None else q_min - above,
+            shift_high=None if below is None else q_max - below,
             factor=self._gradient_factor(x.shape),
         )
 
     def _histograms(self, x: Tensor | Histogram) -> list[Histogram]:
-        """Of the whole tensor, or of each channel."""
+        """Return the histogram of the whole tensor, or of each channel."""
         if isinstance(x, Histogram):
             if self.channel_axis is not None:
                 raise ValueError("one histogram cannot calibrate channel by channel; give the tensor itself")
@@ -227,7 +288,7 @@ class AdaptiveQuantizer(nn.Module):
         ]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Parameters take the shapes that were saved; other bits than the quantizer's are an error of loading."""
+        """Create parameters in the saved shapes; other bits than the quantizer's are a loading error."""
         scale, stored = (state_dict.get(f"{prefix}{name}") for name in ("start_scale", "code_range"))
         if scale is not None and stored is not None:
             signed = bool(stored[0] < 0)
@@ -237,8 +298,3 @@ class AdaptiveQuantizer(nn.Module):
             if stored.tolist() != [self.grid.q_min, self.grid.q_max]:
                 args[-1].append(f"{prefix}code_range is {stored.tolist()}, not that of {self.grid}")
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def _along(value: Tensor, ndim: int, axis: int | None) -> Tensor:
-    """[] as it is, [channels] in a shape that broadcasts along an axis of a tensor."""
-    return value if axis is None else value.reshape([-1 if dim == axis % ndim else 1 for dim in range(ndim)])

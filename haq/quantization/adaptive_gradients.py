@@ -1,5 +1,7 @@
-"""Fake quantization whose scale and shift learn, forward and backward written out: a third of the passes that
-automatic differentiation makes over a tensor, which is what training spends on quantizers.
+"""Fake quantization with learnable scale and shift, as an autograd function.
+
+Forward and backward are written out: they need a third of the passes over a tensor that automatic differentiation
+makes, and these passes are what training spends on quantizers.
 
 Gradients as in LSQ (Esser et al., "Learned Step Size Quantization", 2020) and LSQ+ (Bhalgat et al., 2020).
 """
@@ -16,25 +18,41 @@ Bound = float | Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LearnedGrid:
-    """What a grid is besides its scale and shift; tensors broadcast against the values.
+    """Bounds of a quantization grid, without its scale and shift; tensors broadcast against the values.
 
-    `low` and `high` are the lowest and the highest code, counted from the zero point. Values beyond `least` and `most`,
-    in the same units, move an integer shift; None where the shift is the values' own offset.
+    Attributes:
+        low: Lowest code minus the zero point.
+        high: Highest code minus the zero point.
+        shift_low: Lower bound, in the same units, below which values contribute to the gradient of an integer shift;
+            None if the shift is an offset of the values.
+        shift_high: The same, upper bound.
+        factor: Multiplier of the gradients to scale and shift.
     """
 
     low: Bound
     high: Bound
-    least: Bound | None = None
-    most: Bound | None = None
+    shift_low: Bound | None = None
+    shift_high: Bound | None = None
     factor: float
-    """What the gradients to scale and shift are multiplied by."""
 
 
 def learned_fake_quantize(x: Tensor, scale: Tensor, shift: Tensor | None, grid: LearnedGrid) -> Tensor:
-    """round(clamp(u, low, high)) * scale with u = x / scale; a shift that is an offset is taken off x and added again.
+    """Compute round(clamp(u, low, high)) * scale with u = x / scale.
 
-    The gradient to x is 1 where u lies in low..high and 0 outside; that to the scale round(u) - u inside, the bound
-    outside; that to the shift 0 inside, 1 outside.
+    A shift that is an offset is subtracted from x first and added to the result.
+
+    The gradient to x is 1 where u lies in low..high and 0 outside; that to the scale is round(u) - u inside and the
+    bound outside; that to the shift is 0 inside and 1 outside.
+
+    Args:
+        x: Values of any shape.
+        scale: Step size, above 0; broadcasts against x.
+        shift: Parameter that moves the grid; None if there is none. Without `grid.shift_low` it is an offset of the
+            values.
+        grid: Bounds of the grid.
+
+    Returns:
+        Values on the grid, in the shape of x.
     """
     return cast(Tensor, _LearnedFakeQuantize.apply(x, scale, shift, grid))
 
@@ -42,9 +60,9 @@ def learned_fake_quantize(x: Tensor, scale: Tensor, shift: Tensor | None, grid: 
 class _LearnedFakeQuantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor | None, grid: LearnedGrid) -> Tensor:
-        offset = shift if grid.least is None else None
+        offset = shift if grid.shift_low is None else None
         values = x if offset is None else x - offset
-        # Division, never the reciprocal: other codes at ties. In place, as a pass over memory is all that this costs.
+        # Division: the reciprocal would give other codes at ties. In place: memory passes dominate the cost.
         bounds: Any = (grid.low, grid.high)  # two numbers or two tensors, as clamp takes them
         quantized = (values / scale).clamp_(*bounds).round_().mul_(scale)
         result = quantized if offset is None else quantized + offset
@@ -65,16 +83,16 @@ class _LearnedFakeQuantize(torch.autograd.Function):
             moved = (grad * quantized).addcmul_(inner, values, value=-1)
             to_scale = _summed_to(moved, scale.shape) / scale * grid.factor
         if shift is not None and needs[2]:
-            kept = inner if ctx.is_offset else _inside(grad, codes, grid.least, grid.most)
+            kept = inner if ctx.is_offset else _inside(grad, codes, grid.shift_low, grid.shift_high)
             to_shift = _summed_to(grad - kept, shift.shape) * grid.factor
         return inner if needs[0] else None, to_scale, to_shift, None
 
 
 def _inside(grad: Tensor, codes: Tensor, low: Bound, high: Bound) -> Tensor:
-    """The gradient where low <= codes <= high, 0 elsewhere."""
+    """Return the gradient where low <= codes <= high, 0 elsewhere."""
     if isinstance(low, Tensor) or isinstance(high, Tensor):
         return torch.where((codes >= low) & (codes <= high), grad, 0.0)
-    # One pass of vector code, whose bounds are exclusive; float32 tells numbers this far apart.
+    # One vectorized pass. Its bounds are exclusive, so they are widened by an amount that float32 resolves.
     below, above = low - max(abs(low), 1e-30) * 2**-22, high + max(abs(high), 1e-30) * 2**-22
     return cast(Tensor, torch.ops.aten.hardtanh_backward(grad, codes, below, above))
 

@@ -1,4 +1,4 @@
-"""Where to clip: one clip per bit width from a histogram, by divergence, squared error, share of values, or maximum."""
+"""Calibration: the clip of each bit width from a histogram, by divergence, squared error, percentile or maximum."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import get_args
@@ -12,9 +12,9 @@ from haq.quantization.range import ALL_BITS, IntegerRange
 
 CALIBRATION_METHODS: tuple[CalibrationMethod, ...] = get_args(CalibrationMethod)
 MethodChoice = CalibrationMethod | Mapping[int, CalibrationMethod]
-"""One method, or one for each bit width."""
+"""One method for all bit widths, or one for each."""
 
-# Candidate clips: the peak, and 24 to the octave for twelve octaves below it.
+# Candidate clips, relative to the peak: 24 per octave, over twelve octaves.
 _CANDIDATE_RATIOS = 2.0 ** (-np.arange(288) / 24)
 _LINEAR_BINS = 2048  # as in Migacz, "8-bit inference with TensorRT", GTC 2017
 
@@ -22,16 +22,27 @@ _LINEAR_BINS = 2048  # as in Migacz, "8-bit inference with TensorRT", GTC 2017
 def clips(
     histogram: Histogram, *, method: MethodChoice, signed: bool, narrow: bool = False, bits: Iterable[int] = ALL_BITS
 ) -> dict[int, float]:
-    """The clip for every bit width; scale = clip / IntegerRange(bits, signed, narrow).steps.
+    """Calibrate the clip of every bit width; scale = clip / IntegerRange(bits, signed, narrow).steps.
 
-    Where there is nothing to represent (only zeros, or no positive value for an unsigned range) every clip is 1.
+    Args:
+        histogram: Histogram of the values to be quantized.
+        method: Calibration method, or one for each bit width.
+        signed: Whether the codes are signed.
+        narrow: Whether the lowest signed code is left out.
+        bits: Bit widths, each 1 to 8.
 
-    Raises ValueError for a histogram of no values, for bits outside 1..8 and for an unknown method.
+    Returns:
+        The clip by bit width. Every clip is 1 if there is nothing to represent: only zeros, or no positive value for an
+        unsigned range.
 
-    >>> import torch
-    >>> from haq.quantization.histogram import build_histogram
-    >>> clips(build_histogram([torch.tensor([0.0, 6.0])]), method="max", signed=False, bits=(2, 8))
-    {2: 6.0, 8: 6.0}
+    Raises:
+        ValueError: The histogram is empty, a bit width is outside 1..8, or the method is unknown.
+
+    Examples:
+        >>> import torch
+        >>> from haq.quantization.histogram import build_histogram
+        >>> clips(build_histogram([torch.tensor([0.0, 6.0])]), method="max", signed=False, bits=(2, 8))
+        {2: 6.0, 8: 6.0}
     """
     if not histogram.count:
         raise ValueError("no values were seen; calibrate on at least one batch that is not empty")
@@ -45,12 +56,21 @@ def clips(
 
 
 def method_at(method: MethodChoice, bits: int) -> CalibrationMethod:
-    """The method that serves a bit width.
+    """Return the calibration method of a bit width.
 
-    Raises ValueError for an unknown method.
+    Args:
+        method: Calibration method, or one for each bit width.
+        bits: Bit width.
 
-    >>> method_at({2: "mse", 8: "max"}, 8)
-    'max'
+    Returns:
+        The name of the method.
+
+    Raises:
+        ValueError: The method is unknown.
+
+    Examples:
+        >>> method_at({2: "mse", 8: "max"}, 8)
+        'max'
     """
     name = method if isinstance(method, str) else method[bits]
     if name not in CALIBRATION_METHODS:
@@ -59,11 +79,20 @@ def method_at(method: MethodChoice, bits: int) -> CalibrationMethod:
 
 
 def distortion(histogram: Histogram, scale: Floats, *, grid: IntegerRange, zero_point: int = 0) -> Floats:
-    """Mean squared error of quantizing with each scale [n], clipped values included.
+    """Compute the mean squared quantization error for several scales, clipped values included.
 
-    A magnitude x becomes k steps where it passes k thresholds (j - 1/2) scale, and k^2 is the sum of the first k odd
-    numbers; so the error is E[x^2] - 2 s sum_k S(t_k) + s^2 sum_k (2 k - 1) N(t_k), where N and S are the share and
-    the sum of the values above a threshold: two prefix sums serve every scale and bit width.
+    A magnitude x is rounded to k steps if it exceeds k thresholds (j - 1/2) scale, and k^2 is the sum of the first k
+    odd numbers. So the error is E[x^2] - 2 s sum_k S(t_k) + s^2 sum_k (2 k - 1) N(t_k), where N and S are the share and
+    the sum of the values above a threshold. Two prefix sums serve every scale and bit width.
+
+    Args:
+        histogram: Histogram of the values.
+        scale: Step sizes, [n].
+        grid: Range of the codes.
+        zero_point: Code of zero.
+
+    Returns:
+        Mean squared errors, [n].
     """
     sides = ((histogram.positive, grid.q_max - zero_point), (histogram.negative, zero_point - grid.q_min))
     positive, negative = (_side_distortion(histogram.edges, counts, scale, levels) for counts, levels in sides)
@@ -81,7 +110,7 @@ def _side_distortion(edges: Floats, counts: Counts, scale: Floats, levels: int) 
 
 
 def _suffix_sums(values: Floats | Counts) -> Floats:
-    """[n] -> [n + 1]: the sum from each edge to the end."""
+    """Return the sum from each edge to the end: [n] -> [n + 1]."""
     return np.append(np.cumsum(values[::-1])[::-1], 0).astype(np.float64)
 
 
@@ -95,9 +124,9 @@ def _mse_clip(histogram: Histogram, grid: IntegerRange) -> float:
 
 
 def _percentile_clip(histogram: Histogram, grid: IntegerRange) -> float:
-    """Clip one in n^2 of the values that are not zero, n being the levels from zero to the clip.
+    """Return the clip above which one in n^2 of the nonzero values lies; n levels lie from zero to the clip.
 
-    The noise of a finer grid falls with n^2 too, so the share fits every width; 8 signed bits keep 99.994 %.
+    The squared rounding error falls with n^2 too, so the share fits every width; 8 signed bits keep 99.994 %.
     """
     cumulative = np.append(0, np.cumsum(histogram.magnitudes(signed=grid.signed)))
     share = 1 - (grid.steps + 1) ** -2
@@ -105,15 +134,15 @@ def _percentile_clip(histogram: Histogram, grid: IntegerRange) -> float:
 
 
 def _kl_clip(histogram: Histogram, grid: IntegerRange) -> float:
-    """Least divergence between two cumulative distributions of the magnitudes: the data's and the quantized data's.
+    """Return the clip of least divergence between the cumulative distributions of the data and of the quantized data.
 
-    At every threshold each of them is a share below and a share above; the divergence of the two pairs
-    (Kullback-Leibler to their mean, averaged over both, which stays finite) is integrated over all thresholds.
-    Comparing cumulative distributions is how HAQ's published code measures; densities could not be compared, as
-    quantized values are points.
+    At every threshold each distribution is a share below and a share above. The Jensen-Shannon divergence of the two
+    pairs (the mean Kullback-Leibler divergence to their average, which stays finite) is integrated over all thresholds.
+    HAQ's published code compares cumulative distributions as well; densities cannot be compared, since quantized values
+    are points.
     """
     cumulative = np.append(0, np.cumsum(histogram.magnitudes(signed=grid.signed))) + histogram.zeros
-    # Half a value where there is none on one side, so that logarithms stay finite.
+    # A side without values counts as half a value, so that logarithms stay finite.
     share = np.clip(cumulative, 0.5, cumulative[-1] - 0.5) / cumulative[-1]
     candidates = _max_clip(histogram, grid) * _CANDIDATE_RATIOS
     inside = _divergence_inside(histogram.edges, share, candidates, grid.steps)
@@ -121,8 +150,11 @@ def _kl_clip(histogram: Histogram, grid: IntegerRange) -> float:
 
 
 def _divergence_inside(edges: Floats, share: Floats, candidates: Floats, steps: int) -> Floats:
-    """The integral from zero to each candidate clip [n]: between two levels all that rounds down has been passed."""
-    # Cubes put nodes close to zero, where all values lie when the clip is that of an outlier.
+    """Integrate the divergence from zero to each candidate clip, [n].
+
+    Between two levels, the cumulative distribution of the quantized data is the share of the data that rounds down.
+    """
+    # Cubed nodes are dense near zero, where nearly all values lie if an outlier sets the clip.
     count = max(128, 8 * steps)
     nodes = ((np.arange(count) + 0.5) / count) ** 3
     widths = np.diff((np.arange(count + 1) / count) ** 3)
@@ -133,14 +165,17 @@ def _divergence_inside(edges: Floats, share: Floats, candidates: Floats, steps: 
 
 
 def _divergence_beyond(edges: Floats, share: Floats, candidates: Floats) -> Floats:
-    """The integral from each candidate clip [n] to the largest value: nothing quantized lies there."""
+    """Integrate the divergence from each candidate clip to the largest value, [n]; no quantized value lies there."""
     middle = (share[1:] + share[:-1]) / 2
     beyond = _suffix_sums(_divergence(middle, np.ones(1)) * np.diff(edges))
     return np.asarray(np.interp(candidates, edges, beyond))
 
 
 def _divergence(p: Floats, q: Floats) -> Floats:
-    """Jensen-Shannon divergence (nats) of (p, 1 - p) and (q, 1 - q): entropy of the mean less mean entropy."""
+    """Compute the Jensen-Shannon divergence (nats) of (p, 1 - p) and (q, 1 - q).
+
+    It is the entropy of the mean less the mean entropy.
+    """
     return _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2
 
 
@@ -149,10 +184,10 @@ def _entropy(p: Floats) -> Floats:
 
 
 def _tensorrt_clip(histogram: Histogram, grid: IntegerRange) -> float:
-    """Least divergence KL(P || Q) of densities, after Migacz, "8-bit inference with TensorRT" (GTC 2017).
+    """Return the clip of least divergence KL(P || Q) of densities (Migacz, "8-bit inference with TensorRT", GTC 2017).
 
-    P is the histogram of non-zero magnitudes in 2048 equal bins up to the clip, with what lies beyond added to its last
-    bin. Q spreads the mass of each of the grid's levels evenly over those of its bins that are not empty.
+    P is the histogram of nonzero magnitudes in 2048 equal bins up to the clip; values beyond it are added to the last
+    bin. Q spreads the mass of each level of the grid evenly over those of its bins that are not empty.
     """
     peak = _max_clip(histogram, grid)
     bins = _linear_bins(histogram, peak, grid)
@@ -163,7 +198,7 @@ def _tensorrt_clip(histogram: Histogram, grid: IntegerRange) -> float:
 
 
 def _linear_bins(histogram: Histogram, peak: float, grid: IntegerRange) -> Floats:
-    """Counts [2048] over equal parts of (0, peak]."""
+    """Return counts [2048] over equal parts of (0, peak]."""
     cumulative = np.append(0, np.cumsum(histogram.magnitudes(signed=grid.signed)))
     return np.diff(np.interp(np.linspace(0, peak, _LINEAR_BINS + 1), histogram.edges, cumulative))
 
@@ -179,7 +214,7 @@ def _regrouped_divergence(bins: Floats, end: int, levels: int) -> float:
     p = inside.copy()
     p[-1] += bins[end:].sum()
     p /= p.sum()
-    # The folded tail may fall on an empty bin, where Q has nothing: such a clip counts as infinitely bad.
+    # The values beyond the clip may be added to an empty bin, where Q is 0: the divergence is then infinite.
     support = p > 0
     with np.errstate(divide="ignore"):
         return float(np.sum(p[support] * np.log(p[support] / q[support])))

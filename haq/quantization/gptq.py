@@ -1,9 +1,9 @@
-"""Round weights so that a layer's outputs, rather than its weights, come out close: GPTQ.
+"""GPTQ: rounding of weights that minimizes the squared error of a layer's outputs instead of that of its weights.
 
 Frantar et al. 2022 (arXiv 2210.17323), which is optimal brain quantization (Frantar and Alistarh 2022, 2208.11580) with
-one order of columns for all rows. Columns are rounded one after the other; what rounding adds to a column is made
-up for by those that are still to come, as far as their inputs go together. How far says the inverse of the Hessian
-H = E[x x^T] of the squared error of an output. One H serves all bit widths.
+one order of columns for all rows. Columns are rounded one after the other; after each, the columns that are not yet
+rounded are changed to compensate for its error, as far as their inputs are correlated. The inverse of the Hessian H =
+E[x x^T] of the squared error of an output gives the change. One H serves all bit widths.
 """
 
 from dataclasses import dataclass
@@ -14,29 +14,43 @@ from torch import Tensor
 from haq.quantization.range import IntegerRange
 
 DAMPING = 0.01
-"""Of the mean of the Hessian's diagonal, added to the diagonal, as in the paper's code."""
+"""Part of the mean of the Hessian's diagonal that is added to the diagonal, as in the paper's code."""
 _COLUMNS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Feedback:
-    """How the error of one column is made up for by the columns after it."""
+    """Factors with which the columns of a weight compensate for the rounding errors of earlier columns.
+
+    Attributes:
+        order: Order in which columns are rounded, [groups, columns]; those with the largest inputs come first, while
+            most other columns can still compensate.
+        factor: float32 [groups, columns, columns], in that order: per unit of error in column i, column j > i changes
+            by -factor[i, j]; 1 on the diagonal, 0 below.
+        importance: float32 [groups, columns], in that order: the squared error of outputs per squared unit of error in
+            a column that remains after all later columns have compensated.
+    """
 
     order: Tensor
-    """[groups, columns]: the columns with the largest inputs come first, while most others can still make up."""
     factor: Tensor
-    """[groups, columns, columns], float32, in that order: per unit of error in column i, column j > i changes by
-    -factor[i, j]; 1 on the diagonal, 0 below."""
     importance: Tensor
-    """[groups, columns], float32, in that order: the squared error of outputs that a unit of error in a column leaves,
-    once all columns after it have made up for what they can."""
 
     @staticmethod
     def of(hessian: Tensor, *, damping: float = DAMPING) -> "Feedback":
-        """From Hessians [groups, columns, columns], the mean of x x^T over the inputs of each group.
+        """Compute the factors from Hessians.
 
-        With U the upper Cholesky factor of the inverse, column i passes U[i, j] / U[i, i] on (section 3.3, step 3).
-        Inputs that are always zero neither give nor take. Raises ValueError for Hessians that are not finite.
+        With U the upper Cholesky factor of the inverse, the error of column i is propagated with U[i, j] / U[i, i]
+        (section 3.3, step 3). Inputs that are always zero have no influence.
+
+        Args:
+            hessian: Mean of x x^T over the inputs of each group, [groups, columns, columns].
+            damping: Part of the mean of the diagonal that is added to the diagonal.
+
+        Returns:
+            The factors.
+
+        Raises:
+            ValueError: The Hessian is not finite.
         """
         if not hessian.isfinite().all():
             raise ValueError("Hessians must be finite")
@@ -53,14 +67,22 @@ class Feedback:
 
 
 def gptq_codes(steps: Tensor, feedback: Feedback, grid: IntegerRange) -> tuple[Tensor, Tensor]:
-    """Integer codes (int32) of weights given in units of their scales, both [groups, rows, columns].
+    """Round weights with GPTQ.
 
-    Also the squared error of each row's output [groups, rows] in units of squared scales, damping included.
+    Args:
+        steps: Weights in units of their scales, [groups, rows, columns].
+        feedback: Factors of the layer's Hessian.
+        grid: Range of the codes.
 
-    >>> together = torch.tensor([[[1.0, 1.0], [1.0, 1.0]]])  # two inputs that are always equal
-    >>> steps, grid = torch.tensor([[[1.4, 2.4]]]), IntegerRange(4, signed=True)
-    >>> gptq_codes(steps, Feedback.of(together), grid)[0].tolist()  # 1 and 2 would be 0.8 short
-    [[[1, 3]]]
+    Returns:
+        Codes, int32 [groups, rows, columns], and the squared error of each row's output [groups, rows] in units of
+        squared scales, damping included.
+
+    Examples:
+        >>> together = torch.tensor([[[1.0, 1.0], [1.0, 1.0]]])  # two inputs that are always equal
+        >>> steps, grid = torch.tensor([[[1.4, 2.4]]]), IntegerRange(4, signed=True)
+        >>> gptq_codes(steps, Feedback.of(together), grid)[0].tolist()  # rounding to 1 and 2 would lose 0.8
+        [[[1, 3]]]
     """
     order = feedback.order[:, :, None].expand_as(steps.mT)
     wanted = steps.float().mT.gather(1, order)
@@ -75,7 +97,7 @@ def gptq_codes(steps: Tensor, feedback: Feedback, grid: IntegerRange) -> tuple[T
 
 
 def _round_block(wanted: Tensor, factor: Tensor, grid: IntegerRange) -> tuple[Tensor, Tensor]:
-    """Codes of a few columns that make up for each other's errors, and these errors; [groups, columns, rows]."""
+    """Round a few columns that compensate for each other's errors; return codes and errors [groups, columns, rows]."""
     wanted, codes, errors = wanted.clone(), torch.empty_like(wanted), torch.empty_like(wanted)
     for column in range(wanted.shape[1]):
         here = wanted[:, column]

@@ -1,4 +1,4 @@
-"""The distribution of a tensor, gathered batch by batch: all that calibration needs to know of it."""
+"""Histograms of tensor values, accumulated batch by batch, from which quantizers are calibrated."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 # A bin holds the float32 values that agree in sign, exponent and the first ten bits of the mantissa: at most 0.1 % wide
-# at any magnitude. So no range has to be known or grown, one outlier costs nothing, and batches may come in any order.
+# at any magnitude. So no range has to be chosen in advance, outliers do not widen bins, and batches may come in any
+# order.
 _DROPPED_BITS = 13
 _BINS_PER_SIGN = 1 << (31 - _DROPPED_BITS)
 _FIRST_NON_FINITE = 0x7F800000 >> _DROPPED_BITS
@@ -20,49 +21,69 @@ _FIRST_NON_FINITE = 0x7F800000 >> _DROPPED_BITS
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Histogram:
-    """How often each magnitude occurs, apart for positive and negative values; zeros are counted on their own.
+    """Counts of values by magnitude, separately for positive and negative ones.
 
-    Magnitudes below 2^-136 count as zeros. `minimum` and `maximum` are exact, nan where nothing was seen.
+    Magnitudes below 2^-136 count as zeros.
+
+    Attributes:
+        edges: Ascending magnitudes that bound the bins, [bins + 1].
+        positive: Number of positive values in each bin, [bins].
+        negative: Number of negative values in each bin, [bins].
+        zeros: Number of zeros.
+        minimum: Smallest value, exact; nan if there are no values.
+        maximum: Largest value, exact; nan if there are no values.
     """
 
     edges: Floats
-    """[bins + 1]: ascending magnitudes between which values are counted."""
     positive: Counts
-    """[bins]"""
     negative: Counts
-    """[bins]"""
     zeros: int
     minimum: float
     maximum: float
 
     @property
     def count(self) -> int:
-        """Values seen, zeros included."""
+        """Number of values, zeros included."""
         return self.zeros + int(self.positive.sum() + self.negative.sum())
 
     @property
     def signed(self) -> bool:
-        """Whether any negative value was seen."""
+        """Whether there is a negative value."""
         return self.minimum < 0
 
     def magnitudes(self, *, signed: bool) -> Counts:
-        """Counts [bins] of |x| over both signs, or of the positive values alone."""
+        """Return the counts of magnitudes.
+
+        Args:
+            signed: Whether negative values are included.
+
+        Returns:
+            Counts [bins] of |x| for all values, or for the positive ones alone.
+        """
         return self.positive + self.negative if signed else self.positive
 
     def peak(self, *, signed: bool) -> float:
-        """The largest |x|, or the largest positive x (0 where there is none)."""
+        """Return the largest magnitude.
+
+        Args:
+            signed: Whether negative values are included.
+
+        Returns:
+            The largest |x|, or the largest positive x; 0 if there is none.
+        """
         return max(self.maximum, -self.minimum if signed else 0.0, 0.0)
 
 
 class HistogramBuilder:
-    """Adds up batches of one tensor.
+    """Accumulator of the histogram of one tensor over several batches.
 
-    >>> builder = HistogramBuilder()
-    >>> builder.update(torch.tensor([-1.0, 0.0, 3.0]))
-    >>> builder.update(torch.tensor([2.0]))
-    >>> histogram = builder.build()
-    >>> histogram.count, histogram.zeros, histogram.minimum, histogram.maximum, histogram.signed
-    (4, 1, -1.0, 3.0, True)
+    Examples:
+        >>> builder = HistogramBuilder()
+        >>> builder.update(torch.tensor([-1.0, 0.0, 3.0]))
+        >>> builder.update(torch.tensor([2.0]))
+        >>> histogram = builder.build()
+        >>> histogram.count, histogram.zeros, histogram.minimum, histogram.maximum, histogram.signed
+        (4, 1, -1.0, 3.0, True)
     """
 
     def __init__(self) -> None:
@@ -70,9 +91,13 @@ class HistogramBuilder:
         self._minimum, self._maximum = np.inf, -np.inf
 
     def update(self, x: Tensor) -> None:
-        """Count the values of a tensor of any shape; an empty one changes nothing.
+        """Add the values of a batch.
 
-        Raises ValueError, and counts nothing, if a value is NaN or infinite (in float32).
+        Args:
+            x: Tensor of any shape; it may be empty.
+
+        Raises:
+            ValueError: A value is NaN or infinite in float32; the histogram is then unchanged.
         """
         if not x.numel():
             return
@@ -81,14 +106,14 @@ class HistogramBuilder:
         bins = (values.view(torch.int32) >> _DROPPED_BITS) + _BINS_PER_SIGN
         batch = torch.bincount(bins, minlength=2 * _BINS_PER_SIGN).numpy(force=True)
         _require_finite(batch)
-        # Only bins that occur are touched: most pages of the counts never become resident.
+        # Only occupied bins are written, so most memory pages of the counts stay unallocated.
         seen = batch.nonzero()
         self._counts[seen] += batch[seen]
         low, high = torch.aminmax(values)
         self._minimum, self._maximum = min(self._minimum, low.item()), max(self._maximum, high.item())
 
     def build(self) -> Histogram:
-        """What was seen so far."""
+        """Return the histogram of all values added so far."""
         negative, positive = self._counts.reshape(2, _BINS_PER_SIGN)
         occupied = np.flatnonzero(negative[1:] + positive[1:]) + 1
         first, last = (occupied[0], occupied[-1] + 1) if occupied.size else (1, 1)
@@ -107,10 +132,20 @@ class HistogramBuilder:
 
 
 def build_histogram(batches: Iterable[Tensor]) -> Histogram:
-    """The histogram of several tensors together.
+    """Return the histogram of several tensors together.
 
-    >>> build_histogram([torch.ones(3), torch.zeros(2, 2)]).count
-    7
+    Args:
+        batches: Tensors of any shape.
+
+    Returns:
+        The histogram of all their values.
+
+    Raises:
+        ValueError: A value is NaN or infinite in float32.
+
+    Examples:
+        >>> build_histogram([torch.ones(3), torch.zeros(2, 2)]).count
+        7
     """
     builder = HistogramBuilder()
     for batch in batches:

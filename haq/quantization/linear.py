@@ -1,4 +1,4 @@
-"""The linear quantizer: symmetric per-channel weights, per-tensor activations with a zero point where it pays."""
+"""Linear quantizer: symmetric per-channel weights, per-tensor activations with an optional zero point."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,11 +11,9 @@ from haq.config import ZeroPoints
 from haq.quantization.affine import affine_fits
 from haq.quantization.calibration import MethodChoice, clips, method_at
 from haq.quantization.histogram import Histogram, build_histogram
-from haq.quantization.range import ALL_BITS, IntegerRange, dequantize, quantize
+from haq.quantization.range import ALL_BITS, IntegerRange, align_channels, dequantize, quantize
 
-"""Zero points for activations where calibration finds them worth it, or for none."""
-
-# Candidate clips of a channel: its largest weight, and 24 to the octave for five octaves below it.
+# Candidate clips of a channel, relative to its largest weight: 24 per octave, over five octaves.
 _CANDIDATE_RATIOS = 2.0 ** (-torch.arange(120, dtype=torch.float64) / 24)
 _WEIGHT_BINS = 2048
 _CHANNELS_AT_ONCE = 512  # bounds the memory of one step: 512 channels of 2048 float32 bins are 4 MiB
@@ -23,29 +21,43 @@ _CHANNELS_AT_ONCE = 512  # bounds the memory of one step: 512 channels of 2048 f
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class QuantizedWeight:
-    """Integer weights: value = (code - zero_point) * scale of the channel."""
+    """Integer weights: value = (code - zero_point) * scale of the channel.
+
+    Attributes:
+        codes: int8, in the shape of the weight.
+        scale: float32 [channels], above 0.
+        bits: Bit width of the codes.
+        channel_axis: Axis of the channels that have scales.
+        zero_point: Code of zero.
+    """
 
     codes: Tensor
-    """int8, shape of the weight."""
     scale: Tensor
-    """float32 [channels], above 0."""
     bits: int
     channel_axis: int
     zero_point: int = 0
 
     def dequantize(self) -> Tensor:
-        """The values (float32, shape of the weight)."""
-        return dequantize(self.codes, _along(self.scale, self.codes.ndim, self.channel_axis), self.zero_point)
+        """Return the values of the weights, float32 in the shape of the weight."""
+        return dequantize(self.codes, align_channels(self.scale, self.codes.ndim, self.channel_axis), self.zero_point)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizerParameters:
-    """All that quantizing one activation tensor needs: value = (code - zero_point) * scale."""
+    """Parameters of the quantizer of one activation tensor: value = (code - zero_point) * scale.
+
+    Attributes:
+        bits: Bit width of the codes.
+        signed: Whether the codes are signed.
+        scale: Step size, above 0 and exact in float32.
+        zero_point: Code of zero.
+        q_min: Lowest code.
+        q_max: Highest code.
+    """
 
     bits: int
     signed: bool
     scale: float
-    """A number that float32 holds exactly."""
     zero_point: int
     q_min: int
     q_max: int
@@ -54,22 +66,42 @@ class QuantizerParameters:
 def quantize_weight(
     weight: Tensor, bits: int, *, channel_axis: int = 0, method: MethodChoice = "mse"
 ) -> QuantizedWeight:
-    """Quantize with the clips that `method` finds; for several bit widths use `weight_clips` and `quantize_to_clips`.
+    """Calibrate and quantize weights at one bit width; for several use `weight_clips` and `quantize_to_clips`.
 
-    Raises ValueError for weights that are empty or not finite, bits outside 1..8 or an unknown method.
+    Args:
+        weight: Weights of any shape with at least one axis.
+        bits: Bit width, 1 to 8.
+        channel_axis: Axis of the channels, each of which has a scale.
+        method: Calibration method.
 
-    >>> quantize_weight(torch.tensor([[0.5, -1.0, 0.1], [0.0, 0.0, 0.0]]), 3, method="max").codes.tolist()
-    [[2, -3, 0], [0, 0, 0]]
+    Returns:
+        The quantized weights.
+
+    Raises:
+        ValueError: The weights are empty or not finite, `bits` is outside 1..8, or the method is unknown.
+
+    Examples:
+        >>> quantize_weight(torch.tensor([[0.5, -1.0, 0.1], [0.0, 0.0, 0.0]]), 3, method="max").codes.tolist()
+        [[2, -3, 0], [0, 0, 0]]
     """
     clip = weight_clips(weight, channel_axis=channel_axis, method=method, bits=(bits,))[bits]
     return quantize_to_clips(weight, bits, clip=clip, channel_axis=channel_axis)
 
 
 def quantize_to_clips(weight: Tensor, bits: int, *, clip: Tensor, channel_axis: int = 0) -> QuantizedWeight:
-    """Quantize with given clips [channels]; the codes are symmetric around zero.
+    """Quantize weights with given clips, symmetrically around zero.
 
-    A channel without weights other than zero takes the layer's largest scale: its codes are 0 at any scale, and a bias
-    that is later expressed in steps of it stays in range.
+    A channel in which all weights are zero gets the layer's largest scale: its codes are 0 at any scale, and a bias
+    that is later expressed in steps of the scale stays in range.
+
+    Args:
+        weight: Weights of any shape with at least one axis.
+        bits: Bit width, 1 to 8.
+        clip: Largest magnitude of each channel, [channels].
+        channel_axis: Axis of the channels.
+
+    Returns:
+        The quantized weights.
     """
     grid = IntegerRange(bits, signed=True, narrow=True)
     scale = (clip / grid.steps).to(torch.float32)
@@ -79,9 +111,19 @@ def quantize_to_clips(weight: Tensor, bits: int, *, clip: Tensor, channel_axis: 
 
 
 def quantize_to_scale(weight: Tensor, bits: int, *, scale: Tensor, channel_axis: int = 0) -> QuantizedWeight:
-    """Quantize with given scales (float32 [channels], above 0); the codes are symmetric around zero."""
+    """Quantize weights with given scales, symmetrically around zero.
+
+    Args:
+        weight: Weights of any shape with at least one axis.
+        bits: Bit width, 1 to 8.
+        scale: Step size of each channel, float32 [channels], above 0.
+        channel_axis: Axis of the channels.
+
+    Returns:
+        The quantized weights.
+    """
     grid = IntegerRange(bits, signed=True, narrow=True)
-    aligned = _along(scale, weight.ndim, channel_axis)
+    aligned = align_channels(scale, weight.ndim, channel_axis)
     codes = quantize(weight.detach().to(torch.float32), aligned, 0, grid.q_min, grid.q_max)
     return QuantizedWeight(codes=codes.to(torch.int8), scale=scale, bits=bits, channel_axis=channel_axis)
 
@@ -89,15 +131,25 @@ def quantize_to_scale(weight: Tensor, bits: int, *, scale: Tensor, channel_axis:
 def weight_clips(
     weight: Tensor, *, channel_axis: int = 0, method: MethodChoice = "mse", bits: Iterable[int] = ALL_BITS
 ) -> dict[int, Tensor]:
-    """Clips (float32 [channels], 0 for a channel of zeros) for every bit width, found in one pass over the weight.
+    """Calibrate the clips of weights for every bit width, in one pass over the weights.
 
-    `max` and `mse` look at each channel alone. The other methods compare distributions, for which a channel may have
-    as few as nine weights: they find one clip for all channels together, in units of each channel's root mean square.
+    `max` and `mse` look at each channel alone. The other methods compare distributions, and a channel may have as few
+    as nine weights: they find one clip for all channels together, in units of each channel's root mean square.
 
     The output channels of a transposed convolution are axis 1. With groups that axis has c_out / groups entries: the
-    channels at the same place of every group share a scale.
+    channels at the same position of every group share a scale.
 
-    Raises ValueError for weights that are empty or not finite, bits outside 1..8 or an unknown method.
+    Args:
+        weight: Weights of any shape with at least one axis.
+        channel_axis: Axis of the channels.
+        method: Calibration method, or one for each bit width.
+        bits: Bit widths, each 1 to 8.
+
+    Returns:
+        Clips by bit width, float32 [channels]; 0 for a channel of zeros.
+
+    Raises:
+        ValueError: The weights are empty or not finite, a bit width is outside 1..8, or the method is unknown.
     """
     rows = weight.detach().to(torch.float32).movedim(channel_axis, 0).flatten(1).abs()
     if not rows.numel() or not rows.isfinite().all():
@@ -118,11 +170,24 @@ def weight_clips(
 def activation_quantizers(
     histogram: Histogram, *, method: MethodChoice, zero_points: ZeroPoints = "auto", bits: Iterable[int] = ALL_BITS
 ) -> dict[int, QuantizerParameters]:
-    """Quantizers of one tensor for every bit width: unsigned where calibration saw no negative value.
+    """Calibrate the quantizer of one tensor for every bit width.
 
-    Signed codes use the full range, so that 8 bits are plain int8. With method `mse` they get a zero point where it
-    takes 0.1 dB off the error (`affine.affine_fits`): SiLU, GELU, LeakyReLU, sums of residuals. The other methods
-    choose how far the grid reaches to either side alike, and have none. Raises ValueError as `calibration.clips` does.
+    Codes are unsigned if calibration saw no negative value. Signed codes use the full range, so that 8 bits are plain
+    int8; with the method `mse` they get a zero point if it lowers the error by 0.1 dB or more (`affine.affine_fits`),
+    as for SiLU, GELU, LeakyReLU and sums of residuals. The other methods choose one clip for both signs, and have no
+    zero point.
+
+    Args:
+        histogram: Histogram of the tensor's values.
+        method: Calibration method, or one for each bit width.
+        zero_points: `auto` for zero points where they help, `none` for none.
+        bits: Bit widths, each 1 to 8.
+
+    Returns:
+        The quantizer by bit width.
+
+    Raises:
+        ValueError: The histogram is empty, a bit width is outside 1..8, or the method is unknown.
     """
     methods = {width: method_at(method, width) for width in bits}
     shifted = [width for width, name in methods.items() if name == "mse" and zero_points == "auto" and histogram.signed]
@@ -141,18 +206,31 @@ def activation_quantizers(
 def activation_quantizer(
     histogram: Histogram, bits: int, *, method: MethodChoice, zero_points: ZeroPoints = "auto"
 ) -> QuantizerParameters:
-    """The quantizer of one tensor at one bit width.
+    """Calibrate the quantizer of one tensor at one bit width.
 
-    >>> activation_quantizer(build_histogram([torch.tensor([0.0, 1.5])]), 2, method="max")
-    QuantizerParameters(bits=2, signed=False, scale=0.5, zero_point=0, q_min=0, q_max=3)
-    >>> activation_quantizer(build_histogram([torch.tensor([-0.5, 0.0, 0.5, 1.0])]), 2, method="mse").zero_point
-    -1
+    Args:
+        histogram: Histogram of the tensor's values.
+        bits: Bit width, 1 to 8.
+        method: Calibration method.
+        zero_points: `auto` for a zero point where it helps, `none` for none.
+
+    Returns:
+        The quantizer.
+
+    Raises:
+        ValueError: The histogram is empty, `bits` is outside 1..8, or the method is unknown.
+
+    Examples:
+        >>> activation_quantizer(build_histogram([torch.tensor([0.0, 1.5])]), 2, method="max")
+        QuantizerParameters(bits=2, signed=False, scale=0.5, zero_point=0, q_min=0, q_max=3)
+        >>> activation_quantizer(build_histogram([torch.tensor([-0.5, 0.0, 0.5, 1.0])]), 2, method="mse").zero_point
+        -1
     """
     return activation_quantizers(histogram, method=method, zero_points=zero_points, bits=(bits,))[bits]
 
 
 def _parameters(grid: IntegerRange, scale: float, zero_point: int = 0) -> QuantizerParameters:
-    # A scale of subnormal size could round to zero.
+    # A subnormal scale could round to zero in float32.
     scale = float(np.maximum(np.float32(scale), np.finfo(np.float32).tiny))
     return QuantizerParameters(
         bits=grid.bits, signed=grid.signed, scale=scale, zero_point=zero_point, q_min=grid.q_min, q_max=grid.q_max
@@ -160,11 +238,11 @@ def _parameters(grid: IntegerRange, scale: float, zero_point: int = 0) -> Quanti
 
 
 def _mse_clips(rows: Tensor, peak: Tensor, bits: list[int]) -> dict[int, Tensor]:
-    """The candidate of least squared error for each channel, from magnitudes [channels, weights].
+    """Return the candidate clip of least squared error for each channel, from magnitudes [channels, weights].
 
     Scaled to its largest weight, every channel has the same bins and the same candidates. So the errors of all
-    channels, candidates and bit widths are one matrix product: counts [channels, bins] times errors
-    [bins, bits * candidates].
+    channels, candidates and bit widths are one matrix product: counts [channels, bins] times errors [bins, bits *
+    candidates].
     """
     if not bits:
         return {}
@@ -177,9 +255,9 @@ def _mse_clips(rows: Tensor, peak: Tensor, bits: list[int]) -> dict[int, Tensor]
 
 
 def _bin_errors(ratios: Tensor, grid: IntegerRange) -> Tensor:
-    """Squared error (float32 [bins, candidates]) of a magnitude i / (bins - 1) under each clip.
+    """Compute the squared error (float32 [bins, candidates]) of a magnitude i / (bins - 1) under each clip.
 
-    One signed bit has no positive level; the error counts the magnitudes of negative weights.
+    One signed bit has no positive level; the error is that of the magnitudes of negative weights.
     """
     magnitude = torch.linspace(0, 1, _WEIGHT_BINS, dtype=torch.float64, device=ratios.device)[:, None]
     scale = ratios / grid.steps
@@ -187,7 +265,7 @@ def _bin_errors(ratios: Tensor, grid: IntegerRange) -> Tensor:
 
 
 def _bin_counts(rows: Tensor, peak: Tensor) -> Tensor:
-    """Weights [channels, bins] in bins around i / (bins - 1) of the channel's largest."""
+    """Count weights [channels, bins] in bins around i / (bins - 1) of the channel's largest."""
     bins = (rows / _above_zero(peak)[:, None] * (_WEIGHT_BINS - 1)).round().to(torch.int64)
     bins += torch.arange(len(rows), device=rows.device)[:, None] * _WEIGHT_BINS
     counts = torch.bincount(bins.flatten(), minlength=len(rows) * _WEIGHT_BINS)
@@ -196,8 +274,3 @@ def _bin_counts(rows: Tensor, peak: Tensor) -> Tensor:
 
 def _above_zero(x: Tensor) -> Tensor:
     return torch.where(x > 0, x, 1.0)
-
-
-def _along(scale: Tensor, ndim: int, axis: int) -> Tensor:
-    """A scale [channels] in a shape that broadcasts along one axis of a tensor."""
-    return scale.reshape([-1 if dim == axis % ndim else 1 for dim in range(ndim)])

@@ -1,8 +1,8 @@
-"""Integers and the way to them and back: ranges, rounding, quantize, dequantize, fake_quantize.
+"""Integer ranges and quantizer arithmetic: quantize, dequantize, fake_quantize.
 
 Everywhere value = (q - zero_point) * scale. The arithmetic is that of ONNX QuantizeLinear and DequantizeLinear in
-float32: divide, round half to even, add the zero point, clamp. Multiplying by 1 / scale or adding the zero point before
-rounding would give other codes at ties.
+float32: divide, round half to even, add the zero point, clamp. Multiplying by 1 / scale, or adding the zero point
+before rounding, would give other codes at ties.
 """
 
 from dataclasses import dataclass
@@ -17,17 +17,24 @@ ALL_BITS = range(1, MAX_BITS + 1)
 
 @dataclass(frozen=True, slots=True)
 class IntegerRange:
-    """The integers q_min..q_max that codes of so many bits may take.
+    """Range q_min..q_max of the integer codes of a bit width.
 
-    `narrow` leaves the lowest signed code out, which makes the range symmetric (HAQ, Wang et al. 2019). One signed bit
-    has the two's complement codes -1 and 0, narrow or not, so that zero stays exact and nothing divides by zero.
+    One signed bit has the two's complement codes -1 and 0, narrow or not, so that zero stays exact and nothing divides
+    by zero.
 
-    Raises ValueError for bits outside 1..8.
+    Attributes:
+        bits: Bit width, 1 to 8.
+        signed: Whether the range includes negative codes.
+        narrow: Whether the lowest signed code is left out, which makes the range symmetric (HAQ, Wang et al. 2019).
 
-    >>> IntegerRange(4, signed=True, narrow=True)
-    IntegerRange(bits=4, signed=True, narrow=True)
-    >>> [(r.q_min, r.q_max) for r in (IntegerRange(4, signed=True), IntegerRange(4, signed=False))]
-    [(-8, 7), (0, 15)]
+    Raises:
+        ValueError: `bits` is outside 1..8.
+
+    Examples:
+        >>> IntegerRange(4, signed=True, narrow=True)
+        IntegerRange(bits=4, signed=True, narrow=True)
+        >>> [(r.q_min, r.q_max) for r in (IntegerRange(4, signed=True), IntegerRange(4, signed=False))]
+        [(-8, 7), (0, 15)]
     """
 
     bits: int
@@ -40,19 +47,19 @@ class IntegerRange:
 
     @property
     def q_min(self) -> int:
-        """The lowest code."""
+        """Lowest code."""
         if not self.signed:
             return 0
         return -(1 << self.bits - 1) + (self.narrow and self.bits > 1)
 
     @property
     def q_max(self) -> int:
-        """The highest code."""
+        """Highest code."""
         return (1 << self.bits - self.signed) - 1
 
     @property
     def steps(self) -> int:
-        """Steps between zero and the clip, so that scale = clip / steps."""
+        """Number of steps between zero and the clip: scale = clip / steps."""
         return max(self.q_max, 1)
 
 
@@ -67,50 +74,91 @@ class _Round(torch.autograd.Function):
 
 
 def round_half_even(x: Tensor) -> Tensor:
-    """The nearest integer, ties to the even one; the gradient passes straight through.
+    """Round to the nearest integer, ties to even, with a straight-through gradient.
 
-    >>> round_half_even(torch.tensor([0.5, 1.5, -2.5])).tolist()
-    [0.0, 2.0, -2.0]
+    Args:
+        x: Floats of any shape.
+
+    Returns:
+        Whole numbers in the shape and dtype of x; the gradient to x is that to the result, unchanged.
+
+    Examples:
+        >>> round_half_even(torch.tensor([0.5, 1.5, -2.5])).tolist()
+        [0.0, 2.0, -2.0]
     """
     return cast(Tensor, _Round.apply(x))
 
 
 def quantize(x: Tensor, scale: Tensor, zero_point: Tensor | int, q_min: int, q_max: int) -> Tensor:
-    """Integer codes (int32, shape of x); `scale` > 0 and `zero_point` broadcast against x.
+    """Quantize values to integer codes: clamp(round(x / scale) + zero_point, q_min, q_max).
 
-    Raises ValueError if `scale` lies on another device than x: a GPU divides by a number of the host by multiplying
-    with its reciprocal, which gives other codes at ties.
+    Args:
+        x: Values of any shape.
+        scale: Step size, above 0; broadcasts against x.
+        zero_point: Code of zero; broadcasts against x.
+        q_min: Lowest code.
+        q_max: Highest code.
 
-    >>> quantize(torch.tensor([-1.0, 0.25, 0.75, 9.0]), torch.tensor(0.5), 1, 0, 3).tolist()
-    [0, 1, 3, 3]
+    Returns:
+        Codes, int32, in the shape of x.
+
+    Raises:
+        ValueError: `scale` is on another device than x. A GPU divides by a number of the host by multiplying with its
+            reciprocal, which gives other codes at ties.
+
+    Examples:
+        >>> quantize(torch.tensor([-1.0, 0.25, 0.75, 9.0]), torch.tensor(0.5), 1, 0, 3).tolist()
+        [0, 1, 3, 3]
     """
     _check_device(x, scale)
     return torch.clamp(torch.round(x / scale) + zero_point, q_min, q_max).to(torch.int32)
 
 
 def dequantize(q: Tensor, scale: Tensor, zero_point: Tensor | int) -> Tensor:
-    """The values that codes stand for, in the type of `scale`.
+    """Convert integer codes back to values: (q - zero_point) * scale.
 
-    >>> dequantize(torch.tensor([0, 1, 3]), torch.tensor(0.5), 1).tolist()
-    [-0.5, 0.0, 1.0]
+    Args:
+        q: Integer codes of any shape.
+        scale: Step size; broadcasts against q.
+        zero_point: Code of zero; broadcasts against q.
+
+    Returns:
+        Values in the shape of q and the dtype of `scale`.
+
+    Examples:
+        >>> dequantize(torch.tensor([0, 1, 3]), torch.tensor(0.5), 1).tolist()
+        [-0.5, 0.0, 1.0]
     """
     # Codes change type first: int8 minus int8 could overflow.
     return (q.to(scale.dtype) - zero_point) * scale
 
 
 def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor | int, q_min: int, q_max: int) -> Tensor:
-    """`quantize` and `dequantize` at once, in floats and with gradients.
+    """Quantize and dequantize in floating point, with a straight-through gradient.
 
-    The gradient to x is 1 where u = x / scale lies between q_min - zero_point and q_max - zero_point, and 0 outside;
-    `scale` gets that of LSQ (Esser et al. 2020): round(u) - u inside, the code's distance from the zero point outside.
+    The gradient to x is 1 where u = x / scale lies between q_min - zero_point and q_max - zero_point, and 0 outside.
+    The gradient to `scale` is that of LSQ (Esser et al. 2020): round(u) - u inside, q_min - zero_point or q_max -
+    zero_point outside.
 
-    Raises ValueError if `scale` lies on another device than x.
+    Args:
+        x: Values of any shape.
+        scale: Step size, above 0; broadcasts against x.
+        zero_point: Code of zero; broadcasts against x.
+        q_min: Lowest code.
+        q_max: Highest code.
 
-    >>> fake_quantize(torch.tensor([0.3, 0.75, 9.0]), torch.tensor(0.5), 0, 0, 3).tolist()
-    [0.5, 1.0, 1.5]
+    Returns:
+        Values on the grid, in the shape of x.
+
+    Raises:
+        ValueError: `scale` is on another device than x.
+
+    Examples:
+        >>> fake_quantize(torch.tensor([0.3, 0.75, 9.0]), torch.tensor(0.5), 0, 0, 3).tolist()
+        [0.5, 1.0, 1.5]
     """
     _check_device(x, scale)
-    # Bounds are integers, so clamping before rounding gives the same codes, and the gradient its sharp edge.
+    # Bounds are integers, so clamping before rounding gives the same codes; the gradient outside is then 0.
     bounds: Any = (q_min - zero_point, q_max - zero_point)  # two numbers or two tensors, as clamp takes them
     steps = x / scale
     if torch.is_grad_enabled():
@@ -118,6 +166,24 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor | int, q_min: int
     return (
         steps.clamp_(*bounds).round_().mul_(scale)
     )  # in place: on large tensors new memory costs more than arithmetic
+
+
+def align_channels(values: Tensor, ndim: int, axis: int | None) -> Tensor:
+    """Reshape per-channel values so that they broadcast along one axis of a tensor.
+
+    Args:
+        values: Tensor [channels], or [] if `axis` is None.
+        ndim: Number of dimensions of the tensor.
+        axis: Axis of the channels; None for values that all channels share.
+
+    Returns:
+        The values with `ndim` dimensions; unchanged if `axis` is None.
+
+    Examples:
+        >>> align_channels(torch.ones(8), 4, 1).shape
+        torch.Size([1, 8, 1, 1])
+    """
+    return values if axis is None else values.reshape([-1 if dim == axis % ndim else 1 for dim in range(ndim)])
 
 
 def _check_device(x: Tensor, scale: Tensor) -> None:

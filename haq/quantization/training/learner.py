@@ -77,7 +77,7 @@ class Learner:
             optimizer.step()
         if progress >= SHIFTS_SETTLE:
             for _, quantizer in self.network.quantizers():
-                quantizer.settle()
+                quantizer.round_shift()
         if self.freezer:
             self.freezer.step(progress)
         if self._average:

@@ -1,4 +1,4 @@
-"""The adaptive quantizer: its gradients, what it learns, what it exports, and inputs with nothing in them."""
+"""Adaptive quantizer: gradients, training, export, and constant or zero inputs."""
 
 from copy import deepcopy
 
@@ -55,7 +55,7 @@ def started(
     return quantizer
 
 
-def test_by_hand() -> None:
+def test_forward_and_codes_equal_values_by_hand() -> None:
     quantizer = started(0.5, 2.0)
     x = torch.tensor([-3.0, -0.3, 0.25, 0.75, 9.0])
     assert quantizer.codes(x).tolist() == [0, 1, 2, 4, 7]  # 0.5 and 1.5 steps go to the even code
@@ -63,7 +63,7 @@ def test_by_hand() -> None:
     assert (quantizer.scale.item(), quantizer.zero_point.item()) == (0.5, 2)
 
 
-def test_gradients_by_hand() -> None:
+def test_gradients_equal_values_by_hand() -> None:
     quantizer = started(0.5, 2.0)
     x = torch.tensor([-3.0, -0.3, 0.7, 9.0], requires_grad=True)
     quantizer(x).backward(torch.tensor([1.0, 10.0, 100.0, 1000.0]))
@@ -82,7 +82,7 @@ def test_gradients_by_hand() -> None:
 def reference(
     x: Array, grad: Array, *, scale: Array, shift: Array, start: Array, codes: tuple[int, int], kind: Shift
 ) -> tuple[Array, Array, Array, Array]:
-    """x_hat and the gradients to x, scale and shift, value by value; each parameter broadcast to the shape of x."""
+    """Return x_hat and the gradients to x, scale and shift for every value; parameters broadcast to the shape of x."""
     x_hat, to_x, to_scale, to_shift = (np.zeros_like(x) for _ in range(4))
     for place in np.ndindex(x.shape):
         s, b, first = scale[place], shift[place], start[place]
@@ -104,7 +104,7 @@ def reference(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("axis", [None, 1])
-def test_gradients_against_a_reference(kind: Shift, signed: bool, axis: int | None) -> None:
+def test_gradients_equal_reference_implementation(kind: Shift, signed: bool, axis: int | None) -> None:
     x, grad = (gaussian(6, 3, 7, seed=seed).double() for seed in (1, 2))
     shape = [] if axis is None else [3]
     quantizer = AdaptiveQuantizer(3, channel_axis=axis, shift=kind)
@@ -145,7 +145,7 @@ def test_gradients_against_a_reference(kind: Shift, signed: bool, axis: int | No
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_against_finite_differences(kind: Shift) -> None:
+def test_gradients_equal_finite_differences(kind: Shift) -> None:
     # With what rounding adds to each value held constant, quantizing is smooth but for the edges of the grid.
     x = gaussian(500, seed=3).double()
     quantizer = started(0.4, -1.0, signed=True, shift=kind).double()
@@ -185,7 +185,7 @@ def test_gradients_against_finite_differences(kind: Shift) -> None:
         ((8, 3, 5), -1, 1, 8),
     ],
 )
-def test_the_batch_is_not_counted(
+def test_gradient_factor_excludes_batch(
     shape: tuple[int, ...], channel_axis: int | None, batch_axis: int | None, elements: int
 ) -> None:
     quantizer = AdaptiveQuantizer(4, signed=False, channel_axis=channel_axis, batch_axis=batch_axis)
@@ -199,7 +199,7 @@ def test_the_batch_is_not_counted(
 
 
 @pytest.mark.parametrize("off", [-1, 1])
-def test_a_zero_point_one_code_off_recovers(off: int) -> None:
+def test_zero_point_one_code_off_is_corrected_by_training(off: int) -> None:
     x = silu()
     quantizer = AdaptiveQuantizer(4)
     quantizer.calibrate(x)
@@ -212,7 +212,7 @@ def test_a_zero_point_one_code_off_recovers(off: int) -> None:
 
 
 @pytest.mark.parametrize(("bits", "gain_db"), [(2, 3.5), (3, 4.5), (4, 4.0)])
-def test_a_plain_grid_learns_its_zero_point(bits: int, gain_db: float) -> None:
+def test_zero_point_is_learned_from_plain_grid(bits: int, gain_db: float) -> None:
     x = silu()
     plain = affine_fits(build_histogram([x]), signed=True, shift="none", bits=(bits,))[bits]
     quantizer = started(plain.scale, 0.0, bits=bits, signed=True)
@@ -223,7 +223,7 @@ def test_a_plain_grid_learns_its_zero_point(bits: int, gain_db: float) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bits", [2, 4])
-def test_learning_from_the_best_start_stays_there(kind: Shift, bits: int) -> None:
+def test_training_stays_at_optimal_initialization(kind: Shift, bits: int) -> None:
     x = silu()
     quantizer = AdaptiveQuantizer(bits, shift=kind)
     quantizer.calibrate(x)
@@ -232,7 +232,7 @@ def test_learning_from_the_best_start_stays_there(kind: Shift, bits: int) -> Non
     assert ratio_db(quantizer, x) > before - 0.2
 
 
-def test_the_task_moves_the_scale_away_from_the_least_squared_error() -> None:
+def test_task_loss_moves_scale_from_least_squared_error() -> None:
     # The next layer looks at large values only, so that fine steps near zero are worth nothing to it.
     x = silu()
     quantizer = AdaptiveQuantizer(2)
@@ -251,23 +251,23 @@ def test_the_task_moves_the_scale_away_from_the_least_squared_error() -> None:
 
 
 @pytest.mark.parametrize("way", [-0.49, 0.49, 0.51, 1.7, -40.0])
-def test_a_settled_shift_stands_in_the_middle_of_its_code(way: float) -> None:
+def test_round_shift_gives_whole_codes_and_keeps_zero_point(way: float) -> None:
     quantizer = started(0.3, 2.0)
     assert quantizer.shift is not None
     quantizer.shift.data.fill_(way * 0.3)
     x = gaussian(50)
     before = quantizer(x)
-    quantizer.settle()
+    quantizer.round_shift()
     assert torch.equal(quantizer(x), before)
     assert quantizer.shift.item() / 0.3 == pytest.approx(round(way), abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["none", "float"])
-def test_only_whole_codes_settle(kind: Shift) -> None:
+def test_round_shift_changes_integer_shift_only(kind: Shift) -> None:
     quantizer = started(0.3, 2.0, shift=kind)
     if quantizer.shift is not None:
         quantizer.shift.data.fill_(0.1)
-    quantizer.settle()
+    quantizer.round_shift()
     assert quantizer.shift is None or quantizer.shift.item() == pytest.approx(0.1)
 
 
@@ -300,7 +300,7 @@ def onnx_codes(x: Tensor, quantizer: AdaptiveQuantizer) -> Array:
 
 @pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("axis", [None, 1])
-def test_codes_are_those_of_onnxruntime(bits: int, axis: int | None) -> None:
+def test_codes_equal_onnxruntime(bits: int, axis: int | None) -> None:
     x = functional.silu(gaussian(40, 4, 300) * 2)
     quantizer = AdaptiveQuantizer(bits, signed=bool(bits % 2), channel_axis=axis)
     quantizer.calibrate(x)
@@ -310,7 +310,7 @@ def test_codes_are_those_of_onnxruntime(bits: int, axis: int | None) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_forward_is_what_the_codes_stand_for(kind: Shift) -> None:
+def test_forward_equals_dequantized_codes(kind: Shift) -> None:
     x = silu()
     quantizer = AdaptiveQuantizer(4, shift=kind)
     quantizer.calibrate(x)
@@ -323,8 +323,8 @@ def test_forward_is_what_the_codes_stand_for(kind: Shift) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_zero_padding(kind: Shift) -> None:
-    """Integer codes and one bias per output give what was trained, except at the border under a float shift."""
+def test_integer_convolution_equals_training_except_at_shifted_borders(kind: Shift) -> None:
+    """Codes and one bias per output equal fake quantization, except at the border with a float shift."""
     x, weight = silu().reshape(1, 1, 128, 128)[:, :, :8, :8].contiguous(), torch.tensor([[[[1.0, 2, 1]] * 3]])
     quantizer = AdaptiveQuantizer(4, shift=kind)
     quantizer.calibrate(silu())
@@ -352,7 +352,7 @@ def test_state_dict_round_trip(kind: Shift, axis: int | None) -> None:
     assert {name for name, _ in fresh.named_parameters()} == {f"0.{name}" for name, _ in quantizer.named_parameters()}
 
 
-def test_loading_keeps_the_parameters_that_an_optimizer_knows() -> None:
+def test_loading_state_dict_keeps_parameter_objects() -> None:
     quantizer = AdaptiveQuantizer(4)
     quantizer.calibrate(silu())
     known = list(quantizer.parameters())
@@ -360,7 +360,7 @@ def test_loading_keeps_the_parameters_that_an_optimizer_knows() -> None:
     assert all(one is other for one, other in zip(known, quantizer.parameters(), strict=True))
 
 
-def test_a_state_of_other_bits_is_refused() -> None:
+def test_state_dict_of_other_bits_raises() -> None:
     quantizer = AdaptiveQuantizer(4)
     quantizer.calibrate(silu())
     with pytest.raises(RuntimeError, match=r"code_range is \[-8, 7\], not that of IntegerRange\(bits=3"):
@@ -370,7 +370,7 @@ def test_a_state_of_other_bits_is_refused() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("axis", [None, 1])
 @pytest.mark.parametrize("value", [0.0, 0.7, -3.0, 1e-30])
-def test_constants_and_dead_channels(kind: Shift, axis: int | None, value: float) -> None:
+def test_constant_and_zero_channels_are_represented(kind: Shift, axis: int | None, value: float) -> None:
     x = torch.full((4, 3), value)
     if axis is not None:
         x[:, 0] = torch.tensor([-1.0, 0.0, 1.0, 2.0])
@@ -383,7 +383,7 @@ def test_constants_and_dead_channels(kind: Shift, axis: int | None, value: float
     assert torch.allclose(quantizer(x), x, atol=0.15 * x.abs().max().item())
 
 
-def test_a_first_batch_of_zeros_can_still_be_learned_from() -> None:
+def test_scale_is_trainable_after_calibration_on_zeros() -> None:
     quantizer = AdaptiveQuantizer(4)
     quantizer.calibrate(torch.zeros(8, 16))
     assert quantizer.scale.item() == 1
@@ -395,7 +395,7 @@ def test_a_first_batch_of_zeros_can_still_be_learned_from() -> None:
 
 @given(st.floats(-50, 50))
 @settings(max_examples=30, deadline=None)
-def test_a_scale_stays_positive_wherever_a_step_leads(step: float) -> None:
+def test_scale_stays_positive_for_any_raw_scale(step: float) -> None:
     quantizer = started(0.01, 1.0)
     assert quantizer.raw_scale is not None
     with torch.no_grad():
@@ -404,7 +404,7 @@ def test_a_scale_stays_positive_wherever_a_step_leads(step: float) -> None:
     assert quantizer(gaussian(20)).isfinite().all()
 
 
-def test_weights_start_at_the_scales_used_without_training() -> None:
+def test_weight_scales_equal_those_without_training() -> None:
     weight = gaussian(5, 4, 3, 3)
     weight[2] = 0
     quantizer = AdaptiveQuantizer(3, signed=True, channel_axis=0, shift="none", narrow=True)
@@ -414,7 +414,7 @@ def test_weights_start_at_the_scales_used_without_training() -> None:
     assert torch.equal(quantizer(weight), fixed.dequantize())
 
 
-def test_a_histogram_serves_as_well_as_the_values() -> None:
+def test_calibration_from_histogram_equals_calibration_from_tensor() -> None:
     x = silu()
     one, other = AdaptiveQuantizer(4), AdaptiveQuantizer(4)
     one.calibrate(x)
@@ -422,7 +422,7 @@ def test_a_histogram_serves_as_well_as_the_values() -> None:
     assert torch.equal(one(x), other(x))
 
 
-def test_each_channel_is_calibrated_on_its_own() -> None:
+def test_channels_are_calibrated_separately() -> None:
     x = torch.stack([silu(), gaussian(128, 128), 100 * silu()], dim=1)
     together, alone = AdaptiveQuantizer(4, channel_axis=1), AdaptiveQuantizer(4, signed=True)
     together.calibrate(x)
@@ -432,7 +432,7 @@ def test_each_channel_is_calibrated_on_its_own() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_types_are_quantized_in_full_precision(dtype: torch.dtype) -> None:
+def test_lower_precision_inputs_are_quantized_in_float32(dtype: torch.dtype) -> None:
     x = silu()[:4].to(dtype)
     quantizer = AdaptiveQuantizer(8)
     quantizer.calibrate(x)
@@ -441,7 +441,7 @@ def test_other_types_are_quantized_in_full_precision(dtype: torch.dtype) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_traced_as_one_graph(kind: Shift) -> None:
+def test_compiles_to_one_graph(kind: Shift) -> None:
     x = silu()[:4].requires_grad_()
     eager = AdaptiveQuantizer(4, shift=kind)
     eager.calibrate(x)
@@ -453,7 +453,7 @@ def test_it_is_traced_as_one_graph(kind: Shift) -> None:
         assert torch.allclose(one.grad, other.grad)
 
 
-def test_misuse_is_named() -> None:
+def test_invalid_use_raises() -> None:
     with pytest.raises(ValueError, match="bits must be an integer from 1 to 8, got 0"):
         AdaptiveQuantizer(0)
     with pytest.raises(RuntimeError, match="call calibrate first"):
@@ -468,14 +468,14 @@ def test_misuse_is_named() -> None:
         started(1.0, 9.0)
 
 
-def test_calibrating_again_finds_signedness_again() -> None:
+def test_recalibration_determines_signedness_again() -> None:
     quantizer = AdaptiveQuantizer(4)
     for x, signed in ((silu().relu(), False), (silu(), True)):
         quantizer.calibrate(x)
         assert quantizer.signed is signed
 
 
-def test_a_fixed_shift_is_a_start_that_learns_its_scale_alone() -> None:
+def test_without_shift_only_scale_is_trainable() -> None:
     quantizer = started(0.25, -7.0, bits=4, signed=True, shift="none")
     learn(quantizer, silu(), steps=5)
     assert quantizer.zero_point.item() == -7

@@ -1,4 +1,4 @@
-"""Scale and zero point found together: against brute force, on skewed and even values, and where there is nothing."""
+"""Joint search of scale and zero point: against exhaustive search, on skewed, symmetric, constant and empty data."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ SILU_HISTOGRAM = build_histogram([SILU])
         (True, "float", {2: 10.7, 3: 15.7, 4: 20.7}),
     ],
 )
-def test_signal_to_noise_on_silu(signed: bool, shift: Shift, ratios_db: dict[int, float]) -> None:
+def test_signal_to_noise_ratio_on_silu(signed: bool, shift: Shift, ratios_db: dict[int, float]) -> None:
     power = float(SILU.double().square().mean())
     fits = affine_fits(SILU_HISTOGRAM, signed=signed, shift=shift, bits=ratios_db)
     found = {bits: float(10 * np.log10(power / fit.error)) for bits, fit in fits.items()}
@@ -41,7 +41,7 @@ def test_signal_to_noise_on_silu(signed: bool, shift: Shift, ratios_db: dict[int
 
 @pytest.mark.parametrize("shift", ["none", "integer", "float"])
 @pytest.mark.parametrize("bits", [1, 2, 5, 8])
-def test_the_error_is_that_of_quantizing(shift: Shift, bits: int) -> None:
+def test_error_equals_error_of_fake_quantize(shift: Shift, bits: int) -> None:
     grid = IntegerRange(bits, signed=True)
     fit = affine_fits(SILU_HISTOGRAM, signed=True, shift=shift, bits=(bits,))[bits]
     whole = round(fit.zero_point)
@@ -51,7 +51,7 @@ def test_the_error_is_that_of_quantizing(shift: Shift, bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
-def test_no_pair_of_a_fine_search_is_much_better(bits: int) -> None:
+def test_error_is_close_to_exhaustive_search(bits: int) -> None:
     grid = IntegerRange(bits, signed=True)
     scale = np.linspace(0.01, 2, 400)
     best = min(
@@ -61,7 +61,7 @@ def test_no_pair_of_a_fine_search_is_much_better(bits: int) -> None:
     assert affine_fits(SILU_HISTOGRAM, signed=True, bits=(bits,))[bits].error <= 1.005 * best
 
 
-def test_signed_and_unsigned_codes_are_the_same_grid() -> None:
+def test_signed_and_unsigned_codes_give_same_grid() -> None:
     signed, unsigned = (affine_fits(SILU_HISTOGRAM, signed=each, bits=(3, 4, 8)) for each in (True, False))
     for bits in signed:
         assert signed[bits].scale == unsigned[bits].scale
@@ -95,14 +95,14 @@ def test_skewed_values_get_a_zero_point(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVEN)
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
-def test_even_values_keep_a_plain_grid(name: str, bits: int) -> None:
+def test_symmetric_values_get_no_zero_point(name: str, bits: int) -> None:
     histogram = build_histogram([EVEN[name](gaussian())])
     assert affine_fits(histogram, signed=histogram.signed, bits=(bits,))[bits].zero_point == 0
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=30), st.sampled_from(["none", "integer", "float"]))
 @settings(max_examples=30, deadline=None)
-def test_grids_are_legal_and_a_shift_never_hurts_much(values: list[float], shift: Shift) -> None:
+def test_zero_points_are_codes_and_shift_does_not_raise_error(values: list[float], shift: Shift) -> None:
     histogram = build_histogram([torch.tensor(values)])
     fits = affine_fits(histogram, signed=histogram.signed, shift=shift, bits=(2, 4, 8))
     plain = affine_fits(histogram, signed=histogram.signed, shift="none", bits=(2, 4, 8))
@@ -114,7 +114,7 @@ def test_grids_are_legal_and_a_shift_never_hurts_much(values: list[float], shift
         assert 0 <= fit.error <= plain[bits].error * 1.0001 + 1e-9
 
 
-def test_a_narrow_grid_leaves_the_lowest_code_out() -> None:
+def test_narrow_grid_excludes_lowest_code() -> None:
     histogram = build_histogram([torch.tensor([-2.0, -1.0, 0.0, 1.0])])
     full, narrow = (affine_fits(histogram, signed=True, narrow=each, bits=(2,))[2] for each in (False, True))
     assert (full.scale, full.zero_point, full.error) == (pytest.approx(1, rel=0.02), 0, pytest.approx(0, abs=1e-3))
@@ -123,7 +123,7 @@ def test_a_narrow_grid_leaves_the_lowest_code_out() -> None:
 
 @pytest.mark.parametrize("value", [0.3, -0.3, 1e-30, -1e30])
 @pytest.mark.parametrize("shift", ["integer", "float"])
-def test_a_constant_is_represented(value: float, shift: Shift) -> None:
+def test_constant_is_represented(value: float, shift: Shift) -> None:
     fits = affine_fits(build_histogram([torch.full((9,), value)]), signed=value < 0, shift=shift)
     assert all(fit.error <= 1e-3 * value**2 for fit in fits.values())
 
@@ -133,12 +133,12 @@ def test_zeros_have_scale_one() -> None:
     assert {(fit.scale, fit.zero_point, fit.error) for fit in fits.values()} == {(1, 0, 0)}
 
 
-def test_no_values_are_refused() -> None:
+def test_empty_histogram_raises() -> None:
     with pytest.raises(ValueError, match="no values were seen"):
         affine_fits(build_histogram([]), signed=True)
 
 
-def test_pairs_scale_with_the_data() -> None:
+def test_scale_is_proportional_to_data() -> None:
     small = affine_fits(SILU_HISTOGRAM, signed=True, bits=(4,))[4]
     large = affine_fits(build_histogram([SILU * 1024]), signed=True, bits=(4,))[4]
     assert large.scale == pytest.approx(1024 * small.scale)

@@ -1,4 +1,4 @@
-"""Clips: against the squared error they cause, and on data with a spike, an outlier, or nothing to tell apart."""
+"""Calibrated clips: their squared error, and data with a spike, an outlier, or few distinct values."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def error_of(x: Tensor, clip: float, grid: IntegerRange) -> float:
 
 
 def lost_db(histogram: Histogram, method: CalibrationMethod, *, grid: IntegerRange) -> float:
-    """dB of signal-to-noise that a method's clip loses against the MSE clip."""
+    """Loss of signal-to-noise ratio (dB) of a method's clip against the MSE clip."""
     found = [
         clips(histogram, method=m, signed=grid.signed, narrow=grid.narrow, bits=(grid.bits,))[grid.bits]
         for m in (method, "mse")
@@ -66,14 +66,14 @@ def test_percentile_is_within_one_db_of_the_mse_optimum(name: str) -> None:
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_distortion_from_prefix_sums_is_the_error_of_quantizing(name: str, bits: int) -> None:
+def test_distortion_equals_error_of_fake_quantize(name: str, bits: int) -> None:
     x, signed = DISTRIBUTIONS[name]
     grid = IntegerRange(bits, signed=signed)
     predicted = distortion(build_histogram([x]), np.array([1.3, 3.1]) / grid.steps, grid=grid)
     assert predicted.tolist() == pytest.approx([error_of(x, clip, grid) for clip in (1.3, 3.1)], rel=0.005)
 
 
-def test_distortion_knows_the_zero_point() -> None:
+def test_distortion_with_zero_point() -> None:
     x = gaussian() + 0.5
     predicted = distortion(build_histogram([x]), np.array([0.25]), grid=IntegerRange(4, signed=False), zero_point=6)
     quantized = fake_quantize(x, torch.tensor(0.25), 6, 0, 15)
@@ -81,7 +81,7 @@ def test_distortion_knows_the_zero_point() -> None:
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_no_clip_of_a_fine_search_beats_mse_by_much(name: str) -> None:
+def test_mse_is_close_to_exhaustive_search(name: str) -> None:
     x, signed = DISTRIBUTIONS[name]
     histogram = build_histogram([x])
     found = clips(histogram, method="mse", signed=signed, bits=WIDTHS)
@@ -93,7 +93,7 @@ def test_no_clip_of_a_fine_search_beats_mse_by_much(name: str) -> None:
 
 
 @pytest.mark.parametrize("method", CALIBRATION_METHODS)
-def test_clips_scale_with_the_data(method: CalibrationMethod) -> None:
+def test_clips_are_proportional_to_data(method: CalibrationMethod) -> None:
     # Powers of two shift the histogram by whole octaves, so the clips are exactly as much larger.
     small = clips(build_histogram([gaussian()]), method=method, signed=True)
     large = clips(build_histogram([gaussian() * 1024]), method=method, signed=True)
@@ -102,7 +102,7 @@ def test_clips_scale_with_the_data(method: CalibrationMethod) -> None:
 
 @pytest.mark.parametrize("method", CALIBRATION_METHODS)
 @pytest.mark.parametrize(("value", "signed"), [(0.3, False), (0.3, True), (-7.0, True), (1e-30, False), (1e30, True)])
-def test_a_constant_is_represented(method: CalibrationMethod, value: float, signed: bool) -> None:
+def test_constant_is_represented(method: CalibrationMethod, value: float, signed: bool) -> None:
     x = torch.full((1000,), value)
     histogram = build_histogram([x])
     for bits, clip in clips(histogram, method=method, signed=signed, bits=WIDTHS).items():
@@ -112,7 +112,7 @@ def test_a_constant_is_represented(method: CalibrationMethod, value: float, sign
 
 
 @pytest.mark.parametrize("method", CALIBRATION_METHODS)
-def test_fewer_values_than_levels(method: CalibrationMethod) -> None:
+def test_fewer_distinct_values_than_levels(method: CalibrationMethod) -> None:
     histogram = build_histogram([torch.tensor([0.0, 1.0, 2.0, 5.0])])
     found = clips(histogram, method=method, signed=False)
     assert all(0 < clip <= 5 for clip in found.values())
@@ -125,14 +125,14 @@ def test_nothing_to_represent_gives_clip_one(method: CalibrationMethod, x: Tenso
 
 
 @pytest.mark.parametrize("method", ["kl", "percentile"])
-def test_one_outlier_does_not_set_the_clip(method: CalibrationMethod) -> None:
+def test_one_outlier_does_not_determine_clip(method: CalibrationMethod) -> None:
     x = gaussian()
     x[0] = 1000.0
     found = clips(build_histogram([x]), method=method, signed=True, bits=WIDTHS)
     assert all(clip < 10 for clip in found.values())
 
 
-def test_squared_error_gives_an_outlier_its_due_at_8_bits() -> None:
+def test_mse_includes_outlier_at_8_bits() -> None:
     x = gaussian()
     x[0] = 1000.0
     clip = clips(build_histogram([x]), method="mse", signed=True, bits=(8,))[8]
@@ -141,25 +141,25 @@ def test_squared_error_gives_an_outlier_its_due_at_8_bits() -> None:
 
 
 @pytest.mark.parametrize("method", ["mse", "kl", "percentile"])
-def test_finer_grids_never_clip_lower(method: CalibrationMethod) -> None:
+def test_clip_does_not_decrease_with_bits(method: CalibrationMethod) -> None:
     found = list(clips(build_histogram([gaussian()]), method=method, signed=True, bits=WIDTHS).values())
     assert found == sorted(found)
 
 
-def test_a_spike_at_zero_does_not_draw_the_percentile_down() -> None:
+def test_percentile_ignores_zeros() -> None:
     spiked = torch.cat([gaussian().abs(), torch.zeros(10 * COUNT)])
     found = [clips(build_histogram([x]), method="percentile", signed=False) for x in (gaussian().abs(), spiked)]
     assert found[0] == found[1]
 
 
-def test_each_width_may_have_its_own_method() -> None:
+def test_method_by_bit_width() -> None:
     histogram = build_histogram([gaussian()])
     mixed = clips(histogram, method={2: "mse", 8: "max"}, signed=True, bits=(2, 8))
     assert mixed[2] == clips(histogram, method="mse", signed=True)[2]
     assert mixed[8] == histogram.peak(signed=True)
 
 
-def test_no_values_and_unknown_methods_are_refused() -> None:
+def test_empty_histogram_and_unknown_method_raise() -> None:
     with pytest.raises(ValueError, match="no values were seen"):
         clips(build_histogram([torch.empty(0)]), method="mse", signed=True)
     with pytest.raises(ValueError, match="unknown calibration method 'entropy'; known are kl,"):

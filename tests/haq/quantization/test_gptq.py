@@ -1,4 +1,4 @@
-"""GPTQ against its definition, solved anew for every column, and against rounding to the nearest."""
+"""GPTQ against its definition, solved directly for every column, and against rounding to the nearest."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def some(*shape: int, seed: int = 0) -> Tensor:
 
 
 def hessian(groups: int, columns: int, *, samples: int = 400) -> Tensor:
-    """Of inputs that go together: all contain a few common parts."""
+    """Return the Hessian of correlated inputs: all contain a few common components."""
     common = some(groups, samples, 4, seed=1) @ some(groups, 4, columns, seed=2)
     x = common + 0.3 * some(groups, samples, columns, seed=3)
     return x.mT @ x / samples
@@ -36,7 +36,7 @@ def output_error(steps: Tensor, codes: Tensor, h: Tensor) -> float:
 
 
 def one_column_after_the_other(row: Tensor, h: Tensor, grid: IntegerRange) -> Tensor:
-    """Round a column, then set all that follow to where the output's error is least; by solving for them."""
+    """Round columns one by one, solving for the later columns of least output error after each."""
     damped = h.double() + DAMPING * h.diagonal().double().mean() * torch.eye(len(h))
     order = damped.diagonal().argsort(descending=True, stable=True)
     damped, wanted = damped[order][:, order], row.double()[order]
@@ -53,8 +53,8 @@ def one_column_after_the_other(row: Tensor, h: Tensor, grid: IntegerRange) -> Te
 
 
 @pytest.mark.parametrize("columns", [1, 9, 30, 300])
-def test_every_column_is_made_up_for_as_well_as_can_be(columns: int) -> None:
-    """300 columns are more than two blocks. Sums in float32 may tip a weight that lies at a tie."""
+def test_codes_equal_column_by_column_reference(columns: int) -> None:
+    """300 columns are more than two blocks. Float32 rounding may change the code of a weight close to a tie."""
     h, steps = hessian(1, columns), 3 * some(1, 4, columns)
     found = gptq_codes(steps, Feedback.of(h), GRID)
     expected = torch.stack([one_column_after_the_other(row, h[0], GRID) for row in steps[0]])[None]
@@ -62,7 +62,7 @@ def test_every_column_is_made_up_for_as_well_as_can_be(columns: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
-def test_outputs_are_closer_than_with_the_nearest(bits: int) -> None:
+def test_output_error_is_less_than_with_round_to_nearest(bits: int) -> None:
     grid, h = IntegerRange(bits, signed=True, narrow=True), hessian(2, 60)
     steps = some(2, 20, 60) * grid.steps / 2.5
     codes = gptq_codes(steps, Feedback.of(h), grid)
@@ -71,20 +71,20 @@ def test_outputs_are_closer_than_with_the_nearest(bits: int) -> None:
     assert output_error(steps, codes, h) < 0.7 * output_error(steps, nearest(steps, grid), h)
 
 
-def test_inputs_that_have_nothing_to_do_with_each_other_leave_the_nearest() -> None:
+def test_uncorrelated_inputs_give_round_to_nearest() -> None:
     steps = 3 * some(1, 5, 40)
     codes = gptq_codes(steps, Feedback.of(torch.diag(torch.rand(40) + 0.1)[None]), GRID)
     assert torch.equal(codes, nearest(steps))
 
 
-def test_groups_are_rounded_each_by_its_own_inputs() -> None:
+def test_groups_use_separate_hessians() -> None:
     h, steps = hessian(3, 9), 3 * some(3, 2, 9)
     together = gptq_codes(steps, Feedback.of(h), GRID)
     alone = [gptq_codes(steps[[g]], Feedback.of(h[[g]]), GRID) for g in range(3)]
     assert torch.equal(together, torch.cat(alone))
 
 
-def test_inputs_that_are_always_zero_neither_give_nor_take() -> None:
+def test_zero_inputs_have_no_influence() -> None:
     h, steps = hessian(2, 10), 3 * some(2, 3, 10)
     h[0, 4], h[0, :, 4], h[1] = 0, 0, 0
     codes = gptq_codes(steps, Feedback.of(h), GRID)
@@ -92,27 +92,27 @@ def test_inputs_that_are_always_zero_neither_give_nor_take() -> None:
     assert torch.equal(codes[1], nearest(steps)[1])
 
 
-def test_the_unit_of_the_inputs_does_not_matter() -> None:
+def test_codes_do_not_depend_on_unit_of_inputs() -> None:
     h, steps = hessian(1, 20), 3 * some(1, 4, 20)
     codes = [gptq_codes(steps, Feedback.of(h * factor), GRID) for factor in (1.0, 2.0**-40, 2.0**40)]
     assert torch.equal(codes[0], codes[1])
     assert torch.equal(codes[0], codes[2])
 
 
-def test_fewer_samples_than_columns_are_no_obstacle() -> None:
+def test_fewer_samples_than_columns() -> None:
     steps = 3 * some(1, 4, 50)
     h = hessian(1, 50, samples=5)
     codes = gptq_codes(steps, Feedback.of(h), GRID)
     assert output_error(steps, codes, h) < output_error(steps, nearest(steps), h)
 
 
-def test_hessians_that_are_not_finite_are_refused() -> None:
+def test_non_finite_hessian_raises() -> None:
     with pytest.raises(ValueError, match="finite"):
         Feedback.of(torch.full((1, 2, 2), torch.nan))
 
 
 @pytest.mark.parametrize("columns", [7, 200])
-def test_the_error_of_outputs_is_told(columns: int) -> None:
+def test_returned_error_equals_output_error(columns: int) -> None:
     h, steps = hessian(2, columns), 3 * some(2, 5, columns)
     codes, error = gptq.gptq_codes(steps, Feedback.of(h), GRID)
     level = DAMPING * h.diagonal(dim1=1, dim2=2).mean(dim=1).double()

@@ -1,4 +1,4 @@
-"""Histograms: exact counts, any order of batches, and a clear word about values that cannot be counted."""
+"""Histograms: exact counts, any order of batches, and errors for values that cannot be counted."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_counts_signs_zeros_and_bounds_are_exact(batches: list[list[float]]) -> 
 
 
 @given(BATCHES)
-def test_batches_in_any_order_or_at_once_give_the_same(batches: list[list[float]]) -> None:
+def test_histogram_does_not_depend_on_batching(batches: list[list[float]]) -> None:
     tensors = [torch.tensor(batch) for batch in batches]
     expected = build_histogram([torch.cat(tensors)])
     assert _same(build_histogram(tensors), expected)
@@ -46,20 +46,20 @@ def test_a_value_lies_between_the_edges_of_a_narrow_bin(value: float) -> None:
     assert low <= value <= high <= low * 1.001
 
 
-def test_peak_looks_at_the_asked_side() -> None:
+def test_peak_of_signed_and_unsigned_range() -> None:
     histogram = build_histogram([torch.tensor([-3.0, 2.0])])
     assert histogram.peak(signed=True) == 3
     assert histogram.peak(signed=False) == 2
     assert build_histogram([torch.tensor([-3.0])]).peak(signed=False) == 0
 
 
-def test_one_outlier_does_not_coarsen_the_others() -> None:
+def test_outlier_does_not_widen_bins() -> None:
     histogram = build_histogram([torch.tensor([1.0, 1.01, 1e30])])
     assert np.count_nonzero(histogram.positive) == 3
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_values_that_are_not_finite_are_refused_and_not_counted(bad: float) -> None:
+def test_non_finite_values_raise_and_are_not_counted(bad: float) -> None:
     builder = HistogramBuilder()
     builder.update(torch.ones(4))
     with pytest.raises(ValueError, match="1 of 3 values are NaN or infinite"):
@@ -68,11 +68,11 @@ def test_values_that_are_not_finite_are_refused_and_not_counted(bad: float) -> N
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_float_types_are_counted_as_float32(dtype: torch.dtype) -> None:
+def test_other_dtypes_are_counted_as_float32(dtype: torch.dtype) -> None:
     assert build_histogram([torch.tensor([-0.5, 0.25], dtype=dtype)]).minimum == -0.5
 
 
-def test_layouts_in_memory_make_no_difference() -> None:
+def test_histogram_does_not_depend_on_memory_layout() -> None:
     x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     assert _same(build_histogram([x.to(memory_format=torch.channels_last)]), build_histogram([x]))
     assert _same(build_histogram([x.transpose(0, 3)]), build_histogram([x]))

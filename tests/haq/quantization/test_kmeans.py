@@ -1,4 +1,4 @@
-"""Codebooks: by hand, against scikit-learn, and where clusters stay empty."""
+"""k-means codebooks: by hand, against scikit-learn, and with empty clusters."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def error(weight: Tensor, values: Tensor) -> float:
     return float((values.double() - weight.double()).square().sum())
 
 
-def test_by_hand() -> None:
+def test_centroids_by_hand() -> None:
     book = kmeans_codebook(torch.tensor([[1.0, 9.0, 2.0], [10.0, 3.0, 11.0]]), 1)
     assert book.codes.tolist() == [[0, 1, 0], [1, 0, 1]]
     assert book.centroids.tolist() == [2, 10]
@@ -30,7 +30,7 @@ def test_by_hand() -> None:
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 6])
 @pytest.mark.parametrize(("kind", "tolerance"), [("gaussian", 1.03), ("pruned", 1.15)])
-def test_hardly_worse_than_the_best_of_three_runs_of_scikit_learn(bits: int, kind: str, tolerance: float) -> None:
+def test_error_is_close_to_scikit_learn(bits: int, kind: str, tolerance: float) -> None:
     weight = gaussian(4000)
     if kind == "pruned":
         weight = torch.where(weight.abs() > 1, weight, 0.0)
@@ -52,7 +52,7 @@ def test_every_weight_has_its_nearest_centroid(values: list[float], bits: int) -
 
 @given(LISTS, st.integers(1, 8))
 @settings(deadline=None)
-def test_few_different_weights_are_kept_exactly(values: list[float], bits: int) -> None:
+def test_few_distinct_weights_are_kept_exactly(values: list[float], bits: int) -> None:
     weight = torch.tensor(values[: 2**bits] * 3)
     assert torch.equal(kmeans_codebook(weight, bits).dequantize(), weight)
 
@@ -60,20 +60,20 @@ def test_few_different_weights_are_kept_exactly(values: list[float], bits: int) 
 @pytest.mark.parametrize(
     "weight", [torch.cat([torch.zeros(500), torch.arange(20.0)]), torch.cat([gaussian(500), torch.tensor([1e6])])]
 )
-def test_empty_clusters_do_no_harm(weight: Tensor) -> None:
+def test_errors_decrease_with_bits_despite_empty_clusters(weight: Tensor) -> None:
     errors = [error(weight, book.dequantize()) for book in kmeans_codebooks(weight, bits=range(1, 9)).values()]
     assert all(torch.isfinite(torch.tensor(errors)))
     assert errors == sorted(errors, reverse=True)
 
 
-def test_better_than_equal_steps_at_the_same_width() -> None:
+def test_error_is_less_than_of_linear_quantizer() -> None:
     weight = gaussian(20_000)
     steps = torch.linspace(float(weight.min()), float(weight.max()), 16)
     uniform = steps[(weight[:, None] - steps).abs().argmin(dim=1)]
     assert error(weight, kmeans_codebook(weight, 4).dequantize()) < 0.5 * error(weight, uniform)
 
 
-def test_all_widths_at_once_equal_one_by_one() -> None:
+def test_all_widths_equal_single_widths() -> None:
     weight = gaussian(10, 10, 3, 3)
     books = kmeans_codebooks(weight)
     assert list(books) == list(range(1, 9))
@@ -81,11 +81,11 @@ def test_all_widths_at_once_equal_one_by_one() -> None:
     assert torch.equal(books[5].codes, kmeans_codebook(weight, 5).codes)
 
 
-def test_size_counts_four_bytes_a_centroid() -> None:
+def test_codebook_bytes_counts_four_bytes_per_centroid() -> None:
     assert [codebook_bytes(bits) for bits in (1, 4, 8)] == [8, 64, 1024]
 
 
-def test_bad_input_is_refused() -> None:
+def test_invalid_weights_and_bits_raise() -> None:
     with pytest.raises(ValueError, match="finite and at least one"):
         kmeans_codebook(torch.tensor([1.0, float("inf")]), 4)
     with pytest.raises(ValueError, match="finite and at least one"):

@@ -27,13 +27,13 @@ def gaussian(*shape: int) -> Tensor:
 
 
 def best_error(row: Tensor, bits: int) -> float:
-    """Least squared error of one channel over a fine grid of clips, by quantizing it with each."""
+    """Return the least squared error of one channel over a fine grid of clips."""
     q_max = 2 ** (bits - 1) - 1
     scale = torch.linspace(0.02, 1, 400, dtype=torch.float64)[:, None] * row.abs().max() / q_max
     return float((((row / scale).round().clamp(-q_max, q_max) * scale - row) ** 2).sum(dim=1).min())
 
 
-def test_by_hand() -> None:
+def test_codes_by_hand() -> None:
     quantized = quantize_weight(torch.tensor([[0.3, -0.6, 0.2], [3.0, 1.4, -1.6]]), 3, method="max")
     assert quantized.codes.tolist() == [[2, -3, 1], [3, 1, -2]]  # 0.3 / 0.2 is 1.5 in float32 and goes to even
     assert quantized.scale.tolist() == pytest.approx([0.2, 1.0])
@@ -43,7 +43,7 @@ def test_by_hand() -> None:
 
 @pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("shape", [(8, 300), (16, 1, 3, 3)])
-def test_mse_clips_are_near_the_optimum(bits: int, shape: tuple[int, ...]) -> None:
+def test_mse_clips_are_close_to_optimum(bits: int, shape: tuple[int, ...]) -> None:
     weight = gaussian(*shape)
     error = (quantize_weight(weight, bits).dequantize() - weight).double().square().sum()
     # The error of nine weights is jagged: candidates 3 % apart miss its lowest notch.
@@ -65,19 +65,19 @@ def test_codes_fit_their_bits_and_zeros_stay_zero(method: CalibrationMethod, bit
 
 
 @pytest.mark.parametrize("weight", [torch.zeros(3, 4), torch.full((2, 2), 1e-42), torch.zeros(1, 1)])
-def test_a_layer_of_nothing_or_next_to_nothing(weight: Tensor) -> None:
+def test_zero_and_subnormal_weights(weight: Tensor) -> None:
     quantized = quantize_weight(weight, 4)
     assert (quantized.scale > 0).all()
     assert torch.allclose(quantized.dequantize(), weight, atol=1e-40)
 
 
-def test_a_dead_channel_takes_the_largest_scale() -> None:
+def test_zero_channel_gets_largest_scale() -> None:
     quantized = quantize_weight(torch.tensor([[7.0], [0.0], [14.0]]), 4, method="max")
     assert quantized.scale.tolist() == [1, 2, 2]
 
 
 @pytest.mark.parametrize("method", CALIBRATION_METHODS)
-def test_all_widths_at_once_equal_one_by_one(method: CalibrationMethod) -> None:
+def test_all_widths_equal_single_widths(method: CalibrationMethod) -> None:
     weight = gaussian(5, 64)
     together = weight_clips(weight, method=method)
     for bits, clip in together.items():
@@ -87,12 +87,12 @@ def test_all_widths_at_once_equal_one_by_one(method: CalibrationMethod) -> None:
 
 
 @pytest.mark.parametrize("method", CALIBRATION_METHODS)
-def test_no_clip_exceeds_its_channel(method: CalibrationMethod) -> None:
+def test_clips_do_not_exceed_channel_maximum(method: CalibrationMethod) -> None:
     weight = gaussian(20, 9)
     assert all((clip <= weight.abs().amax(dim=1)).all() for clip in weight_clips(weight, method=method).values())
 
 
-def test_each_width_may_have_its_own_method() -> None:
+def test_weight_method_by_bit_width() -> None:
     weight = gaussian(4, 100)
     mixed = weight_clips(weight, method={2: "kl", 4: "mse", 8: "max"}, bits=(2, 4, 8))
     assert list(mixed) == [2, 4, 8]
@@ -103,7 +103,7 @@ def test_each_width_may_have_its_own_method() -> None:
 
 @given(st.floats(2.0**-60, 2.0**60), st.integers(2, 8))
 @settings(max_examples=20, deadline=None)
-def test_codes_do_not_depend_on_the_unit(factor: float, bits: int) -> None:
+def test_codes_do_not_depend_on_unit(factor: float, bits: int) -> None:
     power = 2.0 ** round(torch.tensor(factor).log2().item())
     weight = gaussian(4, 30)
     assert torch.equal(quantize_weight(weight * power, bits).codes, quantize_weight(weight, bits).codes)
@@ -124,7 +124,7 @@ def test_more_channels_than_one_chunk() -> None:
 
 
 @pytest.mark.parametrize("weight", [torch.empty(0, 3), torch.tensor([[1.0, float("nan")]])])
-def test_weights_that_cannot_be_quantized_are_refused(weight: Tensor) -> None:
+def test_empty_and_non_finite_weights_raise(weight: Tensor) -> None:
     with pytest.raises(ValueError, match="weights must be finite and at least one"):
         quantize_weight(weight, 4)
 
@@ -146,7 +146,7 @@ def test_activations_at_all_widths() -> None:
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.0], [1e-38, 2e-38]])
-def test_an_activation_scale_is_never_zero(values: list[float]) -> None:
+def test_activation_scale_is_positive(values: list[float]) -> None:
     found = activation_quantizer(build_histogram([torch.tensor(values)]), 8, method="max")
     assert found.scale > 0
     assert torch.tensor(found.scale).item() == found.scale
@@ -166,7 +166,7 @@ BIASED: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("name", BIASED)
 @pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
-def test_biased_activations_find_their_zero_point(name: str, bits: int) -> None:
+def test_skewed_activations_get_zero_point(name: str, bits: int) -> None:
     x = BIASED[name](gaussian(20_000))
     histogram = build_histogram([x])
     shifted, plain = (activation_quantizer(histogram, bits, method="mse", zero_points=z) for z in ("auto", "none"))
@@ -190,7 +190,7 @@ def test_zero_stays_exact_and_codes_fit_their_bits(bits: int, offset: float) -> 
 
 
 @pytest.mark.parametrize("values", [gaussian(20_000), gaussian(20_000).relu()], ids=["even", "rectified"])
-def test_where_nothing_is_biased_there_is_no_zero_point(values: Tensor) -> None:
+def test_symmetric_activations_get_no_zero_point(values: Tensor) -> None:
     histogram = build_histogram([values])
     assert all(
         found.zero_point == 0 for found in activation_quantizers(histogram, method="mse", bits=(3, 4, 8)).values()
@@ -198,14 +198,14 @@ def test_where_nothing_is_biased_there_is_no_zero_point(values: Tensor) -> None:
 
 
 @pytest.mark.parametrize("method", CALIBRATION_METHODS)
-def test_zero_points_are_those_of_mse_and_can_be_left_out(method: CalibrationMethod) -> None:
+def test_only_mse_gives_zero_points_unless_disabled(method: CalibrationMethod) -> None:
     histogram = build_histogram([F.silu(gaussian(5000))])
     auto, none = (activation_quantizers(histogram, method=method, zero_points=z) for z in ("auto", "none"))
     assert (auto == none) == (method != "mse")
     assert all(found.zero_point == 0 for found in none.values())
 
 
-def test_each_width_of_an_activation_may_have_its_own_method() -> None:
+def test_activation_method_by_bit_width() -> None:
     histogram = build_histogram([F.silu(gaussian(5000))])
     mixed = activation_quantizers(histogram, method={3: "kl", 4: "mse"}, bits=(3, 4))
     assert mixed[3] == activation_quantizer(histogram, 3, method="kl")

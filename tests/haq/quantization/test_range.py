@@ -1,4 +1,4 @@
-"""Integer ranges and the arithmetic of quantizing, held to ONNX's definition by running onnxruntime beside it."""
+"""Integer ranges and quantizer arithmetic, compared with onnxruntime."""
 
 import numpy as np
 import onnx
@@ -37,19 +37,19 @@ def test_bounds(bits: int, signed: bool, narrow: bool, q_min: int, q_max: int, s
 
 
 @pytest.mark.parametrize("bits", [0, 9, -1, 2.5])
-def test_bits_outside_are_refused(bits: float) -> None:
+def test_bits_outside_range_raise(bits: float) -> None:
     with pytest.raises(ValueError, match=r"from 1 to 8, got"):
         IntegerRange(bits, signed=True)  # type: ignore[arg-type]
 
 
 @given(RANGES)
-def test_no_range_has_more_codes_than_its_bits(grid: IntegerRange) -> None:
+def test_range_has_at_most_two_to_the_bits_codes(grid: IntegerRange) -> None:
     assert 2 <= grid.q_max - grid.q_min + 1 <= 2**grid.bits
     assert grid.q_min <= 0 <= grid.q_max
 
 
 @given(VALUES, SCALES, RANGES, st.data())
-def test_fake_quantize_is_dequantized_codes_and_idempotent(
+def test_fake_quantize_equals_dequantized_codes_and_is_idempotent(
     x: Tensor, scale: Tensor, grid: IntegerRange, data: st.DataObject
 ) -> None:
     zero_point = data.draw(st.integers(grid.q_min, grid.q_max))
@@ -63,14 +63,14 @@ def test_fake_quantize_is_dequantized_codes_and_idempotent(
 
 
 @given(VALUES, SCALES, RANGES)
-def test_error_is_half_a_step_inside_and_the_clip_outside(x: Tensor, scale: Tensor, grid: IntegerRange) -> None:
+def test_error_is_at_most_half_a_step_inside_the_clip(x: Tensor, scale: Tensor, grid: IntegerRange) -> None:
     low, high = grid.q_min * scale, grid.q_max * scale
     error = (fake_quantize(x, scale, 0, grid.q_min, grid.q_max) - x.clamp(low, high)).abs()
     assert (error <= scale / 2 * (1 + 1e-5)).all()
 
 
 @given(VALUES, SCALES, RANGES)
-def test_gradient_passes_inside_the_clip_only(x: Tensor, scale: Tensor, grid: IntegerRange) -> None:
+def test_gradient_is_one_inside_and_zero_outside_the_clip(x: Tensor, scale: Tensor, grid: IntegerRange) -> None:
     leaf = x.clone().requires_grad_()
     fake_quantize(leaf, scale, 0, grid.q_min, grid.q_max).sum().backward()
     steps = x / scale
@@ -80,7 +80,7 @@ def test_gradient_passes_inside_the_clip_only(x: Tensor, scale: Tensor, grid: In
     assert torch.allclose(leaf.grad[~at_edge], inside[~at_edge].float(), rtol=1e-6)
 
 
-def test_gradient_of_the_scale_is_that_of_lsq() -> None:
+def test_scale_gradient_equals_lsq() -> None:
     x = torch.tensor([0.6, -0.3, 5.0, -5.0], dtype=torch.float64)
     scale = torch.ones(4, dtype=torch.float64, requires_grad=True)
     fake_quantize(x, scale, 0, -2, 3).sum().backward()
@@ -116,7 +116,7 @@ def test_int8_codes_do_not_overflow_when_dequantized() -> None:
     assert dequantize(codes, torch.tensor(1.0), torch.tensor(127, dtype=torch.int8)).item() == -255
 
 
-def test_a_scale_on_another_device_is_refused() -> None:
+def test_scale_on_another_device_raises() -> None:
     with pytest.raises(ValueError, match="scale lies on meta"):
         quantize(torch.ones(2), torch.ones((), device="meta"), 0, 0, 1)
 
