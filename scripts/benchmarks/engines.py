@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="default: 1 2")
     parser.add_argument("--rounds", type=int, default=3, help="policies to time (default: 3)")
     arguments = parser.parse_args()
-    print("# What an evaluation costs on each engine\n")
+    print("# Time of an evaluation on each engine\n")
     print(
         "Mixed policies of 2 to 8 bits, each new to the engine; random weights and images. An evaluation is the sum of"
     )

@@ -62,7 +62,7 @@ def main() -> None:
     rounds = [{name: seconds(run, x, grad) for name, run in runs.items()} for _ in range(arguments.rounds)]
     times = {name: median(each[name] for each in rounds) for name in runs}
     print(
-        "# What learning scales and shifts costs\n\n"
+        "# Time of learned scales and shifts\n\n"
         f"Forward and backward over {x.numel():,} values on {arguments.device}, {torch.get_num_threads()} thread(s), "
         f"median of {arguments.rounds} rounds in turns. The first two rows are torch's fake quantization, which learns "
         "neither scale nor shift.\n\n"

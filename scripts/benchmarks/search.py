@@ -80,7 +80,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(search_config(**settings), Path(folder) / "run")
     evaluating, rest = rows[-2], rows[-1]
-    print(f"# Where a search's time goes: {options.model}\n")
+    print(f"# Time of a search by part: {options.model}\n")
     print(f"{options.episodes} episodes, {options.threads} threads, no prior evaluations.\n")
     print("| | s | processor s |\n|---|---|---|")
     for name, wall_s, processor_s in rows:

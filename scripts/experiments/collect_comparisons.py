@@ -63,40 +63,41 @@ def combined(documents: Iterable[Json]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def pooled(frame: pd.DataFrame, document: Json, value: str, rival: str) -> Interval:
-    """Return the interval of the first method's advantage over a rival.
+def pooled(frame: pd.DataFrame, document: Json, value: str, other: str) -> Interval:
+    """Return the interval of the first method's advantage over another method.
 
     Differences are averaged over budgets and targets for each seed that has all of them. The settings in `document`
     must be the same for all pooled comparisons.
     """
     ours = document["agents"][0]
     table = frame.pivot_table(index=["hardware", "objective", "budget", "seed"], columns="agent", values=value)
-    by_seed = (table[ours] - table[rival]).unstack("seed").dropna(axis=1).mean().tolist()
+    by_seed = (table[ours] - table[other]).unstack("seed").dropna(axis=1).mean().tolist()
     if value == "accuracy":
         return accuracy_interval(by_seed, frame, document)
     return paired_interval(by_seed, comparisons=len(document["agents"]) - 1)
 
 
 def pooled_rows(frame: pd.DataFrame, document: Json) -> Iterator[str]:
-    """Yield Markdown rows, one per network and rival: difference in points and error ratio per evaluation count."""
+    """Yield Markdown rows, one per network and method: difference in points and error ratio per evaluation count."""
     ours = document["agents"][0]
     frame = frame.assign(log=-np.log(frame["report_noise"].clip(lower=LEAST_DISTANCE)))
     checkpoints = sorted(frame["evaluations"].unique())
-    yield "| network | rival | " + " | ".join(f"points at {at} | error ratio at {at}" for at in checkpoints) + " |"
+    columns = [f"points at {at} | error ratio at {at}" for at in checkpoints]
+    yield f"| network | other method | {' | '.join(columns)} |"
     yield "|---" * (2 + 2 * len(checkpoints)) + "|"
     for name, of_network in frame.groupby("network", sort=False):
-        for rival in [each for each in of_network["agent"].unique() if each != ours]:
+        for other in [each for each in of_network["agent"].unique() if each != ours]:
             cells = []
             for at in checkpoints:
                 part = of_network[of_network["evaluations"] == at]
                 if part.empty:
                     cells += ["-", "-"]
                     continue
-                points, logs = pooled(part, document, "accuracy", rival), pooled(part, document, "log", rival)
+                points, logs = pooled(part, document, "accuracy", other), pooled(part, document, "log", other)
                 low, high = 100 * points.low, 100 * points.high
                 cells.append(f"{100 * points.mean:+.2f} [{low:+.2f}, {high:+.2f}] {points.verdict}")
                 cells.append(f"{exp(logs.mean):.2f} [{exp(logs.low):.2f}, {exp(logs.high):.2f}]")
-            yield f"| {name} | {rival} | " + " | ".join(cells) + " |"
+            yield f"| {name} | {other} | " + " | ".join(cells) + " |"
 
 
 def optimism_rows(frame: pd.DataFrame) -> Iterator[str]:
@@ -114,7 +115,7 @@ def optimism_rows(frame: pd.DataFrame) -> Iterator[str]:
 
 
 def verdict_rows(documents: list[Json]) -> Iterator[str]:
-    """Yield Markdown rows, one per comparison, budget and evaluation count: the number of rivals by verdict."""
+    """Yield Markdown rows, one per comparison, budget and evaluation count: the number of methods by verdict."""
     kinds: tuple[Verdict, ...] = ("ahead", "not behind", "open", "behind")
     yield f"| comparison | budget | evaluations | {' | '.join(kinds)} |"
     yield "|---" * (3 + len(kinds)) + "|"
@@ -133,9 +134,9 @@ def page(documents: list[Json], preface: str) -> str:
     ours = documents[0]["agents"][0]
     lines = [preface.rstrip(), "", "## All budgets and targets of a network together", ""]
     lines += [
-        f"`{ours}` minus a rival in points of report accuracy, and a rival's relative output error on the report "
-        f"images over that of `{ours}` (over 1: farther from float), by number of evaluations; averaged over budgets "
-        "and targets for each seed, 95 % intervals over the seeds, corrected for the number of rivals.",
+        f"`{ours}` minus another method in points of report accuracy, and the other method's relative output error on "
+        f"the report images over that of `{ours}` (over 1: farther from float), by number of evaluations; averaged "
+        "over budgets and targets for each seed, 95 % intervals over the seeds, corrected for the number of comparisons.",
         "",
         *pooled_rows(combined(documents), documents[0]),
         "",

@@ -47,7 +47,7 @@ HEADER = (
     f"by {MOVED_AT_START} moved codes",
     "onnxruntime / moved codes",
 )
-INTRODUCTION = f"""# Where the engines differ
+INTRODUCTION = f"""# Differences between the engines
 
 The same policies in onnxruntime's integers and in torch's fake quantization, on trained networks and the images that
 they were calibrated on. *Codes* are those of all layers' inputs, each computed by both engines from the same input of
@@ -57,8 +57,8 @@ exact biases*. Where torch is given the biases of the graph, what is left are ti
 
 End to end each engine finds its own corrections. *Moved codes* is torch once more, with the graph's biases and as many
 codes moved by a step at random as differed as ties, and one more in every layer; *{MOVED_AT_START} moved codes* moves
-so many of the second layer's, on all images together, and nothing else. Outputs are compared in parts of what
-quantization itself changes."""
+so many of the second layer's, on all images together, and nothing else. Differences of outputs are divided by
+the change that quantization itself causes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

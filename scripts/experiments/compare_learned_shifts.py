@@ -171,7 +171,7 @@ def by_levels(plan: Plan, seed: int, bits: int) -> list[Row]:
 def write(options: argparse.Namespace, plan: Plan, rows: list[Row], losses: list[Row]) -> None:
     """Write the tables, their numbers and the plot."""
     data = options.data.partition(":")[0]
-    title = f"What a shift is worth: a small {options.activation} network on {data}"
+    title = f"Gain from shifts: a small {options.activation} network on {data}"
     packages = describe_environment(seed=0, device="cpu")["packages"]
     text = [
         f"# {title}",

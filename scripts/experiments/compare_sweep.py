@@ -92,9 +92,9 @@ def main() -> None:
     points, ratios = (interval(cells, key, options.seeds) for key in ("accuracy", "divergence"))
     searches = len(new) / options.seeds
     print(
-        f"# A sweep beside independent searches\n\n{options.model}, {len(DEVICES)} devices ({', '.join(DEVICES)}), "
-        f"latency, {len(BUDGETS)} budgets ({', '.join(BUDGETS)}), {options.seeds} seeds, {options.episodes} episodes a "
-        f"search; {document['records'][0]['report_images']} report images. 95 % intervals over the seeds.\n\n"
+        "# A sweep compared with independent searches\n\n"
+        f"{options.model}, {len(DEVICES)} devices ({', '.join(DEVICES)}), latency, {len(BUDGETS)} budgets "
+        f"({', '.join(BUDGETS)}), {options.seeds} seeds, {options.episodes} episodes a search; {document['records'][0]['report_images']} report images. 95 % intervals over the seeds.\n\n"
         "| searches | evaluations of a sweep, in searches | of independent searches | accuracy, points | "
         "KL divergence, ratio |\n"
         "|---|---|---|---|---|\n"

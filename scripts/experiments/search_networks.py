@@ -227,7 +227,7 @@ def main() -> None:
         "",
         *accuracy_table(rows),
         "",
-        "## Who gets the bits",
+        "## Mean bits by kind of layer",
         "",
         *bits_table(rows, options.out),
         "",

@@ -133,7 +133,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     start, names = time.process_time(), below_limit()
-    print("# Networks after a policy was dropped\n")
+    print("# Networks after a policy was removed\n")
     print("| network | parameters | images | layers | tensors compared | modules compared |")
     print("|---|---|---|---|---|---|")
     for name in names:
