@@ -136,7 +136,8 @@ def page(documents: list[Json], preface: str) -> str:
     lines += [
         f"`{ours}` minus another method in points of report accuracy, and the other method's relative output error on "
         f"the report images over that of `{ours}` (over 1: farther from float), by number of evaluations; averaged "
-        "over budgets and targets for each seed, 95 % intervals over the seeds, corrected for the number of comparisons.",
+        "over budgets and targets for each seed, 95 % intervals over the seeds, corrected for the number of "
+        "comparisons.",
         "",
         *pooled_rows(combined(documents), documents[0]),
         "",

@@ -94,7 +94,8 @@ def main() -> None:
     print(
         "# A sweep compared with independent searches\n\n"
         f"{options.model}, {len(DEVICES)} devices ({', '.join(DEVICES)}), latency, {len(BUDGETS)} budgets "
-        f"({', '.join(BUDGETS)}), {options.seeds} seeds, {options.episodes} episodes a search; {document['records'][0]['report_images']} report images. 95 % intervals over the seeds.\n\n"
+        f"({', '.join(BUDGETS)}), {options.seeds} seeds, {options.episodes} episodes a search; "
+        f"{document['records'][0]['report_images']} report images. 95 % intervals over the seeds.\n\n"
         "| searches | evaluations of a sweep, in searches | of independent searches | accuracy, points | "
         "KL divergence, ratio |\n"
         "|---|---|---|---|---|\n"
