@@ -22,8 +22,7 @@ class DDPGConfig:
         sigma_decay: Decay of the width per episode after the warm-up.
         sigma_min: Smallest width.
         target: What the critic learns: the episode's `return`, or with `bootstrap` the return plus `gamma` times the
-        target
-            critic's value of the next step.
+            target critic's value of the next step.
         scale: Returns as `rank` in the replay buffer, or `centred` by the moving average of batch means.
         actor_gradient: `inverted`, or through the `sigmoid`.
         stored_action: Action in the replay buffer: as `executed` or as `proposed`.

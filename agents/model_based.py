@@ -46,9 +46,8 @@ class ModelBasedConfig:
         updates: Updates of the actor per proposal.
         max_candidates: Candidates that are kept from proposal to proposal.
         max_observations: Observations that the model is fitted to: those of scores near the best, and the latest.
-        exploit_every: After a proposal without improvement, the candidate of highest expected score is proposed every
-        so
-            many times.
+        exploit_every: Period, counted in evaluations without improvement, at which the candidate of highest expected
+            score is proposed; in between the one of largest expected improvement.
         max_scale_observations: Observations that the scales of the prior are fitted to.
         ddpg: Settings of the actor-critic.
 
@@ -258,6 +257,7 @@ class ModelBasedDDPG:
     def state_dict(self) -> dict[str, Any]:
         """Return everything but space and configuration."""
         observations = list(self._observations.values())
+        # The keys are part of the format of checkpoint files.
         return {
             "model": self.model.state_dict(),
             "imagination": self._model_rollouts.state_dict(),

@@ -200,8 +200,7 @@ class LayerRollouts:
         Args:
             bits: Policies [rollout, decision, 2].
             proposed: Actions [rollout, step] to keep wherever they correspond to the bits; otherwise, and without them,
-            an
-                action is the middle of the interval of its bits.
+                an action is the middle of the interval of its bits.
 
         Returns:
             The trajectories.

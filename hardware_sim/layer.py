@@ -26,13 +26,11 @@ class Layer:
         groups: Groups of channels, which divide `c_in` and `c_out`.
         input_size: Size of the input feature map.
         output_size: Size of the output feature map; positions of a linear layer that is applied to a sequence, steps of
-        a
-            recurrent layer. A convolution of several maps, such as the regions of a detector, has them stacked in
+            a recurrent layer. A convolution of several maps, such as the regions of a detector, has them stacked in
             height.
         tied_to: Name of the earlier layer that shares its weights with this one.
         input_tensors: Numbers of the activation tensors that the layer reads. Element-wise operations in between keep
-        the
-            number; where they combine several tensors, that of the latest.
+            the number; where they combine several tensors, that of the latest.
         output_tensor: Number of the activation tensor that the layer writes.
         held_tensors: Other operands of an element-wise operation after this layer (shortcuts that no layer reads
             afterwards), which occupy memory until then.

@@ -1,4 +1,4 @@
-"""Search spaces for the proposers, with the real projection onto the budget."""
+"""Fixtures: search spaces with the real projection onto the budget."""
 
 from collections.abc import Callable
 

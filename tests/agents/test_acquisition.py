@@ -5,7 +5,7 @@ from scipy.stats import norm
 from agents.acquisition import log_expected_improvement
 
 
-def test_it_is_the_expected_improvement():
+def test_log_expected_improvement_matches_monte_carlo():
     """E max(0.5 - x, 0) over a million draws of the quantiles of N(1, 2)."""
     x = norm.ppf((np.arange(1_000_000) + 0.5) / 1_000_000, 1.0, 2.0)
     expected = np.maximum(0.5 - x, 0).mean()
@@ -14,13 +14,13 @@ def test_it_is_the_expected_improvement():
     )
 
 
-def test_far_from_the_best_it_still_orders():
+def test_log_expected_improvement_is_finite_and_ordered_far_from_best():
     mean = np.linspace(1, 300, 400)
     values = log_expected_improvement(mean, np.ones_like(mean), 0.0)
     assert np.isfinite(values).all()
     assert (np.diff(values) < 0).all()
 
 
-def test_of_equal_means_the_less_certain_promises_more():
+def test_larger_std_has_larger_expected_improvement():
     values = log_expected_improvement(np.array([1.0, 1.0]), np.array([0.1, 1.0]), 0.0)
     assert values[1] > values[0]

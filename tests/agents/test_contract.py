@@ -1,4 +1,4 @@
-"""What every agent promises, whatever it is: a new one is one more line in AGENTS."""
+"""Contract tests of `Agent`; a new agent is one line in AGENTS."""
 
 import io
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def observation(step: int) -> np.ndarray:
 
 
 def episode_events(episode: int) -> list[Event]:
-    """An episode as single calls; the executed actions differ from the proposed ones."""
+    """One episode as a list of calls; the executed actions differ from the proposed ones."""
     executed = [((episode + 1) * (step + 2) % 7) / 7 for step in range(STEPS)]
     events: list[Event] = [lambda agent, step=step: agent.act(observation(step)) for step in range(STEPS)]
     for step, action in enumerate(executed):
@@ -60,26 +60,26 @@ def through_a_file(state: dict) -> dict:
     return torch.load(file, weights_only=True)
 
 
-def test_it_is_an_agent(make):
+def test_implements_agent_protocol(make):
     assert isinstance(make(0), Agent)
 
 
-def test_actions_are_fractions(make):
+def test_actions_are_in_unit_interval(make):
     answers = actions(play(make(0)))
     assert len(answers) == 6 * STEPS
     assert all(0 <= answer <= 1 for answer in answers)
 
 
-def test_losses_are_finite_numbers_by_name(make):
+def test_losses_are_finite(make):
     for losses in (answer for answer in play(make(0)) if isinstance(answer, dict)):
         assert all(isinstance(name, str) and np.isfinite(value) for name, value in losses.items())
 
 
-def test_the_same_seed_gives_the_same_bits(make):
+def test_equal_seeds_give_equal_actions(make):
     assert play(make(3)) == play(make(3))
 
 
-def test_the_global_generator_is_neither_read_nor_moved(make):
+def test_global_generator_is_not_used(make):
     first = play(make(3))
     torch.manual_seed(12345)
     before = torch.get_rng_state()
@@ -87,20 +87,20 @@ def test_the_global_generator_is_neither_read_nor_moved(make):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_seeds_differ(make):
+def test_different_seeds_give_different_actions(make):
     assert actions(play(make(0))) != actions(play(make(1)))
 
 
 @pytest.mark.parametrize("stop", range(len(EVENTS)))
-def test_a_restored_agent_goes_on_identically(make, stop):
+def test_restored_agent_continues_identically(make, stop):
     agent, restored = make(0), make(99)
     play(agent, EVENTS[:stop])
     restored.load_state_dict(through_a_file(agent.state_dict()))
     assert play(agent, EVENTS[stop:]) == play(restored, EVENTS[stop:])
 
 
-def test_a_state_is_a_snapshot(make):
-    """Neither later learning nor another agent that took the state over may change it."""
+def test_state_dict_is_independent_of_later_changes(make):
+    """Neither later learning nor another agent with this state changes it."""
     agent, other = make(0), make(1)
     play(agent, EVENTS[:40])
     state = agent.state_dict()

@@ -9,7 +9,7 @@ def best_of(policies, score) -> float:
     return max(score(bits) for bits in policies)
 
 
-def test_it_improves_over_chance(make_space):
+def test_evolution_beats_random_policies(make_space):
     """Additive and pairwise terms on 12 decisions: at equal cost better than random policies on every seed."""
     source = np.random.default_rng(7)
     sizes = tuple(source.uniform(0.5, 4, 12))
@@ -31,13 +31,13 @@ def test_it_improves_over_chance(make_space):
         assert max(scores) > best_of((space.sample(generator) for _ in range(100)), score)
 
 
-def test_it_starts_from_what_is_sensible(make_space):
+def test_first_proposal_is_greedy_policy(make_space):
     space = make_space()
     assert (Evolution(space).propose() == greedy_policy(space)).all()
 
 
-def test_children_come_from_told_policies(make_space):
-    """Without chance in the first population, what a foreign search found is bred from."""
+def test_children_descend_from_told_policies(make_space):
+    """With a first population of one, foreign policies become parents."""
     space = make_space((1.0,) * 8, ratios=(1.0, 0.6))
     foreign = space.project(np.repeat([[5, 5], [2, 5]], 4, axis=0))
     proposer = Evolution(space, population=1, parents=1, mutation=0.01, seed=0)
@@ -48,6 +48,6 @@ def test_children_come_from_told_policies(make_space):
 
 
 @pytest.mark.parametrize("bad", [{"population": 0}, {"parents": 0}, {"mutation": 0.0}, {"mutation": 1.5}])
-def test_settings_out_of_range(make_space, bad):
+def test_invalid_settings_raise(make_space, bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         Evolution(make_space(), **bad)

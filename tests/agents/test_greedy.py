@@ -11,29 +11,29 @@ def priced(*sensitivities: float) -> np.ndarray:
     return np.array(sensitivities)[:, None, None] * np.broadcast_to(missing[:, None], (8, 8))
 
 
-def test_the_bit_that_is_missed_least_goes_first(make_space):
-    """Sizes 1 and 1, weights only: 10 bits are asked for 6; the second decision's bits are worth a tenth."""
+def test_greedy_policy_lowers_least_sensitive_decision(make_space):
+    """Sizes 1 and 1, weights only: 10 bits have to become 7; bits of the second decision are worth a tenth."""
     space = make_space((1.0, 1.0), ratios=(1.0, 0.7), prior=priced(1.0, 0.1))
     assert greedy_policy(space)[:, 0].tolist() == [5, 2]
 
 
-def test_a_bit_is_worth_what_it_saves(make_space):
-    """The first decision's bit is missed twice as much but saves four times as much."""
+def test_greedy_policy_weighs_loss_by_cost_saved(make_space):
+    """A bit of the first decision loses twice as much but saves four times as much."""
     space = make_space((4.0, 1.0), ratios=(1.0, 0.85), prior=priced(2.0, 1.0))
     assert greedy_policy(space)[:, 0].tolist() == [4, 5]
 
 
-def test_equal_decisions_take_turns(make_space):
+def test_greedy_policy_treats_equal_decisions_equally(make_space):
     space = make_space((1.0, 1.0, 1.0), ratios=(1.0, 0.8), prior=priced(1.0, 1.0, 1.0))
     assert greedy_policy(space)[:, 0].tolist() == [4, 4, 4]
 
 
-def test_the_first_proposal_is_the_way_down(make_space):
+def test_first_proposal_is_greedy_policy(make_space):
     space = make_space()
     assert (Greedy(space).propose() == greedy_policy(space)).all()
 
 
-def test_news_of_others_do_not_spare_it_the_way_down(make_space):
+def test_greedy_policy_is_proposed_first_after_foreign_scores(make_space):
     space = make_space()
     proposer = Greedy(space)
     poor = np.ones_like(greedy_policy(space)) * 2
@@ -41,8 +41,8 @@ def test_news_of_others_do_not_spare_it_the_way_down(make_space):
     assert (proposer.propose() == greedy_policy(space)).all()
 
 
-def test_it_climbs_where_the_prior_is_wrong(make_space):
-    """By the prior the last decision matters most, in truth the first one does."""
+def test_hill_climbing_corrects_wrong_prior(make_space):
+    """The last decision matters most under the prior, the first one in the scores."""
     space = make_space((1.0, 1.0, 1.0), ratios=(1.0, 0.7), prior=priced(0.1, 0.5, 1.0))
     proposer, scores = Greedy(space), []
     for _ in range(60):
@@ -54,7 +54,7 @@ def test_it_climbs_where_the_prior_is_wrong(make_space):
     assert max(scores) == pytest.approx(5 + 0.5 * 3 + 0.1 * 2)
 
 
-def test_every_exchange_stays_near_the_best(make_space):
+def test_exchanges_stay_near_best_policy(make_space):
     space = make_space()
     proposer = Greedy(space)
     centre = proposer.propose()

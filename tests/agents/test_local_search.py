@@ -1,4 +1,4 @@
-"""The knapsack of small spaces against all of their policies."""
+"""Knapsack solutions of small spaces, compared to all of their policies."""
 
 from itertools import product
 
@@ -19,7 +19,7 @@ def random_losses(count: int, decisions: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("ratio", [0.3, 0.5, 0.8])
-def test_solutions_are_close_to_the_best_of_all(make_space, ratio):
+def test_solutions_are_close_to_optimum(make_space, ratio):
     space = make_space((3.0, 1.0, 2.0), ratios=(ratio,))
     every = [np.array(pairs) for pairs in product(*(space.pairs(decision) for decision in range(3)))]
     legal = [bits for bits in every if space.fits(bits)]
@@ -32,17 +32,17 @@ def test_solutions_are_close_to_the_best_of_all(make_space, ratio):
     assert np.mean(ratios) < 1.05
 
 
-def test_where_everything_fits_every_decision_takes_its_best(make_space):
+def test_large_budget_gives_least_loss_per_decision(make_space):
     space = make_space(ratios=(1.0,))
     assert (Knapsack(space).solve(random_losses(2, 4)) == 5).all()
 
 
-def test_several_budgets_hold(make_space):
+def test_solutions_respect_several_budgets(make_space):
     space = make_space(ratios=(0.5, 0.6, 0.8))
     assert all(space.fits(bits) for bits in Knapsack(space).solve(random_losses(6, 4)))
 
 
-def test_neighbours_are_legal_new_and_in_order(make_space):
+def test_neighbours_are_legal_distinct_and_sorted(make_space):
     space = make_space()
     (losses,) = random_losses(1, 4)
     start = space.sample(np.random.default_rng(1))
@@ -54,6 +54,6 @@ def test_neighbours_are_legal_new_and_in_order(make_space):
     assert totals == sorted(totals)
 
 
-def test_a_single_pair_has_no_neighbours(make_space):
+def test_single_pair_has_no_neighbours(make_space):
     space = make_space((2.0,), widths=(3,), ratios=(1.0,))
     assert len(Knapsack(space).neighbours(random_losses(1, 1)[0], np.array([[3, 3]]), 5)) == 0

@@ -12,34 +12,34 @@ from agents.loss_terms import (
 )
 
 
-def test_terms_are_numbered_by_decision_column_and_width():
+def test_term_indices_by_decision_column_and_width():
     assert term_indices(np.array([[[2, 1], [1, 3]]]), 3).tolist() == [[1, 3, 6, 11]]
 
 
-def test_pairs_add_what_their_columns_lose():
+def test_pair_losses_add_columns():
     theta = np.log([[[1.0, 4.0], [2.0, 8.0]]])
     np.testing.assert_allclose(8 * pair_losses(theta), [[[3, 9], [6, 12]]])
 
 
-def test_the_sum_does_not_overflow():
+def test_log_sum_exp_does_not_overflow():
     value, shares = log_sum_exp(np.array([1000.0, 1000.0]), np.array([[0, 1]]))
     assert value[0] == pytest.approx(1000 + np.log(2))
     assert shares.tolist() == [[0.5, 0.5]]
 
 
-def test_a_prior_of_sums_is_taken_apart():
-    """Two decisions whose pairs lose w + a; what each column loses includes the least that the other one does."""
+def test_theta_from_additive_prior():
+    """Pairs lose w + a; the loss of a column includes the smallest loss of the other one."""
     w, a = np.array([0.4, 0.1]), np.array([0.2, 0.05])
     centre = theta_from_prior(np.broadcast_to(w[:, None] + a, (2, 2, 2)))
     np.testing.assert_allclose(np.exp(centre[0]), [[0.45, 0.15], [0.3, 0.15]])
 
 
-def test_other_numbers_of_widths_for_activations_fill_up_with_the_last():
+def test_theta_from_prior_repeats_last_width():
     centre = theta_from_prior(np.array([[[0.5], [0.2]]]))
     np.testing.assert_allclose(np.exp(centre[0]), [[0.5, 0.2], [0.2, 0.2]])
 
 
-def test_what_is_known_is_taken_as_it_is_however_steep():
+def test_theta_from_prior_keeps_steep_losses():
     """One bit may lose all of the signal, and two bits a hundredth of that."""
     losses = np.array([1.0, 0.01, 0.001])
     centre = theta_from_prior((losses[:, None] + losses)[None])
@@ -47,7 +47,7 @@ def test_what_is_known_is_taken_as_it_is_however_steep():
 
 
 @pytest.mark.parametrize("nothing", [0.0, -1.0, np.nan, np.inf])
-def test_losses_that_are_no_knowledge_do_not_become_certainties(nothing):
+def test_theta_from_prior_extrapolates_missing_losses(nothing):
     prior = np.full((1, 3, 3), 0.1)
     prior[0, 2] = nothing
     centre = theta_from_prior(prior)
@@ -55,13 +55,13 @@ def test_losses_that_are_no_knowledge_do_not_become_certainties(nothing):
     assert (np.diff(centre, axis=2) >= -1.5 * LOG_4 - 1e-9).all()
 
 
-def test_covariances_are_positive():
+def test_covariances_are_positive_definite():
     parts = term_covariances(3, 4)
     assert parts.shape == (7, 24, 24)
     assert min(np.linalg.eigvalsh(part).min() for part in parts) > -1e-9
 
 
-def test_the_residual_is_shared_by_neighbours():
+def test_residual_covariance_decreases_with_distance():
     bits = np.array([[[2, 2]], [[2, 3]], [[8, 8]]])
     near, far = residual_covariances(bits, bits)
     assert near[0, 0] == far[0, 0] == 1

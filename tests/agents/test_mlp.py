@@ -1,4 +1,4 @@
-"""The written-out gradient and Adam against PyTorch's own."""
+"""Gradients and Adam compared to PyTorch's."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def flat_gradient(modules: torch.nn.Sequential) -> torch.Tensor:
     return torch.cat([p.grad.t().flatten() if p.dim() == 2 else p.grad for p in modules.parameters()])
 
 
-def test_output_and_both_gradients_equal_automatic_differentiation():
+def test_output_and_gradients_equal_autograd():
     inputs = torch.randn(7, 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
     mlp = network()
     modules = reference(mlp)
@@ -42,7 +42,7 @@ def test_output_and_both_gradients_equal_automatic_differentiation():
     torch.testing.assert_close(mlp.input_gradient(activations, 2 * activations[-1]), inputs.grad)
 
 
-def test_adam_moves_as_pytorchs_does():
+def test_adam_equals_torch_adam():
     mlp = network()
     parameter = mlp.parameters.clone().requires_grad_()
     ours, theirs = Adam(mlp, 0.01), torch.optim.Adam([parameter], lr=0.01)
@@ -55,7 +55,7 @@ def test_adam_moves_as_pytorchs_does():
     torch.testing.assert_close(mlp.parameters, parameter.detach())
 
 
-def test_a_first_step_of_adam_by_hand():
+def test_first_adam_step_is_learning_rate():
     """Both moments are unbiased after one step, so each parameter moves by the learning rate against its sign."""
     mlp = network()
     before = mlp.parameters.clone()
@@ -64,20 +64,20 @@ def test_a_first_step_of_adam_by_hand():
     torch.testing.assert_close(mlp.parameters, before - 0.1 * mlp.gradient.sign())
 
 
-def test_initial_parameters_fill_the_range_of_their_fan_in():
+def test_initial_parameters_are_uniform_in_fan_in_range():
     mlp = MLP((4, 500, 1), torch.Generator().manual_seed(0))
     first, last = mlp.parameters[:2500], mlp.parameters[2500:]
     assert 0.49 < first.abs().max().item() <= 0.5
     assert 0.9 / 500**0.5 < last.abs().max().item() <= 1 / 500**0.5
 
 
-def test_a_copy_stands_on_its_own():
+def test_copy_is_independent():
     mlp = network()
     twin = mlp.copy()
     mlp.parameters.zero_()
     assert torch.equal(twin.parameters, network().parameters)
 
 
-def test_a_state_of_another_size_is_refused():
+def test_loading_state_of_other_size_raises():
     with pytest.raises(ValueError, match="where"):
         network().load_state_dict(MLP((3, 2), torch.Generator()).state_dict())

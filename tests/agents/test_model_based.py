@@ -1,4 +1,4 @@
-"""The agent finds good policies in few evaluations, whatever it is told, and goes on where it was."""
+"""Model-based DDPG: quality of few proposals, foreign observations, and restored states."""
 
 import io
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def make(space: SearchSpace, seed: int = 0, **settings: int) -> ModelBasedDDPG:
 
 
 def divergence(bits: np.ndarray, seed: int = 0) -> float:
-    """Noise that adds up, and two neighbours that hurt each other at few bits."""
+    """Additive loss, and an interaction of adjacent decisions at few bits."""
     rng = np.random.default_rng(seed)
     theta = rng.normal(0, 1, (len(bits), 2, 1)) - 1.3 * np.arange(1, 9)
     value = log_sum_exp(theta.ravel(), term_indices(bits[None], 8))[0][0]
@@ -55,7 +55,7 @@ def divergence(bits: np.ndarray, seed: int = 0) -> float:
 
 
 def play(agent: Proposer, rounds: int, seed: int = 0) -> list[float]:
-    """Divergences, told as scores below 0."""
+    """Divergences of proposals, with scores of minus the divergence."""
     found = []
     for _ in range(rounds):
         bits = agent.propose()
@@ -71,11 +71,11 @@ def through_a_file(state: dict) -> dict:
     return torch.load(file, weights_only=True)
 
 
-def test_it_is_a_proposer(space):
+def test_implements_proposer_protocol(space):
     assert isinstance(make(space), Proposer)
 
 
-def test_it_begins_with_the_priors_best_and_with_uniform_bits(space):
+def test_first_proposals_are_best_prior_and_uniform_policy(space):
     agent = make(space)
     first = agent.propose()
     agent.tell(first, -1.0)
@@ -86,7 +86,7 @@ def test_it_begins_with_the_priors_best_and_with_uniform_bits(space):
     assert (agent.propose() != second).any()
 
 
-def test_proposals_are_legal_and_new(space):
+def test_proposals_are_legal_and_distinct(space):
     agent, seen = make(space), set()
     for _ in range(15):
         bits = agent.propose()
@@ -98,14 +98,14 @@ def test_proposals_are_legal_and_new(space):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_twenty_five_proposals_beat_three_hundred_random_policies(space, seed):
+def test_25_proposals_beat_300_random_policies(space, seed):
     rng = np.random.default_rng(seed)
     random = min(divergence(space.sample(rng), seed) for _ in range(300))
     assert min(play(make(space, seed), 25, seed)) < 0.9 * random
 
 
-def test_it_learns_from_accuracies_that_tie(space):
-    """Steps of half a percent, above and below the float network's."""
+def test_tied_accuracies_are_learned_from(space):
+    """Accuracies in steps of half a percent, above and below that of the float network."""
 
     def accuracy(bits: np.ndarray) -> float:
         return float(np.round(200 * (0.92 - 0.02 * np.log(divergence(bits)))) / 200)
@@ -120,12 +120,12 @@ def test_it_learns_from_accuracies_that_tie(space):
     assert best >= random
 
 
-def test_the_same_seed_gives_the_same_proposals(space):
+def test_equal_seeds_give_equal_proposals(space):
     assert play(make(space, 3), 10) == play(make(space, 3), 10)
 
 
 @pytest.mark.parametrize("stop", [0, 1, 7, 12])
-def test_a_restored_agent_goes_on_identically(space, stop):
+def test_restored_agent_continues_identically(space, stop):
     agent, restored = make(space, 0, max_observations=8), make(space, 99, max_observations=8)
     play(restored, 3)
     play(agent, stop)
@@ -133,7 +133,7 @@ def test_a_restored_agent_goes_on_identically(space, stop):
     assert play(agent, 6) == play(restored, 6)
 
 
-def test_a_state_is_a_snapshot(space):
+def test_state_dict_is_independent_of_later_changes(space):
     agent, other = make(space), make(space, 1)
     play(agent, 5)
     state = agent.state_dict()
@@ -145,8 +145,8 @@ def test_a_state_is_a_snapshot(space):
     assert play(other, 5) == expected
 
 
-def test_news_from_other_budgets_help_at_once(space):
-    """What no policy of this budget may be tells about layers all the same."""
+def test_scores_from_other_budgets_improve_first_proposals(space):
+    """Policies over the budget are informative about layers too."""
     rng = np.random.default_rng(0)
     cold, warm = make(space), make(space)
     for bits in rng.integers(3, 9, (60, len(SIZES), 2)):
@@ -154,15 +154,15 @@ def test_news_from_other_budgets_help_at_once(space):
     assert min(play(warm, 3)) < min(play(cold, 3))
 
 
-def test_news_from_beyond_the_budget_are_not_proposed(space):
+def test_policies_over_budget_are_not_proposed(space):
     agent = make(space)
     for width in (1, 7, 8):
         agent.tell(np.full((len(SIZES), 2), width), 1e6)
     assert space.fits(agent.propose())
 
 
-def test_scores_are_predicted_with_their_uncertainty(space):
-    """What was told is known well; what was not lies within a few standard deviations."""
+def test_predicted_scores_are_calibrated(space):
+    """Observed scores are predicted closely, others within a few standard deviations."""
     agent, rng = make(space), np.random.default_rng(2)
     seen, unseen = (np.stack([space.sample(rng) for _ in range(count)]) for count in (40, 20))
     for bits in seen:
@@ -175,11 +175,11 @@ def test_scores_are_predicted_with_their_uncertainty(space):
     assert agent.predict(best[None])[0][0] == pytest.approx(-divergence(best), rel=0.15)
 
 
-def test_without_an_actor_it_works_too(space):
+def test_works_without_actor_rollouts(space):
     assert len(play(make(space, rollouts=0), 4)) == 4
 
 
-def test_a_small_space_is_exhausted_and_the_best_comes_again(make_space):
+def test_best_policy_is_repeated_when_space_is_exhausted(make_space):
     space = make_space((1.0, 2.0), widths=(2, 3), ratios=(0.6,))
     agent, found = make(space), {}
     for _ in range(15):
@@ -190,13 +190,13 @@ def test_a_small_space_is_exhausted_and_the_best_comes_again(make_space):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_score_must_be_finite(space, bad):
+def test_non_finite_score_raises(space, bad):
     with pytest.raises(ValueError, match="finite"):
         make(space).tell(np.full((len(SIZES), 2), 3), bad)
 
 
 @pytest.mark.parametrize("bits", [np.full((3, 2), 3), np.full((8, 2), 0), np.full((8, 2), 9)])
-def test_a_policy_of_another_network_is_refused(space, bits):
+def test_policy_of_other_shape_raises(space, bits):
     with pytest.raises(ValueError, match=r"\[8, 2\]"):
         make(space).tell(bits, -0.5)
 
@@ -204,7 +204,7 @@ def test_a_policy_of_another_network_is_refused(space, bits):
 @pytest.mark.parametrize(
     "settings", [{"exploit_every": 0}, {"max_observations": 1}, {"posterior_samples": -1}, {"max_candidates": 0.5}]
 )
-def test_settings_out_of_range_are_refused(settings):
+def test_settings_out_of_range_raise(settings):
     (name,) = settings
     with pytest.raises(ValueError, match=f"^{name} must be an integer"):
         ModelBasedConfig(**settings)

@@ -1,4 +1,4 @@
-"""The actor learns what a model expects, without any evaluation."""
+"""Training of an actor on simulated rollouts."""
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ class ThreeSteps:
 
 
 def distance(policies: np.ndarray) -> np.ndarray:
-    """Five bits everywhere are best."""
+    """Distance to five bits everywhere, the best policy."""
     return np.abs(policies[:, :, 0] - 5.0).sum(axis=1)
 
 
@@ -39,13 +39,13 @@ def train(rollouts: ModelRollouts, episodes: int) -> np.ndarray:
     return np.stack(policies)
 
 
-def test_the_actor_comes_to_walk_where_little_is_lost():
+def test_actor_learns_policies_of_low_loss():
     policies = train(make(), 150)
     assert distance(policies[-30:]).mean() < 0.6 * distance(policies[:30]).mean()
 
 
-def test_policies_of_others_are_learned_from():
-    """Only policies near the best and bad ones are shown; the actor has walked nowhere before."""
+def test_actor_learns_from_added_policies():
+    """The actor learns from added policies only, before any rollout of its own."""
     rollouts = make()
     rollouts.add(np.array([[[w, 8]] * 3 for w in (2, 3, 4, 5, 6, 7, 8)]))
     for _ in range(60):
@@ -54,7 +54,7 @@ def test_policies_of_others_are_learned_from():
     assert distance(policies).mean() < distance(np.stack([make(1).rollout() for _ in range(40)])).mean()
 
 
-def test_without_memories_there_is_nothing_to_learn():
+def test_learning_without_rollouts_changes_nothing():
     rollouts = make()
     before = rollouts.state_dict()["actor"]["parameters"]
     rollouts.learn(distance, 5)

@@ -23,7 +23,7 @@ def below(x: float) -> float:
 
 @pytest.mark.parametrize(("mean", "sigma"), [(0.5, 0.5), (0.0, 0.5), (0.9, 0.2), (0.3, 0.05)])
 def test_moments_are_those_of_the_truncated_normal(mean, sigma):
-    """Mean and variance by the textbook: a = -mean/sigma, b = (1-mean)/sigma, Z = Phi(b) - Phi(a)."""
+    """Mean and variance in closed form: a = -mean/sigma, b = (1-mean)/sigma, Z = Phi(b) - Phi(a)."""
     a, b = -mean / sigma, (1 - mean) / sigma
     mass = below(b) - below(a)
     shift = (density(a) - density(b)) / mass
@@ -35,17 +35,17 @@ def test_moments_are_those_of_the_truncated_normal(mean, sigma):
     assert draws.var().item() == pytest.approx(expected_variance, rel=0.1)
 
 
-def test_no_mass_lies_on_the_bounds():
+def test_truncated_normal_has_no_mass_on_bounds():
     draws = sample(0.0, 0.5)
     assert ((draws > 0) & (draws < 1)).all()
 
 
 @given(mean=st.floats(0, 1), sigma=st.floats(0, 1e6), seed=st.integers(0, 2**31))
-def test_never_nan_and_never_outside(mean, sigma, seed):
+def test_truncated_normal_is_finite_and_in_unit_interval(mean, sigma, seed):
     assert 0 <= truncated_normal(mean, sigma, torch.Generator().manual_seed(seed)) <= 1
 
 
-def test_one_draw_of_the_generator_whatever_the_width():
+def test_truncated_normal_uses_one_draw_for_any_width():
     generators = [torch.Generator().manual_seed(0) for _ in range(2)]
     for generator, sigma in zip(generators, (0.0, 0.5), strict=True):
         truncated_normal(0.5, sigma, generator)
@@ -53,10 +53,10 @@ def test_one_draw_of_the_generator_whatever_the_width():
 
 
 @pytest.mark.parametrize(("mean", "sigma"), [(math.nan, 0.5), (1.1, 0.5), (-0.1, 0.5), (0.5, -1.0), (0.5, math.nan)])
-def test_bad_parameters_are_refused(mean, sigma):
+def test_truncated_normal_rejects_invalid_parameters(mean, sigma):
     with pytest.raises(ValueError, match="mean must be in"):
         truncated_normal(mean, sigma, torch.Generator())
 
 
-def test_sigma_decays_by_the_episode():
+def test_sigma_decays_per_episode():
     assert [decayed_sigma(0.5, 0.5, episodes) for episodes in range(3)] == [0.5, 0.25, 0.125]

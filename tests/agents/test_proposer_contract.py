@@ -1,4 +1,4 @@
-"""What every proposer promises, whatever it is: a new one is one more line in PROPOSERS."""
+"""Contract tests of `Proposer`; a new proposer is one line in PROPOSERS."""
 
 import io
 import random
@@ -47,7 +47,7 @@ def score(bits: np.ndarray) -> float:
 
 
 def play(proposer: Proposer, rounds: int, foreign: np.ndarray | None = None) -> list[list[list[int]]]:
-    """Proposals as lists; a foreign policy is told after the first of them."""
+    """Proposals as lists; the score of a foreign policy is told after the first one."""
     answers = []
     for turn in range(rounds):
         bits = proposer.propose()
@@ -65,7 +65,7 @@ def through_a_file(state: dict) -> dict:
     return torch.load(file, weights_only=True)
 
 
-def test_it_is_a_proposer(make, space):
+def test_implements_proposer_protocol(make, space):
     assert isinstance(make(space, 0), Proposer)
 
 
@@ -84,20 +84,20 @@ def test_proposals_are_legal(make, make_space, shape, with_prior):
         proposer.tell(bits, score(bits))
 
 
-def test_the_same_seed_gives_the_same_proposals(make, space):
+def test_equal_seeds_give_equal_proposals(make, space):
     assert play(make(space, 3), ROUNDS) == play(make(space, 3), ROUNDS)
 
 
-def test_seeds_differ_where_chance_decides(make_space):
+def test_different_seeds_give_different_proposals_of_random_methods(make_space):
     space = make_space()
     for name in RANDOM:
         assert play(PROPOSERS[name](space, 0), 2 * ROUNDS) != play(PROPOSERS[name](space, 1), 2 * ROUNDS)
 
 
-def test_global_generators_are_neither_read_nor_moved(make, space):
+def test_global_generators_are_not_used(make, space):
     first = play(make(space, 3), ROUNDS)
     torch.manual_seed(12345)
-    np.random.seed(12345)  # noqa: NPY002  # the global one is what must not be used
+    np.random.seed(12345)  # noqa: NPY002  # the global generator must not be used
     random.seed(12345)
     before = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     assert play(make(space, 3), ROUNDS) == first
@@ -107,7 +107,7 @@ def test_global_generators_are_neither_read_nor_moved(make, space):
 
 
 @pytest.mark.parametrize("stop", [0, 1, 6])
-def test_a_restored_proposer_goes_on_identically(make, space, stop):
+def test_restored_proposer_continues_identically(make, space, stop):
     proposer, restored = make(space, 0), make(space, 99)
     foreign = space.sample(np.random.default_rng(8))
     play(proposer, stop, foreign)
@@ -116,7 +116,7 @@ def test_a_restored_proposer_goes_on_identically(make, space, stop):
     assert play(proposer, ROUNDS) == play(restored, ROUNDS)
 
 
-def test_a_proposal_may_be_pending_when_the_state_is_taken(make, space):
+def test_state_dict_keeps_pending_proposal(make, space):
     proposer, restored = make(space, 0), make(space, 99)
     play(proposer, 6)
     pending = proposer.propose()
@@ -126,7 +126,7 @@ def test_a_proposal_may_be_pending_when_the_state_is_taken(make, space):
     assert play(proposer, ROUNDS) == play(restored, ROUNDS)
 
 
-def test_a_state_is_a_snapshot(make, space):
+def test_state_dict_is_independent_of_later_changes(make, space):
     proposer = make(space, 0)
     play(proposer, 5)
     state = proposer.state_dict()
@@ -141,14 +141,14 @@ def test_a_state_is_a_snapshot(make, space):
     assert play(second, ROUNDS) == expected
 
 
-def test_news_of_foreign_policies_is_taken_and_not_proposed_again(make, space):
+def test_told_foreign_policy_is_not_proposed(make, space):
     foreign = make(space, 0).propose()
     proposer = make(space, 0)
     proposer.tell(foreign, 0.5)
     assert foreign.tolist() not in play(proposer, ROUNDS)
 
 
-def test_news_from_beyond_the_budget_leads_nowhere(make, space):
+def test_told_policies_over_budget_are_ignored(make, space):
     proposer = make(space, 0)
     for width in (1, 5, 8):
         proposer.tell(np.full((4, 2), width), 1e6)
@@ -158,25 +158,25 @@ def test_news_from_beyond_the_budget_leads_nowhere(make, space):
         proposer.tell(bits, score(bits))
 
 
-def test_proposals_differ_even_before_news_arrives(make, space):
+def test_proposals_differ_without_scores(make, space):
     proposer = make(space, 0)
     answers = [proposer.propose().tobytes() for _ in range(4)]
     assert len(set(answers)) == 4
 
 
-def test_the_best_comes_again_where_all_is_known(make, make_space):
-    """Two decisions with two pairs of bits each, where everything fits and the rest is always spent."""
+def test_best_policy_is_repeated_when_space_is_exhausted(make, make_space):
+    """Two decisions with two widths each, where the remaining budget is always spent."""
     space = make_space((1.0, 2.0), widths=(2, 3), ratios=(0.6,))
     proposer = make(space, 0)
-    told = {}
+    scores = {}
     for _ in range(20):
         bits = proposer.propose()
-        told[bits.tobytes()] = score(bits)
+        scores[bits.tobytes()] = score(bits)
         proposer.tell(bits, score(bits))
-    assert told[proposer.propose().tobytes()] == max(told.values())
+    assert scores[proposer.propose().tobytes()] == max(scores.values())
 
 
-def test_what_was_proposed_or_told_is_the_callers_to_change(make, space):
+def test_proposed_and_told_arrays_are_copied(make, space):
     proposer, other = make(space, 0), make(space, 0)
     bits, same = proposer.propose(), other.propose()
     proposer.tell(bits, score(bits))
@@ -186,11 +186,11 @@ def test_what_was_proposed_or_told_is_the_callers_to_change(make, space):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_score_must_be_finite(make, space, bad):
+def test_non_finite_score_raises(make, space, bad):
     with pytest.raises(ValueError, match="finite"):
         make(space, 0).tell(space.project(np.full((4, 2), 3)), bad)
 
 
-def test_a_policy_of_another_network_is_refused(make, space):
+def test_policy_of_other_shape_raises(make, space):
     with pytest.raises(ValueError, match=r"\[4, 2\]"):
         make(space, 0).tell(np.full((3, 2), 3), 0.5)

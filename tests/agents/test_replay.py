@@ -19,7 +19,7 @@ def episode(mark: float, *, length: int = 2) -> Steps:
     )
 
 
-def test_every_step_carries_the_return_of_its_episode():
+def test_every_step_has_return_of_its_episode():
     steps = episode(7.0, length=3)
     assert steps.inputs.tolist() == [[7, 0, 0.25], [7, 1, 0.25], [7, 2, 0.25]]
     assert steps.observations.tolist() == [[7, 0], [7, 1], [7, 2]]
@@ -28,7 +28,7 @@ def test_every_step_carries_the_return_of_its_episode():
     assert steps.continues.tolist() == [[1], [1], [0]]
 
 
-def test_a_full_replay_forgets_its_oldest_episode():
+def test_full_replay_drops_oldest_episode():
     replay = Replay(capacity=2)
     for mark in (1.0, 2.0, 3.0):
         replay.add(episode(mark))
@@ -43,7 +43,7 @@ def test_episodes_may_differ_in_length():
     assert replay.steps().returns.flatten().tolist() == [2, 3, 3]
 
 
-def test_a_batch_is_drawn_uniformly_and_keeps_rows_together():
+def test_batch_is_uniform_and_keeps_rows_together():
     replay = Replay(capacity=4)
     for mark in range(4):
         replay.add(episode(float(mark)))

@@ -1,4 +1,4 @@
-"""Noise that adds up is learned from few policies, and what was not seen is known to be unknown."""
+"""Predictions and uncertainty of the reward model on additive losses."""
 
 import io
 
@@ -14,7 +14,7 @@ DECISIONS, WIDTHS = 8, 8
 
 @pytest.fixture
 def theta() -> np.ndarray:
-    """True noise: every layer has its own level, and loses it by about, not exactly, four a bit."""
+    """True theta: every layer has its own level, and decreases by a factor of about four per bit."""
     rng = np.random.default_rng(3)
     level, decay = rng.normal(0, 1, (DECISIONS, 2, 1)), rng.normal(np.log(4), 0.15, (DECISIONS, 2, 1))
     return level - decay * np.arange(1, WIDTHS + 1)
@@ -38,14 +38,14 @@ def fitted(theta: np.ndarray, count: int) -> RewardModel:
     return model
 
 
-def test_before_any_news_the_prior_is_expected():
+def test_unfitted_model_predicts_prior_mean():
     bits = policies(5, 0)
     mean, std = RewardModel(nominal()).predict(bits)
     np.testing.assert_allclose(mean, losses(nominal(), bits))
     assert (std > 2).all()
 
 
-def test_an_additive_loss_is_learned_from_few_policies(theta):
+def test_additive_loss_is_learned_from_few_policies(theta):
     test = policies(300, 2)
     truth = losses(theta, test)
     errors = [np.abs(fitted(theta, count).predict(test)[0] - truth).mean() for count in (5, 60)]
@@ -54,7 +54,7 @@ def test_an_additive_loss_is_learned_from_few_policies(theta):
     assert errors[1] < 0.25 * spread
 
 
-def test_the_uncertainty_shrinks_where_data_are(theta):
+def test_std_decreases_near_data(theta):
     model = fitted(theta, 30)
     seen, unseen = policies(30, 1), policies(30, 2)
     seen = seen[np.argsort(losses(theta, seen))[:10]]
@@ -62,19 +62,19 @@ def test_the_uncertainty_shrinks_where_data_are(theta):
     assert (model.predict(unseen)[1] < RewardModel(nominal()).predict(unseen)[1]).all()
 
 
-def test_the_uncertainty_is_about_the_size_of_the_errors(theta):
+def test_std_matches_prediction_errors(theta):
     model, test = fitted(theta, 40), policies(300, 2)
     mean, std = model.predict(test)
     assert 0.3 < np.sqrt((((mean - losses(theta, test)) / std) ** 2).mean()) < 2
 
 
-def test_expect_is_the_mean_of_predict(theta):
+def test_predict_mean_equals_mean_of_predict(theta):
     model, test = fitted(theta, 20), policies(10, 2)
     np.testing.assert_allclose(model.predict_mean(test), model.predict(test)[0])
 
 
-def test_draws_spread_as_far_as_is_unknown(theta):
-    """The mean of many draws is theta; a term that decided the seen losses varies less than before."""
+def test_posterior_samples_have_posterior_mean_and_smaller_spread(theta):
+    """The mean of many samples is theta; terms that dominate observed losses vary less than in the prior."""
     model = fitted(theta, 60)
     draws = model.sample(np.random.default_rng(0), 400)
     np.testing.assert_allclose(draws.std(axis=0), model.theta_std, rtol=0.25, atol=0.02)
@@ -84,7 +84,7 @@ def test_draws_spread_as_far_as_is_unknown(theta):
     assert prior.sample(np.random.default_rng(0), 5).shape == (5, DECISIONS, 2, WIDTHS)
 
 
-def test_learned_scales_make_the_data_more_probable(theta):
+def test_fitted_scales_increase_marginal_likelihood(theta):
     model, bits = RewardModel(nominal()), policies(60, 1)
     targets = losses(theta, bits)
     model.fit(bits, targets)
@@ -94,8 +94,8 @@ def test_learned_scales_make_the_data_more_probable(theta):
     assert model.log_marginal_likelihood > before
 
 
-def test_bad_policies_are_not_worth_exactness(theta):
-    """A collapsed network with any loss at all hardly moves what is expected of good policies."""
+def test_outlier_of_high_loss_hardly_changes_predictions_of_good_policies(theta):
+    """The loss of a collapsed network hardly changes predictions of good policies."""
     bits = policies(40, 1)
     targets = losses(theta, bits)
     worst = int(targets.argmax())
@@ -107,7 +107,7 @@ def test_bad_policies_are_not_worth_exactness(theta):
     assert np.abs(clean.predict_mean(good) - spoilt.predict_mean(good)).max() < 0.2
 
 
-def test_a_restored_model_fits_on_identically(theta):
+def test_restored_model_fits_identically(theta):
     model, other = fitted(theta, 20), RewardModel(nominal())
     model.fit_scales()
     file = io.BytesIO()
@@ -120,7 +120,7 @@ def test_a_restored_model_fits_on_identically(theta):
     np.testing.assert_array_equal(model.predict(policies(9, 5)), other.predict(policies(9, 5)))
 
 
-def test_a_measured_centre_is_trusted_further(theta):
+def test_measured_prior_has_smaller_std(theta):
     bits = policies(50, 2)
     nominal_std, measured_std = (
         RewardModel(theta, prior_scales=each).predict(bits)[1] for each in (DEFAULT_SCALES, MEASURED_PRIOR_SCALES)

@@ -9,23 +9,23 @@ BITS = np.random.default_rng(0).integers(2, 8, (40, 6, 2))
 LOSSES = np.exp(log_sum_exp(CENTRE.ravel(), term_indices(BITS, 8))[0])
 
 
-def test_minus_a_divergence_ends_at_zero():
+def test_ceiling_of_negative_divergences_is_zero():
     assert fit_ceiling(RewardModel(CENTRE), BITS, -LOSSES) == 0
 
 
-def test_scores_above_zero_have_a_ceiling_above_the_best():
+def test_ceiling_of_positive_scores_is_above_best():
     scores = 5 - LOSSES
     ceiling = fit_ceiling(RewardModel(CENTRE), BITS, scores)
     assert scores.max() < ceiling < 5 + LOSSES.mean()
 
 
-def test_ties_at_the_best_are_no_obstacle():
+def test_ceiling_is_above_tied_best_scores():
     scores = np.minimum(np.round(5 - LOSSES, 2), np.quantile(5 - LOSSES, 0.7).round(2))
     targets = log_losses(scores, fit_ceiling(RewardModel(CENTRE), BITS, scores))
     assert np.isfinite(targets).all()
 
 
-def test_equal_scores_and_a_single_one_are_enough():
+def test_ceiling_of_equal_or_single_scores_is_finite():
     for scores in (np.array([-1.0]), np.zeros(3), np.full(3, 0.7)):
         ceiling = fit_ceiling(RewardModel(CENTRE), BITS[: len(scores)], scores)
         assert ceiling > scores.max()

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 
-def test_the_nominal_prior_is_quantization_noise(make_space):
+def test_nominal_prior_is_relative_quantization_error(make_space):
     prior = make_space().nominal_prior
     assert prior.shape == (4, 8, 8)
     assert prior[2, 1, 2] == 1 / 16 + 1 / 64
 
 
-def test_a_measured_prior_comes_first(make_space):
+def test_measured_prior_replaces_nominal_prior(make_space):
     prior = np.random.default_rng(0).random((4, 8, 8))
     assert make_space(prior=prior).nominal_prior is prior
 
@@ -25,7 +25,7 @@ def test_nearest_prefers_fewer_bits(make_space):
     assert space.nearest(np.array([[3, 3], [1, 8], [6, 7], [5, 4]])).tolist() == [[2, 2], [2, 8], [4, 8], [4, 4]]
 
 
-def test_sums(make_space):
+def test_total_and_expected_loss(make_space):
     space = make_space((3.0, 1.0))
     bits = np.array([[2, 5], [4, 3]])
     assert space.total(bits).tolist() == [3 * 10 + 12]
@@ -43,19 +43,19 @@ def test_sums(make_space):
     ],
     ids=["over by a little", "not allowed", "beyond the table", "exactly the budget", "over the budget"],
 )
-def test_what_fits(make_space, bits, fits):
+def test_fits(make_space, bits, fits):
     """Sizes 3 and 1 with up to 5 x 5 bits cost 100; the budget is 48."""
     assert make_space((3.0, 1.0), ratios=(0.48,)).fits(np.array(bits)) is fits
 
 
-def test_samples_are_legal_and_many(make_space):
+def test_samples_are_legal_and_varied(make_space):
     space, generator = make_space((3.0, 1.0, 2.0, 4.0, 1.0)), np.random.default_rng(0)
     samples = [space.sample(generator) for _ in range(50)]
     assert all(space.fits(bits) for bits in samples)
     assert len({bits.tobytes() for bits in samples}) > 40
 
 
-def test_shapes_must_match(make_space):
+def test_inconsistent_shapes_raise(make_space):
     space = make_space()
     with pytest.raises(ValueError, match=r"allowed must be \[4, w_bits, a_bits\]"):
         replace(space, allowed=space.allowed[:3])

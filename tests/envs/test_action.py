@@ -1,4 +1,4 @@
-"""Actions and the bits they ask for."""
+"""Conversion between actions and bits."""
 
 import numpy as np
 import pytest
@@ -14,17 +14,17 @@ ranges = st.tuples(st.integers(1, 8), st.integers(1, 8)).map(sorted)
     ("action", "bits"),
     [(0.0, 2), (0.142, 2), (0.144, 3), (0.285, 3), (0.287, 4), (0.5, 5), (0.714, 6), (0.715, 7), (0.858, 8), (1.0, 8)],
 )
-def test_2_to_8_bits_share_the_actions_in_sevenths(action: float, bits: int) -> None:
+def test_2_to_8_bits_divide_actions_into_sevenths(action: float, bits: int) -> None:
     assert bits_of_action(action, min_bits=2, max_bits=8) == bits
 
 
 @pytest.mark.parametrize(("action", "bits"), [(0.0, 3), (0.33, 3), (0.34, 4), (0.66, 4), (0.67, 5), (1.0, 5)])
-def test_3_to_5_bits_share_the_actions_in_thirds(action: float, bits: int) -> None:
+def test_3_to_5_bits_divide_actions_into_thirds(action: float, bits: int) -> None:
     assert bits_of_action(action, min_bits=3, max_bits=5) == bits
 
 
 @given(ranges, st.floats(0, 1))
-def test_no_action_leaves_the_range(limits: list[int], action: float) -> None:
+def test_bits_of_action_stay_in_range(limits: list[int], action: float) -> None:
     low, high = limits
     assert low <= bits_of_action(action, min_bits=low, max_bits=high) <= high
     assert bits_of_action(0.0, min_bits=low, max_bits=high) == low
@@ -32,14 +32,14 @@ def test_no_action_leaves_the_range(limits: list[int], action: float) -> None:
 
 
 @given(ranges, st.floats(0, 1), st.floats(0, 1))
-def test_more_action_never_asks_for_fewer_bits(limits: list[int], one: float, other: float) -> None:
+def test_bits_of_action_are_monotone(limits: list[int], one: float, other: float) -> None:
     low, high = limits
     lesser, greater = sorted((one, other))
     assert bits_of_action(lesser, min_bits=low, max_bits=high) <= bits_of_action(greater, min_bits=low, max_bits=high)
 
 
 @given(ranges)
-def test_every_width_comes_back_from_its_action_also_in_single_precision(limits: list[int]) -> None:
+def test_action_of_bits_round_trip_in_single_precision(limits: list[int]) -> None:
     low, high = limits
     for bits in range(low, high + 1):
         action = action_of_bits(bits, min_bits=low, max_bits=high)
@@ -49,8 +49,8 @@ def test_every_width_comes_back_from_its_action_also_in_single_precision(limits:
 
 
 @given(ranges)
-def test_every_width_has_an_equal_share_of_the_actions(limits: list[int]) -> None:
+def test_every_width_has_an_equal_share_of_actions(limits: list[int]) -> None:
     low, high = limits
     parts = high - low + 1
-    asked = [bits_of_action((part + 0.5) / (10 * parts), min_bits=low, max_bits=high) for part in range(10 * parts)]
-    assert [asked.count(bits) for bits in range(low, high + 1)] == [10] * parts
+    decoded = [bits_of_action((part + 0.5) / (10 * parts), min_bits=low, max_bits=high) for part in range(10 * parts)]
+    assert [decoded.count(bits) for bits in range(low, high + 1)] == [10] * parts

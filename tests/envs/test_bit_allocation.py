@@ -1,4 +1,4 @@
-"""The walk over the layers: an environment, and the promises of its budget rules."""
+"""The environment: Gymnasium's checks, episodes, and the guarantees of its budget rules."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def env_of(
 
 
 def play(env: BitAllocationEnv, actions: list[float]) -> tuple[dict, list[np.ndarray]]:
-    """One episode, the actions over and over; returns the last info and what was observed."""
+    """Run one episode with repeated actions; returns the last info and the observations."""
     seen = [env.reset()[0]]
     for step in range(env.episode_length):
         observation, reward, terminated, truncated, info = env.step(np.array([actions[step % len(actions)]]))
@@ -75,7 +75,7 @@ def play(env: BitAllocationEnv, actions: list[float]) -> tuple[dict, list[np.nda
 @pytest.mark.parametrize("observation", OBSERVATION_KINDS)
 @pytest.mark.parametrize("rule", BUDGET_RULES)
 @pytest.mark.filterwarnings("error")
-def test_gymnasium_accepts_the_environment(rule: BudgetRule, observation: ObservationKind) -> None:
+def test_check_env(rule: BudgetRule, observation: ObservationKind) -> None:
     env = env_of(np.stack([PAIRS] * 4), 150, rule=rule, observation=observation, allowed=AllowedBits())
     check_env(env, skip_render_check=True)
 
@@ -83,7 +83,7 @@ def test_gymnasium_accepts_the_environment(rule: BudgetRule, observation: Observ
 @pytest.mark.parametrize("observation", OBSERVATION_KINDS)
 @pytest.mark.parametrize("rule", BUDGET_RULES)
 @pytest.mark.filterwarnings("error")
-def test_gymnasium_accepts_it_for_the_size_objective(rule: BudgetRule, observation: ObservationKind) -> None:
+def test_check_env_for_size_objective(rule: BudgetRule, observation: ObservationKind) -> None:
     layers = linears(4)
     env = BitAllocationEnv(
         layers,
@@ -97,7 +97,7 @@ def test_gymnasium_accepts_it_for_the_size_objective(rule: BudgetRule, observati
     assert env.episode_length == 4
 
 
-def test_an_episode_is_two_steps_a_layer_and_then_needs_a_reset() -> None:
+def test_episode_has_two_steps_per_layer_and_then_needs_reset() -> None:
     env = env_of(np.stack([PAIRS] * 3), 1000)
     assert env.episode_length == 6
     play(env, [0.5])
@@ -107,19 +107,19 @@ def test_an_episode_is_two_steps_a_layer_and_then_needs_a_reset() -> None:
 
 
 @pytest.mark.parametrize("action", [-0.01, 1.01, float("nan")])
-def test_an_action_outside_of_0_and_1_is_refused(action: float) -> None:
+def test_action_outside_unit_interval_raises(action: float) -> None:
     env = env_of(np.stack([PAIRS]), 1000)
     env.reset()
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         env.step(np.array([action]))
 
 
-def test_the_reward_comes_last_and_is_of_the_final_policy() -> None:
+def test_only_last_step_has_reward_of_final_policy() -> None:
     table = latency_table(np.stack([PAIRS] * 2))
-    asked: list[list[list[int]]] = []
+    evaluated: list[list[list[int]]] = []
 
     def evaluate(bits: np.ndarray) -> float:
-        asked.append(bits.tolist())
+        evaluated.append(bits.tolist())
         return 0.6
 
     env = BitAllocationEnv(
@@ -128,16 +128,16 @@ def test_the_reward_comes_last_and_is_of_the_final_policy() -> None:
     env.reset()
     rewards = [env.step(np.array([1.0]))[1] for _ in range(4)]
     assert rewards == pytest.approx([0, 0, 0, -1.0])
-    assert asked == [[[8, 8], [8, 8]]]
+    assert evaluated == [[[8, 8], [8, 8]]]
 
 
-def test_the_table_must_be_of_the_same_layers() -> None:
+def test_table_of_other_layers_raises() -> None:
     with pytest.raises(ValueError, match="other layers"):
         BitAllocationEnv(linears(2), latency_table(np.stack([PAIRS] * 3)), Budget("latency", 9), lambda _: 0.5)
 
 
 @pytest.mark.parametrize("rule", BUDGET_RULES)
-def test_a_budget_that_nothing_meets_is_refused_before_any_evaluation(rule: BudgetRule) -> None:
+def test_infeasible_budget_raises_before_any_evaluation(rule: BudgetRule) -> None:
     def evaluate(_: np.ndarray) -> float:
         raise AssertionError("nothing is to be evaluated")
 
@@ -150,8 +150,8 @@ def test_a_budget_that_nothing_meets_is_refused_before_any_evaluation(rule: Budg
 
 
 @pytest.mark.parametrize("rule", BUDGET_RULES)
-def test_a_budget_of_the_whole_baseline_allows_8_bits_everywhere(rule: BudgetRule) -> None:
-    """Also where the sum of the costs, layer by layer, is rounded in another way than the sum over decisions."""
+def test_baseline_budget_allows_8_bits_everywhere(rule: BudgetRule) -> None:
+    """Also if the sums over layers and over decisions are rounded differently."""
     latency = np.stack([PAIRS * factor for factor in (0.1, 0.7, 0.3, 1.1, 0.13, 0.17, 0.19, 0.23, 0.29, 0.31, 0.37)])
     table = latency_table(latency)
     for objective in ("latency", "size"):
@@ -166,7 +166,7 @@ def test_a_budget_of_the_whole_baseline_allows_8_bits_everywhere(rule: BudgetRul
 
 
 def random_costs(seed: int, *, count: int, shape: str) -> np.ndarray:
-    """Latency [count, 8, 8]: grows with the bits, does not, or depends on the activations alone."""
+    """Latency [count, 8, 8] that grows with all bits, with none, or with the activations' alone."""
     rng = np.random.default_rng(seed)
     cost = rng.integers(0, 9, (count, 8, 8)).astype(float)
     if shape == "monotone":
@@ -192,7 +192,7 @@ def env_or_none(latency: np.ndarray, ratio: float, **arguments: object) -> BitAl
 
 @given(**episodes)
 @settings(max_examples=150, deadline=None)
-def test_cost_aware_policies_are_within_the_budget_and_no_further_step_fits(
+def test_cost_aware_policies_fit_and_allow_no_further_upgrade(
     seed: int, count: int, shape: str, ratio: float, actions: list[float]
 ) -> None:
     env = env_or_none(random_costs(seed, count=count, shape=shape), ratio)
@@ -213,7 +213,7 @@ def test_cost_aware_policies_are_within_the_budget_and_no_further_step_fits(
 
 @given(**episodes)
 @settings(max_examples=80, deadline=None)
-def test_on_memory_bound_layers_the_free_weight_bits_are_always_taken(
+def test_free_weight_bits_of_memory_bound_layers_are_used(
     seed: int, count: int, shape: str, ratio: float, actions: list[float]
 ) -> None:
     del shape
@@ -224,7 +224,7 @@ def test_on_memory_bound_layers_the_free_weight_bits_are_always_taken(
 
 @given(**episodes, rule=st.sampled_from(BUDGET_RULES), pin=st.tuples(st.integers(1, 8), st.integers(1, 8)))
 @settings(max_examples=80, deadline=None)
-def test_pinned_layers_keep_their_bits_whatever_is_asked_for(
+def test_pinned_layers_keep_their_bits_for_any_action(
     seed: int, count: int, shape: str, ratio: float, actions: list[float], rule: BudgetRule, pin: tuple[int, int]
 ) -> None:
     allowed = AllowedBits(min_bits=3, max_bits=6, pinned={"l0": pin})
@@ -238,7 +238,7 @@ def test_pinned_layers_keep_their_bits_whatever_is_asked_for(
 
 @given(**episodes, rule=st.sampled_from(BUDGET_RULES), observation=st.sampled_from(OBSERVATION_KINDS))
 @settings(max_examples=80, deadline=None)
-def test_what_was_executed_leads_to_the_final_policy(
+def test_executed_steps_lead_to_final_policy(
     seed: int,
     count: int,
     shape: str,
@@ -256,23 +256,23 @@ def test_what_was_executed_leads_to_the_final_policy(
     assert [bits_of_action(step.action, min_bits=2, max_bits=8) for step in executed] == [s.bits for s in executed]
     previous = [1.0] + [step.action for step in executed[:-1]]
     assert [step.observation[9] for step in executed] == pytest.approx(previous)
-    # What a layer is does not depend on what was done; and all of it stays in the space.
+    # Features of the layers do not depend on actions, and observations stay in the space.
     for step, live in zip(executed, seen, strict=False):
         np.testing.assert_array_equal(step.observation[:9], live[:9])
         assert env.observation_space.contains(step.observation)
         assert env.observation_space.contains(live)
-    # Playing the executed actions again comes to the same policy, and is observed as it was written down.
+    # Repeating the executed actions leads to the same policy and the same observations.
     again, seen_again = play(env, [step.action for step in executed])
     np.testing.assert_array_equal(again["bits"], info["bits"])
     for step, live in zip(executed, seen_again, strict=False):
         np.testing.assert_allclose(step.observation, live, rtol=1e-6)
 
 
-def test_an_action_that_cannot_be_is_seen_as_the_one_that_was_done() -> None:
+def test_impossible_action_is_observed_as_executed() -> None:
     env = env_of(np.stack([PAIRS] * 3), 2 * 64 + 20, allowed=AllowedBits())
     env.reset()
     after_pinned, *_ = env.step(np.array([0.0]))
-    assert after_pinned[9] == pytest.approx(6.5 / 7)  # 8 bits, though 2 were asked for
+    assert after_pinned[9] == pytest.approx(6.5 / 7)  # 8 bits, though the action stands for 2
     for action in (0.5, 1.0):
         observation, *_ = env.step(np.array([action]))
     after_middle, *_ = env.step(np.array([1.0]))
@@ -281,30 +281,30 @@ def test_an_action_that_cannot_be_is_seen_as_the_one_that_was_done() -> None:
     assert observation[9] == 1.0
 
 
-def test_only_the_cost_aware_rule_drops_dominated_pairs_from_the_walk() -> None:
+def test_only_cost_aware_rule_drops_dominated_pairs() -> None:
     by_activations = np.broadcast_to(np.arange(1, 9.0), (1, 8, 8))
     assert env_of(by_activations, 100).choice.allowed.sum() == 7
     assert env_of(by_activations, 100, rule="haq").choice.allowed.sum() == 49
-    # So what was executed is 8 bits, not the 2 that were asked for and then raised.
+    # The executed width is 8 bits, not the 2 of the action, which were raised.
     env = env_of(by_activations, 100)
     env.reset()
     assert env.step(np.array([0.0]))[0][9] == pytest.approx(6.5 / 7)
 
 
-def test_the_walk_keeps_enough_for_the_rest() -> None:
-    # 4 + 4 at the least; whoever comes first may take all but that.
+def test_steps_keep_enough_budget_for_remaining_layers() -> None:
+    # At least 4 + 4; the first layer can use everything else.
     info, _ = play(env_of(np.stack([PAIRS] * 2), 24), [1.0])
     assert info["bits"].tolist() == [[8, 2], [4, 2]]
 
 
-def test_the_papers_rule_walks_freely_and_lowers_in_sequence() -> None:
+def test_haq_rule_lowers_in_sequence_after_the_last_step() -> None:
     # 8 x 8 twice is 128; last a: 120, last w: 113, first a: 105, first w: 98, last a: 91.
     info, _ = play(env_of(np.stack([PAIRS] * 2), 91, rule="haq"), [1.0])
     assert info["bits"].tolist() == [[7, 7], [7, 6]]
     assert [step.bits for step in info["executed"]] == [7, 7, 7, 6]
 
 
-def test_the_papers_rule_says_when_it_failed() -> None:
+def test_haq_rule_reports_policies_over_budget() -> None:
     falling = 100 - PAIRS[None]
     info, _ = play(env_of(falling, 40, rule="haq"), [0.5])
     assert not info["fits"]
@@ -321,7 +321,7 @@ def test_tied_layers_are_visited_once_and_share_their_bits() -> None:
     assert info["bits"].tolist() == [[4, 4], [6, 6], [4, 4]]
 
 
-def test_several_limits_at_once_are_all_kept() -> None:
+def test_several_limits_are_respected() -> None:
     layers = linears(3)
     ram = Limit("RAM", "B", 40.0, np.broadcast_to(np.arange(1, 10.0)[None, None], (3, 9, 9)) * 2)
     table = latency_table(np.stack([PAIRS] * 3), layers, (ram,))
@@ -336,7 +336,7 @@ def test_several_limits_at_once_are_all_kept() -> None:
         assert 2 * bits[:, 1].sum() <= 40
 
 
-def test_a_walk_on_a_simulated_device_ends_close_below_the_budget() -> None:
+def test_episode_on_simulated_device_ends_close_below_budget() -> None:
     device = BitSerial(
         name="tiny",
         description="64 binary MACs",

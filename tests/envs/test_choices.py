@@ -1,4 +1,4 @@
-"""What may be chosen: ranges, pins, ties, dominated pairs, and the policy to fall back to."""
+"""Choices: ranges, pins, ties, dominated pairs, and the reserve."""
 
 from itertools import product
 
@@ -21,7 +21,7 @@ def linear(name: str, *, tied_to: str | None = None) -> Layer:
 
 
 def latency_table(latency: np.ndarray, layers: tuple[Layer, ...] = (), limits: tuple[Limit, ...] = ()) -> CostTable:
-    """Latency [layer, 8, 8] in seconds; the proxies for the rest."""
+    """Cost table of latency [layer, 8, 8] in seconds, with proxies for all else."""
     layers = layers or tuple(linear(f"l{number}") for number in range(len(latency)))
     proxies = proxy_table(layers)
     padded = np.full((len(layers), 9, 9), np.nan)
@@ -43,7 +43,7 @@ def bits_open(choice: Choices, decision: int) -> set[tuple[int, int]]:
     return {(int(w) + 1, int(a) + 1) for w, a in np.argwhere(choice.allowed[decision])}
 
 
-def test_the_first_and_the_last_layer_are_pinned_to_8_bits_unless_said_otherwise() -> None:
+def test_first_and_last_layer_are_pinned_to_8_bits_by_default() -> None:
     table = latency_table(np.stack([PAIRS] * 3))
     choice = choices(table, [Budget("latency", 1e3)], AllowedBits(min_bits=2, max_bits=4))
     assert bits_open(choice, 0) == bits_open(choice, 2) == {(8, 8)}
@@ -53,14 +53,14 @@ def test_the_first_and_the_last_layer_are_pinned_to_8_bits_unless_said_otherwise
     assert bits_open(pinned, 0) == {(w, 6) for w in range(2, 9)}
 
 
-def test_where_the_last_layer_that_runs_is_tied_its_decision_is_pinned() -> None:
+def test_decision_of_tied_last_layer_is_pinned() -> None:
     layers = (linear("embed"), linear("middle"), linear("embed:2", tied_to="embed"))
     choice = choices(latency_table(np.stack([PAIRS] * 3), layers), [Budget("latency", 1e3)], AllowedBits())
     assert bits_open(choice, 0) == {(8, 8)}
     assert len(bits_open(choice, 1)) == 49
 
 
-def test_tied_layers_are_one_decision_whose_cost_is_summed_over_its_calls() -> None:
+def test_tied_layers_are_one_decision_with_summed_cost() -> None:
     layers = (linear("a"), linear("b"), linear("a:2", tied_to="a"), linear("c"))
     table = latency_table(np.stack([PAIRS, 2 * PAIRS, 3 * PAIRS, 4 * PAIRS]), layers)
     choice = choices(table, [Budget("latency", 1e3), Budget("size", 1e3)], FREE)
@@ -84,28 +84,28 @@ def test_tied_layers_are_one_decision_whose_cost_is_summed_over_its_calls() -> N
         ({"pinned": {"l0": (8, 9)}}, "'l0' is pinned to 8 and 9"),
     ],
 )
-def test_widths_that_do_not_exist_are_refused(arguments: dict, says: str) -> None:
+def test_invalid_widths_raise(arguments: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         AllowedBits(**arguments)
 
 
-def test_a_pin_that_names_no_layer_is_refused_and_the_layers_are_named() -> None:
+def test_pin_of_unknown_layer_raises_and_lists_layers() -> None:
     with pytest.raises(ValueError, match=r"'conv9' .* l0, l1"):
         choices(latency_table(np.stack([PAIRS] * 2)), [Budget("latency", 1)], AllowedBits(pinned={"conv9": (8, 8)}))
 
 
-def test_there_is_a_budget() -> None:
+def test_missing_budget_raises() -> None:
     with pytest.raises(ValueError, match="no budget"):
         choices(latency_table(np.stack([PAIRS])), [], FREE)
 
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_budget_is_a_positive_number(limit: float) -> None:
+def test_non_positive_budget_raises(limit: float) -> None:
     with pytest.raises(BudgetError, match="positive"):
         Budget("latency", limit)
 
 
-def test_a_pair_in_range_that_the_device_does_not_know_is_named() -> None:
+def test_allowed_pair_without_cost_raises_with_its_name() -> None:
     latency = np.stack([PAIRS] * 3)
     latency[1, 2, 4] = np.nan
     with pytest.raises(UnsupportedError, match="l1 at 3x5"):
@@ -113,23 +113,23 @@ def test_a_pair_in_range_that_the_device_does_not_know_is_named() -> None:
     choices(latency_table(latency), [Budget("latency", 1e3)], AllowedBits(min_bits=4))
 
 
-def test_an_objective_that_the_device_does_not_model_is_named() -> None:
+def test_unmodelled_objective_raises_with_its_name() -> None:
     with pytest.raises(UnsupportedError, match="energy"):
         choices(latency_table(np.stack([PAIRS])), [Budget("energy", 1.0)], FREE)
 
 
-def test_on_a_memory_bound_layer_the_free_weight_bits_are_the_only_ones_left() -> None:
+def test_dominated_pairs_of_memory_bound_layer_are_dropped() -> None:
     by_activations = np.broadcast_to(np.arange(1, 9.0), (8, 8))
     choice = choices(latency_table(by_activations[None]), [Budget("latency", 100)], FREE).without_dominated()
     assert bits_open(choice, 0) == {(8, a) for a in range(2, 9)}
 
 
-def test_of_equally_cheap_pairs_the_reserve_has_the_most_bits() -> None:
+def test_reserve_has_most_bits_among_equally_cheap_pairs() -> None:
     by_activations = np.broadcast_to(np.arange(1, 9.0), (2, 8, 8))
     assert choices(latency_table(by_activations), [Budget("latency", 100)], FREE).reserve.tolist() == [[8, 2], [8, 2]]
 
 
-def test_what_a_second_budget_pays_for_is_not_free() -> None:
+def test_pairs_that_cost_more_under_second_budget_do_not_dominate() -> None:
     by_activations = np.broadcast_to(np.arange(1, 9.0), (8, 8))
     budgets = [Budget("latency", 100), Budget("size", 1e3)]
     choice = choices(latency_table(by_activations[None]), budgets, FREE).without_dominated()
@@ -137,7 +137,7 @@ def test_what_a_second_budget_pays_for_is_not_free() -> None:
 
 
 def brute_force(choice: Choices) -> list[np.ndarray]:
-    """Every policy within the limits."""
+    """All policies within the limits."""
     pairs = [sorted(bits_open(choice, decision)) for decision in range(len(choice.names))]
     return [bits for bits in map(np.array, product(*pairs)) if choice.fits(bits)]
 
@@ -147,7 +147,7 @@ costs = st.integers(0, 12).map(float)
 
 @given(st.lists(st.lists(costs, min_size=9, max_size=9), min_size=1, max_size=3), st.integers(1, 30))
 @settings(max_examples=60, deadline=None)
-def test_dropping_dominated_pairs_loses_no_better_policy(rows: list[list[float]], limit: int) -> None:
+def test_dropping_dominated_pairs_keeps_best_policies(rows: list[list[float]], limit: int) -> None:
     latency = np.full((len(rows), 8, 8), 99.0)
     latency[:, 1:4, 1:4] = np.array(rows).reshape(-1, 3, 3)
     choice = choices(latency_table(latency), [Budget("latency", limit)], AllowedBits(min_bits=2, max_bits=4, pinned={}))
@@ -158,7 +158,7 @@ def test_dropping_dominated_pairs_loses_no_better_policy(rows: list[list[float]]
 
 @given(st.lists(st.lists(costs, min_size=9, max_size=9), min_size=1, max_size=3), st.integers(1, 30))
 @settings(max_examples=60, deadline=None)
-def test_the_reserve_fits_whenever_any_policy_does_and_is_the_cheapest(rows: list[list[float]], limit: int) -> None:
+def test_reserve_is_cheapest_policy_and_fits_if_any_does(rows: list[list[float]], limit: int) -> None:
     latency = np.full((len(rows), 8, 8), 99.0)
     latency[:, 1:4, 1:4] = np.array(rows).reshape(-1, 3, 3)
     choice = choices(latency_table(latency), [Budget("latency", limit)], AllowedBits(min_bits=2, max_bits=4, pinned={}))
@@ -173,7 +173,7 @@ def test_the_reserve_fits_whenever_any_policy_does_and_is_the_cheapest(rows: lis
 
 @given(st.lists(st.lists(costs, min_size=9, max_size=9), min_size=1, max_size=3), st.integers(1, 30))
 @settings(max_examples=60, deadline=None)
-def test_one_policy_is_left_where_no_other_is_within_the_limit(rows: list[list[float]], limit: int) -> None:
+def test_has_one_policy_equals_enumeration(rows: list[list[float]], limit: int) -> None:
     latency = np.full((len(rows), 8, 8), 99.0)
     latency[:, 1:4, 1:4] = np.array(rows).reshape(-1, 3, 3)
     choice = choices(latency_table(latency), [Budget("latency", limit)], AllowedBits(min_bits=2, max_bits=4, pinned={}))
@@ -194,25 +194,25 @@ def two_limits(pairs: list[list[tuple[float, float]]], limits: tuple[float, floa
     return choices(table, [Budget("latency", limits[0])], allowed)
 
 
-def test_two_limits_that_neither_greedy_choice_meets() -> None:
+def test_reserve_under_two_limits_without_greedy_solution() -> None:
     # Least latency: 2 + 19; least of both, each in parts of its limit: 18 + 2. Only one of each kind fits.
     choice = two_limits([[(9, 1), (1, 9.5)], [(9, 1), (1, 9.5)]], (11, 11))
     assert sorted(choice.reserve[:, 0].tolist()) == [2, 3]
     assert choice.fits(choice.reserve)
 
 
-def test_two_limits_met_exactly() -> None:
+def test_reserve_under_two_limits_met_exactly() -> None:
     choice = two_limits([[(9, 1), (1, 9.5)], [(9, 1), (1, 9.5)]], (10, 10.5))
     assert choice.total(choice.reserve).tolist() == [10, 10.5]
 
 
-def test_what_exceeds_a_limit_by_less_than_the_solver_sees_is_not_taken() -> None:
+def test_reserve_does_not_exceed_limit_within_solver_tolerance() -> None:
     # 2 and 2 bits are cheapest but 1e-8 over the second limit; 3 and 2 bits are within both.
     choice = two_limits([[(9, 1), (9.5, 0.9)], [(1, 9), (1000, 1000)]], (11, 10 * (1 - 1e-8)))
     assert choice.reserve[:, 0].tolist() == [3, 2]
 
 
-def test_limits_that_no_policy_meets_together_are_named() -> None:
+def test_jointly_infeasible_limits_are_named() -> None:
     choice = two_limits([[(9, 1), (1, 9.5)], [(9, 1), (1, 9.5)]], (9, 9))
     with pytest.raises(BudgetError, match="at once: latency, RAM") as caught:
         _ = choice.reserve
@@ -224,7 +224,7 @@ def test_limits_that_no_policy_meets_together_are_named() -> None:
     st.tuples(st.integers(1, 30), st.integers(1, 30)),
 )
 @settings(max_examples=60, deadline=None)
-def test_under_two_limits_a_reserve_is_found_exactly_when_there_is_one(
+def test_reserve_under_two_limits_is_found_if_one_exists(
     pairs: list[list[tuple[float, float]]], limits: tuple[int, int]
 ) -> None:
     choice = two_limits(pairs, limits)
@@ -236,14 +236,14 @@ def test_under_two_limits_a_reserve_is_found_exactly_when_there_is_one(
 
 
 @pytest.mark.parametrize(("memory", "count"), [(10.5, 2), (9.9, 0), (18.0, 2), (19.0, 3)])
-def test_under_two_limits_several_layers_may_have_to_change_for_another_policy(memory: float, count: int) -> None:
+def test_has_one_policy_considers_joint_changes(memory: float, count: int) -> None:
     choice = two_limits([[(9, 1), (1, 9.5)], [(9, 1), (1, 9.5)]], (11, memory))
     assert len(brute_force(choice)) == count
     if count:
         assert not choice.has_one_policy
 
 
-def test_under_two_limits_one_policy_may_be_left() -> None:
+def test_has_one_policy_under_two_limits() -> None:
     choice = two_limits([[(9, 1), (1, 9.5)], [(9, 1), (1.5, 9.5)]], (10.2, 11))
     assert len(brute_force(choice)) == 1
     assert choice.has_one_policy

@@ -1,4 +1,4 @@
-"""The vector that an agent sees, entry by entry."""
+"""Entries of the observation."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ CLASSIFIER = Layer(name="fc", kind="linear", c_in=9, c_out=5)
 LAYERS = (FIRST, DEPTHWISE, CLASSIFIER)
 
 
-def test_the_papers_entries_of_convolution_depthwise_and_fully_connected() -> None:
+def test_haq_features_of_convolution_depthwise_and_fully_connected() -> None:
     # Weights: 3*9*25 = 675, 9*9 = 81, 45. Strides 2, 1, and 0 for the classifier; sizes 16, 6, 1.
     expected = [
         [0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
@@ -29,12 +29,12 @@ def test_the_papers_entries_of_convolution_depthwise_and_fully_connected() -> No
     np.testing.assert_allclose(layer_features(LAYERS), expected, rtol=1e-6)
 
 
-def test_a_column_that_never_varies_is_zero() -> None:
+def test_constant_feature_is_zero() -> None:
     features = layer_features((CLASSIFIER,))
     np.testing.assert_array_equal(features, np.zeros((1, 8)))
 
 
-def test_one_dimensional_convolutions_are_told_apart() -> None:
+def test_one_dimensional_convolutions_have_distinct_features() -> None:
     def conv1d(kernel: int, stride: int, length: int) -> Layer:
         return Layer(
             name=f"k{kernel}",
@@ -51,35 +51,35 @@ def test_one_dimensional_convolutions_are_told_apart() -> None:
     np.testing.assert_array_equal(features[:, 3:6], [[0, 0, 0], [1, 1, 1]])
 
 
-def walk(env: BitAllocationEnv, actions: list[float]) -> np.ndarray:
+def run_episode(env: BitAllocationEnv, actions: list[float]) -> np.ndarray:
     seen = [env.reset()[0]]
     seen += [env.step(np.array([action], dtype=np.float32))[0] for action in actions]
     return np.array(seen)
 
 
-def test_the_flag_alternates_and_the_previous_action_does_not_leak_into_the_next_episode() -> None:
+def test_observed_flag_alternates_and_previous_action_is_reset() -> None:
     env = BitAllocationEnv(
         LAYERS, proxy_table(LAYERS), Budget("bops", 1e9), lambda _: 0.5, allowed=AllowedBits(pinned={})
     )
     actions = [0.25, 0.5, 0.75, 0.125, 0.0, 1.0]
     for _ in range(2):
-        # Nothing is dear here, but no action is replaced before the end: what was asked for is what is seen.
-        seen = walk(env, actions)
+        # Costs are low, so no action is replaced before the end: observed actions equal those taken.
+        seen = run_episode(env, actions)
         np.testing.assert_array_equal(seen[:6, 8], [1, 0, 1, 0, 1, 0])
         np.testing.assert_array_equal(seen[:, 9], [1.0, *actions])
         np.testing.assert_array_equal(seen[:6, :8], layer_features(LAYERS).repeat(2, axis=0))
 
 
-def test_the_size_objective_has_one_weight_step_a_layer() -> None:
+def test_size_objective_has_one_step_per_layer() -> None:
     env = BitAllocationEnv(
         LAYERS, proxy_table(LAYERS), Budget("size", 1e9), lambda _: 0.5, allowed=AllowedBits(a_bits=8, pinned={})
     )
-    seen = walk(env, [0.5, 0.5, 0.5])
+    seen = run_episode(env, [0.5, 0.5, 0.5])
     np.testing.assert_array_equal(seen[:3, 8], [1, 1, 1])
     np.testing.assert_array_equal(seen[:3, :8], layer_features(LAYERS))
 
 
-def test_the_rich_entries() -> None:
+def test_rich_features() -> None:
     # BOPs at 8 x 8 bits are 64 * macs, macs = 675*36 = 24300, 81*16 = 1296, 45; at 2 x 2 bits 4 * macs.
     macs = np.array([24300, 1296, 45])
     limit = 32.0 * macs.sum()
@@ -91,7 +91,7 @@ def test_the_rich_entries() -> None:
         allowed=AllowedBits(pinned={}),
         config=EnvConfig(observation="rich"),
     )
-    seen = walk(env, [1.0, 0.0])
+    seen = run_episode(env, [1.0, 0.0])
     logs = np.log1p(macs)
     first, second = seen[0, 10:], seen[2, 10:]
     assert first == pytest.approx([1.0, 1.0, 1.0, 1 - 4 / 32], rel=1e-6)

@@ -1,4 +1,4 @@
-"""Walks without evaluation: what the environment does step by step, for any number of walks at once."""
+"""Parallel rollouts compared to episodes of the environment."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ def env_of(
 
 
 def from_table(actions: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Actions [walk, step] one step after the other."""
+    """Function that returns actions [rollout, step] one step after the other."""
     steps = iter(actions.T)
     return lambda _: next(steps)
 
@@ -44,7 +44,7 @@ def from_table(actions: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 @pytest.mark.parametrize("observation", OBSERVATION_KINDS)
 @pytest.mark.parametrize("rule", BUDGET_RULES)
 @settings(max_examples=15, deadline=None)
-def test_walks_side_by_side_are_the_environments_episodes(
+def test_parallel_rollouts_equal_environment_episodes(
     rule: BudgetRule, observation: ObservationKind, actions: list[float], part: float
 ) -> None:
     env, table = env_of(rule, observation, part=part), np.array(actions).reshape(3, 8)
@@ -63,8 +63,10 @@ def test_walks_side_by_side_are_the_environments_episodes(
 @given(st.lists(st.floats(0, 1), min_size=16, max_size=16))
 @pytest.mark.parametrize("observation", OBSERVATION_KINDS)
 @settings(max_examples=20, deadline=None)
-def test_retraced_walks_see_what_is_seen_on_the_way(observation: ObservationKind, actions: list[float]) -> None:
-    """Taking the retraced actions leads along the retraced observations, as long as each step is allowed."""
+def test_reconstructed_observations_equal_stepwise_observations(
+    observation: ObservationKind, actions: list[float]
+) -> None:
+    """Executing the reconstructed actions gives the reconstructed observations if each step is allowed."""
     env = env_of(observation=observation, part=1.0)
     bits = env.rollouts.run(from_table(np.array(actions).reshape(2, 8)), 2).bits
     trajectories = env.rollouts.trajectories_of(bits)
@@ -75,7 +77,7 @@ def test_retraced_walks_see_what_is_seen_on_the_way(observation: ObservationKind
     assert np.array_equal(state.bits, bits)
 
 
-def test_retracing_answers_with_the_middle_of_each_width() -> None:
+def test_reconstructed_actions_are_middles_of_intervals() -> None:
     bits = np.array([[[2, 8], [3, 4], [5, 5], [8, 2]]])
     trajectories = env_of(part=1.0).rollouts.trajectories_of(bits)
     expected = [action_of_bits(int(width), min_bits=2, max_bits=8) for width in bits.ravel()]
@@ -83,7 +85,7 @@ def test_retracing_answers_with_the_middle_of_each_width() -> None:
     assert trajectories.observations.shape == (1, 8, 10)
 
 
-def test_the_size_objective_walks_weights_alone() -> None:
+def test_size_objective_has_weight_steps_only() -> None:
     env = env_of(allowed=AllowedBits(a_bits=6, pinned={}), part=1.0)
     trajectories = env.rollouts.run(from_table(np.full((1, 4), 0.5)))
     assert env.rollouts.episode_length == trajectories.actions.shape[1] == 4
@@ -91,7 +93,7 @@ def test_the_size_objective_walks_weights_alone() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.integers(1, 4), st.integers(4, 8))
-def test_bits_of_many_actions_are_those_of_each(actions: list[float], low: int, high: int) -> None:
+def test_bits_of_actions_equal_bits_of_action(actions: list[float], low: int, high: int) -> None:
     rollouts = env_of(allowed=AllowedBits(min_bits=low, max_bits=high, pinned={}), part=1.0).rollouts
     assert rollouts.bits_of_actions(np.array(actions)).tolist() == [
         bits_of_action(action, min_bits=low, max_bits=high) for action in actions
@@ -99,12 +101,12 @@ def test_bits_of_many_actions_are_those_of_each(actions: list[float], low: int, 
 
 
 @pytest.mark.parametrize("action", [-0.1, 1.1, np.nan])
-def test_actions_outside_of_0_and_1_are_refused(action: float) -> None:
+def test_actions_outside_unit_interval_raise(action: float) -> None:
     with pytest.raises(ValueError, match=r"an action lies in \[0, 1\]"):
         env_of().rollouts.run(lambda observed: np.full(len(observed), action), 2)
 
 
-def test_a_policy_earns_the_same_however_it_came_about() -> None:
+def test_reward_of_policy_equals_episode_reward() -> None:
     env = env_of(part=1.0)
     env.reset()
     for _ in range(8):

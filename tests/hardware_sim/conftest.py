@@ -1,4 +1,4 @@
-"""Random layers for properties of cost models."""
+"""Strategies of random layers for property tests of cost models."""
 
 import pytest
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""BitFusion devices: published figures, results that leave at their reader's width, bounds, and refusals."""
+"""BitFusion devices: published figures, traffic of outputs, bounds, and errors."""
 
 from functools import cache
 from math import ceil, prod
@@ -52,8 +52,8 @@ def test_haq_published_latencies_within_5_percent() -> None:
         ("corrected", [-0.62, -0.36, -0.22, -0.27], [-0.85, -0.71, -0.65, -0.64]),
     ],
 )
-def test_how_far_haq_published_energies_are(mode: Mode, distance: list[float], without_leakage: list[float]) -> None:
-    """What the device file says of 13.47, 16.57, 26.80 and 31.03 mJ: leakage is most of the gap as published."""
+def test_distance_to_haq_published_energies(mode: Mode, distance: list[float], without_leakage: list[float]) -> None:
+    """Deviations stated in the device file; as published, leakage is most of the difference."""
     published_j = np.array([13.47e-3, 16.57e-3, 26.80e-3, 31.03e-3])
     table = _haq_table(mode)
     energy_j = np.array(_uniform(table.energy_j, HAQ_PAIRS))
@@ -87,7 +87,11 @@ def test_energy_of_a_layer_by_hand() -> None:
     assert cost.energy_parts_j["dram"] == pytest.approx((weights + inputs + outputs * 8) * 15 * PICO)
     assert cost.energy_parts_j["static"] == pytest.approx(cost.latency_s * 0.243)
     buffers = (device.weight_buffer, device.input_buffer, device.output_buffer)
-    read_bits = (512 * 8, 512 * 8, 2 * outputs * 32)  # a MAC reads both operands; outputs are read to add and to leave
+    read_bits = (
+        512 * 8,
+        512 * 8,
+        2 * outputs * 32,
+    )  # a MAC reads both operands; outputs are read to accumulate and to write back
     write_bits = (weights, inputs, outputs * 32)
     sram_pj = sum(
         buffer.read_pj_per_bit * read + buffer.write_pj_per_bit * written
@@ -106,7 +110,7 @@ def test_embedding_costs_its_traffic() -> None:
 
 
 def _residual_network() -> tuple[Layer, ...]:
-    """stem -> a -> b, plus the stem's output; c reads the sum, d reads a's output: two tensors have two readers."""
+    """stem -> a -> b, plus the stem's output; c reads the sum, d reads a's output."""
 
     def conv(name: str, reads: tuple[int, ...], writes: int) -> Layer:
         return Layer(
@@ -124,7 +128,7 @@ def _residual_network() -> tuple[Layer, ...]:
     return conv("stem", (0,), 1), conv("a", (1,), 2), conv("b", (2,), 3), conv("c", (1, 3), 4), conv("d", (2,), 5)
 
 
-def _walk_dram_bits(layers: tuple[Layer, ...], w_bits: list[int], a_bits: list[int]) -> int:
+def _stepped_dram_bits(layers: tuple[Layer, ...], w_bits: list[int], a_bits: list[int]) -> int:
     """Every layer fetches its weights and inputs once; every tensor is stored once, at the widest of its readers."""
     total = 0
     for index, layer in enumerate(layers):
@@ -139,15 +143,15 @@ def _walk_dram_bits(layers: tuple[Layer, ...], w_bits: list[int], a_bits: list[i
 
 @given(bits=st.lists(st.integers(1, 8), min_size=10, max_size=10))
 @settings(max_examples=25, deadline=None)
-def test_outputs_leave_at_the_width_of_their_reader(bits: list[int]) -> None:
+def test_outputs_are_written_at_width_of_their_reader(bits: list[int]) -> None:
     layers = _residual_network()
     w_bits, a_bits = bits[:5], bits[5:]
     table = _residual_table()
     priced = sum(table[index, w - 1, a - 1] for index, (w, a) in enumerate(zip(w_bits, a_bits, strict=True)))
     elements = layers[0].output_count
-    # Tensor 1 is read by a and c, tensor 2 by b and d; the first of two readers sets the width that is priced.
+    # Tensor 1 is read by a and c, tensor 2 by b and d; the first of two readers sets the width.
     unpriced = sum(max(0, a_bits[later] - a_bits[first]) * elements for first, later in ((1, 3), (2, 4)))
-    assert priced + unpriced == _walk_dram_bits(layers, w_bits, a_bits)
+    assert priced + unpriced == _stepped_dram_bits(layers, w_bits, a_bits)
 
 
 @cache
@@ -205,7 +209,9 @@ PAIRS = st.tuples(st.integers(1, 8), st.integers(1, 8))
     mode=st.sampled_from(get_args(Mode)),
 )
 @settings(max_examples=150, deadline=None)
-def test_never_below_the_bounds(layer: Layer, pair: tuple[int, int], batch: int, device: str, mode: Mode) -> None:
+def test_cost_is_not_below_analytic_bounds(
+    layer: Layer, pair: tuple[int, int], batch: int, device: str, mode: Mode
+) -> None:
     priced = _device(device, mode=mode)
     stem = Layer(name="stem", kind="linear", c_in=1, c_out=10, output_tensor=1)
     call = priced.calls([stem, layer], batch=batch)[1]
@@ -232,7 +238,7 @@ def test_a_wider_port_is_never_slower(layer: Layer, pair: tuple[int, int], port:
     assert cycles[1] <= cycles[0]
 
 
-def test_a_table_holds_what_each_call_does() -> None:
+def test_table_equals_activity_of_calls() -> None:
     device, layers = _device(), mobilenet_v2()[:8]
     table = device.table(layers, batch=3)
     assert table.cycles is not None
@@ -263,19 +269,19 @@ def test_peak_ridge_and_bytes_per_second() -> None:
     assert device.ridge_point(8, 8) == pytest.approx(512 / 24)
 
 
-def test_no_layers_make_an_empty_table() -> None:
+def test_no_layers_give_empty_table() -> None:
     table = _device().table([])
     assert table.cycles is not None
     assert table.cycles.shape == (0, 9, 9)
 
 
-def test_a_layer_that_fits_no_buffer_is_refused_by_name() -> None:
+def test_layer_without_fitting_tile_raises_with_its_name() -> None:
     wide = Layer(name="wide", kind="conv", c_in=1, c_out=1, kernel=(200, 200), input_size=(200, 200))
     with pytest.raises(UnsupportedError, match="bitfusion-edge cannot run layer 'wide': no tile at 1 x 4 bits fits"):
         _device().table([wide])
 
 
-def test_buffers_too_small_for_one_tile_are_refused() -> None:
+def test_buffers_too_small_for_one_tile_raise() -> None:
     small = _device().weight_buffer.model_dump() | {"bytes": 4095}
     with pytest.raises(
         ValidationError, match="weight_buffer of 4095 bytes cannot hold one tile twice, which takes 4096"

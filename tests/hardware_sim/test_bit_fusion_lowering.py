@@ -1,4 +1,4 @@
-"""What each kind of layer becomes on the array."""
+"""Lowering of each kind of layer."""
 
 import pytest
 
@@ -46,7 +46,7 @@ def test_only_convolutions_that_read_the_input_of_the_network_are_unrolled() -> 
         ("one-by-one", 8, (4, 2, 3, 3, "steps")),
     ],
 )
-def test_groups_share_the_columns_that_one_of_them_leaves_free(
+def test_shared_groups_fill_free_columns(
     groups: Groups, columns: int, expected: tuple[int, int, int, int, str]
 ) -> None:
     layer = Layer(

@@ -1,4 +1,4 @@
-"""Schedules against the published simulator, and the pruned search against the exhaustive one."""
+"""Schedules compared to the published simulator, and pruned compared to exhaustive search."""
 
 import csv
 from itertools import permutations
@@ -171,7 +171,7 @@ def _exhaustive(array: FusionArray, work: Work) -> Schedule:
 
 @pytest.mark.data
 @pytest.mark.parametrize("mode", ["as-published", "corrected"])
-def test_the_pruned_search_finds_what_the_exhaustive_one_finds(reference_dir: Path, mode: str) -> None:
+def test_pruned_search_equals_exhaustive_search(reference_dir: Path, mode: str) -> None:
     rows = _rows(reference_dir / "bitfusion_ref.csv")
     device = _as_published(mode=mode, groups="shared" if mode == "corrected" else "one-by-one")
     for row in rows[::7]:
@@ -181,7 +181,7 @@ def test_the_pruned_search_finds_what_the_exhaustive_one_finds(reference_dir: Pa
         assert find_schedule(device.array, work) == _exhaustive(device.array, work)
 
 
-def test_pruning_keeps_the_result_where_height_and_width_differ() -> None:
+def test_pruned_search_equals_exhaustive_search_for_unequal_sides() -> None:
     array = _as_published(mode="corrected").array
     nest = Nest(2, c_in=48, c_out=80, shared_c_out=80, output_size=(7, 33), kernel=(3, 3), input_size=(7, 33))
     for w_bits, a_bits in ((2, 8), (5, 3), (8, 8)):
@@ -189,7 +189,7 @@ def test_pruning_keeps_the_result_where_height_and_width_differ() -> None:
         assert find_schedule(array, work) == _exhaustive(array, work)
 
 
-def test_orders_that_cannot_differ_are_left_out() -> None:
+def test_distinct_orders_skip_equivalent_ones() -> None:
     array = _as_published().array
     square = Nest(2, c_in=256, c_out=256, shared_c_out=256, output_size=(28, 28), input_size=(28, 28))
     assert len(Tiles.fitting(array, Work(square, 8, 8)).distinct_orders()) == 60
@@ -230,7 +230,7 @@ def test_partial_sums_stay_on_chip_where_they_fit() -> None:
 
 
 def test_partial_sums_spill_only_where_c_in_is_tiled_and_they_do_not_fit() -> None:
-    """With c_in cut in four outermost, 16 positions x 2 outputs x 32 bits leave and come back three times."""
+    """With c_in outermost in four tiles, 16 positions x 2 outputs x 32 bits are spilled three times."""
     nest = Nest(16, c_in=64, c_out=2, shared_c_out=2)
     tiles = Tiles.fitting(_small_array(output_bytes=64), Work(nest, 8, 8, write_back_bits=100))
     four = tiles.only((tiles.sizes[:, 3] == 16) & (tiles.sizes[:, 0] == 1))
@@ -242,6 +242,6 @@ def test_partial_sums_spill_only_where_c_in_is_tiled_and_they_do_not_fit() -> No
     assert activity.dram_read_bits.tolist() == [[weights + inputs + 3 * partial_sums], [16 * weights + inputs]]
 
 
-def test_no_tile_that_fits_is_no_schedule() -> None:
+def test_find_schedule_returns_none_if_no_tile_fits() -> None:
     nest = Nest(1, c_in=1, c_out=1, shared_c_out=1, kernel=(9, 9), input_size=(9, 9))
     assert find_schedule(_small_array(), Work(nest, 8, 8)) is None

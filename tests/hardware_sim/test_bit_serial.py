@@ -1,4 +1,4 @@
-"""BISMO against HAQ's released table, its published rows, and a schedule that is walked step by step."""
+"""BISMO compared to HAQ's released table, its published rows, and a step-by-step schedule."""
 
 from itertools import product
 from pathlib import Path
@@ -69,15 +69,15 @@ def test_published_edge_rows_of_mobilenet_v1_contain_the_first_layer() -> None:
         assert uniform_ms(table, bits) + stem_ms == pytest.approx(expected, abs=0.031)
 
 
-def walked_cycles(array: BinaryArray, one: Product, w_bits: int, a_bits: int) -> int:
-    """Cycles of a product that fits the buffers, by walking the schedule piece by piece in both loop orders."""
+def stepped_cycles(array: BinaryArray, one: Product, w_bits: int, a_bits: int) -> int:
+    """Cycles of a product that fits the buffers, by a step-by-step schedule in both loop orders."""
     return min(
-        _walk(array, (one.rows, w_bits), (one.columns, a_bits), one.depth),
-        _walk(array, (one.columns, a_bits), (one.rows, w_bits), one.depth),
+        _step_through(array, (one.rows, w_bits), (one.columns, a_bits), one.depth),
+        _step_through(array, (one.columns, a_bits), (one.rows, w_bits), one.depth),
     )
 
 
-def _walk(array: BinaryArray, inner: tuple[int, int], outer: tuple[int, int], depth: int) -> int:
+def _step_through(array: BinaryArray, inner: tuple[int, int], outer: tuple[int, int], depth: int) -> int:
     words = -(-depth // array.dot_bits)
     landed: list[dict[tuple[int, int, int], int]] = [{}, {}]
     port_free = [0, 0]
@@ -108,13 +108,13 @@ def _walk(array: BinaryArray, inner: tuple[int, int], outer: tuple[int, int], de
     a_bits=st.integers(1, 8),
     port_bits=st.sampled_from([1, 2, 4, 8]),
 )
-def test_closed_form_is_the_walked_schedule(
+def test_closed_form_equals_step_by_step_schedule(
     rows: int, columns: int, depth: int, w_bits: int, a_bits: int, port_bits: int
 ) -> None:
     array = BinaryArray(size=2, dot_bits=8, port_bits=port_bits, buffer_words=10**6)
     one = Product(1, rows, columns, depth)
     price = price_products(array, [one])
-    assert price.cycles[0, w_bits - 1, a_bits - 1] == walked_cycles(array, one, w_bits, a_bits)
+    assert price.cycles[0, w_bits - 1, a_bits - 1] == stepped_cycles(array, one, w_bits, a_bits)
 
 
 def test_operands_larger_than_the_buffers_run_in_blocks() -> None:
@@ -178,7 +178,7 @@ def test_lowering_at_batch_3(layer: Layer, numbers: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(cycles_of(layer, batch=3), product_cycles(*numbers))
 
 
-def test_groups_take_the_cheaper_of_packing_and_image_by_image() -> None:
+def test_groups_use_cheaper_of_packing_and_image_by_image() -> None:
     layer = Layer(name="g", kind="conv", c_in=32, c_out=32, groups=2, output_size=(4, 4))
     packed, single = product_cycles(2, 64, 16, 64), product_cycles(8, 16, 16, 16)
     np.testing.assert_array_equal(cycles_of(layer, batch=4), np.minimum(packed, single))
@@ -191,7 +191,7 @@ def test_embedding_streams_its_rows() -> None:
 
 
 @pytest.mark.parametrize("layers", [mobilenet_v1(), mobilenet_v2()])
-def test_depthwise_layers_rule_the_edge_whatever_their_weights(layers: tuple[Layer, ...]) -> None:
+def test_depthwise_latency_dominates_edge_device(layers: tuple[Layer, ...]) -> None:
     table = load_accelerator("bismo-edge").table(layers)
     depthwise = [index for index, layer in enumerate(layers) if layer.kind == "depthwise"]
     for index in depthwise:
@@ -202,7 +202,7 @@ def test_depthwise_layers_rule_the_edge_whatever_their_weights(layers: tuple[Lay
         assert 0.805 < cycles[bits, bits] / table.cycles[1:-1, bits, bits].sum() < 0.895
 
 
-def test_there_is_no_float() -> None:
+def test_float_is_not_supported() -> None:
     with pytest.raises(UnsupportedError, match="has no cost for layer 'c' at float x 8 bits"):
         device().table([CONV]).layer_cost(0, None, 8)
     assert device().peak_macs_per_s(None, 8) is None
@@ -216,12 +216,12 @@ def test_peak_and_ridge_point_of_the_published_board() -> None:
     assert board.ridge_point(8, 8) == board.peak_macs_per_s(8, 8) / board.bytes_per_s
 
 
-def test_extrapolated_batches_say_so() -> None:
+def test_extrapolated_batch_has_a_note() -> None:
     assert not any("extrapolated" in note for note in device().table([CONV], batch=16).notes)
     assert any("batch 4 is extrapolated" in note for note in device().table([CONV], batch=4).notes)
 
 
-def test_batch_below_one_is_refused() -> None:
+def test_batch_below_one_raises() -> None:
     with pytest.raises(UnsupportedError, match="batch must be from 1 to 65536, got 0"):
         device().table([CONV], batch=0)
 
@@ -230,6 +230,6 @@ def test_no_layers() -> None:
     assert device().table([]).cycles.shape == (0, 9, 9)
 
 
-def test_buffers_smaller_than_a_tile_are_refused() -> None:
+def test_buffers_smaller_than_a_tile_raise() -> None:
     with pytest.raises(ValueError, match="buffer_words 1 cannot hold one tile"):
         device(buffer_words=1)

@@ -1,4 +1,4 @@
-"""Shipped devices load; every broken device file dies with one line that says why."""
+"""Loading of devices, and one-line messages for invalid files."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def changed(line: str) -> str:
     return "\n".join(line if old.startswith(f"{key} ") else old for old in GOOD.splitlines())
 
 
-def test_own_file(tmp_path: Path) -> None:
+def test_device_file_of_user_loads(tmp_path: Path) -> None:
     assert load_accelerator(write(tmp_path, GOOD)).name == "mine"
     assert load_accelerator(str(write(tmp_path, GOOD))).batch == 1
 
@@ -129,7 +129,7 @@ def test_unknown_device_suggests_the_closest() -> None:
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "bismo-edge\n", "x" * 5000, "x" * 5000 + ".toml", "a\0.toml", "/dev/zero"]
 )
-def test_hostile_names(name: str) -> None:
+def test_hostile_names_raise(name: str) -> None:
     with pytest.raises(DeviceError) as caught:
         load_accelerator(name)
     assert "\n" not in str(caught.value)

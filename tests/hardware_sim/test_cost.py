@@ -1,4 +1,4 @@
-"""Tables of costs: lookups, sums, what is not modelled and what is not supported."""
+"""Cost tables: lookups, sums, missing quantities and unsupported pairs."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ LAYERS = (
 
 
 def measured(latency_s: float = 1.0) -> CostTable:
-    """Latency w * a seconds in every layer, energy in two parts; float is unknown."""
+    """Latency w * a seconds in every layer, energy in two parts; float is not supported."""
     proxies = proxy_table(LAYERS)
     pairs = np.where(WIDTH_BITS == 32, np.nan, WIDTH_BITS)
     latency = np.broadcast_to(latency_s * pairs[:, None] * pairs, (2, len(WIDTHS), len(WIDTHS)))
@@ -40,7 +40,7 @@ def measured(latency_s: float = 1.0) -> CostTable:
     )
 
 
-def test_a_policy_is_the_sum_of_its_layers() -> None:
+def test_policy_cost_is_sum_of_layers() -> None:
     cost = measured().policy_cost((8, 2), (4, 3))
     assert cost.latency_s == 8 * 4 + 2 * 3
     assert cost.energy_j == 3 * (8 * 4 + 2 * 3)
@@ -51,14 +51,14 @@ def test_a_policy_is_the_sum_of_its_layers() -> None:
     assert cost.cycles is None
 
 
-def test_many_policies_at_once_are_the_single_ones() -> None:
+def test_totals_equal_policy_costs() -> None:
     table, rng = measured(), np.random.default_rng(0)
     bits = rng.integers(1, 9, size=(5, 2, 2))
     totals = table.totals("latency", bits[..., 0] - 1, bits[..., 1] - 1)
     assert totals.tolist() == [table.policy_cost(row[:, 0].tolist(), row[:, 1].tolist()).latency_s for row in bits]
 
 
-def test_many_policies_of_any_shape_and_number() -> None:
+def test_totals_of_any_shape_and_number() -> None:
     table = measured()
     index = np.broadcast_to(np.array([1, 2]), (3, POLICY_CHUNK, 2))
     totals = table.totals("latency", index, np.zeros(2, dtype=np.int64))
@@ -68,12 +68,12 @@ def test_many_policies_of_any_shape_and_number() -> None:
     assert table.totals("latency", index[:, :0], index[:, :0]).shape == (3, 0)
 
 
-def test_policies_with_unsupported_pairs_are_nan() -> None:
+def test_totals_with_unsupported_pairs_are_nan() -> None:
     assert np.isnan(measured().totals("latency", np.array([8, 0]), np.array([0, 0])))
 
 
 @pytest.mark.parametrize("wrong", [-1, 9])
-def test_positions_outside_the_widths_are_refused(wrong: int) -> None:
+def test_positions_outside_widths_raise(wrong: int) -> None:
     with pytest.raises(ValueError, match="positions along WIDTHS are 0 to 8"):
         measured().totals("latency", np.array([0, wrong]), np.array([0, 0]))
 
@@ -83,12 +83,12 @@ def test_unsupported_pair_is_named() -> None:
         measured().layer_cost(1, None, 8)
 
 
-def test_objective_that_is_not_modelled_is_named() -> None:
+def test_unmodelled_objective_raises_with_its_name() -> None:
     with pytest.raises(UnsupportedError, match="proxy does not model energy; it models size, bops"):
         proxy_table(LAYERS).of("energy")
 
 
-def test_policy_of_another_length_is_refused() -> None:
+def test_policy_of_other_length_raises() -> None:
     with pytest.raises(ValueError, match="2 layers need as many bits, got 3 and 3"):
         measured().policy_cost((8, 8, 8), (8, 8, 8))
 
@@ -99,7 +99,7 @@ def test_bound() -> None:
     assert proxy_table(LAYERS).bound(0, 2, 4) is None
 
 
-def test_a_sum_does_not_know_what_a_part_does_not_know() -> None:
+def test_total_is_none_where_a_part_is_none() -> None:
     known = Cost(cycles=1, latency_s=1, energy_j=None, weight_bytes=1, bops=1, macs=1)
     unknown = Cost(cycles=None, latency_s=2, energy_j=3, weight_bytes=1, bops=1, macs=1)
     both = total([known, unknown])

@@ -1,4 +1,4 @@
-"""Energy constants, and what BISMO's estimate rests on."""
+"""Energy constants, and BISMO's estimate."""
 
 import numpy as np
 import pytest
@@ -21,11 +21,11 @@ def test_macs_scale_with_both_widths_above_the_accumulator() -> None:
 
 
 @pytest.mark.parametrize(("size", "pj"), list(zip(SRAM_BYTES, SRAM_PJ_PER_BIT, strict=True)))
-def test_known_memories(size: int, pj: float) -> None:
+def test_sram_energy_of_published_sizes(size: int, pj: float) -> None:
     assert sram_energy_j_per_bit(size) == pytest.approx(pj * PICO)
 
 
-def test_memories_between_and_beyond_the_known() -> None:
+def test_sram_energy_is_interpolated_and_constant_beyond() -> None:
     assert sram_energy_j_per_bit(16 * 2**10) == pytest.approx((0.16 * 0.31) ** 0.5 * PICO)
     assert sram_energy_j_per_bit(64) == sram_energy_j_per_bit(SRAM_BYTES[0])
     assert sram_energy_j_per_bit(2**30) == sram_energy_j_per_bit(SRAM_BYTES[-1])
@@ -34,7 +34,7 @@ def test_memories_between_and_beyond_the_known() -> None:
 @pytest.mark.parametrize("device", BISMO, ids=lambda device: device.name)
 @settings(max_examples=20, deadline=None)
 @given(data=st.data(), batch=st.sampled_from([1, 5, 16]))
-def test_bismo_never_draws_more_than_the_board(
+def test_bismo_power_does_not_exceed_board(
     device: BitSerial, random_layer: SearchStrategy[Layer], data: st.DataObject, batch: int
 ) -> None:
     table = device.table([data.draw(random_layer)], batch=batch)
@@ -44,7 +44,7 @@ def test_bismo_never_draws_more_than_the_board(
 
 
 @pytest.mark.parametrize("device", BISMO, ids=lambda device: device.name)
-def test_bismo_at_full_speed_draws_no_more_than_the_board(device: BitSerial) -> None:
+def test_bismo_power_at_peak_does_not_exceed_board(device: BitSerial) -> None:
     assert device.power is not None
     rate = device.peak_macs_per_s(1, 1)
     assert rate is not None
@@ -54,12 +54,12 @@ def test_bismo_at_full_speed_draws_no_more_than_the_board(device: BitSerial) -> 
 
 
 @pytest.mark.parametrize("device", BISMO, ids=lambda device: device.name)
-def test_bismo_says_that_its_energy_is_an_estimate(device: BitSerial) -> None:
+def test_bismo_notes_energy_estimate(device: BitSerial) -> None:
     assert any("energy is an estimate" in note for note in device.table(mobilenet_v2()).notes)
     assert "estimate" in device.sources["power"]
 
 
-def test_without_power_there_is_no_energy() -> None:
+def test_energy_is_none_without_power() -> None:
     device = BISMO[0].model_copy(update={"power": None})
     assert device.table(mobilenet_v2()).energy_j is None
 
@@ -70,8 +70,8 @@ def ranks(values: FloatArray) -> FloatArray:
 
 @pytest.mark.parametrize("device", BISMO, ids=lambda device: device.name)
 @pytest.mark.parametrize("factor", [0.5, 2.0])
-def test_ranking_of_policies_survives_another_static_power(device: BitSerial, factor: float) -> None:
-    """Static power is the least known number. Half or twice of it hardly changes which policy needs less energy."""
+def test_ranking_of_policies_is_robust_to_static_power(device: BitSerial, factor: float) -> None:
+    """Half or twice the static power, which is assumed, hardly changes the ranking of policies."""
     assert device.power is not None
     layers = mobilenet_v2()
     bits = np.random.default_rng(0).integers(1, 8, size=(2, 2000, len(layers)))  # widths 2 to 8

@@ -1,4 +1,4 @@
-"""Counts of every kind of layer, done by hand."""
+"""Counts of every kind of layer, computed by hand."""
 
 from dataclasses import FrozenInstanceError
 
@@ -40,7 +40,7 @@ def test_linear_at_every_position() -> None:
     assert (layer.weight_count, layer.macs) == (35, 385)
 
 
-def test_embedding_reads_and_does_not_multiply() -> None:
+def test_embedding_has_no_macs() -> None:
     layer = Layer(name="e", kind="embedding", c_in=100, c_out=16, input_size=(1, 9), output_size=(1, 9))
     assert (layer.weight_count, layer.macs, layer.input_count, layer.output_count) == (1600, 0, 9, 144)
 
@@ -50,28 +50,28 @@ def test_matmul_has_no_weights() -> None:
     assert (layer.weight_count, layer.macs) == (0, 10 * 32 * 20 // 2)
 
 
-def test_tied_call_computes_and_adds_no_weights() -> None:
+def test_tied_call_has_macs_but_no_weights() -> None:
     layer = Layer(name="a:2", kind="linear", c_in=4, c_out=4, tied_to="a")
     assert (layer.weight_count, layer.weights_read, layer.macs) == (0, 16, 16)
 
 
-def test_layers_are_values() -> None:
+def test_layers_are_immutable_and_comparable() -> None:
     with pytest.raises(FrozenInstanceError):
         STEM.c_in = 4  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("wrong", [{"c_in": 0}, {"kernel": (0, 3)}, {"output_size": (1, -1)}, {"stride": (0, 1)}])
-def test_sizes_below_one_are_refused(wrong: dict[str, object]) -> None:
+def test_sizes_below_one_raise(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="layer 'x': every size must be at least 1"):
         Layer(**{"name": "x", "kind": "conv", "c_in": 4, "c_out": 4, **wrong})  # type: ignore[arg-type]
 
 
-def test_groups_that_do_not_divide_are_refused() -> None:
+def test_groups_that_do_not_divide_channels_raise() -> None:
     with pytest.raises(ValueError, match="3 groups"):
         Layer(name="x", kind="conv", c_in=4, c_out=6, groups=3)
 
 
-def test_decision_index_refuses_equal_names() -> None:
+def test_decision_index_raises_for_equal_names() -> None:
     with pytest.raises(ValueError, match="unique"):
         decision_index([STEM, STEM])
 
@@ -86,7 +86,7 @@ def test_network_macs(network: str, macs: int) -> None:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_layers_of_networks_read_what_was_written_before(network: str) -> None:
+def test_layers_of_networks_read_earlier_outputs(network: str) -> None:
     layers = NETWORKS[network]()
     assert decision_index(layers) == list(range(len(layers)))
     for index, layer in enumerate(layers):

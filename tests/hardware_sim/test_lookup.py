@@ -1,4 +1,4 @@
-"""Measured tables: what they answer, what they refuse, and how a broken file is named."""
+"""Measured tables: lookups, unsupported requests, and messages for invalid files."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def npy_device(folder: Path, array: np.ndarray | None = None, toml: str = TOML) 
     return path
 
 
-def test_bare_csv(tmp_path: Path) -> None:
+def test_csv_file_as_device(tmp_path: Path) -> None:
     device = load_accelerator(csv_file(tmp_path))
     assert (device.name, device.batch) == ("my-board", 1)
     cost = device.table([A, B]).policy_cost((8, 8), (8, 8))
@@ -52,7 +52,7 @@ def test_bare_csv(tmp_path: Path) -> None:
     assert device.table([B]).layer_cost(0, None, None).latency_s == 9e-3
 
 
-def test_missing_pairs_are_named_when_they_are_needed(tmp_path: Path) -> None:
+def test_missing_pair_raises_when_used(tmp_path: Path) -> None:
     table = load_accelerator(csv_file(tmp_path)).table([A, B])
     with pytest.raises(UnsupportedError, match="my-board has no cost for layer 'b' at 4 bits x 8 bits"):
         table.policy_cost((8, 4), (8, 8))
@@ -69,14 +69,14 @@ def test_one_of_the_two_costs_suffices(tmp_path: Path) -> None:
         table.of("latency")
 
 
-def test_missing_layers_are_refused_and_further_ones_ignored(tmp_path: Path) -> None:
+def test_missing_layer_raises_and_extra_layer_is_ignored(tmp_path: Path) -> None:
     device = load_accelerator(csv_file(tmp_path))
     assert device.table([B]).layer_cost(0, 8, 8).latency_s == 2e-3
     with pytest.raises(UnsupportedError, match=r"my board\.csv has no rows for c"):
         device.table([A, Layer(name="c", kind="linear", c_in=1, c_out=1)])
 
 
-def test_round_up_takes_the_next_wider_pair_that_was_measured(tmp_path: Path) -> None:
+def test_round_up_uses_next_wider_measured_pair(tmp_path: Path) -> None:
     csv_file(tmp_path)
     path = tmp_path / "board.toml"
     path.write_text('kind = "lookup"\nname = "b"\ndescription = "b"\ntable_file = "my board.csv"\nround_up = true\n')
@@ -91,7 +91,7 @@ def test_round_up_takes_the_next_wider_pair_that_was_measured(tmp_path: Path) ->
     assert "widths that it lacks cost what the next wider ones do" in table.notes
 
 
-def test_a_table_may_say_its_batch_and_its_spread(tmp_path: Path) -> None:
+def test_csv_may_have_batch_and_spread(tmp_path: Path) -> None:
     text = "layer,w_bits,a_bits,latency_s,energy_j,latency_iqr_s,batch\na,8,8,1e-3,,1e-5,4\n"
     device = load_accelerator(csv_file(tmp_path, text))
     assert device.batch == 4
@@ -102,7 +102,7 @@ def test_a_table_may_say_its_batch_and_its_spread(tmp_path: Path) -> None:
         load_accelerator(csv_file(tmp_path, text.replace(",4", ",0")))
 
 
-def test_another_batch_is_refused(tmp_path: Path) -> None:
+def test_other_batch_raises(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="my-board was measured at batch 1, not 4"):
         load_accelerator(csv_file(tmp_path)).table([A], batch=4)
 
@@ -124,7 +124,7 @@ def test_another_batch_is_refused(tmp_path: Path) -> None:
         (CSV + 'a,"8', "not a CSV file"),
     ],
 )
-def test_bad_csv(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_csv_raises(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DeviceError, match=message) as caught:
         load_accelerator(csv_file(tmp_path, text))
     assert "\n" not in str(caught.value)
@@ -179,7 +179,7 @@ def test_bad_array_devices(tmp_path: Path, array: np.ndarray | None, toml: str, 
     assert "\n" not in str(caught.value)
 
 
-def test_array_that_promises_more_than_it_holds(tmp_path: Path) -> None:
+def test_truncated_array_raises(tmp_path: Path) -> None:
     path = npy_device(tmp_path)
     array = tmp_path / "times.npy"
     array.write_bytes(array.read_bytes().replace(b"(2, 2, 1), }        ", b"(2, 2, 999999999), }"))
@@ -194,7 +194,7 @@ def test_pickles_are_never_loaded(tmp_path: Path) -> None:
         load_accelerator(path)
 
 
-def test_csv_keys_that_only_arrays_have(tmp_path: Path) -> None:
+def test_csv_with_keys_of_arrays_raises(tmp_path: Path) -> None:
     csv_file(tmp_path)
     path = tmp_path / "board.toml"
     path.write_text(TOML.replace("times.npy", "my board.csv"))
@@ -209,7 +209,7 @@ def test_csv_with_a_device_file(tmp_path: Path) -> None:
     assert load_accelerator(path).table([A]).batch == 16
 
 
-def test_bare_array_is_refused_with_a_hint(tmp_path: Path) -> None:
+def test_bare_array_raises_with_a_hint(tmp_path: Path) -> None:
     npy_device(tmp_path)
     with pytest.raises(DeviceError, match=r"describe it in a \.toml device of kind 'lookup'"):
         load_accelerator(tmp_path / "times.npy")

@@ -29,9 +29,9 @@ def test_transposed_convolution_multiplies_every_input_with_the_whole_kernel() -
     assert tuple(image_product(TRANSPOSED)) == (2, 8 * 2, 15, 4)
 
 
-def test_steps_of_a_recurrent_layer_wait_for_each_other() -> None:
+def test_recurrent_layer_has_one_product_per_step() -> None:
     assert tuple(image_product(OTHERS[3])) == (7, 64, 1, 24)
 
 
-def test_only_embeddings_look_up() -> None:
+def test_lookup_count_is_zero_except_for_embeddings() -> None:
     assert [lookup_count(layer, 3) for layer in OTHERS] == [0, 0, 0, 0, 3 * 7 * 8]

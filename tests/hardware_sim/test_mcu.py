@@ -1,4 +1,4 @@
-"""Kernels, and memory limits that never say too little."""
+"""Kernels and memory limits."""
 
 from math import prod
 
@@ -38,7 +38,7 @@ def test_narrow_widths_are_not_faster() -> None:
     assert (cycles >= cycles[7, 7]).all()
 
 
-def test_there_is_no_float() -> None:
+def test_float_is_not_supported() -> None:
     with pytest.raises(UnsupportedError, match="has no cost for layer 'c' at float x 8 bits"):
         device().table([CONV]).layer_cost(0, None, 8)
 
@@ -57,25 +57,25 @@ def test_ram_of_a_step_by_hand() -> None:
     assert dense[:, width_index(5)].tolist() == [0, 200 * 8 / 8 + 10 * 8 / 8 + 4 * 200]
 
 
-def test_steps_that_cannot_overflow_are_left_out_save_the_largest() -> None:
+def test_limits_omit_small_steps_except_the_largest() -> None:
     assert [limit.name for limit in device().table([CONV, DENSE]).limits] == ["flash", "RAM at d"]
 
 
 @pytest.mark.parametrize("network", ["mobilenet_v2", "resnet18"])
-def test_limits_never_say_too_little(network: str) -> None:
-    """Against a walk that keeps every tensor at the widest of its readers' kernels until its last use."""
+def test_limits_are_not_below_simulated_memory(network: str) -> None:
+    """Compared to a simulation with every tensor at the widest kernel of its readers until its last use."""
     layers = NETWORKS[network]()
     table = device(ram_bytes=16).table(layers)
     rng = np.random.default_rng(0)
     for _ in range(20):
         a_bits = rng.integers(1, 9, size=len(layers))
         stated = [limit.table[np.arange(len(layers)), 0, a_bits - 1].sum() for limit in table.limits[1:]]
-        needed = walked_bytes(layers, KERNELS[a_bits - 1])
+        needed = simulated_bytes(layers, KERNELS[a_bits - 1])
         assert len(stated) == len(needed)
         assert all(said >= need for said, need in zip(stated, needed, strict=True))
 
 
-def walked_bytes(layers: tuple[Layer, ...], kernels: np.ndarray) -> list[float]:
+def simulated_bytes(layers: tuple[Layer, ...], kernels: np.ndarray) -> list[float]:
     """Bytes in use at every step."""
     width = {layer.output_tensor: 0 for layer in layers}
     last: dict[int, int] = {}
@@ -103,13 +103,13 @@ def test_published_network_needs_mixed_widths_to_fit() -> None:
 
 
 @pytest.mark.parametrize("kind", ["recurrent", "embedding", "matmul", "conv_transpose"])
-def test_layers_without_a_kernel_are_refused_by_name(kind: str) -> None:
+def test_layer_without_kernel_raises_with_its_name(kind: str) -> None:
     layer = Layer(name="odd", kind=kind, c_in=4, c_out=4)  # type: ignore[arg-type]
     with pytest.raises(UnsupportedError, match=rf"no kernel for layer 'odd' \({kind}\), only conv, depthwise, linear"):
         device().table([layer])
 
 
-def test_kernels_must_be_complete() -> None:
+def test_incomplete_kernels_raise() -> None:
     with pytest.raises(ValueError, match="cycles_per_mac needs 2 rows of 2 numbers"):
         device(kernel_bits=[4, 8])
     with pytest.raises(ValueError, match="kernel_bits must rise"):

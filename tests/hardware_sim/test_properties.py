@@ -1,4 +1,4 @@
-"""What every shipped device must hold for every layer; widths without a cost are NaN and left out."""
+"""Properties of all shipped devices on random layers; widths without a cost are NaN and skipped."""
 
 import numpy as np
 import pytest
@@ -25,20 +25,20 @@ batches = st.sampled_from([1, 3, 16])
 
 
 def at_least(values: FloatArray, floor: FloatArray) -> bool:
-    """Whether no known value is below its floor, up to rounding."""
+    """Whether no value is below its bound, up to rounding; NaN is skipped."""
     known = ~np.isnan(values)
     return bool((values[known] >= np.broadcast_to(floor, values.shape)[known] * (1 - 1e-12)).all())
 
 
 def peak(device: Accelerator) -> FloatArray:
-    """MAC/s [w_bits, a_bits], NaN for widths that the device cannot compute."""
+    """MAC/s [w_bits, a_bits], NaN for unsupported widths."""
     return np.array([[device.peak_macs_per_s(w, a) for a in WIDTHS] for w in WIDTHS], dtype=np.float64)
 
 
 @of_device
 @quick
 @given(data=st.data())
-def test_never_below_pure_compute_and_pure_traffic(
+def test_latency_is_not_below_compute_and_traffic(
     device: Accelerator, random_layer: SearchStrategy[Layer], data: st.DataObject
 ) -> None:
     layer, batch = data.draw(random_layer), data.draw(batches)
@@ -54,7 +54,7 @@ def test_never_below_pure_compute_and_pure_traffic(
 @of_device
 @quick
 @given(data=st.data())
-def test_energy_is_its_parts_and_never_below_the_memory(
+def test_energy_is_sum_of_parts_and_not_below_memory(
     device: Accelerator, random_layer: SearchStrategy[Layer], data: st.DataObject
 ) -> None:
     table = device.table([data.draw(random_layer)], batch=data.draw(batches))
@@ -85,7 +85,7 @@ def test_faster_clocks_and_wider_ports_are_never_slower(
 
 
 def assert_monotone(values: FloatArray) -> None:
-    """Values [layer, w_bits, a_bits] rise, or stay, with either width; NaN is passed over."""
+    """Whether values [layer, w_bits, a_bits] do not decrease with either width; NaN is skipped."""
     for axis in (1, 2):
         steps = np.diff(values, axis=axis)
         assert not (steps < -1e-12 * np.nanmax(values)).any()
@@ -133,7 +133,7 @@ def test_bit_serial_arrays_are_monotone_on_mobilenets(device: BitSerial, layers:
 
 
 def test_bit_serial_schedules_are_not_monotone_everywhere() -> None:
-    """Why a search must not assume it: blocks of a width that fits worse can end up cheaper with more bits."""
+    """A counterexample: blocks that fit the buffers worse can be cheaper with more bits."""
     array = BinaryArray(size=8, dot_bits=256, port_bits=64, buffer_words=8192)
     rng = np.random.default_rng(0)
     products = [

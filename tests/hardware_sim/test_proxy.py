@@ -1,4 +1,4 @@
-"""Bytes and bit operations by hand."""
+"""Bytes and bit operations, computed by hand."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from hardware_sim.proxy import bops, proxy_table, weight_bytes
 LAYER = Layer(name="c", kind="conv", c_in=4, c_out=8, kernel=(3, 3), input_size=(5, 5), output_size=(5, 5))
 
 
-def test_weight_bytes_follow_the_weights_alone() -> None:
+def test_weight_bytes_depend_on_weights_alone() -> None:
     table = weight_bytes([LAYER])
     assert table[0, width_index(3), width_index(8)] == 288 * 3 / 8
     assert (table == table[:, :, :1]).all()
@@ -32,7 +32,7 @@ def test_published_compression_of_mobilenet_v1() -> None:
     assert np.allclose(megabytes, [1.09, 1.60, 2.10], atol=0.04)
 
 
-def test_proxies_know_no_time() -> None:
+def test_proxy_table_has_no_latency() -> None:
     table = proxy_table([LAYER])
     assert (table.cycles, table.latency_s, table.energy_j) == (None, None, None)
 

@@ -1,4 +1,4 @@
-"""Rooflines by hand."""
+"""Rooflines, computed by hand."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_published_peaks() -> None:
     assert orin.peak_macs_per_s(2, 2) == orin.peak_macs_per_s(8, 8) == 42.5e12
 
 
-def test_ridge_point_is_where_the_roofs_meet() -> None:
+def test_ridge_point_is_intersection_of_bounds() -> None:
     one = device()
     ridge = one.ridge_point(8, 8)
     assert ridge == 1.0
@@ -65,12 +65,12 @@ def test_ridge_point_is_where_the_roofs_meet() -> None:
     assert one.ridge_point(None, None) is None
 
 
-def test_float_layers_take_the_float_type() -> None:
+def test_float_layers_use_float_type() -> None:
     a100 = load_accelerator("gpu-a100")
     assert a100.peak_macs_per_s(None, 4) == a100.peak_macs_per_s(None, None) == 156e12
 
 
 @pytest.mark.parametrize("bits", [[8, 4], [4, 4]])
-def test_precisions_must_rise(bits: list[int]) -> None:
+def test_unsorted_precisions_raise(bits: list[int]) -> None:
     with pytest.raises(ValueError, match="precisions must rise in bits"):
         device(precisions=[{"bits": one, "macs_per_s": 1e9} for one in bits])

@@ -1,4 +1,4 @@
-"""The systolic array against SCALE-Sim, and its memory by hand."""
+"""The systolic array compared to SCALE-Sim, and its memory traffic by hand."""
 
 import csv
 from pathlib import Path
@@ -77,7 +77,7 @@ def test_narrow_widths_save_memory_only() -> None:
     assert table.latency_s[0, 1, 7] == pytest.approx(table.dram_bits[0, 1, 7] / 8 / 1e7, rel=1e-6)
 
 
-def test_images_of_a_batch_lie_side_by_side_except_in_matmuls() -> None:
+def test_images_of_a_batch_are_side_by_side_except_in_matmuls() -> None:
     fast = device(memory_bytes_per_s=1e15, array_rows=4, array_columns=4)
     conv = Layer(name="c", kind="conv", c_in=4, c_out=4, input_size=(3, 3), output_size=(3, 3))
     matmul = Layer(name="m", kind="matmul", c_in=4, c_out=4, input_size=(1, 9), output_size=(1, 9))
@@ -86,12 +86,12 @@ def test_images_of_a_batch_lie_side_by_side_except_in_matmuls() -> None:
     assert table.cycles[:, 7, 7].tolist() == [one + 2 * 9 - 1, 3 * (one - 1)]
 
 
-def test_there_is_no_float() -> None:
+def test_float_is_not_supported() -> None:
     table = device().table(resnet50())
     assert np.isnan(table.latency_s[:, width_index(None)]).all()
     assert np.isnan(table.energy_j[:, :, width_index(None)]).all()
 
 
-def test_buffer_must_hold_a_tile() -> None:
+def test_buffer_smaller_than_a_tile_raises() -> None:
     with pytest.raises(ValueError, match="buffer_bytes 131071 cannot hold one tile: two of 256 x 256 bytes are 131072"):
         device(buffer_bytes=131071)

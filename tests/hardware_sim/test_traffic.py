@@ -1,4 +1,4 @@
-"""Every tensor is written once, in the row of its first reader."""
+"""Traffic: every tensor is written once, in the row of its first reader."""
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def test_residual_network_writes_every_tensor_once() -> None:
     assert moved.unread.tolist() == [1000 if layer.name == "fc" else moved.unread[i] for i, layer in enumerate(layers)]
 
 
-def test_layers_without_tensors_write_their_own_output() -> None:
+def test_layers_without_tensor_numbers_write_their_output() -> None:
     moved = moved_elements([Layer(name="a", kind="linear", c_in=8, c_out=4)], 2)
     assert (moved.written.tolist(), moved.unread.tolist()) == ([0], [8])
 

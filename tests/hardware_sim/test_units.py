@@ -1,4 +1,4 @@
-"""Keys of the wrong unit are answered with the right one, and its value."""
+"""Suggestions for keys in another unit."""
 
 import pytest
 
@@ -27,11 +27,11 @@ KEYS = ("clock_hz", "memory_bytes_per_s", "port_bits", "flash_bytes", "active_w"
         ("colour", 3, None),
     ],
 )
-def test_hints(key: str, value: object, hint: str | None) -> None:
+def test_unit_hint(key: str, value: object, hint: str | None) -> None:
     assert unit_hint(key, value, KEYS) == hint
 
 
-def test_a_key_without_its_unit() -> None:
+def test_closest_key_adds_unit() -> None:
     assert closest_key("clock", KEYS) == "clock_hz"
     assert closest_key("flash", KEYS) == "flash_bytes"
     assert closest_key("zzz", KEYS) is None
