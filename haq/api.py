@@ -10,19 +10,17 @@ from torch import nn
 from haq.config import search_config
 from haq.costs.simulation import policy_bits, simulation
 from haq.errors import warn_caller
+from haq.execution.progress import SILENT, Watcher
 from haq.experiment.inputs import Inputs, names_of
 from haq.experiment.loading import load_priced
 from haq.experiment.starting_point import Asked, PolicyLike, starting_point
 from haq.finetuning.running import FinetuneResult, finetune_configured
-from haq.finetuning.session import Watcher as FinetuneWatcher
 from haq.policy import Policy, load_policy, uniform_bits
 from haq.quantization.training.config import FinetuneConfig, finetune_config
 from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
-from haq.reconstruction.learning import Progress
 from haq.reconstruction.running import QUANTIZER_SETTINGS, ReconstructionResult, reconstruct_configured
 from haq.reconstruction.running import Asked as ReconstructionAsked
 from haq.searching.running import SearchResult, search_configured
-from haq.searching.session import Watcher
 from haq.tasks import TaskLike, as_task
 
 __all__ = ["finetune", "load_policy", "reconstruct", "search", "simulate"]
@@ -35,7 +33,7 @@ def search(
     out: str | Path | None = None,
     resume: bool = False,
     time_limit_s: float | None = None,
-    watcher: Watcher | None = None,
+    watcher: Watcher = SILENT,
     **settings: Any,
 ) -> SearchResult:
     """Find the bits of every layer, within a budget, that lose the least accuracy (HAQ, Wang et al., CVPR 2019).
@@ -72,7 +70,7 @@ def finetune(
     policy: PolicyLike = (4, 4),
     out: str | Path | None = None,
     resume: bool = False,
-    watcher: FinetuneWatcher | None = None,
+    watcher: Watcher = SILENT,
     **settings: Any,
 ) -> FinetuneResult:
     """Train a network with a policy on it: weights, and the scales and shifts of all quantizers.
@@ -106,7 +104,7 @@ def reconstruct(
     *,
     policy: PolicyLike = (4, 8),
     out: str | Path | None = None,
-    progress: Progress | None = None,
+    watcher: Watcher = SILENT,
     **settings: Any,
 ) -> ReconstructionResult:
     """Let rounding, scales and biases of a policy learn from the float network's outputs on the calibration images.
@@ -127,9 +125,9 @@ def reconstruct(
     asked = ReconstructionAsked(start.config, reconstruction_config(**own), start.policy, start.example)
     inputs = Inputs.of(model, task)
     if out is not None:
-        return reconstruct_configured(asked, Path(out), inputs=inputs, progress=progress)
+        return reconstruct_configured(asked, Path(out), inputs=inputs, watcher=watcher)
     with TemporaryDirectory() as folder:
-        result = reconstruct_configured(asked, Path(folder) / "run", inputs=inputs, progress=progress)
+        result = reconstruct_configured(asked, Path(folder) / "run", inputs=inputs, watcher=watcher)
     return ReconstructionResult(result.policy, result.summary, None)
 
 

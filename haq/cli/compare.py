@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, read_several, with_config
 from haq.cli.output import print_blocks, print_json, print_text
-from haq.cli.screen import progress_bar
+from haq.cli.progress import shown_progress
 from haq.config import MOST_SEEDS, AgentName, SearchConfig
 from haq.errors import UserError
 from haq.files import write_atomically
@@ -54,8 +53,8 @@ def compare_command(
         checkpoints=tuple(sorted(_count(each) for each in read_several(at))),
         redraw=redraw,
     )
-    with _Bar(quiet=quiet) as bar:
-        document = compare(question, out, resume=resume, workers=workers, watcher=bar)
+    with shown_progress(quiet=quiet) as watcher:
+        document = compare(question, out, resume=resume, workers=workers, watcher=watcher)
     blocks = list(report(document))
     write_atomically(out / "comparison.md", markdown(blocks).encode())
     write_atomically(out / "comparison.csv", as_csv(document).encode())
@@ -79,22 +78,3 @@ def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > MAX_DIGITS or int(text) < 1:
         raise UserError(f"--at {text!r}: write numbers of evaluations with commas, such as 50,100")
     return int(text)
-
-
-class _Bar:
-    """Searches done, of how many, and the time left, on standard error."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        columns = (BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        self._progress = progress_bar("searches", *columns, is_shown=not quiet)
-        self._task = self._progress.add_task("")
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def cell(self, done: int, of: int) -> None:
-        self._progress.update(self._task, completed=done, total=of)

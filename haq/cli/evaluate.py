@@ -8,7 +8,7 @@ import typer
 
 from haq.cli.flags import DATA_FLAGS, DEVICE_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, with_config
 from haq.cli.output import print_json, print_text, say, warn
-from haq.cli.progress import phase_progress
+from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
 from haq.experiment.evaluating import evaluate_policy
 from haq.formatting import percent
@@ -26,8 +26,8 @@ def evaluate(
     json: JsonFlag = False,
 ) -> None:
     """Accuracy of a policy on the report split, next to the float network's."""
-    with phase_progress(quiet=not sys.stderr.isatty()) as phases:
-        document = evaluate_policy(policy, config, notify=say, progress=phases.phase)
+    with shown_progress(quiet=not sys.stderr.isatty()) as watcher:
+        document = evaluate_policy(policy, config, notify=say, progress=watcher.phase)
     for warning in document["warnings"]:
         warn(warning)
     if json:

@@ -1,24 +1,19 @@
 """`haq finetune`: a network learns to live with a policy."""
 
 from pathlib import Path
-from time import monotonic
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, TaskID, TimeRemainingColumn
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, RUN_OR_POLICY, JsonFlag, QuietFlag, with_config
 from haq.cli.output import draw_figures, print_json, print_learned, print_text, say, say_command, warn
-from haq.cli.progress import Phases, phase_progress
-from haq.cli.screen import progress_bar
+from haq.cli.progress import shown_progress
 from haq.cli.search import resume_command
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.experiment.run_settings import policy_path
 from haq.experiment.starting_point import Asked, PolicyLike, starting_point
 from haq.finetuning.running import FinetuneResult, finetune_configured
-from haq.finetuning.session import FinetuneSession
-from haq.formatting import percent
 from haq.quantization.training.config import (
     Augmentation,
     FinetuneConfig,
@@ -29,7 +24,6 @@ from haq.quantization.training.config import (
     finetune_config,
 )
 from haq.quantization.training.initialization import LearnedShift
-from haq.quantization.training.trainer import Line
 from haq.runs.run_folder import safe_name
 
 UNIFORM_BITS = 4
@@ -78,9 +72,8 @@ def finetune(
     asked = Asked(start.config, learning, start.policy, start.example)
     path = out or default_out(start.config, policy, (w_bits, a_bits), is_float=is_float)
     try:
-        with phase_progress(quiet=quiet) as phases:
-            watcher = None if quiet else Watching(phases)
-            result = finetune_configured(asked, path, resume=resume, watcher=watcher, progress=phases.phase)
+        with shown_progress(quiet=quiet) as watcher:
+            result = finetune_configured(asked, path, resume=resume, watcher=watcher)
     except KeyboardInterrupt:
         kept = f"all whole epochs are in {path}" if path.is_dir() else "nothing was written yet"
         say_command(f"stopped; {kept}. Go on with:", resume_command(path))
@@ -128,49 +121,3 @@ def print_result(result: FinetuneResult, path: Path) -> None:
     print_learned(summary, "fine-tuned", title=f"{summary['mean_weight_bits']:.3g} mean weight bits")
     print_text(f"{summary['epochs']} epochs, {summary['steps']} steps, {summary['seconds']:.0f} s")
     print_text(f"files in {path}")
-
-
-class Watching:
-    """A live bar on a terminal, a line for every epoch elsewhere; on standard error."""
-
-    def __init__(self, phases: Phases) -> None:
-        self._phases = phases
-        self._bar = progress_bar(BarColumn(24), "{task.description}", TimeRemainingColumn())
-        self._task, self._began, self._first = TaskID(0), monotonic(), 0
-
-    def begin(self, session: FinetuneSession) -> None:
-        """What learns, and where it stands."""
-        self._phases.end_phase()
-        for warning in session.warnings:
-            warn(warning)
-        start = session.start
-        say(
-            f"{session.policy.model}, {session.task.size('train')} train images; search accuracy in float "
-            f"{percent(start['search_accuracy_fp32'], digits=2)}, quantized "
-            f"{percent(start['search_accuracy_start'], digits=2)}"
-        )
-        learner = session.trainer.learner
-        self._began, self._first = monotonic(), learner.steps
-        self._bar.start()
-        self._task = self._bar.add_task("", total=learner.total_steps, completed=learner.steps)
-
-    def step(self, done: int, total: int, *, loss: float, accuracy: float) -> None:
-        """Move the bar."""
-        state = f"step {done}/{total}  loss {loss:.4f}  train {percent(accuracy)}"
-        self._bar.update(self._task, completed=done, description=state)
-
-    def epoch(self, session: FinetuneSession, line: Line) -> None:
-        """A line."""
-        learner = session.trainer.learner
-        left_s = (
-            (monotonic() - self._began) / max(learner.steps - self._first, 1) * (learner.total_steps - learner.steps)
-        )
-        say(
-            f"epoch {line['epoch']}/{session.asked.learning.epochs}  loss {line['loss']:.4f}  train "
-            f"{percent(line['train_accuracy'], digits=2)}  search {percent(line['search_accuracy'], digits=2)}  "
-            f"{left_s:.0f} s left"
-        )
-
-    def end(self) -> None:
-        """The bar stays as it is."""
-        self._bar.stop()

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from haq.cli.flags import MODEL_FLAGS, JsonFlag, QuietFlag, with_config
-from haq.cli.output import print_json, print_table, print_text, say
+from haq.cli.output import print_json, print_table, print_text
+from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
 from haq.costs.measuring import CAVEAT, Row, Setup, device_file, measure_layers
 from haq.experiment.loading import example_input, load_traced
@@ -90,7 +91,8 @@ def measure(
     """Time every layer of a model on this processor, float32 and int8, as a table that works as --hardware."""
     shape = tuple(example_input(config).shape[1:])
     setup = Setup(model=config.model, input_shape=shape, batch=config.batch or 1, threads=threads, repeats=repeats)
-    rows = measure_layers(load_traced(config).layers, out, setup=setup, watch=_ignore if quiet else _report)
+    with shown_progress(quiet=quiet) as watcher:
+        rows = measure_layers(load_traced(config).layers, out, setup=setup, watcher=watcher)
     if json:
         print_json(_measurement(rows, out, setup))
     else:
@@ -180,15 +182,6 @@ def _notes(device: Accelerator) -> list[str]:
 
 def _width(bits: Bits) -> str:
     return "float" if bits is None else str(bits)
-
-
-def _ignore(_: Row) -> None:
-    """Say nothing."""
-
-
-def _report(row: Row) -> None:
-    spread = format_seconds(row.timing.latency_iqr_s)
-    say(f"{row.layer} {'float32' if row.precision == 'float' else 'int8'}: {_seconds(row)}, spread {spread}")
 
 
 def _seconds(row: Row) -> str:

@@ -1,17 +1,18 @@
 """`haq pareto`: what accuracy costs, over budgets, objectives and devices."""
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import typer
 
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, read_several, with_config
-from haq.cli.output import draw_figures, print_blocks, print_json, print_text, say
+from haq.cli.output import draw_figures, print_blocks, print_json, print_text
+from haq.cli.progress import shown_progress
 from haq.config import MOST_SEEDS, SearchConfig
 from haq.errors import UserError
 from haq.files import write_atomically
-from haq.formatting import format_score, markdown, percent
-from haq.studies.pareto.running import Sweep, sweep, unwatched
+from haq.formatting import markdown
+from haq.studies.pareto.running import Sweep, sweep
 from haq.studies.pareto.tables import as_csv, report
 from hardware_sim.cost import Objective
 
@@ -62,7 +63,8 @@ def pareto_command(
         seeds=seeds,
         more_episodes=more_episodes,
     )
-    document = sweep(question, out, resume=resume, workers=workers, watch=unwatched if quiet else say_cell)
+    with shown_progress(quiet=quiet) as watcher:
+        document = sweep(question, out, resume=resume, workers=workers, watcher=watcher)
     for record in document["records"]:
         draw_figures(out / "runs" / record["run"])
     blocks = list(report(document))
@@ -74,15 +76,6 @@ def pareto_command(
     else:
         print_blocks(blocks)
         print_text(f"files in {out}")
-
-
-def say_cell(record: dict[str, Any]) -> None:
-    """What a search came to, on standard error."""
-    say(
-        f"seed {record['seed']}  {record['hardware']}  {record['objective']} at {record['budget']}: "
-        f"{format_score(record['accuracy'], record['metric'])} at {percent(record['cost_ratio'])} of 8 bits, "
-        f"new evaluations: {record['new_evaluations']}"
-    )
 
 
 def _objectives(text: str) -> tuple[Objective, ...]:

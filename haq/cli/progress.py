@@ -1,17 +1,16 @@
-"""Progress on standard error: phases by name with their seconds, and the episodes of a search between them.
+"""Progress on standard error: phases with their seconds, and loops with a bar or a line now and then.
 
-On a terminal a phase is a live line, and episodes are a bar. In a pipe a phase is a plain line that is completed with
-its seconds when it ends, and episodes are a line now and then. A user's mistake is one line there: what comes before is
-held back for a while.
+On a terminal a phase is a live line and a loop is a bar. In a pipe a phase is a plain line that is completed with its
+seconds when it ends, and a loop prints at most `LINES_AT_MOST` lines. The lines of the first phases are held back for a
+while there, so that a user's mistake, which is mostly found in these phases, is the only line.
 """
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from textwrap import wrap
 from threading import Lock, Timer
 from time import monotonic
-from typing import Protocol
 
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -19,38 +18,23 @@ from rich.text import Text
 
 from haq.cli.output import say, warn
 from haq.cli.screen import progress_bar
-from haq.costs.pricing import cost_in
-from haq.formatting import format_cost, format_score, percent
-from haq.searching.goals import Line
-from haq.searching.session import Session
+from haq.execution.progress import SILENT, Watcher
 
 LINE_LENGTH = 80
 LINES_AT_MOST = 20
-"""Plain lines a search, so that a log stays readable."""
+"""Lines that a loop prints in a pipe, so that a log stays readable."""
 EARLY = ("load", "trace", "read data", "engine check")
-"""Phases in which most mistakes of a user are found: a mistake is to be the only line in a pipe."""
+"""Phases in which most mistakes of a user are found."""
 HOLD_SECONDS = 30.0
-"""So long the plain lines of early phases are held back, unless another phase begins before."""
+"""How long the lines of early phases are held back at most."""
 
 
-class Phases(Protocol):
-    """Shows phases, one at a time."""
+class PlainProgress:
+    """A `Watcher` for pipes and files: a line for every phase, and some of the steps of a loop.
 
-    def phase(self, name: str) -> None:
-        """Show that a phase begins; the one before it is over."""
-        ...
-
-    def end_phase(self) -> None:
-        """Show that the last phase is over."""
-        ...
-
-    def close(self) -> None:
-        """Show that the command has ended or failed."""
-        ...
-
-
-class PlainPhases:
-    """A line for every phase; lines of early phases wait for a later phase, or for `HOLD_SECONDS`."""
+    Lines of early phases are held until a later phase, or for `HOLD_SECONDS`. In another process, where several may
+    write at the same time, only `line` and `warn` print.
+    """
 
     def __init__(self) -> None:
         self._began: float | None = None
@@ -58,9 +42,10 @@ class PlainPhases:
         self._lock = Lock()
         self._timer = Timer(HOLD_SECONDS, self._release)
         self._timer.daemon = True
+        self._unit, self._total, self._first, self._start = "step", 0, 0, monotonic()
 
     def phase(self, name: str) -> None:
-        self.end_phase()
+        self._end_phase()
         if name not in EARLY:
             self._release()
         elif self._timer.ident is None:
@@ -68,15 +53,44 @@ class PlainPhases:
         self._write(f"{name} ... ")
         self._began = monotonic()
 
-    def end_phase(self) -> None:
+    def begin(self, unit: str, total: int, *, done: int = 0) -> None:
+        self._end_phase()
+        self._release()
+        self._unit, self._total, self._first, self._start = unit, total, done, monotonic()
+
+    def step(self, done: int, status: str = "") -> None:
+        if done % max(1, self._total // LINES_AT_MOST) and done != self._total:
+            return
+        rate = (monotonic() - self._start) / max(done - self._first, 1)
+        left = f"{_duration(rate * (self._total - done))} left"
+        say("  ".join(filter(None, (f"{self._unit} {done}/{self._total}", status, left))))
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        say(f"{self._unit}s ... {_seconds(monotonic() - self._start)}")
+
+    def line(self, text: str) -> None:
+        self._end_phase()
+        self._release()
+        _say_wrapped(text)
+
+    def warn(self, text: str) -> None:
+        self._end_phase()
+        self._release()
+        warn(text)
+
+    def close(self) -> None:
+        """End the last phase and drop the lines that are held."""
+        self._timer.cancel()
+        self._end_phase()
+
+    def __reduce__(self) -> tuple[type["LinesOnly"], tuple[()]]:
+        return LinesOnly, ()
+
+    def _end_phase(self) -> None:
         if self._began is not None:
             self._write(f"{_seconds(monotonic() - self._began)}\n")
         self._began = None
-
-    def close(self) -> None:
-        """End the last phase and drop held lines."""
-        self._timer.cancel()
-        self.end_phase()
 
     def _write(self, text: str) -> None:
         with self._lock:
@@ -93,25 +107,83 @@ class PlainPhases:
             sys.stderr.flush()
 
 
-class LivePhases:
-    """A live line for every phase; it stays when the phase is over."""
+class LiveProgress:
+    """A `Watcher` for terminals: a live line for every phase, which stays when it is over, and a bar for a loop."""
 
     def __init__(self) -> None:
-        self._line: Bar | None = None
+        self._shown: Bar | None = None
+        self._task = TaskID(0)
 
     def phase(self, name: str) -> None:
-        self.end_phase()
-        self._line = progress_bar("{task.description} ...", _Seconds())
-        self._line.add_task(name)
-        self._line.start()
+        self._show(progress_bar("{task.description} ...", _Seconds()))
+        self._bar.add_task(name, total=None)
 
-    def end_phase(self) -> None:
-        if self._line is not None:
-            self._line.stop()
-        self._line = None
+    def begin(self, unit: str, total: int, *, done: int = 0) -> None:
+        columns = (BarColumn(8), MofNCompleteColumn(), "{task.description}", TimeRemainingColumn(compact=True))
+        self._show(progress_bar(unit, *columns))
+        self._task = self._bar.add_task("", total=total, completed=done)
+
+    def step(self, done: int, status: str = "") -> None:
+        self._bar.update(self._task, completed=done, description=status)
+
+    def end(self) -> None:
+        self.close()
+
+    def line(self, text: str) -> None:
+        self._end_phase()
+        _say_wrapped(text)
+
+    def warn(self, text: str) -> None:
+        self._end_phase()
+        warn(text)
 
     def close(self) -> None:
-        self.end_phase()
+        """End what is shown live."""
+        if self._shown is not None:
+            self._shown.stop()
+        self._shown = None
+
+    def __reduce__(self) -> tuple[type["LinesOnly"], tuple[()]]:
+        return LinesOnly, ()
+
+    @property
+    def _bar(self) -> Bar:
+        assert self._shown is not None, "begin a phase or a loop first"
+        return self._shown
+
+    def _show(self, bar: Bar) -> None:
+        self.close()
+        self._shown = bar
+        bar.start()
+
+    def _end_phase(self) -> None:
+        """Lines are printed above a bar, and after the line of a phase."""
+        if self._shown is not None and self._shown.tasks[0].total is None:
+            self.close()
+
+
+class LinesOnly:
+    """What `PlainProgress` and `LiveProgress` are in another process: it prints whole lines and nothing else."""
+
+    def phase(self, name: str) -> None:
+        """Show nothing."""
+
+    def begin(self, unit: str, total: int, *, done: int = 0) -> None:
+        """Show nothing."""
+
+    def step(self, done: int, status: str = "") -> None:
+        """Show nothing."""
+
+    def end(self) -> None:
+        """Show nothing."""
+
+    def line(self, text: str) -> None:
+        say(text)
+        sys.stderr.flush()
+
+    def warn(self, text: str) -> None:
+        warn(text)
+        sys.stderr.flush()
 
 
 class _Seconds(ProgressColumn):
@@ -121,115 +193,30 @@ class _Seconds(ProgressColumn):
         return Text(_seconds(task.elapsed or 0.0))
 
 
-class LiveSearch(LivePhases):
-    """Phases as live lines, episodes as a bar: the best policy so far, its cost, the time left."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        columns = (BarColumn(8), MofNCompleteColumn(), "{task.description}", TimeRemainingColumn(compact=True))
-        self._bar = progress_bar("episode", *columns)
-        self._task = TaskID(0)
-
-    def begin(self, session: Session) -> None:
-        self.end_phase()
-        _say_opening(session)
-        self._bar.start()
-        total = session.problem.config.episodes
-        self._task = self._bar.add_task(best_so_far(session), total=total, completed=session.episode)
-
-    def episode(self, session: Session, _: Line) -> None:
-        self._bar.update(self._task, completed=session.episode, description=best_so_far(session))
-
-    def end(self) -> None:
-        self._bar.stop()
-
-
-class PlainSearch(PlainPhases):
-    """Phases and episodes as plain lines."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._start, self._first = monotonic(), 0
-
-    def begin(self, session: Session) -> None:
-        self.end_phase()
-        _say_opening(session)
-        self._start, self._first = monotonic(), session.episode
-
-    def episode(self, session: Session, _: Line) -> None:
-        total = session.problem.config.episodes
-        every = max(1, total // LINES_AT_MOST)
-        if session.episode % every and session.episode != total:
-            return
-        rate = (monotonic() - self._start) / (session.episode - self._first)
-        left = _duration(rate * (total - session.episode))
-        say(f"episode {session.episode}/{total}  {best_so_far(session)}  {left} left")
-        sys.stderr.flush()
-
-    def end(self) -> None:
-        say(f"episodes ... {_seconds(monotonic() - self._start)}")
-
-
-class NoPhases:
-    """Shows nothing."""
-
-    def phase(self, name: str) -> None:
-        """Show nothing."""
-
-    def end_phase(self) -> None:
-        """Show nothing."""
-
-    def close(self) -> None:
-        """Show nothing."""
-
-
 @contextmanager
-def search_progress(*, quiet: bool) -> Iterator[LiveSearch | PlainSearch | None]:
-    """What suits where standard error goes; None for a search that is quiet."""
-    shown = LiveSearch() if sys.stderr.isatty() else PlainSearch()
-    with closing(shown):
-        yield None if quiet else shown
+def shown_progress(*, quiet: bool) -> Iterator[Watcher]:
+    """Show the progress of a workflow on standard error, in the way that suits a terminal or a pipe.
 
+    Args:
+        quiet: Show nothing.
 
-@contextmanager
-def phase_progress(*, quiet: bool) -> Iterator[Phases]:
-    """What shows the phases of a command; the line of the last phase ends also where that fails."""
-    shown = NoPhases() if quiet else LivePhases() if sys.stderr.isatty() else PlainPhases()
-    with closing(shown):
+    Yields:
+        The watcher to hand to the workflow; what it shows ends with the context, also where the workflow fails.
+    """
+    if quiet:
+        yield SILENT
+        return
+    shown = LiveProgress() if sys.stderr.isatty() else PlainProgress()
+    try:
         yield shown
+    finally:
+        shown.close()
 
 
-def best_so_far(session: Session) -> str:
-    """The policy that is best on the search images; the winner is named on the selection images at the end."""
-    best, metric = session.best, session.problem.task.metric_name
-    if best is None:
-        return "best on search images: none yet"
-    score = percent(best["accuracy"], digits=2) if metric == "accuracy" else format_score(best["accuracy"], metric)
-    baseline = cost_in(session.problem.config.objective, session.problem.priced.baseline)
-    return f"best on search images: {score} at {percent(best['cost'] / baseline)}"
-
-
-def _say_opening(session: Session) -> None:
-    """What is searched for, in lines that fit 80 columns for names of a usual length."""
-    for warning in session.warnings:
-        warn(warning)
-    problem = session.problem
-    config, task, priced = problem.config, problem.task, problem.priced
-    say(f"{priced.name} ({len(priced.layers)} layers) on {priced.table.hardware}, batch {priced.table.batch}")
-    if config.max_accuracy_drop is not None:
-        sure = "" if config.confidence is None else f", at {100 * config.confidence:.4g} % confidence"
-        say(f"least {config.objective}, at most {config.max_accuracy_drop:g} points below the float accuracy{sure}")
-    else:
-        for each in problem.budgets:
-            limit = format_cost(each.budget.objective, each.budget.limit)
-            say(f"at most {limit} {each.budget.objective} ({percent(each.ratio)} of 8 bits)")
-    accuracy, metric = session.evaluator.accuracy_fp32, task.metric_name
-    for line in wrap(f"engine: {problem.network.engine_reason}", LINE_LENGTH, subsequent_indent="  "):
+def _say_wrapped(text: str) -> None:
+    """Print a text in lines of at most `LINE_LENGTH` characters."""
+    for line in wrap(text, LINE_LENGTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False):
         say(line)
-    score = percent(accuracy, digits=2) if metric == "accuracy" else format_score(accuracy, metric)
-    say(f"float {metric} {score} on {task.size('search')} search images")
-    if task.size("selection"):
-        say(f"the best few of these are measured again on {task.size('selection')} selection images")
 
 
 def _seconds(seconds: float) -> str:

@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, RUN_OR_POLICY, JsonFlag, QuietFlag, with_config
 from haq.cli.output import print_json, print_learned, print_text, say
-from haq.cli.screen import progress_bar
+from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.experiment.run_settings import policy_path
@@ -56,11 +54,8 @@ def reconstruct(
     start = starting_point(policy or bits, config, inherited=QUANTIZER_SETTINGS, notify=say)
     asked = Asked(start.config, learning, start.policy, start.example)
     path = out or default_out(start.config, policy, bits)
-    with _bar(quiet=quiet) as bar:
-        task = bar.add_task("", total=learning.steps)
-        result = reconstruct_configured(
-            asked, path, progress=lambda done, _, loss: bar.update(task, completed=done, description=f"loss {loss:.4f}")
-        )
+    with shown_progress(quiet=quiet) as watcher:
+        result = reconstruct_configured(asked, path, watcher=watcher)
     if json:
         print_json(dict(result.summary))
     else:
@@ -79,9 +74,3 @@ def print_result(result: ReconstructionResult, path: Path) -> None:
     summary = result.summary
     print_learned(summary, "reconstructed", title=f"{summary['calibration_images']} calibration images")
     print_text(f"{summary['seconds']:.0f} s, files in {path}")
-
-
-def _bar(*, quiet: bool) -> Bar:
-    """Steps, loss and time left, on a terminal's standard error."""
-    text = "{task.completed}/{task.total}  {task.description}"
-    return progress_bar("step", BarColumn(24), text, TimeRemainingColumn(), is_shown=not quiet)

@@ -10,7 +10,7 @@ import typer
 from haq.budgets import parse_budgets, parse_duration
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, with_config
 from haq.cli.output import draw_figures, print_json, say_command, warn
-from haq.cli.progress import search_progress
+from haq.cli.progress import shown_progress
 from haq.cli.search_result import print_result
 from haq.config import SearchConfig
 from haq.evaluation.store import EvaluationStore
@@ -39,7 +39,7 @@ def search(
     limit_s = None if time is None else parse_duration(time)
     inputs = Inputs(store=EvaluationStore() if store and not config.episode_finetune_steps else None)
     try:
-        with search_progress(quiet=quiet) as watcher:
+        with shown_progress(quiet=quiet) as watcher:
             result = search_configured(
                 config, path, inputs=inputs, resume=resume, time_limit_s=limit_s, watcher=watcher
             )

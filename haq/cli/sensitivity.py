@@ -1,7 +1,5 @@
 """`haq sensitivity`: what each layer loses at each width."""
 
-import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,12 +7,11 @@ import typer
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, QuietFlag, with_config
 from haq.cli.output import draw_figures, print_json, print_table, print_text, warn
-from haq.cli.progress import Phases, phase_progress
+from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
 from haq.runs.run_folder import safe_name
 from haq.sensitivity.running import Extent, measure_sensitivities
 
-TIMES_REPORTED = 20
 WIDTHS_SHOWN = 3
 """The narrowest; above them there is little to see."""
 
@@ -36,9 +33,8 @@ def sensitivity(
     """What each layer loses at each width, weights and inputs apart and the rest in float, on calibration images."""
     path = out or default_out(config)
     extent = Extent(images, fisher_only)
-    with phase_progress(quiet=quiet) as phases:
-        watch = _quiet if quiet else partial(_report, phases)
-        document = measure_sensitivities(config, path, extent=extent, resume=resume, watch=watch, progress=phases.phase)
+    with shown_progress(quiet=quiet) as watcher:
+        document = measure_sensitivities(config, path, extent=extent, resume=resume, watcher=watcher)
     draw_figures(path)
     for warning in document.get("warnings", ()):
         warn(warning)
@@ -66,14 +62,3 @@ def _print(document: dict[str, Any], key: str) -> None:
     said = "expected divergence" if key == "fisher" else "divergence"
     columns = ("layer", *(f"{part}\n{bits} bits" for part, bits in places))
     print_table(f"{said} from the float network's outputs, nats, by bits of one layer alone", columns, rows)
-
-
-def _report(phases: Phases, done: int, total: int) -> None:
-    """A line now and then."""
-    phases.end_phase()
-    if done % max(1, total // TIMES_REPORTED) == 0 or done == total:
-        sys.stderr.write(f"{done} of {total} measured\n")
-
-
-def _quiet(done: int, total: int) -> None:
-    """Say nothing."""

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -12,7 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from haq.errors import UserError
+from haq.execution.progress import SILENT, Watcher
 from haq.files import append_line, write_atomically
+from haq.formatting import format_seconds
 from haq.runs.environment import describe_environment
 from haq.runs.locking import exclusive_file
 from hardware_sim.catalog import device_names
@@ -68,10 +70,8 @@ class Setup:
         )
 
 
-def measure_layers(
-    layers: Sequence[Layer], path: Path, *, setup: Setup, watch: Callable[[Row], None] = lambda _: None
-) -> list[Row]:
-    """Time every layer in float32 and int8 with onnxruntime; returns the rows of the table, of which `watch` is told.
+def measure_layers(layers: Sequence[Layer], path: Path, *, setup: Setup, watcher: Watcher = SILENT) -> list[Row]:
+    """Time every layer in float32 and int8 with onnxruntime; returns the rows of the table.
 
     `path` takes the table, a .csv of which each row is written as soon as it is known; beside it lies a .toml device
     that says how it came about and rounds widths up. A table that the same setup began is continued; layers of equal
@@ -83,10 +83,10 @@ def measure_layers(
         onnx_shape(layer, batch=setup.batch)
     _check_table_path(path)
     with exclusive_file(path):
-        return _measured(layers, path, setup=setup, watch=watch)
+        return _measured(layers, path, setup=setup, watcher=watcher)
 
 
-def _measured(layers: Sequence[Layer], path: Path, *, setup: Setup, watch: Callable[[Row], None]) -> list[Row]:
+def _measured(layers: Sequence[Layer], path: Path, *, setup: Setup, watcher: Watcher) -> list[Row]:
     known = _open_table(path, setup)
     timings = {
         (_shape(layer), precision): known[layer.name, precision]
@@ -101,9 +101,15 @@ def _measured(layers: Sequence[Layer], path: Path, *, setup: Setup, watch: Calla
         row = Row(layer.name, precision, known.get((layer.name, precision), timings[cell]))
         if (layer.name, precision) not in known:
             _append(path, row, batch=setup.batch)
-        watch(row)
+        watcher.line(_result(row))
         rows.append(row)
     return rows
+
+
+def _result(row: Row) -> str:
+    """Describe a measurement."""
+    median, spread = map(format_seconds, row.timing)
+    return f"{row.layer} {'float32' if row.precision == 'float' else 'int8'}: {median}, spread {spread}"
 
 
 def device_file(path: Path) -> Path:

@@ -9,13 +9,13 @@ from typing import Any
 from torch import nn
 
 from haq.errors import UserError
-from haq.execution.progress import Progress, no_progress
+from haq.execution.progress import SILENT, Watcher
 from haq.execution.user_code import caller_kept
 from haq.experiment.inputs import Inputs
 from haq.experiment.loading import task_options
 from haq.experiment.starting_point import Asked
 from haq.experiment.trained_network import JOURNAL, NETWORK, Summary, epochs, load_finetuned
-from haq.finetuning.session import FinetuneSession, Watcher
+from haq.finetuning.session import FinetuneSession
 from haq.network.layers import trace
 from haq.network.tracing.unwrapping import unwrapped
 from haq.network.zoo import load_model
@@ -45,8 +45,7 @@ def finetune_configured(
     *,
     inputs: Inputs | None = None,
     resume: bool = False,
-    watcher: Watcher | None = None,
-    progress: Progress = no_progress,
+    watcher: Watcher = SILENT,
 ) -> FinetuneResult:
     """The fine-tuning that was asked for, kept in a folder; see `finetune`. Of several processes the first writes."""
     inputs = inputs or Inputs()
@@ -57,8 +56,8 @@ def finetune_configured(
     ):
         if run is not None and run.is_finished:
             return finished(run, asked, inputs)
-        progress = progress if ranks.is_first else no_progress
-        session = FinetuneSession(asked, inputs, ranks=ranks, progress=progress)
+        watcher = watcher if ranks.is_first else SILENT
+        session = FinetuneSession(asked, inputs, ranks=ranks, watcher=watcher)
         # All processes read before the first one writes: they go on at the same epoch.
         state = run.load_checkpoint() if run is not None else None
         journal = len(epochs(run)) if run is not None else 0
@@ -66,8 +65,8 @@ def finetune_configured(
         if ranks.is_first:
             session.enter(run or _create(path, asked, resume=resume))
         session.go_on(state, journal=journal)
-        session.learn(watcher if ranks.is_first else None)
-        progress("report")
+        session.learn(watcher)
+        watcher.phase("report")
         policy, summary = session.finish()
         return FinetuneResult(session.network, policy, summary, path, is_first=ranks.is_first)
 

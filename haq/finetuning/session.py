@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from haq.evaluation.engines.episodes import require_trainable
-from haq.execution.progress import Progress, no_progress
+from haq.execution.progress import SILENT, Watcher
 from haq.experiment.inputs import Inputs
 from haq.experiment.problem import prepare_network
 from haq.experiment.run_settings import keep_source
@@ -23,6 +23,7 @@ from haq.experiment.trained_network import (
     save_network,
     storable_state,
 )
+from haq.formatting import percent
 from haq.policy import Policy
 from haq.quantization.training.initialization import Starts
 from haq.quantization.training.learner import Learner
@@ -36,35 +37,15 @@ from haq.tasks.base import SplitName
 from haq.tasks.classification import ClassificationTask, chance_warning
 
 
-class Watcher(Protocol):
-    """Somebody who looks on while a network learns."""
-
-    def begin(self, session: "FinetuneSession") -> None:
-        """Learning starts, or goes on."""
-        ...
-
-    def step(self, done: int, total: int, *, loss: float, accuracy: float) -> None:
-        """So many steps are done; loss and accuracy are those of the epoch so far."""
-        ...
-
-    def epoch(self, session: "FinetuneSession", line: Line) -> None:
-        """An epoch ended."""
-        ...
-
-    def end(self) -> None:
-        """Learning is over, or was interrupted."""
-        ...
-
-
 class FinetuneSession:
     """Trains the network that was asked for. Of several processes the one that entered a folder writes."""
 
-    def __init__(self, asked: Asked, inputs: Inputs, *, ranks: Ranks = ALONE, progress: Progress = no_progress) -> None:
+    def __init__(self, asked: Asked, inputs: Inputs, *, ranks: Ranks = ALONE, watcher: Watcher = SILENT) -> None:
         config, learning = asked.config, asked.learning
         # An integer graph would be built for nothing.
         in_torch = config.model_copy(update={"engine": "torch"})
         prepared = prepare_network(
-            in_torch, model=inputs.model, task=inputs.task, example=asked.example, progress=progress
+            in_torch, model=inputs.model, task=inputs.task, example=asked.example, progress=watcher.phase
         )
         require_trainable(config, prepared.task, flag="fine-tuning")
         storable_state(prepared.priced.model)  # what cannot be saved is found before anything is trained
@@ -74,7 +55,7 @@ class FinetuneSession:
         bits = (self.policy.w_bits, self.policy.a_bits)
         self._mean_bits = mean_weight_bits(self._trace, bits)
         self.rates = resolve_rates(learning, self._mean_bits)
-        progress("calibrate")
+        watcher.phase("calibrate")
         starts = Starts(self._model, self._trace, self._calibration, shift=learning.shift)
         self.network = start_network(self._model, starts, bits)
         teacher = deepcopy(self._model).to(memory_format=torch.channels_last).requires_grad_(requires_grad=False)
@@ -88,7 +69,7 @@ class FinetuneSession:
             ranks=ranks,
         )
         self.trainer = Trainer(learner, self.task, config=learning, seed=config.seed, ranks=ranks)
-        progress("search accuracy")
+        watcher.phase("search accuracy")
         self.trainer.reestimate_norms()
         self.start = {
             "search_accuracy_fp32": self._score(self._model, "search"),
@@ -127,20 +108,20 @@ class FinetuneSession:
         """Where it lies; of several processes only the first knows the folder."""
         return Path(CHECKPOINT) if self._run is None else self._run.path / CHECKPOINT
 
-    def learn(self, watcher: Watcher | None = None) -> None:
+    def learn(self, watcher: Watcher = SILENT) -> None:
         """All epochs that are left, with a checkpoint after each."""
-        watchers = [watcher] if watcher else []
-        for each in watchers:
-            each.begin(self)
+        for warning in self.warnings:
+            watcher.warn(warning)
+        watcher.line(self._opening())
+        learner = self.trainer.learner
+        watcher.begin("step", learner.total_steps, done=learner.steps)
         try:
             while self.trainer.epoch < self.asked.learning.epochs:
-                line = self.trainer.run_epoch(watcher.step if watcher else None)
+                line = self.trainer.run_epoch(watcher)
                 self._keep(line)
-                for each in watchers:
-                    each.epoch(self, line)
+                watcher.line(self._result(line))
         finally:
-            for each in watchers:
-                each.end()
+            watcher.end()
         self.trainer.finish()
 
     def finish(self) -> tuple[Policy, dict[str, Any]]:
@@ -156,6 +137,18 @@ class FinetuneSession:
         if self._run is not None:
             self._write(self._run, policy, summary)
         return policy, summary
+
+    def _opening(self) -> str:
+        """Describe what learns, and where it stands."""
+        before, quantized = (percent(self.start[f"search_accuracy_{key}"], digits=2) for key in ("fp32", "start"))
+        images = f"{self.task.size('train')} train images"
+        return f"{self.policy.model}, {images}; search accuracy in float {before}, quantized {quantized}"
+
+    def _result(self, line: Line) -> str:
+        """Describe the result of an epoch."""
+        trained, searched = (percent(line[f"{split}_accuracy"], digits=2) for split in ("train", "search"))
+        epoch = f"epoch {line['epoch']}/{self.asked.learning.epochs}"
+        return f"{epoch}  loss {line['loss']:.4f}  train {trained}  search {searched}"
 
     def _keep(self, line: Line) -> None:
         if self._run is not None:

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from haq.evaluation.protocols import Engine
+from haq.execution.progress import SILENT, Watcher
 from haq.experiment.problem import Network, PricedModel
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
 from haq.quantization.quantized_model import Quantizers
 from haq.reconstruction.config import ReconstructionConfig
-from haq.reconstruction.learning import Progress, Reconstruction, calibration_batches, output_spreads
+from haq.reconstruction.learning import Reconstruction, calibration_batches, output_spreads
 from haq.reconstruction.network import LearnedNetwork
 
 SPREAD_IMAGES = 64
@@ -44,7 +45,7 @@ def learn_policy(
     *,
     config: ReconstructionConfig,
     seed: int = 0,
-    progress: Progress | None = None,
+    watcher: Watcher = SILENT,
 ) -> Learned:
     """Let the quantizers of a policy learn from the calibration images; `network` has the torch engine."""
     model, trace, task = network.priced.model, network.priced.trace, network.task
@@ -60,7 +61,7 @@ def learn_policy(
         spreads=spreads,
     )
     batches = (inputs.to(device) for inputs in calibration_batches(task, batch_size=config.batch_size, seed=seed))
-    Reconstruction(learner, spreads, config=config).learn(batches, progress)
+    Reconstruction(learner, spreads, config=config).learn(batches, watcher)
     with torch.no_grad():
         corrections = learner.corrections()
     return Learned(bits, network.quantizers.tensors(*bits) | learner.quantizer_tensors(), corrections)

@@ -1,6 +1,6 @@
 """The learning itself: every layer's output is to be what the float network gives, all layers at once."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import count, islice
 from math import isfinite
 
@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from haq.errors import UserError
 from haq.execution.networks import run_network
+from haq.execution.progress import SILENT, Watcher
 from haq.network.layer_calls import LayerCalls, LayerIndex
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
@@ -21,9 +22,6 @@ from haq.tasks.base import Task
 
 WARM_UP = 0.1
 """Of all steps, over which the rates rise: Adam's first steps are as long as the rates whatever the gradients."""
-
-Progress = Callable[[int, int, float], None]
-"""Is told after every step how many are done, of how many, and the loss."""
 
 
 @torch.no_grad()
@@ -56,18 +54,25 @@ class Reconstruction:
         self._config = config
         self._sizes: dict[int, float] = {}  # outputs of every layer for one item
 
-    def learn(self, batches: Iterator[Tensor], progress: Progress | None = None) -> None:
+    def learn(self, batches: Iterator[Tensor], watcher: Watcher = SILENT) -> None:
         """All steps, each on the next batch. Raises UserError for a loss that is NaN or infinite."""
-        for step, inputs in enumerate(islice(batches, self._config.steps), start=1):
-            loss = self.loss(inputs)
-            if not isfinite(loss.item()):
-                raise UserError(f"the loss became {loss.item()} in step {step}; lower --code-lr or --scale-lr")
-            self._optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            self._optimizer.step()
-            self._schedule.step()
-            if progress:
-                progress(step, self._config.steps, loss.item())
+        watcher.begin("step", self._config.steps)
+        try:
+            for step, inputs in enumerate(islice(batches, self._config.steps), start=1):
+                watcher.step(step, f"loss {self._step(step, inputs):.4f}")
+        finally:
+            watcher.end()
+
+    def _step(self, step: int, inputs: Tensor) -> float:
+        """Learn from one batch; returns the loss before that."""
+        loss = self.loss(inputs)
+        if not isfinite(loss.item()):
+            raise UserError(f"the loss became {loss.item()} in step {step}; lower --code-lr or --scale-lr")
+        self._optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        self._optimizer.step()
+        self._schedule.step()
+        return loss.item()
 
     def loss(self, inputs: Tensor) -> Tensor:
         """The mean over layers of the squared error of outputs, relative to the energy of the float outputs.

@@ -11,6 +11,7 @@ from torch import Tensor
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
+from haq.execution.progress import SILENT, Watcher
 from haq.execution.user_code import caller_kept
 from haq.experiment.inputs import Inputs
 from haq.experiment.loading import task_options
@@ -22,7 +23,6 @@ from haq.network.zoo import load_model
 from haq.policy import Policy
 from haq.reconstruction.config import ReconstructionConfig
 from haq.reconstruction.learned import learn_policy
-from haq.reconstruction.learning import Progress
 from haq.runs.environment import describe_environment
 from haq.runs.run_folder import POLICY, QUANTIZERS, SUMMARY, RunFolder
 from haq.tasks import load_task
@@ -63,25 +63,27 @@ class Asked:
 
 
 def reconstruct_configured(
-    asked: Asked, path: Path, *, inputs: Inputs | None = None, progress: Progress | None = None
+    asked: Asked, path: Path, *, inputs: Inputs | None = None, watcher: Watcher = SILENT
 ) -> ReconstructionResult:
     """The reconstruction that was asked for, kept in a folder that is written at the end; see `reconstruct`."""
     config, inputs = asked.config, inputs or Inputs()
     _require_rounding(config)
     with caller_kept(inputs.model), RunFolder.opened(path, asked.document()):
-        return _reconstructed(asked, path, inputs, progress)
+        return _reconstructed(asked, path, inputs, watcher)
 
 
-def _reconstructed(asked: Asked, path: Path, inputs: Inputs, progress: Progress | None) -> ReconstructionResult:
+def _reconstructed(asked: Asked, path: Path, inputs: Inputs, watcher: Watcher) -> ReconstructionResult:
     config, began = asked.config, monotonic()
     model = load_model(config.model, weights=config.weights) if inputs.model is None else unwrapped(inputs.model)
     task = load_task(config.data, model=model, options=task_options(config)) if inputs.task is None else inputs.task
     in_torch = config.model_copy(update={"engine": "torch"})
-    network = prepare_network(in_torch, model=model, task=task, example=asked.example)
+    network = prepare_network(in_torch, model=model, task=task, example=asked.example, progress=watcher.phase)
     policy = policy_for(asked.policy, config, network.priced)
     bits = (policy.w_bits, policy.a_bits)
+    watcher.phase("search accuracy")
     start = _evaluator(network, config, "search").evaluate(*bits)
-    learned = learn_policy(network, bits, config=asked.learning, seed=config.seed, progress=progress)
+    learned = learn_policy(network, bits, config=asked.learning, seed=config.seed, watcher=watcher)
+    watcher.phase("report")
     final = prepare_network(config, model=model, task=task, example=asked.example, restore=learned.restore)
     summary = {**_summary(final, config, policy), "search_accuracy_start": start.accuracy}
     summary |= {"search_divergence_start": start.divergence, "seconds": round(monotonic() - began, 3)}

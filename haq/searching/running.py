@@ -17,7 +17,7 @@ from haq.evaluation.engines.finetuned import EpisodeEngine
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.fingerprint import hash_network, hash_tensor
 from haq.evaluation.protocols import Store
-from haq.execution.progress import Progress, no_progress
+from haq.execution.progress import SILENT, Watcher
 from haq.execution.user_code import caller_kept
 from haq.experiment.inputs import Inputs, Observations
 from haq.experiment.methods import uses_prior
@@ -31,10 +31,11 @@ from haq.runs.environment import describe_environment
 from haq.runs.records import holds
 from haq.runs.run_folder import CONFIG, POLICY, QUANTIZERS, RESOLVED, SUMMARY, RunFolder
 from haq.searching.min_cost import at_ratio
+from haq.searching.progress import best_so_far, opening_lines
 from haq.searching.records import Summary
 from haq.searching.required_confidence import nothing_shown, require_images, require_reached
 from haq.searching.selection import Selection
-from haq.searching.session import Session, Watcher
+from haq.searching.session import Session
 from haq.searching.summary import cost_ratio, summarize, summarize_drop
 
 NOTHING_GIVEN = Inputs()
@@ -56,7 +57,7 @@ def search_configured(
     inputs: Inputs = NOTHING_GIVEN,
     resume: bool = False,
     time_limit_s: float | None = None,
-    watcher: Watcher | None = None,
+    watcher: Watcher = SILENT,
 ) -> SearchResult:
     """The search that a configuration describes, kept in a folder; see `search`."""
     began, limit_s = monotonic(), inf if time_limit_s is None else time_limit_s
@@ -68,20 +69,19 @@ def search_configured(
         if earlier is not None and not _continues(earlier, config, limit_s):
             return finished(earlier)
         RunFolder.require_writable(path)
-        progress = watcher.phase if watcher else no_progress
         problem = prepare(
             config,
             model=inputs.model,
             task=inputs.task,
             network=inputs.network,
             require=partial(require_images, config),
-            progress=progress,
+            progress=watcher.phase,
         )
         losses = None
         if uses_prior(config):
-            progress("sensitivities")
+            watcher.phase("sensitivities")
             losses = inputs.losses or compute_prior(problem.network, config.prior)
-        progress("float accuracy")
+        watcher.phase("float accuracy")
         session = begin_session(
             problem, losses=losses, store=inputs.store, observations=inputs.observations, began=began
         )
@@ -94,7 +94,7 @@ def search_configured(
         if earlier is not None:
             run.reopen_results(episodes=config.episodes)
         run_episodes(session, time_limit_s=limit_s, watcher=watcher)
-        return _finish(session, run, prior_images=losses.forward_images if losses else 0, progress=progress)
+        return _finish(session, run, prior_images=losses.forward_images if losses else 0, watcher=watcher)
 
 
 def _require_same_network(run: RunFolder, problem: Problem) -> None:
@@ -154,37 +154,37 @@ def finished(run: RunFolder) -> SearchResult:
     return SearchResult(load_policy(run.path / POLICY), summary, run.path)
 
 
-def run_episodes(session: Session, *, time_limit_s: float = inf, watcher: Watcher | None = None) -> None:
+def run_episodes(session: Session, *, time_limit_s: float = inf, watcher: Watcher = SILENT) -> None:
     """Episodes until there are enough or the search has taken as long as it may, then a checkpoint.
 
     None is taken of an interrupted episode, which has used up random numbers: the journal and the checkpoint before it
     lead to the same result as no interruption.
     """
-    watchers = [watcher] if watcher else []
-    for each in watchers:
-        each.begin(session)
+    for warning in session.warnings:
+        watcher.warn(warning)
+    for fact in opening_lines(session):
+        watcher.line(fact)
+    watcher.begin("episode", session.problem.config.episodes, done=session.episode)
     try:
         while not session.ended_by and (session.episode == 0 or session.seconds < time_limit_s):
-            line = session.run_episode()
-            for each in watchers:
-                each.episode(session, line)
+            session.run_episode()
+            watcher.step(session.episode, best_so_far(session))
     finally:
-        for each in watchers:
-            each.end()
+        watcher.end()
     session.checkpoint()
 
 
-def _finish(session: Session, run: RunFolder, *, prior_images: int, progress: Progress) -> SearchResult:
+def _finish(session: Session, run: RunFolder, *, prior_images: int, watcher: Watcher) -> SearchResult:
     """Name the winner, measure it on the report split, and write the last files; the summary comes last."""
     problem, config = session.problem, session.problem.config
     if session.best is None:
         tried = f"{session.episode} episode{'s' if session.episode > 1 else ''}"
         missed = "no policy met the budget" if config.max_accuracy_drop is None else nothing_shown(config)
         raise UserError(f"{missed} in {tried}; the nearest miss is in {run.path}")
-    progress("selection")
+    watcher.phase("selection")
     selection = session.select()
     require_reached(config, selection, search_images=problem.task.size("search"))
-    progress("report")
+    watcher.phase("report")
     policy = session.policy(selection.winner)
     if config.max_accuracy_drop is not None:
         problem = at_ratio(problem, cost_ratio(problem, policy.cost))  # the budget that would have been the one to ask

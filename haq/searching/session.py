@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from time import monotonic
-from typing import Protocol
 
 from envs.bit_allocation import BitAllocationEnv, EnvConfig
 from envs.reward import accuracy_reward
@@ -27,26 +26,6 @@ from haq.tasks.classification import ClassificationTask, chance_warning
 CHECKPOINT_SECONDS = 10.0
 """A kill costs about this much work at most; what comes out does not depend on when checkpoints are taken."""
 _ANEW = "delete it to start this run again from its first episode"
-
-
-class Watcher(Protocol):
-    """Somebody who looks on while a search runs."""
-
-    def phase(self, name: str) -> None:
-        """A phase before or after the episodes begins; the one before it is over."""
-        ...
-
-    def begin(self, session: "Session") -> None:
-        """The search starts, or goes on."""
-        ...
-
-    def episode(self, session: "Session", line: Line) -> None:
-        """An episode ended."""
-        ...
-
-    def end(self) -> None:
-        """The episodes are over, or were interrupted."""
-        ...
 
 
 class Session:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
 from io import StringIO
 from math import isfinite
@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from haq.config import DECIDE_QUANTIZERS, SearchConfig
 from haq.errors import UserError
-from haq.execution.progress import Progress, no_progress
+from haq.execution.progress import SILENT, Watcher
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.layer_losses import LayerLosses
 from haq.experiment.prior.measured import DOCUMENT, PARTS, Cell, Loss, Part, Sensitivities, cells
@@ -89,14 +89,13 @@ def measure_sensitivities(
     *,
     extent: Extent = Extent(),
     resume: bool = False,
-    watch: Callable[[int, int], None] = lambda _done, _total: None,
-    progress: Progress = no_progress,
+    watcher: Watcher = SILENT,
 ) -> Json:
     """Measure every layer at every width from min_bits to max_bits, weights and inputs apart, and keep it in a folder.
 
     Returns what `sensitivity.json` holds; `sensitivity.csv` has its cells. `fisher` is
-    the divergence that `network_fisher` expects. `watch` is told how many cells are done, of how many. `resume` goes on
-    with what was interrupted. Raises UserError for a folder that holds something else, and as `prepare_network` does.
+    the divergence that `network_fisher` expects. `resume` goes on with what was interrupted. Raises UserError for a
+    folder that holds something else, and as `prepare_network` does.
     """
     settings = {name: config.model_dump(mode="json")[name] for name in SETTINGS} | asdict(extent)
     with RunFolder.opened(path, settings, resume=resume) as earlier:
@@ -104,17 +103,17 @@ def measure_sensitivities(
         if done is not None:
             _require_whole(done, config, extent, path / DOCUMENT)
             return done
-        network = prepare_network(config, progress=progress)
-        progress("float accuracy")
+        network = prepare_network(config, progress=watcher.phase)
+        watcher.phase("float accuracy")
         measuring = None if extent.fisher_only else _measuring(config, network, extent.images)
-        progress("backward pass")
+        watcher.phase("backward pass")
         fisher = network_fisher(network, loss="divergence", seed=config.seed)
         if earlier is None:
             (path / JOURNAL).unlink(missing_ok=True)
         environment = describe_environment(seed=config.seed, device=config.device)
         run = earlier or RunFolder.create(path, settings, environment, resume=resume)
         document = _document(config, network, fisher)
-        document |= _measure(measuring, config, network, folder=run.path, watch=watch)
+        document |= _measure(measuring, config, network, folder=run.path, watcher=watcher)
         document = _with_cells(document, fisher, list(range(config.min_bits, config.max_bits + 1)))
         _write(run, document)
     return document
@@ -147,7 +146,7 @@ def _measure(
     network: Network,
     *,
     folder: Path,
-    watch: Callable[[int, int], None],
+    watcher: Watcher,
 ) -> Json:
     """What the float network does, what each cell loses, and how many images that took; nothing without `measuring`."""
     if measuring is None:
@@ -155,11 +154,15 @@ def _measure(
     layers = len(network.priced.layers)
     wanted = cells(layers, range(config.min_bits, config.max_bits + 1))
     found = _journal(folder / JOURNAL)
-    for number, cell in enumerate(wanted):
-        if cell not in found:
-            found[cell] = measuring.measure(cell, layers)
-            append_line(folder / JOURNAL, json.dumps(cell._asdict() | asdict(found[cell]), allow_nan=False))
-        watch(number + 1, len(wanted))
+    watcher.begin("measurement", len(wanted))
+    try:
+        for done, cell in enumerate(wanted, start=1):
+            if cell not in found:
+                found[cell] = measuring.measure(cell, layers)
+                append_line(folder / JOURNAL, json.dumps(cell._asdict() | asdict(found[cell]), allow_nan=False))
+            watcher.step(done)
+    finally:
+        watcher.end()
     return {
         "images": measuring.images,
         "loss_fp32": measuring.floats.loss,

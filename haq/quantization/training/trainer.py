@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
 from haq.execution.networks import run_network, switch_to_eval
+from haq.execution.progress import SILENT, Watcher
 from haq.quantization.training.augmentation import augment
 from haq.quantization.training.batch_norms import reestimate
 from haq.quantization.training.config import FinetuneConfig
@@ -19,12 +20,6 @@ from haq.tasks.base import Batch, SplitName, Task
 
 Line = dict[str, Any]
 """One line of the journal."""
-
-
-class Progress(Protocol):
-    """Somebody who is told of every step: how many are done, of how many, and loss and accuracy of the epoch so far."""
-
-    def __call__(self, done: int, total: int, *, loss: float, accuracy: float) -> None: ...
 
 
 class Trainer:
@@ -37,7 +32,7 @@ class Trainer:
         self._seed, self._ranks, self.epoch = seed, ranks, 0
         self._device = next(learner.network.parameters()).device
 
-    def run_epoch(self, progress: Progress | None = None) -> Line:
+    def run_epoch(self, watcher: Watcher = SILENT) -> Line:
         """One pass over the train split; returns its line of the journal, accuracy on the search split included."""
         began, loss, images, metric = monotonic(), 0.0, 0, self._task.metric()
         learner, network = self.learner, self.learner.network
@@ -47,9 +42,7 @@ class Trainer:
                 outputs, value = learner.step(inputs, targets)
                 metric.update(outputs, targets)
                 loss, images = loss + value * len(inputs), images + len(inputs)
-                if progress:
-                    accuracy = metric.compute()
-                    progress(learner.steps, learner.total_steps, loss=loss / images, accuracy=accuracy)
+                watcher.step(learner.steps, f"loss {loss / images:.4f}")
         self.epoch += 1
         self.reestimate_norms()
         line = {

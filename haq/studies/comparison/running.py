@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from time import process_time
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -22,6 +22,7 @@ from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.store import EvaluationStore
 from haq.execution.processes import worker_pool
+from haq.execution.progress import SILENT, Watcher
 from haq.execution.user_code import is_user_code
 from haq.experiment.loading import load_priced
 from haq.experiment.methods import uses_prior
@@ -120,16 +121,8 @@ class Cell:
     checkpoints: tuple[int, ...]
 
 
-class Watcher(Protocol):
-    """Somebody who looks on."""
-
-    def cell(self, done: int, of: int) -> None:
-        """Another search is through."""
-        ...
-
-
 def compare(
-    question: Question, out: Path, *, resume: bool = True, workers: int = 1, watcher: Watcher | None = None
+    question: Question, out: Path, *, resume: bool = True, workers: int = 1, watcher: Watcher = SILENT
 ) -> dict[str, Any]:
     """Run what is missing in a folder, in so many processes of one thread each, and put the answers together.
 
@@ -145,16 +138,20 @@ def compare(
     return document
 
 
-def _answers(question: Question, out: Path, *, workers: int, watcher: Watcher | None) -> dict[str, Any]:
+def _answers(question: Question, out: Path, *, workers: int, watcher: Watcher) -> dict[str, Any]:
     """Run the searches of a comparison that are missing in its folder, and put all together."""
     cells, records = list(question.cells(out)), []
     environment = describe_environment(seed=question.config.seed, device=question.config.device)
+    watcher.phase("price budgets")
     _require_feasible(cells)
-    with worker_pool(workers) as pool:
-        for done, found in enumerate(pool.map(run_cell, cells), start=1):
-            records += found
-            if watcher:
-                watcher.cell(done, len(cells))
+    watcher.begin("search", len(cells))
+    try:
+        with worker_pool(workers) as pool:
+            for done, found in enumerate(pool.map(run_cell, cells), start=1):
+                records += found
+                watcher.step(done)
+    finally:
+        watcher.end()
     return {
         "config": question.config.model_dump(mode="json"),
         "agents": list(question.agents),

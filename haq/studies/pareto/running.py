@@ -7,7 +7,7 @@ and may run side by side.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ from haq.costs.pricing import PricedLayers, allowed_bits, require_feasible, reso
 from haq.errors import UserError
 from haq.evaluation.store import EngineStore, EvaluationStore
 from haq.execution.processes import worker_pool
+from haq.execution.progress import SILENT, Watcher
 from haq.experiment.inputs import Inputs, Observations
 from haq.experiment.loading import load_priced
 from haq.experiment.methods import uses_prior
 from haq.experiment.prior.compute import compute_prior
 from haq.experiment.problem import prepare_network
 from haq.files import write_atomically
-from haq.formatting import device_title
+from haq.formatting import device_title, format_score, percent
 from haq.runs.environment import describe_environment
 from haq.runs.run_folder import RunFolder, safe_name
 from haq.searching.goals import Line, distinct
@@ -40,8 +41,6 @@ SHARE_OF_MORE = 0.3
 """What all searches after the first take together, unless somebody says otherwise, in parts of the first."""
 
 Json = dict[str, Any]
-Watch = Callable[[Json], None]
-"""Is told of every cell that is through; a function of a module, as it is handed to other processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,14 +104,10 @@ class Chain:
     seed: int
     more: int
     folder: Path
-    watch: Watch
+    watcher: Watcher
 
 
-def unwatched(_: Json) -> None:
-    """For nobody; a function that other processes can be handed."""
-
-
-def sweep(question: Sweep, out: Path, *, resume: bool = True, workers: int = 1, watch: Watch = unwatched) -> Json:
+def sweep(question: Sweep, out: Path, *, resume: bool = True, workers: int = 1, watcher: Watcher = SILENT) -> Json:
     """Run what is missing in a folder, and put the answers together; more than one worker are processes of one thread.
 
     Returns the document that is written to `pareto.json`: the question, the versions, one record for each search, the
@@ -120,19 +115,20 @@ def sweep(question: Sweep, out: Path, *, resume: bool = True, workers: int = 1, 
     holds another sweep, or runs of other settings, or anything without `resume`.
     """
     with RunFolder.opened(out, question.document(), resume=resume) as known:
-        document = _answers(question, out, workers=workers, watch=watch)
+        document = _answers(question, out, workers=workers, watcher=watcher)
         if known is None:
             RunFolder.create(out, question.document(), document["environment"], resume=True)
         write_atomically(out / DOCUMENT, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
     return document
 
 
-def _answers(question: Sweep, out: Path, *, workers: int, watch: Watch) -> Json:
+def _answers(question: Sweep, out: Path, *, workers: int, watcher: Watcher) -> Json:
     """Run the searches of a sweep that are missing in its folder, and put all together."""
     environment = describe_environment(seed=question.config.seed, device=question.config.device)
+    watcher.phase("price budgets")
     cells, refused = plan(question)
     chains = [
-        Chain(cells, question.config.seed + number, question.more, out / "runs", watch)
+        Chain(cells, question.config.seed + number, question.more, out / "runs", watcher)
         for number in range(question.seeds)
     ]
     if workers > 1:
@@ -187,21 +183,22 @@ def run_chain(chain: Chain) -> list[Json]:
     inputs: Inputs | None = None
     lines: list[Line] = []
     records = []
-    for cell in chain.cells:
+    for number, cell in enumerate(chain.cells, start=1):
         observations = _observations(cell.choice, lines)
         episodes = chain.more + len(opening(cell.choice, observations)) if lines else cell.config.episodes
         config = cell.config.model_copy(update={"seed": chain.seed, "episodes": episodes})
         folder = chain.folder / f"{cell.name}-s{chain.seed}"
         run = RunFolder(folder)
         if inputs is None and not run.is_finished:
-            inputs = _prepared(config, chain.folder.parent / "evaluations")
+            inputs = _prepared(config, chain.folder.parent / "evaluations", chain.watcher)
+        chain.watcher.phase(f"search {number} of {len(chain.cells)}")
         result = search_configured(
             config, folder, inputs=replace(inputs or Inputs(), observations=observations), resume=True
         )
         before = {_key(line) for line in lines}
         lines += [line for line in distinct(run.episodes()) if _key(line) not in before]
         records.append(_record(cell, config, result, new=len(lines) - len(before)) | {"run": folder.name})
-        chain.watch(records[-1])
+        chain.watcher.line(_result(records[-1]))
     return records
 
 
@@ -215,10 +212,13 @@ def _require_distinct(devices: Sequence[str]) -> None:
         named[name] = device
 
 
-def _prepared(config: SearchConfig, evaluations: Path) -> Inputs:
+def _prepared(config: SearchConfig, evaluations: Path, watcher: Watcher) -> Inputs:
     """What all searches have in common."""
-    network = prepare_network(config)
-    losses = compute_prior(network, config.prior) if uses_prior(config) else None
+    network = prepare_network(config, progress=watcher.phase)
+    losses = None
+    if uses_prior(config):
+        watcher.phase("sensitivities")
+        losses = compute_prior(network, config.prior)
     # A policy that is trained is not worth the trainings that a lasting key is made of.
     store = EngineStore() if config.episode_finetune_steps else EvaluationStore(evaluations)
     return Inputs(network=network, store=store, losses=losses)
@@ -245,6 +245,15 @@ def _observations(choice: Choices, lines: Sequence[Line]) -> Observations:
 
 def _key(line: Line) -> tuple[int, ...]:
     return (*line["w_bits"], *line["a_bits"])
+
+
+def _result(record: Json) -> str:
+    """Describe the result of a search."""
+    return (
+        f"seed {record['seed']}  {record['hardware']}  {record['objective']} at {record['budget']}: "
+        f"{format_score(record['accuracy'], record['metric'])} at {percent(record['cost_ratio'])} of 8 bits, "
+        f"new evaluations: {record['new_evaluations']}"
+    )
 
 
 def _record(cell: Cell, config: SearchConfig, result: SearchResult, *, new: int) -> Json:

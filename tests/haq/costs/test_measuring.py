@@ -8,8 +8,9 @@ import pytest
 
 from haq.costs import measuring
 from haq.costs.layer_graph import layer_graph, onnx_shape
-from haq.costs.measuring import COLUMNS, Row, Setup, Timing, device_file, measure_layers, time_layer
+from haq.costs.measuring import COLUMNS, Setup, Timing, device_file, measure_layers, time_layer
 from haq.errors import UserError
+from haq.execution.progress import Silent
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import UnsupportedError
 from hardware_sim.layer import Layer
@@ -76,11 +77,22 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     return made
 
 
+class Lines(Silent):
+    """Keeps all lines."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.texts.append(text)
+
+
 def test_equal_shapes_are_timed_once_and_the_table_is_a_device(tmp_path: Path, calls: list[tuple[str, bool]]) -> None:
-    path, seen = tmp_path / "mine.csv", list[Row]()
-    rows = measure_layers([CONV, TWIN, FC], path, setup=SETUP, watch=seen.append)
+    path, reported = tmp_path / "mine.csv", Lines()
+    rows = measure_layers([CONV, TWIN, FC], path, setup=SETUP, watcher=reported)
     assert calls == [("a", False), ("a", True), ("fc", False), ("fc", True)]
-    assert rows == seen
+    assert reported.texts[1] == "a int8: 2 s, spread 250 ms"
+    assert len(reported.texts) == len(rows)
     assert [(row.layer, row.bits, row.timing.latency_s) for row in rows] == [
         *(("a", None, 1.0), ("a", 8, 2.0), ("b", None, 1.0), ("b", 8, 2.0), ("fc", None, 3.0), ("fc", 8, 4.0))
     ]

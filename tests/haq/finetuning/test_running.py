@@ -13,8 +13,8 @@ from torch import nn
 import haq
 from haq.__main__ import main
 from haq.errors import HaqWarning, UserError
+from haq.execution.progress import Silent
 from haq.experiment.trained_network import load_finetuned
-from haq.finetuning.session import FinetuneSession
 from haq.network.layers import Trace
 from haq.quantization.training.config import FinetuneConfig
 from haq.quantization.training.initialization import Starts
@@ -32,22 +32,18 @@ FILES = {
 }  # fmt: skip
 
 
-class Killer:
+class Killer(Silent):
     """Ends a run after its first epoch and a step of the next."""
 
     def __init__(self) -> None:
         self.epochs = 0
 
-    def begin(self, _: FinetuneSession) -> None: ...
-
-    def step(self, *_: int, **__: float) -> None:
+    def step(self, *_: Any) -> None:
         if self.epochs == 1:
             raise KeyboardInterrupt
 
-    def epoch(self, *_: Any) -> None:
-        self.epochs += 1
-
-    def end(self) -> None: ...
+    def line(self, text: str) -> None:
+        self.epochs += text.startswith("epoch ")
 
 
 def without_seconds(path: Path) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from haq.config import AgentName, search_config
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
+from haq.execution.progress import Silent
 from haq.experiment import evaluating
 from haq.experiment.evaluating import evaluate_policy
 from haq.experiment.inputs import Inputs
@@ -29,10 +30,8 @@ from haq.quantization.corrections import Corrector
 from haq.runs.run_folder import RunFolder
 from haq.searching import session
 from haq.searching.confidence import Pairs, confidence_of_drop
-from haq.searching.goals import Line
 from haq.searching.objective import SearchObjective
 from haq.searching.running import SearchResult, search_configured
-from haq.searching.session import Session
 from haq.tasks.classification import ClassificationTask
 
 FILES = {
@@ -332,7 +331,7 @@ def test_a_damaged_run_goes_on_to_the_same_result(
     assert_same_run(run, whole)
 
 
-class Interruption:
+class Interruption(Silent):
     """A watcher that interrupts after so many episodes."""
 
     def __init__(self, after: int) -> None:
@@ -342,11 +341,8 @@ class Interruption:
     def phase(self, name: str) -> None:
         self.phases.append(name)
 
-    def begin(self, session: Session) -> None:
-        """Nothing yet."""
-
-    def episode(self, session: Session, line: Line) -> None:
-        if session.episode == line["episode"] + 1 == self.after:
+    def step(self, done: int, status: str = "") -> None:  # noqa: ARG002
+        if done == self.after:
             raise KeyboardInterrupt
 
     def end(self) -> None:

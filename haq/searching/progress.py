@@ -1,0 +1,40 @@
+"""What a search reports while it runs: its setting at the start, the best policy so far after each episode."""
+
+from collections.abc import Iterator
+
+from haq.costs.pricing import cost_in
+from haq.formatting import format_cost, format_score, percent
+from haq.searching.session import Session
+
+
+def opening_lines(session: Session) -> Iterator[str]:
+    """Describe network, device, budgets, engine and images of a search, one fact a line."""
+    problem = session.problem
+    config, task, priced = problem.config, problem.task, problem.priced
+    yield f"{priced.name} ({len(priced.layers)} layers) on {priced.table.hardware}, batch {priced.table.batch}"
+    if config.max_accuracy_drop is not None:
+        sure = "" if config.confidence is None else f", at {100 * config.confidence:.4g} % confidence"
+        yield f"least {config.objective}, at most {config.max_accuracy_drop:g} points below the float accuracy{sure}"
+    else:
+        for each in problem.budgets:
+            limit = format_cost(each.budget.objective, each.budget.limit)
+            yield f"at most {limit} {each.budget.objective} ({percent(each.ratio)} of 8 bits)"
+    yield f"engine: {problem.network.engine_reason}"
+    score = _score(session.evaluator.accuracy_fp32, task.metric_name)
+    yield f"float {task.metric_name} {score} on {task.size('search')} search images"
+    if task.size("selection"):
+        yield f"the best few of these are measured again on {task.size('selection')} selection images"
+
+
+def best_so_far(session: Session) -> str:
+    """Describe the policy that is best on the search images; the selection images decide at the end."""
+    best = session.best
+    if best is None:
+        return "best on search images: none yet"
+    baseline = cost_in(session.problem.config.objective, session.problem.priced.baseline)
+    score = _score(best["accuracy"], session.problem.task.metric_name)
+    return f"best on search images: {score} at {percent(best['cost'] / baseline)}"
+
+
+def _score(score: float, metric: str) -> str:
+    return percent(score, digits=2) if metric == "accuracy" else format_score(score, metric)
