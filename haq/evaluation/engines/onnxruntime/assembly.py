@@ -1,4 +1,4 @@
-"""A graph while it is put together from a template."""
+"""Builder of the ONNX graph of a policy from a template."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,35 +12,68 @@ from haq.evaluation.engines.onnxruntime.template import Activation, Node, Templa
 from haq.quantization.linear import QuantizerParameters
 
 SIGNED_OFFSET = 128
-"""Signed input codes are stored as unsigned ones with a zero point higher by this: onnxruntime fuses no signed codes
-that pass a Clip."""
+"""Offset of stored signed input codes, which are unsigned with a zero point higher by this amount: onnxruntime does not
+fuse signed codes that pass through a Clip.
+"""
 
 
 class Assembly:
-    """The nodes of a graph, in order, and its constants; the template's constants are there from the start."""
+    """Nodes of a graph in order, and its constants; initially the constants of the template.
+
+    Args:
+        template: Graph without the quantizers, weights and biases of its layers.
+    """
 
     def __init__(self, template: Template) -> None:
         self._template = template
         self._nodes: list[Node] = []
         self._constants = dict(template.constants)
 
-    def take(self, node: Node) -> None:
-        """A node as it is."""
+    def append(self, node: Node) -> None:
+        """Append a node unchanged.
+
+        Args:
+            node: Node of the template.
+        """
         self._nodes.append(node)
 
     def constant(self, name: str, values: Any) -> str:
-        """A constant tensor; returns its name."""
+        """Add a constant tensor.
+
+        Args:
+            name: Name of the tensor.
+            values: Array, or what numpy makes an array of.
+
+        Returns:
+            The name.
+        """
         self._constants[name] = numpy_helper.from_array(np.asarray(values), name)
         return name
 
     def add(self, operator: str, inputs: Sequence[str], output: str, *others: str, **attributes: Any) -> str:
-        """A node with one output or several; returns the first."""
+        """Append a new node.
+
+        Args:
+            operator: Operator of the node.
+            inputs: Names of the inputs.
+            output: Name of the first output.
+            *others: Names of further outputs.
+            **attributes: Attributes of the node.
+
+        Returns:
+            The name of the first output.
+        """
         outputs = [output, *others]
         self._nodes.append(helper.make_node(operator, inputs, outputs, name=f"{output}/{operator}", **attributes))
         return output
 
-    def put_input(self, mark: Node, quantizer: QuantizerParameters | None) -> None:
-        """The quantizer of a layer's input, which also does what the activation before it did."""
+    def add_input(self, mark: Node, quantizer: QuantizerParameters | None) -> None:
+        """Add the quantizer of a layer's input, which includes the activation function before it.
+
+        Args:
+            mark: Mark of the input.
+            quantizer: Parameters of the quantizer; None for an input in float.
+        """
         if quantizer is None:
             activation = self._template.activations.get(mark.output[0])
             operator, others = ("Identity", []) if activation is None else (activation.operator, activation.inputs)
@@ -49,10 +82,17 @@ class Assembly:
         codes, *parts = self._codes(mark, quantizer, source=mark.input[0], name=self._input_name(mark))
         self.add("DequantizeLinear", [codes, *parts], mark.output[0])
 
-    def cut_input(self, mark: Node, quantizer: QuantizerParameters) -> str:
-        """The quantizer of a layer's input twice: at the end of what comes before, and of a tensor that is given.
+    def add_cut_input(self, mark: Node, quantizer: QuantizerParameters) -> str:
+        """Add the quantizer of a layer's input twice: at the end of the preceding segment, and for a fed tensor.
 
-        The layer reads the given tensor, `LAYER.input.given`. Returns the name of the codes at the end.
+        The layer reads the fed tensor, `LAYER.input.given`.
+
+        Args:
+            mark: Mark of the input.
+            quantizer: Parameters of the quantizer.
+
+        Returns:
+            The name of the codes at the end of the preceding segment.
         """
         name = self._input_name(mark)
         found, *_ = self._codes(mark, quantizer, source=mark.input[0], name=f"{name}.found")
@@ -64,7 +104,7 @@ class Assembly:
         return f"{self._template.products[layer_of(mark)].name}.input"
 
     def _codes(self, mark: Node, quantizer: QuantizerParameters, *, source: str, name: str) -> tuple[str, str, str]:
-        """The codes of a tensor; returns their name, and those of scale and zero point."""
+        """Add the codes of a tensor; return their name, and those of scale and zero point."""
         offset = code_offset(quantizer)
         scale = self.constant(f"{name}.scale", np.float32(quantizer.scale))
         zero_point = self.constant(f"{name}.zero_point", np.uint8(quantizer.zero_point + offset))
@@ -83,9 +123,15 @@ class Assembly:
         *,
         more_inputs: Iterable[onnx.ValueInfoProto] = (),
     ) -> onnx.ModelProto:
-        """The graph of these outputs, with nothing that they do not depend on; `functions` are those of our domain.
+        """Return the graph of given outputs, without nodes that they do not depend on.
 
-        `more_inputs` are read beside the network's own.
+        Args:
+            outputs: Outputs of the graph.
+            functions: Functions of the domain `haq` that the graph calls.
+            more_inputs: Inputs in addition to the network's own.
+
+        Returns:
+            The ONNX model.
         """
         outputs, marked = list(outputs), self._template.marked
         nodes, read = _needed(self._nodes, (value.name for value in outputs))
@@ -96,12 +142,19 @@ class Assembly:
 
 
 def code_offset(quantizer: QuantizerParameters) -> int:
-    """What stored input codes are higher by than the quantizer's."""
+    """Return the difference between the stored input codes and those of the quantizer.
+
+    Args:
+        quantizer: Parameters of the quantizer.
+
+    Returns:
+        `SIGNED_OFFSET` for signed codes, else 0.
+    """
     return SIGNED_OFFSET if quantizer.q_min < 0 else 0
 
 
 def _code_bounds(quantizer: QuantizerParameters, activation: Activation | None) -> tuple[int, int]:
-    """The lowest and the highest code of an input, without those that the activation before it rules out."""
+    """Return the lowest and highest code of an input, within the range of the activation function before it."""
     low, high = quantizer.q_min, quantizer.q_max
     if activation is None:
         return low, high
@@ -111,7 +164,7 @@ def _code_bounds(quantizer: QuantizerParameters, activation: Activation | None) 
 
 
 def _needed(nodes: Sequence[Node], outputs: Iterable[str]) -> tuple[list[Node], set[str]]:
-    """The nodes that the outputs depend on, and the names that these read."""
+    """Return the nodes that the outputs depend on, and the names of the tensors that these read."""
     kept, read = [], set(outputs)
     for node in reversed(nodes):
         if not read.isdisjoint(node.output):

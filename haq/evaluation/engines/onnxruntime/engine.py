@@ -1,16 +1,16 @@
-"""onnxruntime runs the graph of a policy."""
+"""Engine that runs the integer graph of a policy in onnxruntime."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from haq.evaluation.engines.onnxruntime.correcting import correcting_graph
+from haq.evaluation.engines.onnxruntime.correction_graph import build_correction_graph
+from haq.evaluation.engines.onnxruntime.extraction import make_template
 from haq.evaluation.engines.onnxruntime.lowering import lower
 from haq.evaluation.engines.onnxruntime.segments import Segments, with_rounded_biases
 from haq.evaluation.engines.onnxruntime.sessions import open_session, run_session
 from haq.evaluation.engines.onnxruntime.stored_export import stored_export
-from haq.evaluation.engines.onnxruntime.template import make_template
 from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.pieces import in_pieces
 from haq.network.layers import Trace
@@ -20,11 +20,26 @@ from haq.quantization.quantized_model import QuantizedModel
 
 
 class OnnxEngine:
-    """Evaluates a network as the integer graph that is exported later; the network is exported once, here.
+    """Engine that evaluates the integer graph of a network, as it is exported later, in onnxruntime.
 
-    `example` holds one item, [1, ...]. `reference` runs the same network in torch; policies are corrected as there, but
-    found by onnxruntime; those stored with either hold for both. `threads` are torch's unless given. Raises
-    NotExportableError, also where onnxruntime refuses a graph that is first needed later.
+    The network is exported once, when the engine is built. Policies are corrected as in the reference engine, with
+    corrections computed by onnxruntime; corrections that are stored in either engine are used by both.
+
+    Args:
+        model: Quantized network.
+        trace: Trace of the network.
+        example: Input of one item, [1, ...].
+        reference: Engine that runs the same network in torch.
+        threads: Threads of onnxruntime; torch's number of threads if None.
+
+    Attributes:
+        name: Name of the engine.
+        template: Graph without the quantizers, weights and biases of its layers.
+        model: Float network.
+        threads: Threads of onnxruntime.
+
+    Raises:
+        NotExportableError: The network cannot be exported, or onnxruntime does not accept a graph, also of later calls.
     """
 
     name = "onnxruntime"
@@ -46,7 +61,14 @@ class OnnxEngine:
         self.images_per_policy = reference.images_per_policy
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
-        """The network with these bits, or in float, as a function from inputs to outputs."""
+        """Return the network with given bits as a function from inputs to outputs.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer; None for the float network.
+
+        Returns:
+            Function from inputs [n, ...] to outputs.
+        """
         floats = (None,) * len(self.template.products)
         corrections = Corrections() if bits is None else self.corrections(bits)
         graph = lower(self.template, self._quantizers, bits or (floats, floats), corrections=corrections, fold=True)
@@ -54,21 +76,49 @@ class OnnxEngine:
         return lambda inputs: in_pieces(lambda piece: torch.from_numpy(run_session(session, piece)[0]), inputs)
 
     def segments(self, bits: PolicyBits, corrections: Corrections) -> Segments:
-        """The graph of a policy, cut at the inputs of its layers, with these corrections."""
+        """Return the graph of a policy, cut at the inputs of its layers.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer.
+            corrections: Corrections to use.
+
+        Returns:
+            The segments.
+        """
         return Segments(self.template, self._quantizers, bits, corrections=corrections, threads=self.threads)
 
     def rounded(self, bits: PolicyBits, corrections: Corrections) -> Corrections:
-        """Corrections with which torch computes with the biases that this engine rounds."""
+        """Return corrections with which torch uses the same rounded biases as this engine.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer.
+            corrections: Corrections with exact biases.
+
+        Returns:
+            Corrections that include the rounding of biases.
+        """
         return with_rounded_biases(self.template, self._quantizers, bits, corrections)
 
     def corrections(self, bits: PolicyBits) -> Corrections:
-        """What makes up for the shift that these bits bring."""
+        """Return the corrections of a policy: those that are stored, else computed by onnxruntime.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer.
+
+        Returns:
+            Corrections of the shift in means and variances that quantization causes.
+        """
         if bits in self._stored or self._corrector is None:
             return self._stored.get(bits, Corrections())
-        graph = correcting_graph(self.template, self._quantizers, bits, floats=self._corrector.floats)
+        graph = build_correction_graph(self.template, self._quantizers, bits, floats=self._corrector.floats)
         session = open_session(graph.model.SerializeToString(), threads=self.threads)
         return graph.corrections(run_session(session, self._corrector.images))
 
     def store(self, bits: PolicyBits, corrections: Corrections) -> None:
-        """Use these corrections for a policy instead of finding them."""
+        """Store the corrections of a policy, to be used instead of computing them.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer.
+            corrections: Corrections to use.
+        """
         self._stored[bits] = corrections

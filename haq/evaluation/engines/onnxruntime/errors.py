@@ -1,10 +1,17 @@
-"""What goes wrong on the way to a graph, or while it runs."""
+"""Errors of exporting networks and running graphs."""
 
 from haq.errors import UserError
 
 
 class NotExportableError(UserError):
-    """A network that has no ONNX graph, or none that runs; `reason` is one line: what stands in the way."""
+    """Error of a network that has no ONNX graph, or whose graph onnxruntime does not run.
+
+    Args:
+        reason: One line that says why.
+
+    Attributes:
+        reason: One line that says why.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"{reason}; use --engine torch")

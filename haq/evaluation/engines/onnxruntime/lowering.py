@@ -1,9 +1,9 @@
-"""From the template to the graph of a policy.
+"""Lowering of a template to the ONNX graph of a policy.
 
-An input becomes QuantizeLinear, Clip on the codes, DequantizeLinear; weights become integer codes with one scale a
-channel behind a DequantizeLinear. Runtimes turn these patterns into integer kernels; codes of any width up to 8 bits
-lie in 8-bit containers. Batch norm goes into scales and biases *after* quantizing, so that the numbers are those of
-fake quantization with the batch norm apart; where it turns a channel's sign, the codes turn theirs.
+An input becomes QuantizeLinear, Clip of the codes, DequantizeLinear; weights become integer codes with one scale per
+channel, followed by DequantizeLinear. Runtimes turn these patterns into integer kernels; codes of any width up to 8
+bits are stored in 8 bits. Batch norm is folded into scales and biases *after* quantization, so the values are those of
+fake quantization followed by batch norm; where its factor is negative, the codes change sign.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from haq.evaluation.engines.onnxruntime.assembly import Assembly
-from haq.evaluation.engines.onnxruntime.codes import Integers, along, integer_weight, make_room
+from haq.evaluation.engines.onnxruntime.codes import Integers, align_channels, enlarge_scales, integer_weight
 from haq.evaluation.engines.onnxruntime.marking import INPUT, MARKS, NORM, WEIGHT, epsilon_of, layer_of, norm_of
 from haq.evaluation.engines.onnxruntime.template import Floats, Node, Product, Template
 from haq.policy import PolicyBits
@@ -27,18 +27,34 @@ def lower(
     corrections: Corrections | None = None,
     fold: bool = False,
 ) -> onnx.ModelProto:
-    """The graph of a policy, (w_bits, a_bits) of every layer; None leaves weights or inputs in float.
+    """Build the graph of a policy.
 
-    `fold` stores the weights of layers that have no integer kernel as the floats that their codes stand for: the same
-    numbers in a larger file that onnxruntime runs faster.
+    Args:
+        template: Graph without the quantizers, weights and biases of its layers.
+        quantizers: Quantizers of weights and activations.
+        bits: (w_bits, a_bits) of every layer; None leaves weights or inputs in float.
+        corrections: Corrections of biases and batch norms.
+        fold: Whether to store the weights of layers without integer kernel as the floats that their codes stand for:
+            the same numbers in a larger file that onnxruntime runs faster.
+
+    Returns:
+        The ONNX model.
     """
     return Lowering(template, quantizers, bits, corrections=corrections or Corrections(), fold=fold).model()
 
 
 class Lowering:
-    """The graph of one policy while it is put together.
+    """Builder of the graph of one policy.
 
-    `bias_rounding` [c_out] holds, by layer, what its integer bias adds to the output beside the exact one.
+    Args:
+        template: Graph without the quantizers, weights and biases of its layers.
+        quantizers: Quantizers of weights and activations.
+        bits: (w_bits, a_bits) of every layer; None leaves weights or inputs in float.
+        corrections: Corrections of biases and batch norms.
+        fold: Whether to store the weights of layers without integer kernel as floats.
+
+    Attributes:
+        bias_rounding: By layer, the difference [c_out] between its integer bias and the exact one.
     """
 
     def __init__(
@@ -51,24 +67,24 @@ class Lowering:
         self.bias_rounding: dict[int, Floats] = {}
 
     def model(self) -> onnx.ModelProto:
-        """Everything in its place."""
+        """Return the graph."""
         self._put_nodes()
         return self._graph.model(self._template.marked.graph.output)
 
     def _put_nodes(self) -> None:
-        put = {INPUT: self._input, WEIGHT: self._layer, NORM: self._norm}
+        handlers = {INPUT: self._input, WEIGHT: self._layer, NORM: self._norm}
         for node in self._template.nodes:
             if node.domain == MARKS:
-                put[node.op_type](node)
+                handlers[node.op_type](node)
             else:
-                self._graph.take(node)
+                self._graph.append(node)
 
     def _input(self, mark: Node) -> None:
-        """The quantizer of a layer's input."""
-        self._graph.put_input(mark, self._inputs[layer_of(mark)])
+        """Add the quantizer of a layer's input."""
+        self._graph.add_input(mark, self._inputs[layer_of(mark)])
 
     def _layer(self, mark: Node) -> None:
-        """A layer's weights and its bias, with the batch norm that followed in them."""
+        """Add a layer's weights and bias, with the batch norm that follows folded in."""
         layer = layer_of(mark)
         product, weight = self._template.products[layer], self._weights[layer]
         moments = self._corrections.statistics.get(product.norm.name) if product.norm else None
@@ -82,20 +98,20 @@ class Lowering:
         if step is None:
             self._graph.constant(product.bias_tensor, affine.offset.astype(np.float32))
         else:
-            codes = make_room(codes, affine.offset, step)
+            codes = enlarge_scales(codes, affine.offset, step)
             bias = _integer_bias(affine.offset, codes.scale * np.float32(step))
             self._dequantized(product.bias_tensor, bias, product.bias_tensor)
             self.bias_rounding[layer] = bias.values - affine.offset
-        codes = codes.turned if product.is_turned else codes
+        codes = codes.transposed if product.is_transposed else codes
         if self._fold and step is None and product.operator != "MatMul":
             self._graph.constant(mark.output[0], codes.values)
         else:
             self._dequantized(f"{product.name}.weight", codes, mark.output[0])
 
     def _integer_step(self, layer: int) -> float | None:
-        """The scale of a layer's input, if runtimes can compute the layer in integers, bias included."""
+        """Return the scale of a layer's input, or None if runtimes cannot compute layer and bias in integers."""
         product, quantizer = self._template.products[layer], self._inputs[layer]
-        reader = self._template.feeds[product.output]
+        reader = self._template.next_layers[product.output]
         output_is_quantized = reader is not None and self._inputs[reader] is not None
         if quantizer is None or not (
             product.operator == "Gemm" or (product.operator == "Conv" and output_is_quantized)
@@ -107,20 +123,20 @@ class Lowering:
         if factor is None:
             self._graph.add("Identity", [mark.input[0]], mark.output[0])
             return
-        axis = 1 if (product.operator == "ConvTranspose") != product.is_turned else 0
-        values = along(factor.astype(np.float32), product.rank, axis)
+        axis = 1 if (product.operator == "ConvTranspose") != product.is_transposed else 0
+        values = align_channels(factor.astype(np.float32), product.rank, axis)
         factors = self._graph.constant(f"{product.name}.weight.factor", values)
         self._graph.add("Mul", [mark.input[0], factors], mark.output[0])
 
     def _norm(self, mark: Node) -> None:
-        """A batch norm that follows no layer, with its own statistics or the policy's."""
+        """Add a batch norm that follows no layer, with its own statistics or those of the policy."""
         inputs, moments = list(mark.input), self._corrections.statistics.get(norm_of(mark))
         for place, value in enumerate(moments or (), start=3):
             inputs[place] = self._graph.constant(f"{mark.output[0]}.{place}", value.float().numpy())
         self._graph.add("BatchNormalization", inputs, mark.output[0], epsilon=epsilon_of(mark))
 
     def _dequantized(self, name: str, integers: Integers, output: str) -> None:
-        """Constant codes, and the node that gives their values."""
+        """Add constant codes, and the node that computes their values."""
         zeros = np.zeros_like(integers.scale, integers.codes.dtype)
         parts = {"codes": integers.codes, "scale": integers.scale, "zero_point": zeros}
         inputs = [self._graph.constant(f"{name}.{part}", values) for part, values in parts.items()]
@@ -128,5 +144,5 @@ class Lowering:
 
 
 def _integer_bias(offset: Floats, steps: NDArray[np.float32]) -> Integers:
-    """A bias [c_out] in whole steps of the accumulator."""
+    """Round a bias [c_out] to whole steps of the accumulator."""
     return Integers(np.rint(offset / steps).astype(np.int32), steps, 0)

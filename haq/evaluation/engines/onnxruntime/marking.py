@@ -1,8 +1,8 @@
-"""The float network as an ONNX graph in which all that a policy may change is marked.
+"""Export of the float network to an ONNX graph in which everything that a policy may change is marked.
 
-The network is exported while the same function mode watches it that quantizes it in PyTorch. It puts a mark, an
-operation of a domain of its own, around what it would quantize or correct. So a layer is found in the graph however it
-is called, and needs no guess from names, shapes or order.
+The network is exported under the same function mode that quantizes it in PyTorch. The mode inserts marks, operators of
+a domain of their own, around the tensors to be quantized or corrected. So every layer is found in the graph however it
+is called, without relying on names, shapes or order.
 """
 
 from collections import Counter
@@ -23,20 +23,30 @@ from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
 
 MARKS = "haq"
-"""The domain of the marks."""
+"""Domain of the marks."""
 INPUT, WEIGHT = "Input", "Weight"
-"""Identities around what a layer reads; attribute `layer`, its position."""
+"""Identities around the input and the weight of a layer; attribute `layer` is its position."""
 NORM = "Norm"
-"""In place of a BatchNormalization, with its inputs; attributes `path` and `call`, and `epsilon`."""
+"""Replacement of a BatchNormalization with the same inputs; attributes `path`, `call` and `epsilon`."""
 
 
 def export_marked(model: nn.Module, trace: Trace, example: Tensor) -> onnx.ModelProto:
-    """The float network, for batches of any size, marked where quantizers and corrections belong.
+    """Export the float network, for batches of any size, with marks where quantizers and corrections belong.
 
-    `example` holds one item, [1, ...]. Layers that read integers, as embeddings do, have no mark at their input.
-    Raises NotExportableError.
+    Layers that read integers, such as embeddings, have no mark at their input.
+
+    Args:
+        model: Float network.
+        trace: Trace of the network.
+        example: Input of one item, [1, ...].
+
+    Returns:
+        The ONNX model with marks.
+
+    Raises:
+        NotExportableError: The network cannot be exported.
     """
-    batch = example.expand(2, *example.shape[1:]).clone()  # a single item would be taken for a fixed size
+    batch = example.expand(2, *example.shape[1:]).clone()  # the exporter would specialize on a batch of one item
     sizes = ({0: torch.export.Dim("batch")},)
     try:
         with silent(), torch_state_kept(), no_checkpointing(), torch.no_grad():
@@ -51,41 +61,79 @@ def export_marked(model: nn.Module, trace: Trace, example: Tensor) -> onnx.Model
 
 
 def is_mark(node: onnx.NodeProto, name: str) -> bool:
-    """Whether a node is such a mark."""
+    """Return whether a node is a mark of a given kind.
+
+    Args:
+        node: Node of the graph.
+        name: `INPUT`, `WEIGHT` or `NORM`.
+
+    Returns:
+        True if it is.
+    """
     return node.domain == MARKS and node.op_type == name
 
 
 def layer_of(mark: onnx.NodeProto) -> int:
-    """The position of the layer that a mark belongs to."""
+    """Return the position of the layer that a mark belongs to.
+
+    Args:
+        mark: Mark of an input or a weight.
+
+    Returns:
+        Position of the layer in the trace.
+    """
     return int(attribute(mark, "layer", -1))
 
 
 def norm_of(mark: onnx.NodeProto) -> NormCall:
-    """The batch norm that a mark stands for."""
+    """Return the batch norm call that a mark replaces.
+
+    Args:
+        mark: Mark of a batch norm.
+
+    Returns:
+        Path of the running mean, and the number of the call.
+    """
     return attribute(mark, "path", b"").decode(), int(attribute(mark, "call", -1))
 
 
 def epsilon_of(mark: onnx.NodeProto) -> float:
-    """What a marked batch norm adds to the variance."""
+    """Return the epsilon of a marked batch norm.
+
+    Args:
+        mark: Mark of a batch norm.
+
+    Returns:
+        The number that is added to the variance.
+    """
     return float(attribute(mark, "epsilon", 0.0))
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    """The value of a node's attribute."""
+    """Return the value of a node's attribute.
+
+    Args:
+        node: Node of the graph.
+        name: Name of the attribute.
+        default: Value if the node does not have the attribute.
+
+    Returns:
+        The value.
+    """
     return next((helper.get_attribute_value(found) for found in node.attribute if found.name == name), default)
 
 
 class _Marked(nn.Module):
-    """A network that marks what it does while it runs."""
+    """Network that inserts marks while it runs."""
 
     def __init__(self, model: nn.Module, trace: Trace) -> None:
         super().__init__()
         self.model, self._sites = model, trace.sites
 
     def forward(self, x: Tensor) -> Tensor:
-        # The exporter runs the network with stand-ins for its parameters: they are looked up on every run.
+        # The exporter runs the network with other tensors for its parameters, so they are looked up on every run.
         with LayerCalls(LayerIndex(self.model, self._sites), _mark_layer, _mark_norm):
-            outputs = self.model(x.clone())  # which it may write into
+            outputs = self.model(x.clone())  # the network may write into its input
         if not isinstance(outputs, Tensor):
             raise TypeError(f"it answers with a {type(outputs).__name__}, not with one tensor")
         return outputs
@@ -112,7 +160,10 @@ def _mark(name: str, x: Tensor, *others: Tensor, **attributes: Any) -> Tensor:
 
 
 def _require_layers(proto: onnx.ModelProto, trace: Trace) -> None:
-    """Every layer is there once; a network that runs otherwise when it is exported could lack it or repeat it."""
+    """Raise NotExportableError unless every layer is in the graph exactly once.
+
+    A network that runs differently under the exporter could skip or repeat a layer.
+    """
     marks = Counter(layer_of(node) for node in proto.graph.node if is_mark(node, WEIGHT))
     for number, layer in enumerate(trace.layers):
         if marks[number] != 1:
@@ -120,7 +171,7 @@ def _require_layers(proto: onnx.ModelProto, trace: Trace) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    """The first line of what lies at the bottom of an error."""
+    """Return the first line of the root cause of an error."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()

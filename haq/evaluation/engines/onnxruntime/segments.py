@@ -1,7 +1,7 @@
-"""The graph of a policy cut at every quantized input, so that each layer is computed from inputs that are given.
+"""Graph of a policy cut at every quantized input, so that each layer is computed from inputs that are fed.
 
-What lies between two cuts is a segment: a layer, in the kernels that the whole graph runs, and what follows it up to
-the codes of the layers that read it. Where an engine differs from another in one segment, none of the others sees it.
+The part between two cuts is a segment: a layer, in the kernels that the whole graph runs, and the operators after it up
+to the codes of the layers that read it. So a difference between two engines in one segment does not reach the others.
 """
 
 from collections.abc import Mapping
@@ -23,9 +23,17 @@ from haq.quantization.quantized_model import Quantizers
 
 
 class Segments:
-    """The segments of one policy in one session of onnxruntime.
+    """Segments of one policy in one onnxruntime session.
 
-    `corrections` are those that were given, with biases as the graph rounds them.
+    Args:
+        template: Graph without the quantizers, weights and biases of its layers.
+        quantizers: Quantizers of weights and activations.
+        bits: (w_bits, a_bits) of every layer.
+        corrections: Corrections of biases and batch norms.
+        threads: Threads of onnxruntime.
+
+    Attributes:
+        corrections: The corrections, with biases as the graph rounds them.
     """
 
     def __init__(
@@ -37,7 +45,7 @@ class Segments:
         corrections: Corrections,
         threads: int,
     ) -> None:
-        cut = _Cut(template, quantizers, bits, corrections=corrections, fold=True)
+        cut = _CutLowering(template, quantizers, bits, corrections=corrections, fold=True)
         self._session = open_session(cut.model().SerializeToString(), threads=threads)
         (self._input,) = (value.name for value in template.marked.graph.input)
         self._names = {layer: _given(template, layer) for layer in cut.offsets}
@@ -45,9 +53,15 @@ class Segments:
         self.corrections = _rounded(template, corrections, cut.bias_rounding)
 
     def run(self, inputs: Tensor, given: Mapping[int, Tensor]) -> tuple[Tensor, dict[int, Tensor]]:
-        """The network's outputs, and the codes of the input of every layer, by position, at the end of its segment.
+        """Run all segments.
 
-        Layers compute from the tensors that are `given`; what comes before the first cut, from `inputs`.
+        Args:
+            inputs: Inputs of the network, [n, ...]; the part before the first cut is computed from them.
+            given: Input tensor of every quantized layer, by position; the layers are computed from them.
+
+        Returns:
+            The network's outputs, and the codes (int32) of every layer's input at the end of the preceding segment, by
+            position of the layer.
         """
         tensors = {self._input: inputs, **{name: given[layer] for layer, name in self._names.items()}}
         arrays = {name: np.ascontiguousarray(tensor.numpy(force=True)) for name, tensor in tensors.items()}
@@ -56,8 +70,8 @@ class Segments:
         return outputs, {layer: found.to(torch.int32) - offset for (layer, offset), found in layers}
 
 
-class _Cut(Lowering):
-    """A graph whose layers read inputs that are given."""
+class _CutLowering(Lowering):
+    """Builder of a graph whose layers read fed inputs."""
 
     def __init__(
         self, template: Template, quantizers: Quantizers, bits: PolicyBits, *, corrections: Corrections, fold: bool
@@ -68,7 +82,7 @@ class _Cut(Lowering):
         """What stored codes are higher by, by layer, in the order of the outputs."""
 
     def model(self) -> onnx.ModelProto:
-        """The network's outputs come first, then the codes of each layer that is cut off."""
+        """Return the graph; its outputs are those of the network, then the codes of every cut input."""
         self._put_nodes()
         codes = [helper.make_tensor_value_info(name, TensorProto.UINT8, None) for name in self._found]
         given = [
@@ -83,7 +97,7 @@ class _Cut(Lowering):
         if quantizer is None:
             super()._input(mark)
             return
-        self._found.append(self._graph.cut_input(mark, quantizer))
+        self._found.append(self._graph.add_cut_input(mark, quantizer))
         self.offsets[layer] = code_offset(quantizer)
 
 
@@ -94,7 +108,17 @@ def _given(template: Template, layer: int) -> str:
 def with_rounded_biases(
     template: Template, quantizers: Quantizers, bits: PolicyBits, corrections: Corrections
 ) -> Corrections:
-    """Corrections with which torch computes with the biases that the integer graph of the policy has."""
+    """Return corrections with which torch uses the same rounded biases as the integer graph of a policy.
+
+    Args:
+        template: Graph without the quantizers, weights and biases of its layers.
+        quantizers: Quantizers of weights and activations.
+        bits: (w_bits, a_bits) of every layer.
+        corrections: Corrections with exact biases.
+
+    Returns:
+        Corrections that include the rounding of biases.
+    """
     lowering = Lowering(template, quantizers, bits, corrections=corrections, fold=True)
     lowering.model()
     return _rounded(template, corrections, lowering.bias_rounding)
@@ -108,8 +132,8 @@ def _rounded(template: Template, corrections: Corrections, rounding: Mapping[int
             change = torch.from_numpy(added).float()
             biases[layer] = biases[layer] + change.to(biases[layer]) if layer in biases else change
             continue
-        own = (torch.from_numpy(norm.mean).float(), torch.from_numpy(norm.variance).float())
-        mean, variance = statistics.get(norm.name, own)
+        float_moments = (torch.from_numpy(norm.mean).float(), torch.from_numpy(norm.variance).float())
+        mean, variance = statistics.get(norm.name, float_moments)
         factor = norm.affine((mean.cpu(), variance.cpu())).factor
         shift = np.divide(added, factor, out=np.zeros_like(added), where=factor != 0)
         statistics[norm.name] = (mean - torch.from_numpy(shift).to(mean), variance)

@@ -1,4 +1,4 @@
-"""onnxruntime's sessions, as every graph here wants them."""
+"""onnxruntime sessions on the CPU, configured for deterministic results."""
 
 import textwrap
 from collections.abc import Mapping
@@ -15,21 +15,30 @@ _FAILURES: tuple[type[Exception], ...] = (
     RuntimeError,
     *(each for each in vars(states).values() if isinstance(each, type) and issubclass(each, Exception)),
 )
-"""What onnxruntime raises on a graph, or on inputs, that it cannot run: its own errors share no base class."""
+"""Exceptions of onnxruntime for a graph, or for inputs, that it cannot run; its own errors share no base class."""
 _LOG_NOTHING = 4
-"""Below fatal errors; what fails is raised as well."""
+"""Severity above fatal errors; failures are raised as well."""
 _LONGEST_REASON = 200
 
 
 def open_session(graph: bytes, *, threads: int, optimized: str | None = None) -> ort.InferenceSession:
-    """A session on the CPU, with the same results every time; `optimized` names a file for the graph that it runs.
+    """Open a session on the CPU that gives the same results every time.
 
-    Raises NotExportableError where onnxruntime refuses the graph.
+    Args:
+        graph: Serialized ONNX model.
+        threads: Threads within an operator.
+        optimized: File to write the optimized graph to.
+
+    Returns:
+        The session.
+
+    Raises:
+        NotExportableError: onnxruntime does not accept the graph.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.use_deterministic_compute = True
-    # Threads that wait busily take the cores from torch and from other processes: 1.3 times as slow, or more.
+    # Spinning threads occupy the cores that torch and other processes need: 1.3 times as slow, or more.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _LOG_NOTHING
     if optimized is not None:
@@ -41,13 +50,35 @@ def open_session(graph: bytes, *, threads: int, optimized: str | None = None) ->
 
 
 def run_session(session: ort.InferenceSession, inputs: Tensor) -> list[NDArray[Any]]:
-    """All outputs of a graph with one input. Raises NotExportableError where onnxruntime fails on it."""
+    """Run a graph that has one input.
+
+    Args:
+        session: Session of the graph.
+        inputs: Input tensor.
+
+    Returns:
+        All outputs of the graph.
+
+    Raises:
+        NotExportableError: onnxruntime fails on the input.
+    """
     (name,) = (value.name for value in session.get_inputs())
     return run_named(session, {name: inputs.numpy(force=True)})
 
 
 def run_named(session: ort.InferenceSession, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    """All outputs of a graph, with its inputs by name. Raises NotExportableError where onnxruntime fails on them."""
+    """Run a graph.
+
+    Args:
+        session: Session of the graph.
+        inputs: Input arrays by name.
+
+    Returns:
+        All outputs of the graph.
+
+    Raises:
+        NotExportableError: onnxruntime fails on the inputs.
+    """
     try:
         outputs: list[NDArray[Any]] = session.run(None, dict(inputs))
     except _FAILURES as error:
@@ -58,5 +89,5 @@ def run_named(session: ort.InferenceSession, inputs: Mapping[str, NDArray[Any]])
 
 
 def _reason(error: Exception) -> str:
-    """The message of one of onnxruntime's errors, `[ONNXRuntimeError] : NUMBER : NAME : MESSAGE`, in one line."""
+    """Return the message of an onnxruntime error, `[ONNXRuntimeError] : NUMBER : NAME : MESSAGE`, in one line."""
     return textwrap.shorten(str(error).split(" : ", 3)[-1], _LONGEST_REASON, placeholder=" ...").rstrip(".")

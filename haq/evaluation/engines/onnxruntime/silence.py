@@ -1,4 +1,4 @@
-"""Keep what libraries print off the terminal."""
+"""Suppression of the output of libraries."""
 
 import logging
 import os
@@ -38,9 +38,9 @@ def _logging_disabled() -> Iterator[None]:
 
 @contextmanager
 def _redirected(descriptor: int, target: int) -> Iterator[None]:
-    """Let a file descriptor stand for another; one that is closed stays closed."""
+    """Redirect a file descriptor to another; one that is closed stays closed."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, ValueError, OSError):  # none, closed, or a reader that is gone
+        with suppress(AttributeError, ValueError, OSError):  # no stream, a closed one, or a broken pipe
             stream.flush()
     try:
         kept = os.dup(descriptor)

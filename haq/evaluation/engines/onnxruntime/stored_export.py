@@ -1,8 +1,8 @@
-"""Exported graphs in the cache: exporting takes seconds, most of them to import the exporter.
+"""Cache of exported graphs: an export takes seconds, most of them to import the exporter.
 
-A graph is kept under a hash of what it was made from: the network's tensors, modules and source files, its layers, and
-the versions of the libraries. Should the hash miss something, the graph answers otherwise than the network: it is only
-used where both say the same about an example. Tensors that the network holds are not kept a second time.
+The key of a graph is a hash of the network's tensors, modules and source files, its layers, and the versions of the
+libraries. In case the hash misses a difference, a cached graph is used only if its output on an example equals that of
+the network. Tensors that the network holds are not stored again.
 """
 
 import inspect
@@ -29,26 +29,39 @@ from haq.network.layers import Trace
 from haq.runs.cache import cache_dir
 
 CLOSE = 1e-3
-"""Difference of two float outputs, in parts of the largest, that can be rounding."""
+"""Largest difference between two float outputs that counts as rounding, relative to the largest output."""
 
 
-MEANINGS = (
+MARK_FUNCTIONS = (
     '<domain: "haq", opset_import: ["" : 18]> Input <layer> (x) => (y) { y = Identity (x) }',
     '<domain: "haq", opset_import: ["" : 18]> Weight <layer> (x) => (y) { y = Identity (x) }',
     """<domain: "haq", opset_import: ["" : 18]> Norm <path, call, epsilon> (x, gamma, beta, mean, variance) => (y)
     { y = BatchNormalization <epsilon: float = @epsilon> (x, gamma, beta, mean, variance) }""",
 )
-"""What marks compute in float."""
-_HELD = "held by the network"
+"""Definitions of the marks in float."""
+_HELD_BY_NETWORK = "held by the network"
 
 
 def stored_export(model: nn.Module, trace: Trace, example: Tensor) -> onnx.ModelProto:
-    """What `export_marked` gives, from the cache where it is there. Raises NotExportableError or UserError."""
+    """Return the marked export of a network, from the cache if it is there.
+
+    Args:
+        model: Float network.
+        trace: Trace of the network.
+        example: Input of one item, [1, ...].
+
+    Returns:
+        The ONNX model of `export_marked`.
+
+    Raises:
+        NotExportableError: The network cannot be exported.
+        UserError: The cache folder cannot be used.
+    """
     path = cache_dir() / f"graph-{_key(model, trace, example)}.onnx"
     found = _load(path, model)
-    if found is None or not _is_that_of(found, model, example):
+    if found is None or not _matches(found, model, example):
         found = marking.export_marked(model, trace, example)
-        write_atomically(path, _emptied(found, model).SerializeToString())
+        write_atomically(path, _without_network_tensors(found, model).SerializeToString())
     return found
 
 
@@ -68,28 +81,28 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _sources(model: nn.Module) -> Iterator[str]:
-    """The files that the classes of a network were written in, but for torch's own."""
+    """Yield the source files of the classes of a network, except torch's."""
     for kind in {type(module) for module in model.modules()}:
         if kind.__module__.partition(".")[0] != "torch":
-            with suppress(TypeError):  # written in no file
+            with suppress(TypeError):  # has no source file
                 yield inspect.getfile(kind)
 
 
 def _load(path: Path, model: nn.Module) -> onnx.ModelProto | None:
-    """A graph from a file, with the network's tensors; None where there is no file, or a damaged one."""
+    """Return a graph from a file, with the network's tensors; None if the file is missing or damaged."""
     tensors = {f"model.{name}": tensor for name, tensor in _tensors(model)}
     try:
         found = onnx.load_model_from_string(path.read_bytes())
         for constant in found.graph.initializer:
-            if constant.doc_string == _HELD:
+            if constant.doc_string == _HELD_BY_NETWORK:
                 constant.CopyFrom(numpy_helper.from_array(tensors[constant.name].numpy(force=True), constant.name))
     except (OSError, DecodeError, KeyError):
         return None
     return found
 
 
-def _emptied(graph: onnx.ModelProto, model: nn.Module) -> onnx.ModelProto:
-    """The graph without the tensors that the network holds."""
+def _without_network_tensors(graph: onnx.ModelProto, model: nn.Module) -> onnx.ModelProto:
+    """Return a copy of the graph without the tensors that the network holds."""
     tensors = {f"model.{name}": tensor for name, tensor in _tensors(model)}
     copy = onnx.ModelProto()
     copy.CopyFrom(graph)
@@ -97,16 +110,16 @@ def _emptied(graph: onnx.ModelProto, model: nn.Module) -> onnx.ModelProto:
         held = tensors.get(constant.name)
         if held is not None and np.array_equal(numpy_helper.to_array(constant), held.numpy(force=True)):
             constant.ClearField("raw_data")
-            constant.doc_string = _HELD
+            constant.doc_string = _HELD_BY_NETWORK
     return copy
 
 
 @torch.no_grad()
-def _is_that_of(graph: onnx.ModelProto, model: nn.Module, example: Tensor) -> bool:
-    """Whether a graph answers an example as the network does."""
+def _matches(graph: onnx.ModelProto, model: nn.Module, example: Tensor) -> bool:
+    """Return whether a graph and the network give the same output for an example."""
     whole = onnx.ModelProto()
     whole.CopyFrom(graph)
-    whole.functions.extend(parser.parse_function(text) for text in MEANINGS)
+    whole.functions.extend(parser.parse_function(text) for text in MARK_FUNCTIONS)
     expected = run_network(model, example).cpu()
     try:
         found = torch.from_numpy(run_session(open_session(whole.SerializeToString(), threads=1), example)[0])

@@ -1,4 +1,4 @@
-"""The graph of a policy computes what fake quantization computes, layer by layer and end to end."""
+"""The graph of a policy gives the results of fake quantization, layer by layer and end to end."""
 
 from collections import Counter
 from pathlib import Path
@@ -25,11 +25,11 @@ from haq.quantization.range import quantize
 from hardware_sim.cost import Bits
 
 IMAGES = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-"""Both signs, so that the first layer's input is signed."""
+"""Images with values of both signs, so that the first layer's input is signed."""
 
 
 class Net:
-    """A network and its graph."""
+    """Network with the template of its graph."""
 
     def __init__(self, model: nn.Module, inputs: Tensor = IMAGES) -> None:
         self.model, self.inputs = model.eval(), inputs
@@ -57,7 +57,7 @@ class Net:
 
 
 def scrambled(model: nn.Module) -> nn.Module:
-    """The network with batch norms that do something; their factors have both signs."""
+    """Return the network with random batch norms, whose factors have both signs."""
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -73,7 +73,7 @@ def scrambled(model: nn.Module) -> nn.Module:
 
 
 def run(graph: onnx.ModelProto, inputs: Tensor) -> list[np.ndarray]:
-    """The outputs of a graph as it stands, every node in float arithmetic, nothing fused."""
+    """Return the outputs of a graph without optimizations, every node in float arithmetic."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -96,7 +96,7 @@ class Attention(nn.Module):
 
 
 class Functional(nn.Module):
-    """Weights used twice, once through the parent, and a rectified tensor that two layers and a sum read."""
+    """Weights used twice, once through the parent, and a ReLU output that two layers and a sum read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,46 +136,46 @@ def net(request: pytest.FixtureRequest) -> Net:
 
 
 def apart(found: Tensor, expected: Tensor) -> float:
-    """Largest difference, in parts of the largest output."""
+    """Return the largest difference relative to the largest output."""
     return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
-def test_in_float_it_is_the_network(net: Net) -> None:
+def test_float_graph_equals_network(net: Net) -> None:
     with torch.no_grad():
         assert apart(net.found(net.uniform(None, None)), net.model(net.inputs)) < 1e-5
 
 
 @pytest.mark.parametrize("bits", [8, 5, 2])
-def test_quantized_weights_alone_change_nothing_but_the_weights(net: Net, bits: int) -> None:
+def test_graph_with_quantized_weights_equals_torch(net: Net, bits: int) -> None:
     policy = net.uniform(bits, None)
     assert apart(net.found(policy), net.expected(policy)) < 1e-5
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_quantized_inputs_alone_differ_by_ties_only(net: Net, bits: int) -> None:
+def test_graph_with_quantized_inputs_equals_torch_except_at_ties(net: Net, bits: int) -> None:
     policy = net.uniform(None, bits)
     # A single code that falls the other way can move three of a hundred outputs.
     assert close(net.found(policy), net.expected(policy)) > 0.9
 
 
 def close(found: Tensor, expected: Tensor) -> float:
-    """The share of outputs that agree to 1e-4 of the largest."""
+    """Return the share of outputs that agree to 1e-4 of the largest."""
     return ((found - expected).abs() <= 1e-4 * expected.abs().max()).float().mean().item()
 
 
-def test_both_quantized_differ_by_the_rounding_of_biases(net: Net) -> None:
+def test_fully_quantized_graph_equals_torch_up_to_bias_rounding(net: Net) -> None:
     policy = net.uniform(8, 8)
     assert apart(net.found(policy), net.expected(policy)) < 0.03
 
 
 @pytest.mark.parametrize(("w_bits", "a_bits"), [(8, 8), (3, 4), (5, None)])
-def test_folding_changes_no_bit_of_the_outputs(net: Net, w_bits: int, a_bits: Bits) -> None:
+def test_folding_keeps_outputs_bit_for_bit(net: Net, w_bits: int, a_bits: Bits) -> None:
     policy = net.uniform(w_bits, a_bits)
     folded, whole = (run(net.graph(policy, fold=fold), net.inputs)[0] for fold in (True, False))
     assert np.array_equal(folded, whole)
 
 
-def test_corrections_are_those_of_torch(net: Net) -> None:
+def test_corrected_graph_equals_torch(net: Net) -> None:
     policy = net.uniform(3, None)
     net.quantized.set_bits(*policy)
     corrections = TorchEngine(net.quantized, net.inputs).corrections(policy)
@@ -192,34 +192,34 @@ def digits() -> Net:
 
 
 def mixed(net: Net) -> PolicyBits:
-    """Every width from 2 to 8, for weights and for inputs."""
+    """Return bits with every width from 2 to 8, for weights and for inputs."""
     layers = range(len(net.trace.layers))
     return tuple(2 + layer % 7 for layer in layers), tuple(2 + (layer + 3) % 7 for layer in layers)
 
 
 def fused(net: Net, policy: PolicyBits, folder: Path) -> Counter[str]:
-    """The operators that onnxruntime makes of a graph."""
+    """Return the operators of the graph that onnxruntime runs."""
     path = folder / "optimized.onnx"
     open_session(net.graph(policy, fold=True).SerializeToString(), threads=1, optimized=str(path))
     return Counter(node.op_type for node in onnx.load(str(path)).graph.node)
 
 
 @pytest.mark.parametrize("kind", ["8 bits", "mixed"])
-def test_convolutions_whose_output_is_quantized_run_in_integers(digits: Net, kind: str, tmp_path: Path) -> None:
+def test_convolutions_with_quantized_output_use_integer_kernels(digits: Net, kind: str, tmp_path: Path) -> None:
     found = fused(digits, digits.uniform(8, 8) if kind == "8 bits" else mixed(digits), tmp_path)
     # The others are read by a sum or by the pooling: two end a block with a shortcut, two write what a shortcut reads.
     assert found["QLinearConv"] == 9
     assert found["QGemm"] == 1
 
 
-def test_layers_left_in_float_stay_so(digits: Net, tmp_path: Path) -> None:
+def test_float_layers_use_float_kernels(digits: Net, tmp_path: Path) -> None:
     assert fused(digits, digits.uniform(None, None), tmp_path)["Conv"] == 14
     operators = {node.op_type for node in digits.graph(digits.uniform(8, None)).graph.node}
     assert "QuantizeLinear" not in operators
     assert "DequantizeLinear" in operators
 
 
-def test_codes_are_those_of_torch_but_for_rounding(digits: Net) -> None:
+def test_codes_equal_torch_up_to_rounding(digits: Net) -> None:
     policy = mixed(digits)
     expected = input_codes(digits, policy)
     graph = digits.graph(policy)
@@ -234,7 +234,7 @@ def test_codes_are_those_of_torch_but_for_rounding(digits: Net) -> None:
 
 
 def input_codes(net: Net, policy: PolicyBits) -> list[tuple[Tensor, int]]:
-    """The codes that torch gives every layer, and by how much the graph stores them higher."""
+    """Return the input codes of every layer in torch, and the offset of the stored codes."""
     net.quantized.set_bits(*policy)
     found: list[tuple[Tensor, int]] = []
 
@@ -251,13 +251,13 @@ def input_codes(net: Net, policy: PolicyBits) -> list[tuple[Tensor, int]]:
     return found
 
 
-def test_the_graph_is_standard_onnx(digits: Net) -> None:
+def test_graph_is_standard_onnx(digits: Net) -> None:
     graph = digits.graph(mixed(digits))
     onnx.checker.check_model(graph, full_check=True)
     assert [opset.domain for opset in graph.opset_import] == [""]
 
 
-def test_a_batch_norm_that_silences_channels_keeps_its_offset() -> None:
+def test_batch_norm_of_scale_zero_keeps_offset() -> None:
     norm = nn.BatchNorm2d(6)
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([0.0, 1e-12, 1.0, -1.0, 0.0, 1e-7]))
@@ -266,12 +266,12 @@ def test_a_batch_norm_that_silences_channels_keeps_its_offset() -> None:
     assert apart(net.found(net.uniform(8, 8)), net.expected(net.uniform(8, 8))) < 0.03
 
 
-def test_a_convolution_behind_pooling_runs_in_integers(tmp_path: Path) -> None:
+def test_convolution_after_pooling_uses_integer_kernel(tmp_path: Path) -> None:
     net = Net(nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 2, 1)))
     found = fused(net, net.uniform(4, 4), tmp_path)
     assert (found["QLinearConv"], found["Conv"]) == (1, 1)
 
 
-def test_linear_layers_on_tokens_multiply_integers(tmp_path: Path) -> None:
+def test_linear_layers_on_tokens_use_integer_kernels(tmp_path: Path) -> None:
     net = Net(nn.Sequential(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 5)))
     assert fused(net, net.uniform(6, 6), tmp_path)["MatMulIntegerToFloat"] == 2

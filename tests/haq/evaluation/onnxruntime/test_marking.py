@@ -1,4 +1,4 @@
-"""Every layer and batch norm is marked in the exported graph; what does not export says so in a line."""
+"""Marks of layers and batch norms in the exported graph, and errors of networks that cannot be exported."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from haq.network.layers import trace
 
 
 class Answering(nn.Module):
-    """A linear layer and whatever is made of its output."""
+    """Linear layer followed by a given function."""
 
     def __init__(self, answer: Callable[[Tensor], object]) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ def test_marks_name_layers_and_batch_norms_in_order() -> None:
     assert [norm_of(node) for node in nodes if is_mark(node, NORM)] == [("1.running_mean", 1)]
 
 
-def test_integers_that_choose_rows_of_a_table_have_no_mark() -> None:
+def test_integer_inputs_of_embeddings_have_no_mark() -> None:
     model, example = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 2)).eval(), torch.zeros(1, 3, dtype=torch.int64)
     nodes = export_marked(model, trace(model, example), example).graph.node
     assert [layer_of(node) for node in nodes if is_mark(node, INPUT)] == [1]
@@ -47,14 +47,14 @@ def test_integers_that_choose_rows_of_a_table_have_no_mark() -> None:
         (torch.special.bessel_j0, "bessel_j0"),
     ],
 )
-def test_what_does_not_export_says_why_in_a_line(answer: Callable[[Tensor], object], reason: str) -> None:
+def test_export_failure_raises_one_line_reason(answer: Callable[[Tensor], object], reason: str) -> None:
     model, example = Answering(answer).eval(), torch.zeros(1, 4)
     with pytest.raises(NotExportableError, match=reason) as caught:
         export_marked(model, trace(model, example), example)
     assert "\n" not in str(caught.value)
 
 
-def test_a_network_that_exports_other_layers_than_it_showed_is_refused() -> None:
+def test_export_with_other_layers_than_the_trace_raises() -> None:
     class TwiceInPairs(nn.Module):
         def __init__(self) -> None:
             super().__init__()

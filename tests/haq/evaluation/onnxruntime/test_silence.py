@@ -1,4 +1,4 @@
-"""Nothing that the exporter or onnxruntime prints is seen."""
+"""Output of the exporter and of onnxruntime is suppressed."""
 
 import logging
 import os
@@ -36,7 +36,7 @@ def model():
 FLAGS = ("--search-images", "20", "--report-images", "20", "--calibration-images", "20", "--episodes", "2")
 
 
-def test_everything_printed_inside_is_discarded(capfd: pytest.CaptureFixture[str]) -> None:
+def test_silent_discards_all_output(capfd: pytest.CaptureFixture[str]) -> None:
     with silent():
         print("Python")
         os.write(1, b"descriptor 1")
@@ -47,7 +47,7 @@ def test_everything_printed_inside_is_discarded(capfd: pytest.CaptureFixture[str
     assert capfd.readouterr() == ("seen\n", "")
 
 
-def test_an_exporter_that_fails_prints_nothing_under_quiet(tmp_path: Path) -> None:
+def test_failing_exporter_prints_nothing_with_quiet(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(NETWORK)
     command = [sys.executable, "-m", "haq", "search", "--model", "mine:model", *FLAGS, "--quiet", "--json"]
     ours = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])

@@ -1,4 +1,4 @@
-"""A graph from the cache is the one that was exported, and belongs to the network."""
+"""Cache of exported graphs."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ EXAMPLE = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 class Net(nn.Module):
-    """What it does at its end is seen neither from its layers nor from its weights."""
+    """Network whose last operation shows neither in its layers nor in its weights."""
 
     def __init__(self, sign: float = 1.0) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Net(nn.Module):
 
 
 class Exports:
-    """Counts them."""
+    """Counter of exports."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -57,7 +57,7 @@ def stored(model: nn.Module) -> bytes:
     return content
 
 
-def test_the_second_time_it_comes_from_the_cache(exports: Exports, tmp_path: Path) -> None:
+def test_second_export_is_read_from_cache(exports: Exports, tmp_path: Path) -> None:
     assert stored(net()) == stored(net())
     assert exports.count == 1
     (file,) = tmp_path.iterdir()
@@ -66,7 +66,7 @@ def test_the_second_time_it_comes_from_the_cache(exports: Exports, tmp_path: Pat
     assert b"held by the network" in file.read_bytes()
 
 
-def test_other_weights_are_another_network(exports: Exports) -> None:
+def test_changed_weights_are_exported_again(exports: Exports) -> None:
     stored(net())
     other = net()
     with torch.no_grad():
@@ -75,13 +75,13 @@ def test_other_weights_are_another_network(exports: Exports) -> None:
     assert exports.count == 2
 
 
-def test_a_network_that_answers_otherwise_is_exported_anew(exports: Exports) -> None:
+def test_network_with_other_outputs_is_exported_again(exports: Exports) -> None:
     first = stored(net())
     assert stored(net(sign=-1.0)) != first
     assert exports.count == 2
 
 
-def test_a_damaged_file_is_replaced(exports: Exports, tmp_path: Path) -> None:
+def test_damaged_cache_file_is_replaced(exports: Exports, tmp_path: Path) -> None:
     first = stored(net())
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:100])

@@ -1,9 +1,9 @@
-"""The corrections of a policy from one pass of onnxruntime: a graph whose outputs they are.
+"""ONNX graph that computes the corrections of a policy in one pass of onnxruntime.
 
-It computes what `haq.quantization.corrections.Corrector` computes in torch, to float rounding. Weights are the floats
-that codes stand for, since float kernels are the fastest here. What is corrected is centred at the float network's
-means first, in layers by their biases, which costs nothing: so the mean of squares gives the variance without
-cancellation.
+It computes what `haq.quantization.corrections.Corrector` computes in torch, up to float rounding. Weights are the
+floats that the codes stand for, since float kernels are the fastest here. Tensors that are corrected are first centred
+at the means of the float network, in layers by their biases at no cost; so the mean of squares gives the variance
+without cancellation.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ Correct (centred, rows, axes, mean, along) => (y, bias)
     y = Add (centred, aligned)
 }
 """
-"""Brings the mean of every channel back to the float network's."""
+"""Shifts every channel so that its mean equals that of the float network."""
 RENORMALIZE = """
 <domain: "haq", opset_import: ["" : 18]>
 Renormalize <epsilon> (centred, gamma, beta, mean, variance, float_mean, float_variance)
@@ -64,7 +64,7 @@ Renormalize <epsilon> (centred, gamma, beta, mean, variance, float_mean, float_v
     y = Reshape (normalized, shape)
 }
 """
-"""A batch norm whose statistics have moved as far as its input's; Relu as rounding could bring a variance below 0."""
+"""Batch norm whose statistics change as much as those of its input; Relu keeps the rounded variance above 0."""
 CENTRE = """
 <domain: "haq", opset_import: ["" : 18]>
 Centre (x, float_mean) => (centred)
@@ -78,19 +78,31 @@ Centre (x, float_mean) => (centred)
     centred = Reshape (centred_rows, shape)
 }
 """
-"""Brings an input [n, channels, ...] to where the float network's means are 0."""
+"""Subtracts the means of the float network from an input [n, channels, ...]."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CorrectingGraph:
-    """A graph, and what its outputs are."""
+class CorrectionGraph:
+    """Graph whose outputs are the corrections of a policy.
+
+    Attributes:
+        model: The ONNX model.
+        keys: Layers and batch norms in the order of the outputs: a layer has one output, the correction of its bias; a
+            batch norm has two, mean and variance.
+    """
 
     model: onnx.ModelProto
     keys: tuple[int | NormCall, ...]
-    """In the order of the outputs: a layer has one, the correction of its bias; a batch norm two, mean and variance."""
 
     def corrections(self, outputs: Sequence[NDArray[np.float32]]) -> Corrections:
-        """The outputs in their places."""
+        """Convert the outputs of the graph to corrections.
+
+        Args:
+            outputs: Arrays in the order of the graph's outputs.
+
+        Returns:
+            The corrections.
+        """
         values = iter(outputs)
         biases: dict[int, Tensor] = {}
         statistics: dict[NormCall, Moments] = {}
@@ -103,15 +115,25 @@ class CorrectingGraph:
         return Corrections(statistics, biases)
 
 
-def correcting_graph(
+def build_correction_graph(
     template: Template, quantizers: Quantizers, bits: PolicyBits, *, floats: FloatStatistics
-) -> CorrectingGraph:
-    """The graph for a policy, (w_bits, a_bits) of every layer; `floats` are the float network's on the same images."""
-    return _Correcting(template, quantizers, bits, floats=floats).graph()
+) -> CorrectionGraph:
+    """Build the graph that computes the corrections of a policy.
+
+    Args:
+        template: Graph without the quantizers, weights and biases of its layers.
+        quantizers: Quantizers of weights and activations.
+        bits: (w_bits, a_bits) of every layer; None for float.
+        floats: Statistics of the float network on the images that the graph will be run on.
+
+    Returns:
+        The graph.
+    """
+    return _GraphBuilder(template, quantizers, bits, floats=floats).graph()
 
 
-class _Correcting:
-    """The graph for one policy while it is put together."""
+class _GraphBuilder:
+    """Builder of the correction graph of one policy."""
 
     def __init__(
         self, template: Template, quantizers: Quantizers, bits: PolicyBits, *, floats: FloatStatistics
@@ -120,25 +142,25 @@ class _Correcting:
         self._graph = Assembly(template)
         self._found: dict[str, int | NormCall] = {}
 
-    def graph(self) -> CorrectingGraph:
-        """Every node, with corrections behind the layers."""
-        put = {INPUT: self._input, WEIGHT: self._weight, NORM: self._norm}
+    def graph(self) -> CorrectionGraph:
+        """Build all nodes, with corrections after the layers."""
+        handlers = {INPUT: self._input, WEIGHT: self._weight, NORM: self._norm}
         layers = {product.output: layer for layer, product in enumerate(self._template.products)}
         for node in self._template.nodes:
             if node.domain == MARKS:
-                put[node.op_type](node)
+                handlers[node.op_type](node)
             elif node.output[0] in layers:
                 self._product(node, layers[node.output[0]])
             else:
-                self._graph.take(node)
+                self._graph.append(node)
         outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self._found]
         functions = [parser.parse_function(text) for text in (CORRECT, RENORMALIZE, CENTRE)]
-        return CorrectingGraph(self._graph.model(outputs, functions), tuple(dict.fromkeys(self._found.values())))
+        return CorrectionGraph(self._graph.model(outputs, functions), tuple(dict.fromkeys(self._found.values())))
 
     def _input(self, mark: Node) -> None:
         layer = layer_of(mark)
         width = self._bits[1][layer]
-        self._graph.put_input(mark, None if width is None else self._quantizers.activation(layer, width))
+        self._graph.add_input(mark, None if width is None else self._quantizers.activation(layer, width))
 
     def _weight(self, mark: Node) -> None:
         layer = layer_of(mark)
@@ -147,27 +169,27 @@ class _Correcting:
             self._graph.add("Identity", [mark.input[0]], mark.output[0])
             return
         values = self._quantizers.weight(layer, width).numpy(force=True)
-        self._graph.constant(mark.output[0], values.T if self._template.products[layer].is_turned else values)
+        self._graph.constant(mark.output[0], values.T if self._template.products[layer].is_transposed else values)
 
     def _product(self, node: Node, layer: int) -> None:
-        """A layer, and behind it its batch norm or the correction of its bias."""
+        """Add a layer, followed by its batch norm or by the correction of its bias."""
         product = self._template.products[layer]
         mean = self._floats.means.get(layer) if product.norm is None else self._floats.moments[product.norm.name][0]
-        if mean is None:  # what corrects it is a batch norm that stands for itself, or nothing
+        if mean is None:  # corrected by a batch norm that is a node of its own, or not at all
             self._graph.constant(product.bias_tensor, np.float32(product.bias))
-            self._graph.take(node)
+            self._graph.append(node)
             return
         self._graph.constant(product.bias_tensor, np.float32(product.bias - mean.double().numpy(force=True)))
         centred = Node()
         centred.CopyFrom(node)
         centred.output[0] = f"{product.name}.centred"
-        self._graph.take(centred)
+        self._graph.append(centred)
         if product.norm is None:
             self._correct(centred.output[0], layer, mean)
             return
         norm = product.norm
-        own = {"gamma": norm.gamma, "beta": norm.beta, "mean": norm.mean, "variance": norm.variance}
-        inputs = self._constants(product.output, **{name: np.float32(values) for name, values in own.items()})
+        parameters = {"gamma": norm.gamma, "beta": norm.beta, "mean": norm.mean, "variance": norm.variance}
+        inputs = self._constants(product.output, **{name: np.float32(values) for name, values in parameters.items()})
         self._renormalize([centred.output[0], *inputs], product.output, norm=norm.name, epsilon=norm.epsilon)
 
     def _correct(self, centred: str, layer: int, mean: Tensor) -> None:
@@ -183,7 +205,7 @@ class _Correcting:
         self._found[bias] = layer
 
     def _norm(self, mark: Node) -> None:
-        """A batch norm that follows no layer."""
+        """Add a batch norm that follows no layer."""
         norm, output = norm_of(mark), mark.output[0]
         mean = self._constants(output, centre=self._floats.moments[norm][0].numpy(force=True))
         centred = self._graph.add("Centre", [mark.input[0], *mean], f"{output}.centred", domain=MARKS)

@@ -1,4 +1,4 @@
-"""onnxruntime finds the corrections that torch finds."""
+"""Corrections computed by onnxruntime equal those computed by torch."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from hardware_sim.cost import Bits
 
 
 class Engines:
-    """A network, and its corrections from torch and from onnxruntime."""
+    """Network with its corrections from torch and from onnxruntime."""
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         self.trace: Trace = trace(model, images[:1])
@@ -30,12 +30,12 @@ class Engines:
         return self.reference.corrections(bits), self.engine.corrections(bits)
 
     def drawn(self, seed: int, a_bits: Bits) -> PolicyBits:
-        """Weights of random widths."""
+        """Return bits of random weight widths."""
         widths = np.random.default_rng(seed).integers(2, 9, len(self.trace.layers)).tolist()
         return tuple(widths), (a_bits,) * len(widths)
 
     def apart(self, bits: PolicyBits) -> Tensor:
-        """The differences of all corrections, beside the spread of the float network's outputs."""
+        """Return the differences of all corrections, relative to the spread of the float network's outputs."""
         expected, found = self.corrections(bits)
         assert found.biases.keys() == expected.biases.keys()
         assert found.statistics.keys() == expected.statistics.keys()
@@ -67,7 +67,7 @@ def random_images(*shape: int) -> Tensor:
 
 
 class Branches(nn.Module):
-    """Batch norms first, after a sum, on features and behind a layer that two read; layers without any."""
+    """Batch norms first, after a sum, on features and after a layer with two readers; layers without batch norm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ def digits() -> Engines:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_digits(digits: Engines, seed: int) -> None:
+def test_corrections_of_digits_cnn_equal_torch(digits: Engines, seed: int) -> None:
     assert digits.apart(digits.drawn(seed, None)).max() < 1e-4
     # A value halfway between two codes may take either, and a deeper layer may turn that into more.
     rounded = digits.apart(digits.drawn(seed, 5))
@@ -100,7 +100,7 @@ def test_digits(digits: Engines, seed: int) -> None:
     assert rounded.max() < 0.3
 
 
-def test_resnet() -> None:
+def test_corrections_of_resnet_equal_torch() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         images = random_images(16, 3, 32, 32)
@@ -109,7 +109,7 @@ def test_resnet() -> None:
         assert engines.apart(engines.drawn(seed, None)).max() < 1e-4
 
 
-def test_batch_norms_anywhere_and_layers_without() -> None:
+def test_corrections_with_batch_norms_in_unusual_places_equal_torch() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         images = random_images(32, 4, 8, 8) + 3.0
@@ -120,13 +120,13 @@ def test_batch_norms_anywhere_and_layers_without() -> None:
     assert engines.apart(engines.drawn(0, None)).max() < 1e-4
 
 
-def test_a_network_in_float_is_corrected_by_rounding_alone(digits: Engines) -> None:
+def test_corrections_of_float_network_are_rounding_errors(digits: Engines) -> None:
     count = len(digits.trace.layers)
     found = digits.engine.corrections(((None,) * count, (None,) * count))
     assert max(bias.abs().max().item() for bias in found.biases.values()) < 1e-4
 
 
-def test_the_same_policy_has_the_same_corrections_bit_for_bit(digits: Engines) -> None:
+def test_corrections_are_deterministic(digits: Engines) -> None:
     names = tuple(layer.name for layer in digits.trace.layers)
     first, second = (digits.engine.corrections(digits.drawn(4, 4)).tensors(names) for _ in range(2))
     assert first.keys() == second.keys()
