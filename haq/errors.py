@@ -10,7 +10,7 @@ MAX_MESSAGE = 300
 
 
 class UserError(ValueError):
-    """A mistake in what was asked for. The message is one line: what was wrong, and what would be right."""
+    """Error caused by the user's input. The message is one line that says what was wrong and what would be right."""
 
 
 class HaqWarning(UserWarning):
@@ -18,7 +18,11 @@ class HaqWarning(UserWarning):
 
 
 def warn_caller(messages: Iterable[str]) -> None:
-    """Issue warnings attributed to the caller of the calling function."""
+    """Issue warnings attributed to the caller of the calling function.
+
+    Args:
+        messages: Texts of the warnings.
+    """
     for message in messages:
         warnings.warn(message, HaqWarning, stacklevel=3)
 

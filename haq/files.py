@@ -1,4 +1,4 @@
-"""Writing of files so that a kill at any moment leaves the old content or the new."""
+"""Atomic writing of files: a process killed at any moment leaves the old content or the new."""
 
 import os
 import tempfile
@@ -8,7 +8,15 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Put a file in place whole or not at all, also when two processes write it at once or one is killed."""
+    """Replace the content of a file atomically, also if several processes write it at once.
+
+    Args:
+        path: File to write; its folder must exist.
+        content: New content.
+
+    Raises:
+        OSError: The file cannot be written; `filename` is `path`.
+    """
     with system_errors_named(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=unfinished(path.name))
         try:
@@ -24,14 +32,29 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a text file, which is made if it is missing."""
+    """Append a line to a text file, which is created if it is missing.
+
+    Args:
+        path: File to write; its folder must exist.
+        line: Line without line break.
+
+    Raises:
+        OSError: The file cannot be written; `filename` is `path`.
+    """
     with system_errors_named(path), path.open("a", newline="", encoding="utf-8") as file:
         file.write(line + "\n")
 
 
 @contextmanager
 def system_errors_named(path: Path) -> Iterator[None]:
-    """Set the filename of OSErrors to `path`: read and write errors carry none, others that of a temporary file."""
+    """Set the filename of OSErrors to `path`: read and write errors have none, others that of a temporary file.
+
+    Args:
+        path: File that is read or written inside the context.
+
+    Yields:
+        None.
+    """
     try:
         yield
     except OSError as error:
@@ -41,12 +64,19 @@ def system_errors_named(path: Path) -> Iterator[None]:
 
 
 def unfinished(name: str) -> str:
-    """What the name of a file begins with while it is being written."""
+    """Return the prefix of the temporary file that a file is written to first.
+
+    Args:
+        name: Name of the file.
+
+    Returns:
+        The prefix.
+    """
     return f".{name}.haq-"
 
 
 def _umask() -> int:
-    """What this process withholds from new files; a temporary file is made for the owner alone."""
+    """Return the permissions withheld from new files; temporary files are created for the owner only."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

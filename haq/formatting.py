@@ -1,4 +1,4 @@
-"""Formatting of quantities, names and tables for people: SI goes in, units and shortened names come out."""
+"""Formatting of quantities, names and tables for reports: SI units in, readable units and shortened names out."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from hardware_sim.catalog import DeviceError, load_accelerator
 from hardware_sim.cost import Objective
 
 Units = tuple[tuple[float, str], ...]
-"""(how many SI units, name), smallest first."""
+"""(size in SI units, name) of each unit, smallest first."""
 
 SECONDS: Units = ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
 JOULES: Units = ((1e-12, "pJ"), (1e-9, "nJ"), (1e-6, "µJ"), (1e-3, "mJ"), (1.0, "J"))
@@ -20,37 +20,65 @@ BOPS: Units = ((1.0, "BOP"), (1e3, "kBOP"), (1e6, "MBOP"), (1e9, "GBOP"), (1e12,
 
 
 def format_seconds(seconds: float) -> str:
-    """A time.
+    """Format a time.
 
-    >>> format_seconds(0.0123456), format_seconds(9.9999e-4), format_seconds(0.0)
-    ('12.3 ms', '1 ms', '0 s')
+    Args:
+        seconds: Time in seconds, at least 0.
+
+    Returns:
+        The time with a unit from ns to s.
+
+    Examples:
+        >>> format_seconds(0.0123456), format_seconds(9.9999e-4), format_seconds(0.0)
+        ('12.3 ms', '1 ms', '0 s')
     """
     return format_quantity(seconds, SECONDS, zero="0 s")
 
 
 def format_joules(joules: float) -> str:
-    """An energy.
+    """Format an energy.
 
-    >>> format_joules(4.2e-5)
-    '42 µJ'
+    Args:
+        joules: Energy in joules, at least 0.
+
+    Returns:
+        The energy with a unit from pJ to J.
+
+    Examples:
+        >>> format_joules(4.2e-5)
+        '42 µJ'
     """
     return format_quantity(joules, JOULES, zero="0 J")
 
 
 def format_bytes(count: float) -> str:
-    """A size, in powers of 1024.
+    """Format a size in powers of 1024.
 
-    >>> format_bytes(1536), format_bytes(1_048_575), format_bytes(7)
-    ('1.5 KiB', '1 MiB', '7 B')
+    Args:
+        count: Number of bytes, at least 0.
+
+    Returns:
+        The size with a unit from B to GiB.
+
+    Examples:
+        >>> format_bytes(1536), format_bytes(1_048_575), format_bytes(7)
+        ('1.5 KiB', '1 MiB', '7 B')
     """
     return format_quantity(count, BYTES, zero="0 B")
 
 
 def format_bops(count: float) -> str:
-    """A number of bit operations.
+    """Format a number of bit operations.
 
-    >>> format_bops(19.2e9)
-    '19.2 GBOP'
+    Args:
+        count: Number of bit operations, at least 0.
+
+    Returns:
+        The number with a unit from BOP to TBOP.
+
+    Examples:
+        >>> format_bops(19.2e9)
+        '19.2 GBOP'
     """
     return format_quantity(count, BOPS, zero="0 BOP")
 
@@ -64,46 +92,86 @@ _FORMATTERS: Mapping[Objective, Callable[[float], str]] = {
 
 
 def format_cost(objective: Objective, value: float | None) -> str:
-    """The number that an objective minimises: seconds, joules, bytes or bit operations; None is not modelled.
+    """Format the cost that an objective minimizes.
 
-    >>> format_cost("latency", 0.0521), format_cost("size", 3 * 2**20), format_cost("energy", None)
-    ('52.1 ms', '3 MiB', '-')
+    Args:
+        objective: Objective that the cost belongs to.
+        value: Seconds, joules, bytes or bit operations; None for what a device does not model.
+
+    Returns:
+        The cost with a unit; a dash for None.
+
+    Examples:
+        >>> format_cost("latency", 0.0521), format_cost("size", 3 * 2**20), format_cost("energy", None)
+        ('52.1 ms', '3 MiB', '-')
     """
     return "-" if value is None else _FORMATTERS[objective](value)
 
 
 def format_count(count: float) -> str:
-    """A number of things: weights, MACs.
+    """Format a number of weights, multiply-accumulates or other things.
 
-    >>> format_count(3_469_760), format_count(300_774_272), format_count(512), format_count(0)
-    ('3.47 M', '301 M', '512', '0')
+    Args:
+        count: Number, at least 0.
+
+    Returns:
+        The number with k, M, G or T.
+
+    Examples:
+        >>> format_count(3_469_760), format_count(300_774_272), format_count(512), format_count(0)
+        ('3.47 M', '301 M', '512', '0')
     """
     return format_quantity(count, COUNTS, zero="0").rstrip()
 
 
 def percent(fraction: float, *, digits: int = 1) -> str:
-    """A fraction as a percentage.
+    """Format a fraction as a percentage.
 
-    >>> percent(0.9725), percent(0.6, digits=0)
-    ('97.2 %', '60 %')
+    Args:
+        fraction: Fraction, 1 for all.
+        digits: Digits after the decimal point.
+
+    Returns:
+        The percentage.
+
+    Examples:
+        >>> percent(0.9725), percent(0.6, digits=0)
+        ('97.2 %', '60 %')
     """
     return f"{100 * fraction:.{digits}f} %"
 
 
 def format_score(score: float, metric: str = "accuracy") -> str:
-    """What a network is worth: accuracies are fractions and read in percent, other scores as they are.
+    """Format the score of a network: accuracies in percent, other scores as numbers.
 
-    >>> format_score(0.9725), format_score(-4.75312, "negative perplexity")
-    ('97.2 %', '-4.753')
+    Args:
+        score: Score; an accuracy is a fraction in [0, 1].
+        metric: Name of the metric.
+
+    Returns:
+        The formatted score.
+
+    Examples:
+        >>> format_score(0.9725), format_score(-4.75312, "negative perplexity")
+        ('97.2 %', '-4.753')
     """
     return percent(score) if metric == "accuracy" else f"{score:.4g}"
 
 
 def format_quantity(value: float, units: Units, *, zero: str) -> str:
-    """A quantity of at least 0 in the largest unit that leaves 1 or more after rounding.
+    """Format a quantity in the largest unit that leaves 1 or more after rounding to three significant digits.
 
-    >>> format_quantity(1234.0, SECONDS, zero="0 s"), format_quantity(1023.7, BYTES, zero="0 B")
-    ('1234 s', '1 KiB')
+    Args:
+        value: Quantity in SI units, at least 0.
+        units: Units to choose from.
+        zero: Text for 0.
+
+    Returns:
+        The rounded number and the unit.
+
+    Examples:
+        >>> format_quantity(1234.0, SECONDS, zero="0 s"), format_quantity(1023.7, BYTES, zero="0 B")
+        ('1234 s', '1 KiB')
     """
     if value == 0:
         return zero
@@ -113,15 +181,24 @@ def format_quantity(value: float, units: Units, *, zero: str) -> str:
 
 
 def _rounded(number: float) -> float:
-    """Three significant digits, and all that stand before the decimal point."""
+    """Round to three significant digits, and never before the decimal point."""
     return float(f"{number:.3g}") if abs(number) < 1000 else float(round(number))
 
 
 def shorten(text: str, longest: int, *, front: int | None = None) -> str:
-    """A text with its middle left out; it keeps `front` characters of its beginning, a third if not given.
+    """Shorten a text by replacing its middle with an ellipsis.
 
-    >>> shorten("features.17.conv.0.0", 14), shorten("conv1", 14)
-    ('feat….conv.0.0', 'conv1')
+    Args:
+        text: Text to shorten.
+        longest: Maximum length of the result.
+        front: Number of characters kept at the beginning; a third of `longest` if None.
+
+    Returns:
+        The text, unchanged if it is short enough.
+
+    Examples:
+        >>> shorten("features.17.conv.0.0", 14), shorten("conv1", 14)
+        ('feat….conv.0.0', 'conv1')
     """
     if len(text) <= longest:
         return text
@@ -130,10 +207,18 @@ def shorten(text: str, longest: int, *, front: int | None = None) -> str:
 
 
 def shorten_all(names: Sequence[str], longest: int) -> list[str]:
-    """Names with their middles left out, as long as `longest` or as long as different ones need to stay different.
+    """Shorten names so that different names stay different.
 
-    >>> shorten_all(["encoder.layer_1.attention.out", "encoder.layer_2.attention.out"], 12)
-    ['…1.attention.out', '…2.attention.out']
+    Args:
+        names: Names to shorten.
+        longest: Maximum length of a result, exceeded only where names would become equal.
+
+    Returns:
+        The shortened names, in order.
+
+    Examples:
+        >>> shorten_all(["encoder.layer_1.attention.out", "encoder.layer_2.attention.out"], 12)
+        ['…1.attention.out', '…2.attention.out']
     """
     different, most = len(set(names)), max(map(len, names), default=0)
     for width in range(longest, most):
@@ -145,10 +230,17 @@ def shorten_all(names: Sequence[str], longest: int) -> list[str]:
 
 
 def device_title(hardware: str) -> str:
-    """The name that a device has itself; of a file that is not there any more the name of the file.
+    """Return the display name of a device.
 
-    >>> device_title("bismo-edge"), device_title("my/chip.toml")
-    ('bismo-edge', 'chip')
+    Args:
+        hardware: Name of a device, or path of its file.
+
+    Returns:
+        The name in the device's description; the name of the file if it no longer exists.
+
+    Examples:
+        >>> device_title("bismo-edge"), device_title("my/chip.toml")
+        ('bismo-edge', 'chip')
     """
     try:
         return load_accelerator(hardware).name
@@ -158,10 +250,17 @@ def device_title(hardware: str) -> str:
 
 
 def model_title(model: str) -> str:
-    """What a model is called, without the folder of a file in it.
+    """Return the display name of a model, without the folder of a file.
 
-    >>> model_title("torchvision:resnet18"), model_title("darknet:nets/tiny.cfg")
-    ('torchvision:resnet18', 'darknet:tiny.cfg')
+    Args:
+        model: Model as given on the command line.
+
+    Returns:
+        The model's source and name.
+
+    Examples:
+        >>> model_title("torchvision:resnet18"), model_title("darknet:nets/tiny.cfg")
+        ('torchvision:resnet18', 'darknet:tiny.cfg')
     """
     kind, colon, rest = model.rpartition(":")
     return f"{kind}{colon}{Path(rest).name}"
@@ -169,9 +268,13 @@ def model_title(model: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Cells as text: the first `text_columns` hold names, the others numbers. A header may have several lines.
+    """Table of text cells.
 
-    With `wraps` the last column holds sentences, which are wrapped and not shortened.
+    Attributes:
+        columns: Headers, which may have several lines.
+        rows: Cells of each row.
+        text_columns: Number of leading columns that hold names; the others hold numbers.
+        wraps: Whether the last column holds sentences, which are wrapped instead of shortened.
     """
 
     columns: tuple[str, ...]
@@ -180,31 +283,45 @@ class Table:
     wraps: bool = False
 
     def widths(self) -> list[int]:
-        """Characters that each column takes."""
+        """Return the number of characters that each column takes."""
         return [
             max(map(cell_len, (*header.split("\n"), *(row[place] for row in self.rows))))
             for place, header in enumerate(self.columns)
         ]
 
-    def part(self, places: Sequence[int]) -> "Table":
-        """Some of the columns, in their order."""
+    def select_columns(self, places: Sequence[int]) -> "Table":
+        """Select columns.
+
+        Args:
+            places: Positions of the columns to keep.
+
+        Returns:
+            The table with these columns, in the given order.
+        """
         rows = tuple(tuple(row[place] for place in places) for row in self.rows)
         return replace(self, columns=tuple(self.columns[place] for place in places), rows=rows)
 
 
 Block = str | Table
-"""A paragraph or a table."""
+"""Paragraph or table."""
 
 
 def markdown(blocks: Iterable[Block]) -> str:
-    """Paragraphs and tables with an empty line between them.
+    """Format paragraphs and tables as Markdown, separated by empty lines.
 
-    >>> print(markdown(["Costs.", Table(("device", "of\\n8 bits"), (("bismo-edge", "60 %"),))]), end="")
-    Costs.
-    <BLANKLINE>
-    | device | of 8 bits |
-    | --- | --- |
-    | bismo-edge | 60 % |
+    Args:
+        blocks: Paragraphs and tables.
+
+    Returns:
+        The Markdown text.
+
+    Examples:
+        >>> print(markdown(["Costs.", Table(("device", "of\\n8 bits"), (("bismo-edge", "60 %"),))]), end="")
+        Costs.
+        <BLANKLINE>
+        | device | of 8 bits |
+        | --- | --- |
+        | bismo-edge | 60 % |
     """
     texts = (block if isinstance(block, str) else "\n".join(_rows(block)) for block in blocks)
     return "\n\n".join(texts) + "\n"

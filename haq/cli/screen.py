@@ -80,11 +80,11 @@ def fit(table: Table, width: int) -> Iterator[Table]:
         return
     block = names[:]
     for place in range(table.text_columns, len(table.columns)):
-        if len(block) > len(names) and _width(shorter.part([*block, place])) > width:
-            yield shorter.part(block)
+        if len(block) > len(names) and _width(shorter.select_columns([*block, place])) > width:
+            yield shorter.select_columns(block)
             block = names[:]
         block.append(place)
-    yield shorter.part(block)
+    yield shorter.select_columns(block)
 
 
 def progress_bar(*columns: ProgressColumn | str, is_shown: bool = True) -> Progress:

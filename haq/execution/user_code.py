@@ -1,4 +1,4 @@
-"""Calling what a user names as `package.module:callable`."""
+"""Calls of user code that is named as `package.module:callable`."""
 
 import importlib
 import os
@@ -13,19 +13,26 @@ from torch import nn
 from haq.errors import UserError
 
 _AUTOCAST = ("cpu", "cuda")
-"""The devices whose autocast is switched separately."""
+"""Devices whose autocast is switched separately."""
 
 
 def call_user_code(spec: str) -> Any:
-    """Import from the current folder or PYTHONPATH and call without arguments.
+    """Import a callable from the current folder or PYTHONPATH, and call it without arguments.
 
-    Raises UserError, in one line, where it cannot be imported or raises.
+    Args:
+        spec: Callable as `package.module:callable`.
+
+    Returns:
+        What the callable returns.
+
+    Raises:
+        UserError: The callable cannot be imported, or raises an error.
     """
     module_name, _, attribute = spec.partition(":")
     with _current_folder_first(), torch_state_kept():
         try:
             target = getattr(importlib.import_module(module_name), attribute)
-        except Exception as error:  # importing a user's module runs his code
+        except Exception as error:  # importing a module runs user code
             raise UserError(f"cannot import {spec} ({one_line(error)}); looked in {_places()}") from error
         try:
             return target()
@@ -34,10 +41,17 @@ def call_user_code(spec: str) -> Any:
 
 
 def is_user_code(spec: str) -> bool:
-    """Does it have the form `package.module:callable`?
+    """Return whether a name has the form `package.module:callable`.
 
-    >>> is_user_code("my_models.nets:small"), is_user_code("imagefolder:/data")
-    (True, False)
+    Args:
+        spec: Name of a model or of data.
+
+    Returns:
+        True if it has.
+
+    Examples:
+        >>> is_user_code("my_models.nets:small"), is_user_code("imagefolder:/data")
+        (True, False)
     """
     module_name, colon, attribute = spec.partition(":")
     return bool(colon) and attribute.isidentifier() and all(part.isidentifier() for part in module_name.split("."))
@@ -45,7 +59,7 @@ def is_user_code(spec: str) -> bool:
 
 @contextmanager
 def torch_state_kept() -> Iterator[None]:
-    """Put back what a user's code changes of torch's global state: gradients, autocast, default dtype and device."""
+    """Restore torch's global state afterwards: gradient mode, autocast, default dtype and device."""
     gradients, dtype, place = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device()
     autocast = {device: torch.is_autocast_enabled(device) for device in _AUTOCAST}
     try:
@@ -65,22 +79,35 @@ def _switch_autocast(enabled: Mapping[str, bool]) -> None:
 
 @contextmanager
 def caller_kept(model: nn.Module | None) -> Iterator[None]:
-    """Run with torch's defaults, and restore the caller's settings and the modes of its network afterwards.
+    """Run with torch's default settings; restore the caller's settings and the modes of its network afterwards.
 
-    A default is that gradients are recorded, in float32, on the CPU and without autocast.
+    The defaults are gradients enabled, float32, the CPU and no autocast.
+
+    Args:
+        model: Network whose training modes are restored; None for none.
+
+    Yields:
+        None.
     """
     with modes_kept(model), torch_state_kept(), torch.inference_mode(mode=False), torch.enable_grad():
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
         _switch_autocast(dict.fromkeys(_AUTOCAST, False))
-        # What is left then is a device that the caller chose for a block of code.
+        # A device that differs now was chosen by the caller with a `torch.device` context.
         with nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"):
             yield
 
 
 @contextmanager
 def modes_kept(model: nn.Module | None) -> Iterator[None]:
-    """Restore the mode, training or evaluation, of every module of a network afterwards."""
+    """Restore the training or evaluation mode of every module of a network afterwards.
+
+    Args:
+        model: Network; None for none.
+
+    Yields:
+        None.
+    """
     flags = {} if model is None else {module: module.training for module in model.modules()}
     try:
         yield
@@ -90,10 +117,17 @@ def modes_kept(model: nn.Module | None) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """Type and message of an error without line breaks, cut where it gets long.
+    """Return type and message of an error in one line of limited length.
 
-    >>> one_line(ValueError("two\\nlines"))
-    'ValueError: two lines'
+    Args:
+        error: Error to describe.
+
+    Returns:
+        The text.
+
+    Examples:
+        >>> one_line(ValueError("two\\nlines"))
+        'ValueError: two lines'
     """
     message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message[:300]}" if message else type(error).__name__

@@ -1,4 +1,4 @@
-"""Torch archives and other zip files that may be damaged or hostile: none runs code, and none fills the memory."""
+"""Reading of torch archives and other zip files that may be damaged or malicious, without running code from them."""
 
 import lzma
 import pickle
@@ -14,27 +14,37 @@ import torch
 from safetensors import SafetensorError
 
 MAX_EXPANSION = 100
-"""Unpacked over packed size above which an archive is refused; weights hardly compress."""
+"""Ratio of unpacked to packed size above which an archive is refused; weights hardly compress."""
 
 BROKEN_FILE = (
     OSError, EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError,
     MemoryError, OverflowError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError,
     zlib.error, lzma.LZMAError, tokenize.TokenError,
 )  # fmt: skip
-"""What torch, numpy and safetensors raise on damaged or hostile files."""
+"""Exceptions of torch, numpy and safetensors for damaged or malicious files."""
 
 
 def archive_members(source: Path | BinaryIO, *, verify: bool = False) -> list[str]:
-    """Names of the files in a zip archive; on request every file's checksum is verified.
+    """List the files in a zip archive.
 
-    Raises one of BROKEN_FILE for a damaged archive, another kind of file, and one that unpacks to far more than it is.
+    Args:
+        source: Path of the archive, or the open file.
+        verify: Whether to verify the checksum of every file.
 
-    >>> from io import BytesIO
-    >>> with zipfile.ZipFile(bomb := BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
-    ...     archive.writestr("zeros", bytes(10**6))
-    >>> archive_members(bomb)
-    Traceback (most recent call last):
-    ValueError: unpacks to 1000000 bytes, more than 100 times its size
+    Returns:
+        Names of the files.
+
+    Raises:
+        Exception: One of `BROKEN_FILE`, for a damaged archive, another kind of file, and an archive that unpacks to
+            more than `MAX_EXPANSION` times its size.
+
+    Examples:
+        >>> from io import BytesIO
+        >>> with zipfile.ZipFile(bomb := BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        ...     archive.writestr("zeros", bytes(10**6))
+        >>> archive_members(bomb)
+        Traceback (most recent call last):
+        ValueError: unpacks to 1000000 bytes, more than 100 times its size
     """
     with zipfile.ZipFile(source) as archive:
         members = archive.infolist()
@@ -47,6 +57,16 @@ def archive_members(source: Path | BinaryIO, *, verify: bool = False) -> list[st
 
 
 def read_torch(source: Path | BinaryIO) -> Any:
-    """What `torch.save` wrote, tensors and plain values only, on the CPU. Raises one of BROKEN_FILE."""
-    with warnings.catch_warnings(action="ignore"):  # about pickle protocols: either the file reads or an error says why
+    """Read tensors and plain values that `torch.save` wrote.
+
+    Args:
+        source: Path of the archive, or the open file.
+
+    Returns:
+        The content, with tensors on the CPU.
+
+    Raises:
+        Exception: One of `BROKEN_FILE`, for a damaged file and for one that contains other objects.
+    """
+    with warnings.catch_warnings(action="ignore"):  # warnings about pickle protocols
         return torch.load(source, weights_only=True, map_location="cpu")

@@ -1,4 +1,4 @@
-"""The cache folder: $HAQ_CACHE, or the user's."""
+"""Cache folder: $HAQ_CACHE, or the user's cache folder of the operating system."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,14 @@ from haq.errors import UserError
 
 
 def cache_dir() -> Path:
-    """The cache folder; made if it is missing. Raises UserError where that cannot be done."""
+    """Return the cache folder, created if it is missing.
+
+    Returns:
+        Path of the folder.
+
+    Raises:
+        UserError: The folder cannot be created.
+    """
     folder = Path(os.environ.get("HAQ_CACHE") or user_cache_path("haq"))
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""Which callables named in the files of a run may be called without being named again by the user.
+"""Record of the callables that runs were made with, which decides whether a callable named in a file may be called.
 
 A file may come from a stranger, and calling what it names runs code. haq therefore keeps a record, in the user's cache
 folder, of every run that it made with callables: the folder of the run, the callables, and the source files of each
 one's module and of the packages that contain it, with their hashes. A callable that a file names is called only if this
 record lists it for that folder and Python would import it from the same, unchanged files. A downloaded folder cannot
-contain the record, which counts only if it belongs to this user and nobody else may write to it.
+contain the record, which is valid only if it belongs to this user and nobody else may write to it.
 """
 
 import os
@@ -28,7 +28,7 @@ _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class _Record(BaseModel):
-    """What was called for one run: for every callable its source files, with their hashes."""
+    """Callables of one run, and for each its source files with their hashes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -37,9 +37,14 @@ class _Record(BaseModel):
 
 
 def record_callables(run: Path, specs: Iterable[str]) -> None:
-    """Note that this user made the run in a folder with these models or data; names that are no callables are skipped.
+    """Record that this user made a run with given callables as model or data.
 
-    Raises UserError where the cache folder cannot be written.
+    Args:
+        run: Folder of the run.
+        specs: Models and data as given on the command line; those that are not callables are skipped.
+
+    Raises:
+        UserError: The cache folder cannot be written.
     """
     callables = {spec: files for spec in specs if is_user_code(spec) and (files := _source_files(spec))}
     if not callables:
@@ -59,13 +64,13 @@ def require_recorded(run: Path, named: dict[str, str]) -> list[str]:
 
     Args:
         run: Folder of the run, or of the policy file.
-        named: What the files name, by setting, such as `{"model": "nets:small"}`; built-in names are passed over.
+        named: Names in the files, by setting, such as `{"model": "nets:small"}`; built-in names are skipped.
 
     Returns:
         For every callable one line that says what is called, and from where.
 
     Raises:
-        UserError: A callable was not called by this user for this run; the message says what to add.
+        UserError: A callable was not called by this user for this run; the message says which flags to add.
     """
     callables = {setting: spec for setting, spec in named.items() if is_user_code(spec)}
     recorded = _recorded(run) if callables else {}
@@ -89,8 +94,8 @@ def _record_path(run: Path) -> Path:
 
 
 def _recorded(run: Path) -> dict[str, dict[str, str]]:
-    """The callables of a run with their source files; none where there is no record of this user's own."""
-    if sys.platform == "win32":  # where a file does not tell who may write to it
+    """Return the callables of a run with their source files; empty if there is no record that belongs to this user."""
+    if sys.platform == "win32":  # file modes do not say who may write
         return {}
     path = _record_path(run)
     try:
@@ -103,15 +108,15 @@ def _recorded(run: Path) -> dict[str, dict[str, str]]:
 
 
 def _is_private(path: Path) -> bool:
-    """Whether a file or folder is this user's, and nobody else may write to it."""
+    """Return whether a file or folder belongs to this user, and nobody else may write to it."""
     status = path.lstat()
     return not stat.S_ISLNK(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & _OTHERS_MAY_WRITE
 
 
 def _source_files(spec: str) -> dict[str, str]:
-    """The source files of a callable's module and of the packages that contain it, each with a hash of its content.
+    """Return the source files of a callable's module and of the packages that contain it, with hashes of their content.
 
-    They are found without importing anything. Empty where a part is not found, or is no source file.
+    Nothing is imported to find them. The result is empty if a part is not found or has no source file.
     """
     files: dict[str, str] = {}
     for origin in _origins(spec.partition(":")[0].split(".")):
@@ -123,11 +128,14 @@ def _source_files(spec: str) -> dict[str, str]:
 
 
 def _origins(parts: list[str]) -> Iterator[Path | None]:
-    """The file of each part of a module's name; of a package without one its folder, None for what is not found."""
+    """Yield the file of each part of a module's name.
+
+    For a package without a file it is its folder; None for what is not found.
+    """
     path: list[str] | None = [os.getcwd(), *sys.path]  # noqa: PTH109 - sys.path holds texts
     for last in range(1, len(parts) + 1):
         found = PathFinder.find_spec(".".join(parts[:last]), path)
-        if found is None and last == 1:  # an editable installation may bring a finder of its own
+        if found is None and last == 1:  # editable installations may register another finder
             found = find_spec(parts[0])
         if found is None:
             yield None

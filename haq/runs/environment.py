@@ -1,4 +1,4 @@
-"""Where a run was made: what someone needs to make it again."""
+"""Description of the environment of a run, as needed to reproduce it."""
 
 import os
 import platform
@@ -13,7 +13,15 @@ PACKAGES = ("haq", "torch", "torchvision", "timm", "numpy", "gymnasium", "scikit
 
 
 def describe_environment(*, seed: int, device: str) -> dict[str, Any]:
-    """Versions, commit of this source where it is a checkout, seed, device and processor."""
+    """Describe the software and the machine.
+
+    Args:
+        seed: Seed of the run.
+        device: Torch device of the run.
+
+    Returns:
+        Seed, device, versions, platform, processor and threads, and the commit of this source if it is a checkout.
+    """
     return {
         "seed": seed,
         "device": device,
@@ -37,7 +45,7 @@ def _version(package: str) -> str | None:
 def _commit() -> str | None:
     source = Path(__file__).resolve()
     try:
-        # Of an installed package, the repository around it is the user's: it does not track this file.
+        # The repository around an installed package is the user's; it does not track this file.
         _git(source.parent, "ls-files", "--error-unmatch", source.name)
         return _git(source.parent, "rev-parse", "HEAD")
     except (OSError, subprocess.SubprocessError):

@@ -11,40 +11,60 @@ from filelock import FileLock, Timeout
 from haq.errors import UserError
 
 LOCK = ".haq.lock"
-"""Name of the lock file in a folder that is being written. It lies inside so that every name of the folder leads to it,
-also from another machine or container. It is removed at the end, and what a killed process leaves locks nothing."""
+"""Name of the lock file of a folder that is being written.
+
+It is inside the folder, so that it is found through every path to the folder, also from another machine or container.
+It is removed at the end; one that a killed process left behind does not lock the folder.
+"""
 WAIT_S = 2.0
-"""A process that was killed a moment ago, or a worker of one, may still be ending."""
+"""Time to wait for a lock: a process that was just killed, or one of its workers, may still be terminating."""
 
 
 @contextmanager
 def exclusive_folder(path: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, which is made if it is missing and removed again if it stays empty.
+    """Lock a folder against other processes; it is created if missing, and removed again if it stays empty.
 
-    Raises UserError where another process uses the folder, or where it cannot be locked.
+    Args:
+        path: Folder to lock.
+
+    Yields:
+        None; the folder is locked until the context is left.
+
+    Raises:
+        UserError: Another process uses the folder, or it cannot be locked.
     """
-    made = [each for each in (path, *path.parents) if not each.exists()]
+    created = [each for each in (path, *path.parents) if not each.exists()]
     try:
         with _locked(path / LOCK, subject=path):
             yield
     finally:
         with suppress(OSError):  # not empty
-            for each in made:
+            for each in created:
                 each.rmdir()
 
 
 @contextmanager
 def exclusive_file(path: Path) -> Iterator[None]:
-    """Keep other processes from writing a file in a folder that exists; raises UserError as `exclusive_folder` does."""
+    """Lock a file against writing by other processes.
+
+    Args:
+        path: File to lock, which may be missing; its folder must exist.
+
+    Yields:
+        None; the file is locked until the context is left.
+
+    Raises:
+        UserError: Another process uses the file, or it cannot be locked.
+    """
     with _locked(path.with_name(f".{path.name}{LOCK}"), subject=path):
         yield
 
 
 @contextmanager
 def _locked(file: Path, *, subject: Path) -> Iterator[None]:
-    """Hold the operating system's lock on a file, which ends with the process however that ends."""
-    # A marker in place of a lock, where the file system has none, would outlive a killed process on another machine.
-    lock = FileLock(file, timeout=WAIT_S, fallback_to_soft=False, on_acquired=_sign)
+    """Hold the operating system's lock on a file, which is released whenever the process ends."""
+    # No soft lock on file systems without locks: it would remain after a process is killed on another machine.
+    lock = FileLock(file, timeout=WAIT_S, fallback_to_soft=False, on_acquired=_write_owner)
     try:
         lock.acquire()
     except Timeout as error:
@@ -59,18 +79,18 @@ def _locked(file: Path, *, subject: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        file.unlink(missing_ok=True)  # while it is locked: who waits for it sees that it is gone, and makes another
+        file.unlink(missing_ok=True)  # before the release, so that a waiting process creates a new lock file
         lock.release()
 
 
-def _sign(descriptor: int) -> None:
-    """Write into a lock file who holds it."""
+def _write_owner(descriptor: int) -> None:
+    """Write the process id and the host into a lock file."""
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}".encode(), 0)
 
 
 def _owner(file: Path) -> str:
-    """Who holds a lock, in brackets; nothing where that cannot be read."""
+    """Return the owner of a lock in brackets; an empty text if it cannot be read."""
     try:
         owner = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

@@ -61,7 +61,7 @@ def _searches(records: Sequence[Json]) -> Table:
     )
     same = {names.index(key) for key in ("seed", "objective") if len({record[key] for record in records}) == 1}
     table = Table((*names, *numbers), rows, text_columns=len(names) - len(same))
-    return table.part([place for place in range(len(table.columns)) if place not in same])
+    return table.select_columns([place for place in range(len(table.columns)) if place not in same])
 
 
 def _evaluations(document: Json) -> str:

@@ -1,4 +1,4 @@
-"""Networks that do what they like: what they are handed stays as it was, and what cannot be quantized is named."""
+"""Networks with side effects leave inputs, weights and torch's state unchanged; unsupported weights raise."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +21,7 @@ IMAGES = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
 class Through(nn.Module):
-    """A network that runs another in a way of its own."""
+    """Network that runs another through a given function."""
 
     def __init__(self, net: nn.Module, run: Callable[[nn.Module, Tensor], Tensor]) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ def small() -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)).eval()
 
 
-def test_a_network_that_writes_into_its_input_leaves_it_as_it_was() -> None:
+def test_input_is_unchanged_by_in_place_operations() -> None:
     network = Through(small(), lambda net, x: net(x.sub_(0.5).div_(0.25)))
     images = IMAGES.clone()
     expected = small()((IMAGES - 0.5) / 0.25)
@@ -45,7 +45,7 @@ def test_a_network_that_writes_into_its_input_leaves_it_as_it_was() -> None:
     assert torch.equal(images, IMAGES)
 
 
-def test_outputs_stay_what_they_were_when_a_network_runs_again() -> None:
+def test_outputs_are_unchanged_by_further_runs() -> None:
     kept = torch.zeros(5, 2)
     network = Through(small(), lambda net, x: kept.copy_(net(x)))
     with torch.no_grad():
@@ -55,14 +55,14 @@ def test_outputs_stay_what_they_were_when_a_network_runs_again() -> None:
 
 
 class SwitchesGradients(nn.Sequential):
-    """A network that turns gradients off where it is evaluated, and answers with nothing."""
+    """Network whose `train` switches gradients off and returns nothing."""
 
     def train(self, mode: bool = True) -> None:  # type: ignore[override]
         super().train(mode)
         torch.set_grad_enabled(mode)
 
 
-def test_evaluation_mode_leaves_gradients_on() -> None:
+def test_switch_to_eval_keeps_gradient_mode() -> None:
     network = SwitchesGradients(nn.Linear(2, 2), nn.Dropout())
     switch_to_eval(network)
     assert not network[1].training
@@ -78,7 +78,7 @@ def change_everything(net: nn.Module, x: Tensor) -> Tensor:
     return outputs
 
 
-def test_torch_is_in_the_same_state_after_a_network_ran() -> None:
+def test_run_network_restores_torch_state() -> None:
     run_network(Through(small(), change_everything), IMAGES)
     assert torch.is_grad_enabled()
     assert not torch.is_autocast_enabled("cpu")
@@ -87,7 +87,7 @@ def test_torch_is_in_the_same_state_after_a_network_ran() -> None:
 
 
 class Counter(TorchFunctionMode):
-    """Counts convolutions."""
+    """Counter of convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Counter(TorchFunctionMode):
 
 
 @pytest.mark.parametrize("use_reentrant", [False, True])
-def test_gradient_checkpointing_changes_no_gradient_and_runs_nothing_twice(use_reentrant: bool) -> None:
+def test_gradient_checkpointing_is_disabled(use_reentrant: bool) -> None:
     network = Through(small(), partial(checkpoint, use_reentrant=use_reentrant))
     counter, plain = Counter(), small()
     with counter:
@@ -113,7 +113,7 @@ def test_gradient_checkpointing_changes_no_gradient_and_runs_nothing_twice(use_r
 
 
 @pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
-def test_embeddings_that_torch_renormalizes_keep_their_weights(
+def test_max_norm_keeps_embedding_weights(
     kind: type[nn.Embedding] | type[nn.EmbeddingBag],
 ) -> None:
     network, words = kind(6, 4, max_norm=0.5), torch.tensor([[0, 1, 2]])
@@ -124,7 +124,7 @@ def test_embeddings_that_torch_renormalizes_keep_their_weights(
     assert not torch.equal(network.weight, before)
 
 
-def test_renormalized_embeddings_answer_alike_whatever_ran_before() -> None:
+def test_max_norm_outputs_do_not_depend_on_earlier_runs() -> None:
     def quantized() -> QuantizedModel:
         torch.default_generator.manual_seed(0)
         net = nn.Sequential(nn.Embedding(6, 4, max_norm=0.5), nn.Flatten(), nn.Linear(12, 2)).eval()
@@ -143,7 +143,7 @@ def test_renormalized_embeddings_answer_alike_whatever_ran_before() -> None:
         assert torch.equal(fresh(torch.tensor([[0, 4, 5]])), used(torch.tensor([[0, 4, 5]])))
 
 
-def test_lazy_modules_are_drawn_from_the_seed() -> None:
+def test_lazy_parameters_depend_on_seed_only() -> None:
     networks = [nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(2)) for _ in range(3)]
     state = torch.get_rng_state()
     for network, seed in zip(networks, (0, 0, 1), strict=True):
@@ -154,7 +154,7 @@ def test_lazy_modules_are_drawn_from_the_seed() -> None:
     assert not torch.equal(first, other)
 
 
-def test_a_lazy_network_has_the_same_weights_whenever_it_is_traced() -> None:
+def test_lazy_network_is_materialized_reproducibly_by_trace() -> None:
     networks = [nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(2)) for _ in range(2)]
     for network in networks:
         torch.rand(3)
@@ -163,14 +163,14 @@ def test_a_lazy_network_has_the_same_weights_whenever_it_is_traced() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_weights_that_are_not_float32_are_named(dtype: torch.dtype) -> None:
+def test_non_float32_weights_raise(dtype: torch.dtype) -> None:
     network = small()
     network[4].to(dtype)
     with pytest.raises(UserError, match=rf"{dtype} weights \(4.weight\).*model.float\(\)"):
         require_weights(network)
 
 
-def test_weights_without_values_are_named() -> None:
+def test_meta_weights_raise() -> None:
     with pytest.raises(UserError, match=r"no values in 0\.weight, which is on the meta device"):
         require_weights(small().to("meta"))
 
@@ -186,12 +186,12 @@ def spoil(path: str, value: float) -> nn.Module:
 
 @pytest.mark.parametrize("path", ["0.weight", "4.bias", "1.weight", "1.running_var"])
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
-def test_weights_that_are_not_finite_are_named(path: str, value: float) -> None:
+def test_non_finite_weights_raise(path: str, value: float) -> None:
     with pytest.raises(UserError, match=f"NaN or infinity in {path}"):
         require_weights(spoil(path, value))
 
 
-def test_a_mask_may_hold_infinity_but_not_nan() -> None:
+def test_buffers_may_contain_infinity_but_not_nan() -> None:
     require_weights(spoil("mask", float("-inf")))
     with pytest.raises(UserError, match="NaN or infinity in mask"):
         require_weights(spoil("mask", float("nan")))
@@ -202,7 +202,7 @@ def autocast(net: nn.Module, x: Tensor) -> Tensor:
         return F.softmax(net(x).float(), dim=1)
 
 
-def test_layers_under_autocast_are_named() -> None:
+def test_layers_under_autocast_raise() -> None:
     network = Through(small(), autocast)
     with pytest.raises(UserError, match=r"layer net.0 computes in torch.bfloat16.*torch.autocast"):
         require_float_layers(network, trace(network, IMAGES[:1]), IMAGES[:1])

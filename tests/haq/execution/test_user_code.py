@@ -26,7 +26,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def test_a_function_of_the_current_folder_is_called(module: str) -> None:
+def test_callable_in_current_folder_is_called(module: str) -> None:
     before = list(sys.path)
     assert call_user_code(f"{module}:fine") == 42
     assert sys.path == before
@@ -40,25 +40,25 @@ def test_a_function_of_the_current_folder_is_called(module: str) -> None:
         ("absent", r"cannot import mine_\d+:absent \(AttributeError: .*absent"),
     ],
 )
-def test_what_goes_wrong_is_told_in_one_line(module: str, name: str, message: str) -> None:
+def test_failures_raise_one_line_error(module: str, name: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         call_user_code(f"{module}:{name}")
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_module_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_module_error_names_searched_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"No module named 'nowhere_to_be_found'.*looked in {tmp_path}"):
         call_user_code("nowhere_to_be_found:net")
 
 
-def test_torch_is_in_the_same_state_after_a_call(module: str) -> None:
+def test_call_restores_torch_state(module: str) -> None:
     call_user_code(f"{module}:off")
     assert torch.is_grad_enabled()
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_a_callers_settings_do_not_count_and_come_back() -> None:
+def test_caller_settings_are_ignored_and_restored() -> None:
     torch.set_default_device("meta")
     try:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):

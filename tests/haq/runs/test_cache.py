@@ -10,20 +10,20 @@ from haq.files import append_line, system_errors_named, write_atomically
 from haq.runs.cache import cache_dir
 
 
-def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_folder_is_read_from_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HAQ_CACHE", str(tmp_path / "deep" / "cache"))
     assert cache_dir() == tmp_path / "deep" / "cache"
     assert cache_dir().is_dir()
 
 
-def test_a_file_in_place_of_the_cache_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_in_place_of_cache_folder_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HAQ_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"cannot use .*file as cache .*set HAQ_CACHE"):
         cache_dir()
 
 
-def test_writing_replaces_the_whole_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_write_replaces_file_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "answer"
     write_atomically(path, b"a long first content")
     write_atomically(path, b"short")
@@ -31,7 +31,7 @@ def test_writing_replaces_the_whole_file_and_leaves_nothing_else(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "answer"
     write_atomically(path, b"old")
 
@@ -47,7 +47,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 
 @contextmanager
 def largest_file(size_bytes: int) -> Iterator[None]:
-    """A limit of the system, which acts like a disk that is full."""
+    """Limit the file size, which acts like a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
     try:
@@ -56,7 +56,7 @@ def largest_file(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_error_of_a_write_names_the_file(tmp_path: Path) -> None:
+def test_write_error_names_file(tmp_path: Path) -> None:
     path = tmp_path / "answer"
     with pytest.raises(OSError, match="File too large") as caught, largest_file(100):
         write_atomically(path, bytes(200))
@@ -66,19 +66,19 @@ def test_error_of_a_write_names_the_file(tmp_path: Path) -> None:
     assert caught.value.filename == str(path)
 
 
-def test_error_does_not_name_the_temporary_file(tmp_path: Path) -> None:
+def test_write_error_does_not_name_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "answer"
     with pytest.raises(FileNotFoundError) as caught:
         write_atomically(path, b"")
     assert caught.value.filename == str(path)
 
 
-def test_error_that_is_not_of_the_system_keeps_its_text(tmp_path: Path) -> None:
+def test_error_without_errno_is_unchanged(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"^mine$"), system_errors_named(tmp_path):
         raise OSError("mine")
 
 
-def test_lines_are_added(tmp_path: Path) -> None:
+def test_append_line_creates_and_extends_file(tmp_path: Path) -> None:
     append_line(tmp_path / "journal", "{}")
     append_line(tmp_path / "journal", "[]")
     assert (tmp_path / "journal").read_bytes() == b"{}\n[]\n"

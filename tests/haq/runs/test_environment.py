@@ -1,4 +1,4 @@
-"""What is recorded of the place where a run was made."""
+"""Recorded environment of a run."""
 
 import subprocess
 from pathlib import Path
@@ -11,7 +11,7 @@ from haq.runs.environment import describe_environment
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file of the package in an environment inside somebody's repository."""
+    """File of the package in an environment inside another repository."""
     file = tmp_path / "venv" / "haq" / "environment.py"
     file.parent.mkdir(parents=True)
     file.touch()
@@ -28,6 +28,6 @@ def test_commit_of_an_enclosing_repository_is_not_recorded() -> None:
     assert describe_environment(seed=0, device="cpu")["commit"] is None
 
 
-def test_commit_of_the_own_checkout_is_recorded(installed: Path) -> None:
+def test_commit_of_haq_checkout_is_recorded(installed: Path) -> None:
     subprocess.run(["git", "-C", str(installed.parent), "add", installed.name], check=True)
     assert len(describe_environment(seed=0, device="cpu")["commit"]) == 40

@@ -1,4 +1,4 @@
-"""One process at a time in a folder, and what a killed one leaves."""
+"""Locks of folders and files against other processes, also after a process was killed."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def holder(path: Path) -> subprocess.Popen[str]:
-    """Another process that holds a folder until its standard input is closed."""
+    """Process that locks a folder until its standard input is closed."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -40,7 +40,7 @@ def holder(path: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_folder_of_another_process_is_refused_with_its_number(tmp_path: Path) -> None:
+def test_locked_folder_raises_with_process_id(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = holder(folder)
     owner = re.escape(f"{folder} is in use by another process (pid {process.pid} on ")
@@ -52,7 +52,7 @@ def test_folder_of_another_process_is_refused_with_its_number(tmp_path: Path) ->
     assert [each.name for each in folder.iterdir()] == ["kept"]
 
 
-def test_lock_of_a_killed_process_locks_nothing(tmp_path: Path) -> None:
+def test_lock_of_killed_process_is_released(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = holder(folder)
     process.send_signal(signal.SIGKILL)
@@ -63,7 +63,7 @@ def test_lock_of_a_killed_process_locks_nothing(tmp_path: Path) -> None:
     assert [each.name for each in folder.iterdir()] == ["kept"]
 
 
-def test_folder_is_locked_under_all_of_its_names(tmp_path: Path) -> None:
+def test_folder_is_locked_through_links(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "run")
     with (
@@ -74,13 +74,13 @@ def test_folder_is_locked_under_all_of_its_names(tmp_path: Path) -> None:
         pytest.fail("held twice")
 
 
-def test_folder_that_stays_empty_is_removed_again(tmp_path: Path) -> None:
+def test_empty_folder_is_removed(tmp_path: Path) -> None:
     with exclusive_folder(tmp_path / "deep" / "run"):
         pass
     assert not list(tmp_path.iterdir())
 
 
-def test_lock_file_is_no_content_of_a_folder(tmp_path: Path) -> None:
+def test_folder_with_only_a_lock_file_counts_as_empty(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text("pid 1 on elsewhere")
     RunFolder.check_free(tmp_path)
     with RunFolder.opened(tmp_path, {}) as run:
@@ -91,7 +91,7 @@ def test_lock_file_is_no_content_of_a_folder(tmp_path: Path) -> None:
         assert run == RunFolder(tmp_path)
 
 
-def test_refused_process_changes_nothing(tmp_path: Path) -> None:
+def test_refused_process_leaves_folder_unchanged(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run", {"seed": 0}, {})
     half_written = run.path / f".{CONFIG}.haq-12345678"
     half_written.touch()
@@ -101,7 +101,7 @@ def test_refused_process_changes_nothing(tmp_path: Path) -> None:
     assert half_written.exists()
 
 
-def test_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_system_without_locks_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unsupported(*_: object) -> bool:
         raise OSError(38, "Function not implemented")
 
@@ -111,7 +111,7 @@ def test_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.
         pytest.fail("not locked")
 
 
-def test_planted_link_is_not_followed(tmp_path: Path) -> None:
+def test_link_in_place_of_lock_file_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "precious").write_text("mine")
     (tmp_path / "run" / LOCK).symlink_to(tmp_path / "precious")
@@ -120,7 +120,7 @@ def test_planted_link_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "precious").read_text() == "mine"
 
 
-def test_file_is_locked_beside_itself(tmp_path: Path) -> None:
+def test_exclusive_file_locks_file(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     with exclusive_file(table), pytest.raises(UserError, match=r"t\.csv is in use"), exclusive_file(table):
         pytest.fail("held twice")
@@ -132,7 +132,7 @@ SMALL = ("--search-images", "20", "--report-images", "20", "--calibration-images
 
 @pytest.mark.parametrize("command", ["search", "finetune", "reconstruct", "sensitivity", "compare", "pareto"])
 @pytest.mark.parametrize("flags", [(), ("--resume",)])
-def test_every_command_that_writes_a_run_is_refused_beside_another(
+def test_commands_that_write_a_locked_run_exit_with_error(
     command: str, flags: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if command == "reconstruct" and flags:
@@ -147,7 +147,7 @@ def test_every_command_that_writes_a_run_is_refused_beside_another(
     assert sorted(run.path.iterdir()) == before
 
 
-def test_measured_table_is_refused_beside_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_measuring_into_locked_file_exits_with_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / "cpu.csv"
     with exclusive_file(table):
         assert main(["hardware", "measure", "--repeats", "3", "--quiet", "--out", str(table)]) == 2
