@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from haq.config import search_config
+from haq.costs.pricing import PricedLayers
 from haq.evaluation.engines.agreement import SPREAD, Agreement, Engines
 from haq.evaluation.engines.moved_codes import MovedCodes
 from haq.evaluation.engines.onnxruntime import OnnxEngine
 from haq.evaluation.engines.torch import TorchEngine
-from haq.experiment.problem import PricedModel
 from haq.experiment.trial_policies import policies_near_budget
 from haq.network.layers import trace
 from haq.quantization.corrections import Corrections
@@ -152,7 +152,8 @@ def test_no_share_moves_nothing(small: Small) -> None:
 
 def test_trial_policies_lie_at_the_budget_and_keep_what_is_pinned(small: Small) -> None:
     table = load_accelerator("bismo-edge").table(small.trace.layers)
-    priced = PricedModel(name="small", trace=small.trace, table=table, model=small.model)
+    trace = small.trace
+    priced = PricedLayers("small", trace.layers, trace.heads, trace.refused, table)
     config = search_config(budget=("5bits",), first_last_bits=8, min_bits=4)
     uniform, mixed = policies_near_budget(config, priced)
     assert uniform == ((8, 5, 8), (8, 5, 8))
