@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf, isfinite
 from typing import Literal, get_args
 
@@ -120,6 +121,7 @@ def parse_budget(text: str, objective: Objective) -> BudgetSpec:
     return BudgetSpec(chosen, number, "absolute")
 
 
+@lru_cache(maxsize=1024)
 def parse_budgets(texts: tuple[str, ...], objective: Objective) -> tuple[BudgetSpec, ...]:
     """Read all budgets of a run; the objective's comes first.
 

@@ -1,19 +1,23 @@
-"""What a search was asked for: one frozen value, checked at the door."""
+"""Search configuration: groups of settings with their defaults and limits, and their validation.
+
+A setting is written once, as a field of its group: command-line flags, their help and the lists of settings are derived
+from the groups.
+"""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from agents.registry import METHODS
 from envs.bit_allocation import BudgetRule
 from envs.observation import ObservationKind
-from haq.budgets import parse_budgets
+from haq.budgets import BudgetSpec, parse_budgets
 from haq.errors import UserError, validation_message
 from hardware_sim.accelerator import MAX_BATCH
 from hardware_sim.cost import Objective
 
-AgentName = Literal["ddpg", "ddpg-paper", "random", "evolution", "greedy", "ilp", "tpe", "uniform"]
 EngineName = Literal["auto", "onnxruntime", "torch"]
 QuantizerName = Literal["linear", "kmeans"]
 CalibrationMethod = Literal["kl", "kl-tensorrt", "mse", "percentile", "max"]
@@ -26,134 +30,98 @@ PriorName = Literal["fisher", "measured", "none"]
 DeviceName = Literal["cpu", "cuda"]
 Width = Annotated[int, Field(strict=True, ge=1, le=8)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
-MOST_SEEDS = 1000
-"""Of a comparison or a sweep."""
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+MAX_SEEDS = 1000
+"""Most seeds of a comparison or a sweep."""
 EIGHT_BITS = ("1",)
-"""The budget that is the cost of 8 bits everywhere."""
-
-MODEL_SETTINGS = ("model", "weights", "input")
-DATA_SETTINGS = (
-    "data",
-    "search_from",
-    "search_images",
-    "report_images",
-    "calibration_images",
-    "split_seed",
-    "normalize",
-    "resize",
-    "crop",
-    "eval_batch",
-)
-DEVICE_SETTINGS = ("hardware", "batch")
-DECIDE_QUANTIZERS = (
-    "model",
-    "weights",
-    "data",
-    "search_from",
-    "search_images",
-    "calibration_images",
-    "split_seed",
-    "normalize",
-    "resize",
-    "crop",
-    "quantizer",
-    "calibration",
-    "zero_points",
-    "rounding",
-    "corrections",
-)
-"""Settings that quantizers and corrections depend on."""
+"""The budget that equals the cost of uniform 8 bits."""
 
 
-class SearchConfig(BaseModel):
-    """Everything that decides the result of a run; written to its `config.json` as it was resolved.
+def _known_method(name: str) -> str:
+    if name not in METHODS:
+        *names, last = map(repr, METHODS)
+        raise ValueError(f"input should be {', '.join(names)} or {last}")
+    return name
 
-    The fields are the flags of the command line; `first_last_bits` None searches these layers like the others.
-    """
+
+class Group(BaseModel):
+    """Base of the groups of settings. Values are immutable, and unknown names are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    heading: ClassVar[str]
+    """Heading of the group's flags in the help."""
 
-    model: str = Field("digits_cnn", description="digits_cnn, torchvision:NAME, timm:NAME or package.module:callable.")
-    weights: str | None = Field(None, description="Weights: a torch archive, safetensors or .npz, read by content.")
-    data: str = Field(
-        "digits", description="digits, cifar10:DIR, fashion_mnist:DIR, imagefolder:DIR or package.module:callable."
+
+class ModelSettings(Group):
+    """The network."""
+
+    heading: ClassVar[str] = "Network"
+
+    model: str = Field(
+        "digits_cnn",
+        description="Network: digits_cnn, torchvision:NAME, timm:NAME or package.module:callable.",
     )
-    search_from: Literal["val", "train"] = Field("val", description="Which part of the data the reward is measured on.")
-    search_images: Count | None = Field(
-        None, description="How many images the search may use: four fifths make the reward, the last names the winner."
-    )
-    report_images: Count | None = Field(None, description="How many images the report is measured on.")
-    calibration_images: Count = Field(512, description="How many images the quantizers are calibrated on.")
-    split_seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = Field(
-        0, description="Seed that draws which images calibrate, reward, select and report."
-    )
-    normalize: Normalization | None = Field(None, description="Normalization of images, instead of the model's own.")
-    resize: Count | None = Field(None, description="Pixels of the shorter side, instead of the model's own.")
-    crop: Count | None = Field(None, description="Pixels of the centre crop, instead of the model's own.")
+    weights: str | None = Field(None, description="File of weights: a torch archive, safetensors or .npz.")
     input: tuple[Count, Count, Count] | None = Field(
-        None, description="Shape of one input, such as 3x224x224; otherwise that of the data."
+        None, description="Shape of one input, such as 3x224x224; the shape of the data by default."
     )
-    hardware: str = Field("bismo-edge", description="A device: its name, a .toml file or a .csv table.")
+
+
+class DataSettings(Group):
+    """Data, their splits and their preparation."""
+
+    heading: ClassVar[str] = "Data"
+
+    data: str = Field(
+        "digits",
+        description="Data: digits, cifar10:DIR, fashion_mnist:DIR, imagefolder:DIR or package.module:callable.",
+    )
+    search_from: Literal["val", "train"] = Field("val", description="Part of the data that search images come from.")
+    search_images: Count | None = Field(
+        None, description="Images for the search: four fifths for the reward, one fifth to select the final policy."
+    )
+    report_images: Count | None = Field(None, description="Images for the final report.")
+    calibration_images: Count = Field(512, description="Images for calibrating the quantizers.")
+    split_seed: Seed = Field(0, description="Seed that draws the images of every split.")
+    normalize: Normalization | None = Field(None, description="Normalization of images; the model's own by default.")
+    resize: Count | None = Field(None, description="Shorter side of images, pixels; the model's own by default.")
+    crop: Count | None = Field(None, description="Centre crop of images, pixels; the model's own by default.")
+    eval_batch: Count = Field(256, description="Images in one forward pass.")
+
+
+class DeviceSettings(Group):
+    """The accelerator."""
+
+    heading: ClassVar[str] = "Accelerator"
+
+    hardware: str = Field("bismo-edge", description="Accelerator: a name (see haq hardware), a .toml or .csv file.")
     batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] | None = Field(
-        None, description="Images that the hardware works on at once; the device's own if not given."
+        None, description="Images that the accelerator processes at once; the device's own batch by default."
     )
-    objective: Objective = Field("latency", description="What the budget limits.")
+
+
+class BudgetSettings(Group):
+    """What is minimised or limited."""
+
+    heading: ClassVar[str] = "Budget"
+
+    objective: Objective = Field("latency", description="Cost that the budget limits.")
     budget: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         ("0.6",),
-        description="[OBJECTIVE=]VALUE: a ratio of 8-bit cost, 12ms, 250kB, or 4bits, what these cost; repeatable.",
+        description="Upper limit of a cost: 0.6 (of uniform 8 bits), 12ms, 250kB or 4bits (the cost of uniform 4 "
+        "bits); repeatable for several costs, such as size=0.5.",
     )
     max_accuracy_drop: float | None = Field(
-        None,
-        description="Find the least cost at a loss of at most so many points of accuracy, such as 0.5; no budget.",
+        None, description="Search for the least cost that loses at most this much accuracy, in place of a budget."
     )
     confidence: Annotated[float, Field(ge=0.5, lt=1)] | None = Field(
-        None,
-        description="Confidence, such as 0.95, with which images must show that --max-accuracy-drop is kept.",
+        None, description="Confidence that --max-accuracy-drop is kept on new images, such as 0.95."
     )
-    agent: AgentName = Field("ddpg", description="Who proposes the bits.")
-    episodes: Count = Field(300, description="Policies to try.")
-    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = Field(
-        0, description="Seed of everything that is random."
-    )
-    prior: PriorName = Field(
-        "fisher",
-        description="What all but random and ddpg-paper know first: by a backward pass, or each width measured alone.",
-    )
-    reward: RewardKind = Field("fidelity", description="What is rewarded: accuracy, or closeness to the float outputs.")
-    observation: ObservationKind = Field("haq", description="What the agent sees: the paper's ten numbers, or more.")
-    budget_rule: BudgetRule = Field(
-        "cost-aware", description="How the budget is kept: knowing costs, or as in the paper."
-    )
-    min_bits: Width = Field(2, description="Fewest bits.")
-    max_bits: Width = Field(8, description="Most bits.")
-    first_last_bits: Width | None = Field(
-        8, description="Bits of the first and the last layer, or free to search them."
-    )
-    pin: dict[str, Width] = Field(default_factory=dict, description="NAME=BITS: a layer's bits, fixed; repeatable.")
-    a_bits: Width = Field(8, description="Bits of all activations under the size objective.")
-    quantizer: QuantizerName = Field("linear", description="The quantizer of weights: integers, or k-means codebooks.")
-    calibration: Literal["auto"] | CalibrationMethod = Field("auto", description="How clips are chosen.")
-    zero_points: ZeroPoints = Field(
-        "auto", description="Zero points of activations: where they pay, with mse clips; or none."
-    )
-    rounding: Literal["auto"] | Rounding = Field(
-        "auto", description="Weights by GPTQ from the inputs (auto, for integers that do not learn), or to the nearest."
-    )
-    corrections: Literal["auto", "none"] = Field(
-        "auto", description="Re-estimate batch norms and correct biases for every policy, or not."
-    )
-    episode_finetune_steps: Annotated[int, Field(strict=True, ge=0, le=10**6)] = Field(
-        0, description="Steps of fine-tuning that every policy gets before it is evaluated."
-    )
-    episode_finetune: Literal["all", "quantizers"] = Field(
-        "all", description="What learns in these steps: everything, or scales and shifts alone."
-    )
-    eval_batch: Count = Field(256, description="Images in one forward pass.")
-    engine: EngineName = Field(
-        "auto",
-        description="What runs the quantized network: torch, or onnxruntime in integers; auto: the faster that agrees.",
-    )
-    device: DeviceName = Field("cpu", description="Where torch runs.")
+
+    @property
+    def budgets(self) -> tuple[BudgetSpec, ...]:
+        """The parsed budgets, that of the objective first."""
+        return parse_budgets(self.budget, self.objective)
 
     @field_validator("max_accuracy_drop")
     @classmethod
@@ -162,20 +130,125 @@ class SearchConfig(BaseModel):
             raise ValueError("write points of accuracy from 0 to below 100, such as 0.5")
         return points
 
+
+class BitSettings(Group):
+    """The bits that may be chosen."""
+
+    heading: ClassVar[str] = "Bits"
+
+    min_bits: Width = Field(2, description="Smallest width.")
+    max_bits: Width = Field(8, description="Largest width.")
+    first_last_bits: Width | None = Field(
+        8, description="Width of the first and the last layer, or free to search them too."
+    )
+    pin: dict[str, Width] = Field(default_factory=dict, description="Fixed width of a layer; repeatable.")
+    a_bits: Width = Field(8, description="Width of all activations under the size objective.")
+
     @field_validator("max_bits")
     @classmethod
     def _range_is_not_empty(cls, max_bits: int, info: Any) -> int:
-        least = info.data.get("min_bits")
-        if least is not None and max_bits < least:
-            raise ValueError(f"must be at least min_bits, which is {least}")
+        min_bits = info.data.get("min_bits")
+        if min_bits is not None and max_bits < min_bits:
+            raise ValueError(f"must be at least min_bits, which is {min_bits}")
         return max_bits
 
 
-def search_config(**settings: Any) -> SearchConfig:
-    """A checked configuration. Raises UserError, naming the setting, the value it had and what would be right.
+class QuantizerSettings(Group):
+    """Quantizers, and how the quantized network is run."""
 
-    `budget` may be a number, a text, several of them, or a mapping from objectives to them. With `max_accuracy_drop`,
-    in points of accuracy, the budget is the cost of 8 bits, and any other is refused.
+    heading: ClassVar[str] = "Quantizers and engine"
+
+    quantizer: QuantizerName = Field("linear", description="Weight quantizer: integers, or k-means codebooks.")
+    calibration: Literal["auto"] | CalibrationMethod = Field("auto", description="Calibration of clipping ranges.")
+    zero_points: ZeroPoints = Field("auto", description="Zero points of activations: where they reduce errors, or no.")
+    rounding: Literal["auto"] | Rounding = Field(
+        "auto", description="Rounding of weights: nearest, or GPTQ; auto is gptq where it applies."
+    )
+    corrections: Literal["auto", "none"] = Field(
+        "auto", description="Batch norm re-estimation and bias correction for every policy, or none."
+    )
+    engine: EngineName = Field(
+        "auto", description="Runtime of the quantized network; auto is the faster one whose outputs agree with torch."
+    )
+    device: DeviceName = Field("cpu", description="Device that torch runs on.")
+
+
+class SearchSettings(Group):
+    """The search method and what it is given."""
+
+    heading: ClassVar[str] = "Search"
+
+    agent: Annotated[str, AfterValidator(_known_method)] = Field("ddpg", description="Search method.")
+    episodes: Count = Field(300, description="Number of policies to try.")
+    seed: Seed = Field(0, description="Random seed.")
+    prior: PriorName = Field(
+        "fisher",
+        description="Estimate of each layer's loss before the search: fisher takes one backward pass, measured "
+        f"evaluates every width; not used by {' and '.join(name for name in METHODS if not METHODS[name].uses_prior)}.",
+    )
+    reward: RewardKind = Field("fidelity", description="Reward: accuracy, or closeness to the float outputs.")
+    observation: ObservationKind = Field("haq", description="Observation: the ten numbers of the paper, or more.")
+    budget_rule: BudgetRule = Field(
+        "cost-aware", description="Rule that brings a policy under the budget: cost-aware, or that of the paper."
+    )
+    episode_finetune_steps: Annotated[int, Field(strict=True, ge=0, le=10**6)] = Field(
+        0, description="Fine-tuning steps of every policy before it is evaluated."
+    )
+    episode_finetune: Literal["all", "quantizers"] = Field(
+        "all", description="Parameters trained in these steps: all, or scales and shifts only."
+    )
+
+
+GROUPS: tuple[type[Group], ...] = (
+    ModelSettings,
+    DataSettings,
+    DeviceSettings,
+    BudgetSettings,
+    BitSettings,
+    QuantizerSettings,
+    SearchSettings,
+)
+
+
+class SearchConfig(  # pydantic orders fields from the last base to the first
+    SearchSettings, QuantizerSettings, BitSettings, BudgetSettings, DeviceSettings, DataSettings, ModelSettings
+):
+    """Immutable, validated configuration of a run: the settings of all groups.
+
+    Fields are the flags of `haq search`; `first_last_bits` None searches these layers like the others. `config.json` of
+    a run holds the fields without their groups.
+    """
+
+
+def settings_of(*groups: type[Group]) -> tuple[str, ...]:
+    """List the settings of groups by name."""
+    return tuple(name for group in groups for name in group.model_fields)
+
+
+MODEL_SETTINGS = settings_of(ModelSettings)
+DATA_SETTINGS = settings_of(DataSettings)
+DEVICE_SETTINGS = settings_of(DeviceSettings)
+QUANTIZER_SETTINGS = settings_of(QuantizerSettings)
+_LEAVE_QUANTIZERS = ("input", "report_images", "eval_batch", "engine", "device")
+DECIDE_QUANTIZERS = tuple(
+    name for name in (*MODEL_SETTINGS, *DATA_SETTINGS, *QUANTIZER_SETTINGS) if name not in _LEAVE_QUANTIZERS
+)
+"""Settings that quantizers and corrections depend on."""
+
+
+def search_config(**settings: Any) -> SearchConfig:
+    """Validate settings.
+
+    Args:
+        settings: Fields of `SearchConfig`. `budget` may be a number, a text, several of them, or a mapping from
+            objectives to them. With `max_accuracy_drop`, in points of accuracy, the budget is the cost of 8 bits, and
+            any other is refused.
+
+    Returns:
+        The configuration, with defaults for what is not given; `model_fields_set` names what is.
+
+    Raises:
+        UserError: A setting is unknown or has a wrong value; names the setting, its value and what would be right.
 
     >>> search_config(episodes=20, budget={"latency": 0.6, "size": "250kB"}).budget
     ('latency=0.6', 'size=250kB')
@@ -198,7 +271,7 @@ def search_config(**settings: Any) -> SearchConfig:
 
 
 def _budget_texts(budget: object) -> tuple[str, ...]:
-    """Budgets as on the command line."""
+    """Write budgets as on the command line."""
     if isinstance(budget, Mapping):
         return tuple(f"{objective}={value}" for objective, value in budget.items())
     several = budget if isinstance(budget, list | tuple) else (budget,)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
+from agents.registry import METHODS
 from haq.config import DATA_SETTINGS, DEVICE_SETTINGS, MODEL_SETTINGS, SearchConfig, search_config
 from haq.errors import UserError
 
@@ -94,7 +95,7 @@ def _plain(annotation: Any) -> Any:
 class _Special:
     """A setting that is written in its own way on the command line."""
 
-    def __init__(self, kind: Any, read: Callable[[Any], Any], *, form: str, shown: str = "") -> None:
+    def __init__(self, kind: Any, read: Callable[[Any], Any], *, form: str | None, shown: str = "") -> None:
         self.type, self.read, self.form, self.shown = kind, read, form, shown
 
 
@@ -147,6 +148,7 @@ def _shown(text: str) -> str:
 
 
 _SPECIAL: dict[str, _Special] = {
+    "agent": _Special(Literal[tuple(METHODS)], str, form=None, shown="ddpg"),
     "budget": _Special(list[str], tuple, form="[OBJECTIVE=]VALUE", shown="0.6"),
     "pin": _Special(list[str], _read_pins, form="NAME=BITS"),
     "input": _Special(str, _read_input, form="CxHxW"),

@@ -8,7 +8,7 @@ import typer
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, read_several, with_config
 from haq.cli.output import draw_figures, print_blocks, print_json, print_text
 from haq.cli.progress import shown_progress
-from haq.config import MOST_SEEDS, SearchConfig
+from haq.config import MAX_SEEDS, SearchConfig
 from haq.errors import UserError
 from haq.files import write_atomically
 from haq.formatting import markdown
@@ -34,7 +34,7 @@ def pareto_command(
         list[str] | None,
         typer.Option(help="A budget for another cost, which always holds; repeatable.", metavar="OBJECTIVE=VALUE"),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Seeds, from --seed on.", min=1, max=MOST_SEEDS)] = 1,
+    seeds: Annotated[int, typer.Option(help="Seeds, from --seed on.", min=1, max=MAX_SEEDS)] = 1,
     more_episodes: Annotated[
         int | None,
         typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from haq.budgets import parse_budgets, parse_duration
+from haq.budgets import parse_duration
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, with_config
 from haq.cli.output import draw_figures, print_json, say_command, warn
 from haq.cli.progress import shown_progress
@@ -62,7 +62,7 @@ def search(
 def default_out(config: SearchConfig) -> Path:
     """results/<model>-<hardware>-<objective>-<budget>-<agent>-s<seed>, safe as a file name; drop0.5 for a budget."""
     drop = config.max_accuracy_drop
-    aim = str(parse_budgets(config.budget, config.objective)[0]) if drop is None else f"drop{drop:g}"
+    aim = str(config.budgets[0]) if drop is None else f"drop{drop:g}"
     names = (config.model, Path(config.hardware).stem, config.objective, aim, config.agent)
     text = "-".join((*names, f"s{config.seed}"))
     return Path("results") / safe_name(text)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from envs.choices import AllowedBits, BudgetError, Choices
-from haq.budgets import ResolvedBudget, parse_budgets
+from haq.budgets import ResolvedBudget
 from haq.config import SearchConfig
 from haq.costs.unpriced import Refused
 from haq.errors import UserError
@@ -40,7 +40,6 @@ class PricedLayers:
 
 def resolve_budgets(config: SearchConfig, priced: PricedLayers) -> tuple[ResolvedBudget, ...]:
     """The budgets in absolute numbers, the objective's first. Raises UserError."""
-    specs = parse_budgets(config.budget, config.objective)
     allowed = allowed_bits(config, priced)
 
     def uniform(bits: int) -> Cost:
@@ -48,7 +47,9 @@ def resolve_budgets(config: SearchConfig, priced: PricedLayers) -> tuple[Resolve
         w_bits, a_bits = zip(*pairs, strict=True)
         return priced.table.policy_cost(w_bits, a_bits)
 
-    return tuple(spec.resolve(priced.baseline, hardware=priced.table.hardware, uniform=uniform) for spec in specs)
+    return tuple(
+        spec.resolve(priced.baseline, hardware=priced.table.hardware, uniform=uniform) for spec in config.budgets
+    )
 
 
 def allowed_bits(config: SearchConfig, priced: PricedLayers) -> AllowedBits:

@@ -31,7 +31,7 @@ from haq.quantization.training.network import start_network
 from haq.quantization.training.ranks import ALONE, Ranks
 from haq.quantization.training.recipe import mean_weight_bits, resolve_rates
 from haq.quantization.training.trainer import Line, Trainer, score, steps_an_epoch
-from haq.runs.records import damage_named
+from haq.runs.records import damage_named, same_settings
 from haq.runs.run_folder import CHECKPOINT, POLICY, SUMMARY, RunFolder
 from haq.tasks.base import SplitName
 from haq.tasks.classification import ClassificationTask, chance_warning
@@ -94,7 +94,7 @@ class FinetuneSession:
 
         Raises UserError for a checkpoint of this run that is damaged; nothing is overwritten then.
         """
-        if state is not None and state.get("run") == self._identity:
+        if state is not None and same_settings(state.get("run"), self._identity):
             with damage_named(self._checkpoint, remedy="delete it to start this run again from its first epoch"):
                 kept = Checkpoint.model_validate(state)
                 if journal >= kept.trainer.epoch:

@@ -1,5 +1,6 @@
 """What the files of a run have to hold, checked once: where a file is read."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,18 @@ def holds(shape: type[Record], document: object) -> bool:
     except ValidationError:
         return False
     return True
+
+
+def same_settings(saved: object, text: str) -> bool:
+    """Return whether settings saved as JSON text equal others, in whatever order they are written.
+
+    >>> same_settings('{"seed": 0, "agent": "ddpg"}', '{"agent": "ddpg", "seed": 0}'), same_settings(None, "{}")
+    (True, False)
+    """
+    try:
+        return isinstance(saved, str) and bool(json.loads(saved) == json.loads(text))
+    except ValueError:
+        return False
 
 
 @contextmanager

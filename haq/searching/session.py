@@ -11,7 +11,7 @@ from haq.experiment.inputs import Observations
 from haq.experiment.methods import Method, Prior, ScoredPolicies, Trial, make_method
 from haq.experiment.problem import Problem
 from haq.policy import CostSummary, LayerBits, Policy
-from haq.runs.records import damage_named
+from haq.runs.records import damage_named, same_settings
 from haq.runs.run_folder import CHECKPOINT, NEAREST_MISS, POLICY, RunFolder
 from haq.searching.confidence import Pairs
 from haq.searching.goals import TOLERANCE, Goal, LeastCost, Line, MostReward, decided, distinct
@@ -97,7 +97,7 @@ class Session:
         """
         self._run = run
         lines, state = own_episodes(self.problem, run.episodes()), run.load_checkpoint()
-        if state is not None and state.get("run") == self._identity:
+        if state is not None and same_settings(state.get("run"), self._identity):
             with damage_named(run.path / CHECKPOINT, remedy=_ANEW):
                 kept = Checkpoint.model_validate(state)
             if kept.episode <= len(lines):

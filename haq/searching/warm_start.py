@@ -32,10 +32,10 @@ class WarmStart:
         self._played += 1
         return Trial(bits, self._env.reward_of(bits), {})
 
-    def take_over(self, earlier: Method, known: ScoredPolicies) -> None:
+    def take_over(self, earlier: Method, observations: ScoredPolicies) -> None:
         """The method's, from the other's."""
         assert isinstance(earlier, WarmStart)
-        self._method.take_over(earlier._method, known)
+        self._method.take_over(earlier._method, observations)
 
     def state_dict(self) -> dict[str, Any]:
         """The method's, and how many known policies were played."""

@@ -15,8 +15,9 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
+from agents.registry import METHODS
 from envs.choices import choices
-from haq.config import MOST_SEEDS, AgentName, SearchConfig, search_config
+from haq.config import MAX_SEEDS, SearchConfig, search_config
 from haq.costs.pricing import allowed_bits, require_feasible, resolve_budgets
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
@@ -40,8 +41,6 @@ from haq.searching.session import Session
 POINTS, DOCUMENT = "points.json", "comparison.json"
 _SEARCH_ALONE = {"agent", "budget", "seed", "episodes", "hardware", "batch", "objective", "pin", "first_last_bits"}
 """Settings that a network does not depend on, unless every policy is fine-tuned: that draws from the seed."""
-WITHOUT_CHANCE: frozenset[AgentName] = frozenset({"uniform", "greedy", "ilp"})
-"""Methods that answer the same for every seed on the same images."""
 
 
 class Point(Record):
@@ -65,7 +64,7 @@ class Question:
     """What is compared; `config` holds everything else."""
 
     config: SearchConfig
-    agents: tuple[AgentName, ...]
+    agents: tuple[str, ...]
     budgets: tuple[str, ...]
     seeds: int
     checkpoints: tuple[int, ...]
@@ -78,8 +77,8 @@ class Question:
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise UserError(f"compare needs {name}, each once; got {', '.join(map(str, values)) or 'none'}")
-        if not 1 <= self.seeds <= MOST_SEEDS or min(self.checkpoints) < 1:
-            raise UserError(f"compare needs 1 to {MOST_SEEDS} seeds, and checkpoints of at least one evaluation")
+        if not 1 <= self.seeds <= MAX_SEEDS or min(self.checkpoints) < 1:
+            raise UserError(f"compare needs 1 to {MAX_SEEDS} seeds, and checkpoints of at least one evaluation")
         if self.redraw and is_user_code(self.config.data):
             raise UserError(f"--redraw draws other splits, and those of {self.config.data} are its own; leave it out")
 
@@ -88,9 +87,9 @@ class Question:
         asked = {name: list(getattr(self, name)) for name in ("agents", "budgets", "checkpoints")}
         return {**self.config.model_dump(mode="json"), "compare": {**asked, "seeds": self.seeds, "redraw": self.redraw}}
 
-    def runs_once(self, agent: AgentName) -> bool:
+    def runs_once(self, agent: str) -> bool:
         """Whether a method answers the same for every seed, and is run for the first alone."""
-        return agent in WITHOUT_CHANCE and not self.redraw
+        return METHODS[agent].is_deterministic and not self.redraw
 
     def cells(self, out: Path) -> Iterator["Cell"]:
         """Every search that it takes, the seeds outermost, so that an early end leaves whole comparisons."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from envs.choices import BudgetError, Choices, choices
-from haq.config import MOST_SEEDS, SearchConfig, search_config
+from haq.config import MAX_SEEDS, SearchConfig, search_config
 from haq.costs.pricing import PricedLayers, allowed_bits, require_feasible, resolve_budgets
 from haq.errors import UserError
 from haq.evaluation.store import EngineStore, EvaluationStore
@@ -63,8 +63,8 @@ class Sweep:
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise UserError(f"pareto needs {name}, each once; got {', '.join(map(str, values)) or 'none'}")
-        if not 1 <= self.seeds <= MOST_SEEDS or (self.more_episodes is not None and self.more_episodes < 1):
-            raise UserError(f"pareto needs 1 to {MOST_SEEDS} seeds, and at least one episode for every further budget")
+        if not 1 <= self.seeds <= MAX_SEEDS or (self.more_episodes is not None and self.more_episodes < 1):
+            raise UserError(f"pareto needs 1 to {MAX_SEEDS} seeds, and at least one episode for every further budget")
         for settings in ({"seed": self.config.seed + self.seeds - 1}, {"episodes": self.more}):
             search_config(**{**self.config.model_dump(exclude_unset=True), **settings})
         if self.config.max_accuracy_drop is not None:

@@ -1,15 +1,23 @@
-"""What search methods are given, and how the loop plays with each kind."""
+"""Search methods: the table, the space they receive, and the episodes of agents and proposers."""
 
-from typing import Any, get_args
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
+import haq
+import hardware_sim
 from agents.base import Agent, IntArray, Proposer, RolloutSimulator
+from agents.registry import METHODS, SearchMethod
+from agents.space import SearchSpace
 from envs.bit_allocation import BitAllocationEnv, EnvConfig
 from envs.choices import AllowedBits, Budget
-from haq.config import AgentName
-from haq.experiment.methods import METHODS, ProposerMethod, RolloutAdapter, make_method, search_space
+from haq.config import search_config
+from haq.errors import UserError
+from haq.experiment.methods import ProposerMethod, RolloutAdapter, make_method, search_space, uses_prior
+from haq.tasks.classification import ClassificationTask
 from hardware_sim.layer import Layer
 from hardware_sim.proxy import proxy_table
 
@@ -34,15 +42,65 @@ def environment(part: float = 0.4) -> BitAllocationEnv:
     )
 
 
-def test_every_name_stands_for_a_method() -> None:
-    assert set(METHODS) == set(get_args(AgentName))
+@pytest.mark.parametrize("name", METHODS)
+def test_every_entry_builds_an_agent_or_a_proposer(name: str) -> None:
     env = environment()
-    for name, make in METHODS.items():
-        made = make(search_space(env.choice), RolloutAdapter(env.rollouts), 0)
-        assert isinstance(made, Agent) != isinstance(made, Proposer), name
+    made = METHODS[name].build(search_space(env.choice), RolloutAdapter(env.rollouts), 0)
+    assert isinstance(made, Agent) != isinstance(made, Proposer)
 
 
-def test_the_space_is_the_environments_choice() -> None:
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.is_deterministic])
+def test_deterministic_methods_propose_the_same_for_every_seed(name: str) -> None:
+    proposed = []
+    for seed in (0, 1):
+        method = make_method(name, environment(), seed=seed)
+        proposed.append([method.play().bits.tolist() for _ in range(4)])
+    assert proposed[0] == proposed[1]
+
+
+def test_only_methods_that_use_a_prior_ask_for_one() -> None:
+    asking = {name for name in METHODS if uses_prior(search_config(agent=name))}
+    assert set(METHODS) - asking == {"random", "ddpg-paper"}
+    assert not uses_prior(search_config(agent="ddpg", prior="none"))
+
+
+class Cheapest:
+    """A search method in a file of its own: the cheapest policy, again and again."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+
+    def propose(self) -> IntArray:
+        return self._space.project(np.ones((len(self._space.names), 2), dtype=np.int64) * 2)
+
+    def tell(self, bits: IntArray, score: float) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Any) -> None: ...
+
+
+def test_a_method_is_added_by_one_class_and_one_entry(
+    monkeypatch: pytest.MonkeyPatch, tiny_net: nn.Module, tiny_task: ClassificationTask
+) -> None:
+    with pytest.raises(UserError, match=r"^--agent 'cheapest': .*'ddpg', .* or 'uniform'$"):
+        haq.search(tiny_net, tiny_task, agent="cheapest")
+    entry = SearchMethod(lambda space, _, __: Cheapest(space), uses_prior=False, is_deterministic=True)
+    monkeypatch.setitem(METHODS, "cheapest", entry)
+    result = haq.search(tiny_net, tiny_task, agent="cheapest", budget=0.9, episodes=4)
+    assert result.summary["episodes"] == 4
+
+
+def test_a_device_is_added_by_one_file(tiny_net: nn.Module, tiny_task: ClassificationTask, tmp_path: Path) -> None:
+    shipped = (Path(hardware_sim.__file__).parent / "devices" / "bismo-edge.toml").read_text(encoding="utf-8")
+    device = tmp_path / "mine.toml"
+    device.write_text(shipped.replace('name = "bismo-edge"', 'name = "mine"'), encoding="utf-8")
+    result = haq.search(tiny_net, tiny_task, hardware=str(device), agent="uniform", budget=0.9, episodes=4)
+    assert result.policy.hardware == str(device)
+
+
+def test_search_space_has_the_choices_of_the_environment() -> None:
     env, prior = environment(), np.full((2, 8, 8), 0.1)
     space = search_space(env.choice, prior)
     assert space.names == ("a", "b")
@@ -54,8 +112,8 @@ def test_the_space_is_the_environments_choice() -> None:
     assert np.array_equal(space.project(bits), bits)
 
 
-@pytest.mark.parametrize("name", get_args(AgentName))
-def test_an_episode_has_bits_by_layer_and_what_they_earned(name: AgentName) -> None:
+@pytest.mark.parametrize("name", METHODS)
+def test_trials_have_bits_by_layer_and_their_reward(name: str) -> None:
     method = make_method(name, environment(), seed=1)
     for _ in range(3):
         played = method.play()
@@ -64,7 +122,7 @@ def test_an_episode_has_bits_by_layer_and_what_they_earned(name: AgentName) -> N
         assert played.reward == played.bits.sum() / 100
 
 
-def test_walks_are_imagined_by_the_environments_rules() -> None:
+def test_simulated_rollouts_follow_the_rules_of_the_environment() -> None:
     env = environment()
     simulator: RolloutSimulator = RolloutAdapter(env.rollouts)
     rollout = simulator.rollout(lambda observation: float(observation[0]))
@@ -75,8 +133,8 @@ def test_walks_are_imagined_by_the_environments_rules() -> None:
     assert again.actions.dtype == rollout.actions.dtype == np.float32
 
 
-class Scribe:
-    """A proposer that writes down what it is told."""
+class Recorder:
+    """Proposer that keeps what `tell` receives."""
 
     def __init__(self) -> None:
         self.told: list[tuple[list[list[int]], float]] = []
@@ -94,18 +152,18 @@ class Scribe:
         """Nothing to load."""
 
 
-def test_a_proposer_is_told_of_its_policy_by_decision() -> None:
-    scribe = Scribe()
-    played = ProposerMethod(scribe, environment()).play()
+def test_proposers_receive_their_policy_by_decision() -> None:
+    recorder = Recorder()
+    played = ProposerMethod(recorder, environment()).play()
     assert played.bits.tolist() == [[2, 3], [4, 5], [2, 3]]
-    assert scribe.told == [([[2, 3], [4, 5]], pytest.approx(0.19))]
+    assert recorder.told == [([[2, 3], [4, 5]], pytest.approx(0.19))]
 
 
-def test_on_another_budget_an_agent_goes_on_and_a_proposer_hears_the_news() -> None:
+def test_on_another_budget_agents_continue_and_proposers_receive_all_policies() -> None:
     known = [(np.array([[2, 2], [3, 3]]), 0.5), (np.array([[8, 8], [8, 8]]), 0.7)]
-    scribe = Scribe()
-    ProposerMethod(scribe, environment()).take_over(ProposerMethod(Scribe(), environment(0.9)), known)
-    assert scribe.told == [(bits.tolist(), score) for bits, score in known]
+    recorder = Recorder()
+    ProposerMethod(recorder, environment()).take_over(ProposerMethod(Recorder(), environment(0.9)), known)
+    assert recorder.told == [(bits.tolist(), score) for bits, score in known]
     before, after = (make_method("ddpg-paper", environment(part), seed=seed) for part, seed in ((0.9, 0), (0.4, 1)))
     before.play()
     after.take_over(before, known)

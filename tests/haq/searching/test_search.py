@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +15,9 @@ from torch import nn
 import haq
 from agents.ddpg import DDPG
 from agents.model_based import ModelBasedDDPG
+from agents.registry import METHODS
 from envs.choices import IntArray
-from haq.config import AgentName, search_config
+from haq.config import search_config
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
@@ -622,7 +623,7 @@ def test_a_time_limit_ends_the_search_with_what_there_is(
 
 # Every method, with and without a selection split, for the most reward and for the least cost.
 
-AGENTS = get_args(AgentName)
+AGENTS = tuple(METHODS)
 AIMS: dict[str, dict[str, Any]] = {"budget": {"budget": ("0.6",)}, "drop": {"max_accuracy_drop": 10}}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from haq.__main__ import main
-from haq.config import AgentName, SearchConfig, search_config
+from haq.config import SearchConfig, search_config
 from haq.errors import UserError
 from haq.studies.comparison.running import POINTS, Cell, Question, kept_records, run_cell, shared_settings
 
@@ -39,7 +39,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
 
 def test_images_are_drawn_anew_for_every_seed(tmp_path: Path) -> None:
     """And then methods without chance answer otherwise, too."""
-    agents: tuple[AgentName, ...] = ("random", "greedy")
+    agents: tuple[str, ...] = ("random", "greedy")
     asked = {"config": search_config(split_seed=5), "agents": agents, "budgets": ("0.5",), "seeds": 2}
     found = {
         redraw: [
