@@ -104,7 +104,7 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
         config: EnvConfig = EnvConfig(),  # noqa: B008  frozen
     ) -> None:
         if tuple(layers) != table.layers:
-            raise ValueError("the cost table is of other layers than the environment's")
+            raise ValueError("the cost table has other layers than the environment")
         budgets = [budget] if isinstance(budget, Budget) else list(budget)
         self.rollouts = LayerRollouts(layers, choices(table, budgets, allowed), allowed, config)
         self._evaluate, self._reward = evaluate, reward

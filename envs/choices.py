@@ -271,7 +271,7 @@ def _allowed(names: tuple[str, ...], bits: AllowedBits, *, ends: Set[str]) -> Bo
     pinned = dict.fromkeys(ends, (8, 8)) if bits.pinned is None else bits.pinned
     for name, (w_bits, a_bits) in pinned.items():
         if name not in names:
-            raise ValueError(f"{name!r} is pinned but decides no bits; the layers that do are {', '.join(names)}")
+            raise ValueError(f"{name!r} is pinned but is no layer with bits of its own; these are {', '.join(names)}")
         allowed[names.index(name)] = False
         allowed[names.index(name), w_bits - 1, a_bits - 1] = True
     return allowed

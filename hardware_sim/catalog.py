@@ -59,7 +59,7 @@ def load_accelerator(name_or_path: str | Path) -> Accelerator:
         path = DEVICES / f"{name}.toml"
     elif path.suffix.lower() == ".npy":
         raise DeviceError(
-            f"{name!r}: an array says neither unit nor batch nor widths; describe it in a .toml device of kind "
+            f"{name!r}: an array has no unit, batch or widths; describe it in a .toml device of kind "
             "'lookup' with table_file, unit, clock_hz, batch, w_bits and a_bits"
         )
     elif path.suffix.lower() not in (".toml", ".csv"):
@@ -81,7 +81,7 @@ def _read_toml(path: Path) -> Mapping[str, Any]:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
-            raise DeviceError(f"{str(path)!r}: larger than {MAX_FILE_BYTES} bytes, which no device file is")
+            raise DeviceError(f"{str(path)!r}: larger than {MAX_FILE_BYTES} bytes, the limit for device files")
         return tomllib.loads(content.decode())
     except OSError as error:
         raise DeviceError(f"{str(path)!r:.200}: cannot be read: {error.strerror}") from error

@@ -96,7 +96,7 @@ class BoardPower(BaseModel):
         left_w = self.board_w - self.static_w - dram_w
         if left_w <= 0:
             raise ValueError(
-                f"static_w {self.static_w:g} and {dram_w:g} W of memory leave nothing of board_w {self.board_w:g}"
+                f"static_w {self.static_w:g} and {dram_w:g} W of memory together exceed board_w {self.board_w:g}"
             )
         return left_w / max(self.board_macs_per_s, peak_macs_per_s)
 

@@ -65,7 +65,7 @@ class Layer:
             raise ValueError(f"layer {self.name!r}: every size must be at least 1, got {self}")
         if self.c_in % self.groups or self.c_out % self.groups:
             raise ValueError(
-                f"layer {self.name!r}: {self.groups} groups divide neither {self.c_in} nor {self.c_out} channels"
+                f"layer {self.name!r}: {self.groups} groups must divide {self.c_in} input, {self.c_out} output channels"
             )
 
     @property

@@ -79,7 +79,7 @@ class Lookup(Accelerator):
     def _read_csv(self, path: Path) -> None:
         extra = [key for key in ("unit", "clock_hz", "w_bits", "a_bits", "layers") if key in self.model_fields_set]
         if extra:
-            raise ValueError(f"{', '.join(extra)}: only for a .npy table; a .csv says these itself")
+            raise ValueError(f"{', '.join(extra)}: only for a .npy table; a .csv has these in its columns")
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 self._by_name = _measurements(csv.reader(file, strict=True), path.name, batch=self.batch)

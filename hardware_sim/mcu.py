@@ -48,7 +48,7 @@ class Mcu(Accelerator):
     def _kernels_are_complete(self) -> Self:
         count = len(self.kernel_bits)
         if list(self.kernel_bits) != sorted(set(self.kernel_bits)):
-            raise ValueError(f"kernel_bits must rise, got {', '.join(map(str, self.kernel_bits))}")
+            raise ValueError(f"kernel_bits must be increasing, got {', '.join(map(str, self.kernel_bits))}")
         if len(self.cycles_per_mac) != count or any(len(row) != count for row in self.cycles_per_mac):
             raise ValueError(f"cycles_per_mac needs {count} rows of {count} numbers, one for each of kernel_bits")
         return self

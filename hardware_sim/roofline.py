@@ -128,7 +128,7 @@ class Roofline(Accelerator):
     def _narrowest_first(self) -> Self:
         bits = [precision.bits for precision in self.precisions]
         if bits != sorted(set(bits)):
-            raise ValueError(f"precisions must rise in bits, got {', '.join(map(str, bits))}")
+            raise ValueError(f"precisions must be in order of increasing bits, got {', '.join(map(str, bits))}")
         return self
 
     @property

@@ -74,7 +74,7 @@ def test_shipped_file_by_its_path() -> None:
         (changed("kind = 3"), "kind is 3"),
         (GOOD + "[sources]\nclock = 'data sheet'\n", "sources names clock"),
         (GOOD + "[power]\nboard_w = 2.0\n", "missing key 'power.board_macs_per_s'"),
-        (GOOD + POWER + "board_w = 2.0", "leave nothing of board_w 2"),
+        (GOOD + POWER + "board_w = 2.0", "together exceed board_w 2"),
         (GOOD + "clock_hz = 1\n", "not TOML"),
         ("\x00\x01", "not TOML"),
         ("x = " + "[" * 100_000, "not TOML"),

@@ -112,7 +112,7 @@ def test_layer_without_kernel_raises_with_its_name(kind: str) -> None:
 def test_incomplete_kernels_raise() -> None:
     with pytest.raises(ValueError, match="cycles_per_mac needs 2 rows of 2 numbers"):
         device(kernel_bits=[4, 8])
-    with pytest.raises(ValueError, match="kernel_bits must rise"):
+    with pytest.raises(ValueError, match="kernel_bits must be increasing"):
         device(kernel_bits=[4, 2, 8])
 
 

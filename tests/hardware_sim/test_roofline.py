@@ -72,5 +72,5 @@ def test_float_layers_use_float_type() -> None:
 
 @pytest.mark.parametrize("bits", [[8, 4], [4, 4]])
 def test_unsorted_precisions_raise(bits: list[int]) -> None:
-    with pytest.raises(ValueError, match="precisions must rise in bits"):
+    with pytest.raises(ValueError, match="precisions must be in order of increasing bits"):
         device(precisions=[{"bits": one, "macs_per_s": 1e9} for one in bits])
