@@ -192,7 +192,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     documents = [json.loads((folder / "comparison.json").read_text(encoding="utf-8")) for folder in options.folders]
-    preface = options.preface.read_text(encoding="utf-8") if options.preface else "# Search methods side by side"
+    preface = options.preface.read_text(encoding="utf-8") if options.preface else "# Comparison of search methods"
     for document in documents:
         save_figure(plot_comparison(document), options.out / f"{file_name(document)}.png")
     frame = combined(documents)
