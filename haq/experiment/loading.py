@@ -12,7 +12,7 @@ from haq.costs.pricing import PricedLayers
 from haq.errors import UserError
 from haq.network.layers import Trace, trace
 from haq.network.tracing.unwrapping import unwrapped
-from haq.network.zoo import build_model, load_model, usual_input
+from haq.network.zoo import build_model, default_input_shape, load_model
 from haq.quantization.kmeans import codebook_bytes
 from haq.tasks import TaskOptions, load_task
 from hardware_sim.catalog import load_accelerator
@@ -56,7 +56,7 @@ def example_input(config: SearchConfig, *, model: nn.Module | None = None) -> Te
         if prod(config.input) > MAX_INPUT:
             raise UserError(f"--input {'x'.join(map(str, config.input))} has more than {MAX_INPUT} values; give less")
         return torch.zeros(1, *config.input)
-    usual = usual_input(config.model)
+    usual = default_input_shape(config.model)
     if usual is not None:
         return torch.zeros(1, *usual)
     raise UserError(

@@ -1,4 +1,4 @@
-"""The traced layers, and the batch norms, of a network that is running, in place of what they do by themselves."""
+"""Function mode that replaces the calls of traced layers and of batch norms while a network runs."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
@@ -17,12 +17,22 @@ from haq.network.tracing.names import LayerName, part_of
 from haq.network.tracing.weighted_calls import Call, WeightedCalls, WeightIndex, WeightSlice, is_layer
 
 NormCall = tuple[str, int]
-"""A batch norm as it is called: the path of its running mean, and which of its calls in a forward pass."""
+"""Call of a batch norm: path of its running mean, and the number of the call in a forward pass, from 1."""
 _NORM_ARGUMENTS = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
 
 
 class LayerIndex:
-    """Where the traced layers and the batch norms of one network are."""
+    """Index of the traced layers and the batch norms of a network.
+
+    Args:
+        model: Network.
+        sites: Positions of the layers, in the order of the trace.
+
+    Attributes:
+        weights: Index of parameters by tensor.
+        layers: Position of a layer by its weights and the number of their call.
+        norms: Name of a buffer by the id of its tensor.
+    """
 
     def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
         self.weights = WeightIndex(model)
@@ -32,32 +42,42 @@ class LayerIndex:
 
 @dataclass(slots=True)
 class CallCount:
-    """How often weights were called, and how many of these calls the trace of the network does not have."""
+    """Number of calls of some weights.
+
+    Attributes:
+        calls: All calls.
+        untraced: Calls that are not in the trace of the network.
+    """
 
     calls: int = 0
     untraced: int = 0
 
 
 class LayerCalls(WeightedCalls):
-    """While active, hands each call of a traced layer to `answer`, and each batch norm to `normalize` if given.
+    """Function mode that passes each call of a traced layer, and optionally of a batch norm, to a function.
 
-    Other calls with weights, which the example input of the trace did not make, run as they are and are counted in
-    `counts`, where that is given.
+    Calls with weights that are not in the trace, since the example input did not make them, run unchanged. An instance
+    is good for one forward pass: it counts the calls of weights that are used more than once.
 
-    Good for one forward pass: it counts the calls of what is used more than once.
+    Args:
+        index: Index of the network.
+        compute: Function that computes a layer, from its position and its call.
+        normalize: Function that computes a batch norm in evaluation mode, from its call and its arguments; if None they
+            run unchanged.
+        counts: Counters of calls, which are updated if given.
     """
 
     def __init__(
         self,
         index: LayerIndex,
-        answer: Callable[[int, Call], Tensor],
+        compute: Callable[[int, Call], Tensor],
         normalize: Callable[[NormCall, Mapping[str, Any]], Tensor] | None = None,
         *,
         counts: MutableMapping[WeightSlice, CallCount] | None = None,
     ) -> None:
         super().__init__()
         self._counts = counts
-        self._index, self._answer, self._normalize = index, answer, normalize
+        self._index, self._compute, self._normalize = index, compute, normalize
         self._calls: defaultdict[Any, int] = defaultdict(int)
 
     def weighted(self, call: Call) -> Tensor:
@@ -68,7 +88,7 @@ class LayerCalls(WeightedCalls):
             count = self._counts.setdefault(weights, CallCount())
             count.calls += 1
             count.untraced += layer is None
-        return super().weighted(call) if layer is None else self._answer(layer, call)
+        return super().weighted(call) if layer is None else self._compute(layer, call)
 
     def other(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if self._normalize is None or function is not F.batch_norm:
@@ -85,7 +105,16 @@ class LayerCalls(WeightedCalls):
 
 
 def require_float_layers(network: nn.Module, trace: Trace, example: Tensor) -> None:
-    """Raise UserError, naming the layer, where one computes in another type than float32, as under autocast."""
+    """Require that all layers compute in float32.
+
+    Args:
+        network: Network to run.
+        trace: Its trace.
+        example: Input that it was traced with.
+
+    Raises:
+        UserError: A layer computes in another dtype, as under autocast; the message names the layer.
+    """
 
     def check(layer: int, call: Call) -> Tensor:
         output = call.run(call.input, call.weight)
@@ -101,7 +130,15 @@ def require_float_layers(network: nn.Module, trace: Trace, example: Tensor) -> N
 
 
 def untraced_text(model: nn.Module, counts: Mapping[WeightSlice, CallCount]) -> str | None:
-    """A warning of calls on the calibration inputs that the trace does not have; None where it has all."""
+    """Return a warning about calls on the calibration inputs that the trace does not have.
+
+    Args:
+        model: Network.
+        counts: Counters of calls by weights.
+
+    Returns:
+        The warning; None if the trace has all calls.
+    """
     parts = [
         f"{_name(model, weights)} ({count.untraced} of {count.calls} calls)"
         for weights, count in counts.items()
@@ -122,7 +159,15 @@ def _name(model: nn.Module, weights: WeightSlice) -> str:
 
 
 def weight_of(model: nn.Module, site: Site) -> Tensor:
-    """The weights of a layer, without gradient: a parameter, or the part of one that the layer uses."""
+    """Return the weights of a layer, without gradient.
+
+    Args:
+        model: Network.
+        site: Position of the layer.
+
+    Returns:
+        The parameter, or the part of it that the layer uses.
+    """
     parameter = model.get_parameter(site.weights.parameter).detach()
     if tuple(parameter.shape) == site.weights.shape:
         return parameter

@@ -1,4 +1,4 @@
-"""Find the quantizable layers of a network by running it once."""
+"""Tracing of the quantizable layers of a network by running it once."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,12 @@ from hardware_sim.layer import Layer
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a layer is found again in a later forward pass: which weights, at which of their calls."""
+    """Position of a layer in a forward pass.
+
+    Attributes:
+        weights: Weights of the layer.
+        call: Number of the call of these weights, from 1.
+    """
 
     weights: WeightSlice
     call: int
@@ -33,33 +38,59 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one run of a network showed: its layers in the order of execution, where they are, and what was refused."""
+    """Result of tracing a network.
+
+    Attributes:
+        layers: Layers in the order of execution.
+        sites: Their positions in a forward pass.
+        refused: Parts that stay in float.
+        heads: Names of the layers whose outputs are outputs of the network.
+    """
 
     layers: tuple[Layer, ...]
     sites: tuple[Site, ...]
     refused: tuple[Refused, ...]
     heads: tuple[str, ...]
-    """The layers whose outputs are the network's own, by name."""
 
 
 def trace_layers(model: nn.Module, example: Tensor) -> tuple[Layer, ...]:
-    """The quantizable layers of a network, in the order of execution; see `trace`.
+    """Return the quantizable layers of a network, in the order of execution; see `trace`.
 
-    >>> [layer.name for layer in trace_layers(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), torch.zeros(1, 3, 5, 5))]
-    ['0']
+    Args:
+        model: Network.
+        example: Input of one item, [1, ...].
+
+    Returns:
+        The layers.
+
+    Raises:
+        UserError: The network does not run on the example, or has no quantizable layer.
+
+    Examples:
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        >>> [layer.name for layer in trace_layers(network, torch.zeros(1, 3, 5, 5))]
+        ['0']
     """
     return trace(model, example).layers
 
 
 def trace(model: nn.Module, example: Tensor) -> Trace:
-    """Run a network once, in evaluation mode and without gradients, and write down every layer that it called.
+    """Run a network once, in evaluation mode and without gradients, and record every layer that it calls.
 
-    `example` holds one item, [1, ...]. A layer bears the path of the module that owns its weights; each further call of
-    the same weights is a layer of its own, `path:2`, tied to the first. A recurrent module is two layers for each of
-    its own and each direction: `path.ih_l0` multiplies the inputs of all steps, a linear layer, and `path.hh_l0` the
-    state, step by step, with `path.hr_l0` where it is projected. The network is left as it was.
+    A layer is named after the path of the module that owns its weights. Each further call of the same weights is a
+    layer of its own, `path:2`, tied to the first. A recurrent module has two layers for each of its own layers and
+    directions: `path.ih_l0`, a linear layer, multiplies the inputs of all steps, and `path.hh_l0` the state of each
+    step; with a projection there is also `path.hr_l0`. The network is not changed.
 
-    Raises UserError if the network does not run on the example or has no quantizable layer.
+    Args:
+        model: Network.
+        example: Input of one item, [1, ...].
+
+    Returns:
+        The layers, their positions, and the parts that stay in float.
+
+    Raises:
+        UserError: The network does not run on the example, or has no quantizable layer.
     """
     with modes_kept(model):
         try:
@@ -80,7 +111,7 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
 
 
 def _require_runs(model: nn.Module, example: Tensor) -> None:
-    """Raise UserError if a network does not run on an input where nothing watches it."""
+    """Raise UserError if a network does not run on an input without tracing."""
     try:
         with torch.no_grad():
             run_network(model, example)
@@ -90,11 +121,11 @@ def _require_runs(model: nn.Module, example: Tensor) -> None:
 
 
 _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
-"""What a network raises on an input that it is not made for."""
+"""Exceptions of networks on inputs of another form than they expect."""
 
 
 class _Tracer(WeightedCalls):
-    """Writes down the calls of one forward pass, and which activation tensor each layer reads."""
+    """Function mode that records the calls of one forward pass, and which activation tensors each layer reads."""
 
     def __init__(self, model: nn.Module, example: Tensor) -> None:
         super().__init__()
@@ -115,13 +146,13 @@ class _Tracer(WeightedCalls):
     def weighted(self, call: Call) -> Tensor:
         first = len(self.operators.products)
         output = call.run(call.input, call.weight)
-        if call.weight.ndim < 2:  # named as all products are that have no quantized form
-            self.origins.carry(call.function, [call.input], [output])
+        if call.weight.ndim < 2:  # reported with the other products that have no quantized form
+            self.origins.propagate(call.function, [call.input], [output])
             return output
-        products = self.operators.take(first)
+        products = self.operators.pop_products(first)
         weights = self._index.find(call.weight)
         if weights is None or not is_layer(call, weights):
-            self.origins.carry(call.function, [call.input], [output])
+            self.origins.propagate(call.function, [call.input], [output])
             self._refuse(call.operation.kind, self._reason(call, weights), [call.weight], products)
         elif call.continues:
             self._extend(weights, output)
@@ -134,12 +165,12 @@ class _Tracer(WeightedCalls):
         result = function(*args, **kwargs)
         operands = list(tensors((*args, *kwargs.values())))
         if function in PRODUCTS:
-            self._refuse_product(PRODUCTS[function], operands, self.operators.take(first))
-        self.origins.carry(function, operands, tensors((result,)))
+            self._refuse_product(PRODUCTS[function], operands, self.operators.pop_products(first))
+        self.origins.propagate(function, operands, tensors((result,)))
         return result
 
     def result(self, model: nn.Module, outputs: Any) -> Trace:
-        """What was found, after the network has answered with `outputs`."""
+        """Return the trace, after the network has returned `outputs`."""
         self._refusals.add_unseen(self.operators.products)
         weights = [site.weights for site in self._sites]
         self._refusals.add_rest(model, self._called, weights, self.operators.readers)
@@ -149,11 +180,11 @@ class _Tracer(WeightedCalls):
         return Trace(layers, tuple(self._sites), tuple(self._refusals), tuple(layer.name for layer in heads))
 
     def _reason(self, call: Call, weights: WeightSlice | None) -> str:
-        """Why a call is no layer."""
+        """Return why a call is not a layer."""
         if weights is not None:
             return "three-dimensional convolutions have no cost model"
         if name := self._index.name(call.weight):
-            return f"it reads {name} turned or with gaps, not as it is stored"
+            return f"it reads {name} transposed or with gaps, not as it is stored"
         return "its weights are computed while the network runs"
 
     def _add(self, call: Call, weights: WeightSlice, output: Tensor) -> None:
@@ -171,23 +202,23 @@ class _Tracer(WeightedCalls):
         )
         self._sites.append(Site(weights, self._calls[weights]))
         self._numbers[weights] = number
-        self.origins.note(output, frozenset({number}))
+        self.origins.record(output, frozenset({number}))
 
     def _extend(self, weights: WeightSlice, output: Tensor) -> None:
-        """One more step of the recurrent layer that these weights were last called by."""
+        """Add one step to the recurrent layer that last used these weights."""
         number = self._numbers[weights]
         steps, sequences = self._layers[number - 1].output_size
         size = (steps + 1, sequences)
         self._layers[number - 1] = replace(self._layers[number - 1], input_size=size, output_size=size)
-        self.origins.note(output, frozenset({number}))
+        self.origins.record(output, frozenset({number}))
 
     def _hold(self, numbers: frozenset[int], until: int) -> None:
-        """Note that memory keeps these tensors while the layer runs that writes the tensor `until`."""
+        """Record that tensors stay in memory while the layer runs that writes the tensor `until`."""
         layer = self._layers[until - 1]
         self._layers[until - 1] = replace(layer, held_tensors=tuple(sorted({*layer.held_tensors, *numbers})))
 
     def _named_layers(self) -> tuple[Layer, ...]:
-        """The layers with their names, which depend on those of all others."""
+        """Return the layers with their names, each of which depends on all others."""
         names = dict(zip(self._names, unique_names(list(self._names.values())), strict=True))
         taken = dict.fromkeys(names.values())
         named = []
@@ -202,7 +233,7 @@ class _Tracer(WeightedCalls):
         return tuple(named)
 
     def _name(self, weights: WeightSlice) -> LayerName:
-        """From the innermost running module that has this parameter, under the name that it has there."""
+        """Return the name by the innermost running module that has this parameter, and its name there."""
         path, _, leaf = weights.parameter.rpartition(".")
         parameter = getattr(self._modules[path], leaf)
         for name, module in reversed(self.stack):
@@ -232,7 +263,7 @@ class _Tracer(WeightedCalls):
 
 @contextmanager
 def _watched(model: nn.Module, tracer: _Tracer) -> Iterator[None]:
-    """Tell a tracer which modules are running, and what they answer, while the context is open."""
+    """Inform a tracer of the running modules, and of their outputs, inside the context."""
     names = {module: name for name, module in model.named_modules()}
 
     def enter(module: nn.Module, _: Any) -> None:
@@ -241,7 +272,7 @@ def _watched(model: nn.Module, tracer: _Tracer) -> Iterator[None]:
     def leave(_module: nn.Module, args: Any, output: Any) -> None:
         tracer.stack.pop()
         with torch._C.DisableTorchFunction():
-            tracer.origins.carry_through(nested_tensors(args), nested_tensors(output))
+            tracer.origins.propagate_through_module(nested_tensors(args), nested_tensors(output))
 
     handles = (register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True))
     try:

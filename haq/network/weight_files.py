@@ -1,4 +1,4 @@
-"""Reading trained weights by what a file holds, whatever its name; no file is ever allowed to run code."""
+"""Reading of trained weights, by the content of a file and not its name, without running code from it."""
 
 import pickle
 import re
@@ -21,21 +21,28 @@ from haq.tasks.tensor_kinds import unsupported_kind
 
 FORMATS = "a torch archive of a state_dict, a safetensors file or an .npz without pickles"
 WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Keys under which training scripts put the weights beside other things."""
+"""Keys under which training scripts store the weights beside other things."""
 PREFIXES = ("module.", "_orig_mod.")
-"""What nn.DataParallel and torch.compile put before every name."""
+"""Prefixes that nn.DataParallel and torch.compile add to every name."""
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Tensors by name on the CPU, freed of common wrappers and prefixes.
+    """Read the tensors of a file, without common wrappers and prefixes.
 
-    Raises UserError, in one line, on a file that is missing, damaged, of another kind, or that wants to run code.
+    Args:
+        path: Torch archive, safetensors file or .npz without pickles.
+
+    Returns:
+        Tensors on the CPU, by name.
+
+    Raises:
+        UserError: The file is missing, damaged or of another kind, or contains code. The message is one line.
     """
     return {name: value for name, value in _read(Path(path)).items() if isinstance(value, Tensor)}
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The tensors of a file, and the extra state of modules, which may be anything; see `read_weights`."""
+    """Return the tensors of a file, and the extra state of modules, which may be any object; see `read_weights`."""
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
         raise UserError(f"{path} {problem}; give a file with weights")
@@ -60,15 +67,22 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Put a file's weights into a model, all or none. Raises UserError naming what does not fit.
+    """Load a file's weights into a model, all or none.
 
-    What is no weight, as the extra state of a module, is put in place where the file and the model have it.
+    Extra state of modules is loaded if both the file and the model have it.
+
+    Args:
+        model: Model to change.
+        path: Torch archive, safetensors file or .npz without pickles.
+
+    Raises:
+        UserError: The file cannot be read, or does not fit the model; the message names what does not fit.
     """
     entries, state = _read(Path(path)), model.state_dict()
     wanted = {name: value for name, value in state.items() if isinstance(value, Tensor) and not _is_extra(name)}
     others = {name: value for name, value in entries.items() if name in state.keys() - wanted.keys()}
     weights = {name: value for name, value in entries.items() if name not in others and not _is_extra(name)}
-    # Files from before 2018 lack this counter, which no output depends on.
+    # Files from before 2018 do not have this counter, which does not affect outputs.
     missing = [name for name in wanted if name not in weights and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in weights if name not in wanted]
     misshapen = [
@@ -84,7 +98,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     if broken:
         raise UserError(f"{path} holds NaN or infinity in {_first_few(broken)}; train or save it again")
     try:
-        model.load_state_dict({**weights, **others}, strict=False)  # nothing but what may be missing is
+        model.load_state_dict({**weights, **others}, strict=False)  # only counters may be missing
     except Exception as error:  # a user's set_extra_state may raise anything
         raise UserError(f"{path} does not fit the model: {one_line(error)}") from error
 
@@ -99,7 +113,7 @@ def _reader(file: BinaryIO) -> Callable[[Path], Any] | None:
 
 
 def _read_zip(path: Path) -> Any:
-    """A torch archive, or numpy's: both are zip files."""
+    """Read a torch archive or a NumPy archive, which are both zip files."""
     members = archive_members(path)
     if any("/code/" in member for member in members):
         raise ValueError("a TorchScript archive; save the state_dict of the module")
@@ -123,7 +137,7 @@ def _unwrap(content: Any) -> dict[str, Any]:
 
 
 def _is_extra(name: str) -> bool:
-    """Whether a name is that of a module's extra state."""
+    """Return whether a name is that of a module's extra state."""
     return name.rpartition(".")[2] == _EXTRA_STATE
 
 
@@ -135,7 +149,7 @@ def _pickle_problem(error: pickle.UnpicklingError) -> str:
     wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
     if wanted:
         return f"the file wants to run code ({wanted[1]})"
-    # Around its reason torch puts advice to load the file unsafely.
+    # Torch's message also contains advice to load the file unsafely.
     reason = re.search(r"WeightsUnpickler error:\s*(.{1,200}?)(?: Please use|$)", str(error), re.MULTILINE)
     return "not a plain state_dict" + (f" ({reason[1]})" if reason else "")
 

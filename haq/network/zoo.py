@@ -1,4 +1,4 @@
-"""Where models come from: built in, `torchvision:NAME`, `timm:NAME` or `package.module:callable`."""
+"""Construction of models by name: built in, `torchvision:NAME`, `timm:NAME` or `package.module:callable`."""
 
 from collections.abc import Callable, Collection
 from difflib import get_close_matches
@@ -27,22 +27,34 @@ BUILT_IN: dict[str, tuple[Builder, Shape]] = {
     **{f"cifar_resnet{depth}": (partial(CifarResNet, depth), (3, 32, 32)) for depth in (20, 32, 44, 56)},
     "mobilenet_v1": (MobileNetV1, (3, 224, 224)),
 }
-"""How each is built, and the shape [c, h, w] of its images."""
+"""Builder of each model, and the shape [c, h, w] of its images."""
 _NEED_INIT_WEIGHTS = ("googlenet", "inception_v3")
-"""torchvision warns where these are built without a choice of initialization."""
+"""Models for which torchvision warns if no initialization is chosen."""
 
 
 def load_model(
     spec: str, *, weights: str | Path | None = None, num_classes: int | None = None, seed: int = 0
 ) -> nn.Module:
-    """The model that a name stands for, in eval mode; without weights it is drawn at random from the seed.
+    """Load a model by name, in evaluation mode.
 
-    `digits_cnn` comes trained; `mobilenet_v1:0.5` is of half width. The caller's random numbers stay as they were.
-    A user's function is called without arguments and so decides on its own number of classes.
-    Raises UserError on an unknown name, on weights that do not fit, and where a user's function returns no model.
+    `digits_cnn` is trained; other models without weights are initialized at random. `mobilenet_v1:0.5` has half the
+    width. The caller's random state is unchanged.
 
-    >>> load_model("cifar_resnet20").linear
-    Linear(in_features=64, out_features=10, bias=True)
+    Args:
+        spec: Name of the model.
+        weights: File with trained weights.
+        num_classes: Number of outputs; the model's default if None. A user's function is called without arguments.
+        seed: Seed of the random initialization.
+
+    Returns:
+        The model.
+
+    Raises:
+        UserError: The name is unknown, the weights do not fit, or a user's function does not return a model.
+
+    Examples:
+        >>> load_model("cifar_resnet20").linear
+        Linear(in_features=64, out_features=10, bias=True)
     """
     if spec == "digits_cnn" and weights is None and num_classes in (None, 10):
         return train_digits()
@@ -53,7 +65,19 @@ def load_model(
 
 
 def build_model(spec: str, *, num_classes: int | None = None, seed: int = 0) -> nn.Module:
-    """The model in eval mode with random weights, for its structure's sake; raises as `load_model` does."""
+    """Build a model with random weights, in evaluation mode.
+
+    Args:
+        spec: Name of the model.
+        num_classes: Number of outputs; the model's default if None. A user's function is called without arguments.
+        seed: Seed of the random initialization.
+
+    Returns:
+        The model.
+
+    Raises:
+        UserError: The name is unknown, or a user's function does not return a model.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = _build(spec, {} if num_classes is None else {"num_classes": num_classes})
@@ -61,13 +85,23 @@ def build_model(spec: str, *, num_classes: int | None = None, seed: int = 0) -> 
     return model
 
 
-def usual_input(spec: str) -> Shape | None:
-    """The shape [c, h, w] of one image as the model was published for; None for a user's own.
+def default_input_shape(spec: str) -> Shape | None:
+    """Return the image shape that a model was published for.
 
-    Raises UserError on names that torchvision and timm do not know.
+    Args:
+        spec: Name of the model.
 
-    >>> usual_input("cifar_resnet20"), usual_input("torchvision:inception_v3"), usual_input("mine:net")
-    ((3, 32, 32), (3, 299, 299), None)
+    Returns:
+        Shape [c, h, w] of one image; None for a user's own model.
+
+    Raises:
+        UserError: torchvision or timm does not have the model.
+
+    Examples:
+        >>> default_input_shape("cifar_resnet20"), default_input_shape("torchvision:inception_v3")
+        ((3, 32, 32), (3, 299, 299))
+        >>> default_input_shape("mine:net") is None
+        True
     """
     source, _, name = spec.partition(":")
     if spec in BUILT_IN:
@@ -110,14 +144,14 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
 
 
 def _torchvision_input(name: str) -> Shape:
-    """The smallest crop among the published weights; larger ones are for fine-tuned variants of other shapes."""
+    """Return the smallest crop of the published weights; larger ones are for variants of other resolutions."""
     published = _torchvision_models(name).get_model_weights(name)
     side = min(weights.transforms.keywords["crop_size"] for weights in published)
     return (3, side, side)
 
 
 def _torchvision_models(name: str) -> Any:
-    """The module that knows the name. Raises UserError."""
+    """Return torchvision's module of classification models; raise UserError if it does not have the model."""
     from torchvision import models
 
     known = models.list_models(module=models)
@@ -136,7 +170,7 @@ def _timm_input(name: str) -> Shape:
 
 
 def _timm_with(name: str) -> Any:
-    """timm, which knows the name. Raises UserError."""
+    """Return timm; raise UserError if it is not installed or does not have the model."""
     try:
         import timm
     except ImportError as error:

@@ -25,7 +25,7 @@ from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.pieces import in_pieces
 from haq.experiment.problem import CORRECTION_IMAGES
 from haq.network.layers import trace
-from haq.network.zoo import load_model, usual_input
+from haq.network.zoo import default_input_shape, load_model
 from haq.policy import PolicyBits
 from haq.quantization.quantized_model import QuantizedModel, Quantizers
 from haq.runs.environment import describe_environment
@@ -81,7 +81,7 @@ Seconds = NDArray[np.float64]
 def build(name: str, policies: int) -> Case:
     """Load, fit batch norms and calibrate; the quantizers of all policies are computed before timing."""
     model, generator, size = load_model(name), torch.Generator().manual_seed(0), CASES[name]
-    images = torch.randn(size.split, *(usual_input(name) or ()), generator=generator)
+    images = torch.randn(size.split, *(default_input_shape(name) or ()), generator=generator)
     shown = images[:CORRECTION_IMAGES]
     fit_norms(model, shown[:32])
     traced = trace(model, images[:1])

@@ -25,7 +25,7 @@ from torchvision import models
 
 from haq.errors import UserError
 from haq.network.layers import Trace, trace
-from haq.network.zoo import usual_input
+from haq.network.zoo import default_input_shape
 from haq.quantization.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
 from haq.runs.environment import describe_environment
 from hardware_sim.cost import Bits
@@ -63,7 +63,7 @@ def survey(name: str, model: nn.Module) -> tuple[Trace, Tensor]:
 
 def traced(name: str, model: nn.Module) -> tuple[Trace, Tensor]:
     """Return a network's trace, and two random images of the smallest size that it runs on."""
-    default = usual_input(f"torchvision:{name}") or (3, 224, 224)
+    default = default_input_shape(f"torchvision:{name}") or (3, 224, 224)
     for side in (*SIDES, default[-1]):
         images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
         try:

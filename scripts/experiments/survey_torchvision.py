@@ -26,7 +26,7 @@ from torchvision import models
 
 from haq.errors import UserError
 from haq.network.layers import Trace, trace
-from haq.network.zoo import usual_input
+from haq.network.zoo import default_input_shape
 from haq.runs.environment import describe_environment
 
 SEED = 0
@@ -125,7 +125,7 @@ def torchvision_network(name: str) -> tuple[nn.Module, Tensor]:
     elif ".optical_flow." in module:
         size = (3, 128, 128)
     elif ".segmentation." not in module:
-        size = usual_input(f"torchvision:{name.removeprefix('quantized_')}") or (3, 224, 224)
+        size = default_input_shape(f"torchvision:{name.removeprefix('quantized_')}") or (3, 224, 224)
     return on_meta(lambda: models.get_model(name, **options)), torch.zeros(1, *size, device="meta")
 
 

@@ -5,7 +5,15 @@ from torch.nn.functional import pad, relu
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions; the shortcut skips every other pixel and pads channels with zeros where shapes change."""
+    """Residual block of two 3x3 convolutions.
+
+    Where shapes change, the shortcut subsamples pixels by the stride and pads channels with zeros.
+
+    Args:
+        c_in: Input channels.
+        c_out: Output channels.
+        stride: Stride of the first convolution.
+    """
 
     def __init__(self, c_in: int, c_out: int, *, stride: int) -> None:
         super().__init__()
@@ -16,13 +24,26 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the block.
+
+        Args:
+            x: Features [n, c_in, h, w].
+
+        Returns:
+            Features [n, c_out, h / stride, w / stride].
+        """
         y = self.bn2(self.conv2(relu(self.bn1(self.conv1(x)))))
         shortcut = pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding))
         return relu(y + shortcut)
 
 
 class CifarResNet(nn.Module):
-    """Images [n, 3, 32, 32] to scores [n, num_classes]; `depth` is 20, 32, 44 or any other 6n + 2."""
+    """ResNet for images of 32x32 pixels.
+
+    Args:
+        depth: Number of layers: 20, 32, 44 or any other 6n + 2.
+        num_classes: Number of outputs.
+    """
 
     def __init__(self, depth: int, num_classes: int = 10) -> None:
         super().__init__()
@@ -35,6 +56,14 @@ class CifarResNet(nn.Module):
         self.linear = nn.Linear(64, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the scores of all classes.
+
+        Args:
+            x: Images [n, 3, 32, 32].
+
+        Returns:
+            Scores [n, num_classes].
+        """
         features = self.layer3(self.layer2(self.layer1(relu(self.bn1(self.conv1(x))))))
         scores: Tensor = self.linear(features.mean(dim=(2, 3)))
         return scores

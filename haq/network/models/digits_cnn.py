@@ -1,4 +1,4 @@
-"""The embedded network: a small MobileNet-V2 for 16x16 grey images."""
+"""Embedded network: a small MobileNet-V2 for 16x16 grey images."""
 
 from torch import Tensor, nn
 
@@ -9,7 +9,16 @@ def _conv_bn(c_in: int, c_out: int, *, kernel: int = 1, stride: int = 1, groups:
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter depthwise, project without activation; a shortcut where the shape stays (Sandler et al. 2018)."""
+    """Inverted residual block (Sandler et al. 2018): expansion, depthwise convolution, projection without activation.
+
+    There is a shortcut if input and output have the same shape.
+
+    Args:
+        c_in: Input channels.
+        c_out: Output channels.
+        stride: Stride of the depthwise convolution.
+        expansion: Ratio of inner to input channels.
+    """
 
     def __init__(self, c_in: int, c_out: int, *, stride: int, expansion: int = 4) -> None:
         super().__init__()
@@ -20,12 +29,24 @@ class InvertedResidual(nn.Module):
         self.project = nn.Sequential(*_conv_bn(wide, c_out))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the block.
+
+        Args:
+            x: Features [n, c_in, h, w].
+
+        Returns:
+            Features [n, c_out, h / stride, w / stride].
+        """
         y: Tensor = self.project(self.depthwise(self.expand(x)))
         return x + y if self.shortcut else y
 
 
 class DigitsCNN(nn.Module):
-    """Images [n, 1, h, w] in [0, 1] to scores [n, num_classes]; 15 layers with weights, four of them depthwise."""
+    """Classifier of grey images with 15 weighted layers, four of them depthwise.
+
+    Args:
+        num_classes: Number of outputs.
+    """
 
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()
@@ -40,5 +61,13 @@ class DigitsCNN(nn.Module):
         self.classifier = nn.Linear(128, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the scores of all classes.
+
+        Args:
+            x: Images [n, 1, h, w] with values in [0, 1].
+
+        Returns:
+            Scores [n, num_classes].
+        """
         scores: Tensor = self.classifier(self.head(self.blocks(self.stem(x))))
         return scores

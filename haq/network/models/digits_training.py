@@ -1,4 +1,4 @@
-"""Training the embedded network: about ten seconds on one core, the same bits every time, kept in the cache."""
+"""Training of the embedded network: about ten seconds on one core, deterministic, and cached."""
 
 import hashlib
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from haq.tasks.digits import digits_pools
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How the digits are learned; angles in radians, the others relative to the image."""
+    """Hyperparameters of the training; `max_angle` in radians, `max_zoom` and `max_shift` relative to the image."""
 
     epochs: int = 20
     batch_size: int = 64
@@ -33,9 +33,16 @@ class Recipe:
 
 
 def train_digits(*, seed: int = 0, recipe: Recipe | None = None) -> DigitsCNN:
-    """A network trained on the digits' train half, from the cache where it was trained before; in eval mode.
+    """Return the embedded network trained on the first half of the digits, from the cache if it is there.
 
-    Leaves the caller's random numbers, threads and determinism as they were.
+    The caller's random state, threads and determinism settings are unchanged.
+
+    Args:
+        seed: Seed of weights, order and augmentation.
+        recipe: Hyperparameters; the defaults if None.
+
+    Returns:
+        The network in evaluation mode.
     """
     with torch.random.fork_rng(devices=[]):
         return _load_or_train(seed, recipe or Recipe()).eval()
@@ -45,7 +52,7 @@ def _load_or_train(seed: int, recipe: Recipe) -> DigitsCNN:
     path = cache_dir() / f"digits_cnn-s{seed}-{_fingerprint(recipe)}.safetensors"
     try:
         state = load(path.read_bytes())
-    except (FileNotFoundError, SafetensorError):  # never trained, or damaged
+    except (FileNotFoundError, SafetensorError):  # not trained yet, or damaged
         content = save(_train(seed, recipe))
         write_atomically(path, content)
         state = load(content)
@@ -55,7 +62,7 @@ def _load_or_train(seed: int, recipe: Recipe) -> DigitsCNN:
 
 
 def _fingerprint(recipe: Recipe) -> str:
-    """Changes with everything that the trained bits depend on, short of the processor."""
+    """Return a hash of everything that the trained weights depend on, except the processor."""
     shapes = {name: tuple(value.shape) for name, value in DigitsCNN().state_dict().items()}
     return hashlib.sha256(repr((recipe, shapes, str(torch.__version__))).encode()).hexdigest()[:12]
 
@@ -89,9 +96,9 @@ def _fit(model: nn.Module, images: Tensor, labels: Tensor, *, recipe: Recipe, ge
 
 
 def _jitter(images: Tensor, recipe: Recipe, generator: Generator) -> Tensor:
-    """Each image turned, zoomed and shifted at random."""
-    turn, zoom, shift_x, shift_y = 2 * torch.rand(4, len(images), generator=generator) - 1
-    angle, scale = recipe.max_angle * turn, 1 + recipe.max_zoom * zoom
+    """Rotate, zoom and shift each image at random."""
+    angle, zoom, shift_x, shift_y = 2 * torch.rand(4, len(images), generator=generator) - 1
+    angle, scale = recipe.max_angle * angle, 1 + recipe.max_zoom * zoom
     cos, sin = scale * angle.cos(), scale * angle.sin()
     rows = [cos, -sin, recipe.max_shift * shift_x, sin, cos, recipe.max_shift * shift_y]
     grid = affine_grid(torch.stack(rows, dim=1).view(-1, 2, 3), list(images.shape), align_corners=False)
@@ -100,7 +107,7 @@ def _jitter(images: Tensor, recipe: Recipe, generator: Generator) -> Tensor:
 
 @contextmanager
 def _reproducible() -> Iterator[None]:
-    """One thread and deterministic kernels, inside only."""
+    """Use one thread and deterministic kernels inside the context."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.set_num_threads(1)

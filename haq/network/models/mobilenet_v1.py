@@ -1,13 +1,18 @@
-"""MobileNet-V1 (Howard et al. 2017), which torchvision lacks; padded as PyTorch pads, not as TensorFlow does."""
+"""MobileNet-V1 (Howard et al. 2017), which torchvision lacks; with PyTorch's padding, not TensorFlow's."""
 
 from torch import Tensor, nn
 
 STAGES = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
-"""Output channels at width 1 and stride of the depthwise-separable blocks (table 1 of the paper)."""
+"""Output channels at width 1 and stride of each depthwise-separable block (table 1 of the paper)."""
 
 
 class MobileNetV1(nn.Module):
-    """Images [n, 3, 224, 224] to scores [n, num_classes]; `width` scales all channels."""
+    """MobileNet-V1 for images of 224x224 pixels.
+
+    Args:
+        width: Multiplier of all channels.
+        num_classes: Number of outputs.
+    """
 
     def __init__(self, width: float = 1.0, num_classes: int = 1000) -> None:
         super().__init__()
@@ -20,6 +25,14 @@ class MobileNetV1(nn.Module):
         self.classifier = nn.Linear(channels[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the scores of all classes.
+
+        Args:
+            x: Images [n, 3, 224, 224].
+
+        Returns:
+            Scores [n, num_classes].
+        """
         scores: Tensor = self.classifier(self.features(x).mean(dim=(2, 3)))
         return scores
 

@@ -1,1 +1,1 @@
-"""What a network multiplies, seen while it runs: nothing is attached to it."""
+"""Tracing: the multiplications of a network, observed while it runs, without changing it."""

@@ -1,4 +1,4 @@
-"""What a layer computes, read off the tensors of one call."""
+"""Kind and shape of a layer, from the tensors of one call."""
 
 from typing import Any
 
@@ -9,14 +9,29 @@ from hardware_sim.layer import SPATIAL_KINDS, LayerKind, Size
 
 
 def layer_kind(call: Call) -> LayerKind:
-    """A convolution with one input channel to a group is depthwise; all others are what their operation is."""
+    """Return the kind of a layer: depthwise for convolutions with one input channel per group, else its operation's.
+
+    Args:
+        call: Call of the layer.
+
+    Returns:
+        The kind.
+    """
     groups = call.arguments.get("groups", 1)
     is_depthwise = call.operation.kind == "conv" and groups > 1 and call.weight.shape[1] == 1
     return "depthwise" if is_depthwise else call.operation.kind
 
 
 def layer_shape(call: Call, output: Tensor) -> dict[str, Any]:
-    """Channels, sizes and the rest of a layer's numbers by name; of a recurrent layer after its first step."""
+    """Return channels, sizes and other numbers of a layer.
+
+    Args:
+        call: Call of the layer; for a recurrent layer its first step.
+        output: Result of the call.
+
+    Returns:
+        Arguments of `Layer` by name.
+    """
     kind, weight = call.operation.kind, call.weight
     if kind == "recurrent":
         size = (1, max(1, output.numel() // weight.shape[0]))
@@ -42,13 +57,13 @@ def layer_shape(call: Call, output: Tensor) -> dict[str, Any]:
 
 
 def _stacked(maps: Tensor, dims: int) -> Size:
-    """(height, width) of all maps that belong to one item, as the regions of a detector do, one below the other."""
+    """Return (height, width) of all maps of one item, such as the regions of a detector, stacked vertically."""
     height, width = _size(maps.shape[-dims:], dims)
     return height * max(1, maps.shape[0] if maps.ndim > dims + 1 else 1), width
 
 
 def _size(value: Any, dims: int) -> Size:
-    """(height, width) of a number or a sequence; what has one dimension is one pixel high."""
+    """Return (height, width) of a number or a sequence; one-dimensional sizes have height 1."""
     values = [int(value)] * dims if isinstance(value, int) else [int(item) for item in value]
     values = values * dims if len(values) == 1 else values
     return (1, values[0]) if dims == 1 else (values[0], values[1])

@@ -1,4 +1,4 @@
-"""What layers are called: the path of the module that owns their weights, or of the parameter, each only once."""
+"""Unique names of layers: the path of the module that owns the weights, or of the parameter."""
 
 from collections import Counter
 from collections.abc import Container, Sequence
@@ -10,12 +10,17 @@ from haq.network.tracing.weighted_calls import WeightSlice
 
 @dataclass(frozen=True, slots=True)
 class LayerName:
-    """A layer's name, and a longer one for where another layer has the same.
+    """Name of a layer, with a longer one in case another layer has the same.
 
-    >>> LayerName.of("attention", "in_proj_weight", "")
-    LayerName(short='attention.in_proj', full='attention.in_proj_weight')
-    >>> LayerName.of("conv", "weight", "")
-    LayerName(short='conv', full='conv')
+    Attributes:
+        short: Path of the owner and a shortened parameter name.
+        full: Path of the owner and the full parameter name.
+
+    Examples:
+        >>> LayerName.of("attention", "in_proj_weight", "")
+        LayerName(short='attention.in_proj', full='attention.in_proj_weight')
+        >>> LayerName.of("conv", "weight", "")
+        LayerName(short='conv', full='conv')
     """
 
     short: str
@@ -23,7 +28,16 @@ class LayerName:
 
     @classmethod
     def of(cls, path: str, leaf: str, part: str) -> "LayerName":
-        """From the owner's path, the parameter's name there, and which part of it is used; see `part_of`."""
+        """Build the name of a layer.
+
+        Args:
+            path: Path of the module that owns the parameter.
+            leaf: Name of the parameter in that module.
+            part: Index of the part that the layer uses; see `part_of`.
+
+        Returns:
+            The name.
+        """
         if leaf == "weight":
             return cls(path + part, path + part)
         label = leaf.removesuffix("_weight").removeprefix("weight_")
@@ -32,10 +46,17 @@ class LayerName:
 
 
 def unique_names(names: Sequence[LayerName]) -> list[str]:
-    """A name for each, no two alike: the short one where no other has it.
+    """Choose a unique name for each layer: the short one if no other layer has it.
 
-    >>> unique_names([LayerName("proj", "proj"), LayerName("proj", "proj_weight"), LayerName("fc", "fc")])
-    ['proj', 'proj_weight', 'fc']
+    Args:
+        names: Names of all layers.
+
+    Returns:
+        Unique names in the same order.
+
+    Examples:
+        >>> unique_names([LayerName("proj", "proj"), LayerName("proj", "proj_weight"), LayerName("fc", "fc")])
+        ['proj', 'proj_weight', 'fc']
     """
     counts = Counter(name.short for name in names)
     found: dict[str, None] = {}
@@ -45,7 +66,15 @@ def unique_names(names: Sequence[LayerName]) -> list[str]:
 
 
 def free_name(name: str, taken: Container[str]) -> str:
-    """A name that is not taken: with a number where it is."""
+    """Return a name that is not taken, with a number appended if necessary.
+
+    Args:
+        name: Preferred name.
+        taken: Names in use.
+
+    Returns:
+        The name.
+    """
     number, found = 2, name
     while found in taken:
         found, number = f"{name}~{number}", number + 1
@@ -53,10 +82,18 @@ def free_name(name: str, taken: Container[str]) -> str:
 
 
 def part_of(shape: Sequence[int], weights: WeightSlice) -> str:
-    """The part of a parameter that a layer multiplies with, as an index; nothing for the whole.
+    """Return the part of a parameter that a layer multiplies with, as an index; empty for the whole parameter.
 
-    >>> part_of((12, 4), WeightSlice("w", 32, (4, 4))), part_of((2, 8, 4), WeightSlice("w", 32, (8, 4)))
-    ('[8:12]', '[1]')
+    Args:
+        shape: Shape of the parameter.
+        weights: Slice that the layer uses.
+
+    Returns:
+        The index in brackets.
+
+    Examples:
+        >>> part_of((12, 4), WeightSlice("w", 32, (4, 4))), part_of((2, 8, 4), WeightSlice("w", 32, (8, 4)))
+        ('[8:12]', '[1]')
     """
     if tuple(shape) == weights.shape:
         return ""

@@ -1,8 +1,7 @@
-"""Every operator that a network runs, below torch's functions: the products among them, and who reads its parameters.
+"""Trace of the operators that a network runs, below torch's functions: products, and the readers of each parameter.
 
-A function mode sees what Python calls. What TorchScript, a composite function of torch or an extension in C++ computes
-is seen by a dispatch mode alone, operator by operator, and cannot be replaced there: such products stay in float, and
-have to be named.
+A function mode sees what Python calls. Operators that TorchScript, a composite function of torch or a C++ extension
+calls are seen by a dispatch mode only, and cannot be replaced there: their products stay in float and are reported.
 """
 
 from collections import defaultdict
@@ -20,21 +19,35 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A product that an operator computed on one item."""
+    """Product computed by an operator on one item.
+
+    Attributes:
+        operator: Name of the operator.
+        macs: Multiply-accumulates.
+        parameters: Parameters that it multiplied with, as they are or after something was computed from them alone;
+            those of most dimensions first.
+        module: Path of the module that was running.
+    """
 
     operator: str
     macs: int
     parameters: tuple[str, ...]
-    """What it multiplied with, as it is or after something was computed from it alone; of most dimensions first."""
     module: str
-    """The path of the module that was running."""
 
 
 class OperatorCalls(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch writes its hook without types
-    """While active, writes down all products and which operators read which parameters.
+    """Dispatch mode that records all products, and which operators read which parameters.
 
-    Operators that no torch function encloses, as those of TorchScript, are called as torch functions here, so that a
-    function mode which is active too sees them.
+    Operators that are not called through a torch function, such as those of TorchScript, are called as torch functions
+    here, so that an active function mode sees them.
+
+    Args:
+        model: Network that is traced.
+        running: Function that returns the path of the running module.
+
+    Attributes:
+        products: Products in order.
+        readers: Operators that read a parameter, by its name.
     """
 
     supports_higher_order_operators = True
@@ -47,7 +60,8 @@ class OperatorCalls(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         self._running = running
         self._parameters: defaultdict[int, list[tuple[int, int, str]]] = defaultdict(list)
         self._order: dict[str, tuple[int, str]] = {}
-        # Tensors that do not depend on the input, and the parameters that they depend on; kept, as ids are reused.
+        # Tensors that do not depend on the input, and the parameters that they depend on; references prevent the reuse
+        # of ids.
         self._fixed: dict[int, tuple[Tensor, frozenset[str]]] = {}
         for name, parameter in model.named_parameters():
             if not is_lazy(parameter):
@@ -56,8 +70,15 @@ class OperatorCalls(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         for buffer in model.buffers():
             self._fixed[storage_of(buffer)] = (buffer, frozenset())
 
-    def take(self, first: int) -> list[Product]:
-        """The products from the `first` on, which are the caller's to account for: they are removed."""
+    def pop_products(self, first: int) -> list[Product]:
+        """Remove the products from a position on, which the caller accounts for.
+
+        Args:
+            first: Position of the first product to remove.
+
+        Returns:
+            The removed products.
+        """
         taken = self.products[first:]
         del self.products[first:]
         return taken
@@ -66,7 +87,9 @@ class OperatorCalls(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if hasattr(func, "decompose") and _formula(func) is None:  # in inference mode composites come in one piece
+        if (
+            hasattr(func, "decompose") and _formula(func) is None
+        ):  # a composite function, in inference mode
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
@@ -95,7 +118,7 @@ class OperatorCalls(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
                 self._fixed[storage_of(tensor)] = (tensor, frozenset(names))
 
     def _sources(self, tensor: Tensor) -> frozenset[str] | None:
-        """The parameters that a tensor is, looks into or was computed from; None where it depends on the input."""
+        """Return the parameters that a tensor views or was computed from; None if it depends on the input."""
         storage = storage_of(tensor)
         if storage in self._parameters:
             start, end = _span(tensor)
@@ -105,7 +128,14 @@ class OperatorCalls(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
 
 
 def nested_tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in what a module takes or answers, however deep."""
+    """Iterate over the tensors in the inputs or outputs of a module, at any depth.
+
+    Args:
+        value: Tensor, or nested mappings, lists and tuples of tensors.
+
+    Yields:
+        The tensors in order.
+    """
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping | list | tuple):
@@ -114,7 +144,14 @@ def nested_tensors(value: Any) -> Iterator[Tensor]:
 
 
 def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    """The tensors among arguments or results, one list or tuple deep."""
+    """Iterate over the tensors among arguments or results, including those in lists and tuples.
+
+    Args:
+        values: Arguments or results of a function.
+
+    Yields:
+        The tensors in order.
+    """
     for value in values:
         if isinstance(value, Tensor):
             yield value
@@ -123,11 +160,11 @@ def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 Formula = Callable[[tuple[Any, ...], Mapping[str, Any], Any], int]
-"""Multiply-accumulates of a product from its arguments and its result."""
+"""Function that computes the multiply-accumulates of a product from its arguments and its result."""
 
 
 def _formula(func: Any) -> Formula | None:
-    """torch's own formula for an operator, or one for those that torch has none for; None for all but products."""
+    """Return the formula of an operator, torch's own if it has one; None if it is not a product."""
     packet = getattr(func, "overloadpacket", func)
     if packet in flop_registry:
         return lambda args, kwargs, result: int(flop_registry[packet](*args, **kwargs, out_val=result)) // 2
@@ -149,7 +186,7 @@ _FORMULAS: Mapping[str, Formula] = {
     "aten._scaled_dot_product_fused_attention_overrideable": _attention,
     "torchvision.deform_conv2d": lambda args, _, result: int(result.numel() * prod(args[1].shape[1:])),
 }
-"""Products that torch's counter of operations does not know."""
+"""Formulas of products that torch's FLOP counter does not know."""
 
 
 def _name(func: Any) -> str:
@@ -157,15 +194,22 @@ def _name(func: Any) -> str:
 
 
 def storage_of(tensor: Tensor) -> int:
-    """What tells the memory of a tensor, which its views share, from any other."""
+    """Return an identifier of the memory of a tensor, which its views share.
+
+    Args:
+        tensor: Any tensor.
+
+    Returns:
+        The identifier.
+    """
     try:
         return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # sparse tensors, and others that have no storage
+    except (NotImplementedError, RuntimeError):  # sparse and other tensors without storage
         return id(tensor)
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:
-    """First element of the memory that a tensor reaches, and one past the last."""
+    """Return the first element of the storage that a tensor reaches, and one past the last."""
     if tensor.layout != torch.strided:
         return 0, 1
     start = int(tensor.storage_offset())

@@ -1,9 +1,9 @@
-"""Recurrent layers of torch step by step, so that each of their products with weights is a call of its own.
+"""Step-by-step evaluation of torch's recurrent layers, in which each product with weights is a separate call.
 
-torch computes an LSTM, GRU or RNN, all layers, directions and steps of it, in one function, where nothing can be
-quantized. Here the same is written with two products for each layer and direction: the input's share of the gates, for
-all steps at once (`F.linear`), and the state's, one step after the other (`step_product`). An LSTM with a projection
-has a third, also at every step. Results differ from torch's by float rounding.
+torch computes an LSTM, GRU or RNN, with all layers, directions and steps, in one function, inside which nothing can be
+quantized. Here it is written with two products for each layer and direction: the input's part of the gates, for all
+steps at once (`F.linear`), and the state's part, one step after the other (`step_product`). An LSTM with a projection
+has a third product at every step. Results differ from torch's by float rounding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +16,23 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
 State = tuple[Tensor, ...]
-"""What goes from step to step, each [batch, hidden]: first the output, for an LSTM then the cell."""
+"""State of a step, [batch, hidden] each: the output, and for an LSTM the cell."""
 Gates = Callable[[Tensor, Tensor, State], State]
-"""The next state, from the input's and the state's share of the gates, [batch, gates * hidden], and the state."""
+"""Function from the input's and the state's part of the gates, [batch, gates * hidden], and the state to the next."""
 
 
 def step_product(input: Tensor, weight: Tensor, bias: Tensor | None = None, step: int = 0) -> Tensor:  # noqa: A002
-    """`F.linear` as a function mode sees it in a recurrence; `step` counts from 0."""
+    """Compute `F.linear` for one step of a recurrence, visible to function modes.
+
+    Args:
+        input: State [batch, hidden].
+        weight: Weights [out, hidden].
+        bias: Bias [out].
+        step: Number of the step, from 0.
+
+    Returns:
+        Product [batch, out].
+    """
     if has_torch_function((input, weight)):
         answer: Tensor = handle_torch_function(step_product, (input, weight), input, weight, bias, step)
         return answer
@@ -51,7 +61,7 @@ def _rnn_relu(x: Tensor, h: Tensor, _: State) -> State:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """One layer in one direction."""
+    """Recurrent layer in one direction."""
 
     gates: Gates
     input_weight: Tensor
@@ -62,35 +72,36 @@ class _Cell:
 
     @classmethod
     def of(cls, gates: Gates, parameters: Sequence[Tensor], has_biases: Any) -> "_Cell":
-        """From parameters as torch orders them: weights, biases if any, the projection if any."""
+        """Build a cell from parameters in torch's order: weights, biases if any, projection if any."""
         head, rest = parameters[:2], parameters[2:]
         biases, rest = (rest[:2], rest[2:]) if has_biases else ((None, None), rest)
         return cls(gates, *head, *biases, *rest)
 
     def run(self, x: Tensor, sizes: Sequence[int], state: State, *, is_reverse: bool) -> tuple[Tensor, State]:
-        """Outputs [items, hidden] and the last state, for x [items, c]: `sizes` items a step, sequences by length.
+        """Return the outputs [items, hidden] and the last state for x [items, c].
 
-        A sequence that has ended keeps its state; backwards, one that has not begun.
+        `sizes` are the items of each step, with sequences sorted by length. A sequence that has ended keeps its state;
+        in the reverse direction, one that has not begun.
         """
         shares = torch.split(F.linear(x, self.input_weight, self.input_bias), list(sizes))
         outputs: list[Tensor] = []
         for step, share in enumerate(reversed(shares) if is_reverse else shares):
-            running, waiting = _parted(state, share.shape[0])
-            running = self.step(share, running, step)
-            outputs.append(running[0])
-            state = tuple(torch.cat(parts) for parts in zip(running, waiting, strict=True)) if waiting else running
+            active, inactive = _split_state(state, share.shape[0])
+            active = self.step(share, active, step)
+            outputs.append(active[0])
+            state = tuple(torch.cat(parts) for parts in zip(active, inactive, strict=True)) if inactive else active
         return torch.cat(outputs[::-1] if is_reverse else outputs), state
 
     def step(self, share: Tensor, state: State, step: int) -> State:
-        """The next state."""
+        """Return the next state."""
         state = self.gates(share, step_product(state[0], self.state_weight, self.state_bias, step), state)
         if self.projection is None:
             return state
         return step_product(state[0], self.projection, None, step), *state[1:]
 
 
-def _parted(state: State, count: int) -> tuple[State, State]:
-    """The states of the first `count` sequences, and of the others; none where there are no others."""
+def _split_state(state: State, count: int) -> tuple[State, State]:
+    """Return the states of the first `count` sequences, and of the others; empty if there are no others."""
     if count == state[0].shape[0]:
         return state, ()
     return tuple(part[:count] for part in state), tuple(part[count:] for part in state)
@@ -98,25 +109,25 @@ def _parted(state: State, count: int) -> tuple[State, State]:
 
 @dataclass(frozen=True, slots=True)
 class _Stack:
-    """The layers of one call, each with its one or two directions and the states that these begin with."""
+    """Layers of one call, each with its one or two directions and their initial states."""
 
     layers: Sequence[Sequence[tuple[_Cell, State]]]
     dropout: float
 
     @classmethod
     def of(cls, gates: Gates, initial: Any, parameters: Sequence[Tensor], options: Sequence[Any]) -> "_Stack":
-        """From the arguments of torch's function; `options` are those after the parameters."""
+        """Build the stack from the arguments of torch's function; `options` are those after the parameters."""
         has_biases, count, dropout, is_training, is_bidirectional = options
         directions = 2 if is_bidirectional else 1
         each = len(parameters) // (count * directions)
         groups = [parameters[first : first + each] for first in range(0, len(parameters), each)]
-        starts = zip(*((initial,) if isinstance(initial, Tensor) else initial), strict=True)
-        cells = [(_Cell.of(gates, group, has_biases), start) for group, start in zip(groups, starts, strict=True)]
+        initials = zip(*((initial,) if isinstance(initial, Tensor) else initial), strict=True)
+        cells = [(_Cell.of(gates, group, has_biases), start) for group, start in zip(groups, initials, strict=True)]
         layers = [cells[first : first + directions] for first in range(0, len(cells), directions)]
         return cls(layers, dropout if is_training else 0.0)
 
     def run(self, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
-        """Outputs [items, hidden], and the last states of all directions, [layers * directions, batch, hidden] each."""
+        """Return outputs [items, hidden] and the last states, [layers * directions, batch, hidden] each."""
         ends: list[State] = []
         for number, cells in enumerate(self.layers):
             x = F.dropout(x, self.dropout) if number and self.dropout else x
@@ -127,10 +138,10 @@ class _Stack:
 
 
 def _layers(gates: Gates) -> Callable[..., tuple[Tensor, ...]]:
-    """torch's function for a stack of layers; it is called with [steps, batch, c] or with a packed sequence."""
+    """Return a replacement of torch's function for a stack of layers, on [steps, batch, c] or packed sequences."""
 
     def run(*arguments: Any) -> tuple[Tensor, ...]:
-        if isinstance(arguments[3], list | tuple):  # packed: the third is the initial state, this the parameters
+        if isinstance(arguments[3], list | tuple):  # a packed sequence: the third argument is the initial state
             data, sizes, initial, parameters, *options = arguments
             return _Stack.of(gates, initial, parameters, options).run(data, sizes.tolist())
         x, initial, parameters, *options, is_batch_first = arguments
@@ -144,7 +155,7 @@ def _layers(gates: Gates) -> Callable[..., tuple[Tensor, ...]]:
 
 
 def _cell(gates: Gates) -> Callable[..., Any]:
-    """torch's function for one step, which a network repeats by itself."""
+    """Return a replacement of torch's function for one step."""
 
     def run(x: Tensor, initial: Any, *parameters: Tensor) -> Any:
         cell = _Cell(gates, *parameters)
@@ -165,4 +176,4 @@ STEP_BY_STEP: Mapping[Callable[..., Any], Callable[..., Any]] = {
     torch.rnn_tanh_cell: _cell(_rnn_tanh),
     torch.rnn_relu_cell: _cell(_rnn_relu),
 }
-"""What to call in place of torch's functions; arguments by position, as torch's modules give them."""
+"""Replacements of torch's functions; arguments are positional, as torch's modules pass them."""

@@ -1,4 +1,4 @@
-"""What stays in float of a network, and why: products outside of layers, and all that no layer accounts for."""
+"""Parts of a network that stay in float, with reasons: products outside of layers, and weights that no layer uses."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,16 +25,22 @@ NOT_CALLED = "was not called on the example input; other inputs may use it, in f
 
 
 class Refusals:
-    """Gathers what is refused, one entry for a name, and the parameters that this accounts for."""
+    """Collection of what is refused, one entry per name, and of the parameters that this accounts for."""
 
     def __init__(self) -> None:
         self._found: dict[str, Refused] = {}
         self._parameters: set[str] = set()
 
     def add(self, name: str, reason: str, *, products: Iterable[Product] = (), parameters: Iterable[str] = ()) -> None:
-        """Refuse something for a reason, or add products to what was refused before for its own.
+        """Refuse a part of the network, or add products to one that was refused before and keeps its reason.
 
-        This accounts for the parameters of the products, and for those that are named.
+        The parameters of the products, and those that are named, count as accounted for.
+
+        Args:
+            name: Name of the part.
+            reason: Reason that it stays in float.
+            products: Products that it computes.
+            parameters: Names of parameters that it uses.
         """
         products = list(products)
         refused = self._found.setdefault(name, Refused(name, reason))
@@ -44,7 +50,11 @@ class Refusals:
         self._parameters.update(parameters, *(product.parameters for product in products))
 
     def add_unseen(self, products: Iterable[Product]) -> None:
-        """Refuse products that no known function of torch computed."""
+        """Refuse products that were not computed by a known function of torch.
+
+        Args:
+            products: Products to refuse.
+        """
         for product in products:
             if product.parameters:
                 name = product.parameters[0].removesuffix(".weight")
@@ -60,9 +70,13 @@ class Refusals:
         weights: Iterable[WeightSlice],
         readers: Mapping[str, Sequence[str]],
     ) -> None:
-        """Refuse modules that were not called and parameters of two or more dimensions that nothing accounts for.
+        """Refuse modules that were not called, and parameters of two or more dimensions that nothing accounts for.
 
-        `called` are paths of modules, `weights` those of the layers, `readers` the operators that read a parameter.
+        Args:
+            model: Network that was traced.
+            called: Paths of the called modules.
+            weights: Weights of the layers.
+            readers: Operators that read a parameter, by its name.
         """
         weights, called = set(weights), set(called)
         called |= {each.parameter.rpartition(".")[0] for each in weights}
@@ -81,7 +95,7 @@ class Refusals:
 
 
 def _covered(weights: Iterable[WeightSlice]) -> int:
-    """How many elements of one parameter lie in at least one of its slices."""
+    """Return the number of elements of one parameter that lie in at least one of its slices."""
     covered, end = 0, 0
     for start, stop in sorted((each.offset, each.offset + prod(each.shape)) for each in weights):
         covered += max(0, stop - max(start, end))

@@ -1,4 +1,4 @@
-"""The network inside of what torch wraps networks in: compiled and data-parallel modules."""
+"""Removal of torch's wrappers around networks: compilation and data parallelism."""
 
 import torch
 from torch import nn
@@ -9,13 +9,23 @@ from haq.errors import UserError
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network without compilation and data parallelism, at the root and inside, with the same parameters.
+    """Return a network without compilation and data parallelism, at the root and inside, with the same parameters.
 
-    The given modules are not changed: those that hold a wrapper are copied without their parameters.
-    Raises UserError for TorchScript modules and exported programs, whose layers cannot be replaced.
+    The given modules are not changed: those that contain a wrapper are copied without their parameters.
 
-    >>> unwrapped(nn.DataParallel(nn.Linear(4, 2)))
-    Linear(in_features=4, out_features=2, bias=True)
+    Args:
+        model: Network, possibly wrapped.
+
+    Returns:
+        The network without wrappers; the same object if there are none.
+
+    Raises:
+        UserError: The model is, or contains, a TorchScript module or an exported program, whose layers cannot be
+            replaced.
+
+    Examples:
+        >>> unwrapped(nn.DataParallel(nn.Linear(4, 2)))
+        Linear(in_features=4, out_features=2, bias=True)
     """
     if isinstance(model, torch.jit.ScriptModule):
         raise UserError("the model is a TorchScript module; give the nn.Module that it was made from")
@@ -27,8 +37,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _unwrapped(module: nn.Module, found: dict[nn.Module, nn.Module]) -> nn.Module:
-    """One module of a network; `found` holds those that were unwrapped, as some are used more than once."""
-    if isinstance(module, torch.jit.ScriptModule):  # what is inside cannot be replaced
+    """Unwrap one module; `found` caches results, since a module may be used more than once."""
+    if isinstance(module, torch.jit.ScriptModule):  # modules inside it cannot be replaced
         return module
     if module not in found:
         inner = _inner(module)
@@ -37,10 +47,10 @@ def _unwrapped(module: nn.Module, found: dict[nn.Module, nn.Module]) -> nn.Modul
 
 
 def _inner(module: nn.Module) -> nn.Module | None:
-    """What a wrapper holds; None for any other module."""
+    """Return the module inside a wrapper; None for any other module."""
     if isinstance(module, DataParallel | DistributedDataParallel):
         return module.module  # type: ignore[no-any-return]
-    return module._modules.get("_orig_mod")  # its class would import the compiler
+    return module._modules.get("_orig_mod")  # not `isinstance`: importing its class would import the compiler
 
 
 def _with_unwrapped_parts(module: nn.Module, found: dict[nn.Module, nn.Module]) -> nn.Module:
@@ -54,6 +64,6 @@ def _with_unwrapped_parts(module: nn.Module, found: dict[nn.Module, nn.Module]) 
 
 
 def _is_exported(module: nn.Module) -> bool:
-    """Whether it is a graph of operators, in which no module is called."""
+    """Return whether a module is a graph of operators in which no module is called."""
     nodes = module.graph.nodes if isinstance(module, GraphModule) else ()
     return any(isinstance(node.target, torch._ops.OpOverload) for node in nodes)

@@ -1,8 +1,8 @@
-"""Every multiplication with weights that a network does, seen and replaced while it runs, whoever calls it.
+"""Function mode that sees, and can replace, every multiplication with weights while a network runs.
 
 A module's own forward, a parent that calls `F.linear` with a child's weight, a module that is used twice: all end in
-one of a few functions of torch. A torch function mode sees these calls, so that networks need no rewriting and nothing
-is attached to them. Attention and recurrent layers, which torch computes in one piece, are taken apart while it is on.
+one of a few functions of torch. A torch function mode sees these calls, so networks need no rewriting and no hooks.
+Attention and recurrent layers, which torch computes in one function, are decomposed while the mode is active.
 """
 
 import sys
@@ -23,7 +23,13 @@ from hardware_sim.layer import LayerKind
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A function of torch that multiplies an input with weights, and where its arguments stand."""
+    """Function of torch that multiplies an input with weights.
+
+    Attributes:
+        kind: Kind of layer.
+        spatial_dims: Number of spatial dimensions.
+        parameters: Names of the positional parameters.
+    """
 
     kind: LayerKind
     spatial_dims: int = 0
@@ -69,7 +75,13 @@ PRODUCTS: Mapping[Callable[..., Any], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of an operation, with its arguments by name."""
+    """Call of an operation.
+
+    Attributes:
+        function: Function of torch.
+        operation: Its description.
+        arguments: Arguments by name.
+    """
 
     function: Callable[..., Any]
     operation: Operation
@@ -77,25 +89,41 @@ class Call:
 
     @property
     def input(self) -> Tensor:
+        """Input of the multiplication."""
         return self.arguments["input"]  # type: ignore[no-any-return]
 
     @property
     def weight(self) -> Tensor:
+        """Weights of the multiplication."""
         return self.arguments["weight"]  # type: ignore[no-any-return]
 
     @property
     def continues(self) -> bool:
-        """Whether it is a later step of a recurrent layer's call, and so belongs to the layer of its first."""
+        """Whether it is a later step of a recurrent layer's call, which belongs to the layer of the first step."""
         return int(self.arguments.get("step", 0)) > 0
 
     def run(self, input: Tensor, weight: Tensor) -> Tensor:  # noqa: A002
-        """Do the same with another input and other weights."""
+        """Run the call with another input and other weights.
+
+        Args:
+            input: Input.
+            weight: Weights.
+
+        Returns:
+            Result of the call.
+        """
         return self.function(**{**self.arguments, "input": input, "weight": weight})  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
 class WeightSlice:
-    """A parameter, or the part of it that a call multiplies with: so many elements from `offset` on, in `shape`."""
+    """Parameter, or the part of it that a call multiplies with.
+
+    Attributes:
+        parameter: Name of the parameter.
+        offset: Position of the first element in the flattened parameter.
+        shape: Shape of the part.
+    """
 
     parameter: str
     offset: int
@@ -103,22 +131,48 @@ class WeightSlice:
 
 
 def is_layer(call: Call, weights: WeightSlice | None) -> bool:
-    """Whether a call of an operation, with the slice of a parameter that it multiplies with, has a quantized form."""
+    """Return whether a call has a quantized form.
+
+    Args:
+        call: Call of an operation.
+        weights: Part of a parameter that it multiplies with; None for computed weights.
+
+    Returns:
+        True if it has.
+    """
     return weights is not None and call.weight.ndim > 1 and call.operation.spatial_dims <= 2
 
 
 class WeightIndex:
-    """Finds the parameter that a tensor is, or is a view of."""
+    """Index of the parameters of a network by tensor.
+
+    Args:
+        model: Network.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self._names = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def name(self, tensor: Tensor) -> str | None:
-        """The parameter that a tensor is or looks into, however it does; None for any other tensor."""
+        """Return the parameter that a tensor is, or is any view of.
+
+        Args:
+            tensor: Any tensor.
+
+        Returns:
+            Name of the parameter; None for other tensors.
+        """
         return self._names.get(id(tensor)) or self._names.get(id(tensor._base))
 
     def find(self, weight: Tensor) -> WeightSlice | None:
-        """The slice of a parameter, or None for a tensor that is computed, or turned, while the network runs."""
+        """Return the part of a parameter that a tensor is.
+
+        Args:
+            weight: Weights of a call.
+
+        Returns:
+            The part; None for a tensor that is computed or transposed while the network runs.
+        """
         name = self.name(weight)
         if name is None:
             return None
@@ -131,9 +185,9 @@ class WeightIndex:
 
 
 class WeightedCalls(TorchFunctionMode):
-    """While active, hands every call of an operation to `weighted`, every other call to `other`.
+    """Function mode that passes calls of operations to `weighted`, and all other calls to `other`.
 
-    What a network compiles runs as it is written meanwhile, so that its calls are seen.
+    While it is active, compiled functions run eagerly, so that their calls are seen.
     """
 
     def __init__(self) -> None:
@@ -151,20 +205,36 @@ class WeightedCalls(TorchFunctionMode):
         self._stances.pop().__exit__(*error)
 
     def weighted(self, call: Call) -> Tensor:
-        """Answer a call of an operation."""
+        """Handle a call of an operation; the default runs it unchanged.
+
+        Args:
+            call: Call with its arguments.
+
+        Returns:
+            Result of the call.
+        """
         return call.run(call.input, call.weight)
 
     def other(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Answer any other call of torch."""
+        """Handle any other call of torch; the default runs it unchanged.
+
+        Args:
+            function: Function of torch.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+
+        Returns:
+            Result of the call.
+        """
         return function(*args, **kwargs)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in _TAKEN_APART:
+        if func in _DECOMPOSED:
             with self:
-                return _TAKEN_APART[func](*args, **kwargs)
+                return _DECOMPOSED[func](*args, **kwargs)
         operation = OPERATIONS.get(func)
         if operation is None:
             return self.other(func, args, kwargs)
@@ -172,7 +242,7 @@ class WeightedCalls(TorchFunctionMode):
 
 
 def _uncompiled() -> AbstractContextManager[Any]:
-    """A context in which compiled functions are not; nothing is compiled where the compiler was never imported."""
+    """Return a context in which compiled functions run eagerly; no effect if the compiler was never imported."""
     if "torch._dynamo" not in sys.modules or torch.compiler.is_compiling():
         return nullcontext()
     eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
@@ -180,7 +250,7 @@ def _uncompiled() -> AbstractContextManager[Any]:
 
 
 def _without_override_check(function: Callable[..., Any]) -> FunctionType:
-    """The same function, but blind to the active mode, so that the mode sees the calls inside instead of the whole."""
+    """Return a copy of a function that ignores the active mode, so that the mode sees the calls inside it."""
     assert isinstance(function, FunctionType), "torch writes it in Python"
     blind = {**function.__globals__, "has_torch_function": lambda _: False}
     copy = FunctionType(function.__code__, blind, function.__name__, function.__defaults__, function.__closure__)
@@ -188,8 +258,8 @@ def _without_override_check(function: Callable[..., Any]) -> FunctionType:
     return copy
 
 
-_TAKEN_APART: Mapping[Callable[..., Any], Callable[..., Any]] = {
+_DECOMPOSED: Mapping[Callable[..., Any], Callable[..., Any]] = {
     F.multi_head_attention_forward: _without_override_check(F.multi_head_attention_forward),
     **STEP_BY_STEP,
 }
-"""What computes the same in calls that a mode sees."""
+"""Functions that compute the same in calls that the mode sees."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from haq.errors import UserError
-from haq.network.zoo import BUILT_IN, build_model, load_model, usual_input
+from haq.network.zoo import BUILT_IN, build_model, default_input_shape, load_model
 
 
 def weight_layers(model: torch.nn.Module) -> int:
@@ -56,7 +56,7 @@ def test_timm_models_are_built_without_a_download() -> None:
 def test_models_take_their_usual_input(spec: str) -> None:
     if spec.startswith("timm:"):
         pytest.importorskip("timm")
-    shape = usual_input(spec)
+    shape = default_input_shape(spec)
     assert shape is not None
     with torch.no_grad():
         assert build_model(spec)(torch.zeros(1, *shape)).shape[0] == 1
@@ -65,10 +65,10 @@ def test_models_take_their_usual_input(spec: str) -> None:
 def test_usual_inputs_are_known_for_all_of_torchvision() -> None:
     from torchvision import models
 
-    shapes = {usual_input(f"torchvision:{name}") for name in models.list_models(module=models)}
+    shapes = {default_input_shape(f"torchvision:{name}") for name in models.list_models(module=models)}
     assert (3, 224, 224) in shapes
     assert None not in shapes
-    assert usual_input("users_own:net") is None
+    assert default_input_shape("users_own:net") is None
 
 
 @pytest.mark.parametrize(
