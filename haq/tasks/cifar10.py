@@ -20,7 +20,18 @@ TEST_FILES = ("test_batch.bin",)
 
 
 def read_cifar10(folder: Path, transform: Transform) -> tuple[Pool, Pool, tuple[str, ...]]:
-    """Train, val and class names. Raises UserError on any other layout, pickles included."""
+    """Read CIFAR-10 from image folders or from its binary version.
+
+    Args:
+        folder: Folder with `train/` and `val/`, or with the binary files or their folder `cifar-10-batches-bin`.
+        transform: Function from a picture to an input of the network.
+
+    Returns:
+        Items of the train and of the val part, and the class names.
+
+    Raises:
+        UserError: The folder has another layout, such as the pickles of the Python version.
+    """
     require_folder(folder)
     if (folder / "train").is_dir():
         return read_folder(folder, transform)
@@ -28,12 +39,12 @@ def read_cifar10(folder: Path, transform: Transform) -> tuple[Pool, Pool, tuple[
         (place for place in (folder, folder / "cifar-10-batches-bin") if (place / TEST_FILES[0]).exists()), None
     )
     if binary is None:
-        raise UserError(_what_it_is(folder))
+        raise UserError(_layout_error(folder))
     train, test = (_pool(binary, files, transform) for files in (TRAIN_FILES, TEST_FILES))
     return train, test, CLASS_NAMES
 
 
-def _what_it_is(folder: Path) -> str:
+def _layout_error(folder: Path) -> str:
     expected = "expected train/<class>/ and val/<class>/, or the binary version (data_batch_1.bin ... test_batch.bin)"
     if (folder / "data_batch_1").exists() or (folder / "cifar-10-batches-py").exists():
         return f"{folder} holds CIFAR-10's Python version, pickles that can run code and are never opened; {expected}"
@@ -53,7 +64,7 @@ def _pool(folder: Path, files: Sequence[str], transform: Transform) -> Pool:
 
 
 def _read_records(path: Path) -> NDArray[np.uint8]:
-    """Rows [n, 3073]: the label, then red, green and blue planes."""
+    """Read rows [n, 3073]: the label, then red, green and blue planes."""
     if not path.exists():
         raise UserError(f"{path} is missing; the binary version has {', '.join(TRAIN_FILES + TEST_FILES)}")
     content = np.fromfile(path, dtype=np.uint8)

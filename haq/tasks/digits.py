@@ -1,4 +1,4 @@
-"""scikit-learn's digits: 1,797 scanned digits of 8x8 pixels, in the package, no download (Alpaydin & Kaynak 1998)."""
+"""scikit-learn's digits: 1,797 scanned digits of 8x8 pixels, included in the package (Alpaydin & Kaynak 1998)."""
 
 from functools import cache
 
@@ -10,12 +10,16 @@ from torch.nn.functional import interpolate
 from haq.tasks.splits import IntArray, Pool, balanced_order
 
 SIDE = 16
-"""Pixels; twice the scans' own, so that layers differ in size."""
+"""Pixels; twice those of the scans, so that layers differ in size."""
 CLASS_NAMES = tuple("0123456789")
 
 
 def digits_pools() -> tuple[Pool, Pool]:
-    """Train and val: fixed halves of every class, since the embedded network has learned the first."""
+    """Split the digits into fixed halves of every class; the embedded network is trained on the first.
+
+    Returns:
+        Items of the train and of the val part.
+    """
     images, labels = _scans()
     order = balanced_order(labels, np.random.default_rng(0))
     train, val = np.split(order, [len(order) // 2])
@@ -28,7 +32,7 @@ def _pool(images: Tensor, labels: IntArray, places: IntArray) -> Pool:
 
 @cache
 def _scans() -> tuple[Tensor, IntArray]:
-    """Images [1797, 1, 16, 16] in [0, 1] and labels."""
+    """Return images [1797, 1, 16, 16] in [0, 1], and labels."""
     from sklearn.datasets import load_digits
 
     scans = load_digits()

@@ -21,7 +21,18 @@ MAX_BYTES = 2**30
 
 
 def read_fashion_mnist(folder: Path, transform: Transform) -> tuple[Pool, Pool, tuple[str, ...]]:
-    """Train, val and class names from FashionMNIST/raw under the folder. Raises UserError on any other layout."""
+    """Read Fashion-MNIST.
+
+    Args:
+        folder: Folder that contains `FashionMNIST/raw`.
+        transform: Function from a picture to an input of the network.
+
+    Returns:
+        Items of the train and of the val part, and the class names.
+
+    Raises:
+        UserError: The folder has another layout, or a file is damaged.
+    """
     require_folder(folder)
     raw = folder / "FashionMNIST" / "raw"
     if not raw.is_dir():
@@ -30,7 +41,18 @@ def read_fashion_mnist(folder: Path, transform: Transform) -> tuple[Pool, Pool, 
 
 
 def read_idx(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
-    """An IDX file of unsigned bytes, plain or with `.gz` after its name. Raises UserError on anything else."""
+    """Read an IDX file of unsigned bytes.
+
+    Args:
+        path: Path of the file; if it is missing, `.gz` is appended.
+        dimensions: Number of dimensions.
+
+    Returns:
+        Array with this number of dimensions.
+
+    Raises:
+        UserError: The file is missing, damaged or of another format.
+    """
     content = _content(path)
     header_bytes = 4 + 4 * dimensions
     if len(content) < header_bytes or content[:4] != bytes([0, 0, UNSIGNED_BYTES, dimensions]):

@@ -1,4 +1,4 @@
-"""Image folders: train/<class>/, val/<class>/ and, where the network knows more classes, classes.txt."""
+"""Image folders: train/<class>/, val/<class>/ and, if the network has more classes, classes.txt."""
 
 import os
 import struct
@@ -25,16 +25,27 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
-"""Pillow's names of the formats that are opened, whatever the name of a file, and the endings that are looked for."""
+"""Suffixes of image files by Pillow's name of the format; only these formats are opened, whatever the suffix."""
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 LAYOUT = "train/<class>/ and val/<class>/ with images, and optionally classes.txt"
 
 _BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
-"""What Pillow raises on damaged files, by format."""
+"""Exceptions of Pillow for damaged files, which depend on the format."""
 
 
 def read_folder(folder: Path, transform: Transform) -> tuple[Pool, Pool, tuple[str, ...]]:
-    """Train, val and the class names in the order of the network's outputs. Raises UserError on another layout."""
+    """Read an image folder.
+
+    Args:
+        folder: Folder with `train/<class>/` and `val/<class>/`, and optionally `classes.txt`.
+        transform: Function from a picture to an input of the network.
+
+    Returns:
+        Items of the train and of the val part, and the class names in the order of the network's outputs.
+
+    Raises:
+        UserError: The folder has another layout.
+    """
     require_folder(folder)
     listings = {part: _list_classes(folder, part) for part in ("train", "val")}
     class_names = _class_names(folder, listings)
@@ -43,7 +54,14 @@ def read_folder(folder: Path, transform: Transform) -> tuple[Pool, Pool, tuple[s
 
 
 def require_folder(folder: Path) -> None:
-    """Raises UserError where a folder is missing, a file, or empty."""
+    """Require that a folder exists and is not empty.
+
+    Args:
+        folder: Path of the folder.
+
+    Raises:
+        UserError: The folder is missing, a file, or empty.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder} {'is a file' if folder.exists() else 'does not exist'}; give a folder")
     if not any(folder.iterdir()):
@@ -51,7 +69,18 @@ def require_folder(folder: Path) -> None:
 
 
 def read_image(path: Path, transform: Transform) -> Tensor:
-    """One picture, transformed. Raises UserError naming a file that cannot be read or transformed."""
+    """Read and transform a picture.
+
+    Args:
+        path: Path of the image file.
+        transform: Function from a picture to an input of the network.
+
+    Returns:
+        Input of the network.
+
+    Raises:
+        UserError: The file cannot be read or transformed; the message names it.
+    """
     image = _decoded(path)
     try:
         return transform(image)
@@ -73,7 +102,7 @@ def _decoded(path: Path) -> Image.Image:
 
 
 def _list_classes(folder: Path, part: str) -> dict[str, list[str]]:
-    """File names by class folder, both sorted."""
+    """Return the file names of each class folder, both sorted."""
     if not (folder / part).is_dir():
         raise UserError(f"{folder} has no folder {part}; expected {LAYOUT}")
     classes = sorted(entry.name for entry in os.scandir(folder / part) if entry.is_dir() and entry.name[0] != ".")
@@ -118,7 +147,7 @@ def _class_names(folder: Path, listings: dict[str, dict[str, list[str]]]) -> tup
 
 
 def _read_class_names(file: Path) -> dict[str, None]:
-    """The names in order; a dict, since it is looked up a thousand times."""
+    """Return the names in order, as the keys of a dict for fast lookup."""
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

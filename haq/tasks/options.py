@@ -1,4 +1,4 @@
-"""What a user may choose about data."""
+"""Options of data: how splits are drawn and images transformed."""
 
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
@@ -9,10 +9,20 @@ from haq.errors import UserError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOptions:
-    """How splits are drawn and images transformed; None leaves a choice to the data set and the model.
+    """Options of a task; None leaves a choice to the data set and the model.
 
-    Sizes are in items, `resize` (the shorter side) and `crop` (both sides) in pixels. Raises UserError on values that
-    cannot be.
+    Attributes:
+        split_seed: Seed of the order in which items are drawn.
+        search_from: Part that the search split is drawn from.
+        search_images: Number of items drawn for search and selection.
+        report_images: Number of items of the report split.
+        calibration_images: Number of items of the calibration split.
+        normalize: Name of the mean and standard deviation of pixels.
+        resize: Length of the shorter side after resizing, in pixels.
+        crop: Side of the central square that is kept, in pixels.
+
+    Raises:
+        UserError: A value is not allowed.
     """
 
     split_seed: int = 0
@@ -36,6 +46,7 @@ class TaskOptions:
 
     @property
     def changes_transform(self) -> bool:
+        """Whether an option of the transform is given."""
         return any(value is not None for value in (self.normalize, self.resize, self.crop))
 
 

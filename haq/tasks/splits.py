@@ -1,4 +1,4 @@
-"""Drawing disjoint splits from labelled items, so that equal seeds give equal splits and classes stay balanced."""
+"""Disjoint splits drawn from labelled items: reproducible by seed, with balanced classes."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from haq.tasks.options import TaskOptions
 SEARCH_SHARE = 0.4
 MAX_SEARCH_ITEMS = 1000
 SELECTION_SHARE = 0.2
-"""Of what is drawn for the search."""
+"""Share of the items drawn for the search."""
 RULE = (
     "items of each class in random order (numpy.random.default_rng(split_seed)), classes interleaved; "
     "search, selection and report are consecutive parts of val, or search and selection are the first of train; "
@@ -28,18 +28,27 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Labelled items that splits are drawn from."""
+    """Labelled items that splits are drawn from.
+
+    Attributes:
+        keys: Name of each item in its data set, from which the hash of a split is computed.
+        labels: Class of each item.
+        read: Function that reads the input at an index; it raises UserError for items that cannot be read.
+    """
 
     keys: Sequence[str]
-    """What names each item in its data set; the hash of a split is made of them."""
     labels: IntArray
     read: Callable[[int], Tensor]
-    """The input at an index; raises UserError naming what cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """The items of a pool at some indices, in that order."""
+    """Items of a pool at some indices, in that order.
+
+    Attributes:
+        pool: Pool of the items.
+        indices: Indices of the items in the pool.
+    """
 
     pool: Pool
     indices: IntArray
@@ -52,17 +61,29 @@ class Drawn:
         return self.pool.read(place), int(self.pool.labels[place])
 
     def facts(self) -> dict[str, Any]:
-        """Size, and a hash that tells whether another machine drew the same items in the same order."""
+        """Return the size, and a hash that differs if other items, or another order, were drawn.
+
+        Returns:
+            `size` and `sha256`.
+        """
         digest = hashlib.sha256("\n".join(self.pool.keys[place] for place in self.indices).encode())
         return {"size": len(self), "sha256": digest.hexdigest()}
 
 
 def balanced_order(labels: IntArray, generator: np.random.Generator) -> IntArray:
-    """A random permutation, every prefix of which holds the classes in proportion.
+    """Draw a random permutation of which every prefix has the classes in proportion.
 
-    >>> labels = np.array([0, 0, 0, 0, 1, 1])
-    >>> labels[balanced_order(labels, np.random.default_rng(0))]
-    array([0, 0, 1, 0, 0, 1])
+    Args:
+        labels: Class of each item, [n].
+        generator: Random number generator.
+
+    Returns:
+        Indices of the items, [n].
+
+    Examples:
+        >>> labels = np.array([0, 0, 0, 0, 1, 1])
+        >>> labels[balanced_order(labels, np.random.default_rng(0))]
+        array([0, 0, 1, 0, 0, 1])
     """
     position = np.empty(len(labels))
     for label in np.unique(labels):
@@ -72,9 +93,21 @@ def balanced_order(labels: IntArray, generator: np.random.Generator) -> IntArray
 
 
 def draw_splits(train: Pool, val: Pool, options: TaskOptions) -> dict[SplitName, Drawn]:
-    """The splits; calibration is part of train, the others are disjoint. Raises UserError where items run out.
+    """Draw the splits of a task; calibration is part of train, the others are disjoint.
 
-    The last fifth of what is drawn for the search is held out of every reward: `selection`, none of fewer than five.
+    The last fifth of the items that are drawn for the search becomes `selection`, which no reward uses; of fewer than
+    five items there is no selection split.
+
+    Args:
+        train: Items of the train part.
+        val: Items of the val part.
+        options: Sizes, seed and source of the search split.
+
+    Returns:
+        Items by split.
+
+    Raises:
+        UserError: There are too few items.
     """
     generator = np.random.default_rng(options.split_seed)
     from_train, from_val = (balanced_order(pool.labels, generator) for pool in (train, val))

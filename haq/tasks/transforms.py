@@ -1,4 +1,4 @@
-"""From a picture to what the network was trained on."""
+"""Transforms from a picture to an input of the network."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -17,15 +17,25 @@ from haq.tasks.options import TaskOptions
 Transform = Callable[[Image.Image], Tensor]
 
 MAX_PIXELS = 64_000_000
-"""Of an image, as it is stored and as it is resized; 256 MB in memory. Cameras take up to about 60 million."""
+"""Largest number of pixels of an image, as stored and after resizing: 256 MB in memory."""
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageTransform:
-    """Resize the shorter side, crop the centre, scale to [0, 1], normalize; None leaves a step out.
+    """Transform that resizes the shorter side, crops the centre, scales to [0, 1] and normalizes; None skips a step.
 
-    One mean makes the picture grey, three make it colour. Sizes in pixels; rounding as in torchvision.
+    Sizes are rounded as in torchvision.
+
+    Attributes:
+        resize: Length of the shorter side after resizing, in pixels.
+        crop: Side of the central square that is kept, in pixels.
+        mean: Mean of each channel; one value converts to grey, three convert to colour.
+        std: Standard deviation of each channel.
+        interpolation: Interpolation of resizing.
+
+    Raises:
+        UserError: The crop is larger than the resized images.
     """
 
     resize: int | None = None
@@ -39,7 +49,17 @@ class ImageTransform:
             raise UserError(f"a crop of {self.crop} does not fit into images resized to {self.resize}; change one")
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """Float32 [c, h, w]. Raises UserError where the picture is smaller than the crop, or too large once resized."""
+        """Transform a picture.
+
+        Args:
+            image: Picture of any size and mode.
+
+        Returns:
+            Input of the network, float32 [c, h, w].
+
+        Raises:
+            UserError: The picture is smaller than the crop, or too large after resizing.
+        """
         image = image.convert("L" if len(self.mean) == 1 else "RGB")
         image = _resize_and_crop(image, self)
         pixels = torch.from_numpy(np.array(image).reshape(image.height, image.width, -1))
@@ -61,27 +81,45 @@ _NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 
 def resolve_transform(model: nn.Module | None, default: ImageTransform, options: TaskOptions) -> Transform:
-    """The model's own transform, else timm's for its models, else the default; with the user's changes.
+    """Choose the transform of images: the model's own, else timm's for its models, else the default.
 
-    A transform that is a callable of the model's own cannot be changed: any change takes the default in its place.
+    A transform that is a function of the model cannot be changed: with options, the changed default is used instead.
+
+    Args:
+        model: Model that may have an attribute `transform`; None for none.
+        default: Transform of the data set.
+        options: Changes by the user.
+
+    Returns:
+        The transform.
+
+    Raises:
+        UserError: The options do not fit the images.
     """
-    own = _own_transform(model)
-    if own is None or (options.changes_transform and not isinstance(own, ImageTransform)):
-        own = default
-    return _changed(own, options) if isinstance(own, ImageTransform) else own
+    found = _model_transform(model)
+    if found is None or (options.changes_transform and not isinstance(found, ImageTransform)):
+        found = default
+    return _changed(found, options) if isinstance(found, ImageTransform) else found
 
 
 def describe_transform(transform: Transform) -> Any:
-    """What a run writes down about a transform: plain values, the same in every process."""
+    """Describe a transform for the configuration of a run.
+
+    Args:
+        transform: Transform of images.
+
+    Returns:
+        Plain values that are the same in every process.
+    """
     if not isinstance(transform, ImageTransform):
         return re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(transform).split()))
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(transform).items()}
 
 
-def _own_transform(model: nn.Module | None) -> Transform | None:
-    own = getattr(model, "transform", None)
-    if callable(own):
-        return cast(Transform, own)
+def _model_transform(model: nn.Module | None) -> Transform | None:
+    transform = getattr(model, "transform", None)
+    if callable(transform):
+        return cast(Transform, transform)
     return _timm_transform(model) if hasattr(model, "pretrained_cfg") else None
 
 
@@ -123,13 +161,13 @@ def _resize_and_crop(image: Image.Image, transform: ImageTransform) -> Image.Ima
 
 
 def _resized(size: tuple[int, int], shorter: int | None) -> tuple[int, int]:
-    """Width and height once the shorter side has a length."""
+    """Return width and height after the shorter side is resized to a length."""
     width, height = (side if shorter is None else shorter * side // min(size) for side in size)
     return width, height
 
 
 def _resize_crop_alone(image: Image.Image, size: tuple[int, int], transform: ImageTransform) -> Image.Image:
-    """Resize the part that the crop keeps alone; equal to resizing all and cropping then, but for rounding."""
+    """Resize only the part that the crop keeps; equal to resizing everything, except for rounding."""
     crop = transform.crop
     if crop is None:
         raise UserError(
@@ -143,7 +181,7 @@ def _resize_crop_alone(image: Image.Image, size: tuple[int, int], transform: Ima
 
 
 def _centre(size: tuple[int, int], crop: int) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of a square in the middle."""
+    """Return left, top, right and bottom of a square in the centre."""
     if min(size) < crop:
         raise UserError(f"an image of {size[0]}x{size[1]} is smaller than the crop of {crop}; give --resize")
     left, top = (round((side - crop) / 2.0) for side in size)

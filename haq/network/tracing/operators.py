@@ -87,9 +87,7 @@ class OperatorCalls(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if (
-            hasattr(func, "decompose") and _formula(func) is None
-        ):  # a composite function, in inference mode
+        if hasattr(func, "decompose") and _formula(func) is None:  # a composite function, in inference mode
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
