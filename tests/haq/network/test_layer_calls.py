@@ -1,4 +1,4 @@
-"""Calls of layers that the example input did not make."""
+"""Calls of layers that are not in the trace."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from haq.quantization.quantized_model import calibrate
 
 
 class Repeats(nn.Module):
-    """Applies its layer as often as the sum of the inputs says, and another part of its weights where it is large."""
+    """Network that calls its layer as often as the sum of the inputs, and part of its weights for large sums."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Repeats(nn.Module):
 
 
 def ones(count: int) -> Tensor:
-    """Inputs that sum to their count."""
+    """Return inputs that sum to their count."""
     return F.one_hot(torch.zeros(count, dtype=torch.long), 4).float()
 
 
@@ -38,14 +38,14 @@ def warning(batches: list[Tensor], make: Callable[[], nn.Module] = Repeats) -> s
     return calibrate(model, trace(model, ones(1)), batches).warning
 
 
-def test_calls_that_the_example_makes_need_no_warning() -> None:
+def test_traced_calls_give_no_warning() -> None:
     assert warning([ones(1), ones(1)]) is None
 
 
 @pytest.mark.parametrize(
     ("sizes", "step", "bank"), [([3], "2 of 3", "1 of 1"), ([3, 1], "2 of 4", "1 of 1"), ([3, 2], "3 of 5", "2 of 2")]
 )
-def test_calls_that_the_example_does_not_make_are_counted(sizes: list[int], step: str, bank: str) -> None:
+def test_untraced_calls_are_counted_in_warning(sizes: list[int], step: str, bank: str) -> None:
     assert warning([ones(size) for size in sizes]) == (
         f"the calibration inputs call layers that the example input does not: step ({step} calls), "
         f"bank[1] ({bank} calls); these calls run in float and are not priced"
@@ -53,7 +53,7 @@ def test_calls_that_the_example_does_not_make_are_counted(sizes: list[int], step
 
 
 class Experts(nn.Module):
-    """Each item goes through the layer of its largest feature."""
+    """Network that applies to each item the layer of its largest feature."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Experts(nn.Module):
         return torch.stack([self.experts[int(item.argmax())](item) for item in x])
 
 
-def test_layers_that_only_other_inputs_use_are_named_and_the_warning_stays_short() -> None:
+def test_warning_names_at_most_three_untraced_layers() -> None:
     model = Experts()
     traced = trace(model, torch.eye(8)[:1])
     assert {each.name for each in traced.refused} == {f"experts.{number}" for number in range(1, 8)}

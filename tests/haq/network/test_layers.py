@@ -1,4 +1,4 @@
-"""Networks and the layers that one run of them shows, against counts done by hand."""
+"""Traced layers of networks, compared with counts by hand."""
 
 from collections.abc import Callable
 from typing import Any
@@ -58,7 +58,7 @@ def test_convolutions_of_images(conv: nn.Module, expected: dict[str, Any], macs:
     assert layer.input_size == (9, 7)
 
 
-def test_convolutions_of_sequences_are_one_pixel_high() -> None:
+def test_one_dimensional_convolutions_have_height_one() -> None:
     layer = only(nn.Sequential(nn.Conv1d(4, 6, 5, stride=2, dilation=2)), torch.zeros(1, 4, 30))
     # 5 taps, 2 apart, span 9 of 30: 22 places, every second one.
     assert (layer.kernel, layer.stride, layer.dilation) == ((1, 5), (1, 2), (1, 2))
@@ -68,7 +68,7 @@ def test_convolutions_of_sequences_are_one_pixel_high() -> None:
     assert (transposed.kind, transposed.output_size) == ("conv_transpose", (1, 23))
 
 
-def test_maps_that_belong_to_one_item_are_stacked_so_that_all_are_priced() -> None:
+def test_several_maps_per_item_are_stacked() -> None:
     conv = nn.Conv2d(4, 6, 3, padding=1, stride=(1, 2))
     regions = Wired(lambda m, x: m.conv(x.expand(5, -1, -1, -1)), conv=conv)
     layer = only(regions, IMAGE)
@@ -78,26 +78,26 @@ def test_maps_that_belong_to_one_item_are_stacked_so_that_all_are_priced() -> No
     assert only(unbatched, IMAGE).output_size == (9, 7)
 
 
-def test_a_padding_that_copies_pixels_is_part_of_what_the_layer_reads() -> None:
+def test_non_zero_padding_counts_as_input() -> None:
     layer = only(nn.Sequential(nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect")), IMAGE)
     assert (layer.input_size, layer.output_size) == ((11, 9), (9, 7))
 
 
-def test_three_dimensional_convolutions_are_refused() -> None:
+def test_three_dimensional_convolutions_are_refused_by_name() -> None:
     model = nn.Sequential(nn.Conv3d(1, 2, 3), nn.Flatten(), nn.Linear(2, 2))
     traced = trace(model, torch.zeros(1, 1, 3, 3, 3))
     assert [layer.name for layer in traced.layers] == ["2"]
     assert "three-dimensional" in reasons(traced)["0"]
 
 
-def test_a_linear_layer_counts_the_positions_of_a_sequence() -> None:
+def test_linear_layer_macs_include_sequence_positions() -> None:
     model = nn.Sequential(nn.Linear(6, 10))
     assert (only(model, torch.zeros(1, 6)).macs, only(model, torch.zeros(1, 6)).output_size) == (60, (1, 1))
     layer = only(model, torch.zeros(1, 3, 5, 6))
     assert (layer.output_size, layer.macs, layer.weight_count) == ((15, 1), 900, 60)
 
 
-def test_an_embedding_has_its_vocabulary_as_inputs() -> None:
+def test_embedding_inputs_are_its_vocabulary() -> None:
     layers = trace_layers(nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 3)), torch.zeros(1, 4, dtype=torch.long))
     assert [(layer.kind, layer.c_in, layer.c_out) for layer in layers] == [("embedding", 50, 8), ("linear", 8, 3)]
     assert [layer.macs for layer in layers] == [0, 4 * 24]
@@ -105,7 +105,7 @@ def test_an_embedding_has_its_vocabulary_as_inputs() -> None:
 
 
 class Wired(nn.Module):
-    """A network whose forward is written out in a test."""
+    """Network with a forward function given by a test."""
 
     def __init__(self, forward: Callable[["Wired", Tensor], Any], **parts: nn.Module) -> None:
         super().__init__()
@@ -117,12 +117,12 @@ class Wired(nn.Module):
         return self._forward(self, x)
 
 
-def test_layers_come_in_the_order_of_execution_not_of_definition() -> None:
+def test_layers_are_in_order_of_execution() -> None:
     model = Wired(lambda m, x: m.first(m.second(x)), first=nn.Linear(4, 4), second=nn.Linear(4, 4))
     assert [layer.name for layer in trace_layers(model, torch.zeros(1, 4))] == ["second", "first"]
 
 
-def test_further_calls_of_a_module_are_tied_layers_without_weights() -> None:
+def test_further_calls_are_tied_layers_without_weights() -> None:
     model = Wired(lambda m, x: m.fc(m.other(m.fc(m.fc(x)))), fc=nn.Linear(4, 4), other=nn.Linear(4, 4))
     layers = trace_layers(model, torch.zeros(1, 4))
     assert [layer.name for layer in layers] == ["fc", "fc:2", "other", "fc:3"]
@@ -131,13 +131,13 @@ def test_further_calls_of_a_module_are_tied_layers_without_weights() -> None:
     assert [layer.macs for layer in layers] == [16] * 4
 
 
-def test_one_module_under_two_names_is_one_layer() -> None:
+def test_module_with_two_names_is_one_layer() -> None:
     shared = nn.Linear(4, 4)
     layers = trace_layers(nn.Sequential(shared, nn.ReLU(), shared), torch.zeros(1, 4))
     assert [(layer.name, layer.tied_to) for layer in layers] == [("0", None), ("0:2", "0")]
 
 
-def test_two_modules_with_one_parameter_are_tied() -> None:
+def test_modules_that_share_a_parameter_are_tied() -> None:
     model = Wired(lambda m, x: m.head(m.embed(x)), embed=nn.Embedding(10, 4), head=nn.Linear(4, 10, bias=False))
     model.head.weight = model.embed.weight
     traced = trace(model, torch.zeros(1, 3, dtype=torch.long))
@@ -148,14 +148,14 @@ def test_two_modules_with_one_parameter_are_tied() -> None:
     assert not traced.refused
 
 
-def test_a_weight_that_is_called_through_a_parent_bears_the_owners_name() -> None:
+def test_weight_used_by_parent_has_owner_name() -> None:
     model = Wired(lambda m, x: F.linear(x, weight=m.child.weight, bias=m.child.bias), child=nn.Linear(4, 5))
     traced = trace(model, torch.zeros(1, 4))
     assert [layer.name for layer in traced.layers] == ["child"]
     assert not traced.refused
 
 
-def test_a_module_that_is_never_called_is_refused_even_inside_one_that_is() -> None:
+def test_uncalled_modules_are_refused() -> None:
     def forward(m: Wired, x: Tensor) -> Tensor:
         return m.fc(x) @ m.fc(x).transpose(-1, -2)
 
@@ -166,7 +166,7 @@ def test_a_module_that_is_never_called_is_refused_even_inside_one_that_is() -> N
     assert "activations" in reasons(traced)["0"]
 
 
-def test_weights_that_are_computed_on_the_fly_are_refused_and_the_layer_after_them_is_still_linked() -> None:
+def test_computed_weights_are_refused_and_later_layers_are_linked() -> None:
     model = nn.Sequential(nn.Linear(4, 4), weight_norm(nn.Linear(4, 4)), nn.Linear(4, 2))
     traced = trace(model, torch.zeros(1, 4))
     assert [layer.name for layer in traced.layers] == ["0", "2"]
@@ -175,14 +175,14 @@ def test_weights_that_are_computed_on_the_fly_are_refused_and_the_layer_after_th
 
 
 @pytest.mark.parametrize("size", [(6, 4), (4, 4)])
-def test_weights_that_are_read_transposed_are_refused_not_misread(size: tuple[int, int]) -> None:
+def test_transposed_weights_are_refused(size: tuple[int, int]) -> None:
     model = Wired(lambda m, x: F.linear(m.encode(x), m.encode.weight.t()), encode=nn.Linear(*size))
     traced = trace(model, torch.zeros(1, size[0]))
     assert [layer.name for layer in traced.layers] == ["encode"]
     assert any("encode.weight" in reason for reason in reasons(traced).values())
 
 
-def test_products_with_weights_outside_of_layers_are_refused_by_name() -> None:
+def test_products_outside_of_layers_are_refused_by_name() -> None:
     model = Wired(lambda m, x: m.fc(m.bilinear(x, x)) @ m.fc.weight, bilinear=nn.Bilinear(4, 4, 3), fc=nn.Linear(3, 5))
     traced = trace(model, torch.zeros(1, 4))
     assert [layer.name for layer in traced.layers] == ["fc"]
@@ -190,14 +190,14 @@ def test_products_with_weights_outside_of_layers_are_refused_by_name() -> None:
     assert "fc.weight" in reasons(traced)["matmul"]
 
 
-def test_a_bag_of_embeddings_is_refused_as_what_it_is() -> None:
+def test_embedding_bags_are_refused_by_name() -> None:
     model = nn.Sequential(nn.EmbeddingBag(10, 4), nn.Linear(4, 2))
     refused = reasons(trace(model, torch.zeros(1, 3, dtype=torch.long)))
     assert set(refused) == {"0"}
     assert "not called" not in refused["0"]
 
 
-def test_recurrent_layers_are_found_between_others() -> None:
+def test_recurrent_layers_are_traced_between_others() -> None:
     model = Wired(
         lambda m, x: m.fc(m.cell(m.gru(m.lstm(x)[0])[0][0])),
         lstm=nn.LSTM(4, 3),
@@ -211,7 +211,7 @@ def test_recurrent_layers_are_found_between_others() -> None:
     assert traced.refused == ()
 
 
-def test_self_attention_is_two_projections() -> None:
+def test_self_attention_has_two_projections() -> None:
     model = Wired(lambda m, x: m.mha(x, x, x)[0], mha=nn.MultiheadAttention(8, 2, batch_first=True))
     traced = trace(model, torch.zeros(1, 5, 8))
     assert [(layer.name, layer.c_in, layer.c_out, layer.macs) for layer in traced.layers] == [
@@ -222,7 +222,7 @@ def test_self_attention_is_two_projections() -> None:
     assert set(reasons(traced)) == {"mha"}
 
 
-def test_cross_attention_shows_the_rows_that_each_call_reads() -> None:
+def test_cross_attention_layers_are_rows_of_the_projection() -> None:
     def forward(m: Wired, x: Tensor) -> Tensor:
         context = torch.cat([x, x, x], 1)
         return m.mha(x, context, context, need_weights=False)[0]
@@ -236,7 +236,7 @@ def test_cross_attention_shows_the_rows_that_each_call_reads() -> None:
     assert sum(layer.weight_count for layer in traced.layers) == 4 * 64
 
 
-def test_cross_attention_with_other_widths_has_a_projection_each() -> None:
+def test_cross_attention_of_other_widths_has_separate_projections() -> None:
     def forward(m: Wired, x: Tensor) -> Tensor:
         return m.mha(x, x[..., :6], x[..., :6])[0]
 
@@ -245,14 +245,14 @@ def test_cross_attention_with_other_widths_has_a_projection_each() -> None:
     assert names == ["mha.q_proj", "mha.k_proj", "mha.v_proj", "mha.out_proj"]
 
 
-def test_a_transformer_layer_is_seen_through_its_fast_path() -> None:
+def test_transformer_fast_path_is_traced() -> None:
     model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
     names = [layer.name for layer in trace_layers(model, torch.zeros(1, 5, 8))]
     block = ["self_attn.in_proj", "self_attn.out_proj", "linear1", "linear2"]
     assert names == [f"layers.{number}.{name}" for number in range(2) for name in block]
 
 
-def test_who_reads_what_a_layer_wrote() -> None:
+def test_input_tensors_link_layers() -> None:
     def forward(m: Wired, x: Tensor) -> Tensor:
         shortcut = torch.relu(m.a(x))
         joined = torch.cat([shortcut, m.b(shortcut)], dim=1)
@@ -270,7 +270,7 @@ def test_who_reads_what_a_layer_wrote() -> None:
     assert traced.heads == ("d",)
 
 
-def test_a_network_with_several_outputs_has_several_heads() -> None:
+def test_several_outputs_give_several_heads() -> None:
     model = Wired(
         lambda m, x: {"boxes": [m.boxes(m.body(x)).relu()], "classes": (m.classes(m.body(x)),)},
         body=nn.Linear(4, 4),
@@ -281,7 +281,7 @@ def test_a_network_with_several_outputs_has_several_heads() -> None:
 
 
 class Habits(nn.Module):
-    """What a trace might disturb: batch norm, dropout, modules in different modes, hooks, gradients."""
+    """Network with state that a trace could change: batch norm, dropout, mixed modes, hooks, gradients."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -300,7 +300,7 @@ def hooks(module: nn.Module) -> list[int]:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_network_is_left_as_it_was(fails: bool) -> None:
+def test_trace_leaves_network_unchanged(fails: bool) -> None:
     model = Habits()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
@@ -341,21 +341,21 @@ def raises(error: Exception) -> nn.Module:
         AttributeError("shape"),
     ],
 )
-def test_a_network_that_does_not_run_on_the_example_is_a_users_mistake_in_one_line(error: Exception) -> None:
+def test_network_error_on_example_raises_one_line_user_error(error: Exception) -> None:
     with pytest.raises(UserError, match=r"does not run on an input of shape \(1, 3\): \S") as caught:
         trace(raises(error), torch.zeros(1, 3))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("model", [nn.ReLU(), nn.Sequential(weight_norm(nn.Linear(4, 4))), nn.Identity()])
-def test_a_network_without_quantizable_layers_is_refused(model: nn.Module) -> None:
+def test_network_without_quantizable_layers_raises(model: nn.Module) -> None:
     with pytest.raises(UserError, match="no quantizable layer") as caught:
         trace(model, torch.zeros(1, 4))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "vit_b_16"])
-def test_macs_agree_with_another_counter(name: str) -> None:
+def test_macs_equal_fvcore(name: str) -> None:
     flop_count = pytest.importorskip("fvcore.nn")
     models = pytest.importorskip("torchvision.models")
     with torch.device("meta"):
@@ -372,7 +372,7 @@ def test_macs_agree_with_another_counter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2"])
-def test_known_networks_layer_by_layer(name: str) -> None:
+def test_layers_of_known_networks(name: str) -> None:
     with torch.device("meta"):
         network = models.get_model(name)
         found = trace_layers(network, torch.zeros(1, 3, 224, 224))
@@ -396,7 +396,7 @@ class Shortcuts(nn.Module):
         return result
 
 
-def test_shortcuts_are_held_until_they_are_added() -> None:
+def test_shortcut_tensors_are_held_until_added() -> None:
     layers = {layer.name: layer for layer in trace_layers(Shortcuts(), torch.zeros(1, 4))}
     assert {name: layer.held_tensors for name, layer in layers.items()} == {
         "a": (),

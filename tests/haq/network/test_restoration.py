@@ -1,4 +1,4 @@
-"""What a network holds before a policy is put on it, it holds after: bytes, objects, hooks, modes, outputs."""
+"""Running a policy leaves the network unchanged: bytes, objects, hooks, modes and outputs."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -54,7 +54,7 @@ def add_habits(model: nn.Module) -> None:
 
 
 def contents(model: nn.Module) -> dict[str, Any]:
-    """Bytes by name, and which objects each module holds; torch's global hooks."""
+    """Return bytes by name, the objects of each module, and torch's global hooks."""
     found: dict[str, Any] = {}
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         found[f"tensor {name}"] = (tensor.detach().numpy().tobytes(), tensor.requires_grad, id(tensor.grad))
@@ -72,7 +72,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_is_as_before_once_its_policy_is_dropped(name: str) -> None:
+def test_network_is_unchanged_after_quantized_run(name: str) -> None:
     build, shape = NETWORKS[name]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
@@ -89,7 +89,7 @@ def test_a_network_is_as_before_once_its_policy_is_dropped(name: str) -> None:
     assert differences(before, contents(model)) == []
 
 
-def test_what_is_compared_shows_the_smallest_change() -> None:
+def test_snapshot_detects_smallest_change() -> None:
     model = DigitsCNN().eval()
     before = contents(model)
     last = list(model.modules())[-1]

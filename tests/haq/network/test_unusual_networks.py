@@ -1,4 +1,4 @@
-"""Whole workflows on networks that do something unusual: they give what the plain network gives, or say why not."""
+"""Workflows on unusual networks give the results of an equivalent plain network, or raise."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +30,7 @@ Run = Callable[[Any, Tensor], Tensor]
 
 
 class Through(nn.Module):
-    """A network that runs another in a way of its own."""
+    """Network that runs another through a given function."""
 
     def __init__(self, net: nn.Module, run: Run) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Through(nn.Module):
 
 
 class Parts(nn.Module):
-    """A backbone and a head, with something between that no gradient passes."""
+    """Backbone and head, with an operation without gradient between them."""
 
     def __init__(self, net: nn.Module, between: Run) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ def prepared(model: nn.Module, task: ClassificationTask, **settings: Any) -> Net
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
-def test_a_network_that_writes_into_its_input_is_evaluated_like_one_that_does_not(
+def test_in_place_network_is_evaluated_like_plain_network(
     tiny_net: nn.Module, tiny_task: ClassificationTask, engine: str
 ) -> None:
     def evaluations(run: Run) -> list[Evaluation]:
@@ -97,7 +97,7 @@ def test_a_network_that_writes_into_its_input_is_evaluated_like_one_that_does_no
 
 
 @pytest.mark.parametrize("between", [without_gradients, in_inference_mode])
-def test_layers_without_gradient_are_measured_and_named(
+def test_layers_without_gradient_are_measured_and_reported(
     tiny_net: nn.Module, tiny_task: ClassificationTask, between: Run
 ) -> None:
     plain = network_fisher(prepared(Parts(tiny_net, lambda run, x: run(x)), tiny_task))
@@ -111,15 +111,13 @@ def test_layers_without_gradient_are_measured_and_named(
     assert 0.2 < ratio.min() < ratio.max() < 5
 
 
-def test_layers_before_a_rounding_are_measured(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
+def test_layers_before_rounding_are_measured(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
     found = network_fisher(prepared(Parts(tiny_net, lambda run, x: (run(x) * 8).round() / 8), tiny_task))
     assert "net.conv, net.mix" in found.warnings[0]
     assert found.losses[0, 0, 0] > 0
 
 
-def test_a_network_that_does_not_run_with_gradients_is_measured(
-    tiny_net: nn.Module, tiny_task: ClassificationTask
-) -> None:
+def test_network_that_fails_with_gradients_is_measured(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
     network = prepared(Through(tiny_net, lambda net, x: torch.from_numpy(net(x).numpy())), tiny_task)
     found = network_fisher(network)
     assert found.warnings[0].startswith(
@@ -128,7 +126,7 @@ def test_a_network_that_does_not_run_with_gradients_is_measured(
     assert (found.losses[:, 0, 0] > 0).all()
 
 
-def test_estimating_leaves_renormalized_embeddings_as_they_are() -> None:
+def test_sensitivity_estimate_keeps_max_norm_embeddings() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         words = nn.Embedding(9, 4, max_norm=0.5)
@@ -143,9 +141,7 @@ def test_estimating_leaves_renormalized_embeddings_as_they_are() -> None:
     assert torch.equal(network.quantizers.weight(0, 3), quantized)
 
 
-def test_a_network_in_inference_mode_is_searched_but_not_trained(
-    tiny_net: nn.Module, tiny_task: ClassificationTask
-) -> None:
+def test_inference_mode_network_is_searched_but_not_trained(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
     task = with_train(tiny_task)
     model = Through(tiny_net, in_inference_mode)
     result = haq.search(model, task, episodes=3, engine="torch", budget=0.9)
@@ -155,7 +151,7 @@ def test_a_network_in_inference_mode_is_searched_but_not_trained(
         haq.finetune(model, task, epochs=1)
 
 
-def test_a_callers_torch_settings_do_not_reach_a_training(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
+def test_training_ignores_caller_torch_settings(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
     task = with_train(tiny_task)
     with torch.no_grad():
         haq.finetune(tiny_net, task, epochs=1)
@@ -164,7 +160,7 @@ def test_a_callers_torch_settings_do_not_reach_a_training(tiny_net: nn.Module, t
 
 
 @pytest.mark.parametrize("use_reentrant", [False, True])
-def test_gradient_checkpointing_changes_no_training(
+def test_gradient_checkpointing_does_not_change_training(
     tiny_net: nn.Module, tiny_task: ClassificationTask, use_reentrant: bool
 ) -> None:
     task = with_train(tiny_task)
@@ -190,9 +186,7 @@ def data():
 """
 
 
-def test_a_lazy_network_is_the_same_when_its_policy_is_evaluated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lazy_network_is_reproduced_in_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"lazy_{abs(hash(tmp_path))}"
     (tmp_path / f"{name}.py").write_text(DATA)
     monkeypatch.chdir(tmp_path)
@@ -205,7 +199,7 @@ def test_a_lazy_network_is_the_same_when_its_policy_is_evaluated(
 
 
 class Hollow(nn.Module):
-    """A network that has a length, which is 0."""
+    """Network with a length of 0."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -218,9 +212,7 @@ class Hollow(nn.Module):
         return 0
 
 
-def test_a_network_of_length_0_is_the_one_that_learns(
-    tiny_net: nn.Module, tiny_task: ClassificationTask, tmp_path: Path
-) -> None:
+def test_network_of_length_zero_is_trained(tiny_net: nn.Module, tiny_task: ClassificationTask, tmp_path: Path) -> None:
     task = with_train(tiny_task)
     haq.reconstruct(Hollow(tiny_net), task, steps=1, engine="torch")
     for resume in (False, True):
@@ -228,7 +220,7 @@ def test_a_network_of_length_0_is_the_one_that_learns(
 
 
 class Scaled(nn.Conv2d):
-    """A layer with state that is no tensor."""
+    """Layer with extra state that is not a tensor."""
 
     state: Any
 
@@ -249,14 +241,14 @@ def trained(model: nn.Module, tiny_task: ClassificationTask, **settings: Any) ->
     return haq.finetune(model, with_train(tiny_task), epochs=1, **settings)
 
 
-def test_extra_state_is_saved_with_a_fine_tuned_network(tiny_task: ClassificationTask, tmp_path: Path) -> None:
+def test_extra_state_is_saved_with_finetuned_network(tiny_task: ClassificationTask, tmp_path: Path) -> None:
     trained(with_state({"largest": 3.0}), tiny_task, out=tmp_path / "run")
     fresh = with_state(None)
     again = trained(fresh, tiny_task, out=tmp_path / "run", resume=True).network
     assert again.model.get_submodule("0").state == {"largest": 3.0}
 
 
-def test_a_network_may_write_more_than_it_reads_into_its_state(tiny_task: ClassificationTask, tmp_path: Path) -> None:
+def test_state_dict_with_additional_entries_is_saved(tiny_task: ClassificationTask, tmp_path: Path) -> None:
     def model() -> nn.Module:
         net = with_state(None)
         net.register_state_dict_post_hook(  # type: ignore[no-untyped-call]
@@ -269,20 +261,20 @@ def test_a_network_may_write_more_than_it_reads_into_its_state(tiny_task: Classi
 
 
 @pytest.mark.parametrize("state", [(1, 2), {"scale": torch.ones(1)}, object(), float("nan")])
-def test_state_that_cannot_be_saved_is_named_before_the_training(tiny_task: ClassificationTask, state: Any) -> None:
+def test_unsupported_extra_state_raises_before_training(tiny_task: ClassificationTask, state: Any) -> None:
     with pytest.raises(UserError, match=r"the network cannot be saved: 0\._extra_state \("):
         trained(with_state(state), tiny_task, watcher=Untouched())
 
 
 class Untouched(Silent):
-    """Fails where learning begins."""
+    """Watcher that fails when training begins."""
 
     def begin(self, *_: Any, **__: Any) -> None:
         pytest.fail("learning began")
 
 
 class Experts(nn.Module):
-    """Every item goes to the expert that its first features ask for."""
+    """Network that routes each item to an expert by its first features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -299,7 +291,7 @@ class Experts(nn.Module):
         return scores
 
 
-def test_a_network_that_routes_items_is_reconstructed(tiny_task: ClassificationTask) -> None:
+def test_network_that_routes_items_is_reconstructed(tiny_task: ClassificationTask) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         model = Experts()

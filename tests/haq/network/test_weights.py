@@ -33,7 +33,7 @@ WRITERS = {"zip": torch.save, "legacy": save_legacy, "safetensors": safetensors.
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_every_format_is_known_by_its_content(tmp_path: Path, kind: str) -> None:
+def test_formats_are_recognized_by_content(tmp_path: Path, kind: str) -> None:
     source, target, path = small(), small(), tmp_path / "misleading.txt"
     WRITERS[kind](source.state_dict(), path)
     load_weights(target, path)
@@ -51,7 +51,7 @@ def test_every_format_is_known_by_its_content(tmp_path: Path, kind: str) -> None
         lambda state: {f"module._orig_mod.{name}": value for name, value in state.items()},
     ],
 )
-def test_common_wrappers_come_off(tmp_path: Path, wrap: Any) -> None:
+def test_wrappers_and_prefixes_are_removed(tmp_path: Path, wrap: Any) -> None:
     state = small().state_dict()
     torch.save(wrap(state), tmp_path / "w")
     assert list(read_weights(tmp_path / "w")) == list(state)
@@ -63,7 +63,7 @@ class Hostile:
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy"])
-def test_a_file_that_wants_to_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_file_that_contains_code_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.chdir(tmp_path)
     WRITERS[kind]({"w": Hostile()}, tmp_path / "w")
     with pytest.raises(UserError, match=r"refused: the file wants to run code \((posix|nt).mkdir\); save a state_dict"):
@@ -71,13 +71,13 @@ def test_a_file_that_wants_to_run_code_is_refused(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "HACKED").exists()
 
 
-def test_pickles_inside_npz_are_refused(tmp_path: Path) -> None:
+def test_pickles_in_npz_raise(tmp_path: Path) -> None:
     np.savez(tmp_path / "w.npz", w=np.array([Hostile()], dtype=object))
     with pytest.raises(UserError, match=r"w\.npz cannot be read .*allow_pickle"):
         read_weights(tmp_path / "w.npz")
 
 
-def test_a_bomb_is_refused(tmp_path: Path) -> None:
+def test_zip_bomb_raises(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("w.npy", b"\0" * 10_000_000)
     with pytest.raises(UserError, match="unpacks to 10000000 bytes, more than 100 times its size"):
@@ -91,7 +91,7 @@ def bytes_of(kind: str, folder: Path) -> bytes:
 
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_truncated_files_fail_in_one_line(tmp_path: Path, kind: str, share: float) -> None:
+def test_truncated_files_raise_one_line_error(tmp_path: Path, kind: str, share: float) -> None:
     whole = bytes_of(kind, tmp_path)
     (tmp_path / "cut").write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(UserError, match="cut") as caught:
@@ -100,7 +100,7 @@ def test_truncated_files_fail_in_one_line(tmp_path: Path, kind: str, share: floa
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_damaged_files_never_raise_anything_else(tmp_path: Path, kind: str) -> None:
+def test_damaged_files_raise_user_error_only(tmp_path: Path, kind: str) -> None:
     whole, generator = bytes_of(kind, tmp_path), np.random.default_rng(0)
     for _ in range(40):
         damaged = bytearray(whole)
@@ -118,20 +118,20 @@ def pickled(value: object) -> bytes:
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing known", pickled({"w": 1}), pickled([1, 2]), b"\x80", b"PK\x03\x04"])
-def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_files_of_unknown_format_raise(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "w").write_bytes(content)
     with pytest.raises(UserError, match=r"expected a torch archive|save a state_dict"):
         read_weights(tmp_path / "w")
 
 
-def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
+def test_missing_files_and_folders_raise(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="absent does not exist"):
         read_weights(tmp_path / "absent")
     with pytest.raises(UserError, match="is a folder"):
         read_weights(tmp_path)
 
 
-def test_a_torchscript_archive_is_told_apart(tmp_path: Path) -> None:
+def test_torchscript_archive_raises(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w", "w") as archive:
         archive.writestr("net/code/__torch__.py", "")
         archive.writestr("net/data.pkl", "")
@@ -139,7 +139,7 @@ def test_a_torchscript_archive_is_told_apart(tmp_path: Path) -> None:
         read_weights(tmp_path / "w")
 
 
-def test_misfits_are_listed_by_name_and_change_nothing(tmp_path: Path) -> None:
+def test_mismatches_are_listed_and_leave_model_unchanged(tmp_path: Path) -> None:
     model, other = small(), small().state_dict()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     other["0.weight"] = torch.zeros(2, 1, 5, 5)
@@ -155,20 +155,20 @@ def test_misfits_are_listed_by_name_and_change_nothing(tmp_path: Path) -> None:
         assert torch.equal(value, before[name])
 
 
-def test_long_lists_of_misfits_are_cut(tmp_path: Path) -> None:
+def test_long_lists_of_mismatches_are_shortened(tmp_path: Path) -> None:
     torch.save({"x": torch.ones(1)}, tmp_path / "w")
     with pytest.raises(UserError, match=r"6 missing: 0\.weight, 0\.bias, 1\.weight, \.\.\.;"):
         load_weights(small(), tmp_path / "w")
 
 
-def test_weights_older_than_the_batch_counter_fit(tmp_path: Path) -> None:
+def test_weights_without_batch_counter_are_loaded(tmp_path: Path) -> None:
     state = small().state_dict()
     del state["1.num_batches_tracked"]
     torch.save(state, tmp_path / "w")
     load_weights(small(), tmp_path / "w")
 
 
-def test_nan_is_refused(tmp_path: Path) -> None:
+def test_nan_raises(tmp_path: Path) -> None:
     state = small().state_dict()
     state["0.bias"] = torch.tensor([1.0, float("nan")])
     torch.save(state, tmp_path / "w")
@@ -191,14 +191,14 @@ def quantized() -> Tensor:
     ],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_tensors_that_are_no_weights_are_refused(tmp_path: Path, make: Any, kind: str) -> None:
+def test_unsupported_tensor_kinds_raise(tmp_path: Path, make: Any, kind: str) -> None:
     torch.save({**small().state_dict(), "0.bias": make()}, tmp_path / "w")
     with pytest.raises(UserError, match=rf"no plain real ones: 0\.bias \({kind}\); save them dense"):
         load_weights(small(), tmp_path / "w")
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_a_refusal_does_not_advise_to_load_code(tmp_path: Path, protocol: int) -> None:
+def test_error_does_not_advise_unsafe_loading(tmp_path: Path, protocol: int) -> None:
     (tmp_path / "w").write_bytes(pickle.dumps({"w": [1, slice(1, 2)]}, protocol=protocol)[:2] + b"\x97junk.")
     with pytest.raises(UserError) as caught:
         read_weights(tmp_path / "w")
@@ -206,14 +206,14 @@ def test_a_refusal_does_not_advise_to_load_code(tmp_path: Path, protocol: int) -
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_what_is_no_regular_file_is_not_said_to_be_missing(tmp_path: Path) -> None:
+def test_irregular_file_has_its_own_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="pipe is no regular file; give a file with weights"):
         read_weights(tmp_path / "pipe")
 
 
 class Scaled(nn.Linear):
-    """A layer with state that is no tensor."""
+    """Layer with extra state that is not a tensor."""
 
     def __init__(self) -> None:
         super().__init__(3, 2)
@@ -226,7 +226,7 @@ class Scaled(nn.Linear):
         self.state = state
 
 
-def test_extra_state_is_loaded_where_it_is_and_never_missed(tmp_path: Path) -> None:
+def test_extra_state_is_optional(tmp_path: Path) -> None:
     layers = Scaled(), Scaled()
     source, target = map(nn.Sequential, layers)
     layers[0].state = {"largest": 7.0}
@@ -240,7 +240,7 @@ def test_extra_state_is_loaded_where_it_is_and_never_missed(tmp_path: Path) -> N
     load_weights(nn.Sequential(nn.Linear(3, 2)), tmp_path / "w")
 
 
-def test_a_lazy_network_takes_weights(tmp_path: Path) -> None:
+def test_lazy_network_is_loaded(tmp_path: Path) -> None:
     source, target = (nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.LazyLinear(2)) for _ in range(2))
     inputs = torch.rand(5, 3)
     expected = source(inputs)
@@ -253,7 +253,7 @@ def test_a_lazy_network_takes_weights(tmp_path: Path) -> None:
         load_weights(incomplete, tmp_path / "w")
 
 
-def test_a_mask_of_infinities_is_loaded(tmp_path: Path) -> None:
+def test_infinite_mask_is_loaded(tmp_path: Path) -> None:
     network = nn.Linear(3, 2)
     network.register_buffer("mask", torch.full((2, 2), float("-inf")))
     torch.save(network.state_dict(), tmp_path / "w")

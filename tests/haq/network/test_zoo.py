@@ -12,24 +12,24 @@ def weight_layers(model: torch.nn.Module) -> int:
 
 
 @pytest.mark.parametrize("depth", [20, 32, 44, 56])
-def test_cifar_resnets_have_the_depth_of_their_name(depth: int) -> None:
+def test_cifar_resnets_have_depth_of_their_name(depth: int) -> None:
     assert weight_layers(load_model(f"cifar_resnet{depth}")) == depth
 
 
-def test_mobilenet_v1_has_the_published_parameters() -> None:
+def test_mobilenet_v1_has_published_parameter_count() -> None:
     model = load_model("mobilenet_v1")
     assert sum(parameter.numel() for parameter in model.parameters()) == 4_231_976  # 4.2 million in the paper's table 8
     assert weight_layers(model) == 28
 
 
-def test_width_scales_the_channels() -> None:
+def test_width_scales_channels() -> None:
     model = load_model("mobilenet_v1:0.5", num_classes=7)
     assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
     assert model.classifier.in_features == 512
 
 
 @pytest.mark.parametrize("spec", [*(name for name in BUILT_IN if name != "digits_cnn"), "torchvision:squeezenet1_1"])
-def test_models_come_in_eval_mode_equal_and_without_touching_random_numbers(spec: str) -> None:
+def test_models_are_reproducible_and_keep_random_state(spec: str) -> None:
     state = torch.get_rng_state()
     first, second = load_model(spec), load_model(spec)
     assert torch.equal(torch.get_rng_state(), state)
@@ -39,13 +39,13 @@ def test_models_come_in_eval_mode_equal_and_without_touching_random_numbers(spec
     assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), another.parameters(), strict=True))
 
 
-def test_the_number_of_classes_reaches_the_last_layer() -> None:
+def test_num_classes_sets_last_layer() -> None:
     assert load_model("cifar_resnet20", num_classes=3).linear.out_features == 3
     assert load_model("torchvision:squeezenet1_1", num_classes=5)(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
     assert load_model("digits_cnn", num_classes=4).classifier.out_features == 4
 
 
-def test_timm_models_are_built_without_a_download() -> None:
+def test_timm_models_are_built_without_download() -> None:
     pytest.importorskip("timm")
     assert load_model("timm:mobilenetv3_small_050", num_classes=2)(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
 
@@ -53,7 +53,7 @@ def test_timm_models_are_built_without_a_download() -> None:
 @pytest.mark.parametrize(
     "spec", [*BUILT_IN, "mobilenet_v1:0.25", "torchvision:squeezenet1_1", "timm:mobilenetv3_small_050"]
 )
-def test_models_take_their_usual_input(spec: str) -> None:
+def test_models_accept_their_default_input_shape(spec: str) -> None:
     if spec.startswith("timm:"):
         pytest.importorskip("timm")
     shape = default_input_shape(spec)
@@ -62,7 +62,7 @@ def test_models_take_their_usual_input(spec: str) -> None:
         assert build_model(spec)(torch.zeros(1, *shape)).shape[0] == 1
 
 
-def test_usual_inputs_are_known_for_all_of_torchvision() -> None:
+def test_all_torchvision_models_have_default_input_shape() -> None:
     from torchvision import models
 
     shapes = {default_input_shape(f"torchvision:{name}") for name in models.list_models(module=models)}
@@ -85,12 +85,12 @@ def test_usual_inputs_are_known_for_all_of_torchvision() -> None:
         ("nowhere_to_be_found:net", "cannot import"),
     ],
 )
-def test_wrong_names_are_told_with_what_is_near(spec: str, message: str) -> None:
+def test_unknown_names_raise_with_suggestions(spec: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_model(spec)
 
 
-def test_a_users_function_makes_a_model_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_function_returns_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "user_nets.py").write_text("import torch\ndef net(): return torch.nn.Linear(3, 2)\n")
     monkeypatch.chdir(tmp_path)
     model = load_model("user_nets:net")
@@ -99,7 +99,7 @@ def test_a_users_function_makes_a_model_of_its_own(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.data
-def test_published_weights_fit_the_cifar_resnets(data_dir: Path) -> None:
+def test_published_weights_fit_cifar_resnets(data_dir: Path) -> None:
     for depth, digest in ((20, "12fca82f"), (32, "d509ac18"), (56, "4bfd9763")):
         load_model(f"cifar_resnet{depth}", weights=data_dir / "weights" / f"cifar10_resnet{depth}-{digest}.th")
     with pytest.raises(UserError, match=r"60 missing: layer1\.3\.conv1\.weight"):

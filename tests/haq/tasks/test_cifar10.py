@@ -26,7 +26,7 @@ def binary(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("above", [False, True])
-def test_records_become_images(binary: Path, above: bool) -> None:
+def test_binary_records_are_read(binary: Path, above: bool) -> None:
     task = load_task(f"cifar10:{binary.parent if above else binary}", options=PLAIN)
     assert [task.size(split) for split in ("train", "search", "report")] == [50, 4, 6]
     for inputs, targets in task.batches("report", batch_size=2):
@@ -36,18 +36,18 @@ def test_records_become_images(binary: Path, above: bool) -> None:
         assert inputs[:, :, 0, 0].max() == 0
 
 
-def test_the_published_mean_and_deviation_are_the_default(binary: Path) -> None:
+def test_published_mean_and_deviation_are_default(binary: Path) -> None:
     black = load_task(f"cifar10:{binary}").example()[0, :, 0, 0]
     torch.testing.assert_close(black, torch.tensor([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225]))
 
 
-def test_pickles_are_refused(tmp_path: Path) -> None:
+def test_pickles_raise(tmp_path: Path) -> None:
     (tmp_path / "data_batch_1").write_bytes(b"\x80\x04.")
     with pytest.raises(UserError, match=r"pickles that can run code and are never opened; expected .*binary version"):
         load_task(f"cifar10:{tmp_path}")
 
 
-def test_another_folder_is_refused(tmp_path: Path) -> None:
+def test_other_folder_raises(tmp_path: Path) -> None:
     (tmp_path / "something").touch()
     with pytest.raises(UserError, match="is not a CIFAR-10 folder; expected"):
         load_task(f"cifar10:{tmp_path}")
@@ -62,7 +62,7 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
         (b"\x0a" * 3073, "has label 10"),
     ],
 )
-def test_damaged_files_are_named(binary: Path, content: bytes | None, message: str) -> None:
+def test_damaged_files_raise(binary: Path, content: bytes | None, message: str) -> None:
     path = binary / "data_batch_3.bin"
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(UserError, match=message):

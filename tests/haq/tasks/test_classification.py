@@ -35,22 +35,22 @@ def test_accuracy_by_hand() -> None:
     assert metric.compute() == pytest.approx(2 / 3)
 
 
-def test_loss_is_the_mean_cross_entropy() -> None:
+def test_loss_is_mean_cross_entropy() -> None:
     loss = task().loss(torch.zeros(5, 4), torch.arange(5) % 4)
     assert loss.item() == pytest.approx(torch.log(torch.tensor(4.0)).item())
 
 
-def test_batches_give_everything_once_and_in_order() -> None:
+def test_batches_give_all_items_in_order() -> None:
     assert numbers(task().batches("search", batch_size=3)) == list(range(7))
     assert [len(targets) for _, targets in task().batches("search", batch_size=3)] == [3, 3, 1]
 
 
-def test_a_split_that_is_not_there_is_empty() -> None:
+def test_missing_split_is_empty() -> None:
     assert task().size("train") == 0
     assert list(task().batches("train", batch_size=3)) == []
 
 
-def test_shuffling_depends_on_the_generator_alone() -> None:
+def test_shuffled_order_depends_on_generator_only() -> None:
     def order(seed: int) -> list[int]:
         return numbers(task().shuffled("search", batch_size=2, generator=torch.Generator().manual_seed(seed)))
 
@@ -58,7 +58,7 @@ def test_shuffling_depends_on_the_generator_alone() -> None:
     assert sorted(order(1)) == list(range(7))
 
 
-def test_the_example_is_the_first_calibration_input() -> None:
+def test_example_is_first_calibration_input() -> None:
     assert torch.equal(task().example(), torch.zeros(1, 1, 2, 2))
 
 

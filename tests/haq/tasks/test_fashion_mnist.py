@@ -31,7 +31,7 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return tmp_path
 
 
-def test_images_are_grey_and_between_zero_and_one(folder: Path) -> None:
+def test_images_are_grey_in_zero_to_one(folder: Path) -> None:
     task = load_task(f"fashion_mnist:{folder}")
     inputs, targets = next(task.batches("report", batch_size=99))
     assert inputs.shape == (6, 1, 28, 28)
@@ -39,7 +39,7 @@ def test_images_are_grey_and_between_zero_and_one(folder: Path) -> None:
     assert task.description()["class_names"][9] == "Ankle boot"
 
 
-def test_the_folder_above_is_asked_for(tmp_path: Path) -> None:
+def test_folder_without_raw_files_raises(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     with pytest.raises(UserError, match="has no FashionMNIST/raw"):
         load_task(f"fashion_mnist:{tmp_path}")
@@ -58,13 +58,13 @@ HEAD = bytes([0, 0, 8, 1])
         (HEAD + struct.pack(">I", 10) + bytes([10] * 10), "has label 10 in t10k"),
     ],
 )
-def test_damaged_files_are_told(folder: Path, content: bytes, message: str) -> None:
+def test_damaged_files_raise(folder: Path, content: bytes, message: str) -> None:
     (folder / "FashionMNIST" / "raw" / "t10k-labels-idx1-ubyte").write_bytes(content)
     with pytest.raises(UserError, match=message):
         load_task(f"fashion_mnist:{folder}")
 
 
-def test_damaged_and_missing_archives_are_told(tmp_path: Path) -> None:
+def test_damaged_and_missing_archives_raise(tmp_path: Path) -> None:
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     with pytest.raises(UserError, match=r"neither .*train-images-idx3-ubyte nor .*\.gz exists"):

@@ -41,7 +41,7 @@ def reds(folder: Path, split: str = "report") -> set[tuple[int, int]]:
     return {(round(float(image[0, 0, 0]) * 255), int(label)) for image, label in zip(inputs, targets, strict=True)}
 
 
-def test_labels_follow_the_sorted_folder_names(folder: Path) -> None:
+def test_labels_follow_sorted_folder_names(folder: Path) -> None:
     assert reds(folder) == reds(folder, "train") == {(0, 0), (100, 1), (200, 2)}
 
 
@@ -61,7 +61,7 @@ def test_sizes_and_shapes(folder: Path) -> None:
     assert inputs.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_other_files_are_passed_over(folder: Path) -> None:
+def test_other_files_are_skipped(folder: Path) -> None:
     for name in ("._0.png", "notes.txt", "Thumbs.db"):
         (folder / "val" / "ant" / name).write_text("no image")
     (folder / "val" / ".hidden").mkdir()
@@ -69,7 +69,7 @@ def test_other_files_are_passed_over(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"not an image", None])
-def test_a_corrupt_image_is_named_before_the_search(folder: Path, damage: bytes | None) -> None:
+def test_corrupt_image_raises_in_prepare(folder: Path, damage: bytes | None) -> None:
     path = folder / "val" / "bee" / "1.png"
     path.write_bytes(path.read_bytes()[:-30] if damage is None else damage)
     task = load_task(f"imagefolder:{folder}", options=SMALL)
@@ -79,7 +79,7 @@ def test_a_corrupt_image_is_named_before_the_search(folder: Path, damage: bytes 
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_damaged_images_of_every_format_are_one_line(suffix: str, tmp_path: Path) -> None:
+def test_damaged_images_of_every_format_raise_one_line_error(suffix: str, tmp_path: Path) -> None:
     path, generator = tmp_path / f"image{suffix}", np.random.default_rng(0)
     Image.fromarray(generator.integers(256, size=(9, 7, 3), dtype=np.uint8)).save(path)
     whole = path.read_bytes()
@@ -99,7 +99,7 @@ def test_damaged_images_of_every_format_are_one_line(suffix: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", ["ICO", "PCX", "TGA", "JPEG2000"])
-def test_formats_that_are_not_listed_are_not_opened(kind: str, tmp_path: Path) -> None:
+def test_unlisted_formats_are_not_opened(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     Image.new("RGB", (32, 32)).save(path, format=kind)
     with pytest.raises(UserError, match=r"image\.png is not a readable image"):
@@ -113,7 +113,7 @@ def test_image_of_too_many_pixels_is_not_decoded(tmp_path: Path, monkeypatch: py
         read_image(tmp_path / "image.png", ImageTransform())
 
 
-def test_image_that_a_transform_cannot_take_is_named(tmp_path: Path) -> None:
+def test_failing_transform_error_names_image(tmp_path: Path) -> None:
     def own(_: Image.Image) -> Tensor:
         raise RuntimeError("only\nportraits")
 
@@ -141,7 +141,7 @@ def test_images_of_any_size_are_resized(folder: Path) -> None:
     assert next(task.batches("report", batch_size=9))[0].shape == (5, 3, 8, 8)
 
 
-def test_images_of_another_size_are_told(folder: Path) -> None:
+def test_images_of_other_size_raise(folder: Path) -> None:
     for number in range(4):
         write_image(folder / "train" / "ant" / f"{number}.png", red=0, size=16)
     task = load_task(f"cifar10:{folder}", options=TaskOptions(search_images=4))
@@ -155,7 +155,7 @@ def remove(path: Path) -> None:
     path.rmdir() if path.is_dir() else path.unlink()
 
 
-def test_wrong_layouts_say_what_is_expected(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_wrong_layout_error_says_what_is_expected(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     empty = tmp_path_factory.mktemp("empty")
     for spec, message in (
         (f"{folder}/absent", "absent does not exist; give a folder"),
@@ -167,27 +167,27 @@ def test_wrong_layouts_say_what_is_expected(folder: Path, tmp_path_factory: pyte
             load_task(f"imagefolder:{spec}")
 
 
-def test_a_folder_without_classes(folder: Path) -> None:
+def test_folder_without_classes_raises(folder: Path) -> None:
     remove(folder / "val")
     (folder / "val").mkdir()
     with pytest.raises(UserError, match="val has no class folders"):
         load_task(f"imagefolder:{folder}")
 
 
-def test_one_class_is_too_few(folder: Path) -> None:
+def test_one_class_raises(folder: Path) -> None:
     remove(folder / "val" / "ant")
     remove(folder / "val" / "cat")
     with pytest.raises(UserError, match="val has one class only, 'bee'"):
         load_task(f"imagefolder:{folder}")
 
 
-def test_an_empty_class_folder_is_named(folder: Path) -> None:
+def test_empty_class_folder_raises(folder: Path) -> None:
     (folder / "train" / "dog").mkdir()
     with pytest.raises(UserError, match="train/dog holds no images"):
         load_task(f"imagefolder:{folder}")
 
 
-def test_a_class_in_one_part_only_needs_classes_txt(folder: Path) -> None:
+def test_class_in_one_part_only_needs_classes_txt(folder: Path) -> None:
     remove(folder / "val" / "bee")
     with pytest.raises(UserError, match=r"class 'bee' is in only one of train and val .*classes\.txt"):
         load_task(f"imagefolder:{folder}")
@@ -203,7 +203,7 @@ def test_a_class_in_one_part_only_needs_classes_txt(folder: Path) -> None:
         ("", r"train/ant is not in .*\(3 of 3"),
     ],
 )
-def test_classes_txt_must_fit_the_folders(folder: Path, text: str, message: str) -> None:
+def test_classes_txt_must_match_folders(folder: Path, text: str, message: str) -> None:
     (folder / "classes.txt").write_text(text)
     with pytest.raises(UserError, match=message):
         load_task(f"imagefolder:{folder}")
@@ -216,7 +216,7 @@ def test_classes_txt_must_fit_the_folders(folder: Path, text: str, message: str)
         (["cat", "bee", "ant"], None),
     ],
 )
-def test_outputs_must_be_as_many_as_the_classes(folder: Path, names: list[str], message: str | None) -> None:
+def test_number_of_outputs_must_equal_number_of_classes(folder: Path, names: list[str], message: str | None) -> None:
     (folder / "classes.txt").write_text("\n".join(names))
     task = load_task(f"imagefolder:{folder}", options=SMALL)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 3))
@@ -224,7 +224,7 @@ def test_outputs_must_be_as_many_as_the_classes(folder: Path, names: list[str], 
         require_outputs(network, task)
 
 
-def test_a_network_whose_outputs_are_in_another_order_is_at_chance(folder: Path) -> None:
+def test_outputs_in_wrong_order_give_chance_accuracy(folder: Path) -> None:
     class Shade(nn.Module):
         """Knows the classes by their red, in the order of the folder names."""
 

@@ -23,9 +23,7 @@ class Counting:
 
 
 @pytest.mark.parametrize("limit", [10**9, 0])
-def test_items_are_read_once_wherever_they_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
-) -> None:
+def test_items_are_read_once_in_memory_and_in_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     monkeypatch.setenv("HAQ_CACHE", str(tmp_path))
     items = Counting()
     split = StoredSplit(items, memory_limit_bytes=limit)
@@ -39,7 +37,7 @@ def test_items_are_read_once_wherever_they_are_kept(
     assert not list(tmp_path.iterdir())
 
 
-def test_callers_may_overwrite_what_they_get() -> None:
+def test_batches_may_be_overwritten() -> None:
     split = StoredSplit(Counting())
     first, _ = split.take(torch.arange(2))
     kept = first.clone()
@@ -51,7 +49,7 @@ def test_inputs_that_are_not_images_keep_their_shape() -> None:
     assert StoredSplit(Counting((24,))).take(torch.arange(3))[0].shape == (3, 24)
 
 
-def test_fresh_items_are_read_each_time_and_look_alike() -> None:
+def test_fresh_items_are_read_each_time() -> None:
     items = Counting()
     fresh, stored = FreshSplit(items), StoredSplit(Counting())
     chosen = torch.tensor([4, 0])
@@ -62,7 +60,7 @@ def test_fresh_items_are_read_each_time_and_look_alike() -> None:
     assert items.reads == 4
 
 
-def test_inputs_of_different_shapes_are_refused() -> None:
+def test_inputs_of_different_shapes_raise() -> None:
     class Uneven(Counting):
         def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
             return torch.zeros(3, 8, 8 + index // 2), 0
@@ -72,7 +70,7 @@ def test_inputs_of_different_shapes_are_refused() -> None:
 
 
 @pytest.mark.parametrize("split", [StoredSplit, FreshSplit])
-def test_inputs_of_different_dtypes_are_refused(split: type[StoredSplit | FreshSplit]) -> None:
+def test_inputs_of_different_dtypes_raise(split: type[StoredSplit | FreshSplit]) -> None:
     class Mixed(Counting):
         def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
             return torch.full((2,), 1.5).to(torch.float16 if index == 3 else torch.float32), 0
@@ -81,7 +79,7 @@ def test_inputs_of_different_dtypes_are_refused(split: type[StoredSplit | FreshS
         split(Mixed()).take(torch.arange(5))
 
 
-def test_fresh_inputs_of_different_shapes_are_refused() -> None:
+def test_fresh_inputs_of_different_shapes_raise() -> None:
     class Growing(Counting):
         def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
             return torch.zeros(3 + index), 0
@@ -107,14 +105,14 @@ class Broken(Counting):
         (500, "^item1 is broken; at least 20 of 500 items cannot be used$"),
     ],
 )
-def test_items_that_cannot_be_read_are_counted(length: int, message: str) -> None:
+def test_unreadable_items_are_counted(length: int, message: str) -> None:
     items = Broken(length=length)
     with pytest.raises(UserError, match=message):
         StoredSplit(items).store()
     assert items.reads <= 22
 
 
-def test_too_little_room_on_the_disk_is_told_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_raises_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HAQ_CACHE", str(tmp_path))
     split = StoredSplit(Counting(length=2**50), memory_limit_bytes=0)
     with pytest.raises(UserError, match="GB free; use fewer images or set HAQ_CACHE"):

@@ -1,4 +1,4 @@
-"""What every task keeps to, and the ones that need real data."""
+"""Contract of all tasks, and tasks that need real data."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def task(request: pytest.FixtureRequest, tmp_path: Path) -> ClassificationTask:
     return load_task(f"imagefolder:{tmp_path}", options=TaskOptions(resize=8, crop=8))
 
 
-def test_every_task_keeps_the_protocol(task: Task) -> None:
+def test_tasks_implement_protocol(task: Task) -> None:
     task.prepare()
     for split in SPLITS:
         batches = list(task.batches(split, batch_size=7))
@@ -41,7 +41,7 @@ def test_every_task_keeps_the_protocol(task: Task) -> None:
     assert torch.equal(task.example(), inputs)
 
 
-def test_every_description_is_json_and_gives_the_sizes(task: Task) -> None:
+def test_descriptions_are_json_with_sizes(task: Task) -> None:
     description = task.description()
     assert json.loads(json.dumps(description)) == description
     assert {name: facts["size"] for name, facts in description["splits"].items()} == {s: task.size(s) for s in SPLITS}
@@ -57,7 +57,7 @@ def test_splits_of_digits_share_no_image() -> None:
     assert sum(map(len, seen.values())) == len(set().union(*seen.values())) == 1797
 
 
-def test_the_train_half_of_digits_does_not_move_with_the_seed() -> None:
+def test_train_half_of_digits_does_not_depend_on_seed() -> None:
     first, other = (
         {
             inputs.numpy().tobytes()
@@ -69,18 +69,18 @@ def test_the_train_half_of_digits_does_not_move_with_the_seed() -> None:
 
 
 @pytest.mark.parametrize("spec", ["digit", "imagefolder", "coco:somewhere/else", "", "cifar100:/data"])
-def test_unknown_names_are_told_what_there_is(spec: str) -> None:
+def test_unknown_name_error_lists_names(spec: str) -> None:
     with pytest.raises(UserError, match=r"unknown data .*expected digits, imagefolder:DIR"):
         load_task(spec)
 
 
-def test_digits_have_a_transform_of_their_own() -> None:
+def test_digits_transform_cannot_be_changed() -> None:
     with pytest.raises(UserError, match="do not apply to digits"):
         load_task("digits", options=TaskOptions(normalize="half"))
 
 
 @pytest.mark.data
-def test_the_published_resnet_reaches_its_accuracy_on_its_own_images(data_dir: Path, tmp_path: Path) -> None:
+def test_published_resnet_reaches_its_accuracy(data_dir: Path, tmp_path: Path) -> None:
     """Lossless images of CIFAR-10's train set in the binary layout: the network has learned these."""
     pack = np.load(data_dir / "cifar10_lossless4000" / "cifar10_train_first4000.npz")
     images, labels = pack["x"], pack["y"]

@@ -19,7 +19,7 @@ TRAIN, VAL = pool("train", [0, 1, 2, 3] * 25), pool("val", [0, 1] * 50)
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(0, 2**32))
-def test_every_prefix_holds_the_classes_in_proportion(labels: list[int], seed: int) -> None:
+def test_every_prefix_has_classes_in_proportion(labels: list[int], seed: int) -> None:
     array = np.array(labels)
     order = balanced_order(array, np.random.default_rng(seed))
     assert sorted(order) == list(range(len(labels)))
@@ -30,7 +30,7 @@ def test_every_prefix_holds_the_classes_in_proportion(labels: list[int], seed: i
             assert abs(np.sum(array[order[:size]] == label) - share) < 1 + len(set(labels))
 
 
-def test_four_classes_of_equal_size_come_in_turn() -> None:
+def test_classes_of_equal_size_alternate() -> None:
     order = balanced_order(TRAIN.labels, np.random.default_rng(3))
     assert all(sorted(TRAIN.labels[order[start : start + 4]]) == [0, 1, 2, 3] for start in range(0, 100, 4))
 
@@ -40,7 +40,7 @@ def keys(name: str, options: TaskOptions) -> list[str]:
     return [drawn.pool.keys[index] for index in drawn.indices]
 
 
-def test_sizes_by_default_and_by_wish() -> None:
+def test_default_and_given_sizes() -> None:
     sizes = {name: len(drawn) for name, drawn in draw_splits(TRAIN, VAL, TaskOptions()).items()}
     assert sizes == {"train": 100, "calibration": 100, "search": 32, "selection": 8, "report": 60}
     wished = TaskOptions(calibration_images=7, search_images=10, report_images=20)
@@ -60,7 +60,7 @@ def test_splits_are_disjoint_except_calibration_in_train(source: str) -> None:
     assert all(key.startswith("val") for key in report)
 
 
-def test_selection_is_the_last_fifth_of_what_the_search_draws() -> None:
+def test_selection_is_last_fifth_of_search_items() -> None:
     sizes = {}
     for count in (1, 4, 5, 9, 10, 99):
         drawn = draw_splits(TRAIN, VAL, TaskOptions(search_images=count))
@@ -78,13 +78,13 @@ def _after_train() -> np.random.Generator:
     return generator
 
 
-def test_the_seed_alone_decides() -> None:
+def test_splits_depend_on_seed_only() -> None:
     for name in ("train", "calibration", "search", "selection", "report"):
         assert keys(name, TaskOptions(split_seed=5)) == keys(name, TaskOptions(split_seed=5))
         assert keys(name, TaskOptions(split_seed=5)) != keys(name, TaskOptions(split_seed=6))
 
 
-def test_facts_tell_splits_apart() -> None:
+def test_facts_differ_between_splits() -> None:
     first, again, other = (
         draw_splits(TRAIN, VAL, TaskOptions(split_seed=seed))["search"].facts() for seed in (0, 0, 1)
     )
@@ -94,7 +94,7 @@ def test_facts_tell_splits_apart() -> None:
 
 
 @pytest.mark.parametrize("wish", [{"search_images": 101}, {"search_images": 100}, {"report_images": 61}])
-def test_more_items_than_there_are_is_a_mistake(wish: dict[str, int]) -> None:
+def test_too_few_items_raise(wish: dict[str, int]) -> None:
     with pytest.raises(UserError, match=r"images asked of val, which has (100|60|0) left|0 images asked"):
         draw_splits(TRAIN, VAL, TaskOptions(**wish))  # type: ignore[arg-type]
 
@@ -102,7 +102,7 @@ def test_more_items_than_there_are_is_a_mistake(wish: dict[str, int]) -> None:
 @pytest.mark.parametrize(
     "wish", [{"split_seed": -1}, {"search_images": 0}, {"crop": -3}, {"normalize": "full"}, {"search_from": "report"}]
 )
-def test_impossible_options_name_their_value(wish: dict[str, object]) -> None:
+def test_invalid_options_raise(wish: dict[str, object]) -> None:
     (name, value), *_ = wish.items()
     with pytest.raises(UserError, match=f"{name} is '?{value}"):
         TaskOptions(**wish)  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ def picture(width: int, height: int) -> Image.Image:
 
 
 @pytest.mark.parametrize("size", [(300, 400), (257, 256), (640, 331), (64, 48), (227, 227)])
-def test_the_default_is_torchvisions_to_the_bit(size: tuple[int, int]) -> None:
+def test_default_equals_torchvision_exactly(size: tuple[int, int]) -> None:
     steps = [
         reference.Resize(256),
         reference.CenterCrop(224),
@@ -40,7 +40,7 @@ def test_the_default_is_torchvisions_to_the_bit(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(64, 48), (331, 640), (9, 200)])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_resizing_the_crop_alone_differs_by_rounding_only(
+def test_resizing_only_the_crop_differs_by_rounding(
     size: tuple[int, int], interpolation: Literal["bilinear", "bicubic"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transform = ImageTransform(resize=40, crop=32, interpolation=interpolation)
@@ -53,7 +53,7 @@ def test_resizing_the_crop_alone_differs_by_rounding_only(
 
 
 @pytest.mark.parametrize("size", [(1, 20_000), (40_000, 1)])
-def test_long_image_is_never_resized_as_a_whole(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_image_is_not_resized_as_a_whole(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     resize, sizes = Image.Image.resize, list[tuple[int, int]]()
 
     def recorded(image: Image.Image, to: tuple[int, int], *arguments: Any, **settings: Any) -> Image.Image:
@@ -70,7 +70,7 @@ def test_image_that_becomes_too_large_needs_a_crop() -> None:
         ImageTransform(resize=256)(Image.new("RGB", (1, 20_000)))
 
 
-def test_values_by_hand() -> None:
+def test_pixel_values_by_hand() -> None:
     image = Image.fromarray(np.array([[0, 255], [51, 102]], dtype=np.uint8))
     assert torch.equal(GREY(image), torch.tensor([[[0.0, 1.0], [0.2, 0.4]]]))
     half = ImageTransform(mean=(0.5,), std=(0.5,))
@@ -78,7 +78,7 @@ def test_values_by_hand() -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "1"])
-def test_every_kind_of_picture_becomes_three_channels(mode: str) -> None:
+def test_all_picture_modes_give_three_channels(mode: str) -> None:
     assert ImageTransform()(picture(4, 3).convert(mode)).shape == (3, 3, 4)
 
 
@@ -90,18 +90,18 @@ class WithTransform(nn.Module):
     transform = staticmethod(own)
 
 
-def test_the_models_transform_comes_before_the_default() -> None:
+def test_model_transform_precedes_default() -> None:
     assert resolve_transform(WithTransform(), IMAGENET, TaskOptions())(picture(9, 9)).max() == 9
     assert resolve_transform(nn.Identity(), IMAGENET, TaskOptions()) == IMAGENET
     assert resolve_transform(None, GREY, TaskOptions()) == GREY
 
 
-def test_a_users_wish_comes_before_the_models_transform() -> None:
+def test_options_precede_model_transform() -> None:
     resolved = resolve_transform(WithTransform(), IMAGENET, TaskOptions(crop=200, normalize="half"))
     assert resolved == ImageTransform(resize=256, crop=200, mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
-def test_timm_models_bring_their_configuration() -> None:
+def test_timm_configuration_is_used() -> None:
     timm = pytest.importorskip("timm")
     model = timm.create_model("mobilenetv3_small_050", pretrained=False)
     resolved = resolve_transform(model, GREY, TaskOptions(resize=300))
@@ -109,20 +109,20 @@ def test_timm_models_bring_their_configuration() -> None:
     assert (resolved.resize, resolved.crop, resolved.interpolation) == (300, 224, "bicubic")
 
 
-def test_descriptions_are_plain_and_the_same_in_every_process() -> None:
+def test_descriptions_are_plain_and_reproducible() -> None:
     assert describe_transform(GREY) == {
         "resize": None, "crop": None, "mean": [0.0], "std": [1.0], "interpolation": "bilinear",
     }  # fmt: skip
     assert describe_transform(own) == "<function own>"
 
 
-def test_crops_that_do_not_fit_are_refused() -> None:
+def test_too_large_crops_raise() -> None:
     with pytest.raises(UserError, match="crop of 224 does not fit into images resized to 128"):
         resolve_transform(None, IMAGENET, TaskOptions(resize=128))
     with pytest.raises(UserError, match="image of 20x30 is smaller than the crop of 24"):
         ImageTransform(crop=24)(picture(20, 30))
 
 
-def test_colour_normalization_of_grey_images_is_refused() -> None:
+def test_colour_normalization_of_grey_images_raises() -> None:
     with pytest.raises(UserError, match="grey"):
         resolve_transform(None, GREY, TaskOptions(normalize="imagenet"))

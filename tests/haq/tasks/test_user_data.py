@@ -57,7 +57,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.modules.pop("users_own_data", None)
 
 
-def test_a_users_sets_become_the_splits_even_where_they_overlap() -> None:
+def test_overlapping_user_splits_are_accepted() -> None:
     task = load_task("users_own_data:usual")
     assert [task.size(split) for split in ("train", "calibration", "search", "report")] == [5, 6, 4, 4]
     assert task.size("selection") == 0
@@ -69,7 +69,7 @@ def test_a_users_sets_become_the_splits_even_where_they_overlap() -> None:
     assert targets.tolist() == [0, 1, 2, 0]
 
 
-def test_a_users_training_set_is_read_anew_each_time() -> None:
+def test_user_training_set_is_read_each_time() -> None:
     task = load_task("users_own_data:usual")
     (first, _), (second, _) = (next(task.batches("train", batch_size=5)) for _ in range(2))
     assert not torch.equal(first, second)
@@ -98,18 +98,18 @@ def test_a_users_training_set_is_read_anew_each_time() -> None:
         ("broken", "report: item 0 raised OSError: no disk"),
     ],
 )
-def test_wrong_types_are_named(name: str, message: str) -> None:
+def test_wrong_types_raise(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         load_task(f"users_own_data:{name}")
     assert "\n" not in str(caught.value)
 
 
-def test_transforms_are_the_users_affair() -> None:
+def test_transform_options_raise_for_user_data() -> None:
     with pytest.raises(UserError, match="do not apply to users_own_data:usual"):
         load_task("users_own_data:usual", options=TaskOptions(crop=8))
 
 
-def test_splits_are_the_users_own() -> None:
+def test_split_seed_raises_for_user_data() -> None:
     with pytest.raises(UserError, match="split_seed draws other splits, and those of users_own_data:usual are its own"):
         load_task("users_own_data:usual", options=TaskOptions(split_seed=1))
 
@@ -129,7 +129,7 @@ def pairs(batch: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor,
     return 2 * torch.stack([each[0] for each in batch]), torch.stack([each[1] for each in batch])
 
 
-def test_a_mapping_of_data_sets_or_loaders_is_a_task() -> None:
+def test_mapping_of_data_sets_or_loaders_is_a_task() -> None:
     sets = {name: part(6) for name in ("calibration", "search", "report")}
     loaders = {name: DataLoader(each, batch_size=4, shuffle=True) for name, each in sets.items()}
     for mapping in (sets, loaders):
@@ -150,13 +150,13 @@ def test_a_mapping_of_data_sets_or_loaders_is_a_task() -> None:
         (DataLoader(part(6), batch_size=4, drop_last=True), 1.0, 6),
     ],
 )
-def test_loaders_give_what_they_would_hand_over(loader: DataLoader[object], first: float, count: int) -> None:
+def test_loader_items_equal_their_batches(loader: DataLoader[object], first: float, count: int) -> None:
     task = loaded({"calibration": part(6), "search": loader, "report": part(6)})
     (inputs, _) = next(iter(task.batches("search", batch_size=8)))
     assert (inputs[0, 0, 0, 1].item(), len(inputs)) == (first, count)
 
 
-def test_loaders_of_something_else_are_refused() -> None:
+def test_loaders_of_other_batches_raise() -> None:
     broken = DataLoader(part(6), collate_fn=lambda items: items[0][0])
     with pytest.raises(UserError, match=r"^task, search: a batch is a Tensor; expected \(inputs, labels\)$"):
         as_task({"calibration": part(6), "search": broken, "report": part(6)})

@@ -20,7 +20,7 @@ def equal(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def test_first_cached_and_repeated_training_give_the_same_bits(cache: Path) -> None:
+def test_training_and_cache_give_identical_weights(cache: Path) -> None:
     first, cached = (train_digits(recipe=SHORT) for _ in range(2))
     (file,) = cache.iterdir()
     content = file.read_bytes()
@@ -31,7 +31,7 @@ def test_first_cached_and_repeated_training_give_the_same_bits(cache: Path) -> N
     assert file.read_bytes() == content
 
 
-def test_seeds_and_recipes_have_files_of_their_own(cache: Path) -> None:
+def test_seeds_and_recipes_have_separate_cache_files(cache: Path) -> None:
     first, other = train_digits(recipe=SHORT), train_digits(seed=1, recipe=SHORT)
     assert not equal(first, other)
     train_digits(recipe=Recipe(epochs=1, batch_size=128))
@@ -39,7 +39,7 @@ def test_seeds_and_recipes_have_files_of_their_own(cache: Path) -> None:
 
 
 @pytest.mark.usefixtures("cache")
-def test_the_callers_settings_stay_as_they_were() -> None:
+def test_caller_settings_are_restored() -> None:
     def settings() -> tuple[object, ...]:
         return torch.get_rng_state().tolist(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
 
@@ -50,14 +50,14 @@ def test_the_callers_settings_stay_as_they_were() -> None:
     assert not model.training
 
 
-def test_the_network_has_fifteen_layers_and_thirty_thousand_weights() -> None:
+def test_network_has_fifteen_layers_and_thirty_thousand_weights() -> None:
     layers = [module for module in DigitsCNN().modules() if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear))]
     assert len(layers) == 15
     assert sum(getattr(layer, "groups", 1) > 1 for layer in layers) == 4
     assert sum(layer.weight.numel() for layer in layers) == 29_712
 
 
-def test_a_few_epochs_are_enough_to_read_digits(cache: Path) -> None:  # noqa: ARG001 - sets the cache
+def test_few_epochs_reach_accuracy(cache: Path) -> None:  # noqa: ARG001 - sets the cache
     task, model = load_task("digits"), train_digits(recipe=Recipe(epochs=5))
     metric = task.metric()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Everything that a network multiplies, and all its weights, are in a layer or named."""
+"""All products and weights of a network are in a layer or refused by name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning", "i
 
 
 class Weighted(nn.Module):
-    """Parameters `a`, `b`, ... of given shapes before a linear layer, and a forward that a test writes out."""
+    """Network with parameters `a`, `b`, ..., a linear layer, and a forward function given by a test."""
 
     def __init__(self, forward: Callable[..., Tensor], *shapes: tuple[int, ...], features: int = 6) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ MAP = torch.rand(1, 2, 3, 3)
         (lambda m, x: m.fc(x), [(6, 6)], {"a": None}),
     ],
 )
-def test_parameters_outside_of_layers_are_named_with_their_macs(
+def test_parameters_outside_of_layers_are_refused_with_macs(
     forward: Callable[..., Tensor], shapes: list[tuple[int, ...]], expected: dict[str, int | None]
 ) -> None:
     traced = trace(Weighted(forward, *shapes), X)
@@ -70,7 +70,7 @@ def test_parameters_outside_of_layers_are_named_with_their_macs(
     assert refused(traced) == expected
 
 
-def test_a_deformable_convolution_is_named() -> None:
+def test_deformable_convolution_is_refused() -> None:
     def forward(m: Weighted, x: Tensor) -> Tensor:
         offsets = torch.zeros(1, 18, 3, 3)
         return m.fc(deform_conv2d(x, offsets, m.a, padding=1).flatten(1))
@@ -79,7 +79,7 @@ def test_a_deformable_convolution_is_named() -> None:
     assert refused(traced) == {"a": 9 * 4 * 2 * 9}
 
 
-def test_parameters_that_nothing_uses_differ_from_those_that_are_added() -> None:
+def test_unused_parameters_differ_from_added_ones() -> None:
     traced = trace(Weighted(lambda m, x: m.fc(x + m.a.expand(1, 6)), (1, 6), (2, 3)), X)
     assert [str(each) for each in traced.refused] == [
         "a: is read by add, not by a layer",
@@ -87,7 +87,7 @@ def test_parameters_that_nothing_uses_differ_from_those_that_are_added() -> None
     ]
 
 
-def test_the_rest_of_a_parameter_of_which_a_layer_uses_a_part_is_named() -> None:
+def test_unused_part_of_parameter_is_refused() -> None:
     def forward(m: Weighted, x: Tensor) -> Tensor:
         return m.fc(F.linear(x, m.a[1]) + F.linear(x, m.a[2]) + F.linear(x, m.b[:4]).sum() + F.linear(x, m.b[2:]).sum())
 
@@ -96,7 +96,7 @@ def test_the_rest_of_a_parameter_of_which_a_layer_uses_a_part_is_named() -> None
     assert traced.refused == (Refused("a", "36 of its 108 weights are in no layer"),)
 
 
-def test_products_inside_of_scripted_parts_are_named_by_the_layers_there() -> None:
+def test_products_in_scripted_modules_are_refused_by_layer() -> None:
     body = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3, 6))
     traced = trace(nn.Sequential(nn.Conv2d(2, 2, 1), torch.jit.script(body), nn.Linear(6, 2)), MAP)
     assert [layer.name for layer in traced.layers] == ["0", "2"]
@@ -119,7 +119,7 @@ class Steps(nn.Module):
 
 
 class Clamp(torch.autograd.Function):
-    """A function of a user's own."""
+    """Custom autograd function."""
 
     @staticmethod
     def forward(_: Any, x: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class Clamp(torch.autograd.Function):
 
 
 class InNumpy(nn.Module):
-    """Leaves torch."""
+    """Activation computed with NumPy."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.from_numpy(x.numpy().clip(0))
@@ -149,25 +149,25 @@ def flat_relu(x: Tensor) -> Tensor:
     ],
     ids=["scripted", "in place", "traced", "scripted function", "autograd function", "numpy"],
 )
-def test_layers_are_linked_through_what_cannot_be_looked_into(act: Callable[[], Any]) -> None:
+def test_layers_are_linked_through_opaque_functions(act: Callable[[], Any]) -> None:
     assert trace(Steps(act()), MAP).layers == trace(Steps(nn.ReLU()), MAP).layers
 
 
 class Inference(Steps):
-    """Runs under inference mode, where operators are not taken apart before they are seen."""
+    """Network that runs in inference mode, where composite functions are not decomposed before dispatch."""
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.inference_mode():
             return super().forward(x) @ torch.eye(3)
 
 
-def test_inference_mode_changes_nothing() -> None:
+def test_inference_mode_does_not_change_trace() -> None:
     traced = trace(Inference(nn.ReLU()), MAP)
     assert traced.layers == trace(Steps(nn.ReLU()), MAP).layers
     assert refused(traced) == {"matmul": 2 * 3 * 3 * 3}
 
 
-def test_attention_names_its_macs() -> None:
+def test_attention_is_refused_with_macs() -> None:
     model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
     traced = trace(nn.Sequential(model), torch.rand(1, 5, 8))
     # Two heads of four features: every position with every other, twice.
@@ -190,19 +190,19 @@ def total_macs(model: nn.Module, example: Tensor) -> int:
     ],
     ids=["scripted", "three dimensions", "weight norm", "products"],
 )
-def test_macs_in_layers_and_in_float_are_all_that_another_counter_counts(model: nn.Module, example: Tensor) -> None:
+def test_macs_of_layers_and_refusals_equal_torch_counter(model: nn.Module, example: Tensor) -> None:
     traced = trace(model.eval(), example)
     in_float = sum(each.macs or 0 for each in traced.refused)
     assert sum(layer.macs for layer in traced.layers) + in_float == total_macs(model, example)
 
 
-def test_weights_computed_on_the_fly_account_for_the_parameters_that_they_are_computed_from() -> None:
+def test_computed_weights_account_for_their_parameters() -> None:
     model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 6)), nn.Linear(6, 2))
     assert refused(trace(model, X)) == {"0": 36}
 
 
 class Clash(nn.Module):
-    """A layer, and parameters whose names without `weight` are the layer's."""
+    """Layer, and parameters whose names without `weight` equal the name of the layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -216,12 +216,12 @@ class Clash(nn.Module):
         return result
 
 
-def test_layers_that_would_share_a_name_get_longer_ones() -> None:
+def test_equal_short_names_are_replaced_by_full_names() -> None:
     names = [layer.name for layer in trace(Clash(), X).layers]
     assert names == ["proj_weight", "weight_proj", "other", "proj", "proj:2"]
 
 
-def test_an_error_in_tracing_is_not_blamed_on_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_in_tracing_is_not_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any) -> str:
         raise ValueError("wrong kind")
 
@@ -232,7 +232,7 @@ def test_an_error_in_tracing_is_not_blamed_on_the_network(monkeypatch: pytest.Mo
     assert "error in haq" in caught.value.__notes__[0]
 
 
-def test_a_long_error_of_the_network_is_cut() -> None:
+def test_long_network_error_is_shortened() -> None:
     def forward(_: Weighted, x: Tensor) -> Tensor:
         del x
         raise RuntimeError("no\nroom " * 1000)

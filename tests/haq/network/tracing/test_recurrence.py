@@ -1,4 +1,4 @@
-"""Recurrent layers step by step: the same answers as torch's own, found, priced and quantized."""
+"""Recurrent layers evaluated step by step: equal to torch, traced, priced and quantized."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +41,7 @@ def tensors(result: Any) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("name", STACKS)
-def test_step_by_step_is_what_torch_computes(name: str) -> None:
+def test_step_by_step_equals_torch(name: str) -> None:
     stack = STACKS[name]().eval()
     x = torch.randn(5, 5, 4)
     packed = pack_padded_sequence(x, torch.tensor([3, 5, 1, 2, 5]), batch_first=True, enforce_sorted=False)
@@ -53,14 +53,14 @@ def test_step_by_step_is_what_torch_computes(name: str) -> None:
 
 
 @pytest.mark.parametrize("cell", [nn.LSTMCell(4, 3), nn.GRUCell(4, 3), nn.RNNCell(4, 3, bias=False)])
-def test_a_cell_computes_one_step(cell: nn.Module) -> None:
+def test_cell_equals_torch(cell: nn.Module) -> None:
     x = torch.randn(2, 4)
     expected = cell(x, cell(x))
     with WeightedCalls():
         torch.testing.assert_close(cell(x, cell(x)), expected)
 
 
-def test_dropout_between_layers_is_for_training_only() -> None:
+def test_dropout_between_layers_in_training_only() -> None:
     stack, x = nn.GRU(4, 3, 2, dropout=1.0), torch.randn(5, 1, 4)
     with WeightedCalls():
         # All of the first layer is dropped, so that the second cannot tell inputs apart.
@@ -68,7 +68,7 @@ def test_dropout_between_layers_is_for_training_only() -> None:
         assert not torch.allclose(stack.eval()(x)[0], stack(2 * x)[0])
 
 
-def test_gradients_are_torchs() -> None:
+def test_gradients_equal_torch() -> None:
     stack, x = nn.LSTM(4, 3, 2, batch_first=True, bidirectional=True), torch.randn(2, 5, 4)
     weights = tuple(stack.parameters())
     expected = torch.autograd.grad(stack(x)[0].square().sum(), weights)
@@ -78,7 +78,7 @@ def test_gradients_are_torchs() -> None:
 
 
 class Read(nn.Module):
-    """A recurrent stack, called so many times on what it answers, and a classifier that reads its last step."""
+    """Recurrent module, applied several times in sequence, and a classifier of its last step."""
 
     def __init__(self, stack: nn.RNNBase, *, calls: int = 1) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Read(nn.Module):
 
 
 class Loop(nn.Module):
-    """Steps of a cell that the network repeats by itself."""
+    """Recurrent cell that the network calls in a loop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Loop(nn.Module):
         return scores
 
 
-def test_a_stack_is_two_layers_for_each_of_its_own_and_each_direction() -> None:
+def test_recurrent_module_has_two_layers_per_layer_and_direction() -> None:
     layers = trace_layers(Read(nn.LSTM(4, 6, 2, batch_first=True, bidirectional=True)), torch.zeros(1, 5, 4))
     # Four gates of six; the second layer reads both directions of the first.
     assert [(layer.name, layer.kind, layer.c_in, layer.c_out) for layer in layers] == [
@@ -137,7 +137,7 @@ def test_a_stack_is_two_layers_for_each_of_its_own_and_each_direction() -> None:
         (nn.LSTM(4, 8, batch_first=True, proj_size=6), ["ih_l0", "hh_l0", "hr_l0"], None),
     ],
 )
-def test_other_sorts_have_other_gates(stack: nn.RNNBase, names: list[str], gates: int | None) -> None:
+def test_layers_of_other_recurrent_modules(stack: nn.RNNBase, names: list[str], gates: int | None) -> None:
     layers = trace_layers(stack, torch.zeros(1, 5, 4))
     assert [layer.name for layer in layers] == names
     shapes = [(layer.c_in, layer.c_out) for layer in layers]
@@ -146,7 +146,7 @@ def test_other_sorts_have_other_gates(stack: nn.RNNBase, names: list[str], gates
     assert sum(layer.weight_count for layer in layers) == sum(w.numel() for w in stack.parameters() if w.ndim > 1)
 
 
-def test_further_calls_are_tied_and_so_are_the_steps_of_a_loop() -> None:
+def test_further_calls_and_loop_steps_are_tied() -> None:
     layers = trace_layers(Read(nn.GRU(4, 4, batch_first=True), calls=2), torch.zeros(1, 5, 4))
     names = [(layer.name, layer.tied_to) for layer in layers[:4]]
     first = [("stack.ih_l0", None), ("stack.hh_l0", None)]
@@ -156,7 +156,7 @@ def test_further_calls_are_tied_and_so_are_the_steps_of_a_loop() -> None:
     assert [layer.output_size for layer in loop] == [(1, 1)] * 5
 
 
-def test_packed_sequences_are_found() -> None:
+def test_packed_sequences_are_traced() -> None:
     class Packed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -171,7 +171,7 @@ def test_packed_sequences_are_found() -> None:
     assert layers[0].input_tensors == (0,)
 
 
-def test_weights_that_are_computed_on_the_fly_are_refused() -> None:
+def test_computed_recurrent_weights_are_refused() -> None:
     model = Read(nn.GRU(4, 6, batch_first=True))
     nn.utils.parametrizations.weight_norm(model.stack, "weight_hh_l0")
     found = trace(model, torch.zeros(1, 5, 4))
@@ -180,7 +180,7 @@ def test_weights_that_are_computed_on_the_fly_are_refused() -> None:
 
 
 @pytest.mark.parametrize("device", device_names())
-def test_every_device_prices_them_or_refuses_by_name(device: str) -> None:
+def test_devices_price_recurrent_layers_or_refuse_by_name(device: str) -> None:
     layers = trace_layers(Read(nn.LSTM(16, 32, 2, batch_first=True)), torch.zeros(1, 7, 16))
     accelerator = load_accelerator(device)
     if device.startswith("mcu"):
@@ -201,7 +201,7 @@ def quantized(model: nn.Module, x: Tensor, bits: tuple[int | None, int | None]) 
 
 
 @torch.no_grad()
-def test_weights_inputs_and_the_state_of_every_step_are_quantized() -> None:
+def test_weights_inputs_and_states_are_quantized() -> None:
     model, x = nn.RNN(4, 3, batch_first=True, bias=False).eval(), torch.randn(2, 5, 4)
     result, quantizers = quantized(model, x, (3, 4))
 
@@ -220,7 +220,7 @@ def test_weights_inputs_and_the_state_of_every_step_are_quantized() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", STACKS)
-def test_fewer_bits_are_further_from_float(name: str) -> None:
+def test_error_decreases_with_bits(name: str) -> None:
     model, x = STACKS[name]().eval(), torch.randn(3, 6, 4)
     errors = []
     for bits in (None, 8, 5, 3):
@@ -231,7 +231,7 @@ def test_fewer_bits_are_further_from_float(name: str) -> None:
 
 
 @torch.no_grad()
-def test_sequences_of_another_length_are_quantized_to_their_end() -> None:
+def test_sequences_of_other_length_are_quantized() -> None:
     model = Read(nn.GRU(4, 6, batch_first=True)).eval()
     result, _ = quantized(model, torch.randn(3, 4, 4), (2, None))
     x = torch.randn(3, 9, 4)
@@ -243,7 +243,7 @@ def test_sequences_of_another_length_are_quantized_to_their_end() -> None:
 
 
 @torch.no_grad()
-def test_calibration_sees_the_states_of_all_steps() -> None:
+def test_calibration_includes_states_of_all_steps() -> None:
     model, x = Read(nn.RNN(4, 6, batch_first=True)).eval(), torch.randn(3, 5, 4)
     seen: list[Call] = []
 
@@ -262,7 +262,7 @@ def test_calibration_sees_the_states_of_all_steps() -> None:
 
 
 @torch.no_grad()
-def test_corrections_leave_the_steps_alone() -> None:
+def test_corrections_do_not_apply_to_steps() -> None:
     model, x = Read(nn.GRU(4, 6, batch_first=True)).eval(), torch.randn(8, 5, 4)
     result, _ = quantized(model, x, (2, 4))
     biases = TorchEngine(result, x).corrections(((2, 2, 2), (4, 4, 4))).biases
@@ -270,7 +270,7 @@ def test_corrections_leave_the_steps_alone() -> None:
 
 
 @torch.no_grad()
-def test_the_integer_graph_refuses_a_recurrence_by_name_and_takes_a_loop(*, has_exact_kernels: bool) -> None:
+def test_integer_graph_refuses_recurrence_and_accepts_loop(*, has_exact_kernels: bool) -> None:
     x = torch.randn(4, 3, 4)
     result, _ = quantized(Read(nn.LSTM(4, 6, batch_first=True)).eval(), x, (8, 8))
     with pytest.raises(NotExportableError, match=r"stack\.hh_l0"):

@@ -1,4 +1,4 @@
-"""Networks inside of what torch wraps them in."""
+"""Networks inside of torch's wrappers."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ def compiled_in_place(module: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize("wrap", [compiled, compiled_in_place, nn.DataParallel], ids=lambda wrap: wrap.__name__)
-def test_wrapped_networks_have_the_layers_of_the_network_inside(wrap: type) -> None:
+def test_wrapped_networks_have_layers_of_inner_network(wrap: type) -> None:
     inner = nn.Sequential(nn.Linear(4, 4), wrap(nn.Sequential(nn.ReLU(), nn.Linear(4, 3))))
     network = unwrapped(wrap(inner))
     traced = trace(network, torch.zeros(1, 4))
@@ -32,7 +32,7 @@ def test_wrapped_networks_have_the_layers_of_the_network_inside(wrap: type) -> N
     assert {id(each) for each in network.parameters()} == {id(each) for each in inner.parameters()}
 
 
-def test_the_wrapped_network_is_left_as_it_was() -> None:
+def test_unwrapping_leaves_wrapped_network_unchanged() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.DataParallel(compiled(nn.Linear(4, 3))), compiled_in_place(nn.ReLU()))
     before = [type(module) for module in model.modules()]
     network = unwrapped(model)
@@ -41,12 +41,12 @@ def test_the_wrapped_network_is_left_as_it_was() -> None:
     assert [type(module) for module in network.modules()] == [nn.Sequential, nn.Linear, nn.Linear, nn.ReLU]
 
 
-def test_a_network_without_wrappers_is_answered_itself() -> None:
+def test_network_without_wrappers_is_returned_itself() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU()))
     assert unwrapped(model) is model
 
 
-def test_a_module_that_is_used_twice_stays_one() -> None:
+def test_module_used_twice_is_copied_once() -> None:
     shared = compiled(nn.Linear(4, 4))
     network = unwrapped(nn.Sequential(shared, nn.ReLU(), shared))
     assert network[0] is network[2]
@@ -67,7 +67,7 @@ def exported() -> nn.Module:
         (lambda: nn.Sequential(nn.ReLU(), exported()), "1, a part of the model, is an exported program"),
     ],
 )
-def test_networks_that_hold_no_modules_are_refused_in_one_line(
+def test_scripted_and_exported_networks_raise(
     model: Callable[[], nn.Module], named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(haq.network.zoo, "call_user_code", lambda _: model())
@@ -77,13 +77,13 @@ def test_networks_that_hold_no_modules_are_refused_in_one_line(
 
 
 class Quiet(nn.Sequential):
-    """Its train() returns nothing, as overrides often do."""
+    """Network whose `train` returns None, as overrides often do."""
 
     def train(self, mode: bool = True) -> None:  # type: ignore[override]
         super().train(mode)
 
 
-def test_a_train_method_that_returns_nothing_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_method_may_return_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(haq.network.zoo, "call_user_code", lambda _: Quiet(nn.Dropout(), nn.Linear(4, 4)))
     model = haq.network.zoo.build_model("mine:network")
     assert not model.training
@@ -91,7 +91,7 @@ def test_a_train_method_that_returns_nothing_is_enough(monkeypatch: pytest.Monke
 
 
 class CallsCompiled(nn.Module):
-    """Calls its layer through a function that is compiled."""
+    """Network that calls its layer through a compiled function."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class CallsCompiled(nn.Module):
         return result
 
 
-def test_a_compiled_function_runs_as_it_is_written() -> None:
+def test_compiled_function_runs_eagerly() -> None:
     traced = trace(CallsCompiled(), torch.zeros(1, 4))
     assert [(layer.name, layer.input_tensors) for layer in traced.layers] == [("layer", (0,))]
     assert traced.heads == ("layer",)

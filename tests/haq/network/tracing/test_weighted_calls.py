@@ -1,4 +1,4 @@
-"""Calls of torch that multiply with weights, seen from outside of the network."""
+"""Function mode that sees all multiplications with weights."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from haq.network.tracing.weighted_calls import Call, WeightedCalls, WeightIndex,
 
 
 class Recorder(WeightedCalls):
-    """Writes calls down and answers them as they are."""
+    """Mode that records calls and runs them unchanged."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Recorder(WeightedCalls):
 
 
 class Doubled(WeightedCalls):
-    """Every layer sees twice its input."""
+    """Mode that doubles the input of every layer."""
 
     def weighted(self, call: Call) -> Tensor:
         return call.run(2 * call.input, call.weight)
@@ -40,7 +40,7 @@ X = torch.randn(1, 4, 6, generator=torch.Generator().manual_seed(0))
         nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True),
     ],
 )
-def test_watching_changes_no_answer(network: nn.Module) -> None:
+def test_mode_does_not_change_outputs(network: nn.Module) -> None:
     expected = network(X)
     with Recorder() as recorder:
         seen = network(X)
@@ -50,7 +50,7 @@ def test_watching_changes_no_answer(network: nn.Module) -> None:
 
 @pytest.mark.parametrize("need_weights", [True, False])
 @pytest.mark.parametrize("is_training", [True, False])
-def test_attention_answers_as_it_does_unwatched(need_weights: bool, is_training: bool) -> None:
+def test_mode_does_not_change_attention(need_weights: bool, is_training: bool) -> None:
     attention = nn.MultiheadAttention(6, 2, batch_first=True).train(is_training)
     with torch.no_grad():
         expected = attention(X, X, X, need_weights=need_weights)
@@ -60,7 +60,7 @@ def test_attention_answers_as_it_does_unwatched(need_weights: bool, is_training:
     assert [tuple(call.weight.shape) for call in recorder.calls] == [(18, 6), (6, 6)]
 
 
-def test_arguments_are_found_by_position_and_by_name() -> None:
+def test_arguments_by_position_and_by_name() -> None:
     weight = torch.ones(2, 4, 3)
     with Recorder() as recorder:
         F.conv1d(X, weight, None, 2)
@@ -71,7 +71,7 @@ def test_arguments_are_found_by_position_and_by_name() -> None:
     assert all(call.input is X for call in recorder.calls)
 
 
-def test_calls_can_be_answered_with_another_input() -> None:
+def test_calls_can_be_run_with_another_input() -> None:
     layer = nn.Linear(6, 3, bias=False)
     with Doubled():
         doubled = layer(X)
@@ -79,7 +79,7 @@ def test_calls_can_be_answered_with_another_input() -> None:
     torch.testing.assert_close(layer(X), X @ layer.weight.T)
 
 
-def test_gradients_flow_through_watched_calls() -> None:
+def test_gradients_pass_through_mode() -> None:
     layer = nn.Linear(6, 3)
     with Recorder():
         layer(X).sum().backward()
@@ -87,7 +87,7 @@ def test_gradients_flow_through_watched_calls() -> None:
     torch.testing.assert_close(layer.weight.grad, X.sum((0, 1)).expand(3, 6))
 
 
-def test_nothing_is_watched_after_an_error() -> None:
+def test_mode_ends_after_error() -> None:
     with pytest.raises(RuntimeError), Recorder() as recorder:
         nn.Linear(5, 3)(X)
     count = len(recorder.calls)
@@ -96,7 +96,7 @@ def test_nothing_is_watched_after_an_error() -> None:
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.enable_grad, torch.inference_mode])
-def test_a_slice_of_a_parameter_is_found_in_every_mode(context: type) -> None:
+def test_parameter_slice_is_found_in_every_gradient_mode(context: type) -> None:
     model = nn.Linear(4, 6)
     index = WeightIndex(model)
     with context():
@@ -106,7 +106,7 @@ def test_a_slice_of_a_parameter_is_found_in_every_mode(context: type) -> None:
         assert index.find(model.weight * 1) is None
 
 
-def test_a_slice_counts_from_where_its_parameter_begins_in_shared_storage() -> None:
+def test_slice_offset_is_relative_to_parameter() -> None:
     flat = torch.arange(40.0)
     model = nn.Linear(4, 6)
     model.weight = nn.Parameter(flat[10:34].view(6, 4))
@@ -117,7 +117,7 @@ def test_a_slice_counts_from_where_its_parameter_begins_in_shared_storage() -> N
     torch.testing.assert_close(model.weight.flatten()[8:20].view(3, 4), model.weight[2:5])
 
 
-def test_what_is_not_stored_in_one_piece_is_no_slice() -> None:
+def test_non_contiguous_view_is_not_a_slice() -> None:
     square = nn.Linear(4, 4)
     index = WeightIndex(square)
     assert index.find(square.weight.t()) is None
@@ -126,7 +126,7 @@ def test_what_is_not_stored_in_one_piece_is_no_slice() -> None:
     assert index.name(torch.zeros(4, 4)) is None
 
 
-def test_a_parameter_in_another_memory_format_is_found_whole() -> None:
+def test_channels_last_parameter_is_found() -> None:
     conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
     index = WeightIndex(conv)
     assert index.find(conv.weight) == WeightSlice("weight", 0, (4, 3, 3, 3))
