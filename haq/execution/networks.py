@@ -1,4 +1,4 @@
-"""Run networks that users wrote: the one way to call them, whatever they do to their input or to torch."""
+"""Running of users' networks without side effects on their inputs, on weights or on torch's state."""
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -31,7 +31,11 @@ def run_network(network: nn.Module, inputs: Tensor, mode: AbstractContextManager
 
 
 def switch_to_eval(network: nn.Module) -> None:
-    """Put a network into evaluation mode, and torch's state back, which the network's own `train` may change."""
+    """Put a network into evaluation mode; torch's state, which the network's `train` may change, is restored.
+
+    Args:
+        network: Network.
+    """
     with torch_state_kept():
         network.eval()  # what it returns is not relied on: overrides of train() often return nothing
 
@@ -49,7 +53,14 @@ def materialize(network: nn.Module, example: Tensor, *, seed: int = 0) -> None:
 
 
 def require_weights(network: nn.Module) -> None:
-    """Raise UserError, naming the tensor, for parameters that are not float32 and for what `broken_tensors` names."""
+    """Require float32 parameters, and finite values in parameters and buffers.
+
+    Args:
+        network: Network to check.
+
+    Raises:
+        UserError: A parameter is on the meta device or not float32, or `broken_tensors` finds a tensor; it is named.
+    """
     for name, parameter in network.named_parameters():
         if parameter.is_meta and not is_lazy(parameter):
             raise UserError(f"the network has no values in {name}, which is on the meta device; load its weights first")
@@ -66,9 +77,17 @@ def require_weights(network: nn.Module) -> None:
 
 
 def broken_tensors(tensors: Mapping[str, Tensor], buffers: Collection[str]) -> list[str]:
-    """The names of tensors that hold NaN or infinity; lazy ones hold nothing yet.
+    """Find tensors that contain NaN or infinity.
 
-    Infinity is right in buffers, as in attention masks, other than the statistics of batch norms.
+    Infinity is allowed in buffers, such as attention masks, but not in the statistics of batch norms. Lazy tensors have
+    no values yet and are skipped.
+
+    Args:
+        tensors: Parameters and buffers by name.
+        buffers: Names of the buffers.
+
+    Returns:
+        Names of the broken tensors.
     """
     return [name for name, tensor in tensors.items() if not is_lazy(tensor) and not _is_sound(name, tensor, buffers)]
 
@@ -81,9 +100,9 @@ def _is_sound(name: str, tensor: Tensor, buffers: Collection[str]) -> bool:
 
 
 class NetworkGuard(TorchFunctionMode):
-    """While active, lookups with `max_norm` renormalize a copy of their weights, and inference mode acts as no_grad.
+    """Function mode in which `max_norm` renormalizes a copy of the embedding, and inference mode acts as no_grad.
 
-    What is computed in inference mode, such as quantized weights that are kept, could otherwise not be learned from.
+    Tensors computed in inference mode, such as cached quantized weights, could otherwise not be used in training.
     """
 
     def __torch_function__(
@@ -104,7 +123,7 @@ class NetworkGuard(TorchFunctionMode):
 
 @contextmanager
 def no_checkpointing() -> Iterator[None]:
-    """Have `torch.utils.checkpoint` call its functions directly, however a network imported it."""
+    """Make `torch.utils.checkpoint` call its functions directly, however a network imported it."""
     original = checkpoint._checkpoint_impl
     checkpoint._checkpoint_impl = _call
     try:

@@ -154,9 +154,9 @@ def _torchvision_models(name: str) -> Any:
     """Return torchvision's module of classification models; raise UserError if it does not have the model."""
     from torchvision import models
 
-    known = models.list_models(module=models)
-    if name not in known:
-        raise UserError(f"torchvision classifies images with no {name!r}{_suggestion(name, known)}")
+    available = models.list_models(module=models)
+    if name not in available:
+        raise UserError(f"torchvision classifies images with no {name!r}{_suggestion(name, available)}")
     return models
 
 
@@ -192,6 +192,6 @@ _INPUTS: dict[str, Callable[[str], Shape]] = {
 }
 
 
-def _suggestion(name: str, known: Collection[str]) -> str:
-    close = get_close_matches(name, known, n=3)
+def _suggestion(name: str, names: Collection[str]) -> str:
+    close = get_close_matches(name, names, n=3)
     return f"; did you mean {' or '.join(close)}?" if close else ""
