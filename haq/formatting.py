@@ -141,23 +141,6 @@ def percent(fraction: float, *, digits: int = 1) -> str:
     return f"{100 * fraction:.{digits}f} %"
 
 
-def format_score(score: float, metric: str = "accuracy") -> str:
-    """Format the score of a network: accuracies in percent, other scores as numbers.
-
-    Args:
-        score: Score; an accuracy is a fraction in [0, 1].
-        metric: Name of the metric.
-
-    Returns:
-        The formatted score.
-
-    Examples:
-        >>> format_score(0.9725), format_score(-4.75312, "negative perplexity")
-        ('97.2 %', '-4.753')
-    """
-    return percent(score) if metric == "accuracy" else f"{score:.4g}"
-
-
 def format_quantity(value: float, units: Units, *, zero: str) -> str:
     """Format a quantity in the largest unit that leaves 1 or more after rounding to three significant digits.
 

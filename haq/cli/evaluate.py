@@ -11,7 +11,7 @@ from haq.cli.output import print_json, print_text, say, warn
 from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
 from haq.experiment.evaluating import evaluate_policy
-from haq.formatting import percent
+from haq.tasks.metrics import metric_in
 
 
 @with_config(*MODEL_FLAGS, *DATA_FLAGS, *DEVICE_FLAGS, *QUANTIZER_FLAGS)
@@ -33,6 +33,6 @@ def evaluate(
     if json:
         print_json(document)
         return
-    accuracy, accuracy_fp32 = document["accuracy"], document["accuracy_fp32"]
-    print_text(f"{document['metric']['name']} on {document['images']} report images: {percent(accuracy, digits=2)}")
-    print_text(f"float: {percent(accuracy_fp32, digits=2)}, change {100 * (accuracy - accuracy_fp32):+.2f} points")
+    metric, score, score_fp32 = metric_in(document), document["accuracy"], document["accuracy_fp32"]
+    print_text(f"{metric.name} on {document['images']} report images: {metric.text(score, digits=2)}")
+    print_text(f"float: {metric.text(score_fp32, digits=2)}, change {metric.change_text(score - score_fp32)}")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from haq.cli.screen import literal, write_table, write_text
-from haq.formatting import Block, Table, format_cost, percent
+from haq.formatting import Block, Table, format_cost
+from haq.tasks.metrics import metric_in
 from hardware_sim.cost import Objective
 
 
@@ -42,13 +43,18 @@ def print_blocks(blocks: Iterable[Block]) -> None:
 
 def print_learned(summary: Mapping[str, Any], learned: str, *, title: str) -> None:
     """Accuracies of the float network, of the quantized one before learning, and of what it became."""
-    rows = [
-        ("float", percent(summary["search_accuracy_fp32"], digits=2), percent(summary["accuracy_fp32"], digits=2)),
-        ("quantized, before learning", percent(summary["search_accuracy_start"], digits=2), "-"),
-        (learned, percent(summary["search_accuracy"], digits=2), percent(summary["accuracy"], digits=2)),
-    ]
+    metric = metric_in(summary)
+    float_network, start, found = (
+        [metric.text(summary[key], digits=2) for key in keys]
+        for keys in (
+            ("search_accuracy_fp32", "accuracy_fp32"),
+            ("search_accuracy_start",),
+            ("search_accuracy", "accuracy"),
+        )
+    )
+    rows = [("float", *float_network), ("quantized, before learning", *start, "-"), (learned, *found)]
     columns = ("network", f"{summary['search_images']} search images", f"{summary['report_images']} report images")
-    print_table(f"{summary['metric']['name']}, {title}", columns, rows)
+    print_table(f"{metric.name}, {title}", columns, rows)
 
 
 def say(text: str) -> None:

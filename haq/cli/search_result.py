@@ -12,6 +12,7 @@ from haq.policy import LayerBits
 from haq.runs.run_folder import CONFIG, POLICY, RunFolder
 from haq.searching.records import BudgetRecord, CostRecord, DropRecord, IntervalRecord, Summary, UniformRecord
 from haq.searching.running import SearchResult
+from haq.tasks.metrics import Metric, metric_of
 
 USUAL_WIDTH = 80
 """Columns to arrange bits in where standard output has no width."""
@@ -85,7 +86,7 @@ def next_commands(path: Path) -> Iterator[str]:
 
 def _print_table(summary: Summary) -> None:
     """A row a network; costs beside every budget that was asked for."""
-    objective, metric = summary.objective, summary.metric.name
+    objective, metric = summary.objective, metric_of(summary.metric)
     budgets = () if summary.max_accuracy_drop else summary.budget
     scores = _scores(metric, summary.accuracy_fp32, summary.interval_fp32)
     rows = [("float", "-", "-", *("-" for _ in budgets), *scores)]
@@ -102,14 +103,14 @@ def _print_table(summary: Summary) -> None:
         limits = [format_cost(budget.objective, budget.value) for budget in budgets]
         rows.append(("budget", limits[0], percent(budgets[0].ratio), *limits, "", "", ""))
     costs = (objective, "of\n8 bits", *(f"{budget.objective}\nused" for budget in budgets))
-    columns = ("weights/\nactivations", *costs, metric, "95 %\ninterval", "output\nerror")
+    columns = ("weights/\nactivations", *costs, metric.name, "95 %\ninterval", "output\nerror")
     print_table(f"{summary.report_images} report images", columns, rows)
 
 
 def _scores(
-    metric: str, score: float, interval: IntervalRecord | None, noise: float | None = None
+    metric: Metric, score: float, interval: IntervalRecord | None, noise: float | None = None
 ) -> tuple[str, str, str]:
-    shown = percent(score, digits=2) if metric == "accuracy" else f"{score:.4g}"
+    shown = metric.text(score, digits=2)
     between = "-" if interval is None else f"{100 * interval.low:.1f}-{100 * interval.high:.1f} %"
     return shown, between, "-" if noise is None else f"{noise:.2g}"
 

@@ -1,18 +1,17 @@
-"""From a policy to its accuracy, each policy once."""
+"""Evaluate policies on one split, each policy once."""
 
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 
 import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
 
 from haq.errors import UserError
-from haq.evaluation.fingerprint import fingerprint, float_key, hash_tensor
-from haq.evaluation.output_error import power
+from haq.evaluation.fingerprint import fingerprint, float_key, hash_tensors
 from haq.evaluation.protocols import Engine, Evaluation, Kept, Store
+from haq.execution.structures import Structure, tensors
 from haq.policy import PolicyBits
-from haq.tasks.base import Batch, SplitName, Task
+from haq.tasks.base import SplitName, Task
+from haq.tasks.predictions import Prediction, predictions
 from hardware_sim.cost import Bits
 
 
@@ -41,8 +40,7 @@ class Evaluator:
         self._store = store
         self._kept: Kept | None = None
         self._seen = blake2b()
-        self.accuracy_fp32, self._logits = self._run_float()
-        self._signal = sum(power(each) for each in self._logits)
+        self.accuracy_fp32, self._references = self._run_float()
         self.forward_images += task.size(split) + engine.images_per_policy
 
     def evaluate(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> Evaluation:
@@ -69,8 +67,8 @@ class Evaluator:
     def kept(self, layers: int) -> Kept | None:
         """What the store knows of this network with so many layers; None without a store."""
         if self._kept is None and self._store is not None:
-            inputs, _ = next(self._batches())
-            settings = (self._task.metric_name, self._split, self._batch_size)
+            inputs, _ = next(self._task.batches(self._split, batch_size=self._batch_size))
+            settings = (self._task.metric.name, self._split, self._batch_size)
             data = self._seen.digest()
             if self._store.outlives_engine:
                 key = fingerprint(self._engine, inputs, layers=layers, settings=settings, data=data)
@@ -91,31 +89,28 @@ class Evaluator:
 
     @torch.no_grad()
     def _run(self, bits: PolicyBits) -> Evaluation:
-        metric, network, divergence, noise, images = self._task.metric(), self._engine.outputs(bits), 0.0, 0.0, 0
-        for reference, (inputs, targets) in zip(self._logits, self._batches(), strict=True):
-            outputs = network(inputs)
-            metric.update(outputs, targets.to(outputs.device))
-            logits = outputs.float().flatten(1)
-            ours, theirs = F.log_softmax(logits, dim=1), F.log_softmax(reference, dim=1)
-            divergence += F.kl_div(ours, theirs, reduction="sum", log_target=True).item()
-            noise += power(logits - reference)
-            images += len(inputs)
-        return Evaluation(metric.compute(), divergence / images, noise / (self._signal or 1.0))
+        meter, divergence, error, signal, items = self._task.meter(), 0.0, 0.0, 0.0, 0
+        for reference, each in zip(self._references, self._predictions(bits), strict=True):
+            meter.update(each.outputs, each.targets)
+            distance = self._task.distance(each.outputs, reference)
+            divergence += distance.divergence.item()
+            error += distance.error.item()
+            signal += distance.signal.item()
+            items += each.items
+        return Evaluation(self._task.metric.score(meter.compute()), divergence / items, error / (signal or 1.0))
 
-    @torch.no_grad()
-    def _run_float(self) -> tuple[float, list[Tensor]]:
-        """Accuracy and logits [n, classes] of every batch of the float network."""
-        metric, network, logits = self._task.metric(), self._engine.outputs(None), []
-        for inputs, targets in self._batches():
-            outputs = network(inputs)
-            if not outputs.isfinite().all():
+    def _run_float(self) -> tuple[float, list[Structure]]:
+        """Return the float network's score, and its outputs batch by batch."""
+        meter, references = self._task.meter(), []
+        for each in self._predictions(None):
+            if not all(tensor.isfinite().all() for tensor in tensors(each.outputs)):
                 raise UserError(f"the float network's outputs on the {self._split} split hold NaN or infinity")
             if self._store is not None:
-                for tensor in (inputs, targets, outputs):
-                    hash_tensor(self._seen, tensor)
-            metric.update(outputs, targets.to(outputs.device))
-            logits.append(outputs.float().flatten(1))
-        return metric.compute(), logits
+                for structure in (each.inputs, each.targets, each.outputs):
+                    hash_tensors(self._seen, structure)
+            meter.update(each.outputs, each.targets)
+            references.append(each.outputs)
+        return self._task.metric.score(meter.compute()), references
 
-    def _batches(self) -> Iterator[Batch]:
-        return self._task.batches(self._split, batch_size=self._batch_size)
+    def _predictions(self, bits: PolicyBits | None) -> Iterator[Prediction]:
+        return predictions(self._engine.outputs(bits), self._task, self._split, batch_size=self._batch_size)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from haq.evaluation.protocols import Engine
+from haq.execution.structures import Structure, take, tensors
 from haq.policy import PolicyBits
 
 PROBE_ITEMS = 16
@@ -26,7 +27,7 @@ _PROBED: "WeakKeyDictionary[Engine, dict[bytes, str]]" = WeakKeyDictionary()
 
 
 @torch.no_grad()
-def fingerprint(engine: Engine, inputs: Tensor, *, layers: int, settings: tuple[Any, ...], data: bytes) -> str:
+def fingerprint(engine: Engine, inputs: Structure, *, layers: int, settings: tuple[Any, ...], data: bytes) -> str:
     """The key of everything that an engine says of one split.
 
     `data` is a digest of the split and the float outputs on it, `settings` are those that outputs do not show. The
@@ -38,8 +39,9 @@ def fingerprint(engine: Engine, inputs: Tensor, *, layers: int, settings: tuple[
     hash_network(digest, engine.model)
     known, start = _PROBED.setdefault(engine, {}), digest.digest()
     if start not in known:
+        few = take(inputs, slice(PROBE_ITEMS))
         for bits in probe_policies(layers):
-            hash_tensor(digest, engine.outputs(bits)(inputs[:PROBE_ITEMS]))
+            hash_tensors(digest, engine.outputs(bits)(few))
         known[start] = digest.hexdigest()
     return known[start]
 
@@ -72,6 +74,12 @@ def hash_network(digest: Any, model: nn.Module) -> None:
         for name, tensor in named:
             digest.update(name.encode())
             hash_tensor(digest, tensor)
+
+
+def hash_tensors(digest: Any, structure: Structure) -> None:
+    """Add the types, shapes and bytes of all tensors of a structure to a hash."""
+    for tensor in tensors(structure):
+        hash_tensor(digest, tensor)
 
 
 def hash_tensor(digest: Any, tensor: Tensor) -> None:

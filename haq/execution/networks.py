@@ -14,20 +14,42 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 
 from haq.errors import UserError
+from haq.execution.structures import Structure, map_tensors, spread, to_device
 from haq.execution.user_code import torch_state_kept
 
 
-def run_network(network: nn.Module, inputs: Tensor, mode: AbstractContextManager[Any] | None = None) -> Any:
-    """Call a network on a copy of `inputs`, with `mode`, a torch function mode, active while it runs.
+def run_network(network: nn.Module, inputs: Structure, mode: AbstractContextManager[Any] | None = None) -> Structure:
+    """Call a network on a copy of its inputs and copy its outputs.
 
-    A network may write into its input, answer with a buffer that it writes into again, change torch's global state, or
+    A network may write into its input, return a buffer that it writes into again, change torch's global state, or
     have torch renormalize embeddings in place (`max_norm`): inputs, earlier outputs, state and weights are afterwards
     what they were. Gradient checkpointing is off, since what is computed again in the backward pass is computed without
     the mode.
+
+    Args:
+        network: Called with a tuple as positional arguments, with a dict as keyword arguments.
+        inputs: A batch, on the network's device; see `haq.execution.structures`.
+        mode: A torch function mode that is active while the network runs.
     """
+    return call_network(network, *spread(inputs), mode)
+
+
+def call_network(
+    network: nn.Module,
+    inputs: tuple[Structure, ...],
+    named: Mapping[str, Structure],
+    mode: AbstractContextManager[Any] | None = None,
+) -> Structure:
+    """Call a network with positional and keyword arguments; see `run_network`."""
     with torch_state_kept(), no_checkpointing(), NetworkGuard(), mode or nullcontext():
-        outputs = network(inputs.clone())
-        return outputs.clone() if isinstance(outputs, Tensor) else outputs
+        copied, copied_named = map_tensors(torch.clone, inputs), map_tensors(torch.clone, dict(named))
+        return map_tensors(torch.clone, network(*copied, **copied_named))
+
+
+def runner(network: nn.Module) -> Callable[[Structure], Structure]:
+    """Return a network as a function from inputs, on any device, to outputs."""
+    device = next(network.parameters()).device
+    return lambda inputs: run_network(network, to_device(inputs, device))
 
 
 def switch_to_eval(network: nn.Module) -> None:
@@ -40,7 +62,7 @@ def switch_to_eval(network: nn.Module) -> None:
         network.eval()  # what it returns is not relied on: overrides of train() often return nothing
 
 
-def materialize(network: nn.Module, example: Tensor, *, seed: int = 0) -> None:
+def materialize(network: nn.Module, example: Structure, *, seed: int = 0) -> None:
     """Run a network that has lazy modules once, so that they get their parameters, drawn from the seed.
 
     The caller's random numbers stay as they were; a network without lazy modules is not run.

@@ -22,8 +22,7 @@ from haq.policy import CostSummary, Policy, PolicyBits
 from haq.quantization.corrections import Corrections
 from haq.quantization.quantized_model import Quantizers
 from haq.runs.run_folder import QUANTIZERS, RunFolder
-from haq.tasks import Task
-from haq.tasks.classification import ClassificationTask, chance_warning
+from haq.tasks.base import float_warning
 from hardware_sim.cost import UnsupportedError
 
 
@@ -48,16 +47,18 @@ def evaluate_policy(
     policy = source.policy
     report = Evaluator(network.engine, network.task, "report", batch_size=source.config.eval_batch)
     cost = _cost(network.priced, policy, asked="hardware" in config.model_fields_set)
+    accuracy = report.evaluate(policy.w_bits, policy.a_bits).accuracy
+    warning = float_warning(network.task, report.accuracy_fp32, "report")
     return {
         "model": network.priced.name,
         "hardware": network.priced.table.hardware,
-        "metric": {"name": network.task.metric_name},
+        "metric": network.task.metric.record(accuracy),
         "images": network.task.size("report"),
-        "accuracy": report.evaluate(policy.w_bits, policy.a_bits).accuracy,
+        "accuracy": accuracy,
         "accuracy_fp32": report.accuracy_fp32,
         "cost": cost.model_dump(),
         "baseline_cost": CostSummary.of(network.priced.baseline).model_dump(),
-        "warnings": _warnings(network.task, report.accuracy_fp32),
+        "warnings": [warning] if warning else [],
     }
 
 
@@ -93,14 +94,6 @@ def _prepared(source: PolicySource, progress: Progress) -> Network:
         make_engine=tuned if trained is not None else None,
         progress=progress,
     )
-
-
-def _warnings(task: Task, accuracy_fp32: float) -> list[str]:
-    """What makes these figures doubtful."""
-    if not isinstance(task, ClassificationTask):
-        return []
-    chance = chance_warning(accuracy_fp32, task.num_classes, task.size("report"))
-    return [f"the float network's {chance}"] if chance else []
 
 
 def _cost(priced: PricedModel, policy: Policy, *, asked: bool) -> CostSummary:

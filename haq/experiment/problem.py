@@ -20,6 +20,7 @@ from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.protocols import Engine
 from haq.execution.networks import require_weights, switch_to_eval
 from haq.execution.progress import Progress, no_progress
+from haq.execution.structures import Structure, to_device
 from haq.experiment.loading import load_priced, require_shape, task_options
 from haq.experiment.trial_policies import policies_near_budget
 from haq.network.layer_calls import require_float_layers
@@ -31,7 +32,6 @@ from haq.quantization.calibration import MethodChoice
 from haq.quantization.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
 from haq.tasks import load_task
 from haq.tasks.base import SplitName, Task
-from haq.tasks.classification import ClassificationTask, require_outputs
 from hardware_sim.catalog import load_accelerator
 
 CORRECTION_IMAGES = 64
@@ -183,8 +183,7 @@ def _priced(
     found_layers = trace(loaded, traced_with)
     priced = load_priced(config, layers=found_layers)
     require_float_layers(loaded, found_layers, traced_with)
-    if isinstance(data, ClassificationTask):
-        require_outputs(loaded, data)
+    data.validate(loaded)
     progress("read data")
     data.prepare()
     placed = _placed(loaded, config.device)
@@ -201,8 +200,10 @@ def _repriced(config: SearchConfig, priced: PricedModel) -> PricedModel:
 def _quantizers(config: SearchConfig, priced: PricedModel, data: Task) -> Quantizers:
     method = AUTO_METHOD if config.calibration == "auto" else config.calibration
 
-    def calibration() -> Iterator[Tensor]:
-        return (inputs.to(config.device) for inputs, _ in data.batches("calibration", batch_size=config.eval_batch))
+    def calibration() -> Iterator[Structure]:
+        return (
+            to_device(inputs, config.device) for inputs, _ in data.batches("calibration", batch_size=config.eval_batch)
+        )
 
     options = QuantizerOptions(
         method=method, weights=config.quantizer, zero_points=config.zero_points, rounding=rounding_of(config)
@@ -265,7 +266,7 @@ def _placed(model: nn.Module, device: str) -> nn.Module:
     return model if all(tensor.device.type == device for tensor in tensors) else deepcopy(model).to(device)
 
 
-def _correction_images(config: SearchConfig, task: Task) -> Tensor | None:
+def _correction_images(config: SearchConfig, task: Task) -> Structure | None:
     """The first few calibration images, or None where nothing is to be corrected."""
     if config.corrections == "none":
         return None

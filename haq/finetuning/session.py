@@ -8,10 +8,11 @@ from time import monotonic
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from haq.evaluation.engines.episodes import require_trainable
 from haq.execution.progress import SILENT, Watcher
+from haq.execution.structures import Structure, to_device
 from haq.experiment.inputs import Inputs
 from haq.experiment.problem import prepare_network
 from haq.experiment.run_settings import keep_source
@@ -30,11 +31,10 @@ from haq.quantization.training.learner import Learner
 from haq.quantization.training.network import start_network
 from haq.quantization.training.ranks import ALONE, Ranks
 from haq.quantization.training.recipe import mean_weight_bits, resolve_rates
-from haq.quantization.training.trainer import Line, Trainer, score, steps_an_epoch
+from haq.quantization.training.trainer import Line, Trainer, network_score, steps_an_epoch
 from haq.runs.records import damage_named, same_settings
 from haq.runs.run_folder import CHECKPOINT, POLICY, SUMMARY, RunFolder
-from haq.tasks.base import SplitName
-from haq.tasks.classification import ClassificationTask, chance_warning
+from haq.tasks.base import SplitName, float_warning
 
 
 class FinetuneSession:
@@ -61,7 +61,7 @@ class FinetuneSession:
         teacher = deepcopy(self._model).to(memory_format=torch.channels_last).requires_grad_(requires_grad=False)
         learner = Learner(
             self.network,
-            self.task.loss,
+            self.task,
             config=learning,
             rates=self.rates,
             total_steps=learning.epochs * steps_an_epoch(self.task, learning.batch_size),
@@ -158,10 +158,11 @@ class FinetuneSession:
 
     def _summary(self) -> dict[str, Any]:
         learning, train_images = self.asked.learning, self.task.size("train")
+        accuracy_fp32, accuracy = self._score(self._model, "report"), self._score(self.network, "report")
         return {
-            "metric": {"name": self.task.metric_name},
-            "accuracy_fp32": self._score(self._model, "report"),
-            "accuracy": self._score(self.network, "report"),
+            "metric": self.task.metric.record(accuracy),
+            "accuracy_fp32": accuracy_fp32,
+            "accuracy": accuracy,
             "search_accuracy": self._score(self.network, "search"),
             **self.start,
             "report_images": self.task.size("report"),
@@ -189,21 +190,20 @@ class FinetuneSession:
         """What a checkpoint belongs to."""
         return json.dumps(self.asked.document())
 
-    def _calibration(self) -> Iterator[Tensor]:
+    def _calibration(self) -> Iterator[Structure]:
         config = self.asked.config
         return (
-            inputs.to(config.device) for inputs, _ in self.task.batches("calibration", batch_size=config.eval_batch)
+            to_device(inputs, config.device)
+            for inputs, _ in self.task.batches("calibration", batch_size=config.eval_batch)
         )
 
     def _score(self, network: nn.Module, split: SplitName) -> float:
-        return score(network, self.task, split, batch_size=self.asked.config.eval_batch)
+        return network_score(network, self.task, split, batch_size=self.asked.config.eval_batch)
 
     def _warnings(self, starts: Starts) -> Iterator[str]:
         """What is wrong with the float network, or with its trace."""
-        if isinstance(self.task, ClassificationTask):
-            accuracy, images = self.start["search_accuracy_fp32"], self.task.size("search")
-            chance = chance_warning(accuracy, self.task.num_classes, images)
-            if chance:
-                yield f"the float network's {chance}"
+        warning = float_warning(self.task, self.start["search_accuracy_fp32"], "search")
+        if warning:
+            yield warning
         if any(width is not None for width in self.policy.a_bits) and starts.warning:
             yield starts.warning

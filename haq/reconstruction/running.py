@@ -121,7 +121,7 @@ def _summary(network: Network, config: SearchConfig, policy: Policy) -> dict[str
     on_search, on_report = (each.evaluate(policy.w_bits, policy.a_bits) for each in (search, report))
     task = network.task
     return {
-        "metric": {"name": task.metric_name},
+        "metric": task.metric.record(on_report.accuracy),
         "accuracy_fp32": report.accuracy_fp32,
         "accuracy": on_report.accuracy,
         "divergence": on_report.divergence,

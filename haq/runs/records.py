@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,9 +30,12 @@ class Record(BaseModel):
 
 
 class Metric(Record):
-    """What a task calls its score."""
+    """The metric behind the scores of a file; see `haq.tasks.metrics.metric_of`."""
 
     name: str
+    value: Finite | None = None
+    higher_is_better: bool = True
+    format: Literal["percent", "number"] = "number"
 
 
 T = TypeVar("T", bound=Record)

@@ -8,7 +8,8 @@ from scipy.stats import binomtest, norm
 
 from haq.evaluation.protocols import Engine
 from haq.policy import PolicyBits
-from haq.tasks.base import SplitName, Task
+from haq.tasks.base import GradedTask, SplitName, Task
+from haq.tasks.predictions import predictions
 
 METHOD = "score test of a difference of paired proportions (Tango 1998), continuity corrected, one-sided"
 CONFIDENCE = 0.95
@@ -84,7 +85,7 @@ def images_needed(limit: float, confidence: float) -> int:
 class PairedAnswers:
     """Counts the images of a split on which policies and the float network differ in being right, for each policy once.
 
-    The task is one of classification. The float network runs when the first policy is asked for.
+    The task is a `haq.tasks.base.GradedTask`. The float network runs when the first policy is asked for.
     """
 
     def __init__(self, engine: Engine, task: Task, split: SplitName, *, batch_size: int) -> None:
@@ -102,7 +103,6 @@ class PairedAnswers:
         """Take over what an earlier session counted."""
         self._known[bits] = pairs
 
-    @torch.no_grad()
     def pairs(self, bits: PolicyBits) -> Pairs:
         """The count of a policy."""
         if bits not in self._known:
@@ -113,16 +113,13 @@ class PairedAnswers:
         return self._known[bits]
 
     def _right(self, bits: PolicyBits | None) -> list[torch.Tensor]:
-        """Whether each image is classified right [n], by batch."""
-        network = self._engine.outputs(bits)
-        batches = self._task.batches(self._split, batch_size=self._batch_size)
-        return [_right(network(inputs), targets) for inputs, targets in batches]
+        """Return whether each image is answered right [n], by batch."""
+        assert isinstance(self._task, GradedTask), "images are right or wrong"
+        run, task = self._engine.outputs(bits), self._task
+        answered = predictions(run, self._task, self._split, batch_size=self._batch_size)
+        return [task.correct(each.outputs, each.targets) for each in answered]
 
 
 def paired(engine: Engine, task: Task, split: SplitName, bits: PolicyBits, *, batch_size: int) -> Pairs:
-    """Run the float network and a policy over a split of a classification task."""
+    """Run the float network and a policy over a split of a task whose items are right or wrong."""
     return PairedAnswers(engine, task, split, batch_size=batch_size).pairs(bits)
-
-
-def _right(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return outputs.argmax(dim=1) == targets.to(outputs.device)

@@ -20,7 +20,7 @@ class SearchObjective:
         self.evaluator = Evaluator(engine, task, split, batch_size=config.eval_batch, store=store)
         self.images = task.size(split)
         self.paired = PairedAnswers(engine, task, split, batch_size=config.eval_batch)
-        self._by_accuracy = config.reward == "accuracy"
+        self._by_accuracy = config.reward != "fidelity"
         self.reward: Callable[[float], float] = (
             accuracy_reward(self.evaluator.accuracy_fp32) if self._by_accuracy else fidelity_reward
         )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from haq.costs.pricing import cost_in
-from haq.formatting import format_cost, format_score, percent
+from haq.formatting import format_cost, percent
 from haq.searching.session import Session
 
 
@@ -20,8 +20,8 @@ def opening_lines(session: Session) -> Iterator[str]:
             limit = format_cost(each.budget.objective, each.budget.limit)
             yield f"at most {limit} {each.budget.objective} ({percent(each.ratio)} of 8 bits)"
     yield f"engine: {problem.network.engine_reason}"
-    score = _score(session.evaluator.accuracy_fp32, task.metric_name)
-    yield f"float {task.metric_name} {score} on {task.size('search')} search images"
+    score = task.metric.text(session.evaluator.accuracy_fp32, digits=2)
+    yield f"float {task.metric.name} {score} on {task.size('search')} search images"
     if task.size("selection"):
         yield f"the best few of these are measured again on {task.size('selection')} selection images"
 
@@ -32,9 +32,5 @@ def best_so_far(session: Session) -> str:
     if best is None:
         return "best on search images: none yet"
     baseline = cost_in(session.problem.config.objective, session.problem.priced.baseline)
-    score = _score(best["accuracy"], session.problem.task.metric_name)
+    score = session.problem.task.metric.text(best["accuracy"], digits=2)
     return f"best on search images: {score} at {percent(best['cost'] / baseline)}"
-
-
-def _score(score: float, metric: str) -> str:
-    return percent(score, digits=2) if metric == "accuracy" else format_score(score, metric)

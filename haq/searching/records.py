@@ -14,7 +14,6 @@ from haq.experiment.problem import Problem
 from haq.policy import Width
 from haq.runs.records import Amount, Count, Finite, Fraction, Metric, Positive, Record, holds
 from haq.searching.goals import Line, decided
-from haq.tasks.classification import ClassificationTask
 from hardware_sim.cost import OBJECTIVES, Objective
 
 EndedBy = Literal["episodes", "time", "least cost", "one policy"]
@@ -163,7 +162,7 @@ def _is_own(problem: Problem, number: int, line: Line) -> bool:
         holds(Episode, line)
         and line["episode"] == number
         and ("lost" in line) == ("won" in line) == (problem.config.confidence is not None)
-        and (not isinstance(problem.task, ClassificationTask) or 0 <= line["accuracy"] <= 1)
+        and problem.task.metric.allows(line["accuracy"])
         and _is_allowed(problem, line)
         and isclose(line["cost"], _cost(problem, line))
         and isclose(line["score"], earned(problem.config.reward, line), abs_tol=1e-9)
@@ -172,7 +171,7 @@ def _is_own(problem: Problem, number: int, line: Line) -> bool:
 
 def earned(reward: str, line: Mapping[str, Any]) -> float:
     """The score of a line as its other numbers have it."""
-    return float(line["reward"] if reward == "accuracy" else -line["noise"])
+    return float(-line["noise"] if reward == "fidelity" else line["reward"])
 
 
 def _is_allowed(problem: Problem, line: Line) -> bool:

@@ -4,8 +4,7 @@ from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.searching.confidence import images_needed
 from haq.searching.selection import Selection
-from haq.tasks.base import Task
-from haq.tasks.classification import ClassificationTask
+from haq.tasks.base import GradedTask, Task
 
 
 def require_images(config: SearchConfig, task: Task) -> None:
@@ -13,7 +12,7 @@ def require_images(config: SearchConfig, task: Task) -> None:
     points, confidence = config.max_accuracy_drop, config.confidence
     if points is None or confidence is None:
         return
-    if not isinstance(task, ClassificationTask):
+    if not isinstance(task, GradedTask):
         raise UserError(f"--confidence needs a classification task, which {task.name} is not; leave it out")
     if not points:
         raise UserError("--confidence cannot be reached for a drop of 0; give a --max-accuracy-drop above 0")

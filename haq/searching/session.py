@@ -21,7 +21,7 @@ from haq.searching.records import Checkpoint, EndedBy, own_episodes
 from haq.searching.selection import Selection, select
 from haq.searching.single import nothing_to_choose
 from haq.searching.warm_start import WarmStart
-from haq.tasks.classification import ClassificationTask, chance_warning
+from haq.tasks.base import float_warning
 
 CHECKPOINT_SECONDS = 10.0
 """A kill costs about this much work at most; what comes out does not depend on when checkpoints are taken."""
@@ -269,9 +269,8 @@ def _aim(problem: Problem, accuracy_fp32: float) -> tuple[Goal, Bisection | None
 
 def _warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:
     """What is wrong with the float network before anything is quantized."""
-    if isinstance(problem.task, ClassificationTask):
-        chance = chance_warning(accuracy_fp32, problem.task.num_classes, problem.task.size("search"))
-        if chance:
-            yield f"the float network's {chance}"
+    warning = float_warning(problem.task, accuracy_fp32, "search")
+    if warning:
+        yield warning
     if problem.network.quantizers.warning:
         yield problem.network.quantizers.warning

@@ -11,8 +11,7 @@ from haq.experiment.problem import Problem
 from haq.policy import CostSummary, Policy
 from haq.searching.confidence import METHOD, accuracy_interval, confidence_of_drop, paired
 from haq.searching.selection import Selection
-from haq.tasks.base import SplitName
-from haq.tasks.classification import ClassificationTask
+from haq.tasks.base import GradedTask, SplitName
 
 
 def summarize(problem: Problem, policy: Policy, selection: Selection, report: Evaluator) -> dict[str, Any]:
@@ -25,7 +24,7 @@ def summarize(problem: Problem, policy: Policy, selection: Selection, report: Ev
     found = report.evaluate(policy.w_bits, policy.a_bits)
     accuracy = found.accuracy
     return {
-        "metric": {"name": problem.task.metric_name},
+        "metric": problem.task.metric.record(accuracy),
         "accuracy_fp32": report.accuracy_fp32,
         "interval_fp32": _interval(problem, report.accuracy_fp32),
         "accuracy": accuracy,
@@ -67,7 +66,7 @@ def summarize_drop(problem: Problem, selection: Selection, summary: Mapping[str,
         "selection": None if selection.accuracy is None else (selection.accuracy_fp32 or 0.0) - selection.accuracy,
         "report": summary["accuracy_fp32"] - summary["accuracy"],
     }
-    splits: tuple[SplitName, ...] = ("selection", "report") if isinstance(task, ClassificationTask) else ()
+    splits: tuple[SplitName, ...] = ("selection", "report") if isinstance(task, GradedTask) else ()
     bits = tuple(selection.winner["w_bits"]), tuple(selection.winner["a_bits"])
     pairs = {
         split: paired(problem.network.engine, task, split, bits, batch_size=problem.config.eval_batch)
@@ -129,6 +128,6 @@ def _uniform(problem: Problem, pair: tuple[int, int], report: Evaluator) -> dict
 
 def _interval(problem: Problem, accuracy: float) -> dict[str, Any] | None:
     """Of an accuracy on the report split; None for scores that are not shares of images."""
-    if not isinstance(problem.task, ClassificationTask):
+    if not isinstance(problem.task, GradedTask):
         return None
     return accuracy_interval(accuracy, problem.task.size("report"))._asdict()

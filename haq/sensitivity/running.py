@@ -176,7 +176,7 @@ def _document(config: SearchConfig, network: Network, fisher: LayerLosses) -> Js
     return {
         "model": config.model,
         "data": network.task.name,
-        "metric": {"name": network.task.metric_name},
+        "metric": {"name": network.task.metric.name},
         "fisher_forward_images": fisher.forward_images,
         "warnings": list(fisher.warnings),
         "layers": [{"name": layer.name, "kind": layer.kind} for layer in network.priced.layers],

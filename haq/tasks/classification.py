@@ -1,7 +1,7 @@
-"""Classification: cross entropy, accuracy, and whether an accuracy is more than luck."""
+"""Classification: cross entropy, accuracy, and whether an accuracy is better than chance."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,27 +11,30 @@ from torch.nn.functional import cross_entropy
 
 from haq.errors import UserError
 from haq.execution.networks import run_network
+from haq.execution.structures import Structure
 from haq.tasks.base import Batch, SplitName
-from haq.tasks.items import Split, StoredSplit
+from haq.tasks.distances import Distance, distribution_distance
+from haq.tasks.items import ItemsFrom, Split, StoredSplit
+from haq.tasks.metrics import ACCURACY, Metric
 
 CHANCE_PROBABILITY = 0.01
 """An accuracy that guessing reaches more often than this is called chance."""
 
 
 class Accuracy:
-    """The share of items whose highest output is the target's."""
+    """Meter of the share of items whose highest output is the target's."""
 
     def __init__(self) -> None:
         self.correct = 0
         self.count = 0
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Outputs [n, classes], targets [n]."""
+        """Add outputs [n, classes] with their targets [n]."""
         self.correct += int((outputs.argmax(dim=1) == targets).sum())
         self.count += len(targets)
 
     def compute(self) -> float:
-        """In [0, 1]."""
+        """Return the accuracy in [0, 1]."""
         return self.correct / self.count
 
 
@@ -39,19 +42,23 @@ class Accuracy:
 class ClassificationTask:
     """Items with one class each; images come channels-last in memory.
 
-    `exact_classes` tells whether the network must have just these outputs, or may have more than the data show.
+    Args:
+        name: As given on the command line.
+        splits: The items of each split.
+        num_classes: The number of classes in the data.
+        facts: Further entries of `description`: class names, seeds, transform, how the splits were drawn.
+        exact_classes: Whether the network must have as many outputs, or may have more than the data show.
     """
 
     name: str
     splits: Mapping[SplitName, Split]
     num_classes: int
     facts: Mapping[str, Any]
-    """What `description` adds: class names, seeds, transform, how the splits were drawn."""
     exact_classes: bool = True
 
     @property
-    def metric_name(self) -> str:
-        return "accuracy"
+    def metric(self) -> Metric:
+        return ACCURACY
 
     def size(self, split: SplitName) -> int:
         return len(self.splits[split]) if split in self.splits else 0
@@ -70,11 +77,56 @@ class ClassificationTask:
             if name != "train" and isinstance(split, StoredSplit):
                 split.store()
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def validate(self, model: nn.Module) -> None:
+        """Run a network on one item and check that its outputs are the classes of the data.
+
+        Raises:
+            UserError: The outputs are not one row of scores, or not as many as there are classes.
+        """
+        with torch.no_grad():
+            outputs = run_network(model, self.example())
+        shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+            raise UserError(
+                f"the network answers one item with {shape}; {self.name} needs a tensor of one row of scores"
+            )
+        count = outputs.shape[1]
+        if count < self.num_classes or (self.exact_classes and count > self.num_classes):
+            raise UserError(
+                f"the network has {count} outputs and {self.name} has {self.num_classes} classes; "
+                "give weights for these classes, or list the classes of all outputs in classes.txt"
+            )
+
+    def loss(self, outputs: Structure, targets: Tensor) -> Tensor:
+        """Return the mean cross entropy.
+
+        Raises:
+            UserError: The network, which may do otherwise while it trains, answers with something else than scores.
+        """
+        if not isinstance(outputs, Tensor):
+            kind = type(outputs).__name__
+            raise UserError(f"the network answers with a {kind} while it trains; {self.name} takes one tensor")
         return cross_entropy(outputs, targets)
 
-    def metric(self) -> Accuracy:
+    def distance(self, outputs: Tensor, reference: Tensor) -> Distance:
+        return distribution_distance(outputs, reference)
+
+    def meter(self) -> Accuracy:
         return Accuracy()
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs.argmax(dim=1) == targets
+
+    def chance_warning(self, score: float, *, items: int) -> str | None:
+        return chance_warning(score, self.num_classes, items)
+
+    def with_other_calibration(self) -> "tuple[ClassificationTask, int] | None":
+        """Return the task with as many calibration items from the other end of its train split."""
+        count, size = self.size("calibration"), self.size("train")
+        if size <= count:
+            return None
+        other = StoredSplit(ItemsFrom(self.splits["train"].items, size - count))
+        return replace(self, splits={**self.splits, "calibration": other}), max(0, 2 * count - size)
 
     def description(self) -> Mapping[str, Any]:
         return {"name": self.name, "num_classes": self.num_classes, **self.facts}
@@ -84,23 +136,8 @@ class ClassificationTask:
             yield self.splits[split].take(indices)
 
 
-def require_outputs(model: nn.Module, task: ClassificationTask) -> None:
-    """Raises UserError where a network's outputs are not the classes of the data; runs it once, on one item."""
-    with torch.no_grad():
-        outputs = run_network(model, task.example())
-    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2:
-        raise UserError(f"the network answers one item with {shape}; {task.name} needs a tensor of one row of scores")
-    count = outputs.shape[1]
-    if count < task.num_classes or (task.exact_classes and count > task.num_classes):
-        raise UserError(
-            f"the network has {count} outputs and {task.name} has {task.num_classes} classes; "
-            "give weights for these classes, or list the classes of all outputs in classes.txt"
-        )
-
-
 def chance_warning(accuracy: float, num_classes: int, n: int) -> str | None:
-    """A warning where guessing among the classes would do as well with a probability above 1 % (binomial test).
+    """Return a warning where guessing among the classes does as well with a probability above 1 % (binomial test).
 
     >>> chance_warning(0.9, 10, 100) is None
     True

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from math import prod
@@ -33,8 +34,22 @@ class Items(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ItemsFrom:
+    """The items of a data set from a number on."""
+
+    items: Items
+    first: int
+
+    def __len__(self) -> int:
+        return len(self.items) - self.first
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+        return self.items[self.first + index]
+
+
 class Split(Protocol):
-    """Items that are asked for in batches."""
+    """Items that are read in batches."""
 
     items: Items
 

@@ -82,7 +82,7 @@ def train(task: Task, *, epochs: int, seed: int, peak: float = 0.4) -> nn.Module
 @torch.no_grad()
 def accuracy(model: nn.Module, task: Task) -> float:
     """Return the accuracy on the report split."""
-    metric = task.metric()
+    metric = task.meter()
     for images, labels in task.batches("report", batch_size=500):
         metric.update(model(images), labels)
     return metric.compute()

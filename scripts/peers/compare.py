@@ -176,7 +176,7 @@ class Bench:
     def accuracy(self, model: nn.Module) -> float:
         """Return the accuracy of a tool's network on the report split."""
         task = self.plain.network.task
-        metric = task.metric()
+        metric = task.meter()
         for inputs, targets in task.batches("report", batch_size=256):
             metric.update(model.eval()(inputs), targets)
         return metric.compute()

@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import nn
 
 from haq.errors import UserError
 from haq.evaluation.engines.finetuned import EpisodeEngine
+from haq.execution.structures import Structure, to_device
 from haq.network.layers import Trace
 from haq.quantization.training.config import FinetuneConfig
 from haq.quantization.training.initialization import Starts
@@ -26,8 +27,10 @@ def episode_engine(config: "SearchConfig", model: nn.Module, trace: Trace, *, ta
     norm_images = min(NORM_IMAGES, config.episode_finetune_steps * batch_size)
     learning = FinetuneConfig(learn=config.episode_finetune, batch_size=batch_size, norm_images=norm_images)
 
-    def calibration() -> Iterable[Tensor]:
-        return (inputs.to(config.device) for inputs, _ in task.batches("calibration", batch_size=config.eval_batch))
+    def calibration() -> Iterable[Structure]:
+        return (
+            to_device(inputs, config.device) for inputs, _ in task.batches("calibration", batch_size=config.eval_batch)
+        )
 
     starts = Starts(model, trace, calibration, shift=learning.shift)
     return EpisodeEngine(model, starts, task, config=learning, steps=config.episode_finetune_steps, seed=config.seed)

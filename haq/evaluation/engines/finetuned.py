@@ -5,9 +5,10 @@ from functools import cached_property
 from itertools import count, islice
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from haq.execution.networks import run_network
+from haq.execution.networks import runner
+from haq.execution.structures import Structure, item_count, to_device
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
 from haq.quantization.training.augmentation import augment
@@ -33,11 +34,11 @@ class FinetunedEngine:
     def __init__(self, model: nn.Module, network: TrainableNetwork, bits: PolicyBits) -> None:
         self.model, self._network, self._bits = model, network, bits
 
-    def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
+    def outputs(self, bits: PolicyBits | None) -> Callable[[Structure], Structure]:
         """The network, fine-tuned or in float. Raises ValueError for bits that it was not fine-tuned with."""
         if bits is not None and bits != self._bits:
             raise ValueError("this network was fine-tuned with other bits")
-        return _runner(self.model if bits is None else self._network)
+        return runner(self.model if bits is None else self._network)
 
     def corrections(self, bits: PolicyBits) -> Corrections:  # noqa: ARG002
         """None: what they make up for was learned."""
@@ -66,9 +67,9 @@ class EpisodeEngine:
         self._tuned: tuple[PolicyBits, TrainableNetwork] | None = None
         self.images_per_policy = steps * config.batch_size * (STEP_PASSES + config.teacher) + config.norm_images
 
-    def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
+    def outputs(self, bits: PolicyBits | None) -> Callable[[Structure], Structure]:
         """The network after its steps with these bits, or in float as it is."""
-        return _runner(self.model if bits is None else self.network(bits))
+        return runner(self.model if bits is None else self.network(bits))
 
     def network(self, bits: PolicyBits) -> TrainableNetwork:
         """The network after its steps with these bits."""
@@ -97,7 +98,7 @@ class EpisodeEngine:
         rates = resolve_rates(self._config, mean_weight_bits(self._starts.trace, bits))
         learner = Learner(
             network,
-            self._task.loss,
+            self._task,
             config=self._config,
             rates=rates,
             total_steps=self._steps,
@@ -125,11 +126,6 @@ class EpisodeEngine:
         for epoch in count():
             with random_numbers(self._seed, epoch) as generator:
                 for inputs, targets in self._task.shuffled("train", batch_size=size, generator=generator):
-                    if len(inputs) == min(size, self._task.size("train")):
+                    if item_count(inputs) == min(size, self._task.size("train")):
                         moved = augment(inputs, self._config.augment, generator)
-                        yield moved.to(device), targets.to(device)
-
-
-def _runner(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    device = next(network.parameters()).device
-    return lambda inputs: run_network(network, inputs.to(device))
+                        yield to_device(moved, device), to_device(targets, device)

@@ -26,7 +26,6 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Generator, Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from haq.evaluation.output_error import centred, power
 from haq.execution.networks import NetworkGuard, run_network
 from haq.execution.user_code import one_line
 from haq.experiment.prior.layer_losses import FloatArray, LayerLosses
@@ -36,6 +35,7 @@ from haq.network.layer_calls import LayerCalls, NormCall
 from haq.network.tracing.weighted_calls import Call
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.range import ALL_BITS
+from haq.tasks.distances import centred, power
 
 IMAGES_AT_ONCE = 32
 """Every activation of so many is held in memory, with its gradient."""
@@ -69,7 +69,7 @@ def fisher_sensitivity(
             with NetworkGuard():
                 found[:, taken.layer] += _slopes(model, taken, gradient, images=len(inputs), is_corrected=is_corrected)
         squares += np.square(found).sum(axis=0)
-        scale += 2 * len(inputs) if loss == "divergence" else power(logits)
+        scale += 2 * len(inputs) if loss == "divergence" else power(logits).item()
         images += len(inputs)
     return LayerLosses(squares / (scale or 1.0), images * (1 + BACKWARD_FORWARDS + 2 * len(ALL_BITS)))
 

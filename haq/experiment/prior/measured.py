@@ -1,23 +1,21 @@
 """What each layer loses at each width, alone: weights and inputs apart, everything else in float."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
 
 from haq.errors import UserError
-from haq.evaluation.output_error import power
 from haq.evaluation.protocols import Engine
+from haq.execution.structures import Structure
 from haq.experiment.prior.layer_losses import LayerLosses
 from haq.experiment.problem import Network
 from haq.policy import PolicyBits
 from haq.quantization.range import ALL_BITS
-from haq.tasks.base import Batch, Task
+from haq.tasks.base import Task
+from haq.tasks.predictions import predictions
 from hardware_sim.cost import Bits
 
 Part = Literal["weights", "input"]
@@ -81,7 +79,7 @@ class Sensitivities:
             raise UserError(f"{images} images asked of calibration, which has {task.size('calibration')}")
         self._engine, self._task, self.images = engine, task, images
         self._batch_size = min(images, batch_size)
-        self._logits: list[Tensor] = []
+        self._references: list[Structure] = []
         self.floats = self._measure(None)
 
     def measure(self, cell: Cell, layers: int) -> Loss:
@@ -94,30 +92,22 @@ class Sensitivities:
 
     @torch.no_grad()
     def _measure(self, bits: PolicyBits | None) -> Loss:
-        metric, network, loss, divergence, noise = self._task.metric(), self._engine.outputs(bits), 0.0, 0.0, 0.0
-        for number, (inputs, targets) in enumerate(self._batches()):
-            outputs = network(inputs)
-            targets = targets.to(outputs.device)  # noqa: PLW2901
-            metric.update(outputs, targets)
-            loss += len(inputs) * self._task.loss(outputs, targets).item()
-            logits = outputs.float().flatten(1)
+        task, size = self._task, self._batch_size
+        answered = predictions(self._engine.outputs(bits), task, "calibration", batch_size=size, limit=self.images)
+        meter, loss, divergence, error, signal = task.meter(), 0.0, 0.0, 0.0, 0.0
+        for number, each in enumerate(answered):
+            meter.update(each.outputs, each.targets)
+            loss += each.items * task.loss(each.outputs, each.targets).item()
             if bits is None:
-                self._logits.append(logits)
-            reference = self._logits[number]
-            ours, theirs = F.log_softmax(logits, dim=1), F.log_softmax(reference, dim=1)
-            divergence += F.kl_div(ours, theirs, reduction="sum", log_target=True).item()
-            noise += power(logits - reference)
+                self._references.append(each.outputs)
+            distance = task.distance(each.outputs, self._references[number])
+            divergence += distance.divergence.item()
+            error += distance.error.item()
+            signal += distance.signal.item()
         if bits is None and not np.isfinite(loss):
             raise UserError("the float network's outputs on calibration images hold NaN or infinity")
-        signal = sum(power(each) for each in self._logits)
-        return Loss(loss / self.images, metric.compute(), divergence / self.images, noise / (signal or 1.0))
-
-    def _batches(self) -> Iterator[Batch]:
-        whole, rest = divmod(self.images, self._batch_size)
-        batches = self._task.batches("calibration", batch_size=self._batch_size)
-        yield from islice(batches, whole)
-        for inputs, targets in islice(batches, 1 if rest else 0):
-            yield inputs[:rest], targets[:rest]
+        score = task.metric.score(meter.compute())
+        return Loss(loss / self.images, score, divergence / self.images, error / (signal or 1.0))
 
 
 def network_sensitivities(network: Network) -> LayerLosses:

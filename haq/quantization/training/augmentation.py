@@ -3,13 +3,14 @@
 import torch
 from torch import Generator, Tensor
 
+from haq.execution.structures import Structure
 from haq.quantization.training.config import Augmentation
 
 MARGIN = 8
 """Images are moved by up to this part of their side: 4 pixels of 32, as is usual for CIFAR (He et al. 2016)."""
 
 
-def augment(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
+def augment(images: Structure, how: Augmentation, generator: Generator) -> Structure:
     """Images [n, c, h, w] cropped at random from a frame of zeros around them, and every other mirrored if asked.
 
     What is not a batch of images stays as it is.
@@ -17,8 +18,10 @@ def augment(images: Tensor, how: Augmentation, generator: Generator) -> Tensor:
     >>> augment(torch.ones(1, 1, 8, 8), "crop", torch.Generator().manual_seed(0)).shape
     torch.Size([1, 1, 8, 8])
     """
+    if not isinstance(images, Tensor) or images.ndim != 4:
+        return images
     kind = _resolved(images, how)
-    if kind == "none" or images.ndim != 4:
+    if kind == "none":
         return images
     count, _, height, width = images.shape
     rows = _moved(height, count, generator)
@@ -37,7 +40,7 @@ def _resolved(images: Tensor, how: Augmentation) -> Augmentation:
     """Mirrored digits are no digits; colour images are of things."""
     if how != "auto":
         return how
-    return "flip-crop" if images.ndim == 4 and images.shape[1] == 3 else "none"
+    return "flip-crop" if images.shape[1] == 3 else "none"
 
 
 def _moved(side: int, count: int, generator: Generator) -> Tensor:

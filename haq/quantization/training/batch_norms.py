@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from haq.execution.networks import switch_to_eval
+from haq.execution.structures import Structure, spread
 
 
 @torch.no_grad()
-def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+def reestimate(network: nn.Module, batches: Iterable[Structure]) -> None:
     """Running means and variances of all batch norms from these inputs, each position counted alike.
 
     Every norm normalizes by what it has seen so far, not by the batch alone as in torch's `update_bn`: few-bit layers
@@ -22,7 +23,8 @@ def reestimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     hooks = [norm.register_forward_pre_hook(_Seen()) for norm in norms]
     try:
         for inputs in batches if norms else ():
-            network(inputs)
+            positional, named = spread(inputs)
+            network(*positional, **named)
     finally:
         for hook in hooks:
             hook.remove()

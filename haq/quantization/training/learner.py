@@ -1,26 +1,38 @@
 """One step of learning after another, from batches that somebody hands over."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import isfinite
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from haq.errors import UserError
 from haq.execution.networks import run_network, switch_to_eval
+from haq.execution.structures import Structure, device_of, item_count, map_tensors, spread
 from haq.quantization.training.averaging import MovingAverage
 from haq.quantization.training.config import FinetuneConfig
 from haq.quantization.training.network import TrainableNetwork
 from haq.quantization.training.optimizers import make_optimizers
 from haq.quantization.training.oscillation import Freezer, dampening, ramp
 from haq.quantization.training.ranks import ALONE, Ranks
-from haq.quantization.training.recipe import Rates, clip_gradients, distillation
+from haq.quantization.training.recipe import Rates, clip_gradients
+from haq.tasks.distances import Distance
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Of outputs and targets: mean over the batch."""
 SHIFTS_SETTLE = 0.5
 """From this part of the steps on zero points stay; a shift's cosine has led it over four fifths of its way by then."""
+
+
+class Criterion(Protocol):
+    """Loss, and distance from a teacher's outputs; every `haq.tasks.base.Task` is one."""
+
+    def loss(self, outputs: Structure, targets: Structure) -> Tensor:
+        """Return the mean loss over the batch."""
+        ...
+
+    def distance(self, outputs: Structure, reference: Structure) -> Distance:
+        """Return the distance of outputs from reference outputs, summed over the batch."""
+        ...
 
 
 class DivergedError(UserError):
@@ -36,7 +48,7 @@ class Learner:
     def __init__(
         self,
         network: TrainableNetwork,
-        loss: Loss,
+        criterion: Criterion,
         *,
         config: FinetuneConfig,
         rates: Rates,
@@ -44,7 +56,7 @@ class Learner:
         teacher: nn.Module | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.network, self._loss, self._config = network, loss, config
+        self.network, self._criterion, self._config = network, criterion, config
         self._teacher = teacher if config.teacher else None
         network.model.requires_grad_(config.learn == "all")
         self._optimizers = make_optimizers(network, config, rates)
@@ -54,7 +66,7 @@ class Learner:
         self._runner = ranks.together(network)
         self.total_steps, self.steps = total_steps, 0
 
-    def step(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float]:
+    def step(self, inputs: Structure, targets: Structure) -> tuple[Structure, float]:
         """Learn from one batch; returns outputs and loss. Raises DivergedError for a loss that is NaN or infinite."""
         progress = self.steps / self.total_steps
         for group, first in zip(self._groups, self._first_rates, strict=True):
@@ -83,7 +95,7 @@ class Learner:
         if self._average:
             self._average.update()
         self.steps += 1
-        return outputs.detach(), value
+        return map_tensors(torch.detach, outputs), value
 
     def finish(self) -> None:
         """The average in place of the last step's values; the network is in eval mode then."""
@@ -112,13 +124,20 @@ class Learner:
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self._optimizers.values() for group in optimizer.param_groups]
 
-    def _forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._config.precision == "bfloat16"):
-            outputs: Tensor = self._runner(inputs)
+    def _forward(self, inputs: Structure, targets: Structure) -> tuple[Structure, Tensor]:
+        positional, named = spread(inputs)
+        is_bfloat16 = self._config.precision == "bfloat16"
+        with torch.autocast(device_of(inputs).type, torch.bfloat16, enabled=is_bfloat16):
+            outputs = self._runner(*positional, **named)
             with torch.no_grad():
                 taught = None if self._teacher is None else run_network(self._teacher, inputs)
-        outputs = outputs.float()
-        loss = self._loss(outputs, targets)
+        outputs = map_tensors(_in_float32, outputs)
+        loss = self._criterion.loss(outputs, targets)
         if taught is None:
             return outputs, loss
-        return outputs, torch.lerp(loss, distillation(outputs, taught), self._config.teacher_weight)
+        distillation = self._criterion.distance(outputs, taught).divergence / item_count(inputs)
+        return outputs, torch.lerp(loss, distillation, self._config.teacher_weight)
+
+
+def _in_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from haq.errors import UserError
-from haq.execution.networks import run_network
+from haq.execution.networks import call_network
+from haq.execution.structures import Structure
 from haq.execution.user_code import one_line
 from haq.network.layer_calls import LayerCalls, LayerIndex
 from haq.network.layers import Trace
@@ -45,13 +46,11 @@ class TrainableNetwork(nn.Module):
         self.weights = nn.ModuleDict({str(layer): quantizer for layer, quantizer in weights.items()})
         self.inputs = nn.ModuleDict({str(layer): quantizer for layer, quantizer in inputs.items()})
 
-    def forward(self, x: Tensor) -> Tensor:
-        """What the network answers, quantized. Raises UserError where that is not one tensor."""
+    def forward(self, *inputs: Any, **named: Any) -> Structure:
+        """Call the network, quantized, with the same arguments."""
         # Built anew for every pass: a copy of this network, or a move to a device, has other tensors.
-        outputs = run_network(self.model, x, LayerCalls(LayerIndex(self.model, self.trace.sites), self._answer))
-        if not isinstance(outputs, Tensor):
-            raise UserError(f"the network answers with a {type(outputs).__name__} while it trains; it takes one tensor")
-        return outputs
+        calls = LayerCalls(LayerIndex(self.model, self.trace.sites), self._answer)
+        return call_network(self.model, inputs, named, calls)
 
     def _answer(self, layer: int, call: Call) -> Tensor:
         weights, inputs = str(self.owners[layer]), str(layer)

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from haq.execution.structures import Structure, take
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +24,9 @@ class Ranks:
         """Whether this process evaluates and writes files."""
         return self.rank == 0
 
-    def share(self, batch: Tensor) -> Tensor:
-        """This process' part of a batch [n, ...]; the parts are disjoint and together the batch."""
-        return batch[self.rank :: self.count]
+    def share(self, batch: Structure) -> Structure:
+        """Return this process' part of a batch; the parts are disjoint and together the batch."""
+        return take(batch, slice(self.rank, None, self.count))
 
     def meet(self) -> None:
         """Wait until all processes are here."""

@@ -1,11 +1,10 @@
-"""Rates by bits, and what a network learns from besides the task: a teacher."""
+"""Learning rates by bits."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import nn
 
 from haq.network.layers import Trace
 from haq.policy import PolicyBits
@@ -48,12 +47,6 @@ def resolve_rates(config: FinetuneConfig, mean_bits: float) -> Rates:
     lr = config.lr or usual * (ADAM_SHARE if config.optimizer == "adamw" else 1.0)
     decay = config.weight_decay * 2.0 ** -max(FEW_BITS - mean_bits, 0.0)
     return Rates(lr, config.scale_lr, decay)
-
-
-def distillation(outputs: Tensor, teacher: Tensor) -> Tensor:
-    """Mean KL divergence of the outputs' distributions from the teacher's (Hinton et al. 2015, temperature 1)."""
-    ours, theirs = (F.log_softmax(each.float().flatten(1), dim=1) for each in (outputs, teacher))
-    return F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
 
 
 @torch.no_grad()

@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
-from haq.execution.networks import run_network, switch_to_eval
+from haq.execution.networks import runner, switch_to_eval
 from haq.execution.progress import SILENT, Watcher
+from haq.execution.structures import Structure, item_count, to_device
 from haq.quantization.training.augmentation import augment
 from haq.quantization.training.batch_norms import reestimate
 from haq.quantization.training.config import FinetuneConfig
 from haq.quantization.training.learner import Learner
 from haq.quantization.training.ranks import ALONE, Ranks
 from haq.tasks.base import Batch, SplitName, Task
+from haq.tasks.predictions import score
 
 Line = dict[str, Any]
 """One line of the journal."""
@@ -34,22 +36,23 @@ class Trainer:
 
     def run_epoch(self, watcher: Watcher = SILENT) -> Line:
         """One pass over the train split; returns its line of the journal, accuracy on the search split included."""
-        began, loss, images, metric = monotonic(), 0.0, 0, self._task.metric()
-        learner, network = self.learner, self.learner.network
+        began, loss, images, meter = monotonic(), 0.0, 0, self._task.meter()
+        metric, learner, network = self._task.metric, self.learner, self.learner.network
         with random_numbers(self._seed, self.epoch) as generator:
             network.train()
             for inputs, targets in self._batches(generator):
                 outputs, value = learner.step(inputs, targets)
-                metric.update(outputs, targets)
-                loss, images = loss + value * len(inputs), images + len(inputs)
+                meter.update(outputs, targets)
+                count = item_count(inputs)
+                loss, images = loss + value * count, images + count
                 watcher.step(learner.steps, f"loss {loss / images:.4f}")
         self.epoch += 1
         self.reestimate_norms()
         line = {
             "epoch": self.epoch,
             "loss": loss / images,
-            "train_accuracy": metric.compute(),
-            "search_accuracy": score(network, self._task, "search", batch_size=self._config.batch_size),
+            "train_accuracy": metric.score(meter.compute()),
+            "search_accuracy": network_score(network, self._task, "search", batch_size=self._config.batch_size),
         }
         frozen = {} if learner.freezer is None else {"frozen": learner.freezer.frozen}
         return line | frozen | {"seconds": round(monotonic() - began, 3)}
@@ -78,18 +81,18 @@ class Trainer:
         """This process' share of every batch, augmented."""
         for inputs, targets in self._full_batches(generator):
             moved = augment(inputs, self._config.augment, generator)
-            yield self._ranks.share(moved).to(self._device), self._ranks.share(targets).to(self._device)
+            yield to_device(self._ranks.share(moved), self._device), to_device(self._ranks.share(targets), self._device)
 
-    def _norm_inputs(self, generator: Generator) -> Iterator[Tensor]:
+    def _norm_inputs(self, generator: Generator) -> Iterator[Structure]:
         batches = max(1, self._config.norm_images // self._config.batch_size)
         for (inputs, _), _ in zip(self._full_batches(generator), range(batches), strict=False):
-            yield inputs.to(self._device)
+            yield to_device(inputs, self._device)
 
     def _full_batches(self, generator: Generator) -> Iterator[Batch]:
         """The train split in random order; what is left at the end is left out where it makes no whole batch."""
         size = self._config.batch_size
         for inputs, targets in self._task.shuffled("train", batch_size=size, generator=generator):
-            if len(inputs) == min(size, self._task.size("train")):
+            if item_count(inputs) == min(size, self._task.size("train")):
                 yield inputs, targets
 
 
@@ -110,11 +113,7 @@ def random_numbers(seed: int, number: int) -> Iterator[Generator]:
         yield Generator().manual_seed(drawn)
 
 
-@torch.no_grad()
-def score(network: nn.Module, task: Task, split: SplitName, *, batch_size: int) -> float:
-    """What a network reaches on a split in eval mode; it is in eval mode afterwards."""
-    metric, device = task.metric(), next(network.parameters()).device
+def network_score(network: nn.Module, task: Task, split: SplitName, *, batch_size: int) -> float:
+    """Return a network's score on a split in eval mode; it is in eval mode afterwards."""
     switch_to_eval(network)
-    for inputs, targets in task.batches(split, batch_size=batch_size):
-        metric.update(run_network(network, inputs.to(device)), targets.to(device))
-    return metric.compute()
+    return score(runner(network), task, split, batch_size=batch_size)

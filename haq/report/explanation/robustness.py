@@ -1,11 +1,10 @@
 """What is left of an answer when the world is not quite as it was modelled: costs that are off, other calibration."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from haq.config import SearchConfig
 from haq.errors import UserError
@@ -16,9 +15,7 @@ from haq.experiment.problem import prepare_network
 from haq.network.zoo import load_model
 from haq.policy import Policy
 from haq.tasks import load_task
-from haq.tasks.base import Task
-from haq.tasks.classification import ClassificationTask
-from haq.tasks.items import Items, StoredSplit
+from haq.tasks.base import RecalibratableTask, Task
 
 SPREAD, DRAWS, SEED = 0.1, 1000, 0
 CLOSE = 0.005
@@ -83,31 +80,15 @@ def recalibrated(config: SearchConfig, policy: Policy, before: float, *, inputs:
     return Recalibrated(other.size("calibration"), shared, accuracy, before, is_close)
 
 
-def other_calibration(task: Task) -> tuple[ClassificationTask, int]:
+def other_calibration(task: Task) -> tuple[Task, int]:
     """The task with as many calibration images from the other end of its training images, and how many it shares.
 
     Raises UserError where there are no others.
     """
-    count = task.size("calibration")
-    if not isinstance(task, ClassificationTask) or task.size("train") <= count:
+    other = task.with_other_calibration() if isinstance(task, RecalibratableTask) else None
+    if other is None:
+        count = task.size("calibration")
         raise UserError(
             f"{task.name} has no images to calibrate on but the {count} that the run had; leave out --robust"
         )
-    train = task.splits["train"]
-    first = len(train) - count
-    other = StoredSplit(_From(train.items, first))
-    return replace(task, splits={**task.splits, "calibration": other}), max(0, count - first)
-
-
-@dataclass(frozen=True, slots=True)
-class _From:
-    """The items from one on."""
-
-    items: Items
-    first: int
-
-    def __len__(self) -> int:
-        return len(self.items) - self.first
-
-    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
-        return self.items[self.first + index]
+    return other

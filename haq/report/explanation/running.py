@@ -27,6 +27,7 @@ from haq.runs.records import checked, holds
 from haq.runs.run_folder import CONFIG, JOURNAL, POLICY, SUMMARY, RunFolder
 from haq.searching.goals import Line
 from haq.searching.records import Asked, Episode, Summary, are_allowed, earned
+from haq.tasks.metrics import metric_of
 from hardware_sim.cost import Objective, width_index
 
 DRAWS = 40
@@ -65,8 +66,8 @@ class _Case:
     @property
     def unit(self) -> tuple[str, float]:
         """What differences are counted in, and how many of these a reward of 1 is."""
-        is_accuracy = self.config.reward == "accuracy" and self.summary.metric.name == "accuracy"
-        return ("points", 10.0) if is_accuracy else ("reward", 1.0)
+        in_points = self.config.reward != "fidelity" and metric_of(self.summary.metric).is_percent
+        return ("points", 10.0) if in_points else ("reward", 1.0)
 
 
 def explain(
@@ -208,7 +209,7 @@ def _belief(beliefs: Beliefs, winner: IntArray, measured: float, *, unit: str, s
 def _exchange(case: _Case, tried: Sequence[Line], winner: Line) -> Exchange | None:
     """How many points of search accuracy go with the noise: least squares through the float network, which has none."""
     fp32 = case.policy.accuracy.get("fp32_search")
-    if fp32 is None or case.unit[0] == "points" or case.summary.metric.name != "accuracy":
+    if fp32 is None or case.unit[0] == "points" or not metric_of(case.summary.metric).is_percent:
         return None
     near = [line for line in tried if line["noise"] <= NEAR * winner["noise"]]
     noise, accuracy = (np.array([line[name] for line in near], dtype=np.float64) for name in ("noise", "accuracy"))

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haq.budgets import ResolvedBudget
-from haq.formatting import format_score
 from haq.searching.confidence import Pairs, confidence_of_drop
+from haq.tasks.metrics import ACCURACY, Metric
 
 ROUNDING = 1e-9
 """Relative; the same sum in another order is not over the budget."""
@@ -97,7 +97,7 @@ def _confidence(line: Mapping[str, Any], goal: Goal) -> float:
     return confidence_of_drop(Pairs(line["lost"], line["won"], goal.images), goal.drop)
 
 
-def learning_subtitle(curve: Curve, *, metric: str = "accuracy", winner: int | None = None) -> str:
+def learning_subtitle(curve: Curve, *, metric: Metric = ACCURACY, winner: int | None = None) -> str:
     """How long the search was and what it found.
 
     >>> lines = [{"cost": 3.0, "accuracy": 0.90, "score": -0.1}, {"cost": 2.0, "accuracy": 0.95, "score": 0.4}]
@@ -110,7 +110,7 @@ def learning_subtitle(curve: Curve, *, metric: str = "accuracy", winner: int | N
     if place < 0:
         return f"{shown}no policy met the goal"
     name = "best so far" if winner is None else "policy found"
-    return f"{shown}{name}: episode {place}, {metric} {format_score(curve.scores[place], metric)} on the search split"
+    return f"{shown}{name}: episode {place}, {metric.name} {metric.text(curve.scores[place])} on the search split"
 
 
 def _best(episodes: Episodes, within: BoolArray, *, by_cost: bool) -> Iterator[int]:

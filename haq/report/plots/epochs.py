@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from haq.experiment.trained_network import Summary, epochs
-from haq.formatting import percent
 from haq.policy import load_policy
 from haq.report.plots.style import BLUE, HEADER_INCHES, MUTED, VERMILION, add_header, house_style, new_figure
 from haq.runs.records import Count, Record, checked
 from haq.runs.run_folder import CONFIG, POLICY, SUMMARY, RunFolder
+from haq.tasks.metrics import metric_of
 
 _REMEDY = "make the run again in another --out"
 
@@ -33,6 +33,7 @@ def plot_finetuning(path: Path) -> Figure:
 
 def plot_epochs(lines: Sequence[Mapping[str, Any]], summary: Summary, *, title: str) -> Figure:
     """Draw the loss above, and below accuracies on the train and search split, with the float network's as a line."""
+    metric = metric_of(summary.metric)
     with house_style():
         figure = new_figure(6.0, 4.2, top=HEADER_INCHES)
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.6))
@@ -40,13 +41,15 @@ def plot_epochs(lines: Sequence[Mapping[str, Any]], summary: Summary, *, title: 
         upper.plot(numbers, [line["loss"] for line in lines], color=VERMILION, marker="o", markersize=3)
         upper.set_ylabel("loss")
         for key, label, colour in (("train_accuracy", "train", MUTED), ("search_accuracy", "search split", BLUE)):
-            values = [100 * line[key] for line in lines]
+            values = [metric.plotted(line[key]) for line in lines]
             lower.plot(numbers, values, color=colour, marker="o", markersize=3, label=label)
-        lower.axhline(100 * summary.search_accuracy_fp32, color=MUTED, linestyle=(0, (4, 2)), label="float before")
-        lower.set_ylabel(f"{summary.metric.name}, %")
+        lower.axhline(
+            metric.plotted(summary.search_accuracy_fp32), color=MUTED, linestyle=(0, (4, 2)), label="float before"
+        )
+        lower.set_ylabel(f"{metric.name}, %" if metric.is_percent else metric.name)
         lower.set_xlabel("epoch")
         lower.xaxis.set_major_locator(MaxNLocator(integer=True))
         lower.legend(loc="lower right")
-        reached = f"report split: {percent(summary.accuracy, digits=2)}, "
-        add_header(figure, title, reached + f"float before {percent(summary.accuracy_fp32, digits=2)}")
+        reached = f"report split: {metric.text(summary.accuracy, digits=2)}, "
+        add_header(figure, title, reached + f"float before {metric.text(summary.accuracy_fp32, digits=2)}")
     return figure

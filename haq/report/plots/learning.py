@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from haq.formatting import format_score, percent
+from haq.formatting import percent
 from haq.report.plots.curve import Curve, Episodes, FloatArray, Goal, learning_curve, learning_subtitle
 from haq.report.plots.style import (
     BLUE,
@@ -28,6 +28,7 @@ from haq.report.plots.style import (
     house_style,
     new_figure,
 )
+from haq.tasks.metrics import ACCURACY, Metric
 
 WIDTH, SCORE_INCHES, COST_INCHES, THIN_INCHES, AXIS_INCHES = 7.0, 2.3, 1.5, 0.75, 0.5
 REPORT_RATIO = 0.06
@@ -57,7 +58,7 @@ def plot_learning(
     winner: int | None = None,
     score_fp32: float | None = None,
     report: Mapping[str, float] | None = None,
-    metric: str = "accuracy",
+    metric: Metric = ACCURACY,
 ) -> Figure:
     """The score of every episode and of the best policy so far; below it, as far as known, noise, cost and losses.
 
@@ -131,15 +132,11 @@ def _draw_scores(axes: Axes, curve: Curve, goal: Goal, *, floor: float, score_fp
         axes.set_ylim(bottom=bottom)
 
 
-def _label_scores(axes: Axes, *, metric: str, legend_rows: int) -> None:
-    axes.set_ylabel(f"{metric}, search split")
-    if metric == "accuracy":
-        axes.yaxis.set_major_formatter(_as_percent)
+def _label_scores(axes: Axes, *, metric: Metric, legend_rows: int) -> None:
+    axes.set_ylabel(f"{metric.name}, search split")
+    if metric.is_percent or not metric.higher_is_better:
+        axes.yaxis.set_major_formatter(lambda score, _: metric.tick_text(score))
     add_legend(axes, axes.get_legend_handles_labels()[0], rows=legend_rows)
-
-
-def _as_percent(value: float, _position: float) -> str:
-    return f"{100 * value:.4g} %"
 
 
 def _floor(scores: FloatArray) -> float:
@@ -182,7 +179,7 @@ def _draw_costs(axes: Axes, curve: Curve, ratios: FloatArray, goal: Goal) -> Non
     if high - low < LEAST_COST_SPAN:
         axes.set_ylim((low + high - LEAST_COST_SPAN) / 2, (low + high + LEAST_COST_SPAN) / 2)
     axes.set_ylabel("cost over\n8 bits")
-    axes.yaxis.set_major_formatter(_as_percent)
+    axes.yaxis.set_major_formatter(lambda ratio, _: f"{100 * ratio:.4g} %")
 
 
 def _draw_budget(axes: Axes, ratio: float) -> None:
@@ -229,12 +226,12 @@ def _share_episodes(panels: Sequence[Axes], curve: Curve) -> None:
     panels[0].figure.align_ylabels(panels)
 
 
-def _draw_report(axes: Axes, report: Mapping[str, float], *, metric: str, alone: bool) -> None:
+def _draw_report(axes: Axes, report: Mapping[str, float], *, metric: Metric, alone: bool) -> None:
     """One mark a score; with panels underneath, the names stand beside those and take no room of their own."""
     for position, (name, score) in enumerate(report.items()):
         colour = REPORT_COLOURS[position % len(REPORT_COLOURS)]
         axes.scatter(position, score, color=colour, s=20, zorder=3)
-        number = f"{100 * score:.1f}" if metric == "accuracy" else format_score(score, metric)
+        number = f"{100 * score:.1f}" if metric.is_percent else metric.text(score)
         axes.annotate(
             number, (position, score), xytext=(0, 5), textcoords="offset points", ha="center", size=SMALL_SIZE
         )

@@ -25,6 +25,7 @@ from haq.report.plots.style import (
     new_figure,
 )
 from haq.studies.pareto.fronts import AXES, DOCUMENT, found_points, uniform_points
+from haq.tasks.metrics import metric_named
 from hardware_sim.cost import Objective
 
 PANEL_WIDTH, PANEL_HEIGHT = 2.7, 2.1
@@ -68,8 +69,8 @@ def plot_pareto(document: Json) -> Figure:
                 panel.set_visible(False)
             if row == 0:
                 panel.set_title(axis, loc="left", size=TEXT_SIZE)
-        metric = records[0]["metric"]
-        panels[row, 0].set_ylabel(f"{device}\n{metric}{', %' if metric == 'accuracy' else ''}")
+        metric = metric_named(records[0]["metric"])
+        panels[row, 0].set_ylabel(f"{device}\n{metric.name}{', %' if metric.is_percent else ''}")
     figure.legend(
         handles=_handles(),
         loc="upper left",
@@ -97,7 +98,7 @@ def _handles() -> list[Line2D]:
 def _draw(panel: Axes, document: Json, device: str, axis: Objective) -> None:
     records = document["records"]
     scale, unit = _unit(document, device, axis)
-    percent = 100.0 if records[0]["metric"] == "accuracy" else 1.0
+    percent = 100.0 if metric_named(records[0]["metric"]).is_percent else 1.0
     found = [
         (cost / scale, percent * score)
         for seed in dict.fromkeys(record["seed"] for record in records)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from haq.budgets import ResolvedBudget
-from haq.formatting import device_title, format_cost, format_score, model_title, percent
+from haq.formatting import device_title, format_cost, model_title, percent
 from haq.policy import LayerBits, Policy
 from haq.report.plots.style import (
     GLYPH_WIDTH,
@@ -26,6 +26,7 @@ from haq.report.plots.style import (
     house_style,
     new_figure,
 )
+from haq.tasks.metrics import ACCURACY, Metric
 from hardware_sim.cost import OBJECTIVES, Bits
 
 MAX_BITS = 8
@@ -49,11 +50,11 @@ NUMBERED_SLOT_POINTS = 1.3 * SMALL_SIZE
 
 @house_style()
 def plot_policy(
-    policy: Policy, *, title: str | None = None, budgets: Sequence[ResolvedBudget] = (), metric: str = "accuracy"
+    policy: Policy, *, title: str | None = None, budgets: Sequence[ResolvedBudget] = (), metric: Metric = ACCURACY
 ) -> Figure:
     """Two panels of bars, weight bits and activation bits of every layer; the header has cost, budget and accuracy.
 
-    `metric` is the name of the task's score.
+    `metric` is the task's.
 
     >>> layer = LayerBits(name="conv1", kind="conv", w_bits=4, a_bits=8)
     >>> figure = plot_policy(Policy(model="m", hardware=None, objective=None, layers=(layer,)))
@@ -88,7 +89,7 @@ def policy_title(policy: Policy) -> str:
     return f"{model} on {device_title(policy.hardware)}" if policy.hardware else model
 
 
-def policy_subtitle(policy: Policy, *, budgets: Sequence[ResolvedBudget] = (), metric: str = "accuracy") -> str:
+def policy_subtitle(policy: Policy, *, budgets: Sequence[ResolvedBudget] = (), metric: Metric = ACCURACY) -> str:
     """What the policy costs, of what budget, and how accurate it is.
 
     >>> from haq.policy import CostSummary
@@ -128,13 +129,13 @@ def _budget(resolved: ResolvedBudget) -> str:
     return f"{format_cost(resolved.budget.objective, resolved.budget.limit)}, {percent(resolved.ratio)}"
 
 
-def _score(policy: Policy, metric: str) -> list[str]:
+def _score(policy: Policy, metric: Metric) -> list[str]:
     """On the images that decided nothing, where it was measured on those."""
     for split in ("report", "search"):
         own, fp32 = policy.accuracy.get(split), policy.accuracy.get(f"fp32_{split}")
         if own is not None:
-            text = f"{metric} {format_score(own, metric)}"
-            return [text if fp32 is None else f"{text} (float {format_score(fp32, metric)})"]
+            text = f"{metric.name} {metric.text(own)}"
+            return [text if fp32 is None else f"{text} (float {metric.text(fp32)})"]
     return []
 
 

@@ -23,7 +23,9 @@ from haq.report.plots.learning import plot_learning
 from haq.report.plots.policy import plot_policy
 from haq.report.plots.sensitivity import plot_sensitivity
 from haq.runs.records import Count, Finite, Positive, Record
+from haq.runs.records import Metric as MetricRecord
 from haq.runs.run_folder import CONFIG, JOURNAL, POLICY, SUMMARY, RunFolder
+from haq.tasks.metrics import ACCURACY, metric_of
 from hardware_sim.cost import Objective
 
 PlotKind = Literal["policy", "learning", "sensitivity"]
@@ -65,8 +67,8 @@ class _Winner(Record):
     episode: Annotated[int, Field(ge=0)]
 
 
-class _Metric(Record):
-    name: str = "accuracy"
+class _Metric(MetricRecord):
+    name: str = ACCURACY.name
 
 
 class _Layer(Record):
@@ -152,7 +154,7 @@ def plot_run(
 
 def _draw_policy(run: RunFolder, summary: _Summary) -> Figure:
     policy = load_policy(run.path / POLICY)
-    return plot_policy(policy, budgets=_budgets(summary), metric=summary.metric.name)
+    return plot_policy(policy, budgets=_budgets(summary), metric=metric_of(summary.metric))
 
 
 def _draw_learning(run: RunFolder, summary: _Summary) -> Figure:
@@ -167,7 +169,7 @@ def _draw_learning(run: RunFolder, summary: _Summary) -> Figure:
         winner=summary.winner.episode if summary.winner and summary.winner.episode < len(episodes) else None,
         score_fp32=summary.search_accuracy_fp32,
         report=_report(summary),
-        metric=summary.metric.name,
+        metric=metric_of(summary.metric),
     )
 
 

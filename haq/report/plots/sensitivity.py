@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from haq.formatting import format_score, model_title
+from haq.formatting import model_title
 from haq.report.plots.policy import (
     LINE_POINTS,
     MAX_WIDTH,
@@ -30,6 +30,7 @@ from haq.report.plots.style import (
     house_style,
     new_figure,
 )
+from haq.tasks.metrics import metric_in
 
 Json = Mapping[str, Any]
 SHADES = LinearSegmentedColormap.from_list("shades", ("white", VERMILION, "#3b1500"))
@@ -83,6 +84,6 @@ def _label(axes: Axes, label: str, widths: Sequence[int]) -> None:
 def _subtitle(document: Json) -> str:
     if not document["images"]:
         return "one layer at a time, the rest in float; expected from the Fisher information"
-    metric = document["metric"]["name"]
-    score = format_score(document["accuracy_fp32"], metric)
-    return f"one layer at a time, the rest in float; {document['images']} images, float {metric} {score}"
+    metric = metric_in(document)
+    score = metric.text(document["accuracy_fp32"])
+    return f"one layer at a time, the rest in float; {document['images']} images, float {metric.name} {score}"

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from haq.costs.specialization import of_objective
 from haq.errors import UserError
-from haq.formatting import format_cost, format_score, model_title
+from haq.formatting import format_cost, model_title
 from haq.report.plots.policy import shortened
 from haq.report.plots.style import (
     BLUE,
@@ -27,6 +27,7 @@ from haq.report.plots.style import (
     house_style,
     new_figure,
 )
+from haq.tasks.metrics import ACCURACY
 from hardware_sim.cost import Objective
 
 CELL_WIDTH, CELL_HEIGHT, COLUMN_LABEL_INCHES = 1.05, 0.5, 0.4
@@ -82,7 +83,7 @@ def _costs(document: Json) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 def _policy_label(policy: Json) -> str:
     name = shortened(policy["name"])
-    return name if policy["accuracy"] is None else f"{name}\n{format_score(policy['accuracy'])}"
+    return name if policy["accuracy"] is None else f"{name}\n{ACCURACY.text(policy['accuracy'])}"
 
 
 def _draw_cells(axes: Axes, document: Json, costs: np.ndarray[Any, np.dtype[np.float64]]) -> None:

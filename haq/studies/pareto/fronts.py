@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from haq.studies.pareto.hypervolume import Point, front, hypervolume
+from haq.tasks.metrics import metric_named
 from hardware_sim.cost import Objective
 
 DOCUMENT = "pareto.json"
@@ -61,7 +62,7 @@ def _front(records: Sequence[Json], hardware: str, axis: Objective, seed: int | 
     kept = [points[place] for place in front(points)]
     tightest = min((record["budget_ratio"] for record in searches), default=None)
     area = None
-    if tightest is not None and records[0]["metric"] == "accuracy":
+    if tightest is not None and metric_named(records[0]["metric"]).is_percent:
         base = _baseline(records, hardware, axis)
         area = hypervolume([(max(cost / base, tightest), score) for cost, score in kept], (1.0, 0.0))
     return {

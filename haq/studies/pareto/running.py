@@ -27,13 +27,14 @@ from haq.experiment.methods import uses_prior
 from haq.experiment.prior.compute import compute_prior
 from haq.experiment.problem import prepare_network
 from haq.files import write_atomically
-from haq.formatting import device_title, format_score, percent
+from haq.formatting import device_title, percent
 from haq.runs.environment import describe_environment
 from haq.runs.run_folder import RunFolder, safe_name
 from haq.searching.goals import Line, distinct
 from haq.searching.running import SearchResult, search_configured
 from haq.searching.warm_start import opening
 from haq.studies.pareto.fronts import DOCUMENT, fronts
+from haq.tasks.metrics import metric_named
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import Objective
 
@@ -251,7 +252,7 @@ def _result(record: Json) -> str:
     """Describe the result of a search."""
     return (
         f"seed {record['seed']}  {record['hardware']}  {record['objective']} at {record['budget']}: "
-        f"{format_score(record['accuracy'], record['metric'])} at {percent(record['cost_ratio'])} of 8 bits, "
+        f"{metric_named(record['metric']).text(record['accuracy'])} at {percent(record['cost_ratio'])} of 8 bits, "
         f"new evaluations: {record['new_evaluations']}"
     )
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from haq.formatting import Block, Table, format_cost, format_score, percent
+from haq.formatting import Block, Table, format_cost, percent
 from haq.studies.pareto.fronts import AXES
+from haq.tasks.metrics import metric_named
 
 Json = Mapping[str, Any]
 _COSTS = ("latency_s", "energy_j", "weight_bytes", "bops")
@@ -29,7 +30,7 @@ def report(document: Json) -> Iterator[Block]:
     """Searches, the evaluations that they took, fronts, and the budgets that could not be met."""
     records = document["records"]
     config, first = document["config"], records[0]
-    score = format_score(first["accuracy_fp32"], first["metric"])
+    score = metric_named(first["metric"]).text(first["accuracy_fp32"])
     yield (
         f"`{config['model']}`, {first['metric']} on {first['report_images']} report images (float {score}). "
         "Searches of one seed in their order; each was told what those before it found."
@@ -43,9 +44,9 @@ def report(document: Json) -> Iterator[Block]:
 
 def _searches(records: Sequence[Json]) -> Table:
     """One row a search; seed and objective are left out where all searches have the same."""
-    metric = records[0]["metric"]
+    metric = metric_named(records[0]["metric"])
     names = ("seed", "device", "objective", "budget")
-    numbers = ("latency", "energy", "size", "of\n8 bits", metric, "new\npolicies")
+    numbers = ("latency", "energy", "size", "of\n8 bits", metric.name, "new\npolicies")
     rows = tuple(
         (
             str(record["seed"]),
@@ -54,7 +55,7 @@ def _searches(records: Sequence[Json]) -> Table:
             record["budget"],
             *(format_cost(axis, record["cost"][key]) for axis, key in AXES.items()),
             percent(record["cost_ratio"]),
-            format_score(record["accuracy"], metric),
+            metric.text(record["accuracy"]),
             str(record["new_evaluations"]),
         )
         for record in records

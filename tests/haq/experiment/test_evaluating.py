@@ -17,7 +17,8 @@ def test_a_float_network_at_chance_is_a_warning_that_cannot_be_missed(
     accuracy_is_chance: bool,
 ) -> None:
     if accuracy_is_chance:
-        monkeypatch.setattr(evaluating, "chance_warning", lambda *_: "accuracy is no better than guessing")
+        warning = "the float network's accuracy is no better than guessing"
+        monkeypatch.setattr(evaluating, "float_warning", lambda *_: warning)
     for more in ([], ["--json"]):
         assert main(["evaluate", str(finished_run / "policy.json"), *more]) == 0
         answer = capsys.readouterr()

@@ -105,7 +105,7 @@ def test_a_misplaced_shift_finds_back_while_the_network_learns(
     quantizer.start_at(quantizer.start_scale, quantizer.start_zero_point + 4, signed=True)
     config = FinetuneConfig(learn=learn)
     learner = Learner(
-        network, quarters.loss, config=config, rates=resolve_rates(config, 4.0), total_steps=400, teacher=small_net
+        network, quarters, config=config, rates=resolve_rates(config, 4.0), total_steps=400, teacher=small_net
     )
     inputs, targets = next(quarters.batches("train", batch_size=96))
     network.train()
@@ -121,7 +121,7 @@ def test_zero_points_stay_once_they_settled(
 ) -> None:
     network = started(small_net, small_trace, bits=3)
     config = FinetuneConfig(scale_lr=0.1)
-    learner = Learner(network, quarters.loss, config=config, rates=resolve_rates(config, 3.0), total_steps=40)
+    learner = Learner(network, quarters, config=config, rates=resolve_rates(config, 3.0), total_steps=40)
     batches = list(quarters.batches("train", batch_size=32))
     network.train()
     seen: list[tuple[int, ...]] = []

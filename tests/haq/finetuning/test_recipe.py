@@ -1,11 +1,10 @@
 """Rates, and learning from a teacher."""
 
 import pytest
-import torch
 
 from haq.network.layers import Trace
 from haq.quantization.training.config import FinetuneConfig
-from haq.quantization.training.recipe import distillation, mean_weight_bits, resolve_rates
+from haq.quantization.training.recipe import mean_weight_bits, resolve_rates
 
 
 @pytest.mark.parametrize(
@@ -34,12 +33,3 @@ def test_shared_weights_count_once(small_trace: Trace) -> None:
     # stem 72 weights, depthwise 8, mix 64, used twice, classifier 128
     assert mean_weight_bits(small_trace, ((8, 2, 4, 4, None), (8,) * 5)) == (72 * 8 + 8 * 2 + 64 * 4) / 144
     assert mean_weight_bits(small_trace, ((None,) * 5, (None,) * 5)) == 8
-
-
-def test_the_teachers_own_outputs_cost_nothing() -> None:
-    outputs = torch.tensor([[1.0, 2.0], [0.0, -3.0]])
-    assert distillation(outputs, outputs).item() == pytest.approx(0.0, abs=1e-7)
-    # softmax (1/2, 1/2) from (3/4, 1/4), in nats
-    ours, theirs = torch.zeros(1, 2), torch.tensor([[3.0, 1.0]]).log()
-    expected = 0.75 * torch.tensor(1.5).log() + 0.25 * torch.tensor(0.5).log()
-    assert distillation(ours, theirs).item() == pytest.approx(expected.item())

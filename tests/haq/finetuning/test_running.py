@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from haq.quantization.training.initialization import Starts
 from haq.quantization.training.learner import Learner
 from haq.quantization.training.network import start_network
 from haq.quantization.training.recipe import resolve_rates
-from haq.quantization.training.trainer import score
+from haq.quantization.training.trainer import network_score
 from haq.runs.run_folder import RunFolder
 from haq.tasks.classification import ClassificationTask
 
@@ -131,7 +132,7 @@ def test_the_result_and_its_reload_are_the_same_network(
     inputs = next(quarters.batches("report", batch_size=48))[0]
     with torch.no_grad():
         assert torch.equal(result.network(inputs), again.network(inputs))
-    assert score(again.network, quarters, "report", batch_size=256) == result.summary["accuracy"]
+    assert network_score(again.network, quarters, "report", batch_size=256) == result.summary["accuracy"]
 
 
 def test_the_control_is_the_float_network_trained_on(small_net: nn.Module, quarters: ClassificationTask) -> None:
@@ -165,7 +166,8 @@ def test_a_loss_that_explodes_is_named(small_net: nn.Module, small_trace: Trace)
     network = start_network(small_net, starts, ((4,) * 5, (4,) * 5))
     config = FinetuneConfig(teacher=False)
     rates = resolve_rates(config, 4.0)
-    learner = Learner(network, lambda outputs, _: outputs.sum() * torch.inf, config=config, rates=rates, total_steps=1)
+    criterion = SimpleNamespace(loss=lambda outputs, _: outputs.sum() * torch.inf)
+    learner = Learner(network, criterion, config=config, rates=rates, total_steps=1)
     with pytest.raises(UserError, match=r"the loss became -?(nan|inf) in step 1; lower --lr"):
         learner.step(inputs, torch.zeros(4))
 

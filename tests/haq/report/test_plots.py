@@ -18,6 +18,7 @@ from haq.report.plots import plot_learning, plot_policy, plot_roofline, plot_run
 from haq.report.plots.curve import Goal, learning_curve
 from haq.report.plots.policy import policy_title, shortened
 from haq.report.plots.roofline import roofline_points
+from haq.tasks.metrics import metric_named
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import UnsupportedError
 from hardware_sim.layer import Layer
@@ -207,7 +208,7 @@ def test_a_few_failures_lie_below_the_axis_and_do_not_flatten_it() -> None:
 
 
 def test_a_score_that_is_no_accuracy_is_not_in_percent() -> None:
-    figure = plot_learning([{"cost": 1.0, "accuracy": -4.5, "score": 0.0}], metric="negative perplexity")
+    figure = plot_learning([{"cost": 1.0, "accuracy": -4.5, "score": 0.0}], metric=metric_named("negative perplexity"))
     assert "episode 0, negative perplexity -4.5 " in header(figure)
     with pytest.raises(ValueError, match="no episodes"):
         plot_learning([])

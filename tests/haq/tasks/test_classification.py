@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from haq.errors import UserError
-from haq.tasks.classification import Accuracy, ClassificationTask, chance_warning, require_outputs
+from haq.tasks.classification import Accuracy, ClassificationTask, chance_warning
 from haq.tasks.items import StoredSplit
 
 
@@ -67,13 +67,13 @@ def linear(outputs: int) -> nn.Module:
 
 
 def test_networks_must_answer_with_the_classes_of_the_data() -> None:
-    require_outputs(linear(3), task())
-    require_outputs(linear(5), task(exact_classes=False))
+    task().validate(linear(3))
+    task(exact_classes=False).validate(linear(5))
     for outputs in (2, 5):
         with pytest.raises(UserError, match=f"has {outputs} outputs and numbers has 3 classes"):
-            require_outputs(linear(outputs), task())
+            task().validate(linear(outputs))
     with pytest.raises(UserError, match=r"answers one item with \(1, 1, 2, 2\)"):
-        require_outputs(nn.Identity(), task())
+        task().validate(nn.Identity())
 
 
 @pytest.mark.parametrize(

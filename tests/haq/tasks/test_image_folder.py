@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from haq.errors import UserError
 from haq.tasks import TaskOptions, load_task
-from haq.tasks.classification import chance_warning, require_outputs
+from haq.tasks.classification import chance_warning
 from haq.tasks.image_folder import SUFFIXES, read_image
 from haq.tasks.transforms import ImageTransform
 
@@ -221,7 +221,7 @@ def test_number_of_outputs_must_equal_number_of_classes(folder: Path, names: lis
     task = load_task(f"imagefolder:{folder}", options=SMALL)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 3))
     with pytest.raises(UserError, match=message) if message else nullcontext():
-        require_outputs(network, task)
+        task.validate(network)
 
 
 def test_outputs_in_wrong_order_give_chance_accuracy(folder: Path) -> None:
@@ -235,7 +235,7 @@ def test_outputs_in_wrong_order_give_chance_accuracy(folder: Path) -> None:
     def warning() -> str | None:
         options = TaskOptions(resize=8, crop=8, search_images=4, normalize="none")
         task = load_task(f"imagefolder:{folder}", options=options)
-        metric = task.metric()
+        metric = task.meter()
         for split in ("search", "report"):
             for inputs, targets in task.batches(split, batch_size=9):  # type: ignore[arg-type]
                 metric.update(Shade()(inputs), targets)

@@ -91,7 +91,7 @@ def test_published_resnet_reaches_its_accuracy(data_dir: Path, tmp_path: Path) -
     records[40:240].tofile(tmp_path / "test_batch.bin")
     task = load_task(f"cifar10:{tmp_path}")
     model = load_model("cifar_resnet20", weights=data_dir / "weights" / "cifar10_resnet20-12fca82f.th")
-    metric = task.metric()
+    metric = task.meter()
     with torch.no_grad():
         for inputs, targets in task.batches("report", batch_size=120):
             metric.update(model(inputs), targets)

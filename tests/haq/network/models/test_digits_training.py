@@ -59,7 +59,7 @@ def test_network_has_fifteen_layers_and_thirty_thousand_weights() -> None:
 
 def test_few_epochs_reach_accuracy(cache: Path) -> None:  # noqa: ARG001 - sets the cache
     task, model = load_task("digits"), train_digits(recipe=Recipe(epochs=5))
-    metric = task.metric()
+    metric = task.meter()
     with torch.no_grad():
         for inputs, targets in task.batches("report", batch_size=540):
             metric.update(model(inputs), targets)
