@@ -11,9 +11,11 @@ from haq.cli.output import print_blocks, print_json, print_text
 from haq.cli.progress import shown_progress
 from haq.config import MAX_SEEDS, SearchConfig
 from haq.errors import UserError
+from haq.execution.processes import Processes
 from haq.files import write_atomically
 from haq.formatting import markdown
-from haq.studies.comparison.running import Question, compare
+from haq.studies.comparison.plan import Comparison
+from haq.studies.comparison.running import compare
 
 _OWN = ("agent", "budget", "episodes", "max_accuracy_drop", "confidence")
 _FLAGS = tuple(name for name in ALL_FLAGS if name not in _OWN)
@@ -46,7 +48,7 @@ def compare_command(
     from haq.report.plots.comparison import plot_comparison
     from haq.studies.comparison.tables import as_csv, report
 
-    question = Question(
+    comparison = Comparison(
         config=config,
         agents=_agents(agents),
         budgets=read_several(budgets),
@@ -55,13 +57,13 @@ def compare_command(
         redraw=redraw,
     )
     with shown_progress(quiet=quiet) as watcher:
-        document = compare(question, out, resume=resume, workers=workers, watcher=watcher)
+        document = compare(comparison, out, resume=resume, executor=Processes(workers), watcher=watcher)
     blocks = list(report(document))
     write_atomically(out / "comparison.md", markdown(blocks).encode())
     write_atomically(out / "comparison.csv", as_csv(document).encode())
     save_figure(plot_comparison(document), out / "comparison.png")
     if json:
-        print_json(document)
+        print_json(document.to_json())
     else:
         print_blocks(blocks)
         print_text(f"files in {out}")

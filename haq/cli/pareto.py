@@ -10,9 +10,12 @@ from haq.cli.output import draw_figures, print_blocks, print_json, print_text
 from haq.cli.progress import shown_progress
 from haq.config import MAX_SEEDS, SearchConfig
 from haq.errors import UserError
+from haq.execution.executors import InProcess
+from haq.execution.processes import Processes
 from haq.files import write_atomically
 from haq.formatting import markdown
-from haq.studies.pareto.running import Sweep, sweep
+from haq.studies.pareto.plan import Sweep
+from haq.studies.pareto.running import run_sweep
 from haq.studies.pareto.tables import as_csv, report
 from hardware_sim.cost import Objective
 
@@ -54,7 +57,7 @@ def pareto_command(
     from haq.report.plots import save_figure
     from haq.report.plots.pareto import plot_pareto
 
-    question = Sweep(
+    sweep = Sweep(
         config=config,
         devices=read_several(devices) if devices is not None else (config.hardware,),
         objectives=_objectives(objectives) if objectives is not None else (config.objective,),
@@ -63,16 +66,17 @@ def pareto_command(
         seeds=seeds,
         more_episodes=more_episodes,
     )
+    executor = Processes(workers) if workers > 1 else InProcess()
     with shown_progress(quiet=quiet) as watcher:
-        document = sweep(question, out, resume=resume, workers=workers, watcher=watcher)
-    for record in document["records"]:
-        draw_figures(out / "runs" / record["run"])
+        document = run_sweep(sweep, out, resume=resume, executor=executor, watcher=watcher)
+    for record in document.records:
+        draw_figures(out / "runs" / record.run)
     blocks = list(report(document))
     write_atomically(out / "pareto.md", markdown(blocks).encode())
     write_atomically(out / "pareto.csv", as_csv(document).encode())
     save_figure(plot_pareto(document), out / "pareto.png")
     if json:
-        print_json(document)
+        print_json(document.to_json())
     else:
         print_blocks(blocks)
         print_text(f"files in {out}")

@@ -26,6 +26,7 @@ from haq.report.plots import save_figure
 from haq.report.plots.comparison import plot_comparison
 from haq.runs.run_folder import CONFIG
 from haq.studies.comparison.intervals import Interval, Verdict, paired_interval
+from haq.studies.comparison.records import DOCUMENT, ComparisonDocument
 from haq.studies.comparison.tables import LEAST_DISTANCE, accuracy_interval, as_frame, differences, report
 
 KEEP = [
@@ -38,48 +39,48 @@ MEASURED = ("accuracy", "divergence", "noise")
 Json = dict[str, Any]
 
 
-def network(document: Json) -> str:
+def network(document: ComparisonDocument) -> str:
     """Return the name of the network without its module."""
-    return str(document["config"]["model"]).rpartition(":")[2]
+    return str(document.config["model"]).rpartition(":")[2]
 
 
-def title(document: Json) -> str:
+def title(document: ComparisonDocument) -> str:
     """Return the network, the target and the budgets of a comparison."""
-    config = document["config"]
+    config = document.config
     target = "size" if config["objective"] == "size" else f"{config['hardware']}, {config['objective']}"
-    return f"{network(document)}, {target}, {', '.join(document['budgets'])}"
+    return f"{network(document)}, {target}, {', '.join(document.budgets)}"
 
 
-def combined(documents: Iterable[Json]) -> pd.DataFrame:
+def combined(documents: Iterable[ComparisonDocument]) -> pd.DataFrame:
     """Return the records of all comparisons with columns for network, device and objective."""
     frames = [
         as_frame(document).assign(
             network=network(document),
-            hardware=document["config"]["hardware"],
-            objective=document["config"]["objective"],
+            hardware=document.config["hardware"],
+            objective=document.config["objective"],
         )
         for document in documents
     ]
     return pd.concat(frames, ignore_index=True)
 
 
-def pooled(frame: pd.DataFrame, document: Json, value: str, other: str) -> Interval:
+def pooled(frame: pd.DataFrame, document: ComparisonDocument, value: str, other: str) -> Interval:
     """Return the interval of the first method's advantage over another method.
 
     Differences are averaged over budgets and targets for each seed that has all of them. The settings in `document`
     must be the same for all pooled comparisons.
     """
-    ours = document["agents"][0]
+    ours = document.agents[0]
     table = frame.pivot_table(index=["hardware", "objective", "budget", "seed"], columns="agent", values=value)
     by_seed = (table[ours] - table[other]).unstack("seed").dropna(axis=1).mean().tolist()
     if value == "accuracy":
         return accuracy_interval(by_seed, frame, document)
-    return paired_interval(by_seed, comparisons=len(document["agents"]) - 1)
+    return paired_interval(by_seed, comparisons=len(document.agents) - 1)
 
 
-def pooled_rows(frame: pd.DataFrame, document: Json) -> Iterator[str]:
+def pooled_rows(frame: pd.DataFrame, document: ComparisonDocument) -> Iterator[str]:
     """Yield Markdown rows, one per network and method: difference in points and error ratio per evaluation count."""
-    ours = document["agents"][0]
+    ours = document.agents[0]
     frame = frame.assign(log=-np.log(frame["report_noise"].clip(lower=LEAST_DISTANCE)))
     checkpoints = sorted(frame["evaluations"].unique())
     columns = [f"points at {at} | error ratio at {at}" for at in checkpoints]
@@ -114,24 +115,24 @@ def optimism_rows(frame: pd.DataFrame) -> Iterator[str]:
             yield f"| {name} | {agent} | {cells} | {mean['noise']:.4f} | {mean['report_noise']:.4f} |"
 
 
-def verdict_rows(documents: list[Json]) -> Iterator[str]:
+def verdict_rows(documents: list[ComparisonDocument]) -> Iterator[str]:
     """Yield Markdown rows, one per comparison, budget and evaluation count: the number of methods by verdict."""
     kinds: tuple[Verdict, ...] = ("ahead", "not behind", "open", "behind")
     yield f"| comparison | budget | evaluations | {' | '.join(kinds)} |"
     yield "|---" * (3 + len(kinds)) + "|"
     for document in documents:
         verdicts = [(b, at, interval.verdict) for b, _, at, interval in differences(as_frame(document), document)]
-        for budget in document["budgets"]:
-            for at in document["checkpoints"]:
+        for budget in document.budgets:
+            for at in document.checkpoints:
                 here = [verdict for b, count, verdict in verdicts if (b, count) == (budget, at)]
                 counts = " | ".join(str(here.count(kind)) for kind in kinds)
-                name = title(document).rpartition(", ")[0] if len(document["budgets"]) == 1 else title(document)
+                name = title(document).rpartition(", ")[0] if len(document.budgets) == 1 else title(document)
                 yield f"| {name} | {budget} | {at} | {counts} |"
 
 
-def page(documents: list[Json], preface: str) -> str:
+def page(documents: list[ComparisonDocument], preface: str) -> str:
     """Return the whole README.md."""
-    ours = documents[0]["agents"][0]
+    ours = documents[0].agents[0]
     lines = [preface.rstrip(), "", "## All budgets and targets of a network together", ""]
     lines += [
         f"`{ours}` minus another method in points of report accuracy, and the other method's relative output error on "
@@ -178,7 +179,7 @@ def write_evaluated(path: Path, folders: Iterable[Path]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def file_name(document: Json) -> str:
+def file_name(document: ComparisonDocument) -> str:
     """Return the name of the plot, without suffix."""
     return title(document).replace(", ", "-").replace(" ", "-")
 
@@ -191,7 +192,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/methods"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    documents = [json.loads((folder / "comparison.json").read_text(encoding="utf-8")) for folder in options.folders]
+    documents = [ComparisonDocument.model_validate_json((folder / DOCUMENT).read_bytes()) for folder in options.folders]
     preface = options.preface.read_text(encoding="utf-8") if options.preface else "# Comparison of search methods"
     for document in documents:
         save_figure(plot_comparison(document), options.out / f"{file_name(document)}.png")

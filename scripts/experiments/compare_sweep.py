@@ -8,7 +8,6 @@ and KL divergences are averaged over all searches of a seed; intervals are over 
 """
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,38 +26,40 @@ from haq.policy import PolicyBits
 from haq.runs.environment import describe_environment
 from haq.searching.running import search_configured
 from haq.studies.comparison.intervals import Interval, paired_interval
-from haq.studies.pareto.running import Sweep, sweep
+from haq.studies.pareto.plan import Sweep
+from haq.studies.pareto.records import SweepDocument, SweepRecord
+from haq.studies.pareto.running import run_sweep
 
 DEVICES = ("bismo-edge", "bismo-cloud", "bitfusion-edge")
 BUDGETS = ("3bits", "4bits", "5bits", "6bits", "7bits")
 PERCENT = 100
 
 
-def alone(record: dict[str, Any], inputs: Inputs, options: argparse.Namespace) -> PolicyBits:
+def alone(record: SweepRecord, inputs: Inputs, options: argparse.Namespace) -> PolicyBits:
     """Return the policy that an independent search finds for a search of the sweep: w_bits and a_bits."""
     config = search_config(
         model=options.model,
         data=options.data,
         weights=options.weights,
-        hardware=record["hardware"],
-        objective=record["objective"],
-        budget=(record["budget"],),
+        hardware=record.hardware,
+        objective=record.objective,
+        budget=(record.budget,),
         episodes=options.episodes,
-        seed=record["seed"],
+        seed=record.seed,
     )
-    result = search_configured(config, options.runs / "alone" / record["run"], inputs=inputs, resume=True)
+    result = search_configured(config, options.runs / "alone" / record.run, inputs=inputs, resume=True)
     return result.policy.w_bits, result.policy.a_bits
 
 
-def measured(document: dict[str, Any], network: Network, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def measured(document: SweepDocument, network: Network, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield the differences between sweep and independent search in accuracy and divergence on the report split."""
     report = Evaluator(network.engine, network.task, "report")
     inputs = Inputs(network=network, losses=network_fisher(network))
-    for record in document["records"]:
-        swept = report.evaluate(record["w_bits"], record["a_bits"])
+    for record in document.records:
+        swept = report.evaluate(record.w_bits, record.a_bits)
         independent = report.evaluate(*alone(record, inputs, options))
         yield {
-            "seed": record["seed"],
+            "seed": record.seed,
             "accuracy": PERCENT * (swept.accuracy - independent.accuracy),
             "divergence": np.log(swept.divergence / independent.divergence),
         }
@@ -85,17 +86,17 @@ def main() -> None:
     config = search_config(
         model=options.model, data=options.data, weights=options.weights, episodes=options.episodes, seed=0
     )
-    question = Sweep(config=config, devices=DEVICES, objectives=("latency",), budgets=BUDGETS, seeds=options.seeds)
-    document = json.loads(json.dumps(sweep(question, options.runs / "sweep")))
+    sweep = Sweep(config=config, devices=DEVICES, objectives=("latency",), budgets=BUDGETS, seeds=options.seeds)
+    document = run_sweep(sweep, options.runs / "sweep")
     cells = list(measured(document, prepare_network(config), options))
-    new = [record["new_evaluations"] for record in document["records"]]
+    new = [record.new_evaluations for record in document.records]
     points, ratios = (interval(cells, key, options.seeds) for key in ("accuracy", "divergence"))
     searches = len(new) / options.seeds
     print(
         "# A sweep compared with independent searches\n\n"
         f"{options.model}, {len(DEVICES)} devices ({', '.join(DEVICES)}), latency, {len(BUDGETS)} budgets "
         f"({', '.join(BUDGETS)}), {options.seeds} seeds, {options.episodes} episodes a search; "
-        f"{document['records'][0]['report_images']} report images. 95 % intervals over the seeds.\n\n"
+        f"{document.records[0].report_images} report images. 95 % intervals over the seeds.\n\n"
         "| searches | evaluations of a sweep, in searches | of independent searches | accuracy, points | "
         "KL divergence, ratio |\n"
         "|---|---|---|---|---|\n"

@@ -1,8 +1,5 @@
 """The picture of a comparison: report accuracy against policies tried, one panel a budget."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -27,18 +24,19 @@ from haq.report.plots.style import (
     house_style,
     new_figure,
 )
+from haq.studies.comparison.records import ComparisonDocument
+from haq.studies.comparison.tables import as_frame
 
 PANEL_WIDTH, PANEL_HEIGHT, COLUMNS = 3.4, 2.4, 3
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, INK, YELLOW, MUTED)
 MARKERS = "osD^vPX*<"
-Json = Mapping[str, Any]
 
 
 @house_style()
-def plot_comparison(document: Json) -> Figure:
+def plot_comparison(document: ComparisonDocument) -> Figure:
     """Mean over seeds, of the first method with a band of one standard deviation; of what `compare` returns."""
-    frame = pd.DataFrame(document["records"])
-    budgets, agents = document["budgets"], document["agents"]
+    frame = as_frame(document)
+    budgets, agents = document.budgets, document.agents
     columns = min(COLUMNS, len(budgets))
     rows = -(-len(budgets) // columns)
     top = HEADER_INCHES + LEGEND_INCHES * (1 + (len(agents) > 5))
@@ -60,16 +58,16 @@ def plot_comparison(document: Json) -> Figure:
         bbox_to_anchor=(0, 1 - HEADER_INCHES / figure.get_size_inches()[1]),
         ncols=min(len(handles), 5),
     ).set_in_layout(False)
-    config = document["config"]
+    config = document.config
     title = f"{model_title(config['model'])} on {device_title(config['hardware'])}, {config['objective']}"
-    band = f"; band: standard deviation of {agents[0]}" if document["seeds"] > 1 else ""
-    add_header(figure, title, f"policies found, mean of {document['seeds']} seeds{band}")
+    band = f"; band: standard deviation of {agents[0]}" if document.seeds > 1 else ""
+    add_header(figure, title, f"policies found, mean of {document.seeds} seeds{band}")
     return figure
 
 
-def _draw(panel: Axes, frame: pd.DataFrame, document: Json) -> None:
-    checkpoints = document["checkpoints"]
-    for place, agent in enumerate(document["agents"]):
+def _draw(panel: Axes, frame: pd.DataFrame, document: ComparisonDocument) -> None:
+    checkpoints = document.checkpoints
+    for place, agent in enumerate(document.agents):
         of_agent = frame[frame["agent"] == agent]
         pivot = 100 * of_agent.pivot_table(index="seed", columns="evaluations", values="accuracy")
         centre = pivot.mean(axis=0).to_numpy()

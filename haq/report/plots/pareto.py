@@ -1,14 +1,13 @@
 """The picture of a sweep: accuracy against what it costs, a row a device, a column a cost."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from pydantic import ValidationError
 
 from haq.errors import UserError
 from haq.formatting import BYTES, JOULES, SECONDS, Units, model_title
@@ -24,7 +23,8 @@ from haq.report.plots.style import (
     house_style,
     new_figure,
 )
-from haq.studies.pareto.fronts import AXES, DOCUMENT, found_points, uniform_points
+from haq.studies.pareto.fronts import AXES, found_points, uniform_points
+from haq.studies.pareto.records import DOCUMENT, SweepDocument
 from haq.tasks.metrics import metric_named
 from hardware_sim.cost import Objective
 
@@ -36,40 +36,47 @@ SHOWN = 0.1
 """A panel goes down to so much below the float network, in parts of its score; what is worse stands at the edge."""
 LEAST = 0.02
 """So much of the score a panel shows at least, below the best."""
-Json = Mapping[str, Any]
 
 
-def load_sweep(folder: Path) -> Json:
-    """What `haq pareto` left in a folder. Raises UserError where there is nothing of the kind."""
+def load_sweep(folder: Path) -> SweepDocument:
+    """Read what `haq pareto` left in a folder.
+
+    Args:
+        folder: Folder of the sweep.
+
+    Returns:
+        The sweep.
+
+    Raises:
+        UserError: The folder holds none, or its file is damaged.
+    """
     path = folder / DOCUMENT
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        _ = document["records"][0], document["fronts"][0], document["devices"][0], document["config"]["model"]
+        return SweepDocument.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no {DOCUMENT}; haq pareto --out {folder} writes it") from error
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValidationError) as error:
         raise UserError(f"{path} is damaged; haq pareto --resume writes it anew") from error
-    return dict(document)
 
 
 @house_style()
-def plot_pareto(document: Json) -> Figure:
-    """Policies found, the front of every seed, and uniform bits, of the document that `sweep` returns."""
-    devices, records = document["devices"], document["records"]
-    axes = [axis for axis in AXES if any(front["axis"] == axis for front in document["fronts"])]
+def plot_pareto(document: SweepDocument) -> Figure:
+    """Policies found, the front of every seed, and uniform bits, of the document that `run_sweep` returns."""
+    devices, records = document.devices, document.records
+    axes = [axis for axis in AXES if any(front.axis == axis for front in document.fronts)]
     top = HEADER_INCHES + LEGEND_INCHES
     figure = new_figure(max(PANEL_WIDTH * len(axes), 6.0), PANEL_HEIGHT * len(devices) + top, top=top)
     panels = figure.subplots(len(devices), len(axes), squeeze=False, sharey="row")
     for row, device in enumerate(devices):
         for column, axis in enumerate(axes):
             panel: Axes = panels[row, column]
-            if any(front["axis"] == axis and front["hardware"] == device for front in document["fronts"]):
+            if any(front.axis == axis and front.hardware == device for front in document.fronts):
                 _draw(panel, document, device, axis)
             else:
                 panel.set_visible(False)
             if row == 0:
                 panel.set_title(axis, loc="left", size=TEXT_SIZE)
-        metric = metric_named(records[0]["metric"])
+        metric = metric_named(records[0].metric)
         panels[row, 0].set_ylabel(f"{device}\n{metric.name}{', %' if metric.is_percent else ''}")
     figure.legend(
         handles=_handles(),
@@ -77,10 +84,10 @@ def plot_pareto(document: Json) -> Figure:
         bbox_to_anchor=(0, 1 - HEADER_INCHES / figure.get_size_inches()[1]),
         ncols=4,
     ).set_in_layout(False)
-    seeds = f"{document['seeds']} seeds" if document["seeds"] > 1 else "1 seed"
-    searched = f"searched for {', '.join(document['objectives'])}, {seeds}"
-    subtitle = f"{searched}; {records[0]['report_images']} report images; at the edge: worse than shown"
-    add_header(figure, f"{model_title(document['config']['model'])}: what accuracy costs", subtitle)
+    seeds = f"{document.seeds} seeds" if document.seeds > 1 else "1 seed"
+    searched = f"searched for {', '.join(document.objectives)}, {seeds}"
+    subtitle = f"{searched}; {records[0].report_images} report images; at the edge: worse than shown"
+    add_header(figure, f"{model_title(document.config['model'])}: what accuracy costs", subtitle)
     return figure
 
 
@@ -95,23 +102,23 @@ def _handles() -> list[Line2D]:
     ]
 
 
-def _draw(panel: Axes, document: Json, device: str, axis: Objective) -> None:
-    records = document["records"]
+def _draw(panel: Axes, document: SweepDocument, device: str, axis: Objective) -> None:
+    records = document.records
     scale, unit = _unit(document, device, axis)
-    percent = 100.0 if metric_named(records[0]["metric"]).is_percent else 1.0
+    percent = 100.0 if metric_named(records[0].metric).is_percent else 1.0
     found = [
         (cost / scale, percent * score)
-        for seed in dict.fromkeys(record["seed"] for record in records)
+        for seed in dict.fromkeys(record.seed for record in records)
         for cost, score in found_points(records, device, axis, seed)
     ]
     uniform = {
         name: (cost / scale, percent * score) for name, (cost, score) in uniform_points(records, device, axis).items()
     }
-    fp32 = percent * records[0]["accuracy_fp32"]
+    fp32 = percent * records[0].accuracy_fp32
     low, high = _range([score for _, score in found], fp32)
-    for front in document["fronts"]:
-        if (front["hardware"], front["axis"]) == (device, axis) and not front["is_uniform"]:
-            line = [(each["cost"] / scale, percent * each["accuracy"]) for each in front["points"]]
+    for front in document.fronts:
+        if (front.hardware, front.axis) == (device, axis) and not front.is_uniform:
+            line = [(each.cost / scale, percent * each.accuracy) for each in front.points]
             line.append((max(cost for cost, _ in found), line[-1][1]))
             panel.step(*zip(*line, strict=True), where="post", color=BLUE, linewidth=1.0, alpha=0.7)
     panel.axhline(fp32, color=MUTED, linewidth=0.8, linestyle=":")
@@ -147,7 +154,7 @@ def _range(found: list[float], fp32: float) -> tuple[float, float]:
     return least - room, best + room
 
 
-def _unit(document: Json, device: str, axis: Objective) -> tuple[float, str]:
+def _unit(document: SweepDocument, device: str, axis: Objective) -> tuple[float, str]:
     """How many SI units the axis counts in, and its name."""
-    most = max(record["cost"][AXES[axis]] for record in document["records"] if record["hardware"] == device)
+    most = max(record.cost.value(axis) or 0.0 for record in document.records if record.hardware == device)
     return next((unit for unit in reversed(UNITS[axis]) if most >= unit[0]), UNITS[axis][0])

@@ -1,63 +1,68 @@
-"""The tables of a comparison: accuracies, and what the first method is worth beside each of the others.
+"""Tables of a comparison: accuracies, and differences between the first method and each of the others.
 
-Accuracy comes in images, of which a few hundred cannot tell good policies apart; how far the outputs are from the float
-network's, on the same report images, tells more.
+Accuracies on a few hundred images often cannot separate good policies. How far the outputs are from the float network's
+on the same images is more sensitive, so that these distances are compared as well.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import StringIO
 from math import exp
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from haq.formatting import Block, Table
 from haq.studies.comparison.intervals import MARGIN, Interval, paired_interval
+from haq.studies.comparison.records import ComparisonDocument
 
-Json = Mapping[str, Any]
 LEAST_DISTANCE = 1e-9
-"""Below it outputs count as equal, float rounding being what it is."""
+"""Smaller distances are raised to this, as they are float rounding."""
 _SCOPE = {
     False: "This holds for chance in the search, on these images.",
     True: "Every seed draws its own images, of the report as well unless that takes all there are.",
 }
-"""What intervals hold for, by whether images were redrawn."""
+"""What intervals cover, by whether images were redrawn."""
 Distance = Literal["noise", "divergence"]
-"""Of a policy's outputs from the float network's."""
+"""Distance of a policy's outputs from the float network's: relative output error, or KL divergence."""
+RivalInterval = tuple[str, str, int, Interval]
+"""Budget, rival, number of evaluations, and an interval."""
 
 
-def as_frame(document: Json) -> pd.DataFrame:
-    """One row a record: method, budget, seed, evaluations, and what came of it; NaN where no policy was found."""
-    return pd.DataFrame(document["records"]).astype({"accuracy": float})
+def as_frame(document: ComparisonDocument) -> pd.DataFrame:
+    """Return one row per point, with its fields as columns; accuracy is NaN if no policy was found."""
+    return pd.DataFrame([point.to_json() for point in document.records]).astype({"accuracy": float})
 
 
-def as_csv(document: Json) -> str:
-    """The same as text."""
+def as_csv(document: ComparisonDocument) -> str:
+    """Return the rows of `as_frame` as CSV."""
     buffer = StringIO()
     as_frame(document).to_csv(buffer, index=False)
     return buffer.getvalue()
 
 
-def report(document: Json) -> Iterator[Block]:
-    """Report accuracy in percent of every method, and paired differences with the first method's verdict."""
+def report(document: ComparisonDocument) -> Iterator[Block]:
+    """Yield the report: accuracies of all methods, and intervals of paired differences from the first method.
+
+    The texts and tables alternate. With one method or one seed there are accuracies only.
+    """
     frame = as_frame(document)
     images = int(frame["report_images"].iloc[0])
-    ours, *rivals = document["agents"]
+    ours, *rivals = document.agents
     fp32 = 100 * frame["accuracy_fp32"].mean()
     yield (
         f"Report accuracy in percent on {images} images (float {fp32:.2f}), mean ± standard deviation over "
-        f"{document['seeds']} seeds, of the policy that a method would have answered after so many evaluations. "
+        f"{document.seeds} seeds, of the policy that a method would have answered after so many evaluations. "
         "Forward images are those of all policies, prior and choice of the winner. CPU-seconds are as run, where "
         "policies that the store knew took next to none."
     )
     yield _accuracies(frame, document)
-    if not rivals or document["seeds"] < 2:
+    if not rivals or document.seeds < 2:
         return
     yield (
         f"`{ours}` minus each rival in points, paired by seed, with 95 % intervals (Student's, by Bonferroni for "
         f"{len(rivals)} rivals). Ahead: the interval excludes 0. Not behind: it excludes a loss of {100 * MARGIN:g} "
-        f"points. Open: neither can be said. {_SCOPE[bool(document.get('redraw'))]}"
+        f"points. Open: neither can be said. {_SCOPE[document.redraw]}"
     )
     yield _differences(frame, document)
     yield (
@@ -69,13 +74,21 @@ def report(document: Json) -> Iterator[Block]:
         yield _ratios(frame, document, distance)
 
 
-def differences(frame: pd.DataFrame, document: Json) -> Iterator[tuple[str, str, int, Interval]]:
-    """Budget, rival, evaluations, and the interval of what the first method has more than the rival."""
-    ours, *rivals = document["agents"]
+def differences(frame: pd.DataFrame, document: ComparisonDocument) -> Iterator[RivalInterval]:
+    """Yield the intervals of the difference in report accuracy, first method minus rival, paired by seed.
+
+    Args:
+        frame: Rows of `as_frame`.
+        document: The comparison.
+
+    Yields:
+        One interval, of fractions, per budget, rival and checkpoint at which at least two seeds of both found a policy.
+    """
+    ours, *rivals = document.agents
     by = frame.set_index(["budget", "evaluations", "agent", "seed"])["accuracy"].sort_index()
-    for budget in document["budgets"]:
+    for budget in document.budgets:
         for rival in rivals:
-            for evaluations in document["checkpoints"]:
+            for evaluations in document.checkpoints:
                 paired = (by[budget, evaluations, ours] - by[budget, evaluations, rival]).dropna()
                 if len(paired) > 1:
                     yield (
@@ -86,45 +99,58 @@ def differences(frame: pd.DataFrame, document: Json) -> Iterator[tuple[str, str,
                     )
 
 
-def accuracy_interval(paired: Sequence[float], frame: pd.DataFrame, document: Json) -> Interval:
-    """Of accuracies that come in images: rounded alike where the images are the same, each for itself where not."""
+def accuracy_interval(paired: Sequence[float], frame: pd.DataFrame, document: ComparisonDocument) -> Interval:
+    """Return the interval of the mean of paired accuracy differences.
+
+    Accuracies are multiples of one over the number of images. On the same images, differences share their rounding
+    error. If every seed draws its own images, these errors are independent and the mean is resolved more finely.
+    """
     resolution = 1 / float(frame["report_images"].iloc[0])
-    if document.get("redraw"):
+    if document.redraw:
         resolution /= len(paired) ** 0.5
-    return paired_interval(paired, comparisons=len(document["agents"]) - 1, resolution=resolution)
+    return paired_interval(paired, comparisons=len(document.agents) - 1, resolution=resolution)
 
 
-def ratios(frame: pd.DataFrame, document: Json, distance: Distance) -> Iterator[tuple[str, str, int, Interval]]:
-    """Budget, rival, evaluations, and the interval of log(the rival's distance from float over the first method's)."""
-    ours, *rivals = document["agents"]
-    indexed = frame.set_index(["budget", "evaluations", "agent", "seed"])[f"report_{distance}"].sort_index()
-    by = np.log(indexed.astype(float).clip(lower=LEAST_DISTANCE))
-    for budget in document["budgets"]:
+def ratios(frame: pd.DataFrame, document: ComparisonDocument, distance: Distance) -> Iterator[RivalInterval]:
+    """Yield the intervals of log(rival's distance from float / first method's distance), paired by seed.
+
+    Args:
+        frame: Rows of `as_frame`.
+        document: The comparison.
+        distance: Which distance on the report split.
+
+    Yields:
+        One interval per budget, rival and checkpoint at which at least two seeds of both found a policy.
+    """
+    ours, *rivals = document.agents
+    logs = np.log(frame[f"report_{distance}"].astype(float).clip(lower=LEAST_DISTANCE))
+    by = frame.assign(log=logs).set_index(["budget", "evaluations", "agent", "seed"])["log"].sort_index()
+    for budget in document.budgets:
         for rival in rivals:
-            for evaluations in document["checkpoints"]:
+            for evaluations in document.checkpoints:
                 paired = (by[budget, evaluations, rival] - by[budget, evaluations, ours]).dropna()
                 if len(paired) > 1:
                     yield budget, rival, evaluations, paired_interval(paired.tolist(), comparisons=len(rivals))
 
 
-def _accuracies(frame: pd.DataFrame, document: Json) -> Table:
-    counts = (f"{count}\nevaluations" for count in document["checkpoints"])
+def _accuracies(frame: pd.DataFrame, document: ComparisonDocument) -> Table:
+    counts = (f"{count}\nevaluations" for count in document.checkpoints)
     rows = []
-    for budget in document["budgets"]:
-        for agent in document["agents"]:
+    for budget in document.budgets:
+        for agent in document.agents:
             of_method = frame[(frame["budget"] == budget) & (frame["agent"] == agent)]
             cells = []
-            for count in document["checkpoints"]:
+            for count in document.checkpoints:
                 found = 100 * of_method[of_method["evaluations"] == count]["accuracy"].dropna()
-                cells.append(_mean(found, document["seeds"]))
-            last = of_method[of_method["evaluations"] == document["checkpoints"][-1]]
+                cells.append(_mean(found, document.seeds))
+            last = of_method[of_method["evaluations"] == document.checkpoints[-1]]
             cost = [f"{last['forward_images'].mean():,.0f}", f"{last['cpu_seconds'].mean():.1f}"]
             rows.append((budget, agent, *cells, *cost))
     return Table(("budget", "method", *counts, "forward\nimages", "CPU s"), tuple(rows), text_columns=2)
 
 
 def _mean(found: "pd.Series[float]", seeds: int) -> str:
-    """With its spread, and of how many seeds where others found nothing within the budget."""
+    """Format mean and standard deviation, and the number of seeds if some found no policy."""
     if found.empty:
         return "-"
     spread = f" ± {found.std():.2f}" if len(found) > 1 else ""
@@ -135,7 +161,7 @@ def _of_seeds(text: str, n: int, seeds: int) -> str:
     return text if n == seeds else f"{text} ({n} of {seeds} seeds)"
 
 
-def _differences(frame: pd.DataFrame, document: Json) -> Table:
+def _differences(frame: pd.DataFrame, document: ComparisonDocument) -> Table:
     def text(interval: Interval) -> str:
         mean, low, high = (100 * value for value in (interval.mean, interval.low, interval.high))
         return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] {interval.verdict}"
@@ -143,7 +169,7 @@ def _differences(frame: pd.DataFrame, document: Json) -> Table:
     return _by_rival(differences(frame, document), text, document)
 
 
-def _ratios(frame: pd.DataFrame, document: Json, distance: Distance) -> Table:
+def _ratios(frame: pd.DataFrame, document: ComparisonDocument, distance: Distance) -> Table:
     def text(interval: Interval) -> str:
         return f"{exp(interval.mean):.2f} [{exp(interval.low):.2f}, {exp(interval.high):.2f}]"
 
@@ -151,18 +177,18 @@ def _ratios(frame: pd.DataFrame, document: Json, distance: Distance) -> Table:
 
 
 def _by_rival(
-    found: Iterable[tuple[str, str, int, Interval]], text: Callable[[Interval], str], document: Json, *, what: str = ""
+    found: Iterable[RivalInterval], text: Callable[[Interval], str], document: ComparisonDocument, *, what: str = ""
 ) -> Table:
-    """A table of intervals, one row a rival; "-" where too few seeds of both found a policy."""
-    checkpoints: Sequence[int] = document["checkpoints"]
+    """Return a table of intervals with one row per rival; "-" where too few seeds of both found a policy."""
+    checkpoints = document.checkpoints
     columns = ("budget", "rival", *(f"{what}{count} evaluations" for count in checkpoints))
     cells = {
-        (budget, rival, count): _of_seeds(text(interval), interval.n, document["seeds"])
+        (budget, rival, count): _of_seeds(text(interval), interval.n, document.seeds)
         for budget, rival, count, interval in found
     }
     rows = tuple(
         (budget, rival, *(cells.get((budget, rival, count), "-") for count in checkpoints))
-        for budget in document["budgets"]
-        for rival in document["agents"][1:]
+        for budget in document.budgets
+        for rival in document.agents[1:]
     )
     return Table(columns, rows, text_columns=2)

@@ -1,82 +1,93 @@
-"""The tables of a sweep: what each search found and took, and how large the fronts are."""
+"""Tables of a sweep: results and evaluations of the searches, and hypervolumes of the fronts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from io import StringIO
-from typing import Any
 
 import pandas as pd
 
 from haq.formatting import Block, Table, format_cost, percent
 from haq.studies.pareto.fronts import AXES
+from haq.studies.pareto.records import SweepDocument, SweepRecord
 from haq.tasks.metrics import metric_named
 
-Json = Mapping[str, Any]
-_COSTS = ("latency_s", "energy_j", "weight_bytes", "bops")
 
+def as_csv(document: SweepDocument) -> str:
+    """Return one row per search: its numbers and texts, and the costs of its policy.
 
-def as_csv(document: Json) -> str:
-    """One row a search."""
+    Args:
+        document: The sweep.
+
+    Returns:
+        CSV with a header.
+    """
     rows = [
-        {key: value for key, value in record.items() if not isinstance(value, dict | list)}
-        | {key: record["cost"][key] for key in _COSTS}
-        for record in document["records"]
+        {key: value for key, value in record.to_json().items() if not isinstance(value, dict | list)}
+        | record.cost.model_dump()
+        for record in document.records
     ]
     buffer = StringIO()
     pd.DataFrame(rows).to_csv(buffer, index=False)
     return buffer.getvalue()
 
 
-def report(document: Json) -> Iterator[Block]:
-    """Searches, the evaluations that they took, fronts, and the budgets that could not be met."""
-    records = document["records"]
-    config, first = document["config"], records[0]
-    score = metric_named(first["metric"]).text(first["accuracy_fp32"])
+def report(document: SweepDocument) -> Iterator[Block]:
+    """Yield the report: a table of searches, their evaluations, a table of hypervolumes, and budgets that were refused.
+
+    Args:
+        document: The sweep.
+
+    Yields:
+        Paragraphs and tables.
+    """
+    records = document.records
+    config, first = document.config, records[0]
+    score = metric_named(first.metric).text(first.accuracy_fp32)
     yield (
-        f"`{config['model']}`, {first['metric']} on {first['report_images']} report images (float {score}). "
+        f"`{config['model']}`, {first.metric} on {first.report_images} report images (float {score}). "
         "Searches of one seed in their order; each was told what those before it found."
     )
     yield _searches(records)
     yield _evaluations(document)
     yield from _fronts(document)
-    for each in document["refused"]:
-        yield f"Not searched: {each['hardware']}, {each['objective']} at {each['budget']}: {each['reason']}."
+    for each in document.refused:
+        yield f"Not searched: {each.hardware}, {each.objective} at {each.budget}: {each.reason}."
 
 
-def _searches(records: Sequence[Json]) -> Table:
-    """One row a search; seed and objective are left out where all searches have the same."""
-    metric = metric_named(records[0]["metric"])
+def _searches(records: Sequence[SweepRecord]) -> Table:
+    """Return a table with one row per search, without the columns seed and objective if all searches have the same."""
+    metric = metric_named(records[0].metric)
     names = ("seed", "device", "objective", "budget")
     numbers = ("latency", "energy", "size", "of\n8 bits", metric.name, "new\npolicies")
     rows = tuple(
         (
-            str(record["seed"]),
-            record["hardware"],
-            record["objective"],
-            record["budget"],
-            *(format_cost(axis, record["cost"][key]) for axis, key in AXES.items()),
-            percent(record["cost_ratio"]),
-            metric.text(record["accuracy"]),
-            str(record["new_evaluations"]),
+            str(record.seed),
+            record.hardware,
+            record.objective,
+            record.budget,
+            *(format_cost(axis, record.cost.value(axis)) for axis in AXES),
+            percent(record.cost_ratio),
+            metric.text(record.accuracy),
+            str(record.new_evaluations),
         )
         for record in records
     )
-    same = {names.index(key) for key in ("seed", "objective") if len({record[key] for record in records}) == 1}
+    same = {names.index(key) for key in ("seed", "objective") if len({getattr(record, key) for record in records}) == 1}
     table = Table((*names, *numbers), rows, text_columns=len(names) - len(same))
     return table.select_columns([place for place in range(len(table.columns)) if place not in same])
 
 
-def _evaluations(document: Json) -> str:
-    """How many policies a seed took, against those of its first search."""
-    frame = pd.DataFrame(document["records"])
+def _evaluations(document: SweepDocument) -> str:
+    """State how many policies the searches of a seed evaluated, also relative to its first search."""
+    frame = pd.DataFrame([record.to_json() for record in document.records])
     sums = frame.groupby("seed", sort=False)["new_evaluations"].agg(["sum", "first", "count"])
     ratio = float((sums["sum"] / sums["first"]).mean())
     each = f"{sums['sum'].mean():.0f} new evaluations for {sums['count'].iloc[0]} searches"
     return f"A seed took {each}: {ratio:.2f} times its first search."
 
 
-def _fronts(document: Json) -> Iterator[Block]:
-    """Hypervolumes: mean over seeds beside uniform bits."""
-    frame = pd.DataFrame(document["fronts"])
+def _fronts(document: SweepDocument) -> Iterator[Block]:
+    """Yield the hypervolumes of searches, as means over seeds, and of uniform bits."""
+    frame = pd.DataFrame([front.to_json() for front in document.fronts])
     frame = frame[frame["hypervolume"].notna()]
     if frame.empty:
         yield "No hypervolumes: they need accuracies, and latency, energy or size as an objective."
@@ -88,7 +99,7 @@ def _fronts(document: Json) -> Iterator[Block]:
         "whose budgets differ do not compare."
     )
     rows = []
-    for hardware in document["devices"]:
+    for hardware in document.devices:
         for axis in AXES:
             here = frame[(frame["hardware"] == hardware) & (frame["axis"] == axis)]
             if len(here):
@@ -98,7 +109,7 @@ def _fronts(document: Json) -> Iterator[Block]:
 
 
 def _area(fronts: pd.DataFrame) -> str:
-    """Of one seed's front, or several."""
+    """Format the mean hypervolume of some fronts and their number of candidates."""
     areas, points = fronts["hypervolume"], fronts["candidates"].mean()
     spread = f" ± {areas.std():.4f}" if len(areas) > 1 else ""
     return f"{areas.mean():.4f}{spread} ({points:.3g})"

@@ -1,14 +1,18 @@
-"""What `haq compare` makes of mistakes, and of a folder that was made with other settings."""
+"""Plan and folders of a comparison, and the mistakes that `haq compare` reports."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from haq.__main__ import main
 from haq.config import SearchConfig, search_config
 from haq.errors import UserError
-from haq.studies.comparison.running import POINTS, Cell, Question, kept_records, run_cell, shared_settings
+from haq.studies.comparison.cell import Cell, shared_settings
+from haq.studies.comparison.plan import Comparison, plan
+from haq.studies.comparison.records import POINTS, ComparisonDocument
+from haq.studies.comparison.running import collect
 
 
 @pytest.mark.parametrize(
@@ -37,41 +41,81 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_images_are_drawn_anew_for_every_seed(tmp_path: Path) -> None:
-    """And then methods without chance answer otherwise, too."""
+def test_redraw_gives_every_seed_its_own_split_and_repeats_deterministic_methods(tmp_path: Path) -> None:
     agents: tuple[str, ...] = ("random", "greedy")
-    asked = {"config": search_config(split_seed=5), "agents": agents, "budgets": ("0.5",), "seeds": 2}
-    found = {
-        redraw: [
-            (cell.config.agent, cell.config.seed, cell.config.split_seed)
-            for cell in Question(**asked, checkpoints=(2,), redraw=redraw).cells(tmp_path)
-        ]
-        for redraw in (False, True)
-    }
+    found = {}
+    for redraw in (False, True):
+        comparison = Comparison(
+            config=search_config(split_seed=5),
+            agents=agents,
+            budgets=("0.5",),
+            seeds=2,
+            checkpoints=(2,),
+            redraw=redraw,
+        )
+        configs = [cell.config for cell in plan(comparison, tmp_path)]
+        found[redraw] = [(config.agent, config.seed, config.split_seed) for config in configs]
     assert found[False] == [("random", 0, 5), ("greedy", 0, 5), ("random", 1, 5)]
     assert found[True] == [("random", 0, 5), ("greedy", 0, 5), ("random", 1, 6), ("greedy", 1, 6)]
 
 
-def a_cell(folder: Path, config: SearchConfig) -> Cell:
-    """The one search of a comparison."""
-    question = Question(config=config, agents=("random",), budgets=("0.5",), seeds=1, checkpoints=(2,))
-    return next(question.cells(folder))
+def one_search(config: SearchConfig, agent: str = "random", seeds: int = 1) -> Comparison:
+    return Comparison(config=config, agents=(agent,), budgets=("0.5",), seeds=seeds, checkpoints=(2,))
 
 
-def test_what_is_kept_is_of_the_same_settings(tmp_path: Path) -> None:
-    cell = a_cell(tmp_path, search_config())
-    cell.folder.mkdir(parents=True)
+def write_points(cell: Cell, **changes: Any) -> dict[str, Any]:
+    """Write the files of a finished search; returns its point as it stands in the file."""
+    cell.folder.mkdir(parents=True, exist_ok=True)
     (cell.folder / "config.json").write_text(cell.config.model_dump_json())
-    facts = {"agent": "random", "budget": "0.5", "seed": 0, "evaluations": 2}
-    record = {**facts, "forward_images": 1, "cpu_seconds": 0.1, "accuracy": 0.9, "report_divergence": 0.1}
-    record |= {"report_noise": 0.1, "accuracy_fp32": 0.9, "report_images": 100}
-    (cell.folder / POINTS).write_text(json.dumps([record]))
-    assert run_cell(cell) == [record]
-    for damage in ({"accuracy": "0.9"}, {"report_images": 0}, {"cpu_seconds": float("nan")}):
-        (cell.folder / POINTS).write_text(json.dumps([record | damage]))
-        assert kept_records(cell) is None
+    facts = {"agent": cell.config.agent, "budget": "0.5", "seed": 0, "evaluations": 2, "accuracy_fp32": 0.9}
+    point = facts | {"report_images": 100, "forward_images": 1, "accuracy": 0.9, "report_divergence": 0.1}
+    point |= {"report_noise": 0.1, "cpu_seconds": 0.1, "a_later_version": [1]} | changes
+    (cell.folder / POINTS).write_text(json.dumps([point]))
+    return point
+
+
+def test_points_of_the_same_settings_are_kept_as_they_are(tmp_path: Path) -> None:
+    (cell,) = plan(one_search(search_config()), tmp_path)
+    point = write_points(cell)
+    before = (cell.folder / POINTS).read_bytes()
+    cell.run()
+    found = cell.points()
+    assert found is not None
+    assert [each.to_json() for each in found] == [point]
+    assert (cell.folder / POINTS).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "damage", [{"accuracy": "0.9"}, {"report_images": 0}, {"cpu_seconds": float("nan")}, {"evaluations": 3}]
+)
+def test_damaged_points_do_not_count(tmp_path: Path, damage: dict[str, Any]) -> None:
+    (cell,) = plan(one_search(search_config()), tmp_path)
+    write_points(cell, **damage)
+    assert cell.points() is None
+
+
+def test_points_of_other_settings_are_refused(tmp_path: Path) -> None:
+    (cell,), (other,) = (
+        plan(one_search(config), tmp_path) for config in (search_config(), search_config(reward="accuracy"))
+    )
+    write_points(cell)
     with pytest.raises(UserError, match='other settings: reward "fidelity" there, "accuracy" now'):
-        run_cell(a_cell(tmp_path, search_config(reward="accuracy")))
+        other.run()
+
+
+def test_points_of_a_deterministic_method_are_repeated_for_every_seed(tmp_path: Path) -> None:
+    comparison = one_search(search_config(), agent="greedy", seeds=3)
+    cells = plan(comparison, tmp_path)
+    write_points(*cells)
+    document = collect(comparison, cells, {"cores": 1})
+    assert [point.seed for point in document.records] == [0, 1, 2]
+    assert ComparisonDocument.model_validate_json(json.dumps(document.to_json())) == document
+
+
+def test_collecting_unfinished_searches_is_an_error(tmp_path: Path) -> None:
+    comparison = one_search(search_config())
+    with pytest.raises(UserError, match=r"random-0\.5-s0 has no complete points\.json"):
+        collect(comparison, plan(comparison, tmp_path), {})
 
 
 def test_seeds_share_a_network_unless_they_fine_tune_it() -> None:

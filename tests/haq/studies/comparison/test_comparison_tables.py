@@ -1,45 +1,57 @@
-"""Tables of a comparison that was made up, with figures worked out by hand."""
+"""Tables of a made-up comparison, with figures worked out by hand."""
 
+from collections.abc import Callable
 from math import exp
-from typing import Any
 
 import pytest
 
 from haq.formatting import markdown
 from haq.report.plots.comparison import plot_comparison
+from haq.studies.comparison.records import ComparisonDocument, ComparisonPoint
 from haq.studies.comparison.tables import accuracy_interval, as_csv, as_frame, differences, ratios, report
 
 
-def document(seeds: int = 3) -> dict[str, Any]:
-    accuracies = {"ddpg": (0.90, 0.92, 0.94), "random": (0.89, 0.90, 0.91), "tpe": (0.93, 0.93, 0.93)}
-    records = [
-        {
-            "agent": agent,
-            "budget": budget,
-            "seed": seed,
-            "evaluations": evaluations,
-            "forward_images": 1000 * evaluations,
-            "cpu_seconds": evaluations / 10,
-            "accuracy": accuracies[agent][seed],
-            "report_divergence": 1 - accuracies[agent][seed],
-            "report_noise": (1 - accuracies[agent][seed]) ** 2,
-            "accuracy_fp32": 0.95,
-            "report_images": 500,
-        }
-        for agent in accuracies
-        for budget in ("3bits", "4bits")
+def point(agent: str, budget: str, seed: int, evaluations: int) -> ComparisonPoint:
+    accuracy = {"ddpg": (0.90, 0.92, 0.94), "random": (0.89, 0.90, 0.91), "tpe": (0.93, 0.93, 0.93)}[agent][seed]
+    return ComparisonPoint(
+        agent=agent,
+        budget=budget,
+        seed=seed,
+        evaluations=evaluations,
+        forward_images=1000 * evaluations,
+        cpu_seconds=evaluations / 10,
+        accuracy=accuracy,
+        report_divergence=1 - accuracy,
+        report_noise=(1 - accuracy) ** 2,
+        accuracy_fp32=0.95,
+        report_images=500,
+    )
+
+
+def document(
+    seeds: int = 3,
+    *,
+    redraw: bool = False,
+    found_nothing: Callable[[ComparisonPoint], bool] = lambda _: False,
+) -> ComparisonDocument:
+    agents, budgets, checkpoints = ("ddpg", "random", "tpe"), ("3bits", "4bits"), (20, 50)
+    points = [
+        point(agent, budget, seed, evaluations)
+        for agent in agents
+        for budget in budgets
         for seed in range(seeds)
-        for evaluations in (20, 50)
+        for evaluations in checkpoints
     ]
-    config = {"model": "net", "hardware": "device", "objective": "latency"}
-    return {
-        "config": config,
-        "agents": list(accuracies),
-        "budgets": ["3bits", "4bits"],
-        "seeds": seeds,
-        "checkpoints": [20, 50],
-        "records": records,
-    }
+    nothing = dict.fromkeys(("accuracy", "report_divergence", "report_noise"))
+    return ComparisonDocument(
+        config={"model": "net", "hardware": "device", "objective": "latency"},
+        agents=agents,
+        budgets=budgets,
+        seeds=seeds,
+        checkpoints=checkpoints,
+        redraw=redraw,
+        records=tuple(each.model_copy(update=nothing) if found_nothing(each) else each for each in points),
+    )
 
 
 def test_accuracies_are_means_and_deviations_in_percent() -> None:
@@ -63,12 +75,12 @@ def test_images_that_are_drawn_anew_are_not_rounded_alike() -> None:
     """Equal differences: what is not known is the rounding to one image of 500, less so over three draws."""
     widths = []
     for redraw in (False, True):
-        asked = {**document(), "redraw": redraw}
+        asked = document(redraw=redraw)
         interval = accuracy_interval([0.01, 0.01, 0.01], as_frame(asked), asked)
         widths.append(interval.high - interval.mean)
     assert widths[0] == pytest.approx(6.205 * (1 / 500) / 6**0.5, rel=1e-3)
     assert widths[1] == pytest.approx(widths[0] / 3**0.5)
-    text = markdown(report({**document(), "redraw": True}))
+    text = markdown(report(document(redraw=True)))
     assert "Every seed draws its own images" in text
 
 
@@ -92,19 +104,16 @@ def test_one_seed_has_accuracies_and_no_intervals() -> None:
 
 
 def test_a_method_that_found_nothing_has_no_accuracy() -> None:
-    question = document(seeds=1)
-    question["records"] = [
-        {**record, "accuracy": None, "report_divergence": None, "report_noise": None} for record in question["records"]
-    ]
-    assert "| 3bits | ddpg | - | - | 50,000 | 5.0 |" in markdown(report(question)).splitlines()
+    nothing = document(seeds=1, found_nothing=lambda _: True)
+    assert "| 3bits | ddpg | - | - | 50,000 | 5.0 |" in markdown(report(nothing)).splitlines()
 
 
-def test_what_was_not_found_leaves_its_own_cell_empty() -> None:
-    question = document()
-    for record in question["records"]:
-        missing = record["agent"] == "random" and record["budget"] == "3bits"
-        if missing and (record["evaluations"] == 20 or record["seed"] == 0):
-            record.update(accuracy=None, report_divergence=None, report_noise=None)
+def test_a_cell_without_policies_is_empty_and_its_neighbours_are_not() -> None:
+    def found_nothing(point: ComparisonPoint) -> bool:
+        is_missing = point.evaluations == 20 or point.seed == 0
+        return is_missing and (point.agent, point.budget) == ("random", "3bits")
+
+    question = document(found_nothing=found_nothing)
     text = markdown(report(question)).splitlines()
     assert "| 3bits | random | - | 90.50 ± 0.71 (2 of 3 seeds) | 50,000 | 5.0 |" in text
     difference, _, ratio = (line for line in text if line.startswith("| 3bits | random | - |") and "[" in line)

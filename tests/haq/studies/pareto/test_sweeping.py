@@ -1,4 +1,4 @@
-"""A sweep from one end to the other, on few images, and what the command line makes of mistakes."""
+"""A whole sweep on few images, its plan, and the mistakes that `haq pareto` reports."""
 
 import json
 import shutil
@@ -17,8 +17,8 @@ from haq.evaluation.engines.finetuned import EpisodeEngine
 from haq.evaluation.fingerprint import probe_policies
 from haq.quantization.training.network import start_network
 from haq.runs.run_folder import RunFolder
-from haq.studies.pareto import running as sweeping
-from haq.studies.pareto.running import Sweep, plan
+from haq.studies.pareto import chain
+from haq.studies.pareto.plan import Sweep, plan
 
 IMAGES = ("--search-images", "50", "--report-images", "40", "--calibration-images", "64")
 FLAGS = (*IMAGES, "--agent", "evolution", "--episodes", "8", "--more-episodes", "2", "--quiet")
@@ -45,7 +45,7 @@ def document(path: Path) -> dict[str, Any]:
     return found
 
 
-def test_generous_budgets_come_first_and_the_rest_costs_little(swept: Path) -> None:
+def test_largest_budgets_come_first_and_later_searches_take_few_evaluations(swept: Path) -> None:
     records = document(swept)["records"]
     assert [(each["hardware"], each["budget"]) for each in records] == [
         ("bismo-edge", "0.5"),
@@ -58,7 +58,7 @@ def test_generous_budgets_come_first_and_the_rest_costs_little(swept: Path) -> N
     assert all(each["cost_ratio"] <= each["budget_ratio"] * (1 + 1e-9) for each in records)
 
 
-def test_a_later_search_begins_with_what_is_known(swept: Path) -> None:
+def test_later_searches_start_with_policies_of_earlier_ones(swept: Path) -> None:
     def policies(run: str) -> list[Any]:
         lines = map(json.loads, (swept / "runs" / run / "episodes.jsonl").read_text().splitlines())
         return [(line["w_bits"], line["a_bits"]) for line in lines]
@@ -69,7 +69,7 @@ def test_a_later_search_begins_with_what_is_known(swept: Path) -> None:
     assert all(each in edge for each in cloud[:-2])
 
 
-def test_a_search_is_known_by_what_it_was_told(swept: Path) -> None:
+def test_resuming_a_search_with_other_observations_is_refused(swept: Path) -> None:
     run = swept / "runs" / "bismo-edge-latency-0.3-s0"
     config = json.loads((run / "config.json").read_text())
     assert config["told"].startswith("8 policies, ")
@@ -77,7 +77,7 @@ def test_a_search_is_known_by_what_it_was_told(swept: Path) -> None:
         RunFolder.reopen(run, {key: value for key, value in config.items() if key != "told"})
 
 
-def test_another_sweep_does_not_take_the_place_of_one(
+def test_resuming_with_other_settings_is_refused_and_changes_nothing(
     swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(swept, tmp_path / "out")
@@ -89,13 +89,13 @@ def test_another_sweep_does_not_take_the_place_of_one(
     assert (tmp_path / "out" / "pareto.json").read_bytes() == before
 
 
-def test_what_cannot_be_met_is_named(swept: Path) -> None:
+def test_budgets_that_cannot_be_met_are_listed(swept: Path) -> None:
     refused = document(swept)["refused"]
     assert [(each["hardware"], each["budget"]) for each in refused] == [("bismo-edge", "0.01"), ("bismo-cloud", "0.01")]
     assert "cheapest" in refused[0]["reason"]
 
 
-def test_fronts_of_every_device_and_cost(swept: Path) -> None:
+def test_every_device_and_cost_has_fronts(swept: Path) -> None:
     fronts = document(swept)["fronts"]
     assert {(each["hardware"], each["axis"], each["is_uniform"]) for each in fronts} == {
         (device, axis, is_uniform)
@@ -109,7 +109,7 @@ def test_fronts_of_every_device_and_cost(swept: Path) -> None:
         assert not searched_for or 0 < each["hypervolume"] < 1
 
 
-def test_tables_and_the_picture(swept: Path) -> None:
+def test_tables_and_figure_are_written(swept: Path) -> None:
     text = (swept / "pareto.md").read_text()
     assert "| bismo-cloud | 0.3 |" in text
     assert "Not searched: bismo-edge, latency at 0.01" in text
@@ -117,7 +117,7 @@ def test_tables_and_the_picture(swept: Path) -> None:
     assert (swept / "pareto.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_interrupted_sweep_comes_to_the_same(
+def test_a_resumed_sweep_gives_the_same_document(
     swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -131,24 +131,24 @@ def test_an_interrupted_sweep_comes_to_the_same(
 def test_a_finished_sweep_prepares_nothing(
     swept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sweeping, "prepare_network", lambda _: pytest.fail("prepared"))
+    monkeypatch.setattr(chain, "prepare_network", lambda _: pytest.fail("prepared"))
     assert main(["pareto", *FLAGS, *WHAT, "--out", str(swept), "--resume"]) == 0
     assert "times its first search" in capsys.readouterr().out
 
 
-def test_the_picture_is_drawn_again(swept: Path, tmp_path: Path) -> None:
+def test_plot_draws_the_same_figure_from_the_folder(swept: Path, tmp_path: Path) -> None:
     assert main(["plot", str(swept), "--kind", "pareto", "--out", str(tmp_path / "again.png")]) == 0
     assert (tmp_path / "again.png").read_bytes() == (swept / "pareto.png").read_bytes()
 
 
-def test_three_devices_and_five_budgets_cost_at_most_a_third_more() -> None:
+def test_further_searches_take_at_most_a_third_of_the_first_by_default() -> None:
     question = Sweep(
         config=search_config(episodes=300),
         devices=("a", "b", "c"),
         objectives=("latency",),
         budgets=("0.2", "0.3", "0.4", "0.5", "0.6"),
     )
-    assert 300 + 14 * question.more <= 1.3 * 300
+    assert 300 + 14 * question.further_episodes <= 1.3 * 300
 
 
 @pytest.mark.parametrize(
@@ -184,27 +184,27 @@ def test_two_devices_of_one_name_are_refused(tmp_path: Path, capsys: pytest.Capt
     assert "are both called mine" in capsys.readouterr().err
 
 
-def test_a_folder_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plotting_a_folder_without_a_sweep_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot", str(tmp_path), "--kind", "pareto"]) == 2
     assert "holds no pareto.json" in capsys.readouterr().err
 
 
-def test_a_drop_has_no_budgets() -> None:
+def test_max_accuracy_drop_is_refused() -> None:
     settings: dict[str, Any] = {"devices": ("bismo-edge",), "objectives": ("latency",), "budgets": ("0.5",)}
     with pytest.raises(UserError, match="takes --budgets"):
         Sweep(config=search_config(max_accuracy_drop=1), **settings)
 
 
-def test_bits_and_ratios_are_ordered_by_what_they_cost() -> None:
+def test_budgets_in_bits_and_ratios_are_ordered_by_cost() -> None:
     question = Sweep(
         config=search_config(), devices=("bismo-edge",), objectives=("size",), budgets=("3bits", "0.9", "6bits")
     )
-    cells, _ = plan(question)
+    searches, _ = plan(question)
 
-    assert [cell.config.budget[0] for cell in cells] == ["0.9", "6bits", "3bits"]
+    assert [search.config.budget[0] for search in searches] == ["0.9", "6bits", "3bits"]
 
 
-def test_what_always_holds_is_a_limit_of_every_search() -> None:
+def test_also_limits_every_search() -> None:
     question = Sweep(
         config=search_config(),
         devices=("bismo-edge",),
@@ -212,13 +212,15 @@ def test_what_always_holds_is_a_limit_of_every_search() -> None:
         budgets=("0.9", "0.5"),
         also=("size=0.4",),
     )
-    cells, refused = plan(question)
-    assert [cell.choice.constraint_names for cell in cells] == [("latency", "size")] * 2 + [("energy", "size")] * 2
+    searches, refused = plan(question)
+    assert [search.choice.constraint_names for search in searches] == [("latency", "size")] * 2 + [
+        ("energy", "size")
+    ] * 2
     assert not refused
 
 
-def test_a_network_of_ones_own_needs_no_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its data, even where they are the default, say what an input is."""
+def test_the_shape_of_an_input_comes_from_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shape of a user's network needs no flag, even if the data are the default."""
     (tmp_path / "own_net_of_a_sweep.py").write_text(
         "from torch import nn\n"
         "def build(): return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 10))\n"
@@ -230,12 +232,12 @@ def test_a_network_of_ones_own_needs_no_shape(tmp_path: Path, monkeypatch: pytes
         objectives=("latency",),
         budgets=("1",),
     )
-    cells, refused = plan(question)
-    assert (len(cells), refused) == (1, [])
+    searches, refused = plan(question)
+    assert (len(searches), refused) == (1, ())
 
 
-def test_a_sweep_of_trained_policies_trains_no_probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor a policy twice that an earlier search of its seed evaluated."""
+def test_fine_tuned_policies_are_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No probe is trained for a key, and no policy that an earlier search of the seed evaluated."""
     trained: list[Any] = []
 
     def tune(engine: EpisodeEngine, bits: Any) -> Any:

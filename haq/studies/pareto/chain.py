@@ -1,0 +1,150 @@
+"""All searches of one seed, as a job.
+
+The accuracy of a policy depends neither on the device nor on the budget. So the searches of a seed run one after the
+other, each starting with the best policies that the earlier ones found (`haq.searching.warm_start`). The first runs all
+episodes, the others a few.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from envs.choices import Choices
+from haq.config import SearchConfig
+from haq.evaluation.store import EngineStore, EvaluationStore
+from haq.execution.progress import SILENT, Watcher
+from haq.experiment.inputs import Inputs, Observations
+from haq.experiment.methods import uses_prior
+from haq.experiment.prior.compute import compute_prior
+from haq.experiment.problem import prepare_network
+from haq.formatting import device_title, percent
+from haq.runs.run_folder import RunFolder
+from haq.searching.goals import Line, distinct
+from haq.searching.running import finished, search_configured
+from haq.searching.warm_start import opening
+from haq.studies.pareto.plan import PlannedSearch
+from haq.studies.pareto.records import SweepRecord
+from haq.tasks.metrics import metric_named
+
+
+@dataclass(frozen=True, slots=True)
+class SearchChain:
+    """Job that runs the searches of one seed in their order.
+
+    Attributes:
+        searches: The searches, the first of which runs all its episodes.
+        seed: Their seed.
+        further_episodes: New policies of every search after the first.
+        folder: Folder that receives one folder per search. Evaluations are kept in `evaluations/` beside it.
+        watcher: Receives the progress, and a line per finished search.
+    """
+
+    searches: tuple[PlannedSearch, ...]
+    seed: int
+    further_episodes: int
+    folder: Path
+    watcher: Watcher = SILENT
+
+    def run(self) -> None:
+        """Run the searches that are not finished; finished ones are only read."""
+        inputs: Inputs | None = None
+        lines: list[Line] = []
+        for number, search in enumerate(self.searches, start=1):
+            observations = _observations(search.choice, lines)
+            config = self._config(search, observations)
+            path = self._path(search)
+            if inputs is None and not RunFolder(path).is_finished:
+                inputs = _shared_inputs(config, self.folder.parent / "evaluations", self.watcher)
+            self.watcher.phase(f"search {number} of {len(self.searches)}")
+            search_configured(config, path, inputs=replace(inputs or Inputs(), observations=observations), resume=True)
+            record, new = self._read(search, lines)
+            lines += new
+            self.watcher.line(_description(record))
+
+    def records(self) -> Iterator[SweepRecord]:
+        """Read the results of all searches from their folders.
+
+        Yields:
+            One record per search, in their order.
+
+        Raises:
+            UserError: A search is not finished.
+        """
+        lines: list[Line] = []
+        for search in self.searches:
+            record, new = self._read(search, lines)
+            lines += new
+            yield record
+
+    def _path(self, search: PlannedSearch) -> Path:
+        return self.folder / f"{search.name}-s{self.seed}"
+
+    def _config(self, search: PlannedSearch, observations: Observations) -> SearchConfig:
+        """Return the settings of a search that starts with observations; without any it runs all episodes."""
+        episodes = search.config.episodes
+        if observations:
+            episodes = self.further_episodes + len(opening(search.choice, observations))
+        return search.config.model_copy(update={"seed": self.seed, "episodes": episodes})
+
+    def _read(self, search: PlannedSearch, earlier: Sequence[Line]) -> tuple[SweepRecord, list[Line]]:
+        """Return the result of a finished search, and its evaluations of policies that are not among earlier ones."""
+        run = RunFolder(self._path(search))
+        result = finished(run)
+        known = {_policy(line) for line in earlier}
+        new = [line for line in distinct(run.episodes()) if _policy(line) not in known]
+        summary, config = result.summary, search.config
+        record = SweepRecord(
+            hardware=device_title(config.hardware),
+            objective=config.objective,
+            budget=config.budget[0],
+            budget_ratio=search.ratio,
+            seed=self.seed,
+            episodes=summary["episodes"],
+            new_evaluations=len(new),
+            cost=summary["cost"],
+            baseline_cost=summary["baseline_cost"],
+            cost_ratio=summary["cost_ratio"],
+            accuracy=summary["accuracy"],
+            accuracy_fp32=summary["accuracy_fp32"],
+            search_accuracy=summary["search_accuracy"],
+            report_images=summary["report_images"],
+            metric=summary["metric"]["name"],
+            uniform=summary["uniform"],
+            w_bits=result.policy.w_bits,
+            a_bits=result.policy.a_bits,
+            run=run.path.name,
+        )
+        return record, new
+
+
+def _shared_inputs(config: SearchConfig, evaluations: Path, watcher: Watcher) -> Inputs:
+    """Prepare what the searches of a chain share: network, prior and evaluations."""
+    network = prepare_network(config, progress=watcher.phase)
+    losses = None
+    if uses_prior(config):
+        watcher.phase("sensitivities")
+        losses = compute_prior(network, config.prior)
+    # The lasting store has keys that take forward passes, which are trainings if every policy is fine-tuned.
+    store = EngineStore() if config.episode_finetune_steps else EvaluationStore(evaluations)
+    return Inputs(network=network, store=store, losses=losses)
+
+
+def _observations(choice: Choices, lines: Sequence[Line]) -> Observations:
+    """Return policies with their scores, the best first; of equal scores the one with the smaller output error."""
+    ranked = sorted(lines, key=lambda line: (-line["score"], line["noise"]))
+    first = list(choice.layer_of_decision)
+    return [(np.array([line["w_bits"], line["a_bits"]], dtype=np.int64).T[first], line["score"]) for line in ranked]
+
+
+def _description(record: SweepRecord) -> str:
+    return (
+        f"seed {record.seed}  {record.hardware}  {record.objective} at {record.budget}: "
+        f"{metric_named(record.metric).text(record.accuracy)} at {percent(record.cost_ratio)} of 8 bits, "
+        f"new evaluations: {record.new_evaluations}"
+    )
+
+
+def _policy(line: Line) -> tuple[int, ...]:
+    return (*line["w_bits"], *line["a_bits"])
