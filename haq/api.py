@@ -155,7 +155,7 @@ def simulate(
     layers = priced.layers
     bits = uniform_bits(layers, w_bits=w_bits, a_bits=a_bits) if policy is None else policy_bits(layers, policy, name)
     refused = priced.refused
-    return simulation(name, priced.table, bits, refused=refused, exclude_first_last=exclude_first_last)
+    return simulation(name, priced.table, bits, refused=refused, exclude_first_last=exclude_first_last).to_json()
 
 
 def _draw(out: str | Path | None) -> None:

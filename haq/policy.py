@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from haq.errors import UserError, validation_message
 from haq.files import write_atomically
-from hardware_sim.cost import OBJECTIVES, Bits, Cost, Objective
+from hardware_sim.cost import COST_FIELDS, Bits, Cost, Objective
 from hardware_sim.layer import Layer, LayerKind
 
 MAX_FILE_BYTES = 16 * 2**20
@@ -82,9 +82,8 @@ class CostSummary(_Frozen):
 
     def value(self, objective: Objective) -> float | None:
         """Return the number that an objective minimises; None where the device does not model it."""
-        return dict(zip(OBJECTIVES, (self.latency_s, self.energy_j, self.weight_bytes, self.bops), strict=True))[
-            objective
-        ]
+        value: float | None = getattr(self, COST_FIELDS[objective])
+        return value
 
 
 class Policy(_Frozen):

@@ -12,6 +12,13 @@ from hardware_sim.layer import Layer
 
 Objective = Literal["latency", "energy", "size", "bops"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+COST_FIELDS: Mapping[Objective, str] = {
+    "latency": "latency_s",
+    "energy": "energy_j",
+    "size": "weight_bytes",
+    "bops": "bops",
+}
+"""Attribute of a cost, and its key in files, that an objective minimises."""
 Bits = int | None
 WIDTHS: tuple[Bits, ...] = (1, 2, 3, 4, 5, 6, 7, 8, None)
 """Widths along both bit axes of a table, in order; None is float."""
@@ -75,12 +82,8 @@ class Cost:
         Returns:
             Seconds, joules, bytes or bit operations; None if the device does not model it.
         """
-        return {
-            "latency": self.latency_s,
-            "energy": self.energy_j,
-            "size": self.weight_bytes,
-            "bops": self.bops,
-        }[objective]
+        value: float | None = getattr(self, COST_FIELDS[objective])
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +136,7 @@ class CostTable:
         Raises:
             UnsupportedError: The device does not model the objective.
         """
-        table = {
-            "latency": self.latency_s,
-            "energy": self.energy_j,
-            "size": self.weight_bytes,
-            "bops": self.bops,
-        }[objective]
+        table: FloatArray | None = getattr(self, COST_FIELDS[objective])
         if table is None:
             modelled = [name for name in OBJECTIVES if _is_modelled(self, name)]
             raise UnsupportedError(f"{self.hardware} does not model {objective}; it models {', '.join(modelled)}")
@@ -292,4 +290,4 @@ def _sum(values: Iterable[float | None]) -> float | None:
 
 
 def _is_modelled(table: CostTable, objective: Objective) -> bool:
-    return objective in ("size", "bops") or (table.latency_s if objective == "latency" else table.energy_j) is not None
+    return getattr(table, COST_FIELDS[objective]) is not None

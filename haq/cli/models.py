@@ -12,8 +12,7 @@ from haq.cli.output import cost_text, count_text, print_json, print_table, print
 from haq.cli.specialization import compare_policies, compare_uniform, print_comparison, print_refused
 from haq.config import SearchConfig
 from haq.costs.pricing import PricedLayers
-from haq.costs.simulation import simulation
-from haq.costs.specialization import limit_text
+from haq.costs.simulation import Simulation, simulation
 from haq.experiment.loading import load_priced, load_traced
 from haq.experiment.run_settings import policy_source
 from haq.formatting import format_count
@@ -63,12 +62,12 @@ def simulate(
     paths = policies or []
     if compare:
         devices = [*([config.hardware] if "hardware" in config.model_fields_set else []), *compare]
-        document = (
+        matrix = (
             compare_policies(paths, config, devices, exclude_first_last=exclude_first_last)
             if paths
             else compare_uniform(config, devices, w_bits=w_bits, a_bits=a_bits, exclude_first_last=exclude_first_last)
         )
-        print_json(document) if json else print_comparison(document)
+        print_json(matrix.to_json()) if json else print_comparison(matrix)
         return
     documents = [_simulate_policy(path, config, exclude_first_last=exclude_first_last) for path in paths]
     if not paths:
@@ -76,18 +75,19 @@ def simulate(
         bits = uniform_bits(priced.layers, w_bits=w_bits, a_bits=a_bits)
         documents = [_simulate(priced, bits, exclude_first_last=exclude_first_last)]
     if json:
-        print_json(documents[0] if len(documents) == 1 else documents)
+        printed = [document.to_json() for document in documents]
+        print_json(printed[0] if len(printed) == 1 else printed)
         return
     for document in documents:
         _print_simulation(document)
 
 
-def _simulate_policy(path: Path, config: SearchConfig, *, exclude_first_last: bool) -> dict[str, Any]:
+def _simulate_policy(path: Path, config: SearchConfig, *, exclude_first_last: bool) -> Simulation:
     source = policy_source(path, config, notify=say)
     return _simulate(source.priced(), source.policy.layers, exclude_first_last=exclude_first_last)
 
 
-def _simulate(priced: PricedLayers, bits: Sequence[LayerBits], *, exclude_first_last: bool) -> dict[str, Any]:
+def _simulate(priced: PricedLayers, bits: Sequence[LayerBits], *, exclude_first_last: bool) -> Simulation:
     refused = priced.refused
     return simulation(priced.name, priced.table, bits, refused=refused, exclude_first_last=exclude_first_last)
 
@@ -122,39 +122,39 @@ def _size(size: Sequence[int]) -> str:
     return "x".join(map(str, size))
 
 
-def _print_simulation(document: dict[str, Any]) -> None:
-    totals, batch = document["totals"], document["batch"]
+def _print_simulation(document: Simulation) -> None:
+    totals, batch = document.totals, document.batch
     rows = [
         (
-            layer["name"],
-            layer["kind"],
-            layer["bound"] or "-",
-            f"{_bits(layer['w_bits'])}/{_bits(layer['a_bits'])}",
-            "-" if layer["cycles"] is None else format_count(layer["cycles"]).replace(" ", ""),
-            cost_text("latency", layer["latency_s"]),
-            cost_text("energy", layer["energy_j"]),
-            cost_text("size", layer["weight_bytes"]),
+            layer.name,
+            layer.kind,
+            layer.bound or "-",
+            f"{_bits(layer.w_bits)}/{_bits(layer.a_bits)}",
+            "-" if layer.cycles is None else format_count(layer.cycles).replace(" ", ""),
+            cost_text("latency", layer.latency_s),
+            cost_text("energy", layer.energy_j),
+            cost_text("size", layer.weight_bytes),
         )
-        for layer in document["layers"]
+        for layer in document.layers
     ]
     columns = ("layer", "kind", "bound", "w/a", "cycles", "latency", "energy", "weights")
-    print_table(f"{document['model']} on {document['hardware']}", columns, rows, text_columns=3)
-    included = "included" if document["first_and_last_layer_included"] else "left out"
+    print_table(f"{document.model} on {document.hardware}", columns, rows, text_columns=3)
+    included = "included" if document.first_and_last_layer_included else "left out"
     print_text(
-        f"latency {cost_text('latency', totals['latency_s'])} for a batch of {batch}, "
-        f"{cost_text('latency', totals['latency_per_image_s'])} an image; first and last layer {included}"
+        f"latency {cost_text('latency', totals.latency_s)} for a batch of {batch}, "
+        f"{cost_text('latency', totals.latency_per_image_s)} an image; first and last layer {included}"
     )
-    energy_j = totals["energy_j"]
+    energy_j = totals.energy_j
     print_text("energy  not modelled" if energy_j is None else f"energy  {cost_text('energy', energy_j)} for the batch")
     print_text(
-        f"size    {cost_text('size', totals['weight_bytes'])} of weights "
-        f"and {cost_text('size', totals['overhead_bytes'])} of scales, zero points and biases"
+        f"size    {cost_text('size', totals.weight_bytes)} of weights "
+        f"and {cost_text('size', totals.overhead_bytes)} of scales, zero points and biases"
     )
-    print_text(f"BOPs    {cost_text('bops', totals['bops'])} an image, {count_text(totals['macs'])} MACs")
-    for limit in document["limits"]:
-        print_text(f"limit   {limit_text(limit)}{', which is too much' if limit['used'] > limit['value'] else ''}")
-    print_refused(document)
-    for note in document["notes"]:
+    print_text(f"BOPs    {cost_text('bops', totals.bops)} an image, {count_text(totals.macs)} MACs")
+    for limit in document.limits:
+        print_text(f"limit   {limit}{', which is too much' if limit.is_exceeded else ''}")
+    print_refused(document.refused)
+    for note in document.notes:
         print_text(f"note: {note}")
 
 

@@ -1,14 +1,14 @@
 """Policies and devices side by side, as a table."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from haq.cli.output import cost_text, print_table, print_text, say
 from haq.config import SearchConfig
 from haq.costs.pricing import PricedLayers
 from haq.costs.simulation import policy_bits
-from haq.costs.specialization import Candidate, Question, of_objective, specialization
+from haq.costs.specialization import Candidate, PolicyCost, PricedNetwork, Specialization, specialization
+from haq.costs.unpriced import Refused
 from haq.errors import UserError
 from haq.experiment.loading import load_traced
 from haq.experiment.run_settings import PolicySource, policy_source
@@ -17,9 +17,8 @@ from haq.network.layers import Trace
 from haq.policy import Policy, uniform_bits
 from haq.runs.run_folder import POLICY
 from hardware_sim.catalog import load_accelerator
+from hardware_sim.cost import Objective
 from hardware_sim.layer import Layer
-
-Json = Mapping[str, Any]
 
 
 def device_list(texts: Iterable[str]) -> list[str]:
@@ -36,70 +35,69 @@ def device_list(texts: Iterable[str]) -> list[str]:
 
 def compare_policies(
     paths: Sequence[Path], config: SearchConfig, devices: Sequence[str], *, exclude_first_last: bool = False
-) -> dict[str, Any]:
+) -> Specialization:
     """The specialization matrix of policies of one network; without `devices`, on those that they were searched for.
 
     Raises UserError for policies that do not fit the network, DeviceError for a device that does not exist.
     """
     sources = [policy_source(path, config, notify=say) for path in paths]
-    question = _question(sources[0].config, sources[0].priced(), exclude_first_last=exclude_first_last)
+    network = _network(sources[0].config, sources[0].priced(), exclude_first_last=exclude_first_last)
     names = [load_accelerator(each.config.hardware).name for each in sources]
     candidates = [
-        _candidate(question.layers, source.policy, name=name, hardware=hardware, model=question.model)
+        _candidate(network.layers, source.policy, name=name, hardware=hardware, model=network.model)
         for source, name, hardware in zip(sources, _names(sources), names, strict=True)
     ]
     chosen = device_list(devices) if devices else list(dict.fromkeys(each.config.hardware for each in sources))
-    return specialization(question, candidates, [load_accelerator(device) for device in chosen])
+    return specialization(network, candidates, [load_accelerator(device) for device in chosen])
 
 
 def compare_uniform(
     config: SearchConfig, devices: Sequence[str], *, w_bits: int, a_bits: int, exclude_first_last: bool
-) -> dict[str, Any]:
+) -> Specialization:
     """Uniform bits on several devices."""
-    question = _question(config, load_traced(config), exclude_first_last=exclude_first_last)
-    bits = uniform_bits(question.layers, w_bits=w_bits, a_bits=a_bits)
+    network = _network(config, load_traced(config), exclude_first_last=exclude_first_last)
+    bits = uniform_bits(network.layers, w_bits=w_bits, a_bits=a_bits)
     candidate = Candidate(f"uniform {w_bits}/{a_bits}", bits)
-    return specialization(question, [candidate], [load_accelerator(device) for device in device_list(devices)])
+    return specialization(network, [candidate], [load_accelerator(device) for device in device_list(devices)])
 
 
-def print_comparison(document: Json) -> None:
+def print_comparison(document: Specialization) -> None:
     """One policy: a row for each device. Several: policies by devices, in the objective."""
-    if len(document["policies"]) == 1:
+    if len(document.policies) == 1:
         _print_devices(document)
     else:
         _print_matrix(document)
-    included = "included" if document["first_and_last_layer_included"] else "left out"
+    included = "included" if document.first_and_last_layer_included else "left out"
     print_text(f"of a whole batch; first and last layer {included}; %: of 8 bits everywhere on the same device")
-    print_refused(document)
-    for policy, row in zip(document["policies"], document["costs"], strict=True):
-        for device, cell in zip(document["devices"], row, strict=True):
-            if cell["refused"]:
-                print_text(f"refused: {policy['name']} on {device['hardware']}: {cell['refused']}")
-    for device in document["devices"]:
-        for note in device["notes"]:
-            print_text(f"note: {device['hardware']}: {note}")
+    print_refused(document.refused)
+    for policy, row in zip(document.policies, document.costs, strict=True):
+        for device, cell in zip(document.devices, row, strict=True):
+            if cell.refused:
+                print_text(f"refused: {policy.name} on {device.hardware}: {cell.refused}")
+    for device in document.devices:
+        for note in device.notes:
+            print_text(f"note: {device.hardware}: {note}")
 
 
-def print_refused(document: Json) -> None:
+def print_refused(refused: Sequence[Refused]) -> None:
     """What the network does besides, and what nobody priced."""
-    refused = document["refused"]
     if refused:
         more = f"; and {len(refused) - 1} more, see haq layers" if len(refused) > 1 else ""
-        print_text(f"not priced, left in float: {refused[0]['name']}: {refused[0]['reason']}{more}")
+        print_text(f"not priced, left in float: {refused[0].name}: {refused[0].reason}{more}")
 
 
-def _print_devices(document: Json) -> None:
+def _print_devices(document: Specialization) -> None:
     rows = [
         (
-            device["hardware"],
-            str(device["batch"]),
-            cost_text("latency", cell["latency_s"]),
-            cost_text("latency", cell["latency_per_image_s"]),
-            _share(cell["memory_bound"]),
-            cost_text("energy", cell["energy_j"]),
-            "refused" if cell["refused"] else _share(cell["ratio"]),
+            device.hardware,
+            str(device.batch),
+            cost_text("latency", cell.latency_s),
+            cost_text("latency", cell.latency_per_image_s),
+            _share(cell.memory_bound),
+            cost_text("energy", cell.energy_j),
+            "refused" if cell.refused else _share(cell.ratio),
         )
-        for device, cell in zip(document["devices"], document["costs"][0], strict=True)
+        for device, cell in zip(document.devices, document.costs[0], strict=True)
     ]
     columns = (
         "device",
@@ -108,44 +106,44 @@ def _print_devices(document: Json) -> None:
         "an image",
         "waiting\nfor memory",
         "energy",
-        f"{document['objective']}\nof 8 bits",
+        f"{document.objective}\nof 8 bits",
     )
-    print_table(f"{document['model']}, {document['policies'][0]['name']}", columns, rows)
+    print_table(f"{document.model}, {document.policies[0].name}", columns, rows)
 
 
-def _print_matrix(document: Json) -> None:
-    objective = document["objective"]
+def _print_matrix(document: Specialization) -> None:
+    objective = document.objective
     columns = (
         "policy",
         "made for",
         "accuracy",
-        *(f"{each['hardware']} x{each['batch']}" for each in document["devices"]),
+        *(f"{each.hardware} x{each.batch}" for each in document.devices),
     )
     rows = [
         (
-            policy["name"],
-            policy["hardware"] or "-",
-            _share(policy["accuracy"]),
+            policy.name,
+            policy.hardware or "-",
+            _share(policy.accuracy),
             *(_cell(cell, objective) for cell in row),
         )
-        for policy, row in zip(document["policies"], document["costs"], strict=True)
+        for policy, row in zip(document.policies, document.costs, strict=True)
     ]
-    print_table(f"{objective} of {document['model']}", columns, rows, text_columns=2)
+    print_table(f"{objective} of {document.model}", columns, rows, text_columns=2)
 
 
-def _cell(cell: Json, objective: Any) -> str:
-    if cell["refused"]:
+def _cell(cell: PolicyCost, objective: Objective) -> str:
+    if cell.refused:
         return "refused"
-    cost = cost_text(objective, of_objective(cell, objective))
-    return cost if cell["ratio"] is None else f"{cost}  {_share(cell['ratio']):>7}"
+    cost = cost_text(objective, cell.of(objective))
+    return cost if cell.ratio is None else f"{cost}  {_share(cell.ratio):>7}"
 
 
 def _share(fraction: float | None) -> str:
     return "-" if fraction is None else percent(fraction)
 
 
-def _question(config: SearchConfig, found: PricedLayers | Trace, *, exclude_first_last: bool) -> Question:
-    return Question(
+def _network(config: SearchConfig, found: PricedLayers | Trace, *, exclude_first_last: bool) -> PricedNetwork:
+    return PricedNetwork(
         model=config.model,
         layers=found.layers,
         refused=found.refused,

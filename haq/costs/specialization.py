@@ -1,24 +1,31 @@
-"""What policies cost on several devices: a policy is made for one, and the others show what that was worth."""
+"""Costs of several policies on several devices: how much is gained by searching for a device's own policy."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from haq.costs.simulation import simulation
+from haq.costs.pricing import BASELINE_BITS
+from haq.costs.simulation import Count, LayerCost, Simulation, refused_to_json, simulation
 from haq.costs.unpriced import Refused
-from haq.formatting import format_bytes
 from haq.policy import LayerBits, uniform_bits
 from hardware_sim.accelerator import Accelerator
-from hardware_sim.cost import CostTable, Objective, UnsupportedError
+from hardware_sim.cost import COST_FIELDS, CostTable, Objective, UnsupportedError
 from hardware_sim.layer import Layer
 
-BASELINE_BITS = 8
-Json = dict[str, Any]
+LIMITS_SHOWN = 2
+"""Exceeded limits that a refusal names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A policy to compare; `hardware` is the device that it was searched for, `accuracy` that on the report split."""
+    """Policy to compare.
+
+    Attributes:
+        name: Name of the policy.
+        bits: Bits of all layers.
+        hardware: Device that it was searched for, if any.
+        accuracy: Accuracy on the report split, if known.
+    """
 
     name: str
     bits: tuple[LayerBits, ...]
@@ -27,8 +34,17 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is compared: the costs in one objective of a network's layers."""
+class PricedNetwork:
+    """Network whose policies are compared, and how they are priced.
+
+    Attributes:
+        model: Name of the network.
+        layers: Its layers.
+        refused: Parts of it that have no price.
+        objective: Cost that is compared.
+        batch: Images that devices work on at once; None for each device's own number.
+        exclude_first_last: Whether to leave the first and the last layer out of the costs.
+    """
 
     model: str
     layers: tuple[Layer, ...]
@@ -38,101 +54,170 @@ class Question:
     exclude_first_last: bool = False
 
 
-def specialization(question: Question, candidates: Sequence[Candidate], devices: Sequence[Accelerator]) -> Json:
-    """Every policy on every device, as `haq simulate --compare --json` prints it (after HAQ, Wang et al., CVPR 2019).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyCost:
+    """Total cost of one policy on one device. All numbers are None if the device cannot run it.
 
-    `costs` is [policy][device]; its `ratio` is to 8 bits everywhere on the same device, None where that has no cost. A
-    device that cannot run the network, or a policy, has a reason in its `refused`, and no costs. The `refused` of the
-    whole are the parts of the network that nobody prices.
+    Attributes:
+        latency_s: Seconds of the batch.
+        latency_per_image_s: The same over the size of the batch.
+        energy_j: Joules of the batch.
+        energy_per_image_j: The same over the size of the batch.
+        weight_bytes: Size of the weights.
+        bops: Bit operations of one image.
+        memory_bound: Fraction of the latency in layers that memory limits; None if the device does not tell.
+        ratio: Cost in the objective over that of 8 bits everywhere on the device; None if these have none.
+        refused: Why there is no cost in the objective; None if there is one.
     """
-    columns = [_column(question, candidates, device) for device in devices]
-    return {
-        "model": question.model,
-        "objective": question.objective,
-        "first_and_last_layer_included": not question.exclude_first_last,
-        "devices": [{key: value for key, value in column.items() if key != "costs"} for column in columns],
-        "policies": [{"name": each.name, "hardware": each.hardware, "accuracy": each.accuracy} for each in candidates],
-        "refused": [{"name": each.name, "reason": each.reason} for each in question.refused],
-        "costs": [[column["costs"][row] for column in columns] for row in range(len(candidates))],
-    }
+
+    latency_s: float | None = None
+    latency_per_image_s: float | None = None
+    energy_j: float | None = None
+    energy_per_image_j: float | None = None
+    weight_bytes: float | None = None
+    bops: Count | None = None
+    memory_bound: float | None = None
+    ratio: float | None = None
+    refused: str | None = None
+
+    def of(self, objective: Objective) -> float | None:
+        """Return the quantity that an objective minimises; None if there is none."""
+        value: float | None = getattr(self, COST_FIELDS[objective])
+        return value
 
 
-def _column(question: Question, candidates: Sequence[Candidate], device: Accelerator) -> Json:
-    try:
-        table = device.table(question.layers, batch=question.batch)
-    except UnsupportedError as error:
-        costs = [_refusal(str(error)) for _ in candidates]
-        return {"hardware": device.name, "batch": question.batch or device.batch, "notes": [], "costs": costs}
-    baseline = _baseline(question, table)
-    costs = [_cell(question, table, candidate.bits, baseline) for candidate in candidates]
-    return {"hardware": device.name, "batch": table.batch, "notes": list(table.notes), "costs": costs}
+@dataclass(frozen=True, slots=True)
+class ComparedDevice:
+    """Device: its name, the images that it works on at once, and caveats of its numbers."""
+
+    hardware: str
+    batch: int
+    notes: tuple[str, ...]
 
 
-def _cell(question: Question, table: CostTable, bits: tuple[LayerBits, ...], baseline: float | None) -> Json:
-    try:
-        document = simulation(question.model, table, bits, exclude_first_last=question.exclude_first_last)
-    except UnsupportedError as error:
-        return _refusal(str(error))
-    exceeded = [limit for limit in document["limits"] if limit["used"] > limit["value"]]
-    if exceeded:
-        return _refusal("; ".join(limit_text(limit) for limit in exceeded[:2]))
-    totals = document["totals"]
-    value = of_objective(totals, question.objective)
-    return {
-        **{key: totals[key] for key in _NUMBERS},
-        "memory_bound": _memory_bound(document["layers"]),
-        "ratio": value / baseline if value is not None and baseline else None,
-        "refused": None if value is not None else f"{table.hardware} does not model {question.objective}",
-    }
+@dataclass(frozen=True, slots=True)
+class ComparedPolicy:
+    """Policy: its name, the device that it was searched for, and its accuracy."""
+
+    name: str
+    hardware: str | None
+    accuracy: float | None
 
 
-_NUMBERS = ("latency_s", "latency_per_image_s", "energy_j", "energy_per_image_j", "weight_bytes", "bops")
-_KEYS: Mapping[Objective, str] = {
-    "latency": "latency_s",
-    "energy": "energy_j",
-    "size": "weight_bytes",
-    "bops": "bops",
-}
+@dataclass(frozen=True, slots=True)
+class Specialization:
+    """Matrix of policies by devices.
 
-
-def of_objective(totals: Mapping[str, Any], objective: Objective) -> float | None:
-    """The number that an objective minimises, None where it is not modelled.
-
-    >>> of_objective({"latency_s": 0.5, "energy_j": None}, "energy") is None
-    True
+    Attributes:
+        model: Name of the network.
+        objective: Cost that is compared.
+        first_and_last_layer_included: Whether costs include the first and the last layer.
+        devices: The columns.
+        policies: The rows.
+        refused: Parts of the network that have no price on any device.
+        costs: Costs [policy][device].
     """
-    value: float | None = totals[_KEYS[objective]]
-    return value
+
+    model: str
+    objective: Objective
+    first_and_last_layer_included: bool
+    devices: tuple[ComparedDevice, ...]
+    policies: tuple[ComparedPolicy, ...]
+    refused: tuple[Refused, ...]
+    costs: tuple[tuple[PolicyCost, ...], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `haq simulate --compare --json` prints."""
+        return {
+            **asdict(self),
+            "devices": [asdict(device) | {"notes": list(device.notes)} for device in self.devices],
+            "policies": [asdict(policy) for policy in self.policies],
+            "refused": refused_to_json(self.refused),
+            "costs": [[asdict(cost) for cost in row] for row in self.costs],
+        }
 
 
-def limit_text(limit: Mapping[str, Any]) -> str:
-    """How much of a device's own limit a policy takes.
+def specialization(
+    network: PricedNetwork, candidates: Sequence[Candidate], devices: Sequence[Accelerator]
+) -> Specialization:
+    """Price every policy on every device (after HAQ, Wang et al., CVPR 2019).
 
-    >>> limit_text({"name": "flash", "unit": "B", "value": 2048.0, "used": 4096.0})
-    'flash: 4 KiB of 2 KiB'
+    A device that cannot run the network, or a policy, has a reason in `PolicyCost.refused` instead of costs.
+
+    Args:
+        network: The network.
+        candidates: Its policies.
+        devices: The devices.
+
+    Returns:
+        The costs.
     """
-    used, value = (
-        format_bytes(limit[key]) if limit["unit"] == "B" else f"{limit[key]:.4g} {limit['unit']}"
-        for key in ("used", "value")
+    columns = [_column(network, candidates, device) for device in devices]
+    return Specialization(
+        model=network.model,
+        objective=network.objective,
+        first_and_last_layer_included=not network.exclude_first_last,
+        devices=tuple(device for device, _ in columns),
+        policies=tuple(ComparedPolicy(each.name, each.hardware, each.accuracy) for each in candidates),
+        refused=network.refused,
+        costs=tuple(tuple(costs[row] for _, costs in columns) for row in range(len(candidates))),
     )
-    return f"{limit['name']}: {used} of {value}"
 
 
-def _refusal(reason: str) -> Json:
-    return {**dict.fromkeys(_NUMBERS), "memory_bound": None, "ratio": None, "refused": reason}
-
-
-def _baseline(question: Question, table: CostTable) -> float | None:
-    bits = uniform_bits(question.layers, w_bits=BASELINE_BITS, a_bits=BASELINE_BITS)
+def _column(
+    network: PricedNetwork, candidates: Sequence[Candidate], device: Accelerator
+) -> tuple[ComparedDevice, list[PolicyCost]]:
+    """Price all policies on one device."""
     try:
-        document = simulation(question.model, table, bits, exclude_first_last=question.exclude_first_last)
+        table = device.table(network.layers, batch=network.batch)
+    except UnsupportedError as error:
+        refusals = [PolicyCost(refused=str(error)) for _ in candidates]
+        return ComparedDevice(device.name, network.batch or device.batch, ()), refusals
+    baseline = _baseline(network, table)
+    costs = [_policy_cost(network, table, candidate.bits, baseline) for candidate in candidates]
+    return ComparedDevice(device.name, table.batch, table.notes), costs
+
+
+def _policy_cost(
+    network: PricedNetwork, table: CostTable, bits: tuple[LayerBits, ...], baseline: float | None
+) -> PolicyCost:
+    try:
+        found = _simulation(network, table, bits)
+    except UnsupportedError as error:
+        return PolicyCost(refused=str(error))
+    exceeded = [limit for limit in found.limits if limit.is_exceeded]
+    if exceeded:
+        return PolicyCost(refused="; ".join(map(str, exceeded[:LIMITS_SHOWN])))
+    totals = found.totals
+    value = totals.of(network.objective)
+    return PolicyCost(
+        latency_s=totals.latency_s,
+        latency_per_image_s=totals.latency_per_image_s,
+        energy_j=totals.energy_j,
+        energy_per_image_j=totals.energy_per_image_j,
+        weight_bytes=totals.weight_bytes,
+        bops=totals.bops,
+        memory_bound=_memory_bound(found.layers),
+        ratio=value / baseline if value is not None and baseline else None,
+        refused=None if value is not None else f"{table.hardware} does not model {network.objective}",
+    )
+
+
+def _baseline(network: PricedNetwork, table: CostTable) -> float | None:
+    """Return the cost of 8 bits everywhere; None if the device has no cost for them."""
+    bits = uniform_bits(network.layers, w_bits=BASELINE_BITS, a_bits=BASELINE_BITS)
+    try:
+        return _simulation(network, table, bits).totals.of(network.objective)
     except UnsupportedError:
         return None
-    return of_objective(document["totals"], question.objective)
 
 
-def _memory_bound(layers: Sequence[Mapping[str, Any]]) -> float | None:
-    """The part of the latency in layers that wait for memory; None where the device does not say."""
-    known = [layer for layer in layers if layer["bound"] is not None and layer["latency_s"]]
-    whole = sum(layer["latency_s"] for layer in known)
-    return sum(layer["latency_s"] for layer in known if layer["bound"] == "memory") / whole if whole else None
+def _simulation(network: PricedNetwork, table: CostTable, bits: Sequence[LayerBits]) -> Simulation:
+    return simulation(network.model, table, bits, exclude_first_last=network.exclude_first_last)
+
+
+def _memory_bound(layers: Sequence[LayerCost]) -> float | None:
+    """Return the fraction of the latency in layers that memory limits; None if the device does not tell."""
+    known = [(layer.bound, layer.latency_s) for layer in layers if layer.bound is not None and layer.latency_s]
+    whole = sum(latency_s for _, latency_s in known)
+    return sum(latency_s for bound, latency_s in known if bound == "memory") / whole if whole else None

@@ -14,7 +14,7 @@ from haq.experiment.problem import Problem
 from haq.policy import Width
 from haq.runs.records import Amount, Count, Finite, Fraction, Metric, Positive, Record, holds
 from haq.searching.goals import Line, decided
-from hardware_sim.cost import OBJECTIVES, Objective
+from hardware_sim.cost import COST_FIELDS, Objective
 
 EndedBy = Literal["episodes", "time", "least cost", "one policy"]
 """Why a search had no further episodes: as many as asked for were run; the time limit was reached; a policy of the
@@ -81,9 +81,8 @@ class CostRecord(Record):
 
     def of(self, objective: Objective) -> float | None:
         """The number that an objective minimises."""
-        return dict(zip(OBJECTIVES, (self.latency_s, self.energy_j, self.weight_bytes, self.bops), strict=True))[
-            objective
-        ]
+        value: float | None = getattr(self, COST_FIELDS[objective])
+        return value
 
 
 class IntervalRecord(Record):

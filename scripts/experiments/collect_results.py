@@ -11,8 +11,8 @@ from haq.files import write_atomically
 from haq.formatting import format_cost, percent
 from haq.runs.run_folder import CONFIG, ENVIRONMENT, RunFolder
 from haq.searching.running import finished
+from hardware_sim.cost import COST_FIELDS
 
-COST_KEYS = {"latency": "latency_s", "energy": "energy_j", "size": "weight_bytes", "bops": "bops"}
 HEADER = "| run | device | objective | budget | cost of the policy | of 8 bits | policy | best uniform | float |"
 
 
@@ -28,7 +28,7 @@ def row(run: RunFolder) -> str:
         config["hardware"],
         objective,
         percent(summary["budget"][0]["ratio"]),
-        format_cost(objective, summary["cost"][COST_KEYS[objective]]),
+        format_cost(objective, summary["cost"][COST_FIELDS[objective]]),
         percent(summary["cost_ratio"]),
         percent(summary["accuracy"], digits=2),
         uniform,

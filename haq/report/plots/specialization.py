@@ -1,6 +1,6 @@
 """The picture of specialization: what policies cost on devices, each beside the best for that device."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from haq.costs.specialization import of_objective
+from haq.costs.specialization import ComparedPolicy, Specialization
 from haq.errors import UserError
 from haq.formatting import format_cost, model_title
 from haq.report.plots.policy import shortened
@@ -38,66 +38,60 @@ WORST_SHOWN = 1.5
 SHADES = LinearSegmentedColormap.from_list("shades", ("white", BLUE))
 DARKEST = 0.75
 """So much of the colour at most, so that dark text stays readable."""
-Json = Mapping[str, Any]
 
 
 @house_style()
-def plot_specialization(document: Json) -> Figure:
-    """A matrix of policies by devices, of the document that `haq.costs.specialization.specialization` returns.
+def plot_specialization(matrix: Specialization) -> Figure:
+    """Draw a matrix of policies by devices.
 
     A cell holds the cost in the objective, and how much that is above the cheapest policy for the device; a frame marks
     the device for which a policy was searched. Raises UserError if no device can run any of the policies.
     """
-    objective: Objective = document["objective"]
-    costs = _costs(document)
+    objective: Objective = matrix.objective
+    costs = _costs(matrix)
     if np.isnan(costs).all():
-        reason = next(cell["refused"] for row in document["costs"] for cell in row)
+        reason = next(cell.refused for row in matrix.costs for cell in row)
         raise UserError(f"there is no {objective} to draw: {reason}")
-    names = [_policy_label(policy) for policy in document["policies"]]
+    names = [_policy_label(policy) for policy in matrix.policies]
     label_inches = max(len(line) for name in names for line in name.split("\n")) * GLYPH_WIDTH * TEXT_SIZE
     label_inches = label_inches / POINTS_PER_INCH + 0.2
-    width = label_inches + CELL_WIDTH * max(FEWEST_COLUMNS, len(document["devices"]))
+    width = label_inches + CELL_WIDTH * max(FEWEST_COLUMNS, len(matrix.devices))
     height = HEADER_INCHES + COLUMN_LABEL_INCHES + CELL_HEIGHT * len(names) + 0.1
     figure = new_figure(width, height, top=HEADER_INCHES)
     axes = figure.subplots()
-    _draw_cells(axes, document, costs)
-    _label(axes, names, [f"{device['hardware']}\nbatch {device['batch']}" for device in document["devices"]])
-    estimated = objective == "energy" and any(
-        "energy" in note for each in document["devices"] for note in each["notes"]
-    )
-    title = f"{'estimated ' if estimated else ''}{objective} of {model_title(document['model'])}"
+    _draw_cells(axes, matrix, costs)
+    _label(axes, names, [f"{device.hardware}\nbatch {device.batch}" for device in matrix.devices])
+    estimated = objective == "energy" and any("energy" in note for each in matrix.devices for note in each.notes)
+    title = f"{'estimated ' if estimated else ''}{objective} of {model_title(matrix.model)}"
     add_header(figure, title, "policies by device, over the cheapest in the column; framed: made for it")
     return figure
 
 
-def _costs(document: Json) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _costs(matrix: Specialization) -> np.ndarray[Any, np.dtype[np.float64]]:
     """[policy, device], NaN where a device refuses."""
     return np.array(
-        [
-            [np.nan if cell["refused"] else of_objective(cell, document["objective"]) for cell in row]
-            for row in document["costs"]
-        ],
+        [[np.nan if cost.refused else cost.of(matrix.objective) for cost in row] for row in matrix.costs],
         dtype=np.float64,
     )
 
 
-def _policy_label(policy: Json) -> str:
-    name = shortened(policy["name"])
-    return name if policy["accuracy"] is None else f"{name}\n{ACCURACY.text(policy['accuracy'])}"
+def _policy_label(policy: ComparedPolicy) -> str:
+    name = shortened(policy.name)
+    return name if policy.accuracy is None else f"{name}\n{ACCURACY.text(policy.accuracy)}"
 
 
-def _draw_cells(axes: Axes, document: Json, costs: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+def _draw_cells(axes: Axes, matrix: Specialization, costs: np.ndarray[Any, np.dtype[np.float64]]) -> None:
     least = np.fmin.reduce(costs, axis=0)
     for (row, column), cost in np.ndenumerate(costs):
-        policy, device = document["policies"][row], document["devices"][column]
-        own = policy["hardware"] == device["hardware"]
+        policy, device = matrix.policies[row], matrix.devices[column]
+        own = policy.hardware == device.hardware
         above = cost / least[column] - 1 if least[column] > 0 else 0.0
         shade = FAINT if np.isnan(cost) else SHADES(DARKEST * min(1.0, above / (WORST_SHOWN - 1)))
         axes.add_patch(Rectangle((column, row), 1, 1, facecolor=shade, edgecolor="white", linewidth=1))
         if own:
             frame = Rectangle((column + 0.03, row + 0.06), 0.94, 0.88, fill=False, edgecolor=INK, linewidth=1.4)
             axes.add_patch(frame)
-        _write(axes, (column + 0.5, row + 0.5), _cell_lines(document["objective"], cost, above))
+        _write(axes, (column + 0.5, row + 0.5), _cell_lines(matrix.objective, cost, above))
 
 
 def _cell_lines(objective: Objective, cost: float, above: float) -> Sequence[str]:

@@ -2,12 +2,15 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from haq.__main__ import main
+from haq.cli.specialization import compare_policies
 from haq.config import search_config
+from haq.costs.specialization import PolicyCost
 from haq.errors import UserError
 from haq.experiment.loading import load_traced
 from haq.policy import Policy, uniform_bits
@@ -194,27 +197,30 @@ def test_roofline_and_specialization_pictures(policies: list[str], tmp_path: Pat
     assert all(path.stat().st_size > 1000 for path in written)
 
 
-def test_the_matrix_drawn(policies: list[str], capsys: Output) -> None:
-    words = ["simulate", *policies, "--compare", "bismo-edge,gpu-t4,mcu-cortex-m7"]
-    document = answer([*words, "--objective", "energy"], capsys)
-    document["costs"][0][2]["refused"] = "too large"
-    figure = plot_specialization(document)
+def refused(cost: PolicyCost) -> PolicyCost:
+    return replace(cost, refused="too large")
+
+
+def test_figure_marks_the_cheapest_policy_and_the_refused_one(policies: list[str]) -> None:
+    devices = ["bismo-edge,gpu-t4,mcu-cortex-m7"]
+    found = compare_policies([Path(policy) for policy in policies], search_config(objective="energy"), devices)
+    first, second = found.costs
+    matrix = replace(found, costs=((*first[:2], refused(first[2])), second))
+    figure = plot_specialization(matrix)
     (axes,) = figure.axes
     written = [text.get_text() for text in axes.texts]
     # Four bits everywhere cost less than six, on every device that takes both.
     assert written.count("cheapest") == 3
     assert written.count("refused") == 1
-    six, four = (document["costs"][row][0]["energy_j"] for row in (1, 0))
+    six, four = (matrix.costs[row][0].energy_j or 0.0 for row in (1, 0))
     assert f"+{100 * (six / four - 1):.1f} %" in written
     assert figure.texts[0].get_text() == "estimated energy of digits_cnn"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["edge\n50.0 %", "gpu\n50.0 %"]
     frames = [patch for patch in axes.patches if not patch.get_fill()]
     assert len(frames) == 2
-    for row in document["costs"]:
-        for cell in row:
-            cell["refused"] = "too large"
+    nothing = replace(matrix, costs=tuple(tuple(map(refused, row)) for row in matrix.costs))
     with pytest.raises(UserError, match="there is no energy to draw: too large"):
-        plot_specialization(document)
+        plot_specialization(nothing)
 
 
 @pytest.mark.parametrize(

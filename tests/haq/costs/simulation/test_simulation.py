@@ -1,17 +1,19 @@
-"""Simulated policies and devices side by side, against sums done by hand."""
+"""Simulated policies and the specialization matrix, against sums done by hand."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from haq.api import simulate
-from haq.costs.simulation import limits, simulation
-from haq.costs.specialization import Candidate, Question, specialization
+from haq.costs.simulation import simulation, used_limits
+from haq.costs.specialization import Candidate, PricedNetwork, specialization
 from haq.errors import UserError
 from haq.network.layers import Refused
 from haq.policy import LayerBits, Policy, uniform_bits
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import load_accelerator
+from hardware_sim.cost import OBJECTIVES, Objective
 from hardware_sim.layer import Layer
 from hardware_sim.mcu import Mcu
 from hardware_sim.networks import mobilenet_v2
@@ -56,76 +58,102 @@ def mcu(flash_bytes: int) -> Mcu:
 
 def test_totals_are_sums_of_layers(board: Accelerator) -> None:
     document = simulation("net", board.table(NET), bits(4))
-    assert [layer["latency_s"] for layer in document["layers"]] == [0.5, 0.5, 1.0]
-    totals = document["totals"]
-    assert (totals["latency_s"], totals["latency_per_image_s"], totals["energy_j"]) == (2.0, 2.0, None)
-    assert totals["weight_bytes"] == (32 + 8 + 2) * 4 / 8
-    assert totals["bops"] == (32 + 8 + 2) * 4 * 8
+    assert [layer.latency_s for layer in document.layers] == [0.5, 0.5, 1.0]
+    totals = document.totals
+    assert (totals.latency_s, totals.latency_per_image_s, totals.energy_j) == (2.0, 2.0, None)
+    assert totals.weight_bytes == (32 + 8 + 2) * 4 / 8
+    assert totals.bops == (32 + 8 + 2) * 4 * 8
     # Scale and zero point of three inputs; scale and bias of 4 + 2 + 1 channels.
-    assert totals["overhead_bytes"] == 3 * 8 + 7 * 8
+    assert totals.overhead_bytes == 3 * 8 + 7 * 8
 
 
-def test_first_and_last_layer_may_be_left_out(board: Accelerator) -> None:
+def test_first_and_last_layer_can_be_excluded(board: Accelerator) -> None:
     document = simulation("net", board.table(NET), bits(4), exclude_first_last=True)
-    assert [layer["name"] for layer in document["layers"]] == ["b"]
-    assert document["totals"]["latency_s"] == 0.5
-    assert not document["first_and_last_layer_included"]
+    assert [layer.name for layer in document.layers] == ["b"]
+    assert document.totals.latency_s == 0.5
+    assert not document.first_and_last_layer_included
     with pytest.raises(UserError, match="net has 2 layers: none is left"):
         simulation("net", board.table((A, B)), bits(4)[:2], exclude_first_last=True)
 
 
-def test_what_is_not_priced_is_named(board: Accelerator) -> None:
+def test_parts_without_a_price_are_listed(board: Accelerator) -> None:
     document = simulation("net", board.table(NET), bits(8), refused=[Refused("lstm", "stays in float")])
-    assert document["refused"] == [{"name": "lstm", "reason": "stays in float"}]
+    assert document.to_json()["refused"] == [{"name": "lstm", "reason": "stays in float"}]
 
 
 def test_limits_are_those_of_the_whole_network() -> None:
     table = mcu(flash_bytes=32).table(NET)
-    flash = limits(table, bits(8))[0]
-    assert (flash["name"], flash["unit"], flash["value"], flash["used"]) == ("flash", "B", 32.0, 42.0)
-    assert limits(table, bits(4))[0]["used"] == 21.0
+    flash = used_limits(table, bits(8))[0]
+    assert (flash.name, flash.unit, flash.value, flash.used) == ("flash", "B", 32.0, 42.0)
+    assert used_limits(table, bits(4))[0].used == 21.0
     document = simulation("net", table, bits(8), exclude_first_last=True)
-    assert document["limits"][0]["used"] == 42.0
+    assert document.limits[0].used == 42.0
 
 
-def test_specialization_by_hand(board: Accelerator) -> None:
-    question = Question(model="net", layers=NET)
+def test_specialization_gives_costs_by_policy_and_device(board: Accelerator) -> None:
+    network = PricedNetwork(model="net", layers=NET)
     mixed = (bits(4)[0], *bits(8)[1:])
     candidates = [Candidate("mine", mixed, "board", 0.9), Candidate("all 4", bits(4)), Candidate("all 3", bits(3))]
-    document = specialization(question, candidates, [board, mcu(flash_bytes=32)])
-    ours, small = zip(*document["costs"], strict=True)
-    assert [cell["latency_s"] for cell in ours] == [7.5, 2.0, None]
-    assert [cell["ratio"] for cell in ours] == [7.5 / 8, 2.0 / 8, None]
-    assert ours[2]["refused"] == "board has no cost for layer 'a' at 3 bits x 8 bits"
+    document = specialization(network, candidates, [board, mcu(flash_bytes=32)])
+    ours, small = zip(*document.costs, strict=True)
+    assert [cell.latency_s for cell in ours] == [7.5, 2.0, None]
+    assert [cell.ratio for cell in ours] == [7.5 / 8, 2.0 / 8, None]
+    assert ours[2].refused == "board has no cost for layer 'a' at 3 bits x 8 bits"
     # 16 bytes of a, 8 of b and 2 of c are 26 of 32; 3 cycles a MAC instead of 2 for a.
-    assert small[0]["refused"] is None
-    assert small[0]["latency_s"] == pytest.approx((32 * 3 + 10 * 2) / 1e6)
-    assert small[0]["ratio"] == pytest.approx(116 / 84)
-    assert document["policies"][0] == {"name": "mine", "hardware": "board", "accuracy": 0.9}
-    assert [device["hardware"] for device in document["devices"]] == ["board", "small"]
-    assert any("energy is an estimate" in note for note in document["devices"][1]["notes"])
+    assert small[0].refused is None
+    assert small[0].latency_s == pytest.approx((32 * 3 + 10 * 2) / 1e6)
+    assert small[0].ratio == pytest.approx(116 / 84)
+    assert document.to_json()["policies"][0] == {"name": "mine", "hardware": "board", "accuracy": 0.9}
+    assert [device.hardware for device in document.devices] == ["board", "small"]
+    assert any("energy is an estimate" in note for note in document.devices[1].notes)
 
 
 def test_a_device_refuses_by_limit_kind_and_objective(board: Accelerator) -> None:
     transposed = Layer(name="up", kind="conv_transpose", c_in=1, c_out=1)
     eight = [Candidate("8", bits(8))]
-    document = specialization(Question(model="net", layers=NET), eight, [mcu(flash_bytes=32)])
-    assert document["costs"][0][0]["refused"] == "flash: 42 B of 32 B"
-    question = Question(model="net", layers=(*NET, transposed))
-    candidates = [Candidate("8", uniform_bits(question.layers, w_bits=8, a_bits=8))]
-    (cell,) = specialization(question, candidates, [mcu(flash_bytes=64)])["costs"][0]
-    assert cell["refused"] == "small has no kernel for layer 'up' (conv_transpose), only conv, depthwise, linear"
-    (cell,) = specialization(Question(model="net", layers=NET, objective="energy"), eight, [board])["costs"][0]
-    assert (cell["refused"], cell["latency_s"], cell["ratio"]) == ("board does not model energy", 8.0, None)
+    document = specialization(PricedNetwork(model="net", layers=NET), eight, [mcu(flash_bytes=32)])
+    assert document.costs[0][0].refused == "flash: 42 B of 32 B"
+    network = PricedNetwork(model="net", layers=(*NET, transposed))
+    candidates = [Candidate("8", uniform_bits(network.layers, w_bits=8, a_bits=8))]
+    (cell,) = specialization(network, candidates, [mcu(flash_bytes=64)]).costs[0]
+    assert cell.refused == "small has no kernel for layer 'up' (conv_transpose), only conv, depthwise, linear"
+    (cell,) = specialization(PricedNetwork(model="net", layers=NET, objective="energy"), eight, [board]).costs[0]
+    assert (cell.refused, cell.latency_s, cell.ratio) == ("board does not model energy", 8.0, None)
 
 
-def test_batch_and_baseline_follow_the_question() -> None:
-    question = Question(model="net", layers=mobilenet_v2(), batch=16, exclude_first_last=True)
-    eight = Candidate("8", uniform_bits(question.layers, w_bits=8, a_bits=8))
-    (cell,) = specialization(question, [eight], [load_accelerator("bismo-cloud")])["costs"][0]
-    assert cell["latency_s"] == pytest.approx(189.82e-3, abs=0.005e-3)  # HAQ's published figure
-    assert cell["latency_per_image_s"] == cell["latency_s"] / 16
-    assert cell["ratio"] == 1.0
+def test_batch_and_baseline_are_those_of_the_settings() -> None:
+    network = PricedNetwork(model="net", layers=mobilenet_v2(), batch=16, exclude_first_last=True)
+    eight = Candidate("8", uniform_bits(network.layers, w_bits=8, a_bits=8))
+    (cell,) = specialization(network, [eight], [load_accelerator("bismo-cloud")]).costs[0]
+    assert cell.latency_s == pytest.approx(189.82e-3, abs=0.005e-3)  # HAQ's published figure
+    assert cell.latency_per_image_s == cell.latency_s / 16
+    assert cell.ratio == 1.0
+
+
+def test_documents_have_the_keys_of_the_contract(board: Accelerator) -> None:
+    document = simulation("net", board.table(NET), bits(4), refused=[Refused("lstm", "stays in float")]).to_json()
+    assert list(document) == [
+        "hardware",
+        "model",
+        "batch",
+        "first_and_last_layer_included",
+        "layers",
+        "totals",
+        "limits",
+        "refused",
+        "notes",
+    ]
+    assert json.loads(json.dumps(document)) == document
+    matrix = specialization(PricedNetwork(model="net", layers=NET), [Candidate("4", bits(4))], [board]).to_json()
+    assert matrix["devices"] == [{"hardware": "board", "batch": 1, "notes": document["notes"]}]
+    assert json.loads(json.dumps(matrix)) == matrix
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_totals_give_the_number_of_each_objective(board: Accelerator, objective: Objective) -> None:
+    table = board.table(NET)
+    totals = simulation("net", table, bits(4)).totals
+    assert totals.of(objective) == table.policy_cost([4] * 3, [8] * 3).of(objective)
 
 
 def test_the_python_function_takes_names_and_policies() -> None:
