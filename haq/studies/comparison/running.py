@@ -51,7 +51,6 @@ def compare(
     with RunFolder.opened(out, comparison.settings(), resume=resume) as earlier:
         environment = describe_environment(seed=comparison.config.seed, device=comparison.config.device)
         cells = plan(comparison, out)
-        watcher.phase("price budgets")
         _require_feasible(cells)
         pending = [cell for cell in cells if cell.points() is None]
         finished = len(cells) - len(pending)

@@ -40,7 +40,6 @@ def run_sweep(
     """
     with RunFolder.opened(out, sweep.settings(), resume=resume) as earlier:
         environment = describe_environment(seed=sweep.config.seed, device=sweep.config.device)
-        watcher.phase("price budgets")
         searches, refused = plan(sweep)
         chains = [
             SearchChain(searches, sweep.config.seed + number, sweep.further_episodes, out / "runs", watcher)
