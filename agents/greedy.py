@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from agents.archive import Archive
 from agents.base import IntArray
-from agents.space import REL_TOLERANCE, SearchSpace
+from agents.space import SearchSpace
 
 FloatArray = NDArray[np.float64]
 _PRICE_TOLERANCE = 1e-9
@@ -79,7 +79,7 @@ def _exchanges(space: SearchSpace, bits: IntArray) -> Iterator[IntArray]:
     compatible = (first == second) | (moves[first, 0] != moves[second, 0])
     first, second = first[compatible], second[compatible]
     two = first != second
-    limit = space.budget * (1 + REL_TOLERANCE) - space.total(bits)
+    limit = space.max_totals - space.total(bits)
     fitting = (cost[:, first] + two * cost[:, second] <= limit[:, None]).all(axis=0)
     first, second, two = first[fitting], second[fitting], two[fitting]
     for index in np.argsort(loss[first] + two * loss[second], kind="stable"):

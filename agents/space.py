@@ -2,14 +2,66 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.base import IntArray
 
-REL_TOLERANCE = 1e-12
-"""Relative excess over a budget that counts as rounding: sums of the same costs in another order differ by less."""
+
+class Constraints(Protocol):
+    """Allowed bits, their costs and the limits of the summed costs; `envs.choices.Choices` implements it.
+
+    Arrays are [decision, w_bits, a_bits]; index = bits - 1.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the decisions."""
+        ...
+
+    @property
+    def allowed(self) -> NDArray[np.bool_]:
+        """[decision, w_bits, a_bits]: pairs that may be chosen; dominated and forbidden pairs are False."""
+        ...
+
+    @property
+    def cost(self) -> NDArray[np.float64]:
+        """[constraint, decision, w_bits, a_bits]; the first constraint is the objective's."""
+        ...
+
+    @property
+    def limits(self) -> NDArray[np.float64]:
+        """[constraint]: upper limits of the summed cost."""
+        ...
+
+    @property
+    def max_totals(self) -> NDArray[np.float64]:
+        """[constraint]: largest sums that `fits` accepts, slightly above the limits because sums are rounded."""
+        ...
+
+    def total(self, bits: IntArray) -> NDArray[np.float64]:
+        """Sum the costs of a policy.
+
+        Args:
+            bits: The policy, [decision, 2].
+
+        Returns:
+            Cost [constraint].
+        """
+        ...
+
+    def fits(self, bits: IntArray) -> bool:
+        """Check whether a policy is within every limit, up to rounding.
+
+        Args:
+            bits: The policy, [decision, 2].
+
+        Returns:
+            Whether it is.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,18 +75,37 @@ class SearchSpace:
         ValueError: Arrays do not match, a decision has no allowed pair, or an allowed pair has no finite cost or prior.
     """
 
-    names: tuple[str, ...]
-    """Names of the decisions."""
-    allowed: NDArray[np.bool_]
-    """[decision, w_bits, a_bits]: pairs that may be chosen; dominated and forbidden pairs are False."""
-    cost: NDArray[np.float64]
-    """[constraint, decision, w_bits, a_bits]; the first constraint is the objective's."""
-    budget: NDArray[np.float64]
-    """[constraint]: upper limits of the summed cost."""
+    constraints: Constraints
+    """Allowed pairs of bits, their costs and the budgets."""
     project: Callable[[IntArray], IntArray]
     """Function that brings bits [decision, 2] under every budget and spends what is left; idempotent."""
     prior: NDArray[np.float64] | None = None
     """Expected loss of score by each pair alone; None if it was not measured."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the decisions."""
+        return self.constraints.names
+
+    @property
+    def allowed(self) -> NDArray[np.bool_]:
+        """Mask of the pairs that may be chosen, [decision, w_bits, a_bits]."""
+        return self.constraints.allowed
+
+    @property
+    def cost(self) -> NDArray[np.float64]:
+        """Costs [constraint, decision, w_bits, a_bits]; the first constraint is the objective's."""
+        return self.constraints.cost
+
+    @property
+    def budget(self) -> NDArray[np.float64]:
+        """Upper limits of the summed cost, [constraint]."""
+        return self.constraints.limits
+
+    @property
+    def max_totals(self) -> NDArray[np.float64]:
+        """Largest summed costs that `fits` accepts, [constraint]."""
+        return self.constraints.max_totals
 
     def __post_init__(self) -> None:
         if self.allowed.ndim != 3 or len(self.allowed) != len(self.names):
@@ -113,8 +184,7 @@ class SearchSpace:
         Returns:
             Cost [constraint].
         """
-        decisions = np.arange(len(self.names))
-        return np.asarray(self.cost[:, decisions, bits[:, 0] - 1, bits[:, 1] - 1].sum(axis=1))
+        return self.constraints.total(bits)
 
     def expected_loss(self, bits: IntArray) -> float:
         """Sum the `nominal_prior` of a policy.
@@ -145,4 +215,4 @@ class SearchSpace:
             return False
         if not self.allowed[np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1].all():
             return False
-        return bool((self.total(bits) <= self.budget * (1 + REL_TOLERANCE)).all())
+        return self.constraints.fits(bits)

@@ -131,7 +131,12 @@ class Choices:
         Returns:
             Whether it is.
         """
-        return bool((self.total(bits) <= self.limits * (1 + REL_TOLERANCE)).all())
+        return bool((self.total(bits) <= self.max_totals).all())
+
+    @property
+    def max_totals(self) -> FloatArray:
+        """Largest sums that `fits` accepts, [constraint]: slightly above the limits, as sums are rounded."""
+        return self.limits * (1 + REL_TOLERANCE)
 
     @property
     def capacity(self) -> FloatArray:
@@ -183,7 +188,7 @@ class Choices:
         rows, w, a = np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1
         changes[rows, w, a] = False
         changed = self.total(bits)[:, None, None, None] + self.cost - self.cost[:, rows, w, a][:, :, None, None]
-        if (changes & (changed <= (self.limits * (1 + REL_TOLERANCE))[:, None, None, None]).all(axis=0)).any():
+        if (changes & (changed <= self.max_totals[:, None, None, None]).all(axis=0)).any():
             return False
         # Under one limit the reserve is the cheapest policy, so several changes together cost more than one alone.
         return len(self.limits) == 1 or self._feasible_policy(other_than=bits) is None

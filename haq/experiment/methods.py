@@ -83,14 +83,7 @@ def make_method(name: str, env: BitAllocationEnv, *, seed: int, prior: Prior | N
 
 def search_space(choice: Choices, prior: Prior | None = None) -> SearchSpace:
     """Describe the choice of bits to a `Proposer`."""
-    return SearchSpace(
-        names=choice.names,
-        allowed=choice.allowed,
-        cost=choice.cost,
-        budget=choice.limits,
-        project=lambda bits: project(choice, bits),
-        prior=prior,
-    )
+    return SearchSpace(constraints=choice, project=lambda bits: project(choice, bits), prior=prior)
 
 
 class RolloutAdapter:

@@ -33,9 +33,7 @@ def build_space(
     budget = np.where(allowed, cost, 0).max(axis=(2, 3)).sum(axis=1) * np.array(ratios)
     names = tuple(f"layer{index}" for index in range(len(sizes)))
     choice = Choices(names, tuple(range(len(sizes))), allowed, cost, budget, names[: len(ratios)])
-    return SearchSpace(
-        names=names, allowed=allowed, cost=cost, budget=budget, project=lambda bits: project(choice, bits), prior=prior
-    )
+    return SearchSpace(constraints=choice, project=lambda bits: project(choice, bits), prior=prior)
 
 
 @pytest.fixture(scope="session")

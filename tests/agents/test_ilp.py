@@ -36,7 +36,7 @@ def test_proposals_do_not_exceed_budget_within_solver_tolerance(make_space):
     """The budget is below the best policy's cost by less than the solver's tolerance."""
     space = make_space((3.0, 1.3, 2.1), widths=(2, 3, 5))
     best = ILP(space).propose()
-    tight = replace(space, budget=space.total(best) * (1 - 1e-8))
+    tight = replace(space, constraints=replace(space.constraints, limits=space.total(best) * (1 - 1e-8)))
     bits = ILP(tight).propose()
     assert tight.fits(bits)
     assert tight.expected_loss(bits) == pytest.approx(by_brute_force(tight)[0], abs=1e-12)

@@ -55,15 +55,19 @@ def test_samples_are_legal_and_varied(make_space):
     assert len({bits.tobytes() for bits in samples}) > 40
 
 
+def changed(space, **arrays):
+    return replace(space, constraints=replace(space.constraints, **arrays))
+
+
 def test_inconsistent_shapes_raise(make_space):
     space = make_space()
     with pytest.raises(ValueError, match=r"allowed must be \[4, w_bits, a_bits\]"):
-        replace(space, allowed=space.allowed[:3])
+        changed(space, allowed=space.allowed[:3])
     with pytest.raises(ValueError, match="cost must have the shape"):
-        replace(space, budget=np.ones(2))
+        changed(space, limits=np.ones(2))
     with pytest.raises(ValueError, match="prior must have the shape"):
         replace(space, prior=np.zeros((4, 8)))
     with pytest.raises(ValueError, match="prior must be finite"):
         replace(space, prior=np.full((4, 8, 8), np.nan))
     with pytest.raises(ValueError, match="'layer1' must have at least one pair"):
-        replace(space, allowed=space.allowed & (np.arange(4) != 1)[:, None, None])
+        changed(space, allowed=space.allowed & (np.arange(4) != 1)[:, None, None])
