@@ -1,4 +1,4 @@
-"""How numbers become few-bit integers, where they are clipped, and what that costs in precision."""
+"""Quantizers of weights and activations, their calibration, and the errors that they cause."""
 
 from haq.quantization.adaptive import AdaptiveQuantizer
 from haq.quantization.affine import AffineFit, affine_fits

@@ -1,9 +1,10 @@
-"""Make up for the shift that quantization brings into a network's statistics, from one pass over a few images.
+"""Corrections of the shift in means and variances that quantization causes, from one pass over a few images.
 
-Where a batch norm follows, its running mean and variance are re-estimated on the quantized network; elsewhere a layer's
-mean output is brought back to the float network's by a bias for every channel (empirical bias correction, Nagel et al.
-2019, arXiv 1906.04721). Both are taken relative to the float network on the same images, so that a policy that changes
-nothing is not corrected by the noise of a small sample. Every layer sees the corrected outputs of those before it.
+If a batch norm follows a layer, its running mean and variance are re-estimated on the quantized network; otherwise a
+bias per channel restores the layer's mean output to that of the float network (empirical bias correction, Nagel et al.
+2019, arXiv 1906.04721). Both are relative to the float network on the same images, so that a policy that changes
+nothing is not corrected by the sampling error of a few images. Every layer sees the corrected outputs of the layers
+before it.
 """
 
 from collections.abc import Callable, Mapping, MutableMapping
@@ -23,27 +24,56 @@ from haq.network.tracing.weighted_calls import Call
 Moments = tuple[Tensor, Tensor]
 """Mean and variance of every channel."""
 Arguments = Mapping[str, Any]
-"""Those of a batch norm, by name."""
+"""Arguments of a batch norm, by name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Corrections:
-    """Running statistics for batch norms, and output biases [c_out] for layers by position; none corrects nothing."""
+    """Corrections of the biases of layers and the statistics of batch norms; empty ones change nothing.
+
+    Attributes:
+        statistics: Mean and variance by batch norm call, [channels] each.
+        biases: Bias to add to a layer's output by its position, [c_out].
+    """
 
     statistics: Mapping[NormCall, Moments] = field(default_factory=dict)
     biases: Mapping[int, Tensor] = field(default_factory=dict)
 
     def shift(self, layer: int, call: Call, output: Tensor) -> Tensor:
-        """A layer's output with its bias."""
+        """Add the bias of a layer to its output.
+
+        Args:
+            layer: Position of the layer.
+            call: Its call.
+            output: Result of the call.
+
+        Returns:
+            The corrected output.
+        """
         bias = self.biases.get(layer)
         return output if bias is None else output + _along_channels(bias, call, output)
 
     def normalize(self, norm: NormCall, arguments: Arguments) -> Tensor:
-        """What a batch norm answers with its statistics."""
+        """Compute a batch norm with its corrected statistics.
+
+        Args:
+            norm: Call of the batch norm.
+            arguments: Arguments by name.
+
+        Returns:
+            Output of the batch norm.
+        """
         return _batch_norm(arguments, self.statistics.get(norm))
 
     def tensors(self, layer_names: tuple[str, ...]) -> dict[str, Tensor]:
-        """Everything by name, as a file keeps it: statistics under their buffer's path, biases under the layer's."""
+        """Return all corrections by name, as they are stored in files.
+
+        Args:
+            layer_names: Names of the layers, in order.
+
+        Returns:
+            Statistics under the path of their buffer, biases under the name of their layer.
+        """
         found = {f"{layer_names[layer]}.output.bias": bias for layer, bias in self.biases.items()}
         for (path, number), moments in self.statistics.items():
             for part, value in zip(("mean", "variance"), moments, strict=True):
@@ -52,7 +82,15 @@ class Corrections:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], layer_names: tuple[str, ...]) -> "Corrections":
-        """What `tensors` gave; other entries are passed over."""
+        """Build corrections from the result of `tensors`; other entries are ignored.
+
+        Args:
+            tensors: Tensors by name.
+            layer_names: Names of the layers, in order.
+
+        Returns:
+            The corrections.
+        """
         biases = {
             layer: tensors[f"{name}.output.bias"]
             for layer, name in enumerate(layer_names)
@@ -68,18 +106,29 @@ class Corrections:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FloatStatistics:
-    """What the float network does on the images that corrections come from."""
+    """Statistics of the float network on the images of the corrections.
+
+    Attributes:
+        means: Mean output [c_out] of each layer that no batch norm reads, by position.
+        moments: Mean and variance of the input of each batch norm call, [channels] each.
+    """
 
     means: Mapping[int, Tensor]
-    """Mean outputs [c_out] of the layers that no batch norm reads, by position."""
     moments: Mapping[NormCall, Moments]
-    """Of the inputs of batch norms."""
 
 
 class Corrector:
-    """Finds the corrections of one policy after another, each in one forward pass over the same images.
+    """Estimator of corrections: each policy takes one forward pass over the same images.
 
-    `quantized` answers a layer's call with the bits that are set at the time.
+    Args:
+        model: Float network.
+        index: Index of its layers and batch norms.
+        images: Inputs of the forward passes, [n, ...].
+        quantized: Function that computes a layer, from its position and its call, with the bits that are set at the
+            time.
+
+    Attributes:
+        images: Inputs of the forward passes.
     """
 
     def __init__(
@@ -89,20 +138,31 @@ class Corrector:
         self.images = images
 
     def with_layers(self, quantized: Callable[[int, Call], Tensor]) -> "Corrector":
-        """Return a corrector for other layer functions that reuses the float statistics."""
+        """Return a corrector for another layer function that reuses the float statistics.
+
+        Args:
+            quantized: Function that computes a layer, from its position and its call.
+
+        Returns:
+            The corrector.
+        """
         other = Corrector(self._model, self._index, self.images, quantized=quantized)
         other.floats = self.floats
         return other
 
     @torch.no_grad()
     def find(self) -> Corrections:
-        """The corrections for the bits that are set now."""
+        """Compute the corrections for the bits that are set at the time.
+
+        Returns:
+            The corrections.
+        """
         floats = self.floats
         statistics: dict[NormCall, Moments] = {}
         biases: dict[int, Tensor] = {}
         found = Corrections(statistics, biases)
 
-        def answer(layer: int, call: Call) -> Tensor:
+        def compute(layer: int, call: Call) -> Tensor:
             output = self._quantized(layer, call)
             if layer in floats.means:
                 biases[layer] = floats.means[layer] - _channel_mean(call, output)
@@ -112,21 +172,21 @@ class Corrector:
             statistics[norm] = _moved(arguments, floats.moments[norm])
             return found.normalize(norm, arguments)
 
-        run_network(self._model, self.images, LayerCalls(self._index, answer, normalize))
+        run_network(self._model, self.images, LayerCalls(self._index, compute, normalize))
         return found
 
     @cached_property
     @torch.no_grad()
     def floats(self) -> FloatStatistics:
-        """The mean outputs of the float network's layers, and what its batch norms see; found once."""
+        """Statistics of the float network, computed once."""
         means: dict[int, Tensor] = {}
         moments: dict[NormCall, Moments] = {}
-        # By output; weak, as all activations together may not fit into memory.
+        # Layer by output; weak references, since all activations together may not fit into memory.
         layer_of: MutableMapping[Tensor, int] = WeakIdKeyDictionary()
 
-        def answer(layer: int, call: Call) -> Tensor:
+        def compute(layer: int, call: Call) -> Tensor:
             output = call.run(call.input, call.weight)
-            if call.operation.kind != "recurrent":  # a step has another mean than the next
+            if call.operation.kind != "recurrent":  # the mean differs between steps
                 layer_of[output] = layer
                 means[layer] = _channel_mean(call, output)
             return output
@@ -137,12 +197,12 @@ class Corrector:
                 means.pop(layer_of[arguments["input"]], None)  # another norm may read the same layer
             return _batch_norm(arguments, None)
 
-        run_network(self._model, self.images, LayerCalls(self._index, answer, normalize))
+        run_network(self._model, self.images, LayerCalls(self._index, compute, normalize))
         return FloatStatistics(means, moments)
 
 
 def _moved(arguments: Arguments, reference: Moments) -> Moments:
-    """The running statistics, moved as far as the input's have moved from the float network's."""
+    """Return the running statistics, changed as much as those of the input differ from the float network's."""
     mean, variance = _moments(arguments["input"])
     eps = arguments["eps"]
     ratio = (variance + eps) / (reference[1] + eps)
@@ -170,5 +230,5 @@ def _along_channels(bias: Tensor, call: Call, output: Tensor) -> Tensor:
 
 
 def _channel_axis(call: Call, output: Tensor) -> int:
-    """Convolutions have their channels before the spatial dimensions, everything else last."""
+    """Return the axis of the channels: before the spatial dimensions for convolutions, else the last."""
     return output.ndim - 1 - call.operation.spatial_dims

@@ -1,4 +1,4 @@
-"""What the inputs of layers have in common, gathered in one float pass: all that rounding weights needs to know."""
+"""Hessians of the inputs of layers, from one float pass: the statistics that GPTQ rounding of weights needs."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -15,31 +15,49 @@ from haq.network.tracing.weighted_calls import Call
 from hardware_sim.layer import Layer
 
 LARGEST_COLUMNS = 8192
-"""Weights of one output, at most: the Hessian of such a layer takes 256 MiB."""
+"""Maximum number of weights per output: the Hessian of such a layer takes 256 MiB."""
 POSITIONS = 8192
-"""Of a layer's output, at most, that are looked at in each batch."""
+"""Maximum number of output positions of a layer that are sampled from each batch."""
 _VALUES_AT_ONCE = 1 << 24
 _GOLDEN = (5**0.5 - 1) / 2
 
 
 def has_hessian(trace: Trace, layer: int) -> bool:
-    """Whether a layer multiplies rows of its weights with inputs, is alone in using them, and is not too large."""
+    """Return whether a layer multiplies rows of weights with inputs, alone uses these weights, and is not too large.
+
+    Args:
+        trace: Trace of the network.
+        layer: Position of the layer.
+
+    Returns:
+        True if it does.
+    """
     found, weights = trace.layers[layer], trace.sites[layer].weights
     uses = sum(site.weights == weights for site in trace.sites)
     return found.kind in ("conv", "depthwise", "linear") and uses == 1 and _columns(found) <= LARGEST_COLUMNS
 
 
 def input_hessians(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) -> dict[int, Tensor]:
-    """The mean of x x^T (float32 [groups, columns + 1, columns + 1]) over what each layer's rows of weights multiply.
+    """Compute the mean of x x^T over the inputs x that each row of weights is multiplied with.
 
-    By layer, for those that `has_hessian` names; columns are in the order of the weights. The last is what a bias
-    multiplies, a constant 1: it holds the mean of x. Raises UserError, naming the layer, for activations that are not
-    finite.
+    Columns are in the order of the weights. The last one is a constant 1, which a bias is multiplied with: it contains
+    the mean of x.
+
+    Args:
+        model: Float network.
+        trace: Its trace.
+        batches: Batches of calibration inputs.
+
+    Returns:
+        Hessians, float32 [groups, columns + 1, columns + 1], by layer, for those of which `has_hessian` is true.
+
+    Raises:
+        UserError: Activations are not finite; the message names the layer.
     """
     sums: dict[int, Tensor] = {}
     seen: dict[int, int] = {}
 
-    def watch(layer: int, call: Call) -> Tensor:
+    def accumulate(layer: int, call: Call) -> Tensor:
         if has_hessian(trace, layer):
             for patches in _patches(call, trace.layers[layer]):
                 sums[layer] = _moments(patches) + sums.get(layer, 0)
@@ -49,7 +67,7 @@ def input_hessians(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) ->
     index = LayerIndex(model, trace.sites)
     with torch.no_grad():
         for batch in batches:
-            run_network(model, batch, LayerCalls(index, watch))
+            run_network(model, batch, LayerCalls(index, accumulate))
     for layer, total in sums.items():
         if not total.isfinite().all():
             name = trace.layers[layer].name
@@ -58,7 +76,7 @@ def input_hessians(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) ->
 
 
 def _moments(x: Tensor) -> Tensor:
-    """The sum of x x^T over positions, with a constant 1 after the columns of x [groups, positions, columns]."""
+    """Return the sum of x x^T over positions, for x [groups, positions, columns] with a column of ones appended."""
     groups, positions, columns = x.shape
     moments = x.new_empty(groups, columns + 1, columns + 1)
     moments[:, :columns, :columns] = x.mT @ x
@@ -72,7 +90,7 @@ def _columns(layer: Layer) -> int:
 
 
 def _patches(call: Call, layer: Layer) -> Iterator[Tensor]:
-    """What rows of weights multiply, [groups, some positions, columns] at a time."""
+    """Yield the inputs that rows of weights are multiplied with, [groups, some positions, columns] at a time."""
     dims = call.operation.spatial_dims
     x = _padded(call, layer, dims) if dims else call.input.flatten(0, -2)[:, :, None, None]
     taps = [torch.arange(k, device=x.device) * d for k, d in zip(layer.kernel, layer.dilation, strict=True)]
@@ -90,21 +108,21 @@ def _patches(call: Call, layer: Layer) -> Iterator[Tensor]:
 
 
 def _spread(total: int) -> Tensor:
-    """Numbers below `total`, spread evenly by multiples of the golden ratio, or all of them where they are few."""
+    """Return numbers below `total`, spread evenly by multiples of the golden ratio; all numbers if there are few."""
     if total <= POSITIONS:
         return torch.arange(total)
     return (torch.arange(POSITIONS, dtype=torch.float64) * _GOLDEN % 1 * total).long()
 
 
 def _padded(call: Call, layer: Layer, dims: int) -> Tensor:
-    """The input with its border, [images, c_in, height, width]; what has one dimension is one pixel high."""
+    """Return the padded input, [images, c_in, height, width]; one-dimensional inputs have height 1."""
     x = call.input if call.input.ndim == dims + 2 else call.input[None]
     x = x if dims == 2 else x[:, :, None]
     return F.pad(x, _border(call.arguments.get("padding", 0), layer, dims))
 
 
 def _border(padding: Any, layer: Layer, dims: int) -> list[int]:
-    """Pixels (left, right, top, bottom)."""
+    """Return the padding (left, right, top, bottom) in pixels."""
     if padding == "valid":
         return [0, 0, 0, 0]
     if padding == "same":

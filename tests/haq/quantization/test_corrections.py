@@ -1,4 +1,4 @@
-"""What corrections bring back, held against statistics taken by hand."""
+"""Corrections of biases and batch norms, compared with statistics by hand."""
 
 from collections.abc import Iterator
 
@@ -26,7 +26,7 @@ def _seeded() -> Iterator[None]:
 
 
 def fitted(model: nn.Module, x: Tensor) -> nn.Module:
-    """Batch norms with the statistics of x."""
+    """Set the statistics of batch norms to those of x."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.momentum = None  # the mean over all batches: of the one there is
@@ -44,7 +44,7 @@ def corrected(model: nn.Module, x: Tensor, w_bits: Bits, a_bits: Bits) -> tuple[
 
 
 class Recorded(nn.Module):
-    """Keeps what it hands through."""
+    """Identity that records its input."""
 
     def forward(self, x: Tensor) -> Tensor:
         self.seen = x
@@ -66,7 +66,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3), correction=0)
 
 
-def test_batch_norm_statistics_by_hand() -> None:
+def test_batch_norm_statistics_equal_values_by_hand() -> None:
     x = torch.randn(32, 2, 8, 8)
     model = WithNorm()
     fitted(model, x)
@@ -85,7 +85,7 @@ def test_batch_norm_statistics_by_hand() -> None:
     assert not found.biases
 
 
-def test_a_normalized_output_has_the_mean_and_variance_of_the_float_networks() -> None:
+def test_normalized_output_has_mean_and_variance_of_float_network() -> None:
     x = torch.randn(32, 2, 8, 8)
     model = WithNorm()
     fitted(model, x)
@@ -103,8 +103,8 @@ def test_a_normalized_output_has_the_mean_and_variance_of_the_float_networks() -
     torch.testing.assert_close(variance, float_variance, rtol=0.001, atol=0)
 
 
-def test_without_batch_norm_channel_means_come_back() -> None:
-    """Every layer's: each is corrected with those before it corrected already."""
+def test_channel_means_are_restored_without_batch_norm() -> None:
+    """Each layer is corrected on the corrected outputs of the layers before it."""
     x = torch.rand(16, 2, 8, 8)
     inner, outer = Recorded(), Recorded()
     model = nn.Sequential(nn.Conv2d(2, 4, 3), inner, nn.ReLU(), nn.Flatten(), nn.Linear(144, 5), outer).eval()
@@ -136,7 +136,7 @@ class Shared(nn.Module):
         return both
 
 
-def test_a_shared_batch_norm_has_statistics_for_each_call() -> None:
+def test_shared_batch_norm_has_statistics_per_call() -> None:
     x = torch.randn(64, 6)
     model = fitted(Shared(), x)
     policy, found = corrected(model, x, 3, 3)
@@ -157,7 +157,7 @@ def test_a_shared_batch_norm_has_statistics_for_each_call() -> None:
 
 
 @pytest.mark.parametrize("network", [WithNorm, Shared])
-def test_a_policy_in_float_is_not_corrected(network: type[nn.Module]) -> None:
+def test_float_policy_is_not_corrected(network: type[nn.Module]) -> None:
     x = torch.randn(64, 6) if network is Shared else torch.randn(16, 2, 8, 8)
     model = fitted(network(), x)
     expected = model(x)
@@ -170,7 +170,7 @@ def test_a_policy_in_float_is_not_corrected(network: type[nn.Module]) -> None:
 
 
 @pytest.mark.parametrize("network", [WithNorm, Shared, lambda: nn.Sequential(nn.Conv2d(2, 3, 1))])
-def test_corrections_survive_a_file(network: type[nn.Module]) -> None:
+def test_corrections_round_trip_through_tensors(network: type[nn.Module]) -> None:
     x = torch.randn(64, 6) if network is Shared else torch.randn(16, 2, 8, 8)
     model = network().eval()
     policy, found = corrected(model, x, 3, 3)
@@ -183,7 +183,7 @@ def test_corrections_survive_a_file(network: type[nn.Module]) -> None:
     assert torch.equal(policy(x), expected)
 
 
-def test_training_statistics_stay_as_they_are() -> None:
+def test_running_statistics_of_network_are_unchanged() -> None:
     x = torch.randn(16, 2, 8, 8)
     model = fitted(WithNorm(), x)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -192,8 +192,8 @@ def test_training_statistics_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(("bits", "gain"), [(2, 0.2), (3, 0.01)])
-def test_few_bits_gain_on_a_trained_network(bits: int, gain: float) -> None:
-    """First and last layer keep 8 bits."""
+def test_corrections_raise_accuracy_at_few_bits(bits: int, gain: float) -> None:
+    """The first and the last layer keep 8 bits."""
     model = train_digits()
     task = load_task("digits", options=TaskOptions(search_images=200, calibration_images=128))
     images = next(iter(task.batches("calibration", batch_size=64)))[0]

@@ -1,4 +1,4 @@
-"""Hessians of layer inputs: what they say of a layer's outputs is what the layer gives."""
+"""Hessians of layer inputs, compared with the outputs of the layers."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def hessians(model: nn.Module, batches: list[Tensor]) -> dict[int, Tensor]:
 
 @torch.no_grad()
 def energy_of_outputs(layer: nn.Module, x: Tensor) -> Tensor:
-    """Mean square of each output channel, without bias."""
+    """Return the mean square of each output channel, without bias."""
     assert isinstance(layer.bias, Tensor)
     layer.bias.zero_()
     outputs = layer(x)
@@ -54,7 +54,7 @@ def energy_of_outputs(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def energy_by_hessian(weight: Tensor, hessian: Tensor) -> Tensor:
-    """Without bias, which is the last column."""
+    """The bias, which is the last column, is left out."""
     hessian = hessian[:, :-1, :-1]
     rows = weight.detach().reshape(len(hessian), -1, hessian.shape[1]).double()
     return (rows @ hessian.double() * rows).sum(dim=2).flatten()
@@ -62,7 +62,7 @@ def energy_by_hessian(weight: Tensor, hessian: Tensor) -> Tensor:
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even")
 @pytest.mark.parametrize("name", LAYERS)
-def test_the_energy_of_outputs_follows(name: str) -> None:
+def test_hessians_give_output_energy(name: str) -> None:
     layer, x = LAYERS[name]
     found = hessians(nn.Sequential(layer), [x[:2], x[2:]])
     assert isinstance(layer.weight, Tensor)
@@ -72,8 +72,8 @@ def test_the_energy_of_outputs_follows(name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even")
 @pytest.mark.parametrize("name", LAYERS)
-def test_the_last_column_is_the_mean_input(name: str) -> None:
-    """Seen by what it makes of the mean output."""
+def test_last_column_is_mean_input(name: str) -> None:
+    """The mean output is computed from the last column."""
     layer, x = LAYERS[name]
     mean = hessians(nn.Sequential(layer), [x[:2], x[2:]])[0][:, -1]
     assert isinstance(layer.weight, Tensor)
@@ -87,14 +87,14 @@ def test_the_last_column_is_the_mean_input(name: str) -> None:
 
 
 @pytest.mark.parametrize("at_once", [1, 500, 1 << 24])
-def test_memory_for_a_few_positions_at_a_time_is_enough(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_positions_are_processed_in_chunks(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = LAYERS["groups"]
     expected = hessians(nn.Sequential(layer), [x])[0]
     monkeypatch.setattr(module, "_VALUES_AT_ONCE", at_once)
     torch.testing.assert_close(hessians(nn.Sequential(layer), [x])[0], expected)
 
 
-def test_a_sample_of_positions_looks_like_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampled_hessian_is_close_to_full_hessian(monkeypatch: pytest.MonkeyPatch) -> None:
     x = F.avg_pool2d(torch.randn(8, 4, 40, 40, generator=torch.Generator().manual_seed(0)), 3, stride=1)
     layer = nn.Sequential(nn.Conv2d(4, 5, 3))
     everything = hessians(layer, [x])[0]
@@ -104,7 +104,7 @@ def test_a_sample_of_positions_looks_like_all(monkeypatch: pytest.MonkeyPatch) -
     assert (sample - everything).norm() < 0.1 * everything.norm()
 
 
-def test_a_sample_visits_all_images_and_no_regular_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_includes_all_images_and_is_irregular(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POSITIONS", 640)
     places = module._spread(64 * 100)
     assert places.unique().numel() == 640
@@ -112,7 +112,7 @@ def test_a_sample_visits_all_images_and_no_regular_grid(monkeypatch: pytest.Monk
     assert (places % 100).unique().numel() > 90
 
 
-def test_what_is_embedded_turned_used_twice_or_too_large_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_layers_have_no_hessian(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.ConvTranspose2d(4, 6, 3), nn.Conv2d(6, 2, 1), nn.Flatten(), nn.Linear(220, 3))
     traced = trace(model, IMAGES[:1])
     assert [has_hessian(traced, layer) for layer in range(3)] == [False, True, True]
@@ -123,6 +123,6 @@ def test_what_is_embedded_turned_used_twice_or_too_large_has_none(monkeypatch: p
     assert hessians(tokens, [torch.arange(6).reshape(2, 3)]).keys() == {1}
 
 
-def test_activations_that_are_not_finite_are_named() -> None:
+def test_non_finite_activations_raise() -> None:
     with pytest.raises(UserError, match="inputs of layer '0' are NaN"):
         hessians(nn.Sequential(nn.Conv2d(4, 5, 3)), [IMAGES, torch.full_like(IMAGES, torch.inf)])

@@ -1,4 +1,4 @@
-"""Zero points and GPTQ through the whole program: torch, the integer graph, and the files of a run."""
+"""Zero points and GPTQ in torch, in the integer graph, and in the files of a run."""
 
 from pathlib import Path
 from typing import Any
@@ -56,16 +56,16 @@ class Built:
         return [each.zero_point for each in found if each is not None]
 
 
-def test_biased_inputs_of_layers_are_found_by_themselves() -> None:
-    """Those of all convolutions but the first; images and the mean of a map are even enough."""
+def test_skewed_layer_inputs_get_zero_points() -> None:
+    """All convolutions except the first get zero points; images and pooled maps are symmetric enough."""
     assert all(Built().zero_points(4)[1:5])
     assert not any(Built(zero_points="none").zero_points(4))
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
 @pytest.mark.parametrize("rounding", ["nearest", "gptq"])
-def test_the_graph_as_it_stands_computes_the_same(bits: int, rounding: str) -> None:
-    """Zeros at the border are the zero point's codes. The last layer's bias is rounded to steps of its products."""
+def test_unoptimized_graph_equals_torch(bits: int, rounding: str) -> None:
+    """Zero padding has the code of the zero point. The last layer's bias is rounded to steps of its accumulator."""
     built = Built(rounding=rounding)
     policy = ((bits,) * len(built.trace.layers),) * 2
     template = make_template(export_marked(built.model, built.trace, IMAGES[:1]), built.trace)
@@ -81,7 +81,7 @@ def test_the_graph_as_it_stands_computes_the_same(bits: int, rounding: str) -> N
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "gptq"])
-def test_integer_kernels_agree_with_torch(rounding: str, *, has_exact_kernels: bool) -> None:
+def test_integer_kernels_equal_torch(rounding: str, *, has_exact_kernels: bool) -> None:
     if not has_exact_kernels:
         pytest.skip("onnxruntime's kernels saturate on this processor")
     built = Built(rounding=rounding)
@@ -91,7 +91,7 @@ def test_integer_kernels_agree_with_torch(rounding: str, *, has_exact_kernels: b
     assert Engines(engine, reference, built.trace).compare(IMAGES, policies).is_close
 
 
-def test_zero_points_survive_their_file() -> None:
+def test_zero_points_round_trip_through_file() -> None:
     built, again = Built(rounding="gptq"), Built()
     bits = [4] * len(built.trace.layers)
     again.quantizers.load(built.quantizers.tensors(bits, bits), bits, bits)
@@ -104,7 +104,7 @@ def test_zero_points_survive_their_file() -> None:
     assert torch.equal(*outputs)
 
 
-def test_codes_of_gptq_are_evaluated_from_the_files_of_a_run(
+def test_gptq_codes_are_evaluated_from_run_files(
     tmp_path: Path, small_flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
