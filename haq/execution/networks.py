@@ -19,17 +19,20 @@ from haq.execution.user_code import torch_state_kept
 
 
 def run_network(network: nn.Module, inputs: Structure, mode: AbstractContextManager[Any] | None = None) -> Structure:
-    """Call a network on a copy of its inputs and copy its outputs.
+    """Call a network on a copy of its inputs, and copy its outputs.
 
-    A network may write into its input, return a buffer that it writes into again, change torch's global state, or
-    have torch renormalize embeddings in place (`max_norm`): inputs, earlier outputs, state and weights are afterwards
-    what they were. Gradient checkpointing is off, since what is computed again in the backward pass is computed without
-    the mode.
+    A network may write into its input, return a buffer that it writes into again, change torch's global state, or have
+    torch renormalize embeddings in place (`max_norm`). Inputs, earlier outputs, state and weights are unchanged
+    afterwards. Gradient checkpointing is disabled, since the recomputation in the backward pass would not run under the
+    mode.
 
     Args:
-        network: Called with a tuple as positional arguments, with a dict as keyword arguments.
-        inputs: A batch, on the network's device; see `haq.execution.structures`.
-        mode: A torch function mode that is active while the network runs.
+        network: Network, called with a tuple as positional arguments, with a dict as keyword arguments.
+        inputs: Batch on the network's device; see `haq.execution.structures`.
+        mode: Torch function mode that is active while the network runs.
+
+    Returns:
+        Outputs of the network.
     """
     return call_network(network, *spread(inputs), mode)
 
@@ -40,14 +43,31 @@ def call_network(
     named: Mapping[str, Structure],
     mode: AbstractContextManager[Any] | None = None,
 ) -> Structure:
-    """Call a network with positional and keyword arguments; see `run_network`."""
+    """Call a network with positional and keyword arguments; see `run_network`.
+
+    Args:
+        network: Network.
+        inputs: Positional arguments.
+        named: Keyword arguments.
+        mode: Torch function mode that is active while the network runs.
+
+    Returns:
+        Outputs of the network.
+    """
     with torch_state_kept(), no_checkpointing(), NetworkGuard(), mode or nullcontext():
         copied, copied_named = map_tensors(torch.clone, inputs), map_tensors(torch.clone, dict(named))
         return map_tensors(torch.clone, network(*copied, **copied_named))
 
 
 def runner(network: nn.Module) -> Callable[[Structure], Structure]:
-    """Return a network as a function from inputs, on any device, to outputs."""
+    """Return a network as a function.
+
+    Args:
+        network: Network.
+
+    Returns:
+        Function from inputs, on any device, to outputs.
+    """
     device = next(network.parameters()).device
     return lambda inputs: run_network(network, to_device(inputs, device))
 
@@ -59,13 +79,18 @@ def switch_to_eval(network: nn.Module) -> None:
         network: Network.
     """
     with torch_state_kept():
-        network.eval()  # what it returns is not relied on: overrides of train() often return nothing
+        network.eval()  # the result is not used: overrides of train() often return None
 
 
 def materialize(network: nn.Module, example: Structure, *, seed: int = 0) -> None:
-    """Run a network that has lazy modules once, so that they get their parameters, drawn from the seed.
+    """Initialize the parameters of lazy modules by running the network once; networks without lazy modules are not run.
 
-    The caller's random numbers stay as they were; a network without lazy modules is not run.
+    The caller's random state is unchanged.
+
+    Args:
+        network: Network.
+        example: Input of one item.
+        seed: Seed of the initialization.
     """
     if not any(map(is_lazy, chain(network.parameters(), network.buffers()))):
         return

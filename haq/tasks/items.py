@@ -1,4 +1,4 @@
-"""A split's items: read once on first use and kept, in memory where they fit and in a mapped file where not."""
+"""Items of a split: read once on first use and stored, in memory if they fit, else in a memory-mapped file."""
 
 import shutil
 import tempfile
@@ -19,24 +19,29 @@ from haq.runs.cache import cache_dir
 from haq.tasks.base import Batch
 
 MEMORY_LIMIT_BYTES = 2 * 1024**3
-"""Splits above this are kept in a file; 3,500 images of 3x224x224."""
-MOST_COUNTED = 19
-"""Items that are looked for, after the first that cannot be read, to tell one broken file from a broken data set."""
+"""Size above which a split is stored in a file; 3,500 images of 3x224x224."""
+MAX_COUNTED = 19
+"""Number of further unreadable items to look for after the first, to tell one broken file from a broken data set."""
 
 
 class Items(Protocol):
-    """What can be read item by item; map-style data sets of torch are."""
+    """Data set that is read item by item, such as a map-style data set of torch."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
-        """Input [...] and label."""
+        """Return input [...] and label."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ItemsFrom:
-    """The items of a data set from a number on."""
+    """Items of a data set from a position on.
+
+    Attributes:
+        items: Data set.
+        first: Position of the first item.
+    """
 
     items: Items
     first: int
@@ -56,12 +61,27 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, indices: Tensor) -> Batch:
-        """Inputs [n, ...], images channels-last, and targets [n]; the caller may overwrite both."""
+        """Read a batch.
+
+        Args:
+            indices: Indices of the items, [n].
+
+        Returns:
+            Inputs [n, ...], images channels-last in memory, and targets [n]; the caller may overwrite both.
+        """
         ...
 
 
 class StoredSplit:
-    """Items that are the same each time they are read."""
+    """Split whose items are the same each time they are read; they are stored on first use.
+
+    Args:
+        items: Data set.
+        memory_limit_bytes: Size above which items are stored in a file.
+
+    Attributes:
+        items: Data set.
+    """
 
     def __init__(self, items: Items, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> None:
         self.items = items
@@ -75,15 +95,20 @@ class StoredSplit:
         return _channels_first(inputs[indices]), targets[indices]
 
     def store(self) -> None:
-        """Read all items now. Raises UserError where one cannot be read."""
+        """Read all items now.
+
+        Raises:
+            UserError: An item cannot be read.
+        """
         _ = self.stored
 
     @cached_property
     def stored(self) -> Batch:
         """All inputs, images as [n, h, w, c], and targets [n].
 
-        Raises UserError where inputs differ in shape or dtype, or where some cannot be read: the first, and how many
-        there are.
+        Raises:
+            UserError: Inputs differ in shape or dtype, or items cannot be read; the message names the first and counts
+                them.
         """
         example = self._read(0)[0]
         first = _channels_last(example)
@@ -99,10 +124,10 @@ class StoredSplit:
         try:
             return self.items[index]
         except UserError as error:
-            more = list(islice(self._unreadable(index + 1), MOST_COUNTED))
+            more = list(islice(self._unreadable(index + 1), MAX_COUNTED))
             if not more:
                 raise
-            count = f"at least {1 + MOST_COUNTED}" if len(more) == MOST_COUNTED else str(1 + len(more))
+            count = f"at least {1 + MAX_COUNTED}" if len(more) == MAX_COUNTED else str(1 + len(more))
             raise UserError(f"{error}; {count} of {len(self.items)} items cannot be used") from error
 
     def _unreadable(self, start: int) -> Iterator[int]:
@@ -114,7 +139,14 @@ class StoredSplit:
 
 
 class FreshSplit:
-    """Items that may differ each time they are read, such as a user's augmented training set."""
+    """Split whose items may differ each time they are read, such as a user's augmented training set.
+
+    Args:
+        items: Data set.
+
+    Attributes:
+        items: Data set.
+    """
 
     def __init__(self, items: Items) -> None:
         self.items = items
@@ -131,7 +163,7 @@ class FreshSplit:
 
 
 def _require_alike(item: Tensor, index: int, example: Tensor) -> None:
-    """Raise UserError for an input that cannot stand in one batch with an example."""
+    """Raise UserError if an input cannot be in one batch with an example."""
     if item.dtype != example.dtype:
         raise UserError(f"item {index} is {item.dtype} where others are {example.dtype}; make all items of one dtype")
     if item.shape != example.shape:
@@ -150,7 +182,7 @@ def _channels_first(batch: Tensor) -> Tensor:
 
 
 def _storage(shape: Iterable[int], dtype: torch.dtype, *, memory_limit_bytes: int) -> Tensor:
-    """An uninitialised tensor; above the limit in a file without a name, which goes when the process does."""
+    """Allocate an uninitialized tensor, above the limit in an unnamed file that is removed when the process ends."""
     size_bytes = prod(shape) * dtype.itemsize
     if size_bytes <= memory_limit_bytes:
         return torch.empty(*shape, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Data that a user hands over: a mapping of data sets that yield (input, label), or of loaders of batches of them."""
+"""User data: a mapping of data sets that yield (input, label), or of loaders of batches of them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +23,12 @@ EXPECTED = (
 
 @dataclass(frozen=True, slots=True)
 class UserItems:
-    """A user's data set whose items are checked as they are read; `where` begins every complaint."""
+    """Data set of a user, whose items are checked when they are read.
+
+    Attributes:
+        items: Data set with a length and numbered items.
+        where: Prefix of error messages.
+    """
 
     items: Any
     where: str
@@ -55,7 +60,17 @@ class UserItems:
 
 
 def read_user_data(spec: str) -> dict[SplitName, Split]:
-    """The splits of `package.module:callable`; see `user_splits`."""
+    """Read the splits of user data.
+
+    Args:
+        spec: Callable that returns the splits, as `package.module:callable`.
+
+    Returns:
+        Data sets by split.
+
+    Raises:
+        UserError: The callable fails, or its result is not a valid mapping.
+    """
     sets = call_user_code(spec)
     if not isinstance(sets, Mapping):
         raise UserError(f"{spec} returned a {type(sets).__name__}; expected {EXPECTED}")
@@ -63,9 +78,17 @@ def read_user_data(spec: str) -> dict[SplitName, Split]:
 
 
 def user_splits(sets: Mapping[str, Any], name: str) -> dict[SplitName, Split]:
-    """The splits of a mapping of data sets or loaders, which may overlap; `name` begins every complaint.
+    """Check a mapping of data sets or loaders; the splits may overlap.
 
-    Raises UserError on missing and unknown splits, wrong types and empty sets.
+    Args:
+        sets: Data sets or loaders by the names of their splits.
+        name: Prefix of error messages.
+
+    Returns:
+        Data sets by split.
+
+    Raises:
+        UserError: A split is missing, unknown, empty or of another type.
     """
     missing = [name for name in REQUIRED if name not in sets]
     unknown = [name for name in sets if name not in get_args(SplitName)]
@@ -76,10 +99,20 @@ def user_splits(sets: Mapping[str, Any], name: str) -> dict[SplitName, Split]:
 
 
 def unloaded(source: Any, where: str) -> Any:
-    """The items of a loader, anything else as it is.
+    """Return the items of a loader; anything else is returned unchanged.
 
-    They are those of its data set if it collates by default and visits each once; otherwise what its batches hold, read
-    once. Raises UserError where a batch is not (inputs, labels).
+    They are those of its data set if it collates by default and draws each item once; otherwise the contents of its
+    batches, which are read once.
+
+    Args:
+        source: Loader or data set.
+        where: Prefix of error messages.
+
+    Returns:
+        Data set, or list of items.
+
+    Raises:
+        UserError: A batch is not (inputs, labels).
     """
     if not isinstance(source, DataLoader):
         return source
@@ -89,7 +122,7 @@ def unloaded(source: Any, where: str) -> Any:
 
 
 def _visits_all(loader: DataLoader[Any]) -> bool:
-    """Whether a loader draws every item of its data set once, but for a last batch that it drops as too small."""
+    """Return whether a loader draws every item of its data set once, except for a dropped incomplete last batch."""
     if loader.batch_size is None and loader.batch_sampler is not None:  # one of the user's own
         return False
     sampler = loader.sampler
@@ -114,7 +147,7 @@ def _batched_items(loader: DataLoader[Any], where: str) -> Iterator[tuple[Any, A
 
 
 def _number(label: Any) -> Any:
-    """A scalar of NumPy or torch as Python's number; anything else as it is."""
+    """Convert a NumPy or torch scalar to a Python number; anything else is returned unchanged."""
     if isinstance(label, Tensor):
         return label if unsupported_kind(label) or label.numel() != 1 else label.item()
     return label.item() if isinstance(label, np.generic) else label
