@@ -1,1 +1,1 @@
-"""Training a network with quantizers in place: weights, scales and shifts learn from the loss of the task."""
+"""Quantization-aware training: weights, scales and shifts are trained on the loss of the task."""

@@ -1,4 +1,4 @@
-"""Train images moved and mirrored at random, a whole batch at once."""
+"""Random crops and flips of training images, for a whole batch at once."""
 
 import torch
 from torch import Generator, Tensor
@@ -7,16 +7,23 @@ from haq.execution.structures import Structure
 from haq.quantization.training.config import Augmentation
 
 MARGIN = 8
-"""Images are moved by up to this part of their side: 4 pixels of 32, as is usual for CIFAR (He et al. 2016)."""
+"""Images are shifted by up to their side divided by this: 4 of 32 pixels, as is usual for CIFAR (He et al. 2016)."""
 
 
 def augment(images: Structure, how: Augmentation, generator: Generator) -> Structure:
-    """Images [n, c, h, w] cropped at random from a frame of zeros around them, and every other mirrored if asked.
+    """Crop images at random from a zero-padded frame, and flip every other one if requested.
 
-    What is not a batch of images stays as it is.
+    Args:
+        images: Images [n, c, h, w]; other inputs are returned unchanged.
+        how: Kind of augmentation; `auto` for `flip-crop` with three channels, else `none`.
+        generator: Random number generator.
 
-    >>> augment(torch.ones(1, 1, 8, 8), "crop", torch.Generator().manual_seed(0)).shape
-    torch.Size([1, 1, 8, 8])
+    Returns:
+        Images in the same shape.
+
+    Examples:
+        >>> augment(torch.ones(1, 1, 8, 8), "crop", torch.Generator().manual_seed(0)).shape
+        torch.Size([1, 1, 8, 8])
     """
     if not isinstance(images, Tensor) or images.ndim != 4:
         return images
@@ -33,18 +40,18 @@ def augment(images: Structure, how: Augmentation, generator: Generator) -> Struc
     places = torch.arange(count)[:, None, None]
     last = images.movedim(1, -1)
     taken = last[places, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]]
-    return (taken * inside[..., None]).movedim(-1, 1)  # a view: memory is channels-last
+    return (taken * inside[..., None]).movedim(-1, 1)  # a view; channels-last in memory
 
 
 def _resolved(images: Tensor, how: Augmentation) -> Augmentation:
-    """Mirrored digits are no digits; colour images are of things."""
+    """Resolve `auto`: colour images show objects, which may be flipped; digits may not."""
     if how != "auto":
         return how
     return "flip-crop" if images.shape[1] == 3 else "none"
 
 
 def _moved(side: int, count: int, generator: Generator) -> Tensor:
-    """Source pixels [count, side] of a shift by up to `side / MARGIN` either way."""
+    """Return source pixels [count, side] of a shift by up to `side / MARGIN` in either direction."""
     most = max(1, side // MARGIN)
     offsets = torch.randint(-most, most + 1, (count,), generator=generator)
     return torch.arange(side) + offsets[:, None]

@@ -1,4 +1,4 @@
-"""A moving average of everything that learns."""
+"""Exponential moving average of trainable parameters."""
 
 from collections.abc import Mapping
 
@@ -7,9 +7,14 @@ from torch import Tensor, nn
 
 
 class MovingAverage:
-    """Averages of a network's parameters with a decay in [0, 1), faster over the first steps so as to forget the start.
+    """Exponential moving average of a network's parameters.
 
-    Buffers are not averaged: batch norms are to be re-estimated on the average.
+    The effective decay is smaller in the first steps, which reduces the weight of the initial values. Buffers are not
+    averaged: batch norms are re-estimated after `apply`.
+
+    Args:
+        network: Network that is trained.
+        decay: Decay per step, in [0, 1).
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -19,7 +24,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take one more step into the average."""
+        """Update the averages after a step."""
         self._steps += 1
         decay = min(self._decay, self._steps / (self._steps + 9))
         for name, value in self._parameters.items():
@@ -27,16 +32,20 @@ class MovingAverage:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Put the averages into the network."""
+        """Copy the averages into the network."""
         for name, value in self._parameters.items():
             value.copy_(self._averages[name])
 
     def state_dict(self) -> dict[str, Tensor | int]:
-        """Averages by name, and the number of steps."""
+        """Return averages by name, and the number of steps."""
         return {**self._averages, "": self._steps}
 
     def load_state_dict(self, state: Mapping[str, Tensor | int]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Restore the state.
+
+        Args:
+            state: Result of `state_dict`.
+        """
         self._steps = int(state[""])
         for name, average in self._averages.items():
             average.copy_(torch.as_tensor(state[name]))

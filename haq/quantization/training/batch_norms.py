@@ -1,4 +1,7 @@
-"""Batch norms re-estimated on the network as it ends up: what runs along with training lags behind few-bit weights."""
+"""Re-estimation of batch norm statistics on the final network.
+
+The running averages of training lag behind the changes of few-bit weights.
+"""
 
 from collections.abc import Iterable
 
@@ -12,11 +15,15 @@ from haq.execution.structures import Structure, spread
 
 @torch.no_grad()
 def reestimate(network: nn.Module, batches: Iterable[Structure]) -> None:
-    """Running means and variances of all batch norms from these inputs, each position counted alike.
+    """Re-estimate running means and variances of all batch norms, with equal weight for each position.
 
-    Every norm normalizes by what it has seen so far, not by the batch alone as in torch's `update_bn`: few-bit layers
-    behind it would else be measured on inputs that they never get again. For the same reason everything is in eval mode
-    meanwhile. Leaves the network in eval mode; one without running statistics stays as it is.
+    Every norm normalizes by the statistics of all inputs so far, not by those of the batch alone as in torch's
+    `update_bn`: few-bit layers after it would otherwise be measured on inputs that do not occur in evaluation. For the
+    same reason the network is in evaluation mode, and stays in it. Norms without running statistics are not changed.
+
+    Args:
+        network: Network.
+        batches: Batches of inputs.
     """
     switch_to_eval(network)
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
@@ -31,7 +38,7 @@ def reestimate(network: nn.Module, batches: Iterable[Structure]) -> None:
 
 
 class _Seen:
-    """What one norm has seen: brings its running statistics up to date before it uses them."""
+    """Hook that updates the running statistics of one norm before they are used."""
 
     def __init__(self) -> None:
         self._count = 0

@@ -1,4 +1,4 @@
-"""What moves the parameters: SGD or AdamW the weights, Adam the scales and shifts in parts of their first scale."""
+"""Optimizers of fine-tuning: SGD or AdamW for weights, Adam with relative steps for scales and shifts."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,17 +14,24 @@ from haq.quantization.training.recipe import Rates
 
 
 def relative_adam(units: Sequence[tuple[Tensor, Tensor]], *, lr: float) -> Adam:
-    """Adam (Kingma and Ba 2015) whose steps are in units of each element's own.
+    """Create an Adam optimizer (Kingma and Ba 2015) whose steps are relative to a unit of each element.
 
-    `units` gives every parameter with its units, above 0 and in the parameter's shape: so one rate suits small and
-    large scales alike, however gradients are scaled.
+    So one learning rate suits small and large scales, however gradients are scaled.
 
-    >>> parameter = torch.tensor([5.0, 5.0], requires_grad=True)
-    >>> optimizer = relative_adam([(parameter, torch.tensor([1.0, 100.0]))], lr=0.01)
-    >>> parameter.grad = torch.tensor([1e-4, -7.0])
-    >>> optimizer.step()
-    >>> [round(value, 3) for value in parameter.tolist()]
-    [4.99, 6.0]
+    Args:
+        units: Every parameter with its units, above 0 and in the shape of the parameter.
+        lr: Learning rate, in units.
+
+    Returns:
+        The optimizer.
+
+    Examples:
+        >>> parameter = torch.tensor([5.0, 5.0], requires_grad=True)
+        >>> optimizer = relative_adam([(parameter, torch.tensor([1.0, 100.0]))], lr=0.01)
+        >>> parameter.grad = torch.tensor([1e-4, -7.0])
+        >>> optimizer.step()
+        >>> [round(value, 3) for value in parameter.tolist()]
+        [4.99, 6.0]
     """
     optimizer = Adam([parameter for parameter, _ in units], lr=lr, eps=1e-15)  # gradients of scales may be tiny
 
@@ -44,10 +51,20 @@ def relative_adam(units: Sequence[tuple[Tensor, Tensor]], *, lr: float) -> Adam:
 
 
 def make_optimizers(network: TrainableNetwork, config: FinetuneConfig, rates: Rates) -> dict[str, Optimizer]:
-    """The optimizers of what learns, by name: `weights` with decay for weights alone, and `quantizers`.
+    """Create the optimizers of all trainable parameters.
 
-    LSQ's gradients under SGD leave the scales and shifts of inputs all but where they start; hence Adam for those.
-    Raises UserError where nothing learns.
+    With SGD, LSQ's gradients hardly change the scales and shifts of inputs; these are trained with Adam instead.
+
+    Args:
+        network: Network to train.
+        config: Settings of fine-tuning.
+        rates: Learning rates and weight decay.
+
+    Returns:
+        Optimizers by name: `weights`, which decays weights but not biases and norms, and `quantizers`.
+
+    Raises:
+        UserError: There is nothing to train.
     """
     found: dict[str, Optimizer] = {}
     if config.learn == "all":
@@ -61,10 +78,10 @@ def make_optimizers(network: TrainableNetwork, config: FinetuneConfig, rates: Ra
 
 
 def _units(network: TrainableNetwork) -> Iterator[tuple[Tensor, Tensor]]:
-    """A scale learns in parts of its start, and a shift in parts of half the range of codes.
+    """Yield scales with their initial value as unit, and shifts with half the range of codes.
 
-    In parts of one step a shift would be outrun: the scale moves the ends of the range by many codes at a time, and has
-    made up for a wrong zero point, at the price of a coarser grid, before the shift has moved by half a code.
+    With one step as unit, a shift would be too slow: the scale moves the ends of the range by many codes at a time, and
+    compensates for a wrong zero point, with a coarser grid, before the shift has moved by half a code.
     """
     for _, quantizer in network.quantizers():
         assert quantizer.raw_scale is not None

@@ -1,7 +1,7 @@
-"""Weights that jump to and fro between two codes, and never arrive: dampened or frozen.
+"""Dampening and freezing of weights that oscillate between two codes.
 
 Nagel et al., "Overcoming Oscillations in Quantization-Aware Training", 2022 (arXiv 2203.08086). Depthwise networks at 4
-bits and fewer suffer most.
+bits and fewer are affected most.
 """
 
 from dataclasses import dataclass, field
@@ -14,24 +14,39 @@ from haq.quantization.training.network import TrainableNetwork
 
 FREQUENCY_MOMENTUM = 0.01
 MEAN_MOMENTUM = 0.05
-"""Of the mean code; larger, so that it is no longer that of the first step when a weight is frozen."""
+"""Momentum of the mean code; larger, so that the mean no longer depends on the first step when a weight is frozen."""
 FIRST_LIMIT, LAST_LIMIT = 0.04, 0.011
-"""A weight that oscillates in more than this share of the steps is frozen; the limit falls along a cosine."""
+"""Oscillation frequency above which a weight is frozen, at the beginning and the end; a cosine schedule between."""
 
 
 def ramp(first: float, last: float, progress: float) -> float:
-    """From the first to the last along a cosine, for a progress from 0 to 1.
+    """Interpolate between two values along a cosine.
 
-    >>> ramp(0.0, 2.0, 0.5)
-    1.0
+    Args:
+        first: Value at progress 0.
+        last: Value at progress 1.
+        progress: Progress in [0, 1].
+
+    Returns:
+        The interpolated value.
+
+    Examples:
+        >>> ramp(0.0, 2.0, 0.5)
+        1.0
     """
     return last + (first - last) * (1 + cos(pi * progress)) / 2
 
 
 def dampening(network: TrainableNetwork) -> Tensor:
-    """Sum of squared distances of all weights within their grid from the level that they are rounded to.
+    """Compute the sum of squared distances of all unclipped weights from the level that they are rounded to.
 
-    It pulls weights to the middle of their bin, where they do not oscillate; to the levels it has no gradient.
+    As a loss it pulls weights to the middle of their bin, where they do not oscillate. Levels get no gradient from it.
+
+    Args:
+        network: Network that is trained.
+
+    Returns:
+        The sum, [].
     """
     total = torch.zeros((), device=next(network.parameters()).device)
     for weight, quantizer in network.quantized_weights():
@@ -45,30 +60,41 @@ def dampening(network: TrainableNetwork) -> Tensor:
 
 @dataclass(slots=True, eq=False)
 class _Watched:
-    """One parameter's weights, each for itself."""
+    """Oscillation statistics of one parameter, per weight.
+
+    Attributes:
+        codes: Codes of the last step, int8.
+        direction: Direction of the last change of the code, int8: +1 or -1, 0 if there was none.
+        frequency: Moving average of the indicator that the code changed back, in [0, 1].
+        mean: Moving average of the code.
+        frozen: Whether the weight is frozen.
+    """
 
     codes: Tensor
-    """int8"""
     direction: Tensor
-    """int8: +1 or -1, the way that the code moved last; 0 before it first did."""
     frequency: Tensor
-    """Moving average of 'moved back', in [0, 1]."""
     mean: Tensor
-    """Moving average of the code."""
     frozen: Tensor
-    """bool"""
 
 
 @dataclass(slots=True, eq=False)
 class Freezer:
-    """Freezes weights that oscillate at the code where they mostly are; call `step` after each of the optimizer's."""
+    """Freezing of oscillating weights at their most frequent code; call `step` after each step of the optimizer.
+
+    Attributes:
+        network: Network that is trained.
+    """
 
     network: TrainableNetwork
     _watched: list[_Watched] = field(default_factory=list)
 
     @torch.no_grad()
     def step(self, progress: float) -> None:
-        """Look at all weights once; `progress` goes from 0 to 1."""
+        """Update the statistics of all weights, and freeze those that oscillate.
+
+        Args:
+            progress: Progress of the training in [0, 1].
+        """
         limit = ramp(FIRST_LIMIT, LAST_LIMIT, progress)
         pairs = list(self.network.quantized_weights())
         if not self._watched:
@@ -81,17 +107,21 @@ class Freezer:
 
     @property
     def frozen(self) -> float:
-        """The share of weights that are frozen."""
+        """Share of weights that are frozen."""
         count = sum(watched.frozen.numel() for watched in self._watched)
         return sum(int(watched.frozen.sum()) for watched in self._watched) / max(count, 1)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that the next step depends on."""
+        """Return the state that the next step depends on."""
         names = _Watched.__slots__
         return {f"{place}.{name}": getattr(each, name) for place, each in enumerate(self._watched) for name in names}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where `state_dict` was taken, wherever its tensors lie."""
+        """Restore the state.
+
+        Args:
+            state: Result of `state_dict`, with tensors on any device.
+        """
         weights = [weight for weight, _ in self.network.quantized_weights()] if state else []
         self._watched = [
             _Watched(**{name: state[f"{place}.{name}"].to(weight.device) for name in _Watched.__slots__})
@@ -110,7 +140,7 @@ def _update(watched: _Watched, codes: Tensor, limit: float) -> None:
     back = (move != 0) & (move == -watched.direction)
     watched.frequency.lerp_(back.float(), FREQUENCY_MOMENTUM)
     watched.direction = torch.where(move != 0, move, watched.direction)
-    # A frozen weight keeps the mean that it was frozen at.
+    # The mean of a frozen weight is not updated.
     watched.mean = torch.where(watched.frozen, watched.mean, watched.mean.lerp(codes.float(), MEAN_MOMENTUM))
     watched.frozen |= watched.frequency > limit
     watched.codes = codes.to(torch.int8)

@@ -1,4 +1,4 @@
-"""Epochs over the train split: the same bits every time on a CPU."""
+"""Training epochs over the train split, deterministic on a CPU."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,11 +21,23 @@ from haq.tasks.base import Batch, SplitName, Task
 from haq.tasks.predictions import score
 
 Line = dict[str, Any]
-"""One line of the journal."""
+"""Record of one epoch."""
 
 
 class Trainer:
-    """Trains a network epoch by epoch; what an epoch draws at random depends on the seed and its number alone."""
+    """Training loop; the random numbers of an epoch depend only on the seed and the number of the epoch.
+
+    Args:
+        learner: Network, loss and optimizers.
+        task: Task with a train split.
+        config: Settings of fine-tuning.
+        seed: Seed of order, augmentation and dropout.
+        ranks: Processes that share every batch.
+
+    Attributes:
+        learner: Network, loss and optimizers.
+        epoch: Number of completed epochs.
+    """
 
     def __init__(
         self, learner: Learner, task: Task, *, config: FinetuneConfig, seed: int = 0, ranks: Ranks = ALONE
@@ -35,7 +47,14 @@ class Trainer:
         self._device = next(learner.network.parameters()).device
 
     def run_epoch(self, watcher: Watcher = SILENT) -> Line:
-        """One pass over the train split; returns its line of the journal, accuracy on the search split included."""
+        """Train for one epoch.
+
+        Args:
+            watcher: Observer of the progress.
+
+        Returns:
+            Record of the epoch, with the score on the search split.
+        """
         began, loss, images, meter = monotonic(), 0.0, 0, self._task.meter()
         metric, learner, network = self._task.metric, self.learner, self.learner.network
         with random_numbers(self._seed, self.epoch) as generator:
@@ -58,27 +77,31 @@ class Trainer:
         return line | frozen | {"seconds": round(monotonic() - began, 3)}
 
     def finish(self) -> None:
-        """The moving average if there is one, and batch norms re-estimated; the network is in eval mode then."""
+        """Use the moving average of weights if there is one, and re-estimate batch norms, in evaluation mode."""
         self.learner.finish()
         self.reestimate_norms()
 
     def reestimate_norms(self) -> None:
-        """From the same train images each time; training itself does not depend on running statistics."""
+        """Re-estimate batch norms, from the same train images each time; training does not depend on them."""
         if self._config.norm_images:
             with random_numbers(self._seed, self._config.epochs) as generator:
                 reestimate(self.learner.network, self._norm_inputs(generator))
 
     def state_dict(self) -> Line:
-        """All that the next epoch depends on."""
+        """Return the state that the next epoch depends on."""
         return {"epoch": self.epoch, "learner": self.learner.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Restore the state.
+
+        Args:
+            state: Result of `state_dict`.
+        """
         self.epoch = state["epoch"]
         self.learner.load_state_dict(state["learner"])
 
     def _batches(self, generator: Generator) -> Iterator[Batch]:
-        """This process' share of every batch, augmented."""
+        """Yield this process' share of every batch, augmented."""
         for inputs, targets in self._full_batches(generator):
             moved = augment(inputs, self._config.augment, generator)
             yield to_device(self._ranks.share(moved), self._device), to_device(self._ranks.share(targets), self._device)
@@ -89,7 +112,7 @@ class Trainer:
             yield to_device(inputs, self._device)
 
     def _full_batches(self, generator: Generator) -> Iterator[Batch]:
-        """The train split in random order; what is left at the end is left out where it makes no whole batch."""
+        """Yield the train split in random order, without an incomplete last batch."""
         size = self._config.batch_size
         for inputs, targets in self._task.shuffled("train", batch_size=size, generator=generator):
             if item_count(inputs) == min(size, self._task.size("train")):
@@ -97,15 +120,28 @@ class Trainer:
 
 
 def steps_an_epoch(task: Task, batch_size: int) -> int:
-    """Whole batches of the train split; one where it is smaller than a batch."""
+    """Return the number of complete batches of the train split, at least 1.
+
+    Args:
+        task: Task with a train split.
+        batch_size: Number of items of a batch.
+
+    Returns:
+        The number of batches.
+    """
     return max(1, task.size("train") // batch_size)
 
 
 @contextmanager
 def random_numbers(seed: int, number: int) -> Iterator[Generator]:
-    """A generator for one part of a run; what networks draw themselves, as dropout does, follows the same seed.
+    """Seed torch's global generator and a new one for one part of a run; restore the caller's random state afterwards.
 
-    Afterwards the caller's random numbers are as they were.
+    Args:
+        seed: Seed of the run.
+        number: Number of the part.
+
+    Yields:
+        Generator with the same seed as the global one, which networks use for dropout.
     """
     drawn = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
     with torch.random.fork_rng():
@@ -114,6 +150,16 @@ def random_numbers(seed: int, number: int) -> Iterator[Generator]:
 
 
 def network_score(network: nn.Module, task: Task, split: SplitName, *, batch_size: int) -> float:
-    """Return a network's score on a split in eval mode; it is in eval mode afterwards."""
+    """Compute the score of a network on a split; the network is in evaluation mode afterwards.
+
+    Args:
+        network: Network.
+        task: Task.
+        split: Name of the split.
+        batch_size: Number of items of a batch.
+
+    Returns:
+        The score.
+    """
     switch_to_eval(network)
     return score(runner(network), task, split, batch_size=batch_size)
