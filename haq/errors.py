@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pydantic import ValidationError
 
 MAX_MESSAGE = 300
-"""Characters of what is said of an invalid value, which may itself be of any length."""
+"""Longest description of an invalid value, in characters."""
 
 
 class UserError(ValueError):
@@ -31,7 +31,7 @@ def validation_message(error: ValidationError, *, as_flag: bool = False) -> str:
     """Describe the first problem of a validation error in one printable line.
 
     Args:
-        error: What pydantic raised.
+        error: Error of pydantic.
         as_flag: Name the setting as a flag of the command line and show the value that it had, instead of naming the
             path to the value in its file.
 

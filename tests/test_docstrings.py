@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("agents", "envs", "hardware_sim")
+PACKAGES = ("agents", "envs", "hardware_sim", "haq/network", "haq/evaluation/engines/onnxruntime")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

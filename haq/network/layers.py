@@ -130,7 +130,7 @@ class _Tracer(WeightedCalls):
     def __init__(self, model: nn.Module, example: Tensor) -> None:
         super().__init__()
         self.stack: list[tuple[str, nn.Module]] = []
-        """The modules that are running, outermost first."""
+        """Running modules, outermost first."""
         self.operators = OperatorCalls(model, lambda: self.stack[-1][0] if self.stack else "")
         self.origins = Origins(example, self._hold)
         self._layers: list[Layer] = []

@@ -1,7 +1,7 @@
 """Function mode that sees, and can replace, every multiplication with weights while a network runs.
 
 A module's own forward, a parent that calls `F.linear` with a child's weight, a module that is used twice: all end in
-one of a few functions of torch. A torch function mode sees these calls, so networks need no rewriting and no hooks.
+one of a few functions of torch. A torch function mode sees these calls, so networks are neither rewritten nor modified.
 Attention and recurrent layers, which torch computes in one function, are decomposed while the mode is active.
 """
 

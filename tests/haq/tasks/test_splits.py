@@ -93,16 +93,17 @@ def test_facts_differ_between_splits() -> None:
     assert first["sha256"] != other["sha256"]
 
 
-@pytest.mark.parametrize("wish", [{"search_images": 101}, {"search_images": 100}, {"report_images": 61}])
-def test_too_few_items_raise(wish: dict[str, int]) -> None:
+@pytest.mark.parametrize("options", [{"search_images": 101}, {"search_images": 100}, {"report_images": 61}])
+def test_too_few_items_raise(options: dict[str, int]) -> None:
     with pytest.raises(UserError, match=r"images asked of val, which has (100|60|0) left|0 images asked"):
-        draw_splits(TRAIN, VAL, TaskOptions(**wish))  # type: ignore[arg-type]
+        draw_splits(TRAIN, VAL, TaskOptions(**options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    "wish", [{"split_seed": -1}, {"search_images": 0}, {"crop": -3}, {"normalize": "full"}, {"search_from": "report"}]
+    "options",
+    [{"split_seed": -1}, {"search_images": 0}, {"crop": -3}, {"normalize": "full"}, {"search_from": "report"}],
 )
-def test_invalid_options_raise(wish: dict[str, object]) -> None:
-    (name, value), *_ = wish.items()
+def test_invalid_options_raise(options: dict[str, object]) -> None:
+    (name, value), *_ = options.items()
     with pytest.raises(UserError, match=f"{name} is '?{value}"):
-        TaskOptions(**wish)  # type: ignore[arg-type]
+        TaskOptions(**options)  # type: ignore[arg-type]

@@ -79,7 +79,7 @@ class _CutLowering(Lowering):
         super().__init__(template, quantizers, bits, corrections=corrections, fold=fold)
         self._found: list[str] = []
         self.offsets: dict[int, int] = {}
-        """What stored codes are higher by, by layer, in the order of the outputs."""
+        """Offset of the stored codes by layer, in the order of the outputs."""
 
     def model(self) -> onnx.ModelProto:
         """Return the graph; its outputs are those of the network, then the codes of every cut input."""

@@ -29,12 +29,12 @@ class Engines:
     def corrections(self, bits: PolicyBits) -> tuple[Corrections, Corrections]:
         return self.reference.corrections(bits), self.engine.corrections(bits)
 
-    def drawn(self, seed: int, a_bits: Bits) -> PolicyBits:
+    def random_bits(self, seed: int, a_bits: Bits) -> PolicyBits:
         """Return bits of random weight widths."""
         widths = np.random.default_rng(seed).integers(2, 9, len(self.trace.layers)).tolist()
         return tuple(widths), (a_bits,) * len(widths)
 
-    def apart(self, bits: PolicyBits) -> Tensor:
+    def differences(self, bits: PolicyBits) -> Tensor:
         """Return the differences of all corrections, relative to the spread of the float network's outputs."""
         expected, found = self.corrections(bits)
         assert found.biases.keys() == expected.biases.keys()
@@ -93,9 +93,9 @@ def digits() -> Engines:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_corrections_of_digits_cnn_equal_torch(digits: Engines, seed: int) -> None:
-    assert digits.apart(digits.drawn(seed, None)).max() < 1e-4
+    assert digits.differences(digits.random_bits(seed, None)).max() < 1e-4
     # A value halfway between two codes may take either, and a deeper layer may turn that into more.
-    rounded = digits.apart(digits.drawn(seed, 5))
+    rounded = digits.differences(digits.random_bits(seed, 5))
     assert rounded.median() < 0.005
     assert rounded.max() < 0.3
 
@@ -106,7 +106,7 @@ def test_corrections_of_resnet_equal_torch() -> None:
         images = random_images(16, 3, 32, 32)
         engines = Engines(fitted(load_model("cifar_resnet20"), images), images)
     for seed in range(3):
-        assert engines.apart(engines.drawn(seed, None)).max() < 1e-4
+        assert engines.differences(engines.random_bits(seed, None)).max() < 1e-4
 
 
 def test_corrections_with_batch_norms_in_unusual_places_equal_torch() -> None:
@@ -114,10 +114,10 @@ def test_corrections_with_batch_norms_in_unusual_places_equal_torch() -> None:
         torch.default_generator.manual_seed(0)
         images = random_images(32, 4, 8, 8) + 3.0
         engines = Engines(fitted(Branches(), images), images)
-    found = engines.corrections(engines.drawn(0, None))[1]
+    found = engines.corrections(engines.random_bits(0, None))[1]
     assert len(found.statistics) == 4
     assert len(found.biases) == 3
-    assert engines.apart(engines.drawn(0, None)).max() < 1e-4
+    assert engines.differences(engines.random_bits(0, None)).max() < 1e-4
 
 
 def test_corrections_of_float_network_are_rounding_errors(digits: Engines) -> None:
@@ -128,6 +128,6 @@ def test_corrections_of_float_network_are_rounding_errors(digits: Engines) -> No
 
 def test_corrections_are_deterministic(digits: Engines) -> None:
     names = tuple(layer.name for layer in digits.trace.layers)
-    first, second = (digits.engine.corrections(digits.drawn(4, 4)).tensors(names) for _ in range(2))
+    first, second = (digits.engine.corrections(digits.random_bits(4, 4)).tensors(names) for _ in range(2))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
