@@ -3,27 +3,29 @@
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from haq.config import search_config
 from haq.costs.simulation import policy_bits, simulation
-from haq.errors import warn_caller
+from haq.errors import UserError, warn_caller
 from haq.execution.progress import SILENT, Watcher
+from haq.experiment.artifact import Artifact, load_artifact
+from haq.experiment.evaluating import evaluate_artifact
 from haq.experiment.inputs import Inputs, names_of
+from haq.experiment.learning_request import PolicyLike, learning_request
 from haq.experiment.loading import load_priced
-from haq.experiment.starting_point import Asked, PolicyLike, starting_point
 from haq.finetuning.running import FinetuneResult, finetune_configured
 from haq.policy import Policy, load_policy, uniform_bits
 from haq.quantization.training.config import FinetuneConfig, finetune_config
 from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
 from haq.reconstruction.running import QUANTIZER_SETTINGS, ReconstructionResult, reconstruct_configured
-from haq.reconstruction.running import Asked as ReconstructionAsked
 from haq.searching.running import SearchResult, search_configured
 from haq.tasks import TaskLike, as_task
 
-__all__ = ["finetune", "load_policy", "reconstruct", "search", "simulate"]
+__all__ = ["evaluate", "finetune", "load", "load_policy", "reconstruct", "search", "simulate"]
+Result = TypeVar("Result", SearchResult, FinetuneResult, ReconstructionResult)
 
 
 def search(
@@ -38,17 +40,26 @@ def search(
 ) -> SearchResult:
     """Find the bits of every layer, within a budget, that lose the least accuracy (HAQ, Wang et al., CVPR 2019).
 
-    `model` and `task` are objects, or names as on the command line; `task` may be a mapping of data sets of (input,
-    label), or of loaders of batches of them, with the names `calibration`, `search`, `report` and, if there are more,
-    `selection` and `train`. `settings` are the fields of
-    `haq.config.SearchConfig`: hardware, objective, budget (a ratio of the 8-bit cost, a text such as "12ms", or a
-    mapping such as {"latency": 0.6, "size": "250kB"}), episodes, seed and others. With `max_accuracy_drop`, in points
-    of accuracy such as 0.5, in place of a budget the least cost is looked for.
-    `out` keeps the run in a folder; `resume` continues one that was interrupted, that a time limit ended, or that is
-    to have more `episodes` than it had. When a search has taken `time_limit_s`, its preparation and earlier sessions
-    included, it ends with the best policy so far. The network is not changed.
+    Args:
+        model: Network, which is not changed, or its name as on the command line.
+        task: Data, their name as on the command line, or a mapping of data sets of (input, label), or of loaders of
+            batches of them, with the names `calibration`, `search`, `report` and, if there are more, `selection` and
+            `train`.
+        out: Folder that keeps the run.
+        resume: Continue a run that was interrupted, that a time limit ended, or that is to have more `episodes`.
+        time_limit_s: Seconds, preparation and earlier sessions included, after which the search ends with the best
+            policy so far.
+        watcher: Receives phases and episodes.
+        settings: Fields of `haq.config.SearchConfig`, such as hardware, objective, episodes, seed and budget: a ratio
+            of the 8-bit cost, a text such as "12ms", or a mapping such as {"latency": 0.6, "size": "250kB"}. With
+            `max_accuracy_drop`, in points of accuracy such as 0.5, the least cost is looked for instead.
 
-    Raises UserError, UnsupportedError or BudgetError for what cannot be done, before the first episode.
+    Returns:
+        The policy, the summary and the artifact of the run.
+
+    Raises:
+        UserError: What was asked for cannot be done; so do UnsupportedError and BudgetError. All are raised before the
+            first episode.
     """
     task = as_task(task)
     config = search_config(**names_of(model, task), **settings)
@@ -58,9 +69,9 @@ def search(
         result = search_configured(
             config, path, inputs=inputs, resume=resume and out is not None, time_limit_s=time_limit_s, watcher=watcher
         )
-        _draw(out)
+        result = _kept(result, path, inputs, out=out)
     warn_caller(result.summary["warnings"])
-    return result if out is not None else replace(result, path=None)
+    return result
 
 
 def finetune(
@@ -75,25 +86,34 @@ def finetune(
 ) -> FinetuneResult:
     """Train a network with a policy on it: weights, and the scales and shifts of all quantizers.
 
-    `model` and `task` are objects, or names as on the command line, and `task` may be a mapping, as in `haq.search`;
-    without them those of the run that the policy lies in, else the digits network and its data. `policy` is one, its
-    file, the folder of its run, or (w_bits, a_bits) for every layer but the first and the last. `settings` are the
-    fields of `haq.quantization.training.config.FinetuneConfig`, such as epochs, lr and oscillation, and those of
-    `haq.config.SearchConfig` that are about network, data, quantizers, device and seed. `out` keeps the run in a
-    folder; `resume` goes on with one that was interrupted. The network that is given is not changed.
+    Args:
+        model: Network, which is not changed, or its name; None for that of the run that the policy lies in, else the
+            digits network.
+        task: Data, their name or a mapping, as in `haq.search`; None as for `model`.
+        policy: A policy, its file, the folder of its run, or (w_bits, a_bits) for every layer but the first and the
+            last; None leaves layers in float.
+        out: Folder that keeps the run.
+        resume: Continue a run that was interrupted.
+        watcher: Receives steps and epochs.
+        settings: Fields of `haq.quantization.training.config.FinetuneConfig`, such as epochs, lr and oscillation, and
+            those of `haq.config.SearchConfig` about network, data, quantizers, device and seed.
 
-    Raises UserError or UnsupportedError for what cannot be done, before the first step; UserError for a loss that
-    becomes NaN.
+    Returns:
+        The trained network, the policy, the summary and the artifact of the run.
+
+    Raises:
+        UserError: What was asked for cannot be done, as does UnsupportedError, or the loss became NaN.
     """
     task = None if task is None else as_task(task)
     learning = {name: settings.pop(name) for name in list(settings) if name in FinetuneConfig.model_fields}
-    start = starting_point(policy, search_config(**names_of(model, task), **settings))
-    asked = Asked(start.config, finetune_config(**learning), start.policy, start.example)
+    config = search_config(**names_of(model, task), **settings)
+    request = learning_request(policy, config, finetune_config(**learning))
     inputs = Inputs.of(model, task)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "run" if out is None else Path(out)
-        result = finetune_configured(asked, path, inputs=inputs, resume=resume and out is not None, watcher=watcher)
-        _draw(out)
+        result = finetune_configured(request, path, inputs=inputs, resume=resume and out is not None, watcher=watcher)
+        if result.is_first:  # the other processes of torchrun have no folder
+            result = _kept(result, path, inputs, out=out)
     warn_caller(result.summary["warnings"])
     return result if out is not None else replace(result, path=None)
 
@@ -107,28 +127,94 @@ def reconstruct(
     watcher: Watcher = SILENT,
     **settings: Any,
 ) -> ReconstructionResult:
-    """Let rounding, scales and biases of a policy learn from the float network's outputs on the calibration images.
+    """Learn rounding, scales and biases of a policy from the float network's outputs on the calibration images.
 
-    `model` and `task` are objects, or names as on the command line, and `task` may be a mapping, as in `haq.search`;
-    without them those of the run that the policy lies in, else the digits network and its data. `policy` is one, its
-    file, the folder of its run, or (w_bits, a_bits) for every layer but the first and the last. `settings` are the
-    fields of `haq.reconstruction.config.ReconstructionConfig`, and those of `haq.config.SearchConfig` that are about
-    network, data, quantizers, device and seed. `out` keeps the run in a folder. The network that is given is not
-    changed.
+    Args:
+        model: Network, which is not changed, or its name; None for that of the run that the policy lies in, else the
+            digits network.
+        task: Data, their name or a mapping, as in `haq.search`; None as for `model`.
+        policy: A policy, its file, the folder of its run, or (w_bits, a_bits) for every layer but the first and the
+            last.
+        out: Folder that keeps the run.
+        watcher: Receives phases and steps.
+        settings: Fields of `haq.reconstruction.config.ReconstructionConfig`, and those of `haq.config.SearchConfig`
+            about network, data, quantizers, device and seed.
 
-    Raises UserError or UnsupportedError for what cannot be done, before the first step; UserError for a loss that
-    becomes NaN.
+    Returns:
+        The policy, the summary and the artifact of the run.
+
+    Raises:
+        UserError: What was asked for cannot be done, as does UnsupportedError, or the loss became NaN.
     """
     task = None if task is None else as_task(task)
     own = {name: settings.pop(name) for name in list(settings) if name in ReconstructionConfig.model_fields}
-    start = starting_point(policy, search_config(**names_of(model, task), **settings), inherited=QUANTIZER_SETTINGS)
-    asked = ReconstructionAsked(start.config, reconstruction_config(**own), start.policy, start.example)
+    config = search_config(**names_of(model, task), **settings)
+    request = learning_request(policy, config, reconstruction_config(**own), inherited=QUANTIZER_SETTINGS)
     inputs = Inputs.of(model, task)
-    if out is not None:
-        return reconstruct_configured(asked, Path(out), inputs=inputs, watcher=watcher)
     with TemporaryDirectory() as folder:
-        result = reconstruct_configured(asked, Path(folder) / "run", inputs=inputs, watcher=watcher)
-    return ReconstructionResult(result.policy, result.summary, None)
+        path = Path(folder) / "run" if out is None else Path(out)
+        result = reconstruct_configured(request, path, inputs=inputs, watcher=watcher)
+        return _kept(result, path, inputs, out=out)
+
+
+def load(
+    path: str | Path, *, model: nn.Module | str | None = None, task: TaskLike | None = None, **settings: Any
+) -> Artifact:
+    """Load what a search, a fine-tuning or a reconstruction left in its folder.
+
+    Neither the network nor the data are loaded, and no code is run, until they are needed.
+
+    Args:
+        path: Folder of the run, or a policy file.
+        model: Network to use in place of the run's, which cannot be named where it was given as an object; it is not
+            changed. A name is as on the command line.
+        task: Data to use in place of the run's, as in `haq.search`.
+        settings: Fields of `haq.config.SearchConfig` that win over those of the run, such as `device="cpu"`.
+
+    Returns:
+        The artifact: policy, quantizers, corrections, layers with their costs, summary, and the quantized network as
+        `artifact.model`.
+
+    Raises:
+        UserError: The folder holds no policy, or a file is missing or damaged.
+    """
+    return _artifact(Path(path), model, task, settings)
+
+
+def evaluate(
+    artifact: Artifact | Policy | str | Path,
+    *,
+    model: nn.Module | str | None = None,
+    task: TaskLike | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Evaluate a policy on the report split, next to the float network.
+
+    Args:
+        artifact: An artifact, the folder of a run, a policy file, or a policy.
+        model: Network, which is not changed, or its name; None for that of the run, else the one that the policy names.
+        task: Data, their name or a mapping, as in `haq.search`; None for those of the run, else the digits.
+        settings: Fields of `haq.config.SearchConfig` that win over those of the run; those of an artifact were given to
+            `haq.load`.
+
+    Returns:
+        The document that `haq evaluate --json` prints; accuracies are fractions.
+
+    Raises:
+        UserError: Model or data cannot be loaded or do not fit the policy, as does UnsupportedError.
+    """
+    if isinstance(artifact, Artifact):
+        if settings or isinstance(model, str) or isinstance(task, str):
+            raise UserError("the settings of an artifact are those that it was loaded with; give them to haq.load")
+        objects = Inputs.of(model, None if task is None else as_task(task))
+        inputs = Inputs(objects.model or artifact.inputs.model, objects.task or artifact.inputs.task)
+        found = replace(artifact, inputs=inputs)
+    else:
+        source = Path(artifact) if isinstance(artifact, str) else artifact
+        found = _artifact(source, model, task, settings)
+    document = evaluate_artifact(found)
+    warn_caller(document["warnings"])
+    return document
 
 
 def simulate(
@@ -142,8 +228,20 @@ def simulate(
 ) -> dict[str, Any]:
     """Latency, energy, size and bit operations of a policy, or of uniform bits, on a device.
 
-    `settings` are fields of `haq.config.SearchConfig`, such as hardware, batch and input. Returns the document that
-    `haq simulate --json` prints. Raises UserError or UnsupportedError for what cannot be priced.
+    Args:
+        model: Network or its name.
+        policy: Bits of all layers; None for uniform bits.
+        w_bits: Uniform bits of weights; None leaves them in float.
+        a_bits: Uniform bits of activations; None leaves them in float.
+        exclude_first_last: Leave the first and the last layer out of layers and totals.
+        settings: Fields of `haq.config.SearchConfig`, such as hardware, batch and input.
+
+    Returns:
+        The document that `haq simulate --json` prints.
+
+    Raises:
+        UserError: The network cannot be priced, or the policy does not fit it.
+        UnsupportedError: The device does not know the cost of the bits.
 
     >>> document = simulate("digits_cnn", hardware="bismo-edge", w_bits=4, a_bits=4)
     >>> document["totals"]["weight_bytes"] == sum(layer["weight_bytes"] for layer in document["layers"])
@@ -158,9 +256,21 @@ def simulate(
     return simulation(name, priced.table, bits, refused=refused, exclude_first_last=exclude_first_last).to_json()
 
 
-def _draw(out: str | Path | None) -> None:
-    """Draw the figures of a run that is kept."""
-    if out is not None:
-        from haq.report.plots import draw_missing  # matplotlib takes longer to import than all the rest
+def _artifact(
+    source: Path | Policy, model: nn.Module | str | None, task: TaskLike | None, settings: dict[str, Any]
+) -> Artifact:
+    """Read an artifact; objects replace what its settings name, and names replace the settings."""
+    found = None if task is None else as_task(task)
+    names = names_of(model if isinstance(model, str) else None, found if isinstance(found, str) else None)
+    return load_artifact(source, search_config(**names, **settings), inputs=Inputs.of(model, found))
 
-        draw_missing(Path(out))
+
+def _kept(result: Result, path: Path, inputs: Inputs, *, out: str | Path | None) -> Result:
+    """Return a result with its artifact, after drawing the figures of a folder that is kept."""
+    artifact = load_artifact(path, inputs=Inputs(inputs.model, inputs.task))
+    if out is None:
+        return replace(result, artifact=artifact, path=None)
+    from haq.report.plots import draw_missing  # matplotlib takes longer to import than all the rest
+
+    draw_missing(path)
+    return replace(result, artifact=artifact)

@@ -10,7 +10,8 @@ from haq.cli.flags import DATA_FLAGS, DEVICE_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS
 from haq.cli.output import print_json, print_text, say, warn
 from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
-from haq.experiment.evaluating import evaluate_policy
+from haq.experiment.artifact import load_artifact
+from haq.experiment.evaluating import evaluate_artifact
 from haq.tasks.metrics import metric_in
 
 
@@ -27,7 +28,7 @@ def evaluate(
 ) -> None:
     """Accuracy of a policy on the report split, next to the float network's."""
     with shown_progress(quiet=not sys.stderr.isatty()) as watcher:
-        document = evaluate_policy(policy, config, notify=say, progress=watcher.phase)
+        document = evaluate_artifact(load_artifact(policy, config, notify=say), progress=watcher.phase)
     for warning in document["warnings"]:
         warn(warning)
     if json:

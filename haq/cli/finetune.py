@@ -11,8 +11,8 @@ from haq.cli.progress import shown_progress
 from haq.cli.search import resume_command
 from haq.config import SearchConfig
 from haq.errors import UserError
+from haq.experiment.learning_request import PolicyLike, learning_request
 from haq.experiment.run_settings import policy_path
-from haq.experiment.starting_point import Asked, PolicyLike, starting_point
 from haq.finetuning.running import FinetuneResult, finetune_configured
 from haq.quantization.training.config import (
     Augmentation,
@@ -68,12 +68,11 @@ def finetune(
     """Train a network with a policy on it: weights, and the scales and shifts of all quantizers."""
     given = {name: value for name, value in locals().items() if name in FinetuneConfig.model_fields}
     learning = finetune_config(**{name: value for name, value in given.items() if value is not None})
-    start = starting_point(_policy(policy, w_bits, a_bits, is_float=is_float), config, notify=say)
-    asked = Asked(start.config, learning, start.policy, start.example)
-    path = out or default_out(start.config, policy, (w_bits, a_bits), is_float=is_float)
+    request = learning_request(_policy(policy, w_bits, a_bits, is_float=is_float), config, learning, notify=say)
+    path = out or default_out(request.config, policy, (w_bits, a_bits), is_float=is_float)
     try:
         with shown_progress(quiet=quiet) as watcher:
-            result = finetune_configured(asked, path, resume=resume, watcher=watcher)
+            result = finetune_configured(request, path, resume=resume, watcher=watcher)
     except KeyboardInterrupt:
         kept = f"all whole epochs are in {path}" if path.is_dir() else "nothing was written yet"
         say_command(f"stopped; {kept}. Go on with:", resume_command(path))

@@ -10,10 +10,10 @@ from haq.cli.output import print_json, print_learned, print_text, say
 from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
 from haq.errors import UserError
+from haq.experiment.learning_request import learning_request
 from haq.experiment.run_settings import policy_path
-from haq.experiment.starting_point import starting_point
 from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
-from haq.reconstruction.running import QUANTIZER_SETTINGS, Asked, ReconstructionResult, reconstruct_configured
+from haq.reconstruction.running import QUANTIZER_SETTINGS, ReconstructionResult, reconstruct_configured
 from haq.runs.run_folder import safe_name
 
 W_BITS, A_BITS = 4, 8
@@ -51,11 +51,10 @@ def reconstruct(
     if policy is not None and (w_bits, a_bits) != (None, None):
         raise UserError("a policy file and --w-bits, --a-bits contradict each other; give one of them")
     bits = (W_BITS if w_bits is None else w_bits, A_BITS if a_bits is None else a_bits)
-    start = starting_point(policy or bits, config, inherited=QUANTIZER_SETTINGS, notify=say)
-    asked = Asked(start.config, learning, start.policy, start.example)
-    path = out or default_out(start.config, policy, bits)
+    request = learning_request(policy or bits, config, learning, inherited=QUANTIZER_SETTINGS, notify=say)
+    path = out or default_out(request.config, policy, bits)
     with shown_progress(quiet=quiet) as watcher:
-        result = reconstruct_configured(asked, path, watcher=watcher)
+        result = reconstruct_configured(request, path, watcher=watcher)
     if json:
         print_json(dict(result.summary))
     else:

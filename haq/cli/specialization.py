@@ -160,6 +160,6 @@ def _candidate(layers: tuple[Layer, ...], policy: Policy, *, name: str, hardware
 
 def _names(sources: Sequence[PolicySource]) -> list[str]:
     """What tells policies apart: the folder of a run, else the file, and the whole path where these are equal."""
-    paths = [source.path for source in sources]
+    paths = [source.path for source in sources if source.path is not None]
     short = [path.resolve().parent.name if path.name == POLICY else path.stem for path in paths]
     return [name if short.count(name) == 1 else str(path) for name, path in zip(short, paths, strict=True)]

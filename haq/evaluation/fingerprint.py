@@ -68,6 +68,20 @@ def probe_policies(layers: int) -> "list[PolicyBits]":
     ]
 
 
+def weights_hash(model: nn.Module) -> str:
+    """Hash the parameters and buffers of a network, as policy files name it.
+
+    Args:
+        model: Float network.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    digest = blake2b(digest_size=_KEY_BYTES)
+    hash_network(digest, model)
+    return digest.hexdigest()
+
+
 def hash_network(digest: Any, model: nn.Module) -> None:
     """Add the names and values of a network's parameters and buffers to a hash."""
     for named in (model.named_parameters(), model.named_buffers()):

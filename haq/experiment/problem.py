@@ -16,12 +16,15 @@ from haq.costs.pricing import PricedLayers, allowed_bits, require_feasible, reso
 from haq.errors import UserError
 from haq.evaluation.engines.choice import Trial, choose_engine
 from haq.evaluation.engines.episodes import episode_engine
+from haq.evaluation.engines.finetuned import FinetunedEngine
 from haq.evaluation.engines.torch import TorchEngine
+from haq.evaluation.fingerprint import weights_hash
 from haq.evaluation.protocols import Engine
 from haq.execution.networks import require_weights, switch_to_eval
 from haq.execution.progress import Progress, no_progress
 from haq.execution.structures import Structure, to_device
 from haq.experiment.loading import load_priced, require_shape, task_options
+from haq.experiment.quantized_policy import QuantizedPolicy
 from haq.experiment.trial_policies import policies_near_budget
 from haq.network.layer_calls import require_float_layers
 from haq.network.layers import Trace, trace
@@ -46,6 +49,8 @@ class PricedModel(PricedLayers):
 
     model: nn.Module
     trace: Trace
+    weights: str
+    """Hash of the network's parameters and buffers, as policy files have it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,16 +130,10 @@ def prepare(
         for layer, decision in enumerate(choice.decision_of_layer):
             quantizers.quantize_weight(layer, np.flatnonzero(choice.allowed[decision].any(axis=1)) + 1)
         near_budget = policies_near_budget(config, priced)
-        ready = _network(config, priced, data, quantizers, restore=lambda *_: near_budget, progress=progress)
+        ready = _network(config, priced, data, quantizers, trial_policies=near_budget, progress=progress)
     else:
         ready = replace(network, priced=priced)
     return Problem(config, ready, budgets, allowed, choice)
-
-
-Restore = Callable[[PricedModel, Quantizers, TorchEngine], Sequence[PolicyBits]]
-"""Puts quantizers and corrections in place that are known already, if any; answers the policies to try engines with."""
-MakeEngine = Callable[[PricedModel], Engine]
-"""Makes the engine of a network whose engine is not chosen, as that of one that was fine-tuned."""
 
 
 def prepare_network(
@@ -143,20 +142,24 @@ def prepare_network(
     model: nn.Module | None = None,
     task: Task | None = None,
     example: Tensor | None = None,
-    restore: Restore | None = None,
-    make_engine: MakeEngine | None = None,
+    quantized: QuantizedPolicy | None = None,
     progress: Progress = no_progress,
 ) -> Network:
     """Load and trace the network, price it and read its data; quantizers are calibrated when they are first used.
 
-    The network is traced with `example`, [1, ...], or the first calibration input. Engines are compared with the
-    policies that `restore` answers, so that for those of a run nothing is calibrated; `make_engine` takes their place.
+    The network is traced with `example`, [1, ...], or the first calibration input. What is known of `quantized`, a
+    policy that has to fit the network, takes the place of calibration; the engine of a policy that was trained with its
+    network runs that policy alone.
     """
     priced, data = _priced(config, model=model, task=task, example=example, progress=progress)
+    if quantized is not None:
+        quantized.policy.check_fits(priced.layers, model=priced.name)
     quantizers = _quantizers(config, priced, data)
-    if make_engine is not None:
-        return Network(priced, data, quantizers, make_engine(priced), "torch, where it was fine-tuned")
-    return _network(config, priced, data, quantizers, restore=restore, progress=progress)
+    if quantized is not None and quantized.trained is not None:
+        network = quantized.trained_network(priced.model, priced.trace)
+        engine = FinetunedEngine(priced.model, network, quantized.bits)
+        return Network(priced, data, quantizers, engine, "torch, where it was fine-tuned")
+    return _network(config, priced, data, quantizers, quantized=quantized, progress=progress)
 
 
 def _priced(
@@ -169,7 +172,7 @@ def _priced(
 ) -> tuple[PricedModel, Task]:
     """The network with its layers priced, on the device where it runs, and its data."""
     rounding_of(config)  # raises for settings that contradict each other, before anything is loaded
-    _require_device(config.device)
+    require_device(config.device)
     load_accelerator(config.hardware)  # raises for a device that does not exist
     progress("load")
     found = load_model(config.model, weights=config.weights) if model is None else unwrapped(model)
@@ -188,7 +191,14 @@ def _priced(
     data.prepare()
     placed = _placed(loaded, config.device)
     return PricedModel(
-        priced.name, priced.layers, priced.heads, priced.refused, priced.table, model=placed, trace=found_layers
+        priced.name,
+        priced.layers,
+        priced.heads,
+        priced.refused,
+        priced.table,
+        model=placed,
+        trace=found_layers,
+        weights=weights_hash(placed),
     ), data
 
 
@@ -217,20 +227,26 @@ def _network(
     data: Task,
     quantizers: Quantizers,
     *,
-    restore: Restore | None = None,
+    trial_policies: Sequence[PolicyBits] = (),
+    quantized: QuantizedPolicy | None = None,
     progress: Progress,
 ) -> Network:
-    """The network with the engine that evaluates its policies."""
+    """The network with the engine that evaluates its policies; `trial_policies` are those that engines run to compare.
+
+    They are the known policy alone where `quantized` has its quantizers.
+    """
     if config.episode_finetune_steps:
         tuning = episode_engine(config, priced.model, priced.trace, task=data)
         return Network(priced, data, quantizers, tuning, "torch, as every policy is fine-tuned before it is evaluated")
-    quantized = QuantizedModel(priced.model, priced.trace, quantizers)
-    reference = TorchEngine(quantized, _correction_images(config, data), device=config.device)
-    policies = restore(priced, quantizers, reference) if restore else ()
+    model = QuantizedModel(priced.model, priced.trace, quantizers)
+    reference = TorchEngine(model, _correction_images(config, data), device=config.device)
+    if quantized is not None and quantized.tensors is not None:
+        reference.store(quantized.bits, quantized.restore(quantizers, priced.trace, device=config.device))
+        trial_policies = (quantized.bits,)
     inputs = next(iter(data.batches("calibration", batch_size=CORRECTION_IMAGES)))[0]
-    trial = Trial(inputs, policies, _batches(data, config.eval_batch))
+    trial = Trial(inputs, trial_policies, _batches(data, config.eval_batch))
     progress("engine check")
-    chosen = choose_engine(config.engine, quantized, priced.trace, reference=reference, trial=trial)
+    chosen = choose_engine(config.engine, model, priced.trace, reference=reference, trial=trial)
     return Network(priced, data, quantizers, chosen.engine, chosen.reason)
 
 
@@ -255,7 +271,8 @@ def rounding_of(config: SearchConfig) -> Rounding:
     return "nearest" if config.quantizer == "kmeans" or learns else "gptq"
 
 
-def _require_device(device: str) -> None:
+def require_device(device: str) -> None:
+    """Raise UserError for a device that this machine does not have."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this installation of torch finds no CUDA device; use --device cpu")
 

@@ -1,4 +1,4 @@
-"""The settings that hold for a policy: one rule for every command that takes a run or a policy file.
+"""Settings that hold for a policy: one rule for every command that takes a run or a policy file.
 
 What the user gives explicitly wins over the run that the policy lies in, the run over the policy file, and that over
 the defaults.
@@ -7,6 +7,7 @@ the defaults.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 from torch import Tensor
 
@@ -14,18 +15,43 @@ from haq.config import SearchConfig, search_config
 from haq.costs.pricing import PricedLayers
 from haq.errors import UserError
 from haq.experiment.loading import load_priced
-from haq.experiment.stored_layers import load_example, load_layers, save_layers
+from haq.experiment.stored_layers import load_example, load_layers
 from haq.network.layers import Trace
 from haq.policy import Policy, load_policy
-from haq.runs.code_origins import record_callables, require_recorded
+from haq.quantization.training.config import finetune_config
+from haq.quantization.training.initialization import LearnedShift
+from haq.runs.code_origins import require_recorded
 from haq.runs.run_folder import CONFIG, POLICY, RunFolder
 
 _CALLABLE = ("model", "data")
 """Settings that may name code."""
 _NETWORK = ("model", "weights", "data", "input", "resize", "crop")
 """Settings that decide what is traced."""
-RECONSTRUCT = "reconstruct"
-"""The key of `config.json` that holds how quantizers learned in a reconstruction."""
+Workflow = Literal["search", "finetune", "reconstruct"]
+FINETUNE: Final = "finetune"
+"""Key of `config.json` that holds the settings of a fine-tuning."""
+RECONSTRUCT: Final = "reconstruct"
+"""Key of `config.json` that holds the settings of a reconstruction; a search has neither key."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """Settings of a run, from its `config.json`.
+
+    Attributes:
+        config: Settings of network, data, device, quantizers and search.
+        workflow: Kind of the run.
+        shift: How zero points of inputs are learned where the run trains.
+    """
+
+    config: SearchConfig
+    workflow: Workflow
+    shift: LearnedShift
+
+    @property
+    def trains(self) -> bool:
+        """Whether the run changes the weights of the network."""
+        return self.workflow == FINETUNE or self.config.episode_finetune_steps > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,54 +59,67 @@ class PolicySource:
     """A policy, the run that it lies in, and the settings that hold for it.
 
     `config` may name code that has not been checked: call `allow_code` before the model or the data are loaded.
+
+    Attributes:
+        path: File of the policy; None for one given as a value.
+        policy: The policy.
+        run: Settings of the run; None where the policy lies in no run.
+        config: Settings that hold.
+        given: Names of the settings that the user gave.
+        notify: Receives a line for every callable that is about to be called because the files name it.
     """
 
-    path: Path
-    """Of the policy file."""
+    path: Path | None
     policy: Policy
-    run: RunFolder | None
-    """None where the policy lies in no run."""
-    run_config: SearchConfig | None
-    """The settings of the run."""
+    run: RunSettings | None
     config: SearchConfig
     given: frozenset[str]
-    """Names of the settings that the user gave."""
     notify: Callable[[str], None]
-    """Receives a line for every callable that is about to be called because the files name it."""
+
+    @property
+    def folder(self) -> RunFolder | None:
+        """Folder of the run; None where the policy lies in no run."""
+        return None if self.run is None or self.path is None else RunFolder(self.path.parent)
 
     @property
     def is_runs_own(self) -> bool:
         """Whether the policy is the one that the run found."""
-        if self.run is None:
+        if self.folder is None:
             return False
-        own = self.run.path / POLICY
-        return own == self.path or (own.is_file() and load_policy(own).layers == self.policy.layers)
+        own = self.folder.path / POLICY
+        return own == self.path or (own.is_file() and _bits(load_policy(own)) == _bits(self.policy))
 
     def allow_code(self, *, replaced: Collection[str] = ()) -> None:
-        """Raise UserError unless the code that the files name was called by this user for this run.
+        """Check that the code that the files name may be called.
 
-        `replaced` are settings, of model and data, that an object stands in for, so that they are not called.
+        Args:
+            replaced: Settings, of model and data, that an object stands in for, so that they are not called.
+
+        Raises:
+            UserError: haq has no record that this user called this code for this run.
         """
         named = {name: getattr(self.config, name) for name in _CALLABLE if name not in {*self.given, *replaced}}
-        for line in require_recorded(self.path.parent, named):
+        for line in require_recorded(None if self.path is None else self.path.parent, named):
             self.notify(line)
 
     def layers(self) -> Trace | None:
-        """The layers that the run kept; None where it kept none, or another network, data or input was given."""
-        if self.run is None or self.given & set(_NETWORK):
-            return None
-        return load_layers(self.run)
+        """Layers that the run kept; None where it kept none, or another network, data or input was given."""
+        return None if self.folder is None or self.given & set(_NETWORK) else load_layers(self.folder)
 
     def example(self) -> Tensor | None:
-        """The input that the run traced its network with; None as for `layers`."""
-        if self.run is None or self.given & set(_NETWORK):
-            return None
-        return load_example(self.run)
+        """Input that the run traced its network with; None as for `layers`."""
+        return None if self.folder is None or self.given & set(_NETWORK) else load_example(self.folder)
 
     def priced(self) -> PricedLayers:
-        """The layers with their costs on the device of the settings; the network is loaded only where it has to be.
+        """Price the layers on the device of the settings.
 
-        Raises UserError where the policy does not fit, or code would have to be called that is not known.
+        The layers are those that the run kept. The network is loaded only where it kept none.
+
+        Returns:
+            The layers with their costs.
+
+        Raises:
+            UserError: The policy does not fit the layers, or code would have to be called that is not known.
         """
         layers = self.layers()
         if layers is None:
@@ -91,30 +130,50 @@ class PolicySource:
 
 
 def policy_source(
-    path: Path,
+    policy: Path | Policy,
     config: SearchConfig,
     *,
     inherited: Collection[str] | None = None,
     notify: Callable[[str], None] = lambda _: None,
 ) -> PolicySource:
-    """Read a policy, given by its file or the folder of its run, and resolve the settings for it.
+    """Read a policy and resolve the settings for it.
 
-    `config` holds what the user gave (`model_fields_set`). Of the run's settings those named in `inherited` hold, or
-    all. Raises UserError for a folder without a policy, and for files that are damaged.
+    Args:
+        policy: File of the policy, the folder of its run, or the policy itself.
+        config: Settings that the user gave, in `model_fields_set`.
+        inherited: Names of the settings of the run that hold; None for all.
+        notify: See `PolicySource`.
+
+    Returns:
+        The policy with the settings that hold for it.
+
+    Raises:
+        UserError: The folder holds no policy, or a file is damaged.
     """
-    path = policy_path(path)
-    policy = load_policy(path)
-    run, run_config = _run_settings(path.parent)
-    settings = {} if run_config is None else {name: getattr(run_config, name) for name in run_config.model_fields_set}
+    path, run = None, None
+    if isinstance(policy, Path):
+        path = policy_path(policy)
+        policy, run = load_policy(path), read_run_settings(path.parent)
+    settings = {} if run is None else {name: getattr(run.config, name) for name in run.config.model_fields_set}
     own = {"model": policy.model} | ({"hardware": policy.hardware} if policy.hardware else {})
     given = {name: getattr(config, name) for name in config.model_fields_set}
     chosen = settings if inherited is None else {name: settings[name] for name in settings.keys() & set(inherited)}
     merged = search_config(**{**own, **chosen, **given})
-    return PolicySource(path, policy, run, run_config, merged, frozenset(given), notify)
+    return PolicySource(path, policy, run, merged, frozenset(given), notify)
 
 
 def policy_path(source: Path) -> Path:
-    """The policy file of a run, or the file itself. Raises UserError for a folder that holds none."""
+    """Find the policy file of a run.
+
+    Args:
+        source: Folder of a run, or a policy file.
+
+    Returns:
+        The policy file.
+
+    Raises:
+        UserError: The folder holds none.
+    """
     if not source.is_dir():
         return source
     if not (source / POLICY).is_file():
@@ -122,26 +181,37 @@ def policy_path(source: Path) -> Path:
     return source / POLICY
 
 
-def keep_source(run: RunFolder, config: SearchConfig, trace: Trace, example: Tensor) -> None:
-    """Keep what later commands need: the layers of a network, the input of its trace, and the origin of its code."""
-    save_layers(run, trace, example)
-    record_callables(run.path, (config.model, config.data))
+def read_run_settings(folder: Path) -> RunSettings | None:
+    """Read the settings of a run.
 
+    Args:
+        folder: Folder of the run.
 
-def _run_settings(folder: Path) -> tuple[RunFolder | None, SearchConfig | None]:
-    run = RunFolder(folder)
-    document = run.read_json(CONFIG)
+    Returns:
+        The settings; None where the folder has no `config.json`.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    document = RunFolder(folder).read_json(CONFIG)
     if document is None and (folder / CONFIG).exists():
         raise UserError(f"{folder / CONFIG} is damaged; restore it, or take the policy file out of this folder")
     if document is None:
-        return None, None
+        return None
     settings = {name: value for name, value in document.items() if name in SearchConfig.model_fields}
+    workflow: Workflow = FINETUNE if FINETUNE in document else RECONSTRUCT if RECONSTRUCT in document else "search"
     try:
-        return run, search_config(**settings)
+        return RunSettings(search_config(**settings), workflow, _shift(document.get(FINETUNE, {})))
     except UserError as error:
         raise UserError(f"{folder / CONFIG} is damaged: {error}") from error
 
 
-def is_reconstructed(run: RunFolder) -> bool:
-    """Whether a folder is that of a reconstruction."""
-    return RECONSTRUCT in (run.read_json(CONFIG) or {})
+def _shift(learning: object) -> LearnedShift:
+    """How zero points are learned, by the settings of a fine-tuning; a search leaves them at their defaults."""
+    if not isinstance(learning, dict):
+        raise UserError(f"{FINETUNE}: no group of settings")
+    return finetune_config(**{name: value for name, value in learning.items() if name == "shift"}).shift
+
+
+def _bits(policy: Policy) -> list[tuple[object, ...]]:
+    return [(layer.name, layer.kind, layer.w_bits, layer.a_bits) for layer in policy.layers]

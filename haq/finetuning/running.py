@@ -1,4 +1,4 @@
-"""Fine-tuning as a function: from a network and a policy to a network that learned to live with it."""
+"""Run a fine-tuning in a folder: start it, continue it, or return what a finished one left."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,93 +11,123 @@ from torch import nn
 from haq.errors import UserError
 from haq.execution.progress import SILENT, Watcher
 from haq.execution.user_code import caller_kept
+from haq.experiment.artifact import Artifact, load_artifact
 from haq.experiment.inputs import Inputs
-from haq.experiment.loading import task_options
-from haq.experiment.starting_point import Asked
-from haq.experiment.trained_network import JOURNAL, NETWORK, Summary, epochs, load_finetuned
-from haq.finetuning.session import FinetuneSession
-from haq.network.layers import trace
-from haq.network.tracing.unwrapping import unwrapped
-from haq.network.zoo import load_model
-from haq.policy import Policy, load_policy
+from haq.experiment.network_state import NETWORK
+from haq.experiment.restoration import restored_network
+from haq.finetuning.journal import JOURNAL, Summary, epochs
+from haq.finetuning.session import FinetuneRequest, FinetuneSession
+from haq.policy import Policy
 from haq.quantization.training.ranks import Ranks, joined
 from haq.runs.environment import describe_environment
 from haq.runs.records import holds
-from haq.runs.run_folder import POLICY, SUMMARY, RunFolder
-from haq.tasks import load_task
+from haq.runs.run_folder import SUMMARY, RunFolder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FinetuneResult:
-    """The fine-tuned network, ready to be used, its policy and summary, and its folder if it was given one."""
+    """Result of a fine-tuning.
+
+    Attributes:
+        network: The fine-tuned, quantized network in evaluation mode.
+        policy: Bits of all layers, with the accuracies of the network.
+        summary: Contents of `summary.json`.
+        path: Folder of the run; None if it was not kept.
+        is_first: Whether this process is the first of those that trained together, which reports for all.
+        artifact: What the run left, as `haq.load` returns it; None on the command line.
+    """
 
     network: nn.Module
     policy: Policy
     summary: Mapping[str, Any]
     path: Path | None
     is_first: bool = True
-    """Whether this process is the one that speaks for all that learned together."""
+    artifact: Artifact | None = None
 
 
 def finetune_configured(
-    asked: Asked,
+    request: FinetuneRequest,
     path: Path,
     *,
     inputs: Inputs | None = None,
     resume: bool = False,
     watcher: Watcher = SILENT,
 ) -> FinetuneResult:
-    """The fine-tuning that was asked for, kept in a folder; see `finetune`. Of several processes the first writes."""
+    """Fine-tune a network; see `haq.finetune`. With several processes, the first one writes the files.
+
+    Args:
+        request: Settings and policy.
+        path: Folder of the run.
+        inputs: Objects in place of the model and the data that the settings name.
+        resume: Continue a run that was interrupted; return the result of a finished one.
+        watcher: Receives phases, steps and epochs.
+
+    Returns:
+        The result.
+
+    Raises:
+        UserError: What was asked for cannot be done, or the loss became NaN.
+    """
     inputs = inputs or Inputs()
     with (
-        joined(asked.config.device) as ranks,
+        joined(request.config.device) as ranks,
         caller_kept(inputs.model),
-        _opened(path, asked, ranks, resume=resume) as run,
+        _opened(path, request, ranks, resume=resume) as run,
     ):
         if run is not None and run.is_finished:
-            return finished(run, asked, inputs)
+            return finished(run, request, inputs)
         watcher = watcher if ranks.is_first else SILENT
-        session = FinetuneSession(asked, inputs, ranks=ranks, watcher=watcher)
+        session = FinetuneSession(request, inputs, ranks=ranks, watcher=watcher)
         # All processes read before the first one writes: they go on at the same epoch.
         state = run.load_checkpoint() if run is not None else None
         journal = len(epochs(run)) if run is not None else 0
-        ranks.meet()
+        ranks.barrier()
         if ranks.is_first:
-            session.enter(run or _create(path, asked, resume=resume))
-        session.go_on(state, journal=journal)
+            session.enter(run or _create(path, request, resume=resume))
+        session.resume(state, journal=journal)
         session.learn(watcher)
         watcher.phase("report")
         policy, summary = session.finish()
         return FinetuneResult(session.network, policy, summary, path, is_first=ranks.is_first)
 
 
-def finished(run: RunFolder, asked: Asked, inputs: Inputs) -> FinetuneResult:
-    """What a finished run came to. Raises UserError if its files are not whole."""
-    summary, config = run.read_json(SUMMARY), asked.config
+def finished(run: RunFolder, request: FinetuneRequest, inputs: Inputs) -> FinetuneResult:
+    """Load the result of a finished run.
+
+    Args:
+        run: Folder of the run.
+        request: What the run was asked for.
+        inputs: Objects in place of the model and the data that the settings name.
+
+    Returns:
+        The result.
+
+    Raises:
+        UserError: A file is missing or damaged.
+    """
+    summary = run.read_json(SUMMARY)
     if summary is None or not holds(Summary, summary):
         raise UserError(f"{run.path} holds no finished run: {SUMMARY} is missing or damaged")
-    policy = load_policy(run.path / POLICY)
-    model = load_model(config.model, weights=config.weights) if inputs.model is None else unwrapped(inputs.model)
-    task = load_task(config.data, model=model, options=task_options(config)) if inputs.task is None else inputs.task
-    traced = trace(model, asked.traced_with(task))
-    return FinetuneResult(load_finetuned(run, model, traced, policy), policy, summary, run.path)
+    artifact = load_artifact(run.path, inputs=inputs)
+    network = restored_network(request.config, artifact.quantized, example=artifact.example, inputs=inputs)
+    return FinetuneResult(network, artifact.policy, summary, run.path)
 
 
 @contextmanager
-def _opened(path: Path, asked: Asked, ranks: Ranks, *, resume: bool) -> Iterator[RunFolder | None]:
-    """The run to continue: the first process holds its folder, and the others read it only then."""
+def _opened(path: Path, request: FinetuneRequest, ranks: Ranks, *, resume: bool) -> Iterator[RunFolder | None]:
+    """The run to continue: the first process locks its folder before the others read it."""
     if ranks.is_first:
-        with RunFolder.opened(path, asked.document(), resume=resume) as run:
-            ranks.meet()
+        with RunFolder.opened(path, request.document(), resume=resume) as run:
+            ranks.barrier()
             yield run
     else:
-        ranks.meet()
-        yield RunFolder.reopen(path, asked.document()) if resume else None
+        ranks.barrier()
+        yield RunFolder.reopen(path, request.document()) if resume else None
 
 
-def _create(path: Path, asked: Asked, *, resume: bool) -> RunFolder:
-    environment = describe_environment(seed=asked.config.seed, device=asked.config.device)
-    run = RunFolder.create(path, asked.document(), environment, resume=resume)
+def _create(path: Path, request: FinetuneRequest, *, resume: bool) -> RunFolder:
+    environment = describe_environment(seed=request.config.seed, device=request.config.device)
+    run = RunFolder.create(path, request.document(), environment, resume=resume)
     for name in (JOURNAL, NETWORK):
         (path / name).unlink(missing_ok=True)
     return run

@@ -1,4 +1,4 @@
-"""One fine-tuning as it goes: a trainer at work, and the run folder that keeps what comes of it."""
+"""State of one fine-tuning: a trainer, and the run folder that its results are written to."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,51 +13,60 @@ from torch import nn
 from haq.evaluation.engines.episodes import require_trainable
 from haq.execution.progress import SILENT, Watcher
 from haq.execution.structures import Structure, to_device
+from haq.experiment.artifact import save_result, save_source, trained_state
 from haq.experiment.inputs import Inputs
+from haq.experiment.learning_request import LearningRequest
+from haq.experiment.network_state import storable_state
 from haq.experiment.problem import prepare_network
-from haq.experiment.run_settings import keep_source
-from haq.experiment.starting_point import Asked, policy_for
-from haq.experiment.trained_network import (
-    Checkpoint,
-    append_epoch,
-    keep_epochs,
-    save_network,
-    storable_state,
-)
+from haq.experiment.quantized_policy import QuantizedPolicy, describe_quantizers
+from haq.finetuning.journal import Checkpoint, append_epoch, keep_epochs
 from haq.formatting import percent
 from haq.policy import Policy
-from haq.quantization.training.initialization import Starts
+from haq.quantization.training.config import FinetuneConfig
+from haq.quantization.training.initialization import Initializer
 from haq.quantization.training.learner import Learner
 from haq.quantization.training.network import start_network
 from haq.quantization.training.ranks import ALONE, Ranks
 from haq.quantization.training.recipe import mean_weight_bits, resolve_rates
 from haq.quantization.training.trainer import Line, Trainer, network_score, steps_an_epoch
 from haq.runs.records import damage_named, same_settings
-from haq.runs.run_folder import CHECKPOINT, POLICY, SUMMARY, RunFolder
+from haq.runs.run_folder import CHECKPOINT, RunFolder
 from haq.tasks.base import SplitName, float_warning
+
+FinetuneRequest = LearningRequest[FinetuneConfig]
 
 
 class FinetuneSession:
-    """Trains the network that was asked for. Of several processes the one that entered a folder writes."""
+    """Fine-tuning of one network. With several processes, only the one that entered a folder writes files.
 
-    def __init__(self, asked: Asked, inputs: Inputs, *, ranks: Ranks = ALONE, watcher: Watcher = SILENT) -> None:
-        config, learning = asked.config, asked.learning
+
+    Args:
+        request: Settings and policy.
+        inputs: Objects in place of the model and the data that the settings name.
+        ranks: This process among those that train together.
+        watcher: Receives the phases of the preparation.
+    """
+
+    def __init__(
+        self, request: FinetuneRequest, inputs: Inputs, *, ranks: Ranks = ALONE, watcher: Watcher = SILENT
+    ) -> None:
+        config, learning = request.config, request.learning
         # An integer graph would be built for nothing.
         in_torch = config.model_copy(update={"engine": "torch"})
         prepared = prepare_network(
-            in_torch, model=inputs.model, task=inputs.task, example=asked.example, progress=watcher.phase
+            in_torch, model=inputs.model, task=inputs.task, example=request.example, progress=watcher.phase
         )
         require_trainable(config, prepared.task, flag="fine-tuning")
         storable_state(prepared.priced.model)  # what cannot be saved is found before anything is trained
-        self.asked, self.task = asked, prepared.task
-        self._model, self._trace = prepared.priced.model, prepared.priced.trace
-        self.policy = policy_for(asked.policy, config, prepared.priced)
+        self.request, self.task = request, prepared.task
+        self._model, self._trace, self._weights = prepared.priced.model, prepared.priced.trace, prepared.priced.weights
+        self.policy = request.policy_for(prepared.priced)
         bits = (self.policy.w_bits, self.policy.a_bits)
         self._mean_bits = mean_weight_bits(self._trace, bits)
         self.rates = resolve_rates(learning, self._mean_bits)
         watcher.phase("calibrate")
-        starts = Starts(self._model, self._trace, self._calibration, shift=learning.shift)
-        self.network = start_network(self._model, starts, bits)
+        initializer = Initializer(self._model, self._trace, self._calibration, shift=learning.shift)
+        self.network = start_network(self._model, initializer, bits)
         teacher = deepcopy(self._model).to(memory_format=torch.channels_last).requires_grad_(requires_grad=False)
         learner = Learner(
             self.network,
@@ -75,24 +84,33 @@ class FinetuneSession:
             "search_accuracy_fp32": self._score(self._model, "search"),
             "search_accuracy_start": self._score(self.network, "search"),
         }
-        self.warnings = tuple(self._warnings(starts))
+        self.warnings = tuple(self._warnings(initializer))
         self._run: RunFolder | None = None
         self._began, self._seconds_before = monotonic(), 0.0
 
     @property
     def seconds(self) -> float:
-        """Time spent on this fine-tuning, earlier sessions included."""
+        """Duration of this fine-tuning in seconds, earlier sessions included."""
         return self._seconds_before + monotonic() - self._began
 
     def enter(self, run: RunFolder) -> None:
-        """Write into a run folder from now on."""
+        """Write files from now on.
+
+        Args:
+            run: Folder that receives them.
+        """
         self._run = run
-        keep_source(run, self.asked.config, self._trace, self.asked.traced_with(self.task))
+        save_source(run, self.request.config, self._trace, self.request.trace_input(self.task))
 
-    def go_on(self, state: Mapping[str, Any] | None, *, journal: int) -> None:
-        """Go on where a checkpoint was taken; without one of this run, or with a shorter journal, start anew.
+    def resume(self, state: Mapping[str, Any] | None, *, journal: int) -> None:
+        """Continue from a checkpoint; without one of this run, or with a shorter journal, start at the first epoch.
 
-        Raises UserError for a checkpoint of this run that is damaged; nothing is overwritten then.
+        Args:
+            state: The checkpoint, if there is one.
+            journal: Number of epochs in the journal.
+
+        Raises:
+            UserError: The checkpoint is one of this run, and damaged; nothing was overwritten.
         """
         if state is not None and same_settings(state.get("run"), self._identity):
             with damage_named(self._checkpoint, remedy="delete it to start this run again from its first epoch"):
@@ -105,18 +123,22 @@ class FinetuneSession:
 
     @property
     def _checkpoint(self) -> Path:
-        """Where it lies; of several processes only the first knows the folder."""
+        """File of the checkpoint; without its folder in other processes than the first."""
         return Path(CHECKPOINT) if self._run is None else self._run.path / CHECKPOINT
 
     def learn(self, watcher: Watcher = SILENT) -> None:
-        """All epochs that are left, with a checkpoint after each."""
+        """Run the epochs that are left, with a checkpoint after each.
+
+        Args:
+            watcher: Receives steps and epochs.
+        """
         for warning in self.warnings:
             watcher.warn(warning)
         watcher.line(self._opening())
         learner = self.trainer.learner
         watcher.begin("step", learner.total_steps, done=learner.steps)
         try:
-            while self.trainer.epoch < self.asked.learning.epochs:
+            while self.trainer.epoch < self.request.learning.epochs:
                 line = self.trainer.run_epoch(watcher)
                 self._keep(line)
                 watcher.line(self._result(line))
@@ -125,7 +147,11 @@ class FinetuneSession:
         self.trainer.finish()
 
     def finish(self) -> tuple[Policy, dict[str, Any]]:
-        """Measure the network and write the last files; the summary comes last."""
+        """Evaluate the network and write its artifact.
+
+        Returns:
+            The policy with its accuracies, and the summary.
+        """
         summary = self._summary()
         accuracy = {
             "search": summary["search_accuracy"],
@@ -133,9 +159,12 @@ class FinetuneSession:
             "report": summary["accuracy"],
             "fp32_report": summary["accuracy_fp32"],
         }
-        policy = self.policy.model_copy(update={"accuracy": accuracy})
+        tensors = self.network.quantizer_tensors()
+        described = describe_quantizers(self.policy, tensors, self._trace.layers)
+        policy = described.in_version_2(accuracy=accuracy, weights=self._weights)
         if self._run is not None:
-            self._write(self._run, policy, summary)
+            trained = trained_state(self.network, self.request.learning.shift)
+            save_result(self._run, QuantizedPolicy(policy, tensors, trained), summary)
         return policy, summary
 
     def _opening(self) -> str:
@@ -147,7 +176,7 @@ class FinetuneSession:
     def _result(self, line: Line) -> str:
         """Describe the result of an epoch."""
         trained, searched = (percent(line[f"{split}_accuracy"], digits=2) for split in ("train", "search"))
-        epoch = f"epoch {line['epoch']}/{self.asked.learning.epochs}"
+        epoch = f"epoch {line['epoch']}/{self.request.learning.epochs}"
         return f"{epoch}  loss {line['loss']:.4f}  train {trained}  search {searched}"
 
     def _keep(self, line: Line) -> None:
@@ -157,7 +186,7 @@ class FinetuneSession:
             self._run.save_checkpoint(state)
 
     def _summary(self) -> dict[str, Any]:
-        learning, train_images = self.asked.learning, self.task.size("train")
+        learning, train_images = self.request.learning, self.task.size("train")
         accuracy_fp32, accuracy = self._score(self._model, "report"), self._score(self.network, "report")
         return {
             "metric": self.task.metric.record(accuracy),
@@ -180,30 +209,25 @@ class FinetuneSession:
             "warnings": list(self.warnings),
         }
 
-    def _write(self, run: RunFolder, policy: Policy, summary: Mapping[str, Any]) -> None:
-        save_network(run, self.network)
-        run.write(POLICY, policy.to_json().encode())
-        run.write_json(SUMMARY, summary)
-
     @property
     def _identity(self) -> str:
-        """What a checkpoint belongs to."""
-        return json.dumps(self.asked.document())
+        """Settings that a checkpoint belongs to."""
+        return json.dumps(self.request.document())
 
     def _calibration(self) -> Iterator[Structure]:
-        config = self.asked.config
+        config = self.request.config
         return (
             to_device(inputs, config.device)
             for inputs, _ in self.task.batches("calibration", batch_size=config.eval_batch)
         )
 
     def _score(self, network: nn.Module, split: SplitName) -> float:
-        return network_score(network, self.task, split, batch_size=self.asked.config.eval_batch)
+        return network_score(network, self.task, split, batch_size=self.request.config.eval_batch)
 
-    def _warnings(self, starts: Starts) -> Iterator[str]:
-        """What is wrong with the float network, or with its trace."""
+    def _warnings(self, initializer: Initializer) -> Iterator[str]:
+        """Faults of the float network and of its trace."""
         warning = float_warning(self.task, self.start["search_accuracy_fp32"], "search")
         if warning:
             yield warning
-        if any(width is not None for width in self.policy.a_bits) and starts.warning:
-            yield starts.warning
+        if any(width is not None for width in self.policy.a_bits) and initializer.warning:
+            yield initializer.warning

@@ -1,6 +1,6 @@
-"""How a policy is reconstructed: one frozen value, checked at the door."""
+"""Settings of a reconstruction."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,9 +11,10 @@ Rate = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class ReconstructionConfig(BaseModel):
-    """Everything that decides how quantizers learn; the fields are flags of `haq reconstruct`."""
+    """Immutable, validated settings of a reconstruction; the fields are flags of `haq reconstruct`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    workflow: ClassVar[str] = "reconstruct"
 
     steps: Count = Field(128, description="Steps of learning.")
     batch_size: Count = Field(8, description="Calibration images of one step.")
@@ -23,7 +24,16 @@ class ReconstructionConfig(BaseModel):
 
 
 def reconstruction_config(**settings: Any) -> ReconstructionConfig:
-    """A checked configuration. Raises UserError, naming the setting, the value it had and what would be right.
+    """Validate settings of a reconstruction.
+
+    Args:
+        settings: Fields of `ReconstructionConfig`.
+
+    Returns:
+        The settings.
+
+    Raises:
+        UserError: A value is not valid; the message names the setting, the value and what would be right.
 
     >>> reconstruction_config(steps=20).batch_size
     8

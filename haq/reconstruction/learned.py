@@ -1,53 +1,35 @@
-"""What comes of learning: the quantizers and corrections of one policy, found and put in place."""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+"""Learn the quantizers and corrections of one policy."""
 
 import torch
-from torch import Tensor
 
-from haq.evaluation.protocols import Engine
 from haq.execution.progress import SILENT, Watcher
-from haq.experiment.problem import Network, PricedModel
-from haq.policy import PolicyBits
-from haq.quantization.corrections import Corrections
-from haq.quantization.quantized_model import Quantizers
+from haq.experiment.problem import Network
+from haq.experiment.quantized_policy import QuantizedPolicy, describe_quantizers
+from haq.policy import Policy
 from haq.reconstruction.config import ReconstructionConfig
 from haq.reconstruction.learning import Reconstruction, calibration_batches, output_spreads
 from haq.reconstruction.network import LearnedNetwork
 
 SPREAD_IMAGES = 64
-"""Few are enough: spreads are units, no targets."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Learned:
-    """The quantizers and corrections of a policy, as tensors by name."""
-
-    bits: PolicyBits
-    quantizers: Mapping[str, Tensor]
-    corrections: Corrections
-
-    def restore(self, _: PricedModel, quantizers: Quantizers, engine: Engine) -> Sequence[PolicyBits]:
-        """Put them in the place of what calibration would give."""
-        quantizers.load(self.quantizers, *self.bits)
-        engine.store(self.bits, self.corrections)
-        return (self.bits,)
-
-    def tensors(self, layer_names: Sequence[str]) -> dict[str, Tensor]:
-        """Everything by name, as a run keeps it."""
-        return {**self.quantizers, **self.corrections.tensors(tuple(layer_names))}
+"""Calibration images that spreads of outputs are computed from; few are enough, as spreads are only units."""
 
 
 def learn_policy(
-    network: Network,
-    bits: PolicyBits,
-    *,
-    config: ReconstructionConfig,
-    seed: int = 0,
-    watcher: Watcher = SILENT,
-) -> Learned:
-    """Let the quantizers of a policy learn from the calibration images; `network` has the torch engine."""
+    network: Network, policy: Policy, *, config: ReconstructionConfig, seed: int = 0, watcher: Watcher = SILENT
+) -> QuantizedPolicy:
+    """Learn the quantizers and corrections of a policy from the calibration images.
+
+    Args:
+        network: Network with the torch engine.
+        policy: Bits of all layers.
+        config: Settings of learning.
+        seed: Decides the order of the images.
+        watcher: Receives the steps.
+
+    Returns:
+        The policy, in version 2, with what was learned.
+    """
+    bits = (policy.w_bits, policy.a_bits)
     model, trace, task = network.priced.model, network.priced.trace, network.task
     device = next(model.parameters()).device
     images = next(calibration_batches(task, batch_size=SPREAD_IMAGES, seed=seed)).to(device)
@@ -64,4 +46,7 @@ def learn_policy(
     Reconstruction(learner, spreads, config=config).learn(batches, watcher)
     with torch.no_grad():
         corrections = learner.corrections()
-    return Learned(bits, network.quantizers.tensors(*bits) | learner.quantizer_tensors(), corrections)
+    names = tuple(layer.name for layer in policy.layers)
+    tensors = network.quantizers.tensors(*bits) | learner.quantizer_tensors() | corrections.tensors(names)
+    described = describe_quantizers(policy, tensors, trace.layers)
+    return QuantizedPolicy(described.in_version_2(weights=network.priced.weights), tensors)

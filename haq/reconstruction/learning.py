@@ -1,4 +1,4 @@
-"""The learning itself: every layer's output is to be what the float network gives, all layers at once."""
+"""Learn quantizers so that every layer's output approaches that of the float network, all layers at once."""
 
 from collections.abc import Iterator, Mapping
 from itertools import count, islice
@@ -26,9 +26,15 @@ WARM_UP = 0.1
 
 @torch.no_grad()
 def output_spreads(model: nn.Module, trace: Trace, images: Tensor) -> dict[int, Tensor]:
-    """The standard deviation [c_out] of every channel of every layer's output in float, by layer.
+    """Compute the standard deviation of every channel of every layer's output in float.
 
-    Recurrent layers have none: a step's outputs are distributed otherwise than the next one's.
+    Args:
+        model: Float network.
+        trace: Its layers.
+        images: Inputs [n, ...].
+
+    Returns:
+        Deviations [c_out] by layer; none for recurrent layers, whose outputs are distributed differently step by step.
     """
     spreads: dict[int, Tensor] = {}
 
@@ -44,7 +50,13 @@ def output_spreads(model: nn.Module, trace: Trace, images: Tensor) -> dict[int, 
 
 
 class Reconstruction:
-    """Learns step by step; errors of a layer are measured in the `spreads` [c_out] of its outputs in float."""
+    """Gradient descent on the output errors of all layers.
+
+    Args:
+        network: Network whose quantizers learn.
+        spreads: Standard deviations [c_out] of the outputs in float, by layer: the units of errors.
+        config: Settings of learning.
+    """
 
     def __init__(self, network: LearnedNetwork, spreads: Mapping[int, Tensor], *, config: ReconstructionConfig) -> None:
         energies = {layer: spread.square().mean() for layer, spread in spreads.items()}
@@ -55,7 +67,15 @@ class Reconstruction:
         self._sizes: dict[int, float] = {}  # outputs of every layer for one item
 
     def learn(self, batches: Iterator[Tensor], watcher: Watcher = SILENT) -> None:
-        """All steps, each on the next batch. Raises UserError for a loss that is NaN or infinite."""
+        """Do all steps, each on the next batch.
+
+        Args:
+            batches: Inputs [n, ...].
+            watcher: Receives the steps.
+
+        Raises:
+            UserError: The loss is NaN or infinite.
+        """
         watcher.begin("step", self._config.steps)
         try:
             for step, inputs in enumerate(islice(batches, self._config.steps), start=1):
@@ -75,10 +95,16 @@ class Reconstruction:
         return loss.item()
 
     def loss(self, inputs: Tensor) -> Tensor:
-        """The mean over layers of the squared error of outputs, relative to the energy of the float outputs.
+        """Compute the mean over layers of the squared error of outputs, relative to the energy of the float outputs.
 
         A layer that gets other items of a batch than in float, or another number of them in another batch, as an expert
-        that items are routed to, has nothing to be compared with: from then on it learns from the layers behind it.
+        that items are routed to, has no reference: from then on it learns from the layers behind it.
+
+        Args:
+            inputs: Batch [n, ...].
+
+        Returns:
+            The loss [], with gradient.
         """
         wanted: dict[int, Tensor] = {}
         errors: dict[int, Tensor] = {}
@@ -106,7 +132,16 @@ class Reconstruction:
 
 
 def calibration_batches(task: Task, *, batch_size: int, seed: int) -> Iterator[Tensor]:
-    """Calibration inputs for ever, in a new random order every time round; labels are not looked at."""
+    """Yield batches of calibration inputs without end, in a new random order in every pass.
+
+    Args:
+        task: Data; labels are not used.
+        batch_size: Number of inputs in a batch; all if there are fewer.
+        seed: Decides the order.
+
+    Yields:
+        Inputs [n, ...].
+    """
     generator = Generator().manual_seed(seed)
     size = min(batch_size, task.size("calibration"))
     for _ in count():

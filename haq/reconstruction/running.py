@@ -1,33 +1,31 @@
-"""Reconstruction as a function: from a network and a policy to quantizers that give back what the network answers."""
+"""Run a reconstruction and write its folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
-
-from torch import Tensor
 
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.execution.progress import SILENT, Watcher
 from haq.execution.user_code import caller_kept
+from haq.experiment.artifact import Artifact, save_result, save_source
 from haq.experiment.inputs import Inputs
+from haq.experiment.learning_request import LearningRequest
 from haq.experiment.loading import task_options
 from haq.experiment.problem import Network, prepare_network
-from haq.experiment.run_settings import RECONSTRUCT, keep_source
-from haq.experiment.starting_point import bits_asked, policy_for
+from haq.experiment.quantized_policy import QuantizedPolicy
 from haq.network.tracing.unwrapping import unwrapped
 from haq.network.zoo import load_model
 from haq.policy import Policy
 from haq.reconstruction.config import ReconstructionConfig
 from haq.reconstruction.learned import learn_policy
 from haq.runs.environment import describe_environment
-from haq.runs.run_folder import POLICY, QUANTIZERS, SUMMARY, RunFolder
+from haq.runs.run_folder import RunFolder
 from haq.tasks import load_task
 from haq.tasks.base import SplitName
-from hardware_sim.cost import Bits
 
 QUANTIZER_SETTINGS = ("calibration", "zero_points", "rounding", "corrections", "engine")
 """Settings of a run that hold when its policy is reconstructed, beside those of network, data and device."""
@@ -35,56 +33,61 @@ QUANTIZER_SETTINGS = ("calibration", "zero_points", "rounding", "corrections", "
 
 @dataclass(frozen=True, slots=True)
 class ReconstructionResult:
-    """The policy, what it is worth, and its folder if it was given one."""
+    """Result of a reconstruction.
+
+    Attributes:
+        policy: Bits of all layers, with the accuracies reached.
+        summary: Contents of `summary.json`.
+        path: Folder of the run; None if it was not kept.
+        artifact: What the run left, as `haq.load` returns it; None on the command line.
+    """
 
     policy: Policy
     summary: Mapping[str, Any]
     path: Path | None
+    artifact: Artifact | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """All that decides what comes of a reconstruction."""
-
-    config: SearchConfig
-    """Network, data, quantizers and device; budgets and agents mean nothing here."""
-    learning: ReconstructionConfig
-    policy: Policy | tuple[Bits, Bits]
-    example: Tensor | None = field(default=None, compare=False)
-    """The input that the network is traced with; the first calibration input where it is None."""
-
-    def document(self) -> dict[str, Any]:
-        """What `config.json` holds."""
-        return {
-            **self.config.model_dump(mode="json"),
-            RECONSTRUCT: self.learning.model_dump(mode="json"),
-            "bits": bits_asked(self.policy),
-        }
+ReconstructionRequest = LearningRequest[ReconstructionConfig]
 
 
 def reconstruct_configured(
-    asked: Asked, path: Path, *, inputs: Inputs | None = None, watcher: Watcher = SILENT
+    request: ReconstructionRequest, path: Path, *, inputs: Inputs | None = None, watcher: Watcher = SILENT
 ) -> ReconstructionResult:
-    """The reconstruction that was asked for, kept in a folder that is written at the end; see `reconstruct`."""
-    config, inputs = asked.config, inputs or Inputs()
+    """Reconstruct a policy; see `haq.reconstruct`.
+
+    Args:
+        request: Settings and policy.
+        path: Folder of the run, written at the end.
+        inputs: Objects in place of the model and the data that the settings name.
+        watcher: Receives phases and steps.
+
+    Returns:
+        The result.
+
+    Raises:
+        UserError: What was asked for cannot be done, or the loss became NaN.
+    """
+    config, inputs = request.config, inputs or Inputs()
     _require_rounding(config)
-    with caller_kept(inputs.model), RunFolder.opened(path, asked.document()):
-        return _reconstructed(asked, path, inputs, watcher)
+    with caller_kept(inputs.model), RunFolder.opened(path, request.document()):
+        return _reconstructed(request, path, inputs, watcher)
 
 
-def _reconstructed(asked: Asked, path: Path, inputs: Inputs, watcher: Watcher) -> ReconstructionResult:
-    config, began = asked.config, monotonic()
+def _reconstructed(
+    request: ReconstructionRequest, path: Path, inputs: Inputs, watcher: Watcher
+) -> ReconstructionResult:
+    config, began = request.config, monotonic()
     model = load_model(config.model, weights=config.weights) if inputs.model is None else unwrapped(inputs.model)
     task = load_task(config.data, model=model, options=task_options(config)) if inputs.task is None else inputs.task
     in_torch = config.model_copy(update={"engine": "torch"})
-    network = prepare_network(in_torch, model=model, task=task, example=asked.example, progress=watcher.phase)
-    policy = policy_for(asked.policy, config, network.priced)
-    bits = (policy.w_bits, policy.a_bits)
+    network = prepare_network(in_torch, model=model, task=task, example=request.example, progress=watcher.phase)
+    policy = request.policy_for(network.priced)
     watcher.phase("search accuracy")
-    start = _evaluator(network, config, "search").evaluate(*bits)
-    learned = learn_policy(network, bits, config=asked.learning, seed=config.seed, watcher=watcher)
+    start = _evaluator(network, config, "search").evaluate(policy.w_bits, policy.a_bits)
+    learned = learn_policy(network, policy, config=request.learning, seed=config.seed, watcher=watcher)
     watcher.phase("report")
-    final = prepare_network(config, model=model, task=task, example=asked.example, restore=learned.restore)
+    final = prepare_network(config, model=model, task=task, example=request.example, quantized=learned)
     summary = {**_summary(final, config, policy), "search_accuracy_start": start.accuracy}
     summary |= {"search_divergence_start": start.divergence, "seconds": round(monotonic() - began, 3)}
     accuracy = {
@@ -93,12 +96,10 @@ def _reconstructed(asked: Asked, path: Path, inputs: Inputs, watcher: Watcher) -
         "report": summary["accuracy"],
         "fp32_report": summary["accuracy_fp32"],
     }
-    policy = policy.model_copy(update={"accuracy": accuracy})
-    run = RunFolder.create(path, asked.document(), describe_environment(seed=config.seed, device=config.device))
-    keep_source(run, config, final.priced.trace, task.example() if asked.example is None else asked.example)
-    run.save_tensors(QUANTIZERS, learned.tensors([layer.name for layer in policy.layers]))
-    run.write(POLICY, policy.to_json().encode())
-    run.write_json(SUMMARY, summary)
+    policy = learned.policy.in_version_2(accuracy=accuracy)
+    run = RunFolder.create(path, request.document(), describe_environment(seed=config.seed, device=config.device))
+    save_source(run, config, final.priced.trace, request.trace_input(task))
+    save_result(run, QuantizedPolicy(policy, learned.tensors), summary)
     return ReconstructionResult(policy, summary, path)
 
 

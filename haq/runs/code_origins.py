@@ -59,11 +59,11 @@ def record_callables(run: Path, specs: Iterable[str]) -> None:
         raise UserError(f"cannot write {path} ({error.strerror}); set HAQ_CACHE to a folder of yours") from error
 
 
-def require_recorded(run: Path, named: dict[str, str]) -> list[str]:
+def require_recorded(run: Path | None, named: dict[str, str]) -> list[str]:
     """Check the callables that files name before any is called.
 
     Args:
-        run: Folder of the run, or of the policy file.
+        run: Folder of the run, or of the policy file; None for a policy that comes from no file.
         named: Names in the files, by setting, such as `{"model": "nets:small"}`; built-in names are skipped.
 
     Returns:
@@ -73,7 +73,7 @@ def require_recorded(run: Path, named: dict[str, str]) -> list[str]:
         UserError: A callable was not called by this user for this run; the message says which flags to add.
     """
     callables = {setting: spec for setting, spec in named.items() if is_user_code(spec)}
-    recorded = _recorded(run) if callables else {}
+    recorded = _recorded(run) if callables and run is not None else {}
     unknown = {
         setting: spec
         for setting, spec in callables.items()
@@ -82,7 +82,8 @@ def require_recorded(run: Path, named: dict[str, str]) -> list[str]:
     if unknown:
         flags = " ".join(f"--{setting} {spec}" for setting, spec in unknown.items())
         raise UserError(
-            f"the files in {run} name code to be called, but haq has no record that you made this run with it; "
+            f"{'the policy names' if run is None else f'the files in {run} name'} code to be called, "
+            "but haq has no record that you made this run with it; "
             f"if you trust it, add {flags}"
         )
     return [f"calling {spec} from {list(recorded[spec])[-1]}, as the run was made" for spec in callables.values()]

@@ -9,27 +9,23 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from torch import Tensor
-
 from haq.config import SearchConfig
 from haq.errors import UserError
-from haq.evaluation.engines.finetuned import EpisodeEngine
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.fingerprint import hash_network, hash_tensor
 from haq.evaluation.protocols import Store
 from haq.execution.progress import SILENT, Watcher
 from haq.execution.user_code import caller_kept
+from haq.experiment.artifact import Artifact, quantized_policy, save_result, save_source
 from haq.experiment.inputs import Inputs, Observations
 from haq.experiment.methods import uses_prior
 from haq.experiment.prior.compute import compute_prior
 from haq.experiment.prior.layer_losses import LayerLosses, prior
-from haq.experiment.problem import Network, Problem, prepare
-from haq.experiment.run_settings import keep_source
-from haq.experiment.trained_network import save_network
-from haq.policy import Policy, load_policy
+from haq.experiment.problem import Problem, prepare
+from haq.policy import Policy, PolicyBudget, load_policy
 from haq.runs.environment import describe_environment
 from haq.runs.records import holds
-from haq.runs.run_folder import CONFIG, POLICY, QUANTIZERS, RESOLVED, SUMMARY, RunFolder
+from haq.runs.run_folder import CONFIG, POLICY, RESOLVED, SUMMARY, RunFolder
 from haq.searching.min_cost import at_ratio
 from haq.searching.progress import best_so_far, opening_lines
 from haq.searching.records import Summary
@@ -43,11 +39,19 @@ NOTHING_GIVEN = Inputs()
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a search came to: the best policy within the budget, its summary, and its folder if it was given one."""
+    """Result of a search.
+
+    Attributes:
+        policy: The best policy within the budget.
+        summary: Contents of `summary.json`.
+        path: Folder of the run; None if it was not kept.
+        artifact: What the run left, as `haq.load` returns it; None on the command line.
+    """
 
     policy: Policy
     summary: Mapping[str, Any]
     path: Path | None
+    artifact: Artifact | None = None
 
 
 def search_configured(
@@ -90,7 +94,7 @@ def search_configured(
             _require_same_network(earlier, problem)
         run = earlier or RunFolder.create(path, asked | _resolved(problem), environment, resume=resume)
         session.enter(run)
-        keep_source(run, config, problem.priced.trace, problem.task.example())
+        save_source(run, config, problem.priced.trace, problem.task.example())
         if earlier is not None:
             run.reopen_results(episodes=config.episodes)
         run_episodes(session, time_limit_s=limit_s, watcher=watcher)
@@ -199,13 +203,12 @@ def _finish(session: Session, run: RunFolder, *, prior_images: int, watcher: Wat
     accuracy = {"report": summary["accuracy"], "fp32_report": summary["accuracy_fp32"]}
     if selection.accuracy is not None and selection.accuracy_fp32 is not None:
         accuracy |= {"selection": selection.accuracy, "fp32_selection": selection.accuracy_fp32}
-    policy = policy.with_accuracy(**accuracy)
-    run.write(POLICY, policy.to_json().encode())
-    save_quantized(run, problem.network, policy)
+    budget = tuple(PolicyBudget.model_validate(each) for each in summary["budget"])
+    quantized = quantized_policy(problem.network, policy.with_accuracy(**accuracy).in_version_2(budget=budget))
     session.checkpoint()  # its seconds, from which a continued run counts on, cover the end as well
     summary["seconds"] = round(session.seconds, 3)
-    run.write_json(SUMMARY, summary)
-    return SearchResult(policy, summary, run.path)
+    save_result(run, quantized, summary)
+    return SearchResult(quantized.policy, summary, run.path)
 
 
 def _spent(session: Session, selection: Selection, prior_images: int) -> dict[str, Any]:
@@ -218,21 +221,6 @@ def _spent(session: Session, selection: Selection, prior_images: int) -> dict[st
         "forward_images": session.forward_images + selection.forward_images + before,
         "warnings": list(session.warnings),
     }
-
-
-def save_quantized(run: RunFolder, network: Network, policy: Policy) -> None:
-    """Write everything that evaluating the policy needs: its quantizers, and the network where it was trained."""
-    if isinstance(network.engine, EpisodeEngine):
-        save_network(run, network.engine.network((policy.w_bits, policy.a_bits)))
-    else:
-        run.save_tensors(QUANTIZERS, quantizer_tensors(network, policy))
-
-
-def quantizer_tensors(network: Network, policy: Policy) -> dict[str, Tensor]:
-    """Everything that evaluating or exporting a policy needs besides the weights: quantizers and corrections."""
-    corrections = network.engine.corrections((policy.w_bits, policy.a_bits))
-    names = tuple(layer.name for layer in policy.layers)
-    return network.quantizers.tensors(policy.w_bits, policy.a_bits) | corrections.tensors(names)
 
 
 def _observations_key(observations: Observations) -> dict[str, Any]:

@@ -146,6 +146,7 @@ class Session:
         bits = zip(layers, line["w_bits"], line["a_bits"], strict=True)
         return Policy(
             model=problem.priced.name,
+            weights=problem.priced.weights,
             hardware=problem.config.hardware,
             objective=problem.config.objective,
             layers=tuple(LayerBits(name=layer.name, kind=layer.kind, w_bits=w, a_bits=a) for layer, w, a in bits),

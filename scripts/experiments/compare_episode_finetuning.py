@@ -33,8 +33,8 @@ from haq.config import SearchConfig, search_config
 from haq.evaluation.engines.episodes import EPISODE_BATCH
 from haq.evaluation.evaluator import Evaluator
 from haq.experiment.inputs import Inputs
+from haq.experiment.learning_request import LearningRequest
 from haq.experiment.problem import Network, Problem, prepare, prepare_network
-from haq.experiment.starting_point import Asked
 from haq.files import write_atomically
 from haq.finetuning.running import finetune_configured
 from haq.policy import LayerBits, Policy, PolicyBits
@@ -124,7 +124,7 @@ def fully_finetuned(
         bits = tuple(LayerBits(name=layer.name, kind=layer.kind, w_bits=w, a_bits=a) for layer, w, a in pairs)
         policy = Policy(model=network.priced.name, hardware=None, objective=None, layers=bits)
         folder = runs / f"{number}-s{config.seed}"
-        found = finetune_configured(Asked(config, learning, policy), folder, inputs=inputs, resume=True)
+        found = finetune_configured(LearningRequest(config, learning, policy), folder, inputs=inputs, resume=True)
         seconds.append(process_time() - began)
         loss = report_loss(found.network, network.task, batch=config.eval_batch)
         reached.append((found.summary["accuracy"], -loss))

@@ -30,7 +30,7 @@ from haq.finetuning.running import FinetuneResult
 from haq.network.layers import trace
 from haq.quantization import AdaptiveQuantizer
 from haq.quantization.training.batch_norms import reestimate
-from haq.quantization.training.initialization import Starts
+from haq.quantization.training.initialization import Initializer
 from haq.quantization.training.network import TrainableNetwork, start_network
 from haq.quantization.training.recipe import LR_FEW_BITS
 from haq.report.plots import save_figure
@@ -149,11 +149,11 @@ def by_levels(plan: Plan, seed: int, bits: int) -> list[Row]:
     traced = trace(model, task.example())
     images = [inputs for inputs, _ in task.batches("calibration", batch_size=128)]
     inputs, targets = next(task.batches("search", batch_size=task.size("search")))
-    starts, count = Starts(model, traced, lambda: images, shift="learned"), len(traced.layers)
+    initializer, count = Initializer(model, traced, lambda: images, shift="learned"), len(traced.layers)
     widths = (8, *[bits] * (count - 2), 8)
     rows = []
     for levels in range(min(2**bits - 1, MAX_LEVELS + 1)):
-        network = start_network(model, starts, (widths, widths))
+        network = start_network(model, initializer, (widths, widths))
         chosen = []
         for layer in range(1, count - 1):
             each = network.inputs[str(layer)]

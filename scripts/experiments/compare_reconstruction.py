@@ -18,7 +18,7 @@ from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, read_several, with_config
 from haq.config import Rounding, SearchConfig, search_config
 from haq.formatting import percent
 from haq.reconstruction.config import reconstruction_config
-from haq.reconstruction.running import Asked, reconstruct_configured
+from haq.reconstruction.running import ReconstructionRequest, reconstruct_configured
 from haq.runs.environment import describe_environment
 
 Summary = dict[str, Any]
@@ -27,10 +27,11 @@ Summary = dict[str, Any]
 def measure(config: SearchConfig, rounding: Rounding, *, w_bits: int, a_bits: int, learning: Summary) -> Summary:
     """Return the summary of one reconstruction with the processor seconds of all of it, evaluations included."""
     given = {key: getattr(config, key) for key in config.model_fields_set}
-    asked = Asked(search_config(**given, rounding=rounding), reconstruction_config(**learning), (w_bits, a_bits))
+    settings, bits = search_config(**given, rounding=rounding), (w_bits, a_bits)
+    request = ReconstructionRequest(settings, reconstruction_config(**learning), bits)
     began = process_time()
     with TemporaryDirectory() as folder:
-        summary = reconstruct_configured(asked, Path(folder) / "run").summary
+        summary = reconstruct_configured(request, Path(folder) / "run").summary
     return {**summary, "cpu_s": process_time() - began}
 
 

@@ -10,7 +10,7 @@ from haq.evaluation.engines.finetuned import EpisodeEngine
 from haq.execution.structures import Structure, to_device
 from haq.network.layers import Trace
 from haq.quantization.training.config import FinetuneConfig
-from haq.quantization.training.initialization import Starts
+from haq.quantization.training.initialization import Initializer
 from haq.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -32,8 +32,10 @@ def episode_engine(config: "SearchConfig", model: nn.Module, trace: Trace, *, ta
             to_device(inputs, config.device) for inputs, _ in task.batches("calibration", batch_size=config.eval_batch)
         )
 
-    starts = Starts(model, trace, calibration, shift=learning.shift)
-    return EpisodeEngine(model, starts, task, config=learning, steps=config.episode_finetune_steps, seed=config.seed)
+    initializer = Initializer(model, trace, calibration, shift=learning.shift)
+    return EpisodeEngine(
+        model, initializer, task, config=learning, steps=config.episode_finetune_steps, seed=config.seed
+    )
 
 
 def require_trainable(config: "SearchConfig", task: Task, *, flag: str) -> None:

@@ -14,7 +14,7 @@ from haq.quantization.corrections import Corrections
 from haq.quantization.training.augmentation import augment
 from haq.quantization.training.batch_norms import reestimate
 from haq.quantization.training.config import FinetuneConfig
-from haq.quantization.training.initialization import Starts
+from haq.quantization.training.initialization import Initializer
 from haq.quantization.training.learner import DivergedError, Learner
 from haq.quantization.training.network import TrainableNetwork, start_network
 from haq.quantization.training.recipe import mean_weight_bits, resolve_rates
@@ -60,11 +60,12 @@ class EpisodeEngine:
     name = "torch"
 
     def __init__(
-        self, model: nn.Module, starts: Starts, task: Task, *, config: FinetuneConfig, steps: int, seed: int
+        self, model: nn.Module, initializer: Initializer, task: Task, *, config: FinetuneConfig, steps: int, seed: int
     ) -> None:
-        self.model, self._starts, self._task = model, starts, task
+        self.model, self._initializer, self._task = model, initializer, task
         self._config, self._steps, self._seed = config, steps, seed
         self._tuned: tuple[PolicyBits, TrainableNetwork] | None = None
+        self.shift = initializer.shift
         self.images_per_policy = steps * config.batch_size * (STEP_PASSES + config.teacher) + config.norm_images
 
     def outputs(self, bits: PolicyBits | None) -> Callable[[Structure], Structure]:
@@ -86,16 +87,16 @@ class EpisodeEngine:
 
     @torch.enable_grad()
     def _tune(self, bits: PolicyBits) -> TrainableNetwork:
-        network = start_network(self.model, self._starts, bits)
+        network = start_network(self.model, self._initializer, bits)
         try:
             self._teach(network, bits)
         except DivergedError:
-            network = start_network(self.model, self._starts, bits).eval()
+            network = start_network(self.model, self._initializer, bits).eval()
         reestimate(network, [inputs for inputs, _ in self._norm_batches])
         return network
 
     def _teach(self, network: TrainableNetwork, bits: PolicyBits) -> None:
-        rates = resolve_rates(self._config, mean_weight_bits(self._starts.trace, bits))
+        rates = resolve_rates(self._config, mean_weight_bits(self._initializer.trace, bits))
         learner = Learner(
             network,
             self._task,
@@ -122,7 +123,7 @@ class EpisodeEngine:
 
     def _drawn(self) -> Iterator[Batch]:
         """Train batches, augmented, epoch after epoch."""
-        size, device = self._config.batch_size, self._starts.device
+        size, device = self._config.batch_size, self._initializer.device
         for epoch in count():
             with random_numbers(self._seed, epoch) as generator:
                 for inputs, targets in self._task.shuffled("train", batch_size=size, generator=generator):

@@ -1,6 +1,6 @@
-"""How a network is fine-tuned: one frozen value, checked at the door."""
+"""Settings of fine-tuning."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,9 +19,10 @@ Weight = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 
 
 class FinetuneConfig(BaseModel):
-    """Everything that decides how a network learns; the fields are flags of `haq finetune`."""
+    """Immutable, validated settings of fine-tuning; the fields are flags of `haq finetune`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    workflow: ClassVar[str] = "finetune"
 
     epochs: Count = Field(5, description="Passes over the train split.")
     batch_size: Count = Field(128, description="Images of one step.")
@@ -60,7 +61,16 @@ class FinetuneConfig(BaseModel):
 
 
 def finetune_config(**settings: Any) -> FinetuneConfig:
-    """A checked configuration. Raises UserError, naming the setting, the value it had and what would be right.
+    """Validate settings of fine-tuning.
+
+    Args:
+        settings: Fields of `FinetuneConfig`.
+
+    Returns:
+        The settings.
+
+    Raises:
+        UserError: A value is not valid; the message names the setting, the value and what would be right.
 
     >>> finetune_config(epochs=2).optimizer
     'sgd'

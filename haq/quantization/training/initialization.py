@@ -30,7 +30,7 @@ class Grid:
     signed: bool
 
 
-class Starts:
+class Initializer:
     """The starting grids of one network, for weights and inputs of every layer at every width.
 
     `batches` gives the calibration inputs; they are run, in float, when the first input's grid is asked for.

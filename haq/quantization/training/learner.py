@@ -63,7 +63,7 @@ class Learner:
         self._first_rates = [group["lr"] for group in self._groups]
         self._average = MovingAverage(network, config.ema) if config.ema else None
         self.freezer = Freezer(network) if config.oscillation == "freeze" else None
-        self._runner = ranks.together(network)
+        self._runner = ranks.wrap(network)
         self.total_steps, self.steps = total_steps, 0
 
     def step(self, inputs: Structure, targets: Structure) -> tuple[Structure, float]:

@@ -17,7 +17,13 @@ from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
 from haq.policy import PolicyBits
 from haq.quantization.adaptive import AdaptiveQuantizer
-from haq.quantization.training.initialization import LearnedShift, Starts, input_quantizer, owners, weight_quantizer
+from haq.quantization.training.initialization import (
+    Initializer,
+    LearnedShift,
+    input_quantizer,
+    owners,
+    weight_quantizer,
+)
 
 _DEPLOYED = ("scale", "zero_point", "range")
 """What a network that no longer learns needs of a quantizer, derived from what learns."""
@@ -84,13 +90,13 @@ class TrainableNetwork(nn.Module):
         return found
 
 
-def start_network(model: nn.Module, starts: Starts, bits: PolicyBits) -> TrainableNetwork:
+def start_network(model: nn.Module, initializer: Initializer, bits: PolicyBits) -> TrainableNetwork:
     """The network with a policy, its quantizers at the least squared error."""
-    owner = owners(starts.trace)
-    weights = {owner[layer]: starts.weight(owner[layer], w) for layer, w in enumerate(bits[0]) if w is not None}
-    inputs = {layer: starts.input(layer, a) for layer, a in enumerate(bits[1]) if a is not None}
+    owner = owners(initializer.trace)
+    weights = {owner[layer]: initializer.weight(owner[layer], w) for layer, w in enumerate(bits[0]) if w is not None}
+    inputs = {layer: initializer.input(layer, a) for layer, a in enumerate(bits[1]) if a is not None}
     known = {layer: quantizer for layer, quantizer in inputs.items() if quantizer is not None}
-    return TrainableNetwork(model, starts.trace, weights=weights, inputs=known)
+    return TrainableNetwork(model, initializer.trace, weights=weights, inputs=known)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""Several processes that learn together, as `torchrun` starts them."""
+"""Data-parallel training in several processes, as `torchrun` starts them."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,12 @@ from haq.execution.structures import Structure, take
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """Which of how many processes this is."""
+    """One process among those that train together.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        count: Number of processes.
+    """
 
     rank: int = 0
     count: int = 1
@@ -25,16 +30,30 @@ class Ranks:
         return self.rank == 0
 
     def share(self, batch: Structure) -> Structure:
-        """Return this process' part of a batch; the parts are disjoint and together the batch."""
+        """Return this process' part of a batch.
+
+        Args:
+            batch: Items [n, ...].
+
+        Returns:
+            Every `count`-th item; the parts of all processes are disjoint and make up the batch.
+        """
         return take(batch, slice(self.rank, None, self.count))
 
-    def meet(self) -> None:
-        """Wait until all processes are here."""
+    def barrier(self) -> None:
+        """Wait until all processes have called this."""
         if self.count > 1:
             distributed.barrier()
 
-    def together(self, network: nn.Module) -> nn.Module:
-        """The network with its gradients averaged over all processes."""
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """Return a network whose gradients are averaged over all processes.
+
+        Args:
+            network: Network of this process.
+
+        Returns:
+            The network, wrapped if there are several processes.
+        """
         return network if self.count == 1 else DistributedDataParallel(network)
 
 
@@ -43,9 +62,15 @@ ALONE = Ranks()
 
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """Join the other processes for as long as the context is open; alone where torchrun started none.
+    """Join the process group that torchrun started, while the context is open.
 
-    WORLD_SIZE, RANK and LOCAL_RANK are torchrun's. On GPUs every process takes that of its local rank.
+    WORLD_SIZE, RANK and LOCAL_RANK are read from the environment. On GPUs every process takes that of its local rank.
+
+    Args:
+        device: "cpu" or "cuda".
+
+    Yields:
+        This process; `ALONE` where torchrun started none.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:

@@ -145,8 +145,9 @@ def steps(choice: Choices, bits: IntArray, losses: FloatArray) -> Iterator[Step]
 
 
 def _case(source: PolicySource, inputs: Inputs) -> _Case:
-    path, config, policy = source.path.parent, source.config, source.policy
-    run = RunFolder(path)
+    run, config, policy = source.folder, source.config, source.policy
+    assert run is not None
+    path = run.path
     summary = _found(run)
     if inputs == Inputs():
         priced = source.priced()

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from haq.experiment.trained_network import Summary, epochs
+from haq.finetuning.journal import Summary, epochs
 from haq.policy import load_policy
 from haq.report.plots.style import BLUE, HEADER_INCHES, MUTED, VERMILION, add_header, house_style, new_figure
 from haq.runs.records import Count, Record, checked

@@ -12,8 +12,8 @@ from envs.choices import Budget
 from haq.budgets import ResolvedBudget
 from haq.errors import UserError, validation_message
 from haq.experiment.prior.measured import DOCUMENT as SENSITIVITY
-from haq.experiment.trained_network import CURVE
-from haq.experiment.trained_network import JOURNAL as EPOCHS
+from haq.finetuning.journal import CURVE
+from haq.finetuning.journal import JOURNAL as EPOCHS
 from haq.formatting import device_title, model_title
 from haq.policy import load_policy
 from haq.report.plots.curve import ROUNDING, Goal

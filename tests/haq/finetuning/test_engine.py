@@ -16,7 +16,7 @@ from haq.evaluation.protocols import Engine
 from haq.experiment.problem import prepare_network
 from haq.network.layers import trace
 from haq.policy import PolicyBits
-from haq.quantization.training.initialization import Starts
+from haq.quantization.training.initialization import Initializer
 from haq.quantization.training.learner import DivergedError, Learner
 from haq.quantization.training.network import start_network
 from haq.tasks.classification import ClassificationTask
@@ -72,7 +72,7 @@ def test_steps_are_counted_as_images(small_net: nn.Module, quarters: Classificat
     assert evaluator.forward_images - before == 48 + engine.images_per_policy
 
 
-def test_a_policy_that_diverges_is_judged_as_it_starts(
+def test_diverging_policy_is_evaluated_as_initialized(
     small_net: nn.Module, quarters: ClassificationTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = next(quarters.batches("search", batch_size=48))[0]
@@ -141,8 +141,8 @@ def engine_named(name: str, model: nn.Module, task: ClassificationTask) -> Engin
         return engine_of(model, task)
     images = next(task.batches("calibration", batch_size=48))[0]
     if name == "finetuned":
-        starts = Starts(model, trace(model, images[:1]), lambda: [images], shift="learned")
-        return FinetunedEngine(model, start_network(model, starts, FEW).eval(), FEW)
+        initializer = Initializer(model, trace(model, images[:1]), lambda: [images], shift="learned")
+        return FinetunedEngine(model, start_network(model, initializer, FEW).eval(), FEW)
     config = search_config(engine=name, calibration_images=48, rounding="nearest")
     return prepare_network(config, model=model, task=task).engine
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from haq.errors import UserError
 from haq.network.layers import Trace, trace
 from haq.quantization.quantized_model import QuantizedModel, Quantizers
-from haq.quantization.training.initialization import LearnedShift, Starts
+from haq.quantization.training.initialization import Initializer, LearnedShift
 from haq.quantization.training.network import Saved, TrainableNetwork, load_network, start_network
 
 LAYERS = 5  # stem, depthwise, mix, mix:2, classifier
@@ -19,7 +19,7 @@ X = torch.rand(16, 1, 6, 6, generator=torch.Generator().manual_seed(9))
 
 
 def started(model: nn.Module, traced: Trace, *, shift: LearnedShift = "learned") -> TrainableNetwork:
-    return start_network(model, Starts(model, traced, lambda: [X], shift=shift), BITS)
+    return start_network(model, Initializer(model, traced, lambda: [X], shift=shift), BITS)
 
 
 def test_weights_are_shared_with_their_quantizers(small_net: nn.Module, small_trace: Trace) -> None:
@@ -51,7 +51,9 @@ def test_the_given_network_is_not_touched(small_net: nn.Module, small_trace: Tra
 
 def test_without_bits_it_is_the_float_network(small_net: nn.Module, small_trace: Trace) -> None:
     nothing = (None,) * LAYERS
-    network = start_network(small_net, Starts(small_net, small_trace, lambda: [X], shift="learned"), (nothing, nothing))
+    network = start_network(
+        small_net, Initializer(small_net, small_trace, lambda: [X], shift="learned"), (nothing, nothing)
+    )
     assert not list(network.quantizers())
     assert torch.allclose(network.eval()(X), small_net(X), atol=1e-6)
 

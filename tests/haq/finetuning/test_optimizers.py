@@ -7,7 +7,7 @@ from torch import nn
 from haq.network.layers import Trace
 from haq.quantization.adaptive import AdaptiveQuantizer
 from haq.quantization.training.config import FinetuneConfig
-from haq.quantization.training.initialization import Starts
+from haq.quantization.training.initialization import Initializer
 from haq.quantization.training.learner import Learner
 from haq.quantization.training.network import TrainableNetwork, start_network
 from haq.quantization.training.optimizers import make_optimizers, relative_adam
@@ -20,7 +20,7 @@ LAYERS = 5
 
 def started(model: nn.Module, traced: Trace, bits: int = 4) -> TrainableNetwork:
     widths = ((bits,) * LAYERS, (bits,) * LAYERS)
-    return start_network(model, Starts(model, traced, lambda: [X], shift="learned"), widths)
+    return start_network(model, Initializer(model, traced, lambda: [X], shift="learned"), widths)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
@@ -55,7 +55,7 @@ def test_quantizers_alone(small_net: nn.Module, small_trace: Trace) -> None:
 
 def test_a_network_in_float_has_no_quantizers_to_move(small_net: nn.Module, small_trace: Trace) -> None:
     none = (None,) * LAYERS
-    network = start_network(small_net, Starts(small_net, small_trace, lambda: [X], shift="learned"), (none, none))
+    network = start_network(small_net, Initializer(small_net, small_trace, lambda: [X], shift="learned"), (none, none))
     config = FinetuneConfig()
     assert list(make_optimizers(network, config, resolve_rates(config, 8.0))) == ["weights"]
 

@@ -15,10 +15,10 @@ import haq
 from haq.__main__ import main
 from haq.errors import HaqWarning, UserError
 from haq.execution.progress import Silent
-from haq.experiment.trained_network import load_finetuned
+from haq.experiment.artifact import load_artifact
 from haq.network.layers import Trace
 from haq.quantization.training.config import FinetuneConfig
-from haq.quantization.training.initialization import Starts
+from haq.quantization.training.initialization import Initializer
 from haq.quantization.training.learner import Learner
 from haq.quantization.training.network import start_network
 from haq.quantization.training.recipe import resolve_rates
@@ -162,8 +162,8 @@ def test_data_without_a_train_split_are_refused(tiny_net: nn.Module, tiny_task: 
 
 def test_a_loss_that_explodes_is_named(small_net: nn.Module, small_trace: Trace) -> None:
     inputs = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
-    starts = Starts(small_net, small_trace, lambda: [inputs], shift="learned")
-    network = start_network(small_net, starts, ((4,) * 5, (4,) * 5))
+    initializer = Initializer(small_net, small_trace, lambda: [inputs], shift="learned")
+    network = start_network(small_net, initializer, ((4,) * 5, (4,) * 5))
     config = FinetuneConfig(teacher=False)
     rates = resolve_rates(config, 4.0)
     criterion = SimpleNamespace(loss=lambda outputs, _: outputs.sum() * torch.inf)
@@ -277,16 +277,14 @@ def test_a_damaged_summary_is_one_line(damage: dict[str, Any], digits_run: Path,
         haq.finetune(policy=(2, 2), epochs=4, batch_size=64, out=run, report_images=300, resume=True)
 
 
-def test_a_finished_run_without_its_network_cannot_go_on(
-    digits_run: Path, small_net: nn.Module, small_trace: Trace, tmp_path: Path
-) -> None:
+def test_finished_run_without_its_network_cannot_be_resumed(digits_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(digits_run, tmp_path / "run"))
     (run / "network.safetensors").unlink()
     with pytest.raises(UserError, match=r"network\.safetensors is missing or .*; make the run again in another --out$"):
         haq.finetune(policy=(2, 2), epochs=4, batch_size=64, out=run, report_images=300, resume=True)
     (run / "summary.json").unlink()
     with pytest.raises(UserError, match=r"go on with haq finetune --resume$"):
-        load_finetuned(RunFolder(run), small_net, small_trace, haq.load_policy(run / "policy.json"))
+        load_artifact(run)
 
 
 class OftenOnBatches(nn.Module):

@@ -18,7 +18,8 @@ from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
 from haq.execution.progress import Silent
-from haq.experiment.evaluating import evaluate_policy
+from haq.experiment.artifact import load_artifact
+from haq.experiment.evaluating import evaluate_artifact
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.problem import Network, prepare_network
 from haq.network.layers import trace
@@ -193,7 +194,9 @@ def test_lazy_network_is_reproduced_in_evaluation(tmp_path: Path, monkeypatch: p
     run = tmp_path / "run"
     result = haq.search(f"{name}:model", f"{name}:data", episodes=2, engine="torch", budget=1.0, out=run)
     torch.rand(5)
-    found = evaluate_policy(run / "policy.json", search_config(model=f"{name}:model", data=f"{name}:data"))
+    found = evaluate_artifact(
+        load_artifact(run / "policy.json", search_config(model=f"{name}:model", data=f"{name}:data"))
+    )
     assert found["accuracy"] == result.summary["accuracy"]
     assert found["accuracy_fp32"] == result.summary["accuracy_fp32"]
 

@@ -16,7 +16,8 @@ from haq.evaluation.engines.agreement import Engines
 from haq.evaluation.engines.choice import trial_policies
 from haq.evaluation.engines.onnxruntime import OnnxEngine, export_marked, lower, make_template
 from haq.evaluation.engines.torch import TorchEngine
-from haq.experiment.evaluating import evaluate_policy
+from haq.experiment.artifact import load_artifact
+from haq.experiment.evaluating import evaluate_artifact
 from haq.network.layers import trace
 from haq.quantization import layer_weights, quantized_model
 from haq.quantization.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
@@ -120,6 +121,6 @@ def test_gptq_codes_are_evaluated_from_run_files(
         (layer_weights, "weight_clips"),
     ):
         monkeypatch.setattr(owner, name, never)
-    document = evaluate_policy(run / "policy.json", search_config())
-    again = evaluate_policy(run / "policy.json", search_config(rounding="gptq"))
+    document = evaluate_artifact(load_artifact(run / "policy.json", search_config()))
+    again = evaluate_artifact(load_artifact(run / "policy.json", search_config(rounding="gptq")))
     assert document == again

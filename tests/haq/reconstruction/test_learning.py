@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from haq.config import Rounding, search_config
 from haq.errors import UserError
 from haq.experiment.problem import Network, prepare_network
-from haq.policy import PolicyBits
+from haq.experiment.quantized_policy import QuantizedPolicy
+from haq.policy import LayerBits, Policy, PolicyBits
 from haq.quantization.linear import quantize_weight
 from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
-from haq.reconstruction.learned import Learned, learn_policy
+from haq.reconstruction.learned import learn_policy
 from haq.reconstruction.learning import Reconstruction, calibration_batches, output_spreads
 from haq.reconstruction.network import FURTHEST, LearnedNetwork, LearnedWeight
 from haq.tasks.base import SplitName
@@ -74,8 +75,22 @@ def images(network: Network, split: SplitName) -> Tensor:
     return next(iter(network.task.batches(split, batch_size=1000)))[0]
 
 
-def put(network: Network, learned: Learned) -> None:
-    learned.restore(network.priced, network.quantizers, network.engine)
+def policy_of(network: Network, bits: PolicyBits) -> Policy:
+    pairs = zip(network.priced.layers, *bits, strict=True)
+    layers = tuple(LayerBits(name=layer.name, kind=layer.kind, w_bits=w, a_bits=a) for layer, w, a in pairs)
+    return Policy(model="mixed", hardware=None, objective=None, layers=layers)
+
+
+def put(network: Network, learned: QuantizedPolicy) -> None:
+    network.engine.store(learned.bits, learned.restore(network.quantizers, network.priced.trace))
+
+
+def learned_tensors(
+    network: Network, bits: PolicyBits, config: ReconstructionConfig, seed: int = 0
+) -> dict[str, Tensor]:
+    tensors = learn_policy(network, policy_of(network, bits), config=config, seed=seed).tensors
+    assert tensors is not None
+    return dict(tensors)
 
 
 def learner(network: Network, bits: PolicyBits) -> tuple[LearnedNetwork, Reconstruction]:
@@ -109,7 +124,7 @@ def test_learning_is_the_same_every_time_and_another_with_another_seed(
     for seed in (0, 0, 1):
         network = prepared(mixed_net, tiny_task)
         bits = uniform(network, 3, 4)
-        found.append(learn_policy(network, bits, config=STEPS, seed=seed).tensors(names(network)))
+        found.append(learned_tensors(network, bits, STEPS, seed))
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
     assert not all(torch.equal(value, found[2][name]) for name, value in found[0].items())
 
@@ -125,7 +140,7 @@ def test_codes_stay_within_their_bits_and_the_network_as_it_was(
     network = prepared(mixed_net, tiny_task)
     bits = uniform(network, 2, 4)
     eager = ReconstructionConfig(steps=20, batch_size=20, code_lr=0.2)
-    tensors = learn_policy(network, bits, config=eager).tensors(names(network))
+    tensors = learned_tensors(network, bits, eager)
     codes = [value for name, value in tensors.items() if name.endswith(".codes")]
     assert {int(value) for each in codes for value in each.unique()} == {-1, 0, 1}
     assert len(codes) == len(names(network)) == 5
@@ -136,8 +151,8 @@ def test_codes_stay_within_their_bits_and_the_network_as_it_was(
 def test_layers_in_float_stay_in_float(mixed_net: Mixed, tiny_task: ClassificationTask) -> None:
     network = prepared(mixed_net, tiny_task)
     bits = ((None, 3, None, None, 8), (None, None, 4, 4, 8))
-    learned = learn_policy(network, bits, config=STEPS)
-    assert sorted(name for name in learned.quantizers if name.endswith(".scale")) == [
+    learned = learned_tensors(network, bits, STEPS)
+    assert sorted(name for name in learned if name.endswith(".scale")) == [
         "classifier.input.scale",
         "classifier.weight.scale",
         "depthwise.weight.scale",
@@ -150,9 +165,9 @@ def test_what_is_learned_is_what_the_engine_runs(mixed_net: Mixed, tiny_task: Cl
     """The last loss that learning sees, with rates of nothing, is that of the engine."""
     network = prepared(mixed_net, tiny_task)
     bits = uniform(network, 3, 4)
-    put(network, learn_policy(network, bits, config=STEPS))
+    put(network, learn_policy(network, policy_of(network, bits), config=STEPS))
     again = ReconstructionConfig(steps=1, code_lr=0, scale_lr=0, bias_lr=0)
-    learned = learn_policy(network, bits, config=again)
+    learned = learn_policy(network, policy_of(network, bits), config=again)
     inputs = images(network, "search")
     before = network.engine.outputs(bits)(inputs)
     put(network, learned)
@@ -207,7 +222,7 @@ def test_batches_go_round_for_ever_without_labels(tiny_task: ClassificationTask)
 def test_a_loss_that_is_not_finite_says_what_to_do(mixed_net: Mixed, tiny_task: ClassificationTask) -> None:
     network = prepared(mixed_net, tiny_task)
     with pytest.raises(UserError, match="the loss became nan in step 2; lower --code-lr or --scale-lr"):
-        learn_policy(network, uniform(network, 3, 8), config=ReconstructionConfig(steps=5, bias_lr=100, scale_lr=100))
+        learned_tensors(network, uniform(network, 3, 8), ReconstructionConfig(steps=5, bias_lr=100, scale_lr=100))
 
 
 def test_settings_are_checked_at_the_door() -> None:

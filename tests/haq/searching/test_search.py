@@ -23,7 +23,8 @@ from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
 from haq.execution.progress import Silent
 from haq.experiment import evaluating
-from haq.experiment.evaluating import evaluate_policy
+from haq.experiment.artifact import load_artifact
+from haq.experiment.evaluating import evaluate_artifact
 from haq.experiment.inputs import Inputs
 from haq.policy import Policy, load_policy
 from haq.quantization import layer_weights, quantized_model
@@ -214,7 +215,7 @@ def test_evaluating_a_run_gives_its_numbers_and_calibrates_nothing(
 
     for owner, name in ((quantized_model, "calibrate"), (layer_weights, "weight_clips"), (Corrector, "find")):
         monkeypatch.setattr(owner, name, never)
-    document = evaluate_policy(finished_run / "policy.json", search_config())
+    document = evaluate_artifact(load_artifact(finished_run / "policy.json", search_config()))
     summary = read(finished_run / "summary.json")
     assert document["accuracy"] == summary["accuracy"]
     assert document["accuracy_fp32"] == summary["accuracy_fp32"]
@@ -224,7 +225,7 @@ def test_evaluating_a_run_gives_its_numbers_and_calibrates_nothing(
 def test_a_policy_that_stands_alone_is_calibrated_to_the_same_result(finished_run: Path, tmp_path: Path) -> None:
     shutil.copy(finished_run / "policy.json", tmp_path)
     config = search_config(report_images=60, search_images=60, calibration_images=64)
-    document = evaluate_policy(tmp_path / "policy.json", config)
+    document = evaluate_artifact(load_artifact(tmp_path / "policy.json", config))
     assert document["accuracy"] == read(finished_run / "summary.json")["accuracy"]
 
 
@@ -233,9 +234,9 @@ def test_other_settings_than_the_runs_recompute_its_quantizers(
 ) -> None:
     used: list[Any] = []
     monkeypatch.setattr(evaluating, "_use_stored", lambda *args, **_: used.append(args))
-    evaluate_policy(finished_run / "policy.json", search_config(calibration="max"))
+    evaluate_artifact(load_artifact(finished_run / "policy.json", search_config(calibration="max")))
     assert not used
-    evaluate_policy(finished_run / "policy.json", search_config(report_images=50))
+    evaluate_artifact(load_artifact(finished_run / "policy.json", search_config(report_images=50)))
     assert len(used) == 1
 
 
@@ -244,14 +245,14 @@ def test_damaged_quantizers_are_a_line(finished_run: Path, tmp_path: Path, conte
     run = Path(shutil.copytree(finished_run, tmp_path / "run"))
     (run / "quantizers.safetensors").write_bytes(content)
     with pytest.raises(UserError, match="damaged"):
-        evaluate_policy(run / "policy.json", search_config())
+        evaluate_artifact(load_artifact(run / "policy.json", search_config()))
 
 
 def test_quantizers_of_something_else_are_a_line(finished_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished_run, tmp_path / "run"))
     RunFolder(run).save_tensors("quantizers.safetensors", {"other": torch.ones(1)})
     with pytest.raises(UserError, match=r"quantizers\.safetensors does not fit the policy"):
-        evaluate_policy(run / "policy.json", search_config())
+        evaluate_artifact(load_artifact(run / "policy.json", search_config()))
 
 
 # Interruptions.

@@ -1,0 +1,248 @@
+"""What a search, a fine-tuning or a reconstruction leaves: a policy with everything needed to run and explain it.
+
+An artifact is kept in the folder of its run:
+
+- `policy.json`: bits of all layers, cost and accuracy.
+- `quantizers.safetensors`: scales, zero points, codes and corrections.
+- `network.safetensors`: weights of the network, where the run changed them.
+- `layers.json`, `example.safetensors`: traced layers, and the input that they were traced with.
+- `config.json`, `summary.json`: settings, among them where model and data come from, and results.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from haq.config import DECIDE_QUANTIZERS, SearchConfig
+from haq.costs.pricing import PricedLayers
+from haq.errors import UserError
+from haq.evaluation.engines.finetuned import EpisodeEngine
+from haq.experiment.inputs import Inputs
+from haq.experiment.network_state import NETWORK, load_state, save_state, storable_state
+from haq.experiment.problem import Network, rounding_of
+from haq.experiment.quantized_policy import QuantizedPolicy, TrainedState, describe_quantizers
+from haq.experiment.restoration import restored_network
+from haq.experiment.run_settings import RECONSTRUCT, PolicySource, RunSettings, policy_source
+from haq.experiment.stored_layers import save_layers
+from haq.network.layers import Trace
+from haq.policy import Policy
+from haq.quantization.corrections import Corrections
+from haq.quantization.training.initialization import LearnedShift
+from haq.quantization.training.network import TrainableNetwork
+from haq.runs.code_origins import record_callables
+from haq.runs.run_folder import POLICY, QUANTIZERS, SUMMARY, RunFolder
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """Policy of a run with its quantizers, corrections and trained weights, its layers and where it comes from.
+
+    Loading one needs neither network nor data; `model` needs the network, and the data only where the folder holds no
+    quantizers or no example input.
+
+    Attributes:
+        quantized: The policy with its quantizers, corrections and trained weights, as far as they are known.
+        source: Folder, and settings that hold: those of the run, unless others were given.
+        trace: Traced layers; None where the folder has none, or another network or input was given.
+        example: Input [1, ...] of the trace; None as for `trace`.
+        summary: Contents of `summary.json`; None for a run that is not finished, and a policy outside a run.
+        inputs: Objects that take the place of the model and the data that the settings name.
+    """
+
+    quantized: QuantizedPolicy
+    source: PolicySource
+    trace: Trace | None = None
+    example: Tensor | None = None
+    summary: Mapping[str, Any] | None = None
+    inputs: Inputs = field(default_factory=Inputs)
+
+    @property
+    def policy(self) -> Policy:
+        """Bits of all layers."""
+        return self.quantized.policy
+
+    @property
+    def config(self) -> SearchConfig:
+        """Settings that hold, among them the names of model, data and device."""
+        return self.source.config
+
+    @property
+    def path(self) -> Path | None:
+        """Folder of the run; None for a policy outside a run."""
+        return None if self.source.folder is None else self.source.folder.path
+
+    @property
+    def quantizers(self) -> Mapping[str, Tensor]:
+        """Parameters of quantizers and corrections by name, such as `LAYER.weight.scale`; empty if none are known."""
+        return self.quantized.tensors or {}
+
+    @property
+    def corrections(self) -> Corrections:
+        """Corrections of biases and batch norm statistics; empty if none are known."""
+        return self.quantized.corrections
+
+    @property
+    def network_state(self) -> Mapping[str, Any] | None:
+        """State dict of the network where the run trained it; None for the float network's own weights."""
+        return None if self.quantized.trained is None else self.quantized.trained.values
+
+    @cached_property
+    def priced(self) -> PricedLayers:
+        """Layers with their costs on the device of the settings; loads the network only if there is no `trace`."""
+        return self.source.priced()
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """Quantized network in evaluation mode, with corrections, on the device of the settings.
+
+        A `TrainableNetwork` where the run trained the network, else a `QuantizedModel`. It computes what the torch
+        engine does: its accuracy on the report split is that of the summary where that engine evaluated the run. Where
+        onnxruntime did, in integers, outputs differ by rounding, and the accuracy by a few images.
+
+        Raises:
+            UserError: The network cannot be loaded or differs, or its code is not known to be the user's.
+        """
+        self.allow_code()
+        return restored_network(self.config, self.quantized, example=self.example, inputs=self.inputs)
+
+    def allow_code(self) -> None:
+        """Check that the code that the files name may be called. Raises UserError."""
+        objects = {"model": self.inputs.model, "data": self.inputs.task}
+        self.source.allow_code(replaced=[name for name, value in objects.items() if value is not None])
+
+
+def load_artifact(
+    policy: Path | Policy,
+    config: SearchConfig | None = None,
+    *,
+    inputs: Inputs | None = None,
+    notify: Callable[[str], None] = lambda _: None,
+) -> Artifact:
+    """Read an artifact. No code is run, and neither the network nor the data are loaded.
+
+    Args:
+        policy: Folder of a run, a policy file, or a policy.
+        config: Settings that win over those of the run, in `model_fields_set`.
+        inputs: Objects that take the place of model and data.
+        notify: Receives a line for every callable that is about to be called because the files name it.
+
+    Returns:
+        The artifact. Quantizers of the run are part of it if the policy is the run's own and no setting was given that
+        they depend on; else they are computed from the calibration data when they are needed.
+
+    Raises:
+        UserError: The folder holds no policy, or a file is damaged.
+    """
+    source = policy_source(policy, config or SearchConfig(), notify=notify)
+    folder = source.folder
+    return Artifact(
+        _quantized(source),
+        source,
+        trace=source.layers(),
+        example=source.example(),
+        summary=_summary(folder) if folder and source.is_runs_own else None,
+        inputs=inputs or Inputs(),
+    )
+
+
+def save_source(run: RunFolder, config: SearchConfig, trace: Trace, example: Tensor) -> None:
+    """Write what is known of a run before its result: layers, input of the trace, and a record of the code it calls.
+
+    Args:
+        run: Folder of the run.
+        config: Names model and data.
+        trace: Layers of the network.
+        example: Input [1, ...] that they were traced with.
+    """
+    save_layers(run, trace, example)
+    record_callables(run.path, (config.model, config.data))
+
+
+def save_result(run: RunFolder, quantized: QuantizedPolicy, summary: Mapping[str, Any]) -> None:
+    """Write the result of a run; with `save_source` the folder then holds a whole artifact.
+
+    Args:
+        run: Folder of the run.
+        quantized: The policy with its quantizers, corrections and trained weights.
+        summary: Results; written last, as the mark of a finished run.
+    """
+    if quantized.trained is not None:
+        save_state(run, quantized.trained.values)
+    run.save_tensors(QUANTIZERS, quantized.tensors or {})
+    run.write(POLICY, quantized.policy.to_json().encode())
+    run.write_json(SUMMARY, summary)
+
+
+def _summary(folder: RunFolder) -> dict[str, Any] | None:
+    """Contents of the summary; None for a run that is not finished. Raises UserError where the file is damaged."""
+    document = folder.read_json(SUMMARY)
+    if document is None and (folder.path / SUMMARY).exists():
+        raise UserError(f"{folder.path / SUMMARY} is damaged: it holds no JSON object; make the run again")
+    return document
+
+
+def quantized_policy(network: Network, policy: Policy) -> QuantizedPolicy:
+    """Collect what an engine found for a policy.
+
+    Args:
+        network: Network whose engine ran the policy.
+        policy: Bits of all layers.
+
+    Returns:
+        The policy, in version 2, with its quantizers, corrections and, where the engine trains, weights.
+    """
+    engine, bits, trained = network.engine, (policy.w_bits, policy.a_bits), None
+    if isinstance(engine, EpisodeEngine):
+        tuned = engine.network(bits)
+        tensors, trained = tuned.quantizer_tensors(), trained_state(tuned, engine.shift)
+    else:
+        names = tuple(layer.name for layer in policy.layers)
+        tensors = network.quantizers.tensors(*bits) | engine.corrections(bits).tensors(names)
+    described = describe_quantizers(policy, tensors, network.priced.layers).in_version_2(weights=network.priced.weights)
+    return QuantizedPolicy(described, tensors, trained)
+
+
+def trained_state(network: TrainableNetwork, shift: LearnedShift) -> TrainedState:
+    """Return the weights of a network that was trained, as they are saved. Raises UserError as `storable_state`."""
+    values, rest = storable_state(network.model)
+    return TrainedState({**values, **rest}, shift)
+
+
+def _quantized(source: PolicySource) -> QuantizedPolicy:
+    """The policy with what the files of its run hold, where it is the run's own."""
+    run, folder = source.run, source.folder
+    if run is None or folder is None or not source.is_runs_own:
+        return QuantizedPolicy(source.policy)
+    path, tensors = folder.path / QUANTIZERS, folder.load_tensors(QUANTIZERS)
+    if run.trains:
+        return QuantizedPolicy(source.policy, tensors, _trained(folder, run, tensors), path)
+    changed = _changed_quantizers(source.config, run.config)
+    if run.workflow == RECONSTRUCT:
+        if changed:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+            raise UserError(f"the quantizers of {folder.path} learned with other settings; leave out {flags}")
+        if tensors is None:
+            raise UserError(f"{path} is missing, which holds what was learned; reconstruct the policy again")
+    return QuantizedPolicy(source.policy, None if changed else tensors, path=path)
+
+
+def _trained(folder: RunFolder, run: RunSettings, tensors: Mapping[str, Tensor] | None) -> TrainedState:
+    """Weights of a run that trains. Raises UserError where the run is not finished, or a file is damaged."""
+    values = load_state(folder)
+    if values is not None and tensors is not None:
+        return TrainedState(values, run.shift)
+    missing = NETWORK if values is None else QUANTIZERS
+    again = "make the run again in another --out" if folder.is_finished else f"go on with haq {run.workflow} --resume"
+    raise UserError(f"{folder.path} holds no trained network: {missing} is missing or damaged; {again}")
+
+
+def _changed_quantizers(ours: SearchConfig, theirs: SearchConfig) -> list[str]:
+    """Settings that quantizers and corrections depend on and that differ from those of the run."""
+    changed = [name for name in DECIDE_QUANTIZERS if getattr(ours, name) != getattr(theirs, name)]
+    if rounding_of(ours) == rounding_of(theirs):
+        return [name for name in changed if name != "rounding"]
+    return changed

@@ -1,0 +1,78 @@
+"""Build the runnable quantized network of a policy."""
+
+from collections.abc import Iterable
+from copy import deepcopy
+
+from torch import Tensor, nn
+
+from haq.config import SearchConfig
+from haq.errors import UserError
+from haq.evaluation.engines.finetuned import EpisodeEngine
+from haq.evaluation.engines.torch import TorchEngine
+from haq.execution.networks import switch_to_eval
+from haq.execution.user_code import caller_kept
+from haq.experiment.inputs import Inputs
+from haq.experiment.problem import prepare_network, require_device
+from haq.experiment.quantized_policy import QuantizedPolicy
+from haq.network.layers import trace
+from haq.network.tracing.unwrapping import unwrapped
+from haq.network.zoo import load_model
+from haq.quantization.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
+
+
+def restored_network(
+    config: SearchConfig, quantized: QuantizedPolicy, *, example: Tensor | None, inputs: Inputs
+) -> nn.Module:
+    """Build the network with a policy on it.
+
+    Args:
+        config: Names model, data and device, and how quantizers are computed where they are not known.
+        quantized: The policy with what is known of its quantizers, corrections and trained weights.
+        example: Input [1, ...] to trace the network with; None takes the first calibration input.
+        inputs: Objects in place of model and data; the network is copied.
+
+    Returns:
+        The network in evaluation mode. The data are loaded only where quantizers or `example` are missing.
+
+    Raises:
+        UserError: The network cannot be loaded, or the policy does not fit it.
+    """
+    with caller_kept(inputs.model):
+        if quantized.tensors is None or example is None:
+            return _from_data(config, quantized, example=example, inputs=inputs)
+        require_device(config.device)
+        found = load_model(config.model, weights=config.weights) if inputs.model is None else unwrapped(inputs.model)
+        model = deepcopy(found).to("cpu")
+        switch_to_eval(model)
+        layers = trace(model, example)
+        quantized.policy.check_fits(layers.layers, model=config.model)
+        model = model.to(config.device)
+        if quantized.trained is not None:
+            return quantized.trained_network(model, layers)
+        quantizers = Quantizers(model, layers, _no_calibration, QuantizerOptions(weights=config.quantizer))
+        restored = QuantizedModel(model, layers, quantizers)
+        restored.set_corrections(quantized.restore(quantizers, layers, device=config.device))
+        restored.set_bits(*quantized.bits)
+        return restored.eval()
+
+
+def _from_data(
+    config: SearchConfig, quantized: QuantizedPolicy, *, example: Tensor | None, inputs: Inputs
+) -> nn.Module:
+    """The network as it is prepared for an evaluation in torch."""
+    in_torch = config.model_copy(update={"engine": "torch"})
+    model = None if inputs.model is None else deepcopy(inputs.model)
+    network = prepare_network(in_torch, model=model, task=inputs.task, example=example, quantized=quantized)
+    engine, bits = network.engine, quantized.bits
+    if quantized.trained is not None:
+        return quantized.trained_network(network.priced.model, network.priced.trace)
+    if isinstance(engine, EpisodeEngine):
+        return engine.network(bits).eval()
+    assert isinstance(engine, TorchEngine)
+    engine.quantized.set_corrections(engine.corrections(bits))
+    engine.quantized.set_bits(*bits)
+    return engine.quantized.eval()
+
+
+def _no_calibration() -> Iterable[Tensor]:
+    raise UserError("the quantizers of the run lack one that its policy needs; delete them to compute them again")
