@@ -79,9 +79,10 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
     Args:
         layers: Layers in the order of execution.
         table: Cost of these layers.
-        budget: Upper limits of the summed cost; the first one is the objective's.
-        evaluate: Score of a policy, bits [layer, 2].
-        reward: Reward of a score.
+        budget: Upper limits of the summed cost, the first one the objective's; or the choices of these layers within
+            them, where these are already built.
+        evaluate: Function from a policy, bits [layer, 2], to its score, or to anything that `reward` takes.
+        reward: Function from what `evaluate` returned to the reward.
         allowed: Widths to choose from.
         config: Kind of observation and budget rule.
 
@@ -96,17 +97,18 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
         self,
         layers: Sequence[Layer],
         table: CostTable,
-        budget: Budget | Sequence[Budget],
-        evaluate: Callable[[IntArray], float],
+        budget: Budget | Sequence[Budget] | Choices,
+        evaluate: Callable[[IntArray], Any],
         *,
-        reward: Callable[[float], float] = accuracy_reward(1.0),  # noqa: B008  a pure function
+        reward: Callable[[Any], float] = accuracy_reward(1.0),  # noqa: B008  a pure function
         allowed: AllowedBits = AllowedBits(),  # noqa: B008  frozen
         config: EnvConfig = EnvConfig(),  # noqa: B008  frozen
     ) -> None:
         if tuple(layers) != table.layers:
             raise ValueError("the cost table has other layers than the environment")
-        budgets = [budget] if isinstance(budget, Budget) else list(budget)
-        self.rollouts = LayerRollouts(layers, choices(table, budgets, allowed), allowed, config)
+        if not isinstance(budget, Choices):
+            budget = choices(table, [budget] if isinstance(budget, Budget) else list(budget), allowed)
+        self.rollouts = LayerRollouts(layers, budget, allowed, config)
         self._evaluate, self._reward = evaluate, reward
         self.observation_space = gym.spaces.Box(0.0, 1.0, (self.rollouts.observation_size,), np.float32)
         self.action_space = gym.spaces.Box(0.0, 1.0, (1,), np.float32)
@@ -159,16 +161,17 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
         info = self._end()
         return self._observation(), self._reward(info["score"]), True, False, info
 
-    def reward_of(self, bits: IntArray) -> float:
+    def outcome_of(self, bits: IntArray) -> tuple[float, Any]:
         """Evaluate a complete policy.
 
         Args:
             bits: The policy, [layer, 2].
 
         Returns:
-            Its reward.
+            Its reward, and what `evaluate` returned.
         """
-        return self._reward(self._evaluate(bits))
+        score = self._evaluate(bits)
+        return self._reward(score), score
 
     def _observation(self) -> FloatArray:
         observed: FloatArray = self.rollouts.observe(self._state)[0]

@@ -4,7 +4,7 @@ Arrays are [decision, w_bits, a_bits] with index = bits - 1. A decision is a lay
 """
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 
 import numpy as np
@@ -158,6 +158,32 @@ class Choices:
             The policy, [layer, 2].
         """
         return bits[list(self.decision_of_layer)]
+
+    def decisions(self, bits: IntArray) -> IntArray:
+        """Reduce a policy from layers to decisions, the inverse of `expand`.
+
+        Args:
+            bits: The policy, [layer, 2].
+
+        Returns:
+            The policy, [decision, 2]: that of the first layer of every decision.
+        """
+        return bits[list(self.layer_of_decision)]
+
+    def allows(self, bits: IntArray) -> bool:
+        """Check whether the bits of a policy may be chosen, whatever they cost.
+
+        Args:
+            bits: The policy, [decision, 2], of 1 to 8 bits each.
+
+        Returns:
+            Whether they may.
+        """
+        return bool(self.allowed[np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1].all())
+
+    def with_limit(self, limit: float) -> "Choices":
+        """Return the same choices with another limit for the objective's cost."""
+        return replace(self, limits=np.array([limit, *self.limits[1:]]))
 
     @cached_property
     def reserve(self) -> IntArray:

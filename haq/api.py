@@ -70,7 +70,7 @@ def search(
             config, path, inputs=inputs, resume=resume and out is not None, time_limit_s=time_limit_s, watcher=watcher
         )
         result = _kept(result, path, inputs, out=out)
-    warn_caller(result.summary["warnings"])
+    warn_caller(result.summary.warnings)
     return result
 
 

@@ -48,14 +48,14 @@ def search(
         say_command(f"stopped; {kept}. Go on with:", resume_command(path))
         raise
     draw_figures(path)
-    for warning in result.summary["warnings"]:
+    for warning in result.summary.warnings:
         warn(warning)
     if json:
-        print_json(dict(result.summary))
+        print_json(result.summary.model_dump(mode="json"))
         return
     print_result(result, path)
-    if result.summary.get("ended_by") == "time":
-        print(f"ended by --time after {result.summary['episodes']} of {config.episodes} episodes; go on with:")
+    if result.summary.ended_by == "time":
+        print(f"ended by --time after {result.summary.episodes} of {config.episodes} episodes; go on with:")
         print(resume_command(path, keep_time=False))
 
 

@@ -8,9 +8,9 @@ from shlex import quote
 from haq.cli.output import print_table, print_text
 from haq.cli.screen import width_of
 from haq.formatting import format_cost, percent, shorten_all
-from haq.policy import LayerBits
+from haq.policy import CostSummary, LayerBits
 from haq.runs.run_folder import CONFIG, POLICY, RunFolder
-from haq.searching.records import BudgetRecord, CostRecord, DropRecord, IntervalRecord, Summary, UniformRecord
+from haq.runs.summary import AccuracyDrop, BudgetLimit, Interval, Summary, UniformResult
 from haq.searching.running import SearchResult
 from haq.tasks.metrics import Metric, metric_of
 
@@ -25,7 +25,7 @@ DIGITS_PER_LINE, DIGITS_PER_GROUP = 60, 10
 
 def print_result(result: SearchResult, path: Path) -> None:
     """The policy beside the float network and uniform bits on the report split, its bits, and further commands."""
-    summary = Summary.model_validate(dict(result.summary))
+    summary = result.summary
     _print_table(summary)
     for line in _legend(summary):
         print_text(line)
@@ -90,12 +90,12 @@ def _print_table(summary: Summary) -> None:
     budgets = () if summary.max_accuracy_drop else summary.budget
     scores = _scores(metric, summary.accuracy_fp32, summary.interval_fp32)
     rows = [("float", "-", "-", *("-" for _ in budgets), *scores)]
-    found: dict[str, UniformRecord | Summary] = {
+    found: dict[str, UniformResult | Summary] = {
         **{f"uniform {each.w_bits}/{each.a_bits}": each for each in summary.uniform},
         "policy found": summary,
     }
     for name, each in found.items():
-        cost = format_cost(objective, each.cost.of(objective))
+        cost = format_cost(objective, each.cost.value(objective))
         used = (_used(each.cost, budget) for budget in budgets)
         scores = _scores(metric, each.accuracy, each.interval, each.noise)
         rows.append((name, cost, percent(each.cost_ratio), *used, *scores))
@@ -108,15 +108,15 @@ def _print_table(summary: Summary) -> None:
 
 
 def _scores(
-    metric: Metric, score: float, interval: IntervalRecord | None, noise: float | None = None
+    metric: Metric, score: float, interval: Interval | None, noise: float | None = None
 ) -> tuple[str, str, str]:
     shown = metric.text(score, digits=2)
     between = "-" if interval is None else f"{100 * interval.low:.1f}-{100 * interval.high:.1f} %"
     return shown, between, "-" if noise is None else f"{noise:.2g}"
 
 
-def _used(cost: CostRecord, budget: BudgetRecord) -> str:
-    value = cost.of(budget.objective)
+def _used(cost: CostSummary, budget: BudgetLimit) -> str:
+    value = cost.value(budget.objective)
     return "-" if value is None else percent(value / budget.value)
 
 
@@ -136,7 +136,7 @@ def _legend(summary: Summary) -> Iterator[str]:
     yield text
 
 
-def _drop_line(drop: DropRecord, summary: Summary) -> str:
+def _drop_line(drop: AccuracyDrop, summary: Summary) -> str:
     """What may be said of the accuracy that was lost."""
     limit = f"{100 * drop.limit:g} points"
     found = f"{100 * drop.search:.2f} points lost on {summary.search_images} search images, at most {limit} allowed"

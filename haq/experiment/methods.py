@@ -15,6 +15,7 @@ from envs.choices import Choices, IntArray
 from envs.rollout import LayerRollouts, Trajectories
 from haq.config import SearchConfig
 from haq.errors import UserError
+from haq.evaluation.protocols import Evaluation
 
 Prior = NDArray[np.float64]
 """Expected loss of score by each pair of bits alone, [decision, w_bits, a_bits]."""
@@ -28,6 +29,7 @@ class Trial(NamedTuple):
     bits: IntArray
     """[layer, 2]"""
     reward: float
+    evaluation: Evaluation
     losses: Mapping[str, float]
     """Losses of the method's own networks, by name; empty for methods without any."""
 
@@ -121,7 +123,7 @@ class AgentMethod:
         while not terminated:
             action = np.array([self._agent.act(observation)], dtype=np.float32)
             observation, reward, terminated, _, info = self._env.step(action)
-        return Trial(info["bits"], reward, self._learn(info["executed"], reward))
+        return Trial(info["bits"], reward, info["score"], self._learn(info["executed"], reward))
 
     def _learn(self, steps: tuple[ExecutedStep, ...], reward: float) -> Mapping[str, float]:
         for number, step in enumerate(steps, start=1):
@@ -155,9 +157,9 @@ class ProposerMethod:
         """Ask for a policy and tell its reward."""
         decided = self._proposer.propose()
         bits = self._env.choice.expand(decided)
-        reward = self._env.reward_of(bits)
+        reward, evaluation = self._env.outcome_of(bits)
         self._proposer.tell(decided, reward)
-        return Trial(bits, reward, {})
+        return Trial(bits, reward, evaluation, {})
 
     def take_over(self, earlier: Method, observations: ScoredPolicies) -> None:  # noqa: ARG002  its state was for its own budget
         """Tell the rewards of all policies evaluated so far."""

@@ -1,12 +1,12 @@
 """Files of a fine-tuning run that only fine-tuning has: the journal of epochs, the checkpoint and the summary."""
 
-import json
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict
 
-from haq.files import append_line
+from haq.runs.journal import Journal
 from haq.runs.records import Amount, Count, Finite, Metric, Record
 from haq.runs.run_folder import RunFolder
 
@@ -58,34 +58,26 @@ class Summary(Record):
 
 
 def append_epoch(run: RunFolder, line: Json) -> None:
-    """Add a line to the journal.
+    """Add an epoch to the journal.
 
     Args:
         run: Folder of the run.
         line: Fields of the epoch.
     """
-    append_line(run.path / JOURNAL, json.dumps(line, allow_nan=False))
+    _journal(run).append(Epoch.model_validate(line))
 
 
-def epochs(run: RunFolder) -> list[dict[str, Any]]:
+def epochs(run: RunFolder) -> list[Epoch]:
     """Read the journal up to the first line that no epoch of a run wrote.
 
     Args:
         run: Folder of the run.
 
     Returns:
-        The lines, in order; empty where there is no journal.
+        The epochs, in order; empty where there is no journal.
     """
-    path, found = run.path / JOURNAL, list[dict[str, Any]]()
-    for text in path.read_bytes().split(b"\n")[:-1] if path.is_file() else []:
-        try:
-            line = Epoch.model_validate_json(text)
-        except ValidationError:
-            break
-        if line.epoch != len(found) + 1:
-            break
-        found.append(line.model_dump())
-    return found
+    numbered = enumerate(_journal(run).read(), start=1)
+    return [epoch for _, epoch in takewhile(lambda each: each[1].epoch == each[0], numbered)]
 
 
 def keep_epochs(run: RunFolder, count: int) -> None:
@@ -93,6 +85,10 @@ def keep_epochs(run: RunFolder, count: int) -> None:
 
     Args:
         run: Folder of the run.
-        count: Number of lines to keep.
+        count: Number of epochs to keep.
     """
-    run.write(JOURNAL, "".join(json.dumps(line) + "\n" for line in epochs(run)[:count]).encode())
+    _journal(run).truncate(count)
+
+
+def _journal(run: RunFolder) -> Journal[Epoch]:
+    return Journal(run.path / JOURNAL, Epoch)

@@ -1,36 +1,52 @@
-"""What the files of a run have to hold, checked once: where a file is read."""
+"""Base of the typed records that the files of a run hold, and their validation where a file is read."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from haq.errors import UserError, validation_message
 
-MOST = 1e100
-"""The square of what is much larger overflows; nothing that is measured comes near."""
-Finite = Annotated[float, Field(strict=True, ge=-MOST, le=MOST, allow_inf_nan=False)]
+MAX_MAGNITUDE = 1e100
+"""The square of a much larger number overflows; no measured value comes near."""
+Finite = Annotated[float, Field(strict=True, ge=-MAX_MAGNITUDE, le=MAX_MAGNITUDE, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
-Amount = Annotated[float, Field(strict=True, ge=0, le=MOST, allow_inf_nan=False)]
-Positive = Annotated[float, Field(strict=True, gt=0, le=MOST, allow_inf_nan=False)]
+Amount = Annotated[float, Field(strict=True, ge=0, le=MAX_MAGNITUDE, allow_inf_nan=False)]
+Positive = Annotated[float, Field(strict=True, gt=0, le=MAX_MAGNITUDE, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
-
 
 _MISFITS = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError)
 """What `load_state_dict` raises on a state of something else; a ValidationError is a ValueError."""
 
 
 class Record(BaseModel):
-    """Part of a file; what else stands there is not for its reader."""
+    """Part of a file that its reader needs; other keys of the file are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Metric(Record):
+class StoredRecord(Record):
+    """Record that is written and read.
+
+    `model_dump(mode="json")` gives the JSON object that stands in the file: the keys that were read or passed to the
+    constructor, in the order of the fields. Optional fields that were neither are left out, so that a file written by
+    an earlier version keeps its keys.
+    """
+
+    @model_serializer(mode="wrap")
+    def _without_unset_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unset = type(self).model_fields.keys() - self.model_fields_set
+        return {name: value for name, value in serialize(self).items() if name not in unset}
+
+
+class Metric(StoredRecord):
     """The metric behind the scores of a file; see `haq.tasks.metrics.metric_of`."""
+
+    model_config = ConfigDict(extra="allow")
 
     name: str
     value: Finite | None = None
@@ -41,8 +57,17 @@ class Metric(Record):
 T = TypeVar("T", bound=Record)
 
 
-def checked(shape: type[T], document: object, path: Path, *, remedy: str) -> T:
-    """What a file holds. Raises UserError, naming the file, what is wrong with it, and the remedy.
+def checked(shape: type[T], document: object, path: Path, *, remedy: str | None = None) -> T:
+    """Validate what was read from a file.
+
+    Args:
+        shape: The type of the record.
+        document: The JSON value that the file holds.
+        path: The file.
+        remedy: What the user can do about a damaged file, as the end of a sentence.
+
+    Raises:
+        UserError: If the document does not have the shape; the message names the file, the key and the remedy.
 
     >>> checked(Metric, {"name": "accuracy"}, Path("summary.json"), remedy="delete it").name
     'accuracy'
@@ -50,11 +75,13 @@ def checked(shape: type[T], document: object, path: Path, *, remedy: str) -> T:
     try:
         return shape.model_validate(document)
     except ValidationError as error:
-        raise UserError(f"{path} is damaged ({validation_message(error)}); {remedy}") from error
+        problem = validation_message(error)
+        message = f"is damaged: {problem}" if remedy is None else f"is damaged ({problem}); {remedy}"
+        raise UserError(f"{path} {message}") from error
 
 
 def holds(shape: type[Record], document: object) -> bool:
-    """Whether a document has a shape.
+    """Return whether a document has the shape of a record.
 
     >>> holds(Metric, {"name": 5}), holds(Metric, 5)
     (False, False)
@@ -80,8 +107,30 @@ def same_settings(saved: object, text: str) -> bool:
 
 @contextmanager
 def damage_named(path: Path, *, remedy: str) -> Iterator[None]:
-    """Raise UserError, naming the file and the remedy, where what a file holds cannot be taken over."""
+    """Turn the errors that restoring a state from a file raises into a UserError that names the file and the remedy."""
     try:
         yield
     except _MISFITS as error:
         raise UserError(f"{path} is damaged; {remedy}") from error
+
+
+def parse_object(content: bytes) -> dict[str, Any] | None:
+    """Parse a JSON object; None for anything else, and for numbers that are NaN or infinite, however they are written.
+
+    >>> parse_object(b'{"cost": 0.5}'), parse_object(b'{"cost": NaN}'), parse_object(b'{"cost": 1e999}')
+    ({'cost': 0.5}, None, None)
+    """
+    try:
+        document = json.loads(content, parse_constant=_refuse, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if isfinite(number) else _refuse(text)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)

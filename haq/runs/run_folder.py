@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
-from math import isfinite
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,9 +15,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from haq.errors import UserError
-from haq.files import append_line, unfinished, write_atomically
+from haq.files import unfinished, write_atomically
 from haq.runs.archives import BROKEN_FILE, archive_members, read_torch
+from haq.runs.episode import Episode
+from haq.runs.journal import Journal
 from haq.runs.locking import LOCK, exclusive_folder
+from haq.runs.records import parse_object
 
 CONFIG, ENVIRONMENT, JOURNAL = "config.json", "environment.json", "episodes.jsonl"
 POLICY, NEAREST_MISS, QUANTIZERS = "policy.json", "nearest_miss.json", "quantizers.safetensors"
@@ -166,33 +168,16 @@ class RunFolder:
     def read_json(self, name: str) -> dict[str, Any] | None:
         """A JSON object, or None where the file is missing or not whole."""
         path = self.path / name
-        return _object(path.read_bytes()) if path.is_file() else None
+        return parse_object(path.read_bytes()) if path.is_file() else None
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a file as a whole."""
         write_atomically(self.path / name, content)
 
-    def append_episode(self, line: Json) -> None:
-        """Add one line to the journal."""
-        append_line(self.path / JOURNAL, json.dumps(line, allow_nan=False))
-
-    def episodes(self) -> list[dict[str, Any]]:
-        """The journal up to the last whole line."""
-        path = self.path / JOURNAL
-        episodes: list[dict[str, Any]] = []
-        for line in path.read_bytes().split(b"\n")[:-1] if path.is_file() else []:
-            episode = _object(line)
-            if episode is None:
-                break
-            episodes.append(episode)
-        return episodes
-
-    def truncate_episodes(self, count: int) -> list[dict[str, Any]]:
-        """Keep the first `count` lines of the journal; returns what it had, up to the last whole line."""
-        lines = self.episodes()
-        kept = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines[:count])
-        self.write(JOURNAL, kept.encode())
-        return lines
+    @property
+    def episodes(self) -> Journal[Episode]:
+        """The episodes of a search."""
+        return Journal(self.path / JOURNAL, Episode)
 
     def save_checkpoint(self, state: Json) -> None:
         """Tensors and plain scalars only."""
@@ -241,24 +226,6 @@ class RunFolder:
         """Replace a safetensors file as a whole. Several names may stand for one tensor, as with tied layers."""
         copies = {key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
         self.write(name, save(copies, metadata=dict(metadata) if metadata else None))
-
-
-def _object(content: bytes) -> dict[str, Any] | None:
-    """A JSON object, or None for anything else; NaN and infinity are not JSON, however they are written."""
-    try:
-        document = json.loads(content, parse_constant=_refuse, parse_float=_finite)
-    except (ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if isfinite(number) else _refuse(text)
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(constant)
 
 
 def _differences(before: Json, ours: Json, keys: list[str]) -> str:

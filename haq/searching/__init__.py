@@ -1,1 +1,1 @@
-"""The search: a method proposes, an evaluation answers, a run folder keeps it."""
+"""Search for a policy: proposals of a method, their evaluation, and the run folder with the results."""

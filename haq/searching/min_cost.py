@@ -1,30 +1,39 @@
-"""The dual of the search: the least cost at which accuracy drops by no more than so much.
+"""Min-cost search: the lowest cost at which accuracy drops by no more than a limit.
 
-Every budget on the way is a search as usual, for the most reward within it; which budget comes next follows from what
-was found. The reward does not depend on the budget, so that all budgets share one learner and all evaluations.
+A sequence of searches for the highest reward within a budget; each budget follows from what was found before. The
+reward does not depend on the budget, so that all budgets share one learner and all evaluations.
 """
 
 from dataclasses import replace
 
-from envs.choices import Budget, choices
+from envs.choices import Budget
 from haq.budgets import ResolvedBudget
 from haq.costs.pricing import cost_in
 from haq.experiment.problem import Problem
 
 RESOLUTION = 0.02
-"""Budgets that are closer than this part of what the larger has above the least possible cost are not told apart."""
+"""Smallest step between budgets, as a fraction of what the larger has above the least possible cost."""
 _ROUNDING = 1e-9
 PATIENCE, PATIENCE_SHARE = 4, 4
-"""A budget at which nothing was found counts as too tight after a quarter as many episodes as came before it, and after
-4 at the least. It does not depend on how many are to come, so that a search may be continued with more of them."""
+"""A budget at which no policy met the goal counts as too tight after a quarter as many episodes as came before it, and
+after at least 4. This does not depend on the number of episodes to come, so that a search can be extended."""
 
 
 class Bisection:
-    """Which ratio of the 8-bit cost to try next; lines of the journal in, in their order.
+    """Bisection of the budget, as a ratio of the 8-bit cost, over the episodes of a search.
 
-    The first is 1, for one episode: it leaves only the most bits. After that comes the middle between the cheapest
-    policy that met the goal and the largest ratio at which none did: at once when one is found, and when patience ends
-    where none is. Once the two have met, it is always a little less than the cheapest policy found.
+    The first ratio is 1, for one episode, at which only the most bits are left to choose. Then comes the middle between
+    the cheapest policy that met the goal and the largest ratio at which none did: as soon as a policy meets the goal,
+    and when the patience ends where none does. Once the two have met, the ratio stays slightly below the cheapest
+    policy found.
+
+    Args:
+        least: Ratio of the least possible cost.
+
+    Attributes:
+        ratio: Budget of the next episode.
+        stage: Number of budgets before this one.
+        episodes: Number of episodes so far.
 
     >>> bisection = Bisection(0.2)
     >>> bisection.observe(1.0, met=True), bisection.ratio
@@ -45,11 +54,19 @@ class Bisection:
 
     @property
     def is_over(self) -> bool:
-        """Whether a policy of the least possible cost met the goal."""
+        """Whether a policy of the least possible cost has met the goal."""
         return self.stage > 0 and self._high <= self._least * (1 + _ROUNDING)
 
     def observe(self, ratio: float, *, met: bool) -> bool:
-        """Take note of what a policy costs and whether it met the goal; whether the budget changes with it."""
+        """Record an episode.
+
+        Args:
+            ratio: Cost of its policy, as a ratio of the 8-bit cost.
+            met: Whether the policy met the goal.
+
+        Returns:
+            Whether the next episode has another budget.
+        """
         self.episodes += 1
         if met and ratio <= self._high:
             self._high = ratio
@@ -71,18 +88,16 @@ class Bisection:
 
 
 def least_ratio(problem: Problem) -> float:
-    """What the cheapest policy within all limits costs, as a ratio of 8 bits everywhere."""
+    """Return the cost of the cheapest policy within all limits, as a ratio of the 8-bit cost."""
     choice = problem.choice
     return float(choice.total(choice.reserve)[0]) / _baseline(problem)
 
 
-def at_ratio(problem: Problem, ratio: float) -> Problem:
-    """The same problem with another budget for the objective's cost, in parts of that of 8 bits."""
-    objective = problem.config.objective
-    tightened = ResolvedBudget(Budget(objective, ratio * _baseline(problem)), ratio)
-    budgets = (tightened, *problem.budgets[1:])
-    choice = choices(problem.priced.table, [each.budget for each in budgets], problem.allowed)
-    return replace(problem, budgets=budgets, choice=choice)
+def with_budget_ratio(problem: Problem, ratio: float) -> Problem:
+    """Return the same problem with another budget for the objective's cost, as a ratio of the 8-bit cost."""
+    limit = ratio * _baseline(problem)
+    changed = ResolvedBudget(Budget(problem.config.objective, limit), ratio)
+    return replace(problem, budgets=(changed, *problem.budgets[1:]), choice=problem.choice.with_limit(limit))
 
 
 def _baseline(problem: Problem) -> float:

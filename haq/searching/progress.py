@@ -32,5 +32,5 @@ def best_so_far(session: Session) -> str:
     if best is None:
         return "best on search images: none yet"
     baseline = cost_in(session.problem.config.objective, session.problem.priced.baseline)
-    score = session.problem.task.metric.text(best["accuracy"], digits=2)
-    return f"best on search images: {score} at {percent(best['cost'] / baseline)}"
+    score = session.problem.task.metric.text(best.accuracy, digits=2)
+    return f"best on search images: {score} at {percent(best.cost / baseline)}"

@@ -1,6 +1,5 @@
-"""The search as a function: from a network and a budget to a policy."""
+"""The search workflow: from a network and a budget to a policy in a run folder."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -8,6 +7,8 @@ from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any
+
+from pydantic import ValidationError
 
 from haq.config import SearchConfig
 from haq.errors import UserError
@@ -24,17 +25,16 @@ from haq.experiment.prior.layer_losses import LayerLosses, prior
 from haq.experiment.problem import Problem, prepare
 from haq.policy import Policy, PolicyBudget, load_policy
 from haq.runs.environment import describe_environment
-from haq.runs.records import holds
 from haq.runs.run_folder import CONFIG, POLICY, RESOLVED, SUMMARY, RunFolder
-from haq.searching.min_cost import at_ratio
+from haq.runs.summary import Summary
+from haq.searching.accuracy_drop import no_policy_message, require_confidence, require_images, summarize_drop
+from haq.searching.min_cost import with_budget_ratio
 from haq.searching.progress import best_so_far, opening_lines
-from haq.searching.records import Summary
-from haq.searching.required_confidence import nothing_shown, require_images, require_reached
 from haq.searching.selection import Selection
 from haq.searching.session import Session
-from haq.searching.summary import cost_ratio, summarize, summarize_drop
+from haq.searching.summary import Effort, cost_ratio, summarize
 
-NOTHING_GIVEN = Inputs()
+NO_INPUTS = Inputs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class SearchResult:
 
     Attributes:
         policy: The best policy within the budget.
-        summary: Contents of `summary.json`.
+        summary: Accuracies, costs and effort; `summary.model_dump(mode="json")` is the document of `summary.json`.
         path: Folder of the run; None if it was not kept.
         artifact: What the run left, as `haq.load` returns it; None on the command line.
     """
 
     policy: Policy
-    summary: Mapping[str, Any]
+    summary: Summary
     path: Path | None
     artifact: Artifact | None = None
 
@@ -58,16 +58,29 @@ def search_configured(
     config: SearchConfig,
     path: Path,
     *,
-    inputs: Inputs = NOTHING_GIVEN,
+    inputs: Inputs = NO_INPUTS,
     resume: bool = False,
     time_limit_s: float | None = None,
     watcher: Watcher = SILENT,
 ) -> SearchResult:
-    """The search that a configuration describes, kept in a folder; see `search`."""
+    """Run the search that a configuration describes, and keep it in a folder.
+
+    Args:
+        config: What to search for.
+        path: Folder of the run.
+        inputs: Objects that take the place of what the configuration names.
+        resume: Continue a run that was interrupted, that its time limit ended, or that is to have more episodes.
+        time_limit_s: Seconds after which the search ends with the best policy so far.
+        watcher: Observer of phases and episodes.
+
+    Raises:
+        UserError, UnsupportedError, BudgetError: For what cannot be done, before the first episode; UserError at the
+            end if no policy met the goal.
+    """
     began, limit_s = monotonic(), inf if time_limit_s is None else time_limit_s
-    asked = config.model_dump(mode="json") | _observations_key(inputs.observations)
+    settings = config.model_dump(mode="json") | _observations_key(inputs.observations)
     with (
-        RunFolder.opened(path, asked, resume=resume, may_differ="episodes") as earlier,
+        RunFolder.opened(path, settings, resume=resume, may_differ="episodes") as earlier,
         caller_kept(inputs.model),
     ):
         if earlier is not None and not _continues(earlier, config, limit_s):
@@ -92,7 +105,7 @@ def search_configured(
         environment = describe_environment(seed=config.seed, device=config.device)
         if earlier is not None:
             _require_same_network(earlier, problem)
-        run = earlier or RunFolder.create(path, asked | _resolved(problem), environment, resume=resume)
+        run = earlier or RunFolder.create(path, settings | _resolved(problem), environment, resume=resume)
         session.enter(run)
         save_source(run, config, problem.priced.trace, problem.task.example())
         if earlier is not None:
@@ -102,7 +115,7 @@ def search_configured(
 
 
 def _require_same_network(run: RunFolder, problem: Problem) -> None:
-    """Raise UserError where a run was started with other weights or inputs under the same names."""
+    """Raise UserError if a run was started with other weights or inputs under the same names."""
     before = ((run.read_json(CONFIG) or {}).get(RESOLVED) or {}).get("network")
     if before is not None and before != _network_hash(problem):
         raise UserError(
@@ -111,7 +124,7 @@ def _require_same_network(run: RunFolder, problem: Problem) -> None:
 
 
 def _network_hash(problem: Problem) -> str:
-    """A hash of the network's parameters and buffers, and of the input that it was traced with."""
+    """Return a hash of the network's parameters and buffers, and of the input that it was traced with."""
     digest = blake2b(digest_size=16)
     hash_network(digest, problem.priced.model)
     hash_tensor(digest, problem.task.example())
@@ -119,19 +132,20 @@ def _network_hash(problem: Problem) -> str:
 
 
 def _continues(run: RunFolder, config: SearchConfig, limit_s: float) -> bool:
-    """Whether a run is to go on: it is not finished, is to have more episodes, or has time left that ended it.
+    """Return whether a run is to be continued: unfinished, with more episodes to come, or ended by a lower time limit.
 
-    Raises UserError if it has more episodes than it is to have.
+    Raises:
+        UserError: If it has more episodes than it is to have.
     """
-    done = len(run.episodes())
+    done = len(run.episodes.read())
     if config.episodes < done:
         raise UserError(f"{run.path} has {done} episodes already; --episodes {config.episodes} would be fewer")
     if not run.is_finished or config.episodes != (run.read_json(CONFIG) or {}).get("episodes"):
         return True
     summary = finished(run).summary
-    if done < summary["episodes"]:  # killed as it began to go on
+    if done < summary.episodes:  # interrupted as it began to continue
         return True
-    return bool(summary.get("ended_by") == "time" and summary["seconds"] < limit_s)
+    return summary.ended_by == "time" and summary.seconds < limit_s
 
 
 def begin_session(
@@ -142,89 +156,117 @@ def begin_session(
     observations: Observations = (),
     began: float | None = None,
 ) -> Session:
-    """A session that knows beforehand what `losses` and other searches say."""
-    known = None if losses is None else prior(losses.losses, problem.choice.decision_of_layer)
-    session = Session(problem, prior=known, store=store, observations=observations, began=began)
+    """Create a session.
+
+    Args:
+        problem: The prepared problem.
+        losses: Loss of every layer at every width, from which the method's prior is made.
+        store: Evaluations of other searches.
+        observations: Policies of other searches with their scores, tried first.
+        began: Time, by `monotonic`, at which the preparation started.
+    """
+    expected = None if losses is None else prior(losses.losses, problem.choice.decision_of_layer)
+    session = Session(problem, prior=expected, store=store, observations=observations, began=began)
     if losses is not None:
         session.warnings += losses.warnings
     return session
 
 
 def finished(run: RunFolder) -> SearchResult:
-    """What a finished run came to. Raises UserError if its files are not whole."""
-    summary = run.read_json(SUMMARY)
-    if summary is None or not holds(Summary, summary):
-        raise UserError(f"{run.path} holds no finished run: {SUMMARY} is missing or damaged")
+    """Read the result of a finished run. Raises UserError if its files are missing or damaged."""
+    try:
+        summary = Summary.model_validate(run.read_json(SUMMARY))
+    except ValidationError as error:
+        raise UserError(f"{run.path} holds no finished run: {SUMMARY} is missing or damaged") from error
     return SearchResult(load_policy(run.path / POLICY), summary, run.path)
 
 
 def run_episodes(session: Session, *, time_limit_s: float = inf, watcher: Watcher = SILENT) -> None:
-    """Episodes until there are enough or the search has taken as long as it may, then a checkpoint.
+    """Run episodes until there are enough or the time limit is reached, then write a checkpoint.
 
-    None is taken of an interrupted episode, which has used up random numbers: the journal and the checkpoint before it
-    lead to the same result as no interruption.
+    No checkpoint is written of an interrupted episode, which has used up random numbers: the journal and the checkpoint
+    before it lead to the same result as no interruption.
     """
     for warning in session.warnings:
         watcher.warn(warning)
     for fact in opening_lines(session):
         watcher.line(fact)
-    watcher.begin("episode", session.problem.config.episodes, done=session.episode)
+    watcher.begin("episode", session.problem.config.episodes, done=session.episode_count)
     try:
-        while not session.ended_by and (session.episode == 0 or session.seconds < time_limit_s):
+        while not session.ended_by and (not session.episodes or session.seconds < time_limit_s):
             session.run_episode()
-            watcher.step(session.episode, best_so_far(session))
+            watcher.step(session.episode_count, best_so_far(session))
     finally:
         watcher.end()
     session.checkpoint()
 
 
 def _finish(session: Session, run: RunFolder, *, prior_images: int, watcher: Watcher) -> SearchResult:
-    """Name the winner, measure it on the report split, and write the last files; the summary comes last."""
-    problem, config = session.problem, session.problem.config
-    if session.best is None:
-        tried = f"{session.episode} episode{'s' if session.episode > 1 else ''}"
-        missed = "no policy met the budget" if config.max_accuracy_drop is None else nothing_shown(config)
-        raise UserError(f"{missed} in {tried}; the nearest miss is in {run.path}")
+    """Choose the winner, measure it on the report split, and write the last files; the summary comes last."""
+    _require_result(session, run)
     watcher.phase("selection")
     selection = session.select()
-    require_reached(config, selection, search_images=problem.task.size("search"))
+    require_confidence(session.problem.config, selection, search_images=session.problem.task.size("search"))
     watcher.phase("report")
-    policy = session.policy(selection.winner)
-    if config.max_accuracy_drop is not None:
-        problem = at_ratio(problem, cost_ratio(problem, policy.cost))  # the budget that would have been the one to ask
-    report = Evaluator(
-        problem.network.engine, problem.task, "report", batch_size=config.eval_batch, store=session.store
-    )
-    summary = summarize(problem, policy, selection, report) | _spent(session, selection, prior_images)
-    if session.nothing_to_choose:
-        summary["notes"].append(session.nothing_to_choose)
-    if config.max_accuracy_drop is not None:
-        summary["max_accuracy_drop"] = summarize_drop(problem, selection, summary)
-    accuracy = {"report": summary["accuracy"], "fp32_report": summary["accuracy_fp32"]}
-    if selection.accuracy is not None and selection.accuracy_fp32 is not None:
-        accuracy |= {"selection": selection.accuracy, "fp32_selection": selection.accuracy_fp32}
-    budget = tuple(PolicyBudget.model_validate(each) for each in summary["budget"])
-    quantized = quantized_policy(problem.network, policy.with_accuracy(**accuracy).in_version_2(budget=budget))
+    policy, summary = _report(session, selection, prior_images=prior_images)
+    quantized = quantized_policy(session.problem.network, policy)
     session.checkpoint()  # its seconds, from which a continued run counts on, cover the end as well
-    summary["seconds"] = round(session.seconds, 3)
-    save_result(run, quantized, summary)
+    summary = summary.model_copy(update={"seconds": round(session.seconds, 3)})
+    save_result(run, quantized, summary.model_dump(mode="json"))
     return SearchResult(quantized.policy, summary, run.path)
 
 
-def _spent(session: Session, selection: Selection, prior_images: int) -> dict[str, Any]:
-    """Why the search ended and what it took, prior and choice of the winner included and the report not."""
+def _require_result(session: Session, run: RunFolder) -> None:
+    """Raise UserError if no policy met the goal."""
+    if session.best is None:
+        config, count = session.problem.config, session.episode_count
+        missed = "no policy met the budget" if config.max_accuracy_drop is None else no_policy_message(config)
+        raise UserError(f"{missed} in {count} episode{'s' if count > 1 else ''}; the nearest miss is in {run.path}")
+
+
+def _report(session: Session, selection: Selection, *, prior_images: int) -> tuple[Policy, Summary]:
+    """Measure the winner on the report split; return it with its accuracies, and the summary."""
+    problem, policy = session.problem, session.policy(selection.winner)
+    is_min_cost = problem.config.max_accuracy_drop is not None
+    if is_min_cost:  # report the budget that would have given this policy
+        problem = with_budget_ratio(problem, cost_ratio(problem, policy.cost))
+    evaluator = Evaluator(
+        problem.network.engine, problem.task, "report", batch_size=problem.config.eval_batch, store=session.store
+    )
+    reason = session.single_policy_reason
+    summary = summarize(
+        problem,
+        policy,
+        selection,
+        report=evaluator,
+        effort=_effort(session, selection, prior_images),
+        notes=[*problem.priced.table.notes, *([reason] if reason else [])],
+    )
+    accuracy = {"report": summary.accuracy, "fp32_report": summary.accuracy_fp32}
+    if selection.accuracy is not None and selection.accuracy_fp32 is not None:
+        accuracy |= {"selection": selection.accuracy, "fp32_selection": selection.accuracy_fp32}
+    budget = tuple(PolicyBudget.model_validate(each.model_dump()) for each in summary.budget)
+    policy = policy.with_accuracy(**accuracy).in_version_2(budget=budget)
+    if is_min_cost:
+        summary = summary.model_copy(update={"max_accuracy_drop": summarize_drop(problem, policy, selection)})
+    return policy, summary
+
+
+def _effort(session: Session, selection: Selection, prior_images: int) -> Effort:
+    """Return what the search took, prior and choice of the winner included and the report not."""
     before = session.problem.network.calibration_images + prior_images
-    return {
-        "episodes": session.episode,
-        "ended_by": session.ended_by or "time",
-        "evaluations": session.evaluator.evaluations + selection.evaluations,
-        "forward_images": session.forward_images + selection.forward_images + before,
-        "warnings": list(session.warnings),
-    }
+    return Effort(
+        episodes=session.episode_count,
+        ended_by=session.ended_by or "time",
+        evaluations=session.evaluator.evaluations + selection.evaluations,
+        forward_images=session.forward_images + selection.forward_images + before,
+        warnings=session.warnings,
+        seconds=session.seconds,
+    )
 
 
 def _observations_key(observations: Observations) -> dict[str, Any]:
-    """What `config.json` says of policies that a search begins with: what comes of it depends on them."""
+    """Return the entry of `config.json` for policies that a search begins with, on which its result depends."""
     if not observations:
         return {}
     digest = blake2b(repr([(bits.tolist(), score) for bits, score in observations]).encode(), digest_size=8)
@@ -232,7 +274,7 @@ def _observations_key(observations: Observations) -> dict[str, Any]:
 
 
 def _resolved(problem: Problem) -> dict[str, Any]:
-    """What the settings came to for this network and these data."""
+    """Return the entry of `config.json` with the values that the settings have for this network and these data."""
     return {
         RESOLVED: {
             "network": _network_hash(problem),

@@ -1,60 +1,72 @@
-"""Who wins: the best few policies of a search, measured once more on images that no reward was made of.
+"""Choice of the winner: the best few policies of a search, measured again on images that gave no reward.
 
-The best of many policies on a few hundred images owes part of its place to these images. Each finalist is judged by
-what is known of it on the images of the search and of the selection split together, every image counting the same.
+The best of many policies on a few hundred images owes part of its rank to these images. The finalists are therefore
+compared on the images of the search and of the selection split together, every image counting the same.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
-from haq.searching.goals import Goal, LeastCost, Line
+from haq.runs.episode import Episode
+from haq.runs.summary import Finalist
+from haq.searching.goals import Goal, MinimumCost
 from haq.searching.objective import SearchObjective
-
-_POOLED: tuple[str, ...] = ("accuracy", "noise", "score")
-_COUNTED: tuple[str, ...] = ("lost", "won")
-"""What a search that has to reach a confidence counts; see `haq.searching.confidence.Pairs`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The winner of a search, and what it took to name it."""
+    """The winner of a search, and what choosing it took.
 
-    winner: Line
-    """As the journal has it."""
-    finalists: tuple[dict[str, Any], ...] = ()
-    """Episode, cost and accuracies, in the order in which they stood before; none without a selection split."""
+    Attributes:
+        winner: The episode as the journal has it.
+        finalists: In the order of the search split; empty without a selection split.
+        accuracy: The winner's on the selection split; None without one.
+        accuracy_fp32: The float network's there.
+        images: Size of the selection split.
+        evaluations: Policies that were evaluated for the choice.
+        forward_images: Images that ran through the network for it.
+        confidence: Confidence, from the search and selection images together, that no more accuracy is lost than
+            allowed; None where none was asked for.
+    """
+
+    winner: Episode
+    finalists: tuple[Finalist, ...] = ()
     accuracy: float | None = None
-    """The winner's on the selection split."""
     accuracy_fp32: float | None = None
     images: int = 0
     evaluations: int = 0
     forward_images: int = 0
     confidence: float | None = None
-    """What search and selection images together reach, that no more accuracy is lost; None where none was asked for."""
 
 
-def select(goal: Goal, lines: Sequence[Line], search: SearchObjective, selection: SearchObjective | None) -> Selection:
-    """The winner among the finalists of all lines, of which at least one meets the goal.
+def select(
+    goal: Goal, episodes: Sequence[Episode], search: SearchObjective, selection: SearchObjective | None
+) -> Selection:
+    """Choose the winner among the finalists of all episodes.
 
-    Without a selection split it is the one with most merit in the search. With one, the finalist with most merit on all
-    images; where none meets the goal on these, the one that misses it by least.
+    Args:
+        goal: What the search is for.
+        episodes: All episodes, of which at least one meets the goal.
+        search: The objective on the search split.
+        selection: The objective on the selection split, if there is one.
+
+    Returns:
+        The finalist with most merit, on the images of both splits. Where no finalist meets the goal on these, the one
+        that misses it by least.
     """
-    finalists = goal.finalists(lines)
+    finalists = goal.finalists(episodes)
     if selection is None:
         winner = max(finalists, key=goal.merit)
         return Selection(winner, confidence=_confidence(goal, winner))
-    seen = [_again(line, selection) for line in finalists]
-    pooled = [_pooled(line, again, search, selection) for line, again in zip(finalists, seen, strict=True)]
+    measured = [_measured_again(episode, selection) for episode in finalists]
+    pooled = [_pooled(*both, search, selection) for both in zip(finalists, measured, strict=True)]
     accuracy_fp32 = _mean(search.evaluator.accuracy_fp32, selection.evaluator.accuracy_fp32, search, selection)
     on_all = goal.against(accuracy_fp32, search.images + selection.images)
     place = _best(on_all, pooled)
     return Selection(
         finalists[place],
-        finalists=tuple(_facts(line, again) for line, again in zip(finalists, seen, strict=True)),
-        accuracy=seen[place]["accuracy"],
+        finalists=tuple(_finalist(*both) for both in zip(finalists, measured, strict=True)),
+        accuracy=measured[place].accuracy,
         accuracy_fp32=selection.evaluator.accuracy_fp32,
         images=selection.images,
         evaluations=selection.evaluator.evaluations,
@@ -63,45 +75,58 @@ def select(goal: Goal, lines: Sequence[Line], search: SearchObjective, selection
     )
 
 
-def _confidence(goal: Goal, line: Line) -> float | None:
-    return goal.reached(line) if isinstance(goal, LeastCost) and goal.confidence is not None else None
+def _confidence(goal: Goal, episode: Episode) -> float | None:
+    return goal.reached(episode) if isinstance(goal, MinimumCost) and goal.confidence is not None else None
 
 
-def _best(goal: Goal, lines: Sequence[Line]) -> int:
-    """The place of the winner; of equal ones the first."""
-    places = range(len(lines))
-    met = [place for place in places if goal.meets(lines[place])]
+def _best(goal: Goal, episodes: Sequence[Episode]) -> int:
+    """Return the position of the winner; of equal ones the first."""
+    places = range(len(episodes))
+    met = [place for place in places if goal.meets(episodes[place])]
     if met:
-        return max(met, key=lambda place: goal.merit(lines[place]))
-    return min(places, key=lambda place: goal.excess(lines[place]))
+        return max(met, key=lambda place: goal.merit(episodes[place]))
+    return min(places, key=lambda place: goal.excess(episodes[place]))
 
 
-def _again(line: Line, selection: SearchObjective) -> Line:
-    """A line as it would be on the selection split."""
-    bits = np.array([line["w_bits"], line["a_bits"]], dtype=np.int64).T
-    evaluation = selection.evaluation(bits)
-    found = {"accuracy": evaluation.accuracy, "noise": evaluation.noise, "score": selection.earned(bits)}
-    if "lost" in line:
+def _measured_again(episode: Episode, selection: SearchObjective) -> Episode:
+    """Return an episode with the numbers of its policy on the selection split."""
+    bits = episode.bits
+    evaluation = selection.evaluate(bits)
+    found: dict[str, float] = {
+        "accuracy": evaluation.accuracy,
+        "noise": evaluation.noise,
+        "score": selection.reward(evaluation),
+    }
+    if episode.lost is not None:
         pairs = selection.pairs(bits)
         found |= {"lost": pairs.lost, "won": pairs.won}
-    return {**line, **found}
+    return episode.model_copy(update=found)
 
 
-def _pooled(line: Line, again: Line, search: SearchObjective, selection: SearchObjective) -> Line:
-    counts = {key: line[key] + again[key] for key in _COUNTED if key in line}
-    return {**line, **counts, **{key: _mean(line[key], again[key], search, selection) for key in _POOLED}}
+def _pooled(episode: Episode, again: Episode, search: SearchObjective, selection: SearchObjective) -> Episode:
+    """Return an episode with the numbers of its policy on the images of both splits."""
+    found: dict[str, float] = {
+        "accuracy": _mean(episode.accuracy, again.accuracy, search, selection),
+        "noise": _mean(episode.noise, again.noise, search, selection),
+        "score": _mean(episode.score, again.score, search, selection),
+    }
+    if episode.lost is not None and again.lost is not None:
+        found["lost"] = episode.lost + again.lost
+    if episode.won is not None and again.won is not None:
+        found["won"] = episode.won + again.won
+    return episode.model_copy(update=found)
 
 
 def _mean(in_search: float, in_selection: float, search: SearchObjective, selection: SearchObjective) -> float:
-    """Over the images of both splits."""
+    """Return the mean over the images of both splits."""
     total = in_search * search.images + in_selection * selection.images
     return total / (search.images + selection.images)
 
 
-def _facts(line: Line, again: Line) -> dict[str, Any]:
-    return {
-        "episode": line["episode"],
-        "cost": line["cost"],
-        "search_accuracy": line["accuracy"],
-        "selection_accuracy": again["accuracy"],
-    }
+def _finalist(episode: Episode, again: Episode) -> Finalist:
+    return Finalist(
+        episode=episode.episode,
+        cost=episode.cost,
+        search_accuracy=episode.accuracy,
+        selection_accuracy=again.accuracy,
+    )

@@ -1,40 +1,53 @@
-"""One search as it goes: agent, environment and evaluator at work, and the run folder that keeps what comes of it."""
+"""Session of a search: runs episodes one by one and keeps their results in a run folder."""
 
-from collections.abc import Iterator
 from time import monotonic
 
 from envs.bit_allocation import BitAllocationEnv, EnvConfig
-from envs.reward import accuracy_reward
 from haq.costs.pricing import cost_in
 from haq.evaluation.protocols import Evaluation, Store
 from haq.experiment.inputs import Observations
 from haq.experiment.methods import Method, Prior, ScoredPolicies, Trial, make_method
 from haq.experiment.problem import Problem
 from haq.policy import CostSummary, LayerBits, Policy
+from haq.runs.episode import Episode, distinct
 from haq.runs.records import damage_named, same_settings
 from haq.runs.run_folder import CHECKPOINT, NEAREST_MISS, POLICY, RunFolder
+from haq.runs.summary import EndedBy
+from haq.searching.checkpoint import Checkpoint
 from haq.searching.confidence import Pairs
-from haq.searching.goals import TOLERANCE, Goal, LeastCost, Line, MostReward, decided, distinct
-from haq.searching.min_cost import Bisection, at_ratio, least_ratio
+from haq.searching.goals import TOLERANCE, MinimumCost, goal_of
+from haq.searching.journal_checks import matching_episodes
+from haq.searching.min_cost import Bisection, least_ratio, with_budget_ratio
 from haq.searching.objective import SearchObjective
-from haq.searching.records import Checkpoint, EndedBy, own_episodes
+from haq.searching.preconditions import network_warnings, single_policy_reason
 from haq.searching.selection import Selection, select
-from haq.searching.single import nothing_to_choose
 from haq.searching.warm_start import WarmStart
-from haq.tasks.base import float_warning
 
 CHECKPOINT_SECONDS = 10.0
-"""A kill costs about this much work at most; what comes out does not depend on when checkpoints are taken."""
-_ANEW = "delete it to start this run again from its first episode"
+"""An interruption loses about this much work at most; results do not depend on when checkpoints are written."""
+_RESTART = "delete it to start this run again from its first episode"
 
 
 class Session:
-    """Runs episodes and keeps the best policy that meets the goal, or the nearest miss where none does.
+    """Runs episodes, and keeps the best policy that meets the goal, or the nearest miss while none does.
 
-    `prior` is what is known of the pairs of bits before the first episode, `store` holds evaluations of other searches,
-    `observations` are policies of other searches, tried first; `began` is the time, by `monotonic`, at which the
-    preparation started.
-    Raises UserError for a method that needs a library that is not installed.
+    Args:
+        problem: The prepared problem.
+        prior: Expected loss of score by each pair of bits, known before the first episode.
+        store: Evaluations of other searches.
+        observations: Policies of other searches with their scores, tried first.
+        began: Time, by `monotonic`, at which the preparation started.
+
+    Attributes:
+        episodes: All episodes so far.
+        best: The best one that meets the goal.
+        nearest_miss: The one that misses the goal by least; not updated once an episode meets it.
+        warnings: How far the numbers can be trusted, one line each.
+        single_policy_reason: Why there is a single policy to try; None where there are several.
+        limit: Budget of the next episode, for the objective's cost.
+
+    Raises:
+        UserError: If the method needs a library that is not installed.
     """
 
     def __init__(
@@ -48,111 +61,114 @@ class Session:
     ) -> None:
         self.problem = problem
         self._prior, self.store, self._observations = prior, store, observations
-        self._judge = SearchObjective(problem, "search", store=store)
-        self.evaluator = self._judge.evaluator
+        self._objective = SearchObjective(problem, "search", store=store)
+        self.evaluator = self._objective.evaluator
         self._selection: SearchObjective | None = None
-        self._paper_reward = accuracy_reward(self.evaluator.accuracy_fp32)
-        self.warnings: tuple[str, ...] = tuple(_warnings(problem, self.evaluator.accuracy_fp32))
-        self.nothing_to_choose = nothing_to_choose(problem)
-        self.goal, self._bisection = _aim(problem, self.evaluator.accuracy_fp32)
-        self._method = self._begin()
-        self.lines: list[Line] = []
-        self.best: Line | None = None
-        self.miss: Line | None = None
+        self.warnings: tuple[str, ...] = tuple(network_warnings(problem, self.evaluator.accuracy_fp32))
+        self.single_policy_reason = single_policy_reason(problem)
+        self.goal = goal_of(problem, self.evaluator.accuracy_fp32)
+        self._bisection = Bisection(least_ratio(problem)) if isinstance(self.goal, MinimumCost) else None
+        self._method = self._new_method()
+        self.episodes: list[Episode] = []
+        self.best: Episode | None = None
+        self.nearest_miss: Episode | None = None
         self._run: RunFolder | None = None
         self._seconds_before = 0.0
         self._saved = monotonic()
         self._began = self._saved if began is None else began
 
     @property
-    def episode(self) -> int:
-        """How many episodes there were."""
-        return len(self.lines)
+    def episode_count(self) -> int:
+        """Number of episodes so far."""
+        return len(self.episodes)
 
     @property
     def ended_by(self) -> EndedBy | None:
         """Why there are no further episodes; None where there may be."""
-        if self.episode and self.nothing_to_choose:
+        if self.episodes and self.single_policy_reason:
             return "one policy"
         if self._bisection is not None and self._bisection.is_over:
             return "least cost"
-        return "episodes" if self.episode >= self.problem.config.episodes else None
+        return "episodes" if self.episode_count >= self.problem.config.episodes else None
 
     @property
     def forward_images(self) -> int:
-        """Images that all episodes took, float passes included."""
-        return self._judge.forward_images
+        """Images that ran through the network for all episodes, the float network's passes included."""
+        return self._objective.forward_images
 
     @property
     def seconds(self) -> float:
-        """Time spent on this search, its preparation and earlier sessions included."""
+        """Time that this search has taken, its preparation and earlier sessions included."""
         return self._seconds_before + monotonic() - self._began
 
     def enter(self, run: RunFolder) -> None:
-        """Write into a run folder from now on, and go on where its checkpoint was taken.
+        """Write into a run folder from now on, and resume from its checkpoint.
 
-        Evaluations that the journal holds beyond the checkpoint are not done again. A checkpoint of another run, or
-        one that lies beyond the undamaged part of the journal, is of no use: then the first episode comes next.
-        Raises UserError for a checkpoint of this run that is damaged; nothing is overwritten then.
+        Policies that the journal holds beyond the checkpoint are not evaluated again. A checkpoint of another run, or
+        one beyond the undamaged part of the journal, is ignored; the first episode comes next then.
+
+        Raises:
+            UserError: If the checkpoint of this run is damaged; nothing is overwritten then.
         """
         self._run = run
-        lines, state = own_episodes(self.problem, run.episodes()), run.load_checkpoint()
+        recorded, state = matching_episodes(self.problem, run.episodes.read()), run.load_checkpoint()
         if state is not None and same_settings(state.get("run"), self._identity):
-            with damage_named(run.path / CHECKPOINT, remedy=_ANEW):
-                kept = Checkpoint.model_validate(state)
-            if kept.episode <= len(lines):
-                self._go_on(kept, lines)
-        run.truncate_episodes(self.episode)
-        for line in lines[self.episode :]:
-            self._recall(line)
+            with damage_named(run.path / CHECKPOINT, remedy=_RESTART):
+                checkpoint = Checkpoint.model_validate(state)
+            if checkpoint.episode <= len(recorded):
+                self._resume(checkpoint, recorded)
+        run.episodes.truncate(self.episode_count)
+        for episode in recorded[self.episode_count :]:
+            self._recall(episode)
 
-    def run_episode(self) -> Line:
-        """Have a policy proposed and evaluated, let the method learn, and write it down."""
+    def run_episode(self) -> Episode:
+        """Let the method propose a policy, evaluate it and learn, and write the episode into the journal."""
         began = monotonic()
-        line = self._line(self._method.play()) | {"seconds": round(monotonic() - began, 6)}
-        self._folder.append_episode(line)
-        if self._note(line):
+        episode = self._episode(self._method.play())
+        episode = episode.model_copy(update={"seconds": round(monotonic() - began, 6)})
+        self._folder.episodes.append(episode)
+        if self._add(episode):
             self._write_policies()
-        if self._turn(line):
-            self._next_budget()
+        if self._changes_budget(episode):
+            earlier, self._method = self._method, self._new_method()
+            self._method.take_over(earlier, self._scored_policies())
         if monotonic() - self._saved > CHECKPOINT_SECONDS:
             self.checkpoint()
-        return line
+        return episode
 
     def select(self, episodes: int | None = None) -> Selection:
-        """The winner of all episodes so far, or of the first few, of which at least one met the goal."""
+        """Choose the winner of all episodes so far, or of the first few, of which at least one met the goal."""
         if self._selection is None and self.problem.task.size("selection"):
             self._selection = SearchObjective(self.problem, "selection", store=self.store)
-        return select(self.goal, self.lines[:episodes], self._judge, self._selection)
+        return select(self.goal, self.episodes[:episodes], self._objective, self._selection)
 
     def checkpoint(self) -> None:
-        """Write down everything that the next episode depends on."""
-        self._folder.save_checkpoint(
-            {
-                "run": self._identity,
-                "episode": self.episode,
-                "seconds": self.seconds,
-                "evaluations": self.evaluator.evaluations,
-                "forward_images": self.evaluator.forward_images,
-                "agent": self._method.state_dict(),
-            }
+        """Write the state that the next episode depends on."""
+        checkpoint = Checkpoint(
+            run=self._identity,
+            episode=self.episode_count,
+            seconds=self.seconds,
+            evaluations=self.evaluator.evaluations,
+            forward_images=self.evaluator.forward_images,
+            agent=self._method.state_dict(),
         )
+        self._folder.save_checkpoint(dict(checkpoint))
         self._saved = monotonic()
 
-    def policy(self, line: Line) -> Policy:
-        """The policy of a line of the journal."""
+    def policy(self, episode: Episode) -> Policy:
+        """Return the policy of an episode."""
         problem = self.problem
         layers = problem.priced.layers
-        bits = zip(layers, line["w_bits"], line["a_bits"], strict=True)
+        bits = zip(layers, episode.w_bits, episode.a_bits, strict=True)
         return Policy(
             model=problem.priced.name,
             weights=problem.priced.weights,
             hardware=problem.config.hardware,
             objective=problem.config.objective,
             layers=tuple(LayerBits(name=layer.name, kind=layer.kind, w_bits=w, a_bits=a) for layer, w, a in bits),
-            cost=CostSummary.of(problem.priced.table.policy_cost(line["w_bits"], line["a_bits"])),
+            cost=CostSummary.of(problem.priced.table.policy_cost(episode.w_bits, episode.a_bits)),
             baseline_cost=CostSummary.of(problem.priced.baseline),
-            accuracy={"search": line["accuracy"], "fp32_search": self.evaluator.accuracy_fp32},
+            accuracy={"search": episode.accuracy, "fp32_search": self.evaluator.accuracy_fp32},
         )
 
     @property
@@ -162,116 +178,93 @@ class Session:
 
     @property
     def _identity(self) -> str:
-        """What a checkpoint belongs to: the settings, but for the number of episodes, on which none of them depends."""
+        """The settings that a checkpoint belongs to: all but the number of episodes, which it does not depend on."""
         return self.problem.config.model_dump_json(exclude={"episodes"})
 
-    def _go_on(self, kept: Checkpoint, lines: list[Line]) -> None:
-        self._seconds_before = kept.seconds
-        for line in lines[: kept.episode]:
-            self._recall(line)
-            self._note(line)
-            self._turn(line)
-        self._method = self._begin()
-        with damage_named(self._folder.path / CHECKPOINT, remedy=_ANEW):
-            self._method.load_state_dict(kept.agent)
-        self.evaluator.resume(evaluations=kept.evaluations, forward_images=kept.forward_images)
+    def _resume(self, checkpoint: Checkpoint, recorded: list[Episode]) -> None:
+        self._seconds_before = checkpoint.seconds
+        for episode in recorded[: checkpoint.episode]:
+            self._recall(episode)
+            self._add(episode)
+            self._changes_budget(episode)
+        self._method = self._new_method()
+        with damage_named(self._folder.path / CHECKPOINT, remedy=_RESTART):
+            self._method.load_state_dict(checkpoint.agent)
+        self.evaluator.resume(evaluations=checkpoint.evaluations, forward_images=checkpoint.forward_images)
         self._write_policies()
 
-    def _begin(self) -> Method:
-        """A fresh method on the budget whose turn it is."""
+    def _new_method(self) -> Method:
+        """Return a new search method for the current budget."""
         problem, stage = self.problem, 0
         if self._bisection:
-            problem, stage = at_ratio(problem, self._bisection.ratio), self._bisection.stage
+            problem, stage = with_budget_ratio(problem, self._bisection.ratio), self._bisection.stage
         self.limit = problem.limits[0].limit
         config = problem.config
         env = BitAllocationEnv(
             problem.priced.layers,
             problem.priced.table,
-            problem.limits,
-            self._judge.score,
-            reward=self._judge.reward,
+            problem.choice,
+            self._objective.evaluate,
+            reward=self._objective.reward,
             allowed=problem.allowed,
             config=EnvConfig(config.observation, config.budget_rule),
         )
         method = make_method(config.agent, env, seed=config.seed + stage, prior=self._prior)
         return WarmStart(method, env, problem.choice, self._observations) if self._observations else method
 
-    def _turn(self, line: Line) -> bool:
-        """Whether another budget comes next."""
+    def _changes_budget(self, episode: Episode) -> bool:
+        """Tell the bisection of an episode; return whether the next one has another budget."""
         if self._bisection is None:
             return False
         baseline = cost_in(self.problem.config.objective, self.problem.priced.baseline)
-        return self._bisection.observe(line["cost"] / baseline, met=self.goal.meets(line))
+        return self._bisection.observe(episode.cost / baseline, met=self.goal.meets(episode))
 
-    def _next_budget(self) -> None:
-        earlier, self._method = self._method, self._begin()
-        self._method.take_over(earlier, self._known())
+    def _scored_policies(self) -> ScoredPolicies:
+        choice = self.problem.choice
+        return ((choice.decisions(episode.bits), episode.score) for episode in distinct(self.episodes))
 
-    def _known(self) -> ScoredPolicies:
-        return ((decided(self.problem, line), line["score"]) for line in distinct(self.lines))
+    def _recall(self, episode: Episode) -> None:
+        evaluation = Evaluation(episode.accuracy, episode.divergence, episode.noise)
+        self.evaluator.recall(episode.w_bits, episode.a_bits, evaluation)
+        if episode.lost is not None and episode.won is not None:
+            self._objective.paired.recall(episode.key, Pairs(episode.lost, episode.won, self._objective.images))
 
-    def _recall(self, line: Line) -> None:
-        self.evaluator.recall(
-            line["w_bits"], line["a_bits"], Evaluation(line["accuracy"], line["divergence"], line["noise"])
-        )
-        if line.get("lost") is not None:
-            pairs = Pairs(line["lost"], line["won"], self._judge.images)
-            self._judge.paired.recall((tuple(line["w_bits"]), tuple(line["a_bits"])), pairs)
-
-    def _line(self, played: Trial) -> Line:
-        w_bits, a_bits = played.bits[:, 0].tolist(), played.bits[:, 1].tolist()
-        evaluation = self._judge.evaluation(played.bits)
+    def _episode(self, trial: Trial) -> Episode:
+        w_bits, a_bits = trial.bits[:, 0].tolist(), trial.bits[:, 1].tolist()
         cost = self.problem.priced.table.policy_cost(w_bits, a_bits)
-        line = {
-            "episode": self.episode,
-            "w_bits": w_bits,
-            "a_bits": a_bits,
-            "cost": cost_in(self.problem.config.objective, cost),
-            "accuracy": evaluation.accuracy,
-            "divergence": evaluation.divergence,
-            "noise": evaluation.noise,
-            "reward": self._paper_reward(evaluation.accuracy),
-            "score": played.reward,
-            "actor_loss": played.losses.get("actor_loss"),
-            "critic_loss": played.losses.get("critic_loss"),
-        }
-        if self.problem.config.confidence is not None:
-            is_within = self.goal.excess(line) <= TOLERANCE
-            pairs = self._judge.pairs(played.bits) if is_within else None
-            line |= {"lost": pairs.lost if pairs else None, "won": pairs.won if pairs else None}
-        return line
+        episode = Episode(
+            episode=self.episode_count,
+            w_bits=w_bits,
+            a_bits=a_bits,
+            cost=cost_in(self.problem.config.objective, cost),
+            accuracy=trial.evaluation.accuracy,
+            divergence=trial.evaluation.divergence,
+            noise=trial.evaluation.noise,
+            reward=self._objective.accuracy_reward(trial.evaluation.accuracy),
+            score=trial.reward,
+            actor_loss=trial.losses.get("actor_loss"),
+            critic_loss=trial.losses.get("critic_loss"),
+        )
+        if self.problem.config.confidence is None:
+            return episode
+        pairs = self._objective.pairs(trial.bits) if self.goal.excess(episode) <= TOLERANCE else None
+        return episode.model_copy(update={"lost": pairs.lost if pairs else None, "won": pairs.won if pairs else None})
 
-    def _note(self, line: Line) -> bool:
-        """Add a line; whether it is the best so far, or the nearest miss where none met the goal."""
-        self.lines.append(line)
-        if self.goal.meets(line):
-            if self.best is None or self.goal.merit(line) > self.goal.merit(self.best):
-                self.best = line
+    def _add(self, episode: Episode) -> bool:
+        """Add an episode; return whether it is the best so far, or the nearest miss where none met the goal."""
+        self.episodes.append(episode)
+        if self.goal.meets(episode):
+            if self.best is None or self.goal.merit(episode) > self.goal.merit(self.best):
+                self.best = episode
                 return True
-        elif self.best is None and (self.miss is None or self.goal.excess(line) < self.goal.excess(self.miss)):
-            self.miss = line
+        elif self.best is None and (
+            self.nearest_miss is None or self.goal.excess(episode) < self.goal.excess(self.nearest_miss)
+        ):
+            self.nearest_miss = episode
             return True
         return False
 
     def _write_policies(self) -> None:
-        for name, line in ((POLICY, self.best), (NEAREST_MISS, self.miss)):
-            if line is not None:
-                self._folder.write(name, self.policy(line).to_json().encode())
-
-
-def _aim(problem: Problem, accuracy_fp32: float) -> tuple[Goal, Bisection | None]:
-    """What a configuration is after, and how its budget moves, if it does."""
-    drop = problem.config.max_accuracy_drop
-    if drop is None:
-        return MostReward(problem), None
-    images, confidence = problem.task.size("search"), problem.config.confidence
-    return LeastCost(problem, drop / 100, accuracy_fp32, images, confidence), Bisection(least_ratio(problem))
-
-
-def _warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:
-    """What is wrong with the float network before anything is quantized."""
-    warning = float_warning(problem.task, accuracy_fp32, "search")
-    if warning:
-        yield warning
-    if problem.network.quantizers.warning:
-        yield problem.network.quantizers.warning
+        for name, episode in ((POLICY, self.best), (NEAREST_MISS, self.nearest_miss)):
+            if episode is not None:
+                self._folder.write(name, self.policy(episode).to_json().encode())

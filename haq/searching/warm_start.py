@@ -1,4 +1,4 @@
-"""A search that begins with what other searches found: what a policy earns depends on no device and no budget."""
+"""Searches that begin with policies of other searches, whose scores depend on neither device nor budget."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,15 +7,20 @@ from envs.bit_allocation import BitAllocationEnv
 from envs.choices import Choices, IntArray
 from haq.experiment.inputs import Observations
 from haq.experiment.methods import Method, ScoredPolicies, Trial
-from haq.searching.goals import FINALISTS
-from haq.searching.records import are_allowed
+from haq.searching.goals import MAX_FINALISTS
 
 
 class WarmStart:
-    """A search method that first tries the best feasible policies of other searches.
+    """Search method that first tries the best feasible policies of other searches.
 
     These become episodes like any other, and one of them may win. The method itself receives all observations; agents
     that step through the layers do not use them.
+
+    Args:
+        method: The method that proposes policies afterwards.
+        env: Evaluates policies.
+        choice: Allowed bits and budgets.
+        observations: Policies of other searches with their scores.
     """
 
     def __init__(self, method: Method, env: BitAllocationEnv, choice: Choices, observations: Observations) -> None:
@@ -25,29 +30,30 @@ class WarmStart:
         self._played = 0
 
     def play(self) -> Trial:
-        """The next known policy; when all were played, what the method proposes."""
+        """Evaluate the next policy of the other searches, or the method's own once all of these were tried."""
         if self._played == len(self._opening):
             return self._method.play()
         bits = self._env.choice.expand(self._opening[self._played])
         self._played += 1
-        return Trial(bits, self._env.reward_of(bits), {})
+        reward, evaluation = self._env.outcome_of(bits)
+        return Trial(bits, reward, evaluation, {})
 
     def take_over(self, earlier: Method, observations: ScoredPolicies) -> None:
-        """The method's, from the other's."""
+        """Let the method take over from the earlier one's."""
         assert isinstance(earlier, WarmStart)
         self._method.take_over(earlier._method, observations)
 
     def state_dict(self) -> dict[str, Any]:
-        """The method's, and how many known policies were played."""
+        """Return the method's state and the number of policies of other searches that were tried."""
         return {"method": self._method.state_dict(), "played": self._played}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly where `state_dict` was taken, with the same observations."""
+        """Restore what `state_dict` returned, for the same observations."""
         self._method.load_state_dict(state["method"])
         self._played = state["played"]
 
 
 def opening(choice: Choices, observations: Observations) -> list[IntArray]:
-    """The policies tried first: the few allowed ones of the highest scores, the best first."""
-    legal = [(bits, reward) for bits, reward in observations if are_allowed(choice, bits) and choice.fits(bits)]
-    return [bits for bits, _ in sorted(legal, key=lambda each: -each[1])[:FINALISTS]]
+    """Return the policies [decision, 2] to try first: the few allowed ones of the highest scores, the best first."""
+    legal = [(bits, score) for bits, score in observations if choice.allows(bits) and choice.fits(bits)]
+    return [bits for bits, _ in sorted(legal, key=lambda each: -each[1])[:MAX_FINALISTS]]

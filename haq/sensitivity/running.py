@@ -1,15 +1,13 @@
 """Sensitivities as a folder, written cell by cell, so that a kill loses one cell at most."""
 
 import csv
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from io import StringIO
-from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from haq.config import DECIDE_QUANTIZERS, SearchConfig
 from haq.errors import UserError
@@ -18,9 +16,9 @@ from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.layer_losses import LayerLosses
 from haq.experiment.prior.measured import DOCUMENT, PARTS, Cell, Loss, Part, Sensitivities, cells
 from haq.experiment.problem import Network, prepare_network
-from haq.files import append_line, write_atomically
 from haq.policy import Name, Width
 from haq.runs.environment import describe_environment
+from haq.runs.journal import Journal
 from haq.runs.records import Count, Finite, Record, checked
 from haq.runs.run_folder import RunFolder
 
@@ -153,13 +151,14 @@ def _measure(
         return {"images": 0, "loss_fp32": None, "accuracy_fp32": None, "measured": {}, "forward_images": 0}
     layers = len(network.priced.layers)
     wanted = cells(layers, range(config.min_bits, config.max_bits + 1))
-    found = _journal(folder / JOURNAL)
+    journal = Journal(folder / JOURNAL, _Line)
+    found = _measured(journal)
     watcher.begin("measurement", len(wanted))
     try:
         for done, cell in enumerate(wanted, start=1):
             if cell not in found:
                 found[cell] = measuring.measure(cell, layers)
-                append_line(folder / JOURNAL, json.dumps(cell._asdict() | asdict(found[cell]), allow_nan=False))
+                journal.append(_Line(**cell._asdict(), **asdict(found[cell])))
             watcher.step(done)
     finally:
         watcher.end()
@@ -213,19 +212,10 @@ def _table(rows: list[Json]) -> str:
     return text.getvalue()
 
 
-def _journal(path: Path) -> dict[Cell, Loss]:
-    """What an interrupted session measured; a torn line is cut off."""
-    content = path.read_bytes() if path.is_file() else b""
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        write_atomically(path, whole)
+def _measured(journal: Journal[_Line]) -> dict[Cell, Loss]:
+    """Return what an interrupted session measured; an unfinished last line is removed."""
+    journal.truncate()
     found = {}
-    for line in whole.splitlines():
-        try:
-            entry = _Line.model_validate_json(line)
-        except ValidationError as error:
-            raise UserError(f"{path} is damaged; delete it to measure again") from error
-        loss = Loss(entry.loss, entry.accuracy, entry.divergence, entry.noise)
-        if all(map(isfinite, astuple(loss))):
-            found[Cell(entry.layer, entry.part, entry.bits)] = loss
+    for line in journal.read_all(remedy="delete it to measure again"):
+        found[Cell(line.layer, line.part, line.bits)] = Loss(line.loss, line.accuracy, line.divergence, line.noise)
     return found

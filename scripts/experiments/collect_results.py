@@ -18,7 +18,7 @@ HEADER = "| run | device | objective | budget | cost of the policy | of 8 bits |
 
 def row(run: RunFolder) -> str:
     """Return the line of one run."""
-    summary: dict[str, Any] = dict(finished(run).summary)
+    summary: dict[str, Any] = finished(run).summary.model_dump(mode="json")
     config = run.read_json(CONFIG) or {}
     objective = summary["objective"]
     best = max(summary["uniform"], key=lambda each: each["accuracy"], default=None)

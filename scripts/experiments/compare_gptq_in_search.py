@@ -30,9 +30,10 @@ from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.layer_losses import LayerLosses
 from haq.experiment.problem import Network, prepare, prepare_network
 from haq.files import write_atomically
+from haq.policy import PolicyBits
 from haq.runs.environment import describe_environment
+from haq.runs.episode import Episode
 from haq.runs.run_folder import RunFolder
-from haq.searching.goals import Line
 from haq.searching.running import begin_session
 from haq.searching.session import Session
 from haq.studies.comparison.intervals import paired_interval
@@ -60,7 +61,7 @@ class Searched:
     session: Session
     cpu_s: list[float]
 
-    def winner(self, within_s: float) -> tuple[int, float, Line] | None:
+    def winner(self, within_s: float) -> tuple[int, float, Episode] | None:
         """Return episodes, seconds and winner within a time; None if no episode ended by then."""
         count = sum(each <= within_s for each in self.cpu_s)
         return (count, self.cpu_s[count - 1], self.session.select(count).winner) if count else None
@@ -86,7 +87,7 @@ def search(config: SearchConfig, setup: Prepared, *, within_s: float) -> Searche
     session, cpu_s = begin_session(prepare(config, network=setup.network), losses=setup.fisher), []
     with TemporaryDirectory() as folder:
         session.enter(RunFolder.create(Path(folder) / "run", config.model_dump(mode="json"), {}))
-        while session.episode < config.episodes and process_time() - began < within_s:
+        while session.episode_count < config.episodes and process_time() - began < within_s:
             session.run_episode()
             cpu_s.append(process_time() - began)
     return Searched(session, cpu_s)
@@ -116,22 +117,23 @@ def rows_of_seed(config: SearchConfig, by_rounding: dict[Rounding, Prepared], *,
         ended = each.winner(within_s)
         if ended is None:
             raise SystemExit(f"{arm}: no episode ends in {time_s:.0f} s; give more --episodes")
-        yield row(config, arm, ended, report=report) | {"cpu_s": round(ended[1] + time_s - within_s, 1)}
+        episodes, cpu_s, winner = ended
+        found_row = row(config, arm, episodes=episodes, bits=winner.key, report=report)
+        yield found_row | {"cpu_s": round(cpu_s + time_s - within_s, 1)}
 
 
-def row(config: SearchConfig, arm: str, ended: tuple[int, float, Line], *, report: Evaluator) -> Row:
+def row(config: SearchConfig, arm: str, *, episodes: int, bits: PolicyBits, report: Evaluator) -> Row:
     """Return the row of one arm: its winner on the report split."""
-    count, _, winner = ended
-    evaluation = report.evaluate(winner["w_bits"], winner["a_bits"])
+    evaluation = report.evaluate(*bits)
     return {
         "objective": config.objective,
         "seed": config.seed,
         "arm": arm,
-        "episodes": count,
+        "episodes": episodes,
         "accuracy": evaluation.accuracy,
         "divergence": evaluation.divergence,
-        "w_bits": " ".join(map(str, winner["w_bits"])),
-        "a_bits": " ".join(map(str, winner["a_bits"])),
+        "w_bits": " ".join(map(str, bits[0])),
+        "a_bits": " ".join(map(str, bits[1])),
     }
 
 
@@ -141,9 +143,9 @@ def uniform_rows(config: SearchConfig, by_rounding: dict[Rounding, Prepared], bi
         problem = prepare(config, network=each.network)
         layers = problem.priced.layers
         pairs = [problem.allowed.uniform(layer.tied_to or layer.name, bits) for layer in layers]
-        w_bits, a_bits = (list(widths) for widths in zip(*pairs, strict=True))
-        line = {"w_bits": w_bits, "a_bits": a_bits}
-        yield row(config, f"uniform {bits} bits, {rounding}", (0, 0.0, line), report=each.report) | {"cpu_s": 0.0}
+        w_bits, a_bits = zip(*pairs, strict=True)
+        name = f"uniform {bits} bits, {rounding}"
+        yield row(config, name, episodes=0, bits=(w_bits, a_bits), report=each.report) | {"cpu_s": 0.0}
 
 
 def percents(rows: Iterable[Row], objective: str, arm: str) -> list[float]:

@@ -117,7 +117,7 @@ def run(job: Job) -> list[dict[str, Any]]:
     for bits in budgets:
         config = job.config(bits)
         result = search_configured(config, job.out(bits), inputs=Inputs(network=network, losses=fisher), resume=True)
-        summary = dict(result.summary)
+        summary = result.summary.model_dump(mode="json")
         rows.append(
             {"model": job.model, "target": job.target, "bits": bits, "summary": summary, "run": str(job.out(bits))}
         )

@@ -137,11 +137,11 @@ class Bench:
         cpu_s = cpu_seconds() - began
         for count in self.options.evaluations:
             winner = session.select(count).winner
-            spent = mine.cpu_s + cpu_s * count / session.episode
-            quantizers = self.options.peers if row.seed == 0 and count == session.episode else ()
-            measured = {"search": winner["accuracy"]}
+            spent = mine.cpu_s + cpu_s * count / session.episode_count
+            quantizers = self.options.peers if row.seed == 0 and count == session.episode_count else ()
+            measured = {"search": winner.accuracy}
             again = Row(**{**asdict(row), "evaluations": count})
-            yield self.evaluated(again, winner["w_bits"], cpu_s=spent, measured=measured, quantizers=quantizers)
+            yield self.evaluated(again, winner.w_bits, cpu_s=spent, measured=measured, quantizers=quantizers)
 
     def evaluated(
         self,

@@ -111,4 +111,4 @@ def test_reward_of_policy_equals_episode_reward() -> None:
     env.reset()
     for _ in range(8):
         _, reward, _, _, info = env.step(np.array([0.4]))
-    assert env.reward_of(info["bits"]) == reward
+    assert env.outcome_of(info["bits"]) == (reward, info["score"])

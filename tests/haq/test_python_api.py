@@ -26,8 +26,8 @@ def test_every_function_takes_a_mapping_of_loaders(tiny_net: nn.Module, tiny_tas
     found = haq.search(
         tiny_net, data, budget={"latency": 0.9, "size": 0.9}, episodes=2, agent="uniform", engine="torch"
     )
-    assert [each["objective"] for each in found.summary["budget"]] == ["latency", "size"]
-    assert found.summary["report_images"] == 40
+    assert [each.objective for each in found.summary.budget] == ["latency", "size"]
+    assert found.summary.report_images == 40
     learned = haq.reconstruct(tiny_net, data, policy=(8, 8), steps=2, engine="torch")
     assert learned.summary["report_images"] == 40
     trained = haq.finetune(tiny_net, data, policy=(8, 8), epochs=1)

@@ -28,7 +28,7 @@ def test_arm_equals_search_and_respects_time(script: ModuleType) -> None:
     whole = script.search(config, setup, within_s=float("inf"))
     found = script.row(config, "gptq", whole.winner(float("inf")), report=setup.report)
     expected = haq.search(rounding="gptq", **SETTINGS)
-    assert found["accuracy"] == expected.summary["accuracy"]
+    assert found["accuracy"] == expected.summary.accuracy
     assert found["w_bits"] == " ".join(map(str, expected.policy.w_bits))
     assert whole.cpu_s[0] > setup.cpu_s
     assert len(script.search(config, setup, within_s=setup.cpu_s).cpu_s) == 0

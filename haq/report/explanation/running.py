@@ -4,29 +4,29 @@ Nothing is evaluated, but for the second calibration that `--robust` asks for. T
 the device's cost table what bits cost; the rest follows.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import isclose
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from envs.choices import Budget, Choices, IntArray, choices
-from haq.config import SearchConfig
+from haq.config import RewardKind, SearchConfig
 from haq.costs.pricing import PricedLayers, allowed_bits
 from haq.errors import UserError
 from haq.experiment.inputs import Inputs
 from haq.experiment.problem import prepare_network
 from haq.experiment.run_settings import PolicySource, policy_source
-from haq.policy import Policy
+from haq.policy import Policy, Width
 from haq.report.explanation.findings import Belief, Distance, Exchange, Explanation, Plateau, Price, Step
 from haq.report.explanation.robustness import CostNoise, cost_noise, recalibrated
 from haq.report.explanation.surrogate import FEWEST, Beliefs, FloatArray, believe, least_loss, loss_of, regrets, relax
-from haq.runs.records import checked, holds
+from haq.runs.episode import Episode
+from haq.runs.records import Record, checked
 from haq.runs.run_folder import CONFIG, JOURNAL, POLICY, SUMMARY, RunFolder
-from haq.searching.goals import Line
-from haq.searching.records import Asked, Episode, Summary, are_allowed, earned
+from haq.runs.summary import Summary
+from haq.searching.journal_checks import is_consistent
 from haq.tasks.metrics import metric_of
 from hardware_sim.cost import Objective, width_index
 
@@ -43,6 +43,20 @@ _SAME = 1e-9
 """Relative difference of costs that counts as rounding."""
 
 
+class _Settings(Record):
+    """Settings that every search writes; `SearchConfig` says what they may be."""
+
+    model: str
+    hardware: str
+    objective: Objective
+    budget: tuple[str, ...]
+    reward: str
+    min_bits: Width
+    max_bits: Width
+    first_last_bits: Width | None
+    pin: dict[str, Width]
+
+
 @dataclass(frozen=True, slots=True)
 class _Case:
     """A finished run, and what its bits cost."""
@@ -50,18 +64,18 @@ class _Case:
     config: SearchConfig
     summary: Summary
     policy: Policy
-    lines: tuple[Line, ...]
+    episodes: tuple[Episode, ...]
     priced: PricedLayers
     choice: Choices
 
     @property
     def winner(self) -> IntArray:
-        """[decision, 2]"""
-        return self.decided({"w_bits": self.policy.w_bits, "a_bits": self.policy.a_bits})
+        """The policy, [decision, 2]."""
+        return self.choice.decisions(np.array([self.policy.w_bits, self.policy.a_bits], dtype=np.int64).T)
 
-    def decided(self, line: Mapping[str, Any]) -> IntArray:
-        bits = np.array([line["w_bits"], line["a_bits"]], dtype=np.int64).T
-        return bits[list(self.choice.layer_of_decision)]
+    def decisions(self, episode: Episode) -> IntArray:
+        """Return the policy of an episode, [decision, 2]."""
+        return self.choice.decisions(episode.bits)
 
     @property
     def unit(self) -> tuple[str, float]:
@@ -94,11 +108,11 @@ def explain(
         source.allow_code(replaced=[name for name, value in given_objects.items() if has_network or value is not None])
     case = _case(source, inputs)
     unit, scale = case.unit
-    tried = {case.decided(line).tobytes(): line for line in reversed(case.lines)}
+    tried = {case.decisions(episode).tobytes(): episode for episode in reversed(case.episodes)}
     if len(tried) < FEWEST:
         raise UserError(f"{path} tried {len(tried)} different policies; an explanation takes at least {FEWEST}")
-    bits = np.array([case.decided(line) for line in tried.values()])
-    beliefs = believe(case.choice, bits, np.array([line["score"] for line in tried.values()], dtype=np.float64))
+    bits = np.array([case.decisions(episode) for episode in tried.values()])
+    beliefs = believe(case.choice, bits, np.array([episode.score for episode in tried.values()], dtype=np.float64))
     losses = scale * beliefs.losses
     winner = tried.get(case.winner.tobytes())
     if winner is None:
@@ -106,13 +120,13 @@ def explain(
     return Explanation(
         model=case.priced.name,
         hardware=case.priced.table.hardware,
-        belief=_belief(beliefs, case.winner, winner["score"], unit=unit, scale=scale),
+        belief=_belief(beliefs, case.winner, winner.score, unit=unit, scale=scale),
         exchange=_exchange(case, list(tried.values()), winner),
         distance=_distance(beliefs, case.winner, scale),
         price=_price(case, losses),
         free=tuple(plateaus(case.choice, case.winner)),
         cost_noise=tuple(_noise(case)),
-        calibration=recalibrated(case.config, case.policy, winner["accuracy"], inputs=inputs) if is_robust else None,
+        calibration=recalibrated(case.config, case.policy, winner.accuracy, inputs=inputs) if is_robust else None,
         notes=tuple(_notes(case)),
     )
 
@@ -161,9 +175,9 @@ def _case(source: PolicySource, inputs: Inputs) -> _Case:
         priced.table, [Budget(each.objective, each.value) for each in summary.budget], allowed_bits(config, priced)
     )
     choice.require_feasible()
-    lines = tuple(_lines(run, len(priced.layers), summary, config.reward))
-    case = _Case(config, summary, policy, lines, priced, choice)
-    if not are_allowed(choice, case.winner):
+    episodes = _episodes(run, len(priced.layers), summary, config.reward)
+    case = _Case(config, summary, policy, episodes, priced, choice)
+    if not choice.allows(case.winner):
         raise UserError(f"{path / POLICY} has bits that {path / CONFIG} does not allow; the run's own files are needed")
     return case
 
@@ -173,7 +187,7 @@ def _source(path: Path, config: SearchConfig, notify: Callable[[str], None]) -> 
     settings = RunFolder(path).read_json(CONFIG)
     if settings is None:
         raise UserError(f"{path} holds no finished run: {CONFIG} is missing or damaged")
-    checked(Asked, settings, path / CONFIG, remedy=_TAKES)
+    checked(_Settings, settings, path / CONFIG, remedy=_TAKES)
     return policy_source(path, config, notify=notify)
 
 
@@ -187,19 +201,23 @@ def _found(run: RunFolder) -> Summary:
     return checked(Summary, summary, run.path / SUMMARY, remedy=_TAKES)
 
 
-def _lines(run: RunFolder, layers: int, summary: Summary, reward: str) -> Iterator[Line]:
-    """The journal. Raises UserError for missing lines, or one without bits of every layer and what they earned."""
-    lines = run.episodes()
-    if len(lines) != summary.episodes:
+def _episodes(run: RunFolder, layers: int, summary: Summary, reward: RewardKind) -> tuple[Episode, ...]:
+    """Read the journal. Raises UserError for missing lines, or one without bits of every layer and their score."""
+    lines, episodes = len(run.episodes.objects()), run.episodes.read()
+    if lines != summary.episodes:
         raise UserError(
-            f"{run.path / JOURNAL} has {len(lines)} whole lines and {SUMMARY} {summary.episodes} episodes; "
-            "one is damaged"
+            f"{run.path / JOURNAL} has {lines} whole lines and {SUMMARY} {summary.episodes} episodes; one is damaged"
         )
-    for number, line in enumerate(lines, start=1):
-        is_whole = holds(Episode, line) and len(line["w_bits"]) == len(line["a_bits"]) == layers
-        if not is_whole or not isclose(line["score"], earned(reward, line), abs_tol=1e-9):
-            raise UserError(f"{run.path / JOURNAL}, line {number}: no bits of {layers} layers with score and accuracy")
-        yield line
+    whole = list(takewhile(lambda each: _is_whole(each, layers) and is_consistent(each, reward), episodes))
+    if len(whole) < lines:
+        raise UserError(
+            f"{run.path / JOURNAL}, line {len(whole) + 1}: no bits of {layers} layers with score and accuracy"
+        )
+    return tuple(whole)
+
+
+def _is_whole(episode: Episode, layers: int) -> bool:
+    return len(episode.w_bits) == len(episode.a_bits) == layers
 
 
 def _belief(beliefs: Beliefs, winner: IntArray, measured: float, *, unit: str, scale: float) -> Belief:
@@ -207,13 +225,14 @@ def _belief(beliefs: Beliefs, winner: IntArray, measured: float, *, unit: str, s
     return Belief(unit, beliefs.policies, scale * measured, *(scale * each for each in predicted))
 
 
-def _exchange(case: _Case, tried: Sequence[Line], winner: Line) -> Exchange | None:
-    """How many points of search accuracy go with the noise: least squares through the float network, which has none."""
+def _exchange(case: _Case, tried: Sequence[Episode], winner: Episode) -> Exchange | None:
+    """Fit how many points of search accuracy go with output error: least squares through the float network's zero."""
     fp32 = case.policy.accuracy.get("fp32_search")
     if fp32 is None or case.unit[0] == "points" or not metric_of(case.summary.metric).is_percent:
         return None
-    near = [line for line in tried if line["noise"] <= NEAR * winner["noise"]]
-    noise, accuracy = (np.array([line[name] for line in near], dtype=np.float64) for name in ("noise", "accuracy"))
+    near = [episode for episode in tried if episode.noise <= NEAR * winner.noise]
+    noise = np.array([episode.noise for episode in near], dtype=np.float64)
+    accuracy = np.array([episode.accuracy for episode in near], dtype=np.float64)
     lost = 100 * (fp32 - accuracy)
     points = float(lost @ noise / (noise @ noise)) if noise.any() else 0.0
     return Exchange(points, len(near)) if points > 0 and len(near) >= FEWEST else None

@@ -1,13 +1,12 @@
 """The figure of a fine-tuning run: loss and accuracy by epoch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from haq.finetuning.journal import Summary, epochs
+from haq.finetuning.journal import Epoch, Summary, epochs
 from haq.policy import load_policy
 from haq.report.plots.style import BLUE, HEADER_INCHES, MUTED, VERMILION, add_header, house_style, new_figure
 from haq.runs.records import Count, Record, checked
@@ -31,17 +30,18 @@ def plot_finetuning(path: Path) -> Figure:
     return plot_epochs(epochs(run), summary, title=title)
 
 
-def plot_epochs(lines: Sequence[Mapping[str, Any]], summary: Summary, *, title: str) -> Figure:
+def plot_epochs(records: Sequence[Epoch], summary: Summary, *, title: str) -> Figure:
     """Draw the loss above, and below accuracies on the train and search split, with the float network's as a line."""
     metric = metric_of(summary.metric)
     with house_style():
         figure = new_figure(6.0, 4.2, top=HEADER_INCHES)
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.6))
-        numbers = [line["epoch"] for line in lines]
-        upper.plot(numbers, [line["loss"] for line in lines], color=VERMILION, marker="o", markersize=3)
+        numbers = [record.epoch for record in records]
+        upper.plot(numbers, [record.loss for record in records], color=VERMILION, marker="o", markersize=3)
         upper.set_ylabel("loss")
-        for key, label, colour in (("train_accuracy", "train", MUTED), ("search_accuracy", "search split", BLUE)):
-            values = [metric.plotted(line[key]) for line in lines]
+        train, search = ([record.train_accuracy for record in records], [record.search_accuracy for record in records])
+        for accuracies, label, colour in ((train, "train", MUTED), (search, "search split", BLUE)):
+            values = [metric.plotted(accuracy) for accuracy in accuracies]
             lower.plot(numbers, values, color=colour, marker="o", markersize=3, label=label)
         lower.axhline(
             metric.plotted(summary.search_accuracy_fp32), color=MUTED, linestyle=(0, (4, 2)), label="float before"

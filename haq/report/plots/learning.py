@@ -1,4 +1,4 @@
-"""The picture of a search: what every episode reached, the best so far, what won, and how the agent learned."""
+"""Figure of a search: scores of all episodes, the best so far, the policy found, costs and losses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from haq.formatting import percent
-from haq.report.plots.curve import Curve, Episodes, FloatArray, Goal, learning_curve, learning_subtitle
+from haq.report.plots.curve import Curve, FloatArray, Outcome, Target, learning_curve, learning_subtitle
 from haq.report.plots.style import (
     BLUE,
     FAINT,
@@ -28,7 +28,8 @@ from haq.report.plots.style import (
     house_style,
     new_figure,
 )
-from haq.tasks.metrics import ACCURACY, Metric
+from haq.runs.episode import Episode
+from haq.tasks.metrics import Metric
 
 WIDTH, SCORE_INCHES, COST_INCHES, THIN_INCHES, AXIS_INCHES = 7.0, 2.3, 1.5, 0.75, 0.5
 REPORT_RATIO = 0.06
@@ -51,65 +52,74 @@ DASHES = (0, (4, 2))
 
 @house_style()
 def plot_learning(
-    episodes: Episodes,
+    episodes: Sequence[Episode],
     *,
     title: str = "Search",
-    goal: Goal | None = None,
-    winner: int | None = None,
-    score_fp32: float | None = None,
-    report: Mapping[str, float] | None = None,
-    metric: Metric = ACCURACY,
+    target: Target | None = None,
+    outcome: Outcome | None = None,
 ) -> Figure:
-    """The score of every episode and of the best policy so far; below it, as far as known, noise, cost and losses.
+    """Draw the score of every episode and of the best policy so far, and below it output error, cost and losses.
 
-    Best is what the search was for. `winner` is the episode of the policy found, which the best few were measured
-    again to name; None while there is none.
-    `score_fp32` is the float network's on the search split, as the scores of all episodes are. `report` has scores on
-    the report split by name and gets a panel of its own. Raises ValueError without episodes.
+    Args:
+        episodes: All episodes of the search, at least one.
+        title: Title of the figure.
+        target: What the search was for, which decides on the best policy.
+        outcome: The policy found, the float network's score, and the scores on the report split, which get a panel of
+            their own.
 
-    >>> figure = plot_learning([{"cost": 1.0, "accuracy": 0.9, "score": -0.1}])
-    >>> [axes.get_ylabel() for axes in figure.axes]
-    ['accuracy, search split']
+    Returns:
+        The figure; panels of what is not known are left out.
+
+    Raises:
+        ValueError: If there are no episodes.
     """
     if not episodes:
         raise ValueError("there are no episodes to plot")
-    goal = goal or Goal()
-    curve = learning_curve(episodes, goal)
-    report = report or {}
-    thin = len(curve.losses) + (curve.cost_ratios is not None) + (curve.noise is not None)
-    heights = [SCORE_INCHES, *[THIN_INCHES] * thin]
-    if goal.least is not None and curve.cost_ratios is not None:
-        heights[1 + (curve.noise is not None)] = COST_INCHES
-    legend_rows = 1 if winner is None and goal.least is None else 2
-    above = HEADER_INCHES + legend_rows * LEGEND_INCHES
-    figure = new_figure(WIDTH, above + sum(heights) + AXIS_INCHES, top=above)
-    ratios = [1.0, REPORT_RATIO * len(report)] if report else [1.0]
-    grid = figure.add_gridspec(len(heights), len(ratios), height_ratios=heights, width_ratios=ratios)
-    top = figure.add_subplot(grid[0, 0])
-    below = [figure.add_subplot(grid[row, 0], sharex=top) for row in range(1, len(heights))]
-    known = [each for each in (*report.values(), score_fp32, goal.least) if each is not None]
-    _draw_scores(top, curve, goal, floor=min([_floor(curve.scores), *known]), score_fp32=score_fp32)
-    if winner is not None:
-        _mark_winner(top, winner, curve.scores)
-    _label_scores(top, metric=metric, legend_rows=legend_rows)
-    remaining = iter(below)
+    target, outcome = target or Target(), outcome or Outcome()
+    curve = learning_curve(episodes, target)
+    panels = _Panels(curve, target, outcome)
+    figure, score_axes, rows = panels.figure, panels.scores, iter(panels.below)
+    known = [each for each in (*outcome.report.values(), outcome.score_fp32, target.least) if each is not None]
+    floor = min([_floor(curve.scores), *known])
+    _draw_scores(score_axes, curve, target, floor=floor, score_fp32=outcome.score_fp32)
+    if outcome.winner is not None:
+        _mark_winner(score_axes, outcome.winner, curve.scores)
+    _label_scores(score_axes, metric=outcome.metric, legend_rows=panels.legend_rows)
     if curve.noise is not None:
-        _draw_noise(next(remaining), curve, curve.noise)
+        _draw_noise(next(rows), curve, curve.noise)
     if curve.cost_ratios is not None:
-        panel = next(remaining)
-        _draw_costs(panel, curve, curve.cost_ratios, goal)
-        if winner is not None:
-            _mark_winner(panel, winner, curve.cost_ratios)
-    for axes, (name, values) in zip(remaining, curve.losses.items(), strict=True):
+        cost_axes = next(rows)
+        _draw_costs(cost_axes, curve, curve.cost_ratios, target)
+        if outcome.winner is not None:
+            _mark_winner(cost_axes, outcome.winner, curve.cost_ratios)
+    for axes, (name, values) in zip(rows, curve.losses.items(), strict=True):
         _draw_loss(axes, name, values)
-    _share_episodes([top, *below], curve)
-    if report:
-        _draw_report(figure.add_subplot(grid[0, 1], sharey=top), report, metric=metric, alone=not below)
-    add_header(figure, title, learning_subtitle(curve, metric=metric, winner=winner))
+    _share_episodes([score_axes, *panels.below], curve)
+    if panels.report is not None:
+        _draw_report(panels.report, outcome.report, metric=outcome.metric, alone=not panels.below)
+    add_header(figure, title, learning_subtitle(curve, outcome))
     return figure
 
 
-def _draw_scores(axes: Axes, curve: Curve, goal: Goal, *, floor: float, score_fp32: float | None) -> None:
+class _Panels:
+    """Empty panels of the figure: scores, one below the other what is known besides, and report scores beside them."""
+
+    def __init__(self, curve: Curve, target: Target, outcome: Outcome) -> None:
+        has_noise, has_cost = curve.noise is not None, curve.cost_ratios is not None
+        heights = [SCORE_INCHES, *[THIN_INCHES] * (len(curve.losses) + has_cost + has_noise)]
+        if target.least is not None and has_cost:
+            heights[1 + has_noise] = COST_INCHES
+        self.legend_rows = 1 if outcome.winner is None and target.least is None else 2
+        above = HEADER_INCHES + self.legend_rows * LEGEND_INCHES
+        self.figure = new_figure(WIDTH, above + sum(heights) + AXIS_INCHES, top=above)
+        ratios = [1.0, REPORT_RATIO * len(outcome.report)] if outcome.report else [1.0]
+        grid = self.figure.add_gridspec(len(heights), len(ratios), height_ratios=heights, width_ratios=ratios)
+        self.scores = self.figure.add_subplot(grid[0, 0])
+        self.below = [self.figure.add_subplot(grid[row, 0], sharex=self.scores) for row in range(1, len(heights))]
+        self.report = self.figure.add_subplot(grid[0, 1], sharey=self.scores) if outcome.report else None
+
+
+def _draw_scores(axes: Axes, curve: Curve, target: Target, *, floor: float, score_fp32: float | None) -> None:
     """Scores below the floor are shown as lying below the axis."""
     episode, shown = np.arange(len(curve.scores)), curve.scores >= floor
     bottom = floor - MARGIN * (max(curve.scores.max(), score_fp32 or floor) - floor)
@@ -117,14 +127,14 @@ def _draw_scores(axes: Axes, curve: Curve, goal: Goal, *, floor: float, score_fp
     for chosen, (label, look) in zip(groups, POINTS.items(), strict=True):
         if chosen.any():
             heights = np.where(shown, curve.scores, bottom)[chosen]
-            axes.scatter(episode[chosen], heights, label=goal.missed if label == "missed" else label, **look)
+            axes.scatter(episode[chosen], heights, label=target.missed if label == "missed" else label, **look)
     if len(episode) >= 2 * WINDOW:
         mean = np.convolve(curve.scores, np.full(WINDOW, 1 / WINDOW), mode="valid")
         axes.plot(episode[WINDOW - 1 :], mean, color=ORANGE, label=f"mean of {WINDOW}")
     best = curve.of_best(curve.scores)
     axes.plot(episode, np.maximum(best, bottom), color=BLUE, drawstyle="steps-post", label="best so far")
-    if goal.least is not None:
-        axes.axhline(goal.least, color=INK, linewidth=1, label="least allowed")
+    if target.least is not None:
+        axes.axhline(target.least, color=INK, linewidth=1, label="least allowed")
     if score_fp32 is not None:
         axes.axhline(score_fp32, color=INK, linewidth=1, linestyle=DASHES, label="float")
     axes.margins(y=MARGIN)
@@ -162,19 +172,19 @@ def _draw_noise(axes: Axes, curve: Curve, noise: FloatArray) -> None:
     axes.set_ylabel("noise on\noutputs")
 
 
-def _draw_costs(axes: Axes, curve: Curve, ratios: FloatArray, goal: Goal) -> None:
+def _draw_costs(axes: Axes, curve: Curve, ratios: FloatArray, target: Target) -> None:
     """Costs beside the budget, or the least so far where the cost is what the search was for."""
     episode, within = np.arange(len(ratios)), curve.within
     axes.scatter(episode[within], ratios[within], color=SKY, s=5)
     axes.scatter(episode[~within], ratios[~within], color=MUTED, marker="x", s=10, linewidths=0.8)
-    if goal.least is not None:
+    if target.least is not None:
         axes.plot(episode, curve.of_best(ratios), color=BLUE, drawstyle="steps-post")
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.yaxis.set_minor_locator(NullLocator())
-    elif goal.budget is not None:
-        _draw_budget(axes, goal.budget.ratio)
-    axes.margins(y=0.3 if goal.least is None else 0.1)
+    elif target.budget is not None:
+        _draw_budget(axes, target.budget.ratio)
+    axes.margins(y=0.3 if target.least is None else 0.1)
     low, high = axes.get_ylim()
     if high - low < LEAST_COST_SPAN:
         axes.set_ylim((low + high - LEAST_COST_SPAN) / 2, (low + high + LEAST_COST_SPAN) / 2)

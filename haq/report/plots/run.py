@@ -3,46 +3,33 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 from matplotlib.figure import Figure
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from envs.choices import Budget
 from haq.budgets import ResolvedBudget
-from haq.errors import UserError, validation_message
+from haq.errors import UserError
 from haq.experiment.prior.measured import DOCUMENT as SENSITIVITY
 from haq.finetuning.journal import CURVE
 from haq.finetuning.journal import JOURNAL as EPOCHS
 from haq.formatting import device_title, model_title
 from haq.policy import load_policy
-from haq.report.plots.curve import ROUNDING, Goal
+from haq.report.plots.curve import ROUNDING, Outcome, Target
 from haq.report.plots.epochs import plot_finetuning
 from haq.report.plots.files import check_suffix, save_figure
 from haq.report.plots.learning import plot_learning
 from haq.report.plots.policy import plot_policy
 from haq.report.plots.sensitivity import plot_sensitivity
-from haq.runs.records import Count, Finite, Positive, Record
+from haq.runs.records import Finite, Positive, Record, checked
 from haq.runs.records import Metric as MetricRecord
 from haq.runs.run_folder import CONFIG, JOURNAL, POLICY, SUMMARY, RunFolder
+from haq.runs.summary import BudgetLimit, Summary
 from haq.tasks.metrics import ACCURACY, metric_of
 from hardware_sim.cost import Objective
 
 PlotKind = Literal["policy", "learning", "sensitivity"]
-Json = Mapping[str, Any]
-Score = Finite
-T = TypeVar("T")
-
-
-class _Episode(Record):
-    cost: Score
-    accuracy: Score
-    noise: Score = 0.0
-    score: Score
-    actor_loss: Score | None = None
-    critic_loss: Score | None = None
-    lost: Count | None = None
-    won: Count | None = None
 
 
 class _Budget(Record):
@@ -51,24 +38,15 @@ class _Budget(Record):
     ratio: Positive
 
 
-class _Uniform(Record):
-    w_bits: int
-    a_bits: int
-    cost_ratio: Score
-    accuracy: Score
-
-
-class _Drop(Record):
-    limit: Score
-    confidence_required: Score | None = None
-
-
-class _Winner(Record):
-    episode: Annotated[int, Field(ge=0)]
-
-
 class _Metric(MetricRecord):
     name: str = ACCURACY.name
+
+
+class _PolicySummary(Record):
+    """What the figure of a policy needs of a summary, whichever command wrote it."""
+
+    metric: _Metric = _Metric()
+    budget: tuple[_Budget, ...] = ()
 
 
 class _Layer(Record):
@@ -78,29 +56,17 @@ class _Layer(Record):
 class _Cell(Record):
     part: Literal["weights", "input"]
     bits: int
-    divergence: Score | None
-    fisher: Score
+    divergence: Finite | None
+    fisher: Finite
 
 
 class _Sensitivity(Record):
     model: str
     metric: _Metric
     images: int
-    accuracy_fp32: Score | None
+    accuracy_fp32: Finite | None
     layers: Annotated[tuple[_Layer, ...], Field(min_length=1)]
     cells: Annotated[tuple[_Cell, ...], Field(min_length=1)]
-
-
-class _Summary(Record):
-    metric: _Metric = _Metric()
-    accuracy_fp32: Score | None = None
-    accuracy: Score | None = None
-    search_accuracy_fp32: Score | None = None
-    budget: tuple[_Budget, ...] = ()
-    uniform: tuple[_Uniform, ...] = ()
-    max_accuracy_drop: _Drop | None = None
-    search_images: Count = 0
-    winner: _Winner | None = None
 
 
 class _Config(Record):
@@ -108,9 +74,6 @@ class _Config(Record):
     hardware: str = "unknown device"
     agent: str = "unknown agent"
     seed: int = 0
-
-
-_JOURNAL = TypeAdapter(list[_Episode])
 
 
 def draw_missing(path: Path) -> None:
@@ -132,10 +95,18 @@ def plot_run(
     kinds: Sequence[PlotKind] | None = None,
     out: str | Path | None = None,
 ) -> list[Path]:
-    """Draw the figures of a run, finished or not, as `policy.png` and `learning_curve.png` in its folder.
+    """Draw the figures of a run, finished or not.
 
-    `kinds` None draws those that the folder has files for. `out` takes a single figure elsewhere. Returns the files.
-    Raises UserError for a folder or a file that is no run's.
+    Args:
+        path: Folder of the run.
+        kinds: Figures to draw; None for all that the folder has files for.
+        out: File for a single figure; None for the usual names in the folder.
+
+    Returns:
+        The files of the figures.
+
+    Raises:
+        UserError: If the folder is not that of a run, or a file in it is damaged.
     """
     run = RunFolder(Path(path))
     chosen = list(kinds) if kinds is not None else [kind for kind, need in NEEDS.items() if (run.path / need).is_file()]
@@ -146,35 +117,33 @@ def plot_run(
     targets = [run.path / FILES[kind] if out is None else Path(out) for kind in chosen]
     for target in targets:
         check_suffix(target)
-    found = _checked(_Summary.model_validate, run.read_json(SUMMARY) or {}, run.path / SUMMARY)
     for kind, target in zip(chosen, targets, strict=True):
-        save_figure(DRAW[kind](run, found), target)
+        save_figure(DRAW[kind](run), target)
     return targets
 
 
-def _draw_policy(run: RunFolder, summary: _Summary) -> Figure:
-    policy = load_policy(run.path / POLICY)
-    return plot_policy(policy, budgets=_budgets(summary), metric=metric_of(summary.metric))
-
-
-def _draw_learning(run: RunFolder, summary: _Summary) -> Figure:
-    config = _checked(_Config.model_validate, run.read_json(CONFIG) or {}, run.path / CONFIG)
-    episodes = _checked(_JOURNAL.validate_python, run.episodes(), run.path / JOURNAL)
-    if not episodes:
-        raise UserError(f"{run.path / JOURNAL} has no episodes; a learning curve needs at least one")
-    return plot_learning(
-        [episode.model_dump() for episode in episodes],
-        title=f"{model_title(config.model)} on {device_title(config.hardware)}: {config.agent}, seed {config.seed}",
-        goal=_goal(summary),
-        winner=summary.winner.episode if summary.winner and summary.winner.episode < len(episodes) else None,
-        score_fp32=summary.search_accuracy_fp32,
-        report=_report(summary),
-        metric=metric_of(summary.metric),
+def _draw_policy(run: RunFolder) -> Figure:
+    summary = checked(_PolicySummary, run.read_json(SUMMARY) or {}, run.path / SUMMARY)
+    return plot_policy(
+        load_policy(run.path / POLICY), budgets=_resolved(summary.budget), metric=metric_of(summary.metric)
     )
 
 
-def _draw_sensitivity(run: RunFolder, _: _Summary) -> Figure:
-    document = _checked(_Sensitivity.model_validate, run.read_json(SENSITIVITY) or {}, run.path / SENSITIVITY)
+def _draw_learning(run: RunFolder) -> Figure:
+    config = checked(_Config, run.read_json(CONFIG) or {}, run.path / CONFIG)
+    episodes = run.episodes.read_all(remedy="delete it to draw the other figures")
+    if not episodes:
+        raise UserError(f"{run.path / JOURNAL} has no episodes; a learning curve needs at least one")
+    title = f"{model_title(config.model)} on {device_title(config.hardware)}: {config.agent}, seed {config.seed}"
+    document = run.read_json(SUMMARY)
+    if document is None:
+        return plot_learning(episodes, title=title)
+    summary = checked(Summary, document, run.path / SUMMARY)
+    return plot_learning(episodes, title=title, target=_target(summary), outcome=_outcome(summary, len(episodes)))
+
+
+def _draw_sensitivity(run: RunFolder) -> Figure:
+    document = checked(_Sensitivity, run.read_json(SENSITIVITY) or {}, run.path / SENSITIVITY)
     return plot_sensitivity(document.model_dump())
 
 
@@ -184,40 +153,38 @@ FILES: Mapping[PlotKind, str] = {
     "sensitivity": "sensitivity.png",
 }
 NEEDS: Mapping[PlotKind, str] = {"policy": POLICY, "learning": JOURNAL, "sensitivity": SENSITIVITY}
-DRAW: Mapping[PlotKind, Callable[[RunFolder, _Summary], Figure]] = {
+DRAW: Mapping[PlotKind, Callable[[RunFolder], Figure]] = {
     "policy": _draw_policy,
     "learning": _draw_learning,
     "sensitivity": _draw_sensitivity,
 }
 
 
-def _budgets(summary: _Summary) -> list[ResolvedBudget]:
-    return [ResolvedBudget(Budget(each.objective, each.value), each.ratio) for each in summary.budget]
+def _resolved(budgets: Sequence[_Budget | BudgetLimit]) -> list[ResolvedBudget]:
+    return [ResolvedBudget(Budget(each.objective, each.value), each.ratio) for each in budgets]
 
 
-def _goal(summary: _Summary) -> Goal:
-    """What the search was for, as far as its summary is written."""
+def _target(summary: Summary) -> Target:
+    """Return what a search was for."""
     drop, fp32 = summary.max_accuracy_drop, summary.search_accuracy_fp32
-    least = None if drop is None or fp32 is None else fp32 - drop.limit
-    budget = next(iter(_budgets(summary)), None)
-    if drop is None or least is None:
-        return Goal(budget)
-    return Goal(budget, least, drop.confidence_required, drop.limit, summary.search_images)
+    budget = _resolved(summary.budget)[0]
+    if drop is None or fp32 is None:
+        return Target(budget)
+    return Target(budget, fp32 - drop.limit, drop.confidence_required, drop.limit, summary.search_images)
 
 
-def _report(summary: _Summary) -> dict[str, float]:
-    """Scores on the report split: float network, policy, and the best uniform bits that cost no more than allowed."""
+def _outcome(summary: Summary, episodes: int) -> Outcome:
+    """Return what is known of a search of so many episodes besides these."""
+    winner = summary.winner.episode if summary.winner and summary.winner.episode < episodes else None
+    return Outcome(winner, summary.search_accuracy_fp32, _report(summary), metric_of(summary.metric))
+
+
+def _report(summary: Summary) -> dict[str, float]:
+    """Return scores on the report split: float network, policy, and the best uniform bits within the budget."""
     scores = {"float": summary.accuracy_fp32, "policy": summary.accuracy}
-    limit = summary.budget[0].ratio * (1 + ROUNDING) if summary.budget else 1.0
+    limit = summary.budget[0].ratio * (1 + ROUNDING)
     affordable = [each for each in summary.uniform if each.cost_ratio <= limit]
     if affordable:
         best = max(affordable, key=lambda each: each.accuracy)
         scores[f"uniform {best.w_bits}/{best.a_bits}"] = best.accuracy
-    return {name: score for name, score in scores.items() if score is not None}
-
-
-def _checked(parse: Callable[[Any], T], document: object, path: Path) -> T:
-    try:
-        return parse(document)
-    except ValidationError as error:
-        raise UserError(f"{path} is damaged: {validation_message(error)}") from error
+    return scores

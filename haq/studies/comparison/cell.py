@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from time import process_time
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,8 +18,8 @@ from haq.experiment.prior.layer_losses import LayerLosses
 from haq.experiment.problem import prepare, prepare_network
 from haq.files import write_atomically
 from haq.runs.environment import describe_environment
+from haq.runs.episode import Episode, distinct
 from haq.runs.run_folder import RunFolder
-from haq.searching.goals import distinct
 from haq.searching.running import begin_session, run_episodes
 from haq.searching.session import Session
 from haq.studies.comparison.records import POINTS, ComparisonPoint
@@ -117,7 +116,7 @@ def _shared(settings: str) -> _Shared:
 
 def _point(session: Session, count: int, shared: _Shared, cpu_seconds: float) -> ComparisonPoint:
     """Measure the policy that a search would have answered after `count` episodes."""
-    config, lines = session.problem.config, session.lines[:count]
+    config, episodes = session.problem.config, session.episodes[:count]
     facts = {
         "agent": config.agent,
         "budget": config.budget[0],
@@ -125,35 +124,35 @@ def _point(session: Session, count: int, shared: _Shared, cpu_seconds: float) ->
         "evaluations": count,
         "accuracy_fp32": shared.report.accuracy_fp32,
         "report_images": session.problem.task.size("report"),
-        "distinct": sum(1 for _ in distinct(lines)),
+        "distinct": sum(1 for _ in distinct(episodes)),
         "cpu_seconds": round(cpu_seconds, 3),
     }
-    forward_images = _forward_images(session, lines, shared)
-    if not any(session.goal.meets(line) for line in lines):
+    forward_images = _forward_images(session, episodes, shared)
+    if not any(session.goal.meets(episode) for episode in episodes):
         nothing = dict.fromkeys(("accuracy", "report_divergence", "report_noise"))
         return ComparisonPoint(**facts, **nothing, forward_images=forward_images)
     selection = session.select(count)
     winner = selection.winner
-    reported = shared.report.evaluate(winner["w_bits"], winner["a_bits"])
+    reported = shared.report.evaluate(winner.w_bits, winner.a_bits)
     return ComparisonPoint(
         **facts,
         forward_images=forward_images + _selection_images(session, len(selection.finalists)),
-        cost=winner["cost"],
-        search_accuracy=winner["accuracy"],
+        cost=winner.cost,
+        search_accuracy=winner.accuracy,
         selection_accuracy=selection.accuracy,
-        divergence=winner["divergence"],
-        noise=winner["noise"],
+        divergence=winner.divergence,
+        noise=winner.noise,
         accuracy=reported.accuracy,
         report_divergence=reported.divergence,
         report_noise=reported.noise,
     )
 
 
-def _forward_images(session: Session, lines: Sequence[dict[str, Any]], shared: _Shared) -> int:
+def _forward_images(session: Session, episodes: Sequence[Episode], shared: _Shared) -> int:
     """Images that calibration, prior and the evaluation of all different policies take on the search split."""
     losses = shared.losses(session.problem.config)
     before = shared.network.calibration_images + (losses.forward_images if losses else 0)
-    policies = sum(1 for _ in distinct(lines)) + 1  # the float network
+    policies = sum(1 for _ in distinct(episodes)) + 1  # the float network
     return before + policies * (session.problem.task.size("search") + shared.network.engine.images_per_policy)
 
 

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from envs.choices import Choices
 from haq.config import SearchConfig
 from haq.evaluation.store import EngineStore, EvaluationStore
@@ -20,8 +18,8 @@ from haq.experiment.methods import uses_prior
 from haq.experiment.prior.compute import compute_prior
 from haq.experiment.problem import prepare_network
 from haq.formatting import device_title, percent
+from haq.runs.episode import Episode, distinct
 from haq.runs.run_folder import RunFolder
-from haq.searching.goals import Line, distinct
 from haq.searching.running import finished, search_configured
 from haq.searching.warm_start import opening
 from haq.studies.pareto.plan import PlannedSearch
@@ -50,17 +48,17 @@ class SearchChain:
     def run(self) -> None:
         """Run the searches that are not finished; finished ones are only read."""
         inputs: Inputs | None = None
-        lines: list[Line] = []
+        episodes: list[Episode] = []
         for number, search in enumerate(self.searches, start=1):
-            observations = _observations(search.choice, lines)
+            observations = _observations(search.choice, episodes)
             config = self._config(search, observations)
             path = self._path(search)
             if inputs is None and not RunFolder(path).is_finished:
                 inputs = _shared_inputs(config, self.folder.parent / "evaluations", self.watcher)
             self.watcher.phase(f"search {number} of {len(self.searches)}")
             search_configured(config, path, inputs=replace(inputs or Inputs(), observations=observations), resume=True)
-            record, new = self._read(search, lines)
-            lines += new
+            record, new = self._read(search, episodes)
+            episodes += new
             self.watcher.line(_description(record))
 
     def records(self) -> Iterator[SweepRecord]:
@@ -72,10 +70,10 @@ class SearchChain:
         Raises:
             UserError: A search is not finished.
         """
-        lines: list[Line] = []
+        episodes: list[Episode] = []
         for search in self.searches:
-            record, new = self._read(search, lines)
-            lines += new
+            record, new = self._read(search, episodes)
+            episodes += new
             yield record
 
     def _path(self, search: PlannedSearch) -> Path:
@@ -88,12 +86,12 @@ class SearchChain:
             episodes = self.further_episodes + len(opening(search.choice, observations))
         return search.config.model_copy(update={"seed": self.seed, "episodes": episodes})
 
-    def _read(self, search: PlannedSearch, earlier: Sequence[Line]) -> tuple[SweepRecord, list[Line]]:
-        """Return the result of a finished search, and its evaluations of policies that are not among earlier ones."""
+    def _read(self, search: PlannedSearch, earlier: Sequence[Episode]) -> tuple[SweepRecord, list[Episode]]:
+        """Return the result of a finished search, and its episodes with policies that earlier searches did not try."""
         run = RunFolder(self._path(search))
         result = finished(run)
-        known = {_policy(line) for line in earlier}
-        new = [line for line in distinct(run.episodes()) if _policy(line) not in known]
+        tried = {episode.key for episode in earlier}
+        new = [episode for episode in distinct(run.episodes.read()) if episode.key not in tried]
         summary, config = result.summary, search.config
         record = SweepRecord(
             hardware=device_title(config.hardware),
@@ -101,17 +99,17 @@ class SearchChain:
             budget=config.budget[0],
             budget_ratio=search.ratio,
             seed=self.seed,
-            episodes=summary["episodes"],
+            episodes=summary.episodes,
             new_evaluations=len(new),
-            cost=summary["cost"],
-            baseline_cost=summary["baseline_cost"],
-            cost_ratio=summary["cost_ratio"],
-            accuracy=summary["accuracy"],
-            accuracy_fp32=summary["accuracy_fp32"],
-            search_accuracy=summary["search_accuracy"],
-            report_images=summary["report_images"],
-            metric=summary["metric"]["name"],
-            uniform=summary["uniform"],
+            cost=summary.cost,
+            baseline_cost=summary.baseline_cost,
+            cost_ratio=summary.cost_ratio,
+            accuracy=summary.accuracy,
+            accuracy_fp32=summary.accuracy_fp32,
+            search_accuracy=summary.search_accuracy,
+            report_images=summary.report_images,
+            metric=summary.metric.name,
+            uniform=summary.uniform,
             w_bits=result.policy.w_bits,
             a_bits=result.policy.a_bits,
             run=run.path.name,
@@ -131,11 +129,10 @@ def _shared_inputs(config: SearchConfig, evaluations: Path, watcher: Watcher) ->
     return Inputs(network=network, store=store, losses=losses)
 
 
-def _observations(choice: Choices, lines: Sequence[Line]) -> Observations:
+def _observations(choice: Choices, episodes: Sequence[Episode]) -> Observations:
     """Return policies with their scores, the best first; of equal scores the one with the smaller output error."""
-    ranked = sorted(lines, key=lambda line: (-line["score"], line["noise"]))
-    first = list(choice.layer_of_decision)
-    return [(np.array([line["w_bits"], line["a_bits"]], dtype=np.int64).T[first], line["score"]) for line in ranked]
+    ranked = sorted(episodes, key=lambda episode: (-episode.score, episode.noise))
+    return [(choice.decisions(episode.bits), episode.score) for episode in ranked]
 
 
 def _description(record: SweepRecord) -> str:
@@ -144,7 +141,3 @@ def _description(record: SweepRecord) -> str:
         f"{metric_named(record.metric).text(record.accuracy)} at {percent(record.cost_ratio)} of 8 bits, "
         f"new evaluations: {record.new_evaluations}"
     )
-
-
-def _policy(line: Line) -> tuple[int, ...]:
-    return (*line["w_bits"], *line["a_bits"])

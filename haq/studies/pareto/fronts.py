@@ -49,7 +49,7 @@ def uniform_points(records: Iterable[SweepRecord], hardware: str, axis: Objectiv
         (cost, score) by name, such as `4/8` for 4-bit weights and 8-bit activations.
     """
     return {
-        f"{each.w_bits}/{each.a_bits}": (_known(each.cost.of(axis)), each.accuracy)
+        f"{each.w_bits}/{each.a_bits}": (_known(each.cost.value(axis)), each.accuracy)
         for record in _of(records, hardware)
         for each in record.uniform
     }

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from haq.policy import CostSummary, Width
 from haq.runs.records import Amount, Count, Finite
-from haq.searching.records import UniformRecord
+from haq.runs.summary import UniformResult
 from haq.studies.documents import DocumentRecord
 from hardware_sim.cost import Objective
 
@@ -53,7 +53,7 @@ class SweepRecord(DocumentRecord):
     search_accuracy: Finite
     report_images: Count
     metric: str
-    uniform: tuple[UniformRecord, ...]
+    uniform: tuple[UniformResult, ...]
     w_bits: tuple[Width, ...]
     a_bits: tuple[Width, ...]
     run: str

@@ -8,12 +8,13 @@ import pytest
 
 from haq.cli.search_result import bits_lines, next_commands, print_result
 from haq.policy import LayerBits, load_policy
+from haq.runs.summary import Summary
 from haq.searching.running import SearchResult
 
 
 def result_of(run: Path, **changes: Any) -> SearchResult:
     summary = json.loads((run / "summary.json").read_text())
-    return SearchResult(load_policy(run / "policy.json"), summary | changes, run)
+    return SearchResult(load_policy(run / "policy.json"), Summary.model_validate(summary | changes), run)
 
 
 def printed(result: SearchResult, capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -24,12 +25,15 @@ def printed(result: SearchResult, capsys: pytest.CaptureFixture[str]) -> list[st
 
 def test_every_row_has_an_interval_and_an_output_error(finished_run: Path) -> None:
     summary = result_of(finished_run).summary
-    for each in (summary, *summary["uniform"]):
-        assert 0 <= each["interval"]["low"] <= each["accuracy"] <= each["interval"]["high"] <= 1
-        assert each["interval"]["confidence"] == 0.95
-        assert each["noise"] > 0
+    for each in (summary, *summary.uniform):
+        assert each.interval is not None
+        assert 0 <= each.interval.low <= each.accuracy <= each.interval.high <= 1
+        assert each.interval.confidence == 0.95
+        assert each.noise is not None
+        assert each.noise > 0
+    assert summary.winner is not None
     lines = (finished_run / "episodes.jsonl").read_text().splitlines()
-    winner = json.loads(lines[summary["winner"]["episode"]])
+    winner = json.loads(lines[summary.winner.episode])
     policy = load_policy(finished_run / "policy.json")
     assert (winner["w_bits"], winner["a_bits"]) == (list(policy.w_bits), list(policy.a_bits))
 
@@ -73,9 +77,11 @@ def test_commands_after_a_search_with_finetuning_start_from_its_policy(tmp_path:
 
 
 def test_a_summary_without_the_later_keys_is_printed(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    summary = dict(result_of(finished_run).summary)
+    document = json.loads((finished_run / "summary.json").read_text())
     for key in ("winner", "noise", "interval", "interval_fp32"):
-        del summary[key]
+        del document[key]
+    summary = Summary.model_validate(document)
+    assert summary.model_dump(mode="json") == document
     found = SearchResult(load_policy(finished_run / "policy.json"), summary, finished_run)
     assert any(line.startswith("policy found ") for line in printed(found, capsys))
 

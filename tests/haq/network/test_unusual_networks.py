@@ -146,7 +146,7 @@ def test_inference_mode_network_is_searched_but_not_trained(tiny_net: nn.Module,
     task = with_train(tiny_task)
     model = Through(tiny_net, in_inference_mode)
     result = haq.search(model, task, episodes=3, engine="torch", budget=0.9)
-    assert any("no gradient reaches net.conv" in warning for warning in result.summary["warnings"])
+    assert any("no gradient reaches net.conv" in warning for warning in result.summary.warnings)
     haq.reconstruct(model, task, steps=2, engine="torch")
     with pytest.raises(UserError, match="no gradient reaches"):
         haq.finetune(model, task, epochs=1)
@@ -197,8 +197,8 @@ def test_lazy_network_is_reproduced_in_evaluation(tmp_path: Path, monkeypatch: p
     found = evaluate_artifact(
         load_artifact(run / "policy.json", search_config(model=f"{name}:model", data=f"{name}:data"))
     )
-    assert found["accuracy"] == result.summary["accuracy"]
-    assert found["accuracy_fp32"] == result.summary["accuracy_fp32"]
+    assert found["accuracy"] == result.summary.accuracy
+    assert found["accuracy_fp32"] == result.summary.accuracy_fp32
 
 
 class Hollow(nn.Module):

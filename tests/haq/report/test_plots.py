@@ -15,9 +15,10 @@ from haq.budgets import ResolvedBudget
 from haq.errors import UserError
 from haq.policy import CostSummary, LayerBits, Policy
 from haq.report.plots import plot_learning, plot_policy, plot_roofline, plot_run, save_figure
-from haq.report.plots.curve import Goal, learning_curve
+from haq.report.plots.curve import Outcome, Target, learning_curve
 from haq.report.plots.policy import policy_title, shortened
 from haq.report.plots.roofline import roofline_points
+from haq.runs.episode import Episode
 from haq.tasks.metrics import metric_named
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import UnsupportedError
@@ -45,16 +46,23 @@ def make_policy(layers: tuple[LayerBits, ...] | None = None) -> Policy:
     )
 
 
-def make_episodes(count: int = 50) -> list[dict[str, Any]]:
+def make_episode(episode: int = 0, **values: Any) -> Episode:
+    """An episode with these values and any others."""
+    others = {"w_bits": (4,), "a_bits": (4,), "cost": 1.0, "divergence": 0.0, "noise": 0.0, "reward": 0.0}
+    losses = {"actor_loss": None, "critic_loss": None}
+    return Episode(**{"episode": episode, **others, **losses, **values})
+
+
+def make_episodes(count: int = 50) -> list[Episode]:
     return [
-        {
-            "episode": index,
-            "cost": 5e-3 + 2e-3 * (index == 3),
-            "accuracy": 0.5 + 0.4 * index / count,
-            "score": index - 10.0,
-            "actor_loss": None if index < 5 else -1.0,
-            "critic_loss": None if index < 5 else 1.0 / index,
-        }
+        make_episode(
+            index,
+            cost=5e-3 + 2e-3 * (index == 3),
+            accuracy=0.5 + 0.4 * index / count,
+            score=index - 10.0,
+            actor_loss=None if index < 5 else -1.0,
+            critic_loss=None if index < 5 else 1.0 / index,
+        )
         for index in range(count)
     ]
 
@@ -156,12 +164,12 @@ def save_figure_bytes(figure: Figure) -> bytes:
 
 def test_the_best_so_far_counts_only_what_is_within_the_budget() -> None:
     lines = [
-        {"cost": 5e-3, "accuracy": 0.7, "score": -2.0},
-        {"cost": 7e-3, "accuracy": 0.9, "score": -1.0},
-        {"cost": 5e-3, "accuracy": 0.8, "score": -1.5},
-        {"cost": 4e-3, "accuracy": 0.79, "score": -1.5},
+        make_episode(cost=5e-3, accuracy=0.7, score=-2.0),
+        make_episode(cost=7e-3, accuracy=0.9, score=-1.0),
+        make_episode(cost=5e-3, accuracy=0.8, score=-1.5),
+        make_episode(cost=4e-3, accuracy=0.79, score=-1.5),
     ]
-    curve = learning_curve(lines, Goal(BUDGET))
+    curve = learning_curve(lines, Target(BUDGET))
     assert curve.within.tolist() == [True, False, True, True]
     assert curve.best.tolist() == [0, 0, 2, 3]
     assert curve.cost_ratios is not None
@@ -169,13 +177,15 @@ def test_the_best_so_far_counts_only_what_is_within_the_budget() -> None:
 
 
 def test_a_sum_in_another_order_is_not_over_the_budget() -> None:
-    line = {"cost": 6e-3 * (1 + 1e-15), "accuracy": 0.7, "score": -2.0}
-    assert learning_curve([line], Goal(BUDGET)).within.tolist() == [True]
+    line = make_episode(cost=6e-3 * (1 + 1e-15), accuracy=0.7, score=-2.0)
+    assert learning_curve([line], Target(BUDGET)).within.tolist() == [True]
 
 
 def test_a_learning_curve_shows_all_that_is_known() -> None:
     report = {"float": 0.97, "policy": 0.95, "uniform 4/4": 0.9}
-    figure = plot_learning(make_episodes(), title="t", goal=Goal(BUDGET), score_fp32=0.96, report=report)
+    figure = plot_learning(
+        make_episodes(), title="t", target=Target(BUDGET), outcome=Outcome(score_fp32=0.96, report=report)
+    )
     assert labels(figure) == [
         "accuracy, search split", "cost over\n8 bits", "critic\nloss", "actor\nloss", "report split",
     ]  # fmt: skip
@@ -196,19 +206,23 @@ def test_a_learning_curve_shows_all_that_is_known() -> None:
 def test_the_points_of_a_learning_curve_are_the_episodes() -> None:
     episodes = make_episodes(12)
     points = plot_learning(episodes).axes[0].collections[0].get_offsets()
-    assert [tuple(point) for point in points] == [(line["episode"], line["accuracy"]) for line in episodes]
+    assert [tuple(point) for point in points] == [(each.episode, each.accuracy) for each in episodes]
 
 
 def test_a_few_failures_lie_below_the_axis_and_do_not_flatten_it() -> None:
-    episodes = make_episodes() + [{"cost": 5e-3, "accuracy": 0.0, "score": -99.0}] * 2
-    episodes = [line | {"accuracy": max(line["accuracy"], 0.85) if line["accuracy"] else 0.0} for line in episodes]
+    episodes = make_episodes() + [make_episode(cost=5e-3, accuracy=0.0, score=-99.0)] * 2
+    episodes = [
+        each.model_copy(update={"accuracy": max(each.accuracy, 0.85) if each.accuracy else 0.0}) for each in episodes
+    ]
     axes = plot_learning(episodes).axes[0]
     assert "below the axis" in legend_texts(axes)
     assert axes.get_ylim()[0] > 0.8
 
 
 def test_a_score_that_is_no_accuracy_is_not_in_percent() -> None:
-    figure = plot_learning([{"cost": 1.0, "accuracy": -4.5, "score": 0.0}], metric=metric_named("negative perplexity"))
+    figure = plot_learning(
+        [make_episode(cost=1.0, accuracy=-4.5, score=0.0)], outcome=Outcome(metric=metric_named("negative perplexity"))
+    )
     assert "episode 0, negative perplexity -4.5 " in header(figure)
     with pytest.raises(ValueError, match="no episodes"):
         plot_learning([])
@@ -272,20 +286,35 @@ def test_files_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
 
 def make_run(folder: Path) -> Path:
     make_policy().save(folder / "policy.json")
-    (folder / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in make_episodes(8)))
+    (folder / "episodes.jsonl").write_text(
+        "".join(json.dumps(each.model_dump(mode="json")) + "\n" for each in make_episodes(8))
+    )
     (folder / "config.json").write_text(json.dumps({"model": "m", "hardware": "d", "agent": "ddpg", "seed": 3}))
     return folder
 
 
+COST = {"latency_s": 5e-3, "energy_j": None, "weight_bytes": 100.0, "bops": 1e6}
 SUMMARY = {
     "metric": {"name": "accuracy"},
     "accuracy_fp32": 0.97,
     "accuracy": 0.95,
+    "search_accuracy": 0.96,
+    "report_images": 100,
+    "search_images": 100,
+    "cost": COST,
+    "baseline_cost": COST,
+    "cost_ratio": 0.5,
     "budget": [{"objective": "latency", "value": 6e-3, "ratio": 0.6}],
+    "objective": "latency",
     "uniform": [
-        {"w_bits": 4, "a_bits": 4, "cost_ratio": 0.5, "accuracy": 0.9},
-        {"w_bits": 8, "a_bits": 8, "cost_ratio": 1.0, "accuracy": 0.97},
+        {"w_bits": 4, "a_bits": 4, "cost": COST, "cost_ratio": 0.5, "accuracy": 0.9},
+        {"w_bits": 8, "a_bits": 8, "cost": COST, "cost_ratio": 1.0, "accuracy": 0.97},
     ],
+    "episodes": 8,
+    "evaluations": 8,
+    "forward_images": 900,
+    "seconds": 1.0,
+    "warnings": [],
 }
 
 
@@ -310,7 +339,11 @@ def test_one_figure_of_a_run_goes_where_it_is_wanted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("episodes.jsonl", '{"cost": 1}\n', "episodes.jsonl is damaged: 0.accuracy: field required"),
+        (
+            "episodes.jsonl",
+            '{"cost": 1}\n',
+            r"episodes.jsonl is damaged \(line 1: episode: field required\); delete it",
+        ),
         ("episodes.jsonl", "", "no episodes"),
         ("config.json", '{"seed": "x"}', "config.json is damaged: seed"),
         ("summary.json", '{"budget": [{"objective": "speed", "value": 1, "ratio": 1}]}', "damaged: budget.0.objective"),
@@ -333,7 +366,10 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 
 def test_noise_has_a_panel_where_it_is_the_reward() -> None:
     lines = make_episodes(30)
-    noisy = [{**line, "noise": 1 / (number + 1), "score": -1 / (number + 1)} for number, line in enumerate(lines)]
+    noisy = [
+        line.model_copy(update={"noise": 1 / (number + 1), "score": -1 / (number + 1)})
+        for number, line in enumerate(lines)
+    ]
     labels = [[axes.get_ylabel() for axes in plot_learning(each).axes] for each in (lines, noisy)]
     assert "noise on\noutputs" not in labels[0]
     assert "noise on\noutputs" in labels[1]
@@ -344,7 +380,7 @@ def test_noise_has_a_panel_where_it_is_the_reward() -> None:
 
 def test_costs_that_hardly_differ_have_ticks_that_do() -> None:
     costs = [BUDGET.budget.limit * (1 - 1e-6 * place) for place in range(5)]
-    figure = plot_learning([{"cost": cost, "accuracy": 0.9, "score": -0.1} for cost in costs], goal=Goal(BUDGET))
+    figure = plot_learning([make_episode(cost=cost, accuracy=0.9, score=-0.1) for cost in costs], target=Target(BUDGET))
     figure.draw_without_rendering()
     (panel,) = (axes for axes in figure.axes if axes.get_ylabel().startswith("cost"))
     labels = [label.get_text() for label in panel.get_yticklabels()]
@@ -352,18 +388,18 @@ def test_costs_that_hardly_differ_have_ticks_that_do() -> None:
 
 
 DROP = [
-    {"cost": 8e-3, "accuracy": 0.95, "score": -0.1},
-    {"cost": 5e-3, "accuracy": 0.93, "score": -0.3},
-    {"cost": 4e-3, "accuracy": 0.90, "score": -0.2},
-    {"cost": 6e-3, "accuracy": 0.96, "score": -0.05},
+    make_episode(cost=8e-3, accuracy=0.95, score=-0.1),
+    make_episode(cost=5e-3, accuracy=0.93, score=-0.3),
+    make_episode(cost=4e-3, accuracy=0.90, score=-0.2),
+    make_episode(cost=6e-3, accuracy=0.96, score=-0.05),
 ]
 
 
 def test_the_best_of_a_search_for_the_least_cost_is_the_cheapest_that_is_accurate_enough() -> None:
-    curve = learning_curve(DROP, Goal(BUDGET, least=0.92))
+    curve = learning_curve(DROP, Target(BUDGET, least=0.92))
     assert curve.within.tolist() == [True, True, False, True]
     assert curve.best.tolist() == [0, 1, 1, 1]
-    figure = plot_learning(DROP, goal=Goal(BUDGET, least=0.92), winner=3, score_fp32=0.96)
+    figure = plot_learning(DROP, target=Target(BUDGET, least=0.92), outcome=Outcome(winner=3, score_fp32=0.96))
     assert legend_texts(figure.axes[0])[1:] == [
         "too much lost",
         "best so far",
@@ -379,8 +415,8 @@ def test_the_best_of_a_search_for_the_least_cost_is_the_cheapest_that_is_accurat
 
 def test_a_policy_that_is_not_shown_to_lose_little_enough_is_not_the_best() -> None:
     pairs = [{"lost": 0, "won": 0}, {"lost": 9, "won": 0}, {"lost": None, "won": None}, {"lost": 0, "won": 1}]
-    lines = [line | counts for line, counts in zip(DROP, pairs, strict=True)]
-    curve = learning_curve(lines, Goal(BUDGET, least=0.92, confidence=0.9, drop=0.02, images=300))
+    lines = [episode.model_copy(update=counts) for episode, counts in zip(DROP, pairs, strict=True)]
+    curve = learning_curve(lines, Target(BUDGET, least=0.92, confidence=0.9, drop=0.02, images=300))
     assert curve.within.tolist() == [True, False, False, True]
     assert curve.best.tolist() == [0, 0, 0, 3]
 

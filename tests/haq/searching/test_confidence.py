@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from haq.searching.confidence import PairedAnswers, Pairs, confidence_of_drop, images_needed, paired
+from haq.searching.confidence import Pairs, confidence_of_drop, images_needed
+from haq.searching.paired_answers import PairedAnswers, paired
 
 
 def test_without_a_limit_it_is_the_test_of_mcnemar() -> None:

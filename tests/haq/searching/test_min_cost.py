@@ -7,7 +7,7 @@ from torch import nn
 
 from haq.config import search_config
 from haq.experiment.problem import prepare
-from haq.searching.min_cost import PATIENCE, PATIENCE_SHARE, RESOLUTION, Bisection, at_ratio, least_ratio
+from haq.searching.min_cost import PATIENCE, PATIENCE_SHARE, RESOLUTION, Bisection, least_ratio, with_budget_ratio
 from haq.tasks.classification import ClassificationTask
 
 
@@ -102,9 +102,9 @@ def test_a_problem_at_another_budget_keeps_the_other_constraints(
     problem = prepare(search_config(budget=("1", "size=0.9")), model=tiny_net, task=tiny_task)
     least = least_ratio(problem)
     assert 0 < least < 1
-    tight = at_ratio(problem, least)
+    tight = with_budget_ratio(problem, least)
     assert [each.budget.objective for each in tight.budgets] == ["latency", "size"]
     assert tight.budgets[0].ratio == least
     assert tight.budgets[1] == problem.budgets[1]
     assert tight.choice.fits(problem.choice.reserve)
-    assert not at_ratio(problem, 0.999 * least).choice.fits(problem.choice.reserve)
+    assert not with_budget_ratio(problem, 0.999 * least).choice.fits(problem.choice.reserve)

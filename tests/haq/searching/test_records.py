@@ -14,7 +14,6 @@ import haq
 from envs.choices import Choices
 from haq.errors import UserError
 from haq.runs.run_folder import RunFolder
-from haq.searching.records import are_allowed
 from haq.tasks.classification import ClassificationTask
 
 Search = Callable[[Path], Any]
@@ -92,9 +91,9 @@ def test_bits_that_may_not_be_chosen() -> None:
     allowed = np.zeros((2, 8, 8), dtype=np.bool_)
     allowed[0, 1:7, 1:7] = allowed[1, 7, 7] = True
     choice = Choices(("one", "two"), (0, 1), allowed, np.ones((1, 2, 8, 8)), np.ones(1), ("latency",))
-    assert are_allowed(choice, np.array([(7, 2), (8, 8)]))
-    assert not are_allowed(choice, np.array([(8, 2), (8, 8)]))
-    assert not are_allowed(choice, np.array([(7, 2), (7, 7)]))
+    assert choice.allows(np.array([(7, 2), (8, 8)]))
+    assert not choice.allows(np.array([(8, 2), (8, 8)]))
+    assert not choice.allows(np.array([(7, 2), (7, 7)]))
 
 
 def test_a_whole_journal_is_believed(search: Search, run: Path) -> None:

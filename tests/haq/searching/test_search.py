@@ -404,7 +404,7 @@ def test_phases_are_named_as_they_begin_and_all_of_them_are_timed(
         "report",
     ]
     # The clock advances by one whenever it is read: the search began before its first phase, ended after its last.
-    assert summary["seconds"] >= began_at["report"] - first - 1
+    assert summary.seconds >= began_at["report"] - first - 1
 
 
 @pytest.mark.parametrize("engine", ["torch", "auto"])
@@ -461,7 +461,7 @@ def test_a_journal_beyond_the_checkpoint_is_not_evaluated_again(
 def test_a_finished_run_is_given_back_as_it_is(finished_run: Path) -> None:
     before = {path.name: path.read_bytes() for path in finished_run.iterdir()}
     result = search_configured(config_of(finished_run), finished_run, resume=True)
-    assert result.summary == read(finished_run / "summary.json")
+    assert result.summary.model_dump(mode="json") == read(finished_run / "summary.json")
     assert {path.name: path.read_bytes() for path in finished_run.iterdir()} == before
 
 
@@ -483,15 +483,15 @@ def test_the_policy_is_the_finalist_that_is_best_on_all_images(
     reward: str,
 ) -> None:
     """By accuracy or by the noise of the outputs, as the search was told; 40 images of the search and 15 others."""
-    selected, evaluation = {}, SearchObjective.evaluation
+    selected, evaluation = {}, SearchObjective.evaluate
 
-    def watched(judge: SearchObjective, bits: IntArray) -> Evaluation:
-        found = evaluation(judge, bits)
-        if judge.images == 15:
+    def watched(objective: SearchObjective, bits: IntArray) -> Evaluation:
+        found = evaluation(objective, bits)
+        if objective.images == 15:
             selected[(*bits[:, 0].tolist(), *bits[:, 1].tolist())] = found
         return found
 
-    monkeypatch.setattr(SearchObjective, "evaluation", watched)
+    monkeypatch.setattr(SearchObjective, "evaluate", watched)
     settings: Any = {"episodes": 12, "first_last_bits": None, "budget": 0.3, "agent": "random", "reward": reward}
     result = haq.search(tiny_net, held_out_task, out=tmp_path / "run", **settings)
     finalists = [line for line in distinct(tmp_path / "run") if (*line["w_bits"], *line["a_bits"]) in selected]
@@ -531,8 +531,8 @@ def test_objects_work_and_the_network_is_left_as_it_was(
     assert all(parameter.grad is None and parameter.requires_grad for parameter in tiny_net.parameters())
     assert result.policy.model == "TinyNet"
     assert result.path is None
-    assert result.summary["accuracy_fp32"] == 1.0
-    assert result.summary["warnings"] == []
+    assert result.summary.accuracy_fp32 == 1.0
+    assert result.summary.warnings == ()
 
 
 @pytest.mark.filterwarnings("ignore:the calibration inputs call layers")
@@ -541,7 +541,7 @@ def test_layers_that_the_example_does_not_call_are_among_the_warnings(
 ) -> None:
     once = tiny_net.mix.forward
     tiny_net.mix.forward = lambda x: once(x) if len(x) == 1 else (once(x) + once(x)) / 2
-    (warning,) = search(episodes=1, agent="random").summary["warnings"]
+    (warning,) = search(episodes=1, agent="random").summary.warnings
     assert "mix (1 of 2 calls)" in warning
 
 
@@ -577,7 +577,7 @@ def test_the_size_objective_decides_weights_alone(
     assert middle is not None
     expected = (36 * 5 + 32 * middle + 128 * 5) / 8
     assert result.policy.cost.weight_bytes == expected
-    assert {(each["w_bits"], each["a_bits"]) for each in result.summary["uniform"]} <= {(w, 6) for w in range(2, 9)}
+    assert {(each.w_bits, each.a_bits) for each in result.summary.uniform} <= {(w, 6) for w in range(2, 9)}
 
 
 def test_bops_and_several_budgets_all_hold(search: Callable[..., SearchResult]) -> None:
@@ -589,7 +589,7 @@ def test_bops_and_several_budgets_all_hold(search: Callable[..., SearchResult]) 
     assert cost.bops <= 0.5 * (baseline.bops or 0)
     assert (cost.weight_bytes or 0) <= 120
     assert (cost.latency_s or 0) <= 0.9 * (baseline.latency_s or 0)
-    assert [each["objective"] for each in result.summary["budget"]] == ["bops", "size", "latency"]
+    assert [each.objective for each in result.summary.budget] == ["bops", "size", "latency"]
 
 
 def test_pins_hold_and_ends_can_be_free(search: Callable[..., SearchResult], tmp_path: Path) -> None:
@@ -610,7 +610,7 @@ def test_widths_stay_in_their_range(search: Callable[..., SearchResult], tmp_pat
 
 def test_the_papers_rule_and_the_rich_observation_work_too(search: Callable[..., SearchResult]) -> None:
     result = search(budget_rule="haq", observation="rich")
-    assert result.summary["cost_ratio"] <= 0.85
+    assert result.summary.cost_ratio <= 0.85
 
 
 @pytest.mark.parametrize("agent", ["ddpg", "evolution"])
@@ -618,7 +618,7 @@ def test_a_time_limit_ends_the_search_with_what_there_is(
     search: Callable[..., SearchResult], tmp_path: Path, agent: str
 ) -> None:
     result = search(out=tmp_path / "run", time_limit_s=1e-9, episodes=1000, agent=agent)
-    assert result.summary["episodes"] == len(journal(tmp_path / "run")) == 1
+    assert result.summary.episodes == len(journal(tmp_path / "run")) == 1
     assert RunFolder(tmp_path / "run").is_finished
 
 
@@ -691,13 +691,13 @@ def test_a_run_that_its_time_ended_goes_on_without_a_limit_or_with_a_longer_one(
     search(out=tmp_path / "whole", episodes=6)
     run = tmp_path / "run"
     ended = search(out=run, episodes=6, time_limit_s=1e-9).summary
-    assert (ended["ended_by"], ended["episodes"]) == ("time", 1)
+    assert (ended.ended_by, ended.episodes) == ("time", 1)
     files = {path.name: path.read_bytes() for path in run.iterdir()}
     assert search(out=run, episodes=6, time_limit_s=1e-9, resume=True).summary == ended
     assert {path.name: path.read_bytes() for path in run.iterdir()} == files
-    longer = search(out=run, episodes=6, time_limit_s=ended["seconds"] + 1e-6, resume=True).summary
-    assert (longer["ended_by"], longer["episodes"]) == ("time", 1)
-    assert longer["seconds"] > ended["seconds"]
+    longer = search(out=run, episodes=6, time_limit_s=ended.seconds + 1e-6, resume=True).summary
+    assert (longer.ended_by, longer.episodes) == ("time", 1)
+    assert longer.seconds > ended.seconds
     search(out=run, episodes=6, resume=True)
     assert_same_run(run, tmp_path / "whole")
 
@@ -719,8 +719,8 @@ def test_a_run_with_more_episodes_and_another_setting_is_refused_and_kept(
 
 def test_a_search_ends_where_no_policy_costs_less(search: Callable[..., SearchResult]) -> None:
     summary = search(max_accuracy_drop=90, budget=None, episodes=60, first_last_bits=None).summary
-    assert summary["ended_by"] == "least cost"
-    assert summary["episodes"] < 60
+    assert summary.ended_by == "least cost"
+    assert summary.episodes < 60
 
 
 @pytest.mark.parametrize(
@@ -736,8 +736,8 @@ def test_a_search_with_nothing_to_choose_tries_its_policy_once_and_says_so(
     search: Callable[..., SearchResult], tmp_path: Path, settings: dict[str, Any], reason: str
 ) -> None:
     summary = search(out=tmp_path / "run", **{"episodes": 50, **settings}).summary
-    assert (summary["ended_by"], summary["episodes"], summary["evaluations"]) == ("one policy", 1, 1)
-    (note,) = (note for note in summary["notes"] if "nothing to choose" in note)
+    assert (summary.ended_by, summary.episodes, summary.evaluations) == ("one policy", 1, 1)
+    (note,) = (note for note in summary.notes if "nothing to choose" in note)
     assert reason in note
     assert {path.name for path in (tmp_path / "run").iterdir()} >= FILES - {"policy.png", "learning_curve.png"}
 
@@ -749,12 +749,12 @@ def test_every_method_keeps_the_budget_and_names_its_best(
     result = search(out=tmp_path / "run", agent=agent, budget="0.5", episodes=8, first_last_bits=None)
     lines = journal(tmp_path / "run")
     assert len(lines) == 8
-    assert all(line["cost"] <= result.summary["budget"][0]["value"] * (1 + 1e-12) for line in lines)
+    assert all(line["cost"] <= result.summary.budget[0].value * (1 + 1e-12) for line in lines)
     # Without a selection split the most reward wins.
     best = max(lines, key=lambda line: (line["score"], -line["noise"], -line["cost"]))
     assert [[*result.policy.w_bits], [*result.policy.a_bits]] == [best["w_bits"], best["a_bits"]]
-    assert (result.summary["selection_accuracy"], result.summary["selection_images"]) == (None, 0)
-    assert result.summary["finalists"] == []
+    assert (result.summary.selection_accuracy, result.summary.selection_images) == (None, 0)
+    assert result.summary.finalists == ()
 
 
 def test_without_optuna_tpe_is_refused_in_a_line(
@@ -771,18 +771,19 @@ def test_the_least_cost_is_within_the_drop_and_the_first_policy_is_the_dearest(
 ) -> None:
     result = search(out=tmp_path / "run", max_accuracy_drop=10, budget=None, episodes=30, first_last_bits=None)
     lines, summary = journal(tmp_path / "run"), result.summary
-    met = [line for line in lines if line["accuracy"] >= summary["search_accuracy_fp32"] - 0.1 - 1e-9]
+    met = [line for line in lines if line["accuracy"] >= summary.search_accuracy_fp32 - 0.1 - 1e-9]
     assert lines[0]["cost"] == max(line["cost"] for line in lines)
     assert result.policy.cost.latency_s == min(line["cost"] for line in met) < lines[0]["cost"]
-    ((budget),) = summary["budget"]
-    assert budget["value"] == pytest.approx(result.policy.cost.latency_s, rel=1e-12)
-    assert budget["ratio"] == summary["cost_ratio"]
-    drop = summary["max_accuracy_drop"]
-    assert (drop["limit"], drop["selection"]) == (0.1, None)
-    assert drop["search"] == summary["search_accuracy_fp32"] - summary["search_accuracy"] <= 0.1 + 1e-9
-    pairs = drop["paired"]["report"]
-    assert drop["report"] == pytest.approx((pairs["lost"] - pairs["won"]) / 40)
-    assert drop["confidence"] == {"report": confidence_of_drop(Pairs(**pairs), 0.1)}
+    ((budget),) = summary.budget
+    assert budget.value == pytest.approx(result.policy.cost.latency_s, rel=1e-12)
+    assert budget.ratio == summary.cost_ratio
+    drop = summary.max_accuracy_drop
+    assert drop is not None
+    assert (drop.limit, drop.selection) == (0.1, None)
+    assert drop.search == summary.search_accuracy_fp32 - summary.search_accuracy <= 0.1 + 1e-9
+    pairs = drop.paired["report"]
+    assert drop.report == pytest.approx((pairs.lost - pairs.won) / 40)
+    assert drop.confidence == {"report": confidence_of_drop(Pairs(pairs.lost, pairs.won, pairs.images), 0.1)}
 
 
 def test_a_drop_with_a_confidence_is_shown_by_the_images_and_survives_an_interruption(
@@ -790,18 +791,21 @@ def test_a_drop_with_a_confidence_is_shown_by_the_images_and_survives_an_interru
 ) -> None:
     settings: Any = {"max_accuracy_drop": 12, "confidence": 0.9, "first_last_bits": None, "min_bits": 1, "episodes": 30}
     summary = haq.search(tiny_net, held_out_task, out=tmp_path / "whole", **settings).summary
-    drop, lines = summary["max_accuracy_drop"], journal(tmp_path / "whole")
-    winner = lines[summary["winner"]["episode"]]
+    drop, lines = summary.max_accuracy_drop, journal(tmp_path / "whole")
+    assert drop is not None
+    assert summary.winner is not None
+    assert summary.search_accuracy_fp32 is not None
+    winner = lines[summary.winner.episode]
     for each in lines:
-        is_within = each["accuracy"] >= summary["search_accuracy_fp32"] - 0.12 - 1e-9
+        is_within = each["accuracy"] >= summary.search_accuracy_fp32 - 0.12 - 1e-9
         assert (each["lost"] is not None) == (each["won"] is not None) == is_within
         if is_within:
-            missing = 40 * (summary["search_accuracy_fp32"] - each["accuracy"])
+            missing = 40 * (summary.search_accuracy_fp32 - each["accuracy"])
             assert each["lost"] - each["won"] == pytest.approx(missing)
-    pairs = drop["paired"]["selection"]
-    both = Pairs(winner["lost"] + pairs["lost"], winner["won"] + pairs["won"], 55)
-    assert (drop["confidence_required"], drop["confidence_reached"]) == (0.9, confidence_of_drop(both, 0.12))
-    assert drop["confidence_reached"] >= 0.9
+    pairs = drop.paired["selection"]
+    both = Pairs(winner["lost"] + pairs.lost, winner["won"] + pairs.won, 55)
+    assert (drop.confidence_required, drop.confidence_reached) == (0.9, confidence_of_drop(both, 0.12))
+    assert drop.confidence_reached >= 0.9
     assert confidence_of_drop(Pairs(winner["lost"], winner["won"], 40), 0.12) >= 0.9
     monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
@@ -887,7 +891,7 @@ def test_cuda_is_used_and_the_network_stays_where_it_was(
     tiny_net: nn.Module, search: Callable[..., SearchResult]
 ) -> None:
     result = search(device="cuda")
-    assert result.summary["accuracy_fp32"] == 1.0
+    assert result.summary.accuracy_fp32 == 1.0
     assert all(parameter.device.type == "cpu" for parameter in tiny_net.parameters())
 
 

@@ -10,8 +10,10 @@ import pytest
 from envs.choices import Choices
 from envs.reward import accuracy_reward
 from haq.evaluation.protocols import Evaluation
+from haq.runs.episode import Episode
+from haq.runs.summary import Finalist
 from haq.searching.confidence import Pairs, confidence_of_drop
-from haq.searching.goals import LeastCost, Line, MostReward
+from haq.searching.goals import MaximumReward, MinimumCost
 from haq.searching.selection import select
 
 FLOAT = 0.95
@@ -20,7 +22,7 @@ Known = Mapping[int, tuple[float, float]]
 
 
 class Stub:
-    """A judge that knows all answers."""
+    """An objective with given evaluations."""
 
     def __init__(self, images: int, known: Known, accuracy_fp32: float = FLOAT) -> None:
         self.images, self._known = images, known
@@ -34,15 +36,14 @@ class Stub:
     def pairs(self, bits: np.ndarray) -> Pairs:
         return Pairs(self.lost[int(bits[0, 0])], 0, self.images)
 
-    def evaluation(self, bits: np.ndarray) -> Evaluation:
+    def evaluate(self, bits: np.ndarray) -> Evaluation:
         self.evaluator.evaluations += 1
         self.evaluator.forward_images += self.images
         accuracy, noise = self._known[int(bits[0, 0])]
         return Evaluation(accuracy, divergence=0.0, noise=noise)
 
-    def earned(self, bits: np.ndarray) -> float:
-        accuracy, _ = self._known[int(bits[0, 0])]
-        return accuracy_reward(self.evaluator.accuracy_fp32)(accuracy)
+    def reward(self, evaluation: Evaluation) -> float:
+        return accuracy_reward(self.evaluator.accuracy_fp32)(evaluation.accuracy)
 
 
 def choice(limit: float = 64.0) -> Any:
@@ -52,17 +53,21 @@ def choice(limit: float = 64.0) -> Any:
     )
 
 
-def lines(known: Known) -> list[Line]:
+def episodes(known: Known) -> list[Episode]:
     return [
-        {
-            "episode": episode,
-            "w_bits": [bits],
-            "a_bits": [8],
-            "cost": 8.0 * bits,
-            "accuracy": accuracy,
-            "noise": noise,
-            "score": accuracy_reward(FLOAT)(accuracy),
-        }
+        Episode(
+            episode=episode,
+            w_bits=(bits,),
+            a_bits=(8,),
+            cost=8.0 * bits,
+            accuracy=accuracy,
+            divergence=0.0,
+            noise=noise,
+            reward=accuracy_reward(FLOAT)(accuracy),
+            score=accuracy_reward(FLOAT)(accuracy),
+            actor_loss=None,
+            critic_loss=None,
+        )
         for episode, (bits, (accuracy, noise)) in enumerate(known.items())
     ]
 
@@ -72,16 +77,16 @@ SEARCH: Known = {5: (0.90, 0.1), 6: (0.89, 0.1), 7: (0.80, 0.1)}
 
 def winner(selection: Known | None) -> int:
     search: Any = Stub(100, SEARCH)
-    judge: Any = None if selection is None else Stub(40, selection)
-    found = select(MostReward(choice()), lines(SEARCH), search, judge)
-    (bits,) = found.winner["w_bits"]
+    objective: Any = None if selection is None else Stub(40, selection)
+    found = select(MaximumReward(choice()), episodes(SEARCH), search, objective)
+    (bits,) = found.winner.w_bits
     return int(bits)
 
 
 def test_without_a_selection_split_the_search_decides() -> None:
     assert winner(None) == 5
     search: Any = Stub(100, SEARCH)
-    found = select(MostReward(choice()), lines(SEARCH), search, None)
+    found = select(MaximumReward(choice()), episodes(SEARCH), search, None)
     assert (found.accuracy, found.images, found.evaluations, found.finalists) == (None, 0, 0, ())
 
 
@@ -100,12 +105,12 @@ def test_of_equally_many_right_the_closer_outputs_win_then_the_cheaper() -> None
 def test_what_it_took_is_counted_and_written_down() -> None:
     search: Any = Stub(100, SEARCH)
     selection: Any = Stub(40, {5: (0.5, 0.1), 6: (0.6, 0.1), 7: (0.7, 0.1)}, accuracy_fp32=0.8)
-    found = select(MostReward(choice()), lines(SEARCH), search, selection)
+    found = select(MaximumReward(choice()), episodes(SEARCH), search, selection)
     assert (found.evaluations, found.forward_images, found.images) == (3, 120, 40)
     assert (found.accuracy, found.accuracy_fp32) == (0.6, 0.8)
-    assert found.finalists[0] == {"episode": 0, "cost": 40.0, "search_accuracy": 0.90, "selection_accuracy": 0.5}
-    assert [each["episode"] for each in found.finalists] == [0, 1, 2]
-    assert found.winner == lines(SEARCH)[1]
+    assert found.finalists[0] == Finalist(episode=0, cost=40.0, search_accuracy=0.90, selection_accuracy=0.5)
+    assert [each.episode for each in found.finalists] == [0, 1, 2]
+    assert found.winner == episodes(SEARCH)[1]
 
 
 @pytest.mark.parametrize(
@@ -118,22 +123,22 @@ def test_what_it_took_is_counted_and_written_down() -> None:
         (0.051, 6),
     ],
 )
-def test_the_dual_takes_the_cheapest_that_keeps_to_the_drop_on_all_images(drop: float, expected: int) -> None:
+def test_a_min_cost_search_takes_the_cheapest_that_keeps_to_the_drop_on_all_images(drop: float, expected: int) -> None:
     known: Known = {5: (0.90, 0.1), 6: (0.91, 0.1)}
     search: Any = Stub(100, known)
-    judge: Any = Stub(40, {5: (30 / 40, 0.1), 6: ((38 if drop > 0.055 else 34) / 40, 0.1)})
-    found = select(LeastCost(choice(), drop, FLOAT), lines(known), search, judge)
-    assert found.winner["w_bits"] == [expected]
+    objective: Any = Stub(40, {5: (30 / 40, 0.1), 6: ((38 if drop > 0.055 else 34) / 40, 0.1)})
+    found = select(MinimumCost(choice(), drop, FLOAT), episodes(known), search, objective)
+    assert found.winner.w_bits == (expected,)
 
 
 def test_the_winner_reaches_the_confidence_on_all_images_together() -> None:
     known = dict.fromkeys(range(1, 9), (FLOAT, 0.1))
-    tried = [{**each, "lost": 8 - each["w_bits"][0], "won": 0} for each in lines(known)]
+    tried = [each.model_copy(update={"lost": 8 - each.w_bits[0], "won": 0}) for each in episodes(known)]
     search, selection = Stub(1000, known), Stub(250, known)
     selection.lost = {bits: 8 if bits < 8 else 0 for bits in range(1, 9)}
-    goal = LeastCost(choice(), 0.01, accuracy_fp32=FLOAT, images=1000, confidence=0.9)
-    shown = [each for each in tried if confidence_of_drop(Pairs(each["lost"], 0, 1000), 0.01) >= 0.9]
+    goal = MinimumCost(choice(), 0.01, accuracy_fp32=FLOAT, images=1000, confidence=0.9)
+    shown = [each for each in tried if confidence_of_drop(Pairs(each.lost or 0, 0, 1000), 0.01) >= 0.9]
     assert 1 < len(shown) < 8
     found = select(goal, tried, search, selection)  # type: ignore[arg-type]
-    assert found.winner["w_bits"] == [8]
+    assert found.winner.w_bits == (8,)
     assert found.confidence == confidence_of_drop(Pairs(0, 0, 1250), 0.01)

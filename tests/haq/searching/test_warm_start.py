@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from envs.choices import Choices, IntArray
+from haq.evaluation.protocols import Evaluation
 from haq.experiment.inputs import Observations
 from haq.experiment.methods import Method, ScoredPolicies, Trial
 from haq.searching.warm_start import WarmStart, opening
+
+EVALUATION = Evaluation(accuracy=0.5, divergence=0.1, noise=0.1)
 
 
 def bits_of(first: int, second: int) -> IntArray:
@@ -36,7 +39,7 @@ class Recorder:
         self.told: list[tuple[IntArray, float]] = []
 
     def play(self) -> Trial:
-        return Trial(bits_of(2, 2), -3.0, {})
+        return Trial(bits_of(2, 2), -3.0, EVALUATION, {})
 
     def take_over(self, earlier: Method, known: ScoredPolicies) -> None:  # noqa: ARG002
         self.told += known
@@ -50,7 +53,7 @@ class Recorder:
 
 @pytest.fixture
 def env(choice: Choices) -> Any:
-    return SimpleNamespace(choice=choice, reward_of=lambda bits: float(bits[:, 0].sum()))
+    return SimpleNamespace(choice=choice, outcome_of=lambda bits: (float(bits[:, 0].sum()), EVALUATION))
 
 
 def test_it_begins_with_the_best_that_fits(choice: Choices) -> None:

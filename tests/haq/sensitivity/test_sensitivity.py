@@ -90,7 +90,7 @@ def test_a_measured_prior_is_what_each_width_alone_adds(tiny_task: Classificatio
 def test_a_search_begins_with_a_measured_prior(tiny_task: ClassificationTask, tiny_net: nn.Module) -> None:
     settings: dict[str, Any] = {"engine": "torch", "agent": "ilp", "episodes": 2, "first_last_bits": None}
     images = [
-        search(tiny_net, tiny_task, prior=prior, **settings).summary["forward_images"] for prior in ("none", "measured")
+        search(tiny_net, tiny_task, prior=prior, **settings).summary.forward_images for prior in ("none", "measured")
     ]
     network = prepare_network(search_config(engine="torch"), model=tiny_net, task=tiny_task)
     assert images[1] - images[0] == network_sensitivities(network).forward_images
@@ -186,7 +186,7 @@ def test_a_folder_of_something_else_is_refused(folder: Path, config: SearchConfi
         measure_sensitivities(config, folder, extent=Extent(images=25), resume=True)
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     (tmp_path / "cells.jsonl").write_text('{"layer": 0}\n')
-    with pytest.raises(UserError, match=r"cells.jsonl is damaged; delete it"):
+    with pytest.raises(UserError, match=r"cells\.jsonl is damaged \(line 1: .*\); delete it"):
         measure_sensitivities(config, tmp_path, extent=EXTENT, resume=True)
 
 
@@ -281,5 +281,5 @@ def test_a_damaged_result_is_not_given_back(
 def test_a_damaged_journal_is_one_line(line: str, folder: Path, config: SearchConfig, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     (tmp_path / "cells.jsonl").write_text(f"{line}\n", errors="surrogateescape")
-    with pytest.raises(UserError, match=r"cells\.jsonl is damaged; delete it"):
+    with pytest.raises(UserError, match=r"cells\.jsonl is damaged \(line 1: .*\); delete it"):
         measure_sensitivities(config, tmp_path, extent=EXTENT, resume=True)

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from haq.errors import UserError
@@ -33,7 +31,7 @@ def test_a_new_run_says_what_it_was_asked_for_and_where_it_runs(tmp_path: Path) 
     assert json.loads((run.path / CONFIG).read_text()) == {**SETTINGS, "budget": ["0.6"]}
     assert run.read_json(ENVIRONMENT) == {"torch": "2"}
     assert not run.is_finished
-    assert run.episodes() == []
+    assert run.episodes.read() == []
     assert run.load_checkpoint() is None
 
 
@@ -106,7 +104,7 @@ def test_a_run_that_was_killed_before_its_configuration_was_whole_starts_again(
     assert RunFolder.reopen(folder, SETTINGS) is None
     RunFolder.check_free(folder, resume=True)
     run = RunFolder.create(folder, SETTINGS, {}, resume=True)
-    assert run.episodes() == []
+    assert run.episodes.read() == []
     assert not run.is_finished
     assert RunFolder.reopen(folder, SETTINGS) == run
     assert (folder / "thesis.txt").read_text() == "mine"
@@ -130,10 +128,10 @@ def test_files_that_a_kill_left_half_written_are_removed(tmp_path: Path) -> None
 
 def test_a_run_that_can_go_on_is_never_started_over(tmp_path: Path) -> None:
     run = new_run(tmp_path)
-    run.append_episode({"episode": 0})
+    (run.path / JOURNAL).write_text('{"episode": 0}\n')
     with pytest.raises(UserError, match="not empty"):
         RunFolder.create(run.path, SETTINGS, {}, resume=True)
-    assert run.episodes() == [{"episode": 0}]
+    assert run.episodes.objects() == [{"episode": 0}]
 
 
 def test_there_is_nothing_to_reopen_in_a_missing_or_empty_folder(tmp_path: Path) -> None:
@@ -141,57 +139,10 @@ def test_there_is_nothing_to_reopen_in_a_missing_or_empty_folder(tmp_path: Path)
     assert RunFolder.reopen(tmp_path, SETTINGS) is None
 
 
-LINE = {"episode": 0, "w_bits": [8, 4], "a_bits": [8, 3], "cost": 0.1, "actor_loss": None, "seconds": 1e-05}
-
-
-def test_the_journal_holds_one_line_an_episode(tmp_path: Path) -> None:
-    run = new_run(tmp_path)
-    lines = [{**LINE, "episode": number} for number in range(3)]
-    for line in lines:
-        run.append_episode(line)
-    assert run.episodes() == lines
-    assert len((run.path / JOURNAL).read_text().splitlines()) == 3
-
-
-@given(st.integers(0, 10**6))
-def test_a_journal_torn_anywhere_keeps_its_whole_lines(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
-    run = RunFolder(tmp_path_factory.getbasetemp())
-    lines = [{**LINE, "episode": number, "metric": "né"} for number in range(3)]
-    content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
-    cut %= len(content) + 1
-    (run.path / JOURNAL).write_bytes(content[:cut])
-    whole = content[:cut].count(b"\n")
-    assert run.episodes() == lines[:whole]
-    assert run.truncate_episodes(9) == lines[:whole]
-    run.append_episode({"episode": whole})
-    assert run.episodes() == [*lines[:whole], {"episode": whole}]
-
-
-def test_truncating_leaves_the_kept_lines_byte_for_byte(tmp_path: Path) -> None:
-    run = new_run(tmp_path)
-    for number in range(4):
-        run.append_episode({**LINE, "episode": number, "cost": 0.1 + number / 3})
-    before = (run.path / JOURNAL).read_bytes().splitlines(keepends=True)
-    assert len(run.truncate_episodes(2)) == 4
-    assert (run.path / JOURNAL).read_bytes() == b"".join(before[:2])
-    assert len(run.truncate_episodes(0)) == 2
-    assert (run.path / JOURNAL).read_bytes() == b""
-
-
-@pytest.mark.parametrize("bad", [b"3", b"[1]", b"", b'{"cost": NaN}', b"\xff", b'{"a":' * 50_000])
-def test_a_journal_is_read_up_to_the_first_line_that_is_no_episode(bad: bytes, tmp_path: Path) -> None:
-    run = new_run(tmp_path)
-    (run.path / JOURNAL).write_bytes(b'{"episode": 0}\n' + bad + b'\n{"episode": 2}\n')
-    assert run.truncate_episodes(9) == [{"episode": 0}]
-
-
 def test_what_is_not_json_is_not_written(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     with pytest.raises(ValueError, match="JSON"):
-        run.append_episode({"cost": float("nan")})
-    with pytest.raises(ValueError, match="JSON"):
         run.write_json(SUMMARY, {"cost": float("inf")})
-    assert run.episodes() == []
     assert not run.is_finished
 
 
@@ -277,7 +228,7 @@ def test_infinity_is_not_json_however_it_is_written(tmp_path: Path) -> None:
     (run.path / SUMMARY).write_text('{"accuracy": 1e999}')
     assert run.read_json(SUMMARY) is None
     (run.path / JOURNAL).write_text('{"episode": 0}\n{"episode": 1, "cost": -1e400}\n')
-    assert run.episodes() == [{"episode": 0}]
+    assert run.episodes.objects() == [{"episode": 0}]
 
 
 def test_a_run_of_another_command_is_not_reopened(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""Record of an episode: one line of `episodes.jsonl`."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from haq.policy import Width
+from haq.runs.records import Amount, Count, Finite, StoredRecord
+
+
+class Episode(StoredRecord):
+    """A policy that a search tried, with its cost and what it was worth on the search split.
+
+    `cost` is in the SI unit of the search's objective. `accuracy` is the task's score, `reward` the paper's, of
+    accuracy, and `score` the reward that the search method received.
+    """
+
+    episode: Count
+    """Number of the episode, from 0."""
+    w_bits: tuple[Width, ...]
+    """[layer]"""
+    a_bits: tuple[Width, ...]
+    """[layer]"""
+    cost: Amount
+    accuracy: Finite
+    divergence: Finite
+    """Mean KL divergence, in nats, of the quantized network's outputs from the float network's."""
+    noise: Amount
+    """Relative output error, 1/SQNR: power of the change that quantization makes to the outputs over their own."""
+    reward: Finite
+    score: Finite
+    actor_loss: Finite | None
+    critic_loss: Finite | None
+    lost: Count | None = None
+    """Images that only the float network classifies right. Given, as `won`, in a search with a confidence; None there
+    for a policy that loses too much accuracy."""
+    won: Count | None = None
+    """Images that only the policy classifies right."""
+    seconds: Amount | None = None
+    """Time that the episode took."""
+
+    @property
+    def bits(self) -> NDArray[np.int64]:
+        """The bits [layer, 2] of weights and activations."""
+        return np.array([self.w_bits, self.a_bits], dtype=np.int64).T
+
+    @property
+    def key(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The bits as (w_bits, a_bits), by which policies are told apart."""
+        return self.w_bits, self.a_bits
+
+
+def distinct(episodes: Iterable[Episode]) -> Iterator[Episode]:
+    """Yield the first episode of every policy."""
+    first: dict[tuple[tuple[int, ...], tuple[int, ...]], Episode] = {}
+    for episode in episodes:
+        first.setdefault(episode.key, episode)
+    yield from first.values()

@@ -1,0 +1,138 @@
+"""Records of a finished search: `summary.json`."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from haq.policy import CostSummary, Width
+from haq.runs.records import Amount, Count, Finite, Fraction, Metric, Positive, StoredRecord
+from hardware_sim.cost import Objective
+
+EndedBy = Literal["episodes", "time", "least cost", "one policy"]
+"""Why a search ended: it ran as many episodes as asked for; it reached its time limit; a policy of the least possible
+cost met the goal; there is only one policy."""
+
+
+class _Part(StoredRecord):
+    """Part of the summary, with the keys that other versions wrote."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class BudgetLimit(_Part):
+    """A budget: `value` in SI units, `ratio` as a fraction of the 8-bit cost."""
+
+    objective: Objective
+    value: Positive
+    ratio: Positive
+
+
+class Interval(_Part):
+    """A confidence interval of an accuracy."""
+
+    low: Fraction
+    high: Fraction
+    confidence: Fraction
+    method: str
+
+
+class Winner(_Part):
+    """The episode whose policy was chosen."""
+
+    episode: Count
+
+
+class Finalist(_Part):
+    """A policy that was measured on the selection split."""
+
+    episode: Count
+    cost: Amount | None = None
+    search_accuracy: Finite | None = None
+    selection_accuracy: Finite | None = None
+
+
+class UniformResult(_Part):
+    """Cost and report accuracy of the same bits in every layer that is not pinned."""
+
+    w_bits: Width
+    a_bits: Width
+    cost: CostSummary
+    cost_ratio: Amount
+    accuracy: Finite
+    interval: Interval | None = None
+    noise: Amount | None = None
+    """Relative output error, 1/SQNR; see `Episode.noise`."""
+
+
+class PairedCounts(_Part):
+    """Images of a split on which a policy and the float network differ; see `haq.searching.confidence.Pairs`."""
+
+    lost: Count
+    won: Count
+    images: Count
+
+
+class AccuracyDrop(_Part):
+    """Accuracy lost by the policy of a search with `max_accuracy_drop`, all as fractions.
+
+    `confidence` maps splits to the confidence that the true loss is at most `limit`. `confidence_reached` is that of
+    the search and selection images together, which the search was asked to bring to `confidence_required`.
+    """
+
+    limit: Fraction
+    search: Finite
+    selection: Finite | None = None
+    report: Finite | None = None
+    confidence: dict[str, Fraction]
+    paired: dict[str, PairedCounts] = Field(default_factory=dict)
+    confidence_required: Fraction | None = None
+    confidence_reached: Fraction | None = None
+    method: str | None = None
+
+
+class Summary(_Part):
+    """Result of a finished search.
+
+    Accuracies are the task's score: of the policy where nothing else is said, of the float network with `fp32`, on the
+    report split unless another is named. Costs are of the hardware's whole batch, in SI units.
+
+    `model_dump(mode="json")` gives the document of `summary.json`, which `haq search --json` prints.
+    """
+
+    metric: Metric
+    accuracy_fp32: Finite
+    interval_fp32: Interval | None = None
+    accuracy: Finite
+    interval: Interval | None = None
+    noise: Amount | None = None
+    """Relative output error on the report split, 1/SQNR; see `Episode.noise`."""
+    search_accuracy: Finite
+    search_accuracy_fp32: Finite | None = None
+    selection_accuracy: Finite | None = None
+    selection_accuracy_fp32: Finite | None = None
+    optimism_gap: Finite | None = None
+    """Accuracy on the search split less that on the report split."""
+    report_images: Count
+    search_images: Count
+    selection_images: Count = 0
+    winner: Winner | None = None
+    finalists: tuple[Finalist, ...] = ()
+    """In the order of the search split; empty without a selection split."""
+    cost: CostSummary
+    baseline_cost: CostSummary
+    cost_ratio: Amount
+    """The objective's cost over that of uniform 8 bits."""
+    budget: Annotated[tuple[BudgetLimit, ...], Field(min_length=1)]
+    objective: Objective
+    notes: tuple[str, ...] = ()
+    uniform: tuple[UniformResult, ...]
+    episodes: Count
+    ended_by: EndedBy = "episodes"
+    evaluations: Count
+    """Distinct policies that were evaluated."""
+    forward_images: Count
+    """Images that ran through the network, those of the prior included and those of the report not."""
+    warnings: tuple[str, ...]
+    max_accuracy_drop: AccuracyDrop | None = None
+    """Given only in a search with `max_accuracy_drop`."""
+    seconds: Amount

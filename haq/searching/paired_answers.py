@@ -1,0 +1,58 @@
+"""Comparison of policies with the float network, image by image."""
+
+import torch
+
+from haq.evaluation.protocols import Engine
+from haq.policy import PolicyBits
+from haq.searching.confidence import Pairs
+from haq.tasks.base import GradedTask, SplitName, Task
+from haq.tasks.predictions import predictions
+
+
+class PairedAnswers:
+    """Counts the images of a split on which policies and the float network differ in being right, once per policy.
+
+    The float network runs when the first policy is asked for.
+
+    Args:
+        engine: Runs the networks.
+        task: A `haq.tasks.base.GradedTask`.
+        split: Name of the split.
+        batch_size: Images in one forward pass.
+    """
+
+    def __init__(self, engine: Engine, task: Task, split: SplitName, *, batch_size: int) -> None:
+        self._engine, self._task, self._split, self._batch_size = engine, task, split, batch_size
+        self._float: list[torch.Tensor] = []
+        self._counted: dict[PolicyBits, Pairs] = {}
+
+    @property
+    def forward_images(self) -> int:
+        """Images that ran through the network for all policies, the float network's pass included."""
+        images = self._task.size(self._split)
+        return (images + len(self._counted) * (images + self._engine.images_per_policy)) if self._counted else 0
+
+    def recall(self, bits: PolicyBits, pairs: Pairs) -> None:
+        """Take over the counts of an earlier session."""
+        self._counted[bits] = pairs
+
+    def pairs(self, bits: PolicyBits) -> Pairs:
+        """Return the counts of a policy."""
+        if bits not in self._counted:
+            self._float = self._float or self._right(None)
+            both = zip(self._float, self._right(bits), strict=True)
+            counts = [(int((was & ~now).sum()), int((now & ~was).sum()), len(was)) for was, now in both]
+            self._counted[bits] = Pairs(*map(sum, zip(*counts, strict=True)))
+        return self._counted[bits]
+
+    def _right(self, bits: PolicyBits | None) -> list[torch.Tensor]:
+        """Return whether each image is classified right, [n] for every batch."""
+        assert isinstance(self._task, GradedTask), "images are right or wrong"
+        run, task = self._engine.outputs(bits), self._task
+        answered = predictions(run, self._task, self._split, batch_size=self._batch_size)
+        return [task.correct(each.outputs, each.targets) for each in answered]
+
+
+def paired(engine: Engine, task: Task, split: SplitName, bits: PolicyBits, *, batch_size: int) -> Pairs:
+    """Compare one policy with the float network on a split of a task whose items are right or wrong."""
+    return PairedAnswers(engine, task, split, batch_size=batch_size).pairs(bits)
