@@ -112,7 +112,8 @@ class BudgetSettings(Group):
         "bits); repeatable for several costs, such as size=0.5.",
     )
     max_accuracy_drop: float | None = Field(
-        None, description="Search for the least cost that loses at most this much accuracy, in place of a budget."
+        None,
+        description="Search for the least cost that loses at most so much accuracy, such as 0.5; replaces a budget.",
     )
     confidence: Annotated[float, Field(ge=0.5, lt=1)] | None = Field(
         None, description="Confidence that --max-accuracy-drop is kept on new images, such as 0.95."
@@ -160,7 +161,9 @@ class QuantizerSettings(Group):
 
     quantizer: QuantizerName = Field("linear", description="Weight quantizer: integers, or k-means codebooks.")
     calibration: Literal["auto"] | CalibrationMethod = Field("auto", description="Calibration of clipping ranges.")
-    zero_points: ZeroPoints = Field("auto", description="Zero points of activations: where they reduce errors, or no.")
+    zero_points: ZeroPoints = Field(
+        "auto", description="Zero points of activations: where they reduce the error, or none."
+    )
     rounding: Literal["auto"] | Rounding = Field(
         "auto", description="Rounding of weights: nearest, or GPTQ; auto is gptq where it applies."
     )

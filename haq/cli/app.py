@@ -1,4 +1,4 @@
-"""The commands by name."""
+"""The command line: all commands by name."""
 
 import typer
 
@@ -7,6 +7,7 @@ from haq.cli.compare import compare_command
 from haq.cli.evaluate import evaluate
 from haq.cli.explain import explain_command
 from haq.cli.finetune import finetune
+from haq.cli.help import GroupedCommand
 from haq.cli.models import layers, simulate
 from haq.cli.pareto import pareto_command
 from haq.cli.plot import plot
@@ -20,14 +21,14 @@ app = typer.Typer(name="haq", add_completion=False, rich_markup_mode=None, prett
 
 @app.callback(invoke_without_command=True)
 def haq(context: typer.Context) -> None:
-    """How many bits each layer of a trained network gets, on a given accelerator, within a budget."""
+    """Mixed-precision quantization: find the bits of every layer of a network for an accelerator and a budget."""
     if context.invoked_subcommand is None:
         raise UserError("give a command, such as haq search; haq --help lists all of them")
 
 
 for command in (search, layers, simulate, evaluate, sensitivity, finetune, reconstruct, plot):
-    app.command()(command)
-app.command("compare")(compare_command)
-app.command("explain")(explain_command)
-app.command("pareto")(pareto_command)
+    app.command(cls=GroupedCommand)(command)
+app.command("compare", cls=GroupedCommand)(compare_command)
+app.command("explain", cls=GroupedCommand)(explain_command)
+app.command("pareto", cls=GroupedCommand)(pareto_command)
 app.add_typer(hardware.app, name="hardware")

@@ -1,4 +1,4 @@
-"""`haq compare`: search methods on the same network, data, budgets and number of evaluations."""
+"""`haq compare`: compare search methods at the same number of evaluations."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from agents.registry import METHODS
-from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, read_several, with_config
+from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, SeedsFlag, WorkersFlag, read_several, with_config
 from haq.cli.output import print_blocks, print_json, print_text
 from haq.cli.progress import shown_progress
-from haq.config import MAX_SEEDS, SearchConfig
+from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.execution.processes import Processes
 from haq.files import write_atomically
@@ -28,22 +28,20 @@ MAX_DIGITS = 9
 def compare_command(
     config: SearchConfig,
     *,
-    agents: Annotated[str, typer.Option(help="Methods, with commas; the first is held against the others.")] = (
-        "ddpg,random,uniform"
-    ),
-    budgets: Annotated[str, typer.Option(help="Budgets, with commas; each is a comparison of its own.")] = "0.6",
-    at: Annotated[str, typer.Option(help="Numbers of evaluations to compare at, with commas.")] = "50,100",
-    seeds: Annotated[int, typer.Option(help="Seeds, from --seed on.", min=1, max=MAX_SEEDS)] = 3,
-    redraw: Annotated[bool, typer.Option("--redraw", help="Every seed draws its own images, from --split-seed on.")] = (
-        False
-    ),
-    workers: Annotated[int, typer.Option(help="Processes, of one thread each.", min=1)] = 1,
+    agents: Annotated[
+        str, typer.Option(help="Search methods, separated by commas; the others are compared with the first.")
+    ] = "ddpg,random,uniform",
+    budgets: Annotated[str, typer.Option(help="Budgets, separated by commas, each compared separately.")] = "0.6",
+    at: Annotated[str, typer.Option(help="Numbers of evaluations to compare at, separated by commas.")] = "50,100",
+    seeds: SeedsFlag = 3,
+    redraw: Annotated[bool, typer.Option("--redraw", help="Draw other images for every seed.")] = False,
+    workers: WorkersFlag = 1,
     out: Annotated[Path, typer.Option(help="Folder of the comparison.")] = Path("results/comparison"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the comparison in --out.")] = False,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
-    """Hold search methods against each other: a table with intervals, all figures as CSV and JSON, and a picture."""
+    """Compare search methods: a table with confidence intervals, CSV, JSON and a figure."""
     from haq.report.plots import save_figure
     from haq.report.plots.comparison import plot_comparison
     from haq.studies.comparison.tables import as_csv, report

@@ -1,4 +1,4 @@
-"""`haq evaluate`: how accurate a policy is, on images that no decision was taken on."""
+"""`haq evaluate`: the accuracy of a policy on the report split, which no decision depends on."""
 
 import sys
 from pathlib import Path
@@ -20,13 +20,11 @@ def evaluate(
     config: SearchConfig,
     policy: Annotated[
         Path,
-        typer.Argument(
-            help="The folder of a run, or a policy file; the run's settings hold unless given.", metavar="RUN|POLICY"
-        ),
+        typer.Argument(help="Folder of a run, whose settings are used, or a policy file.", metavar="RUN|POLICY"),
     ],
     json: JsonFlag = False,
 ) -> None:
-    """Accuracy of a policy on the report split, next to the float network's."""
+    """Measure the accuracy of a policy on the report split."""
     with shown_progress(quiet=not sys.stderr.isatty()) as watcher:
         document = evaluate_artifact(load_artifact(policy, config, notify=say), progress=watcher.phase)
     for warning in document["warnings"]:

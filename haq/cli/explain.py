@@ -1,4 +1,4 @@
-"""`haq explain`: why this policy, in plain sentences."""
+"""`haq explain`: the reasons for a policy, in sentences."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,13 +53,17 @@ class Unit:
 @with_config(*MODEL_FLAGS, "data")
 def explain_command(
     config: SearchConfig,
-    run: Annotated[Path, typer.Argument(help="The folder of a finished search.", metavar="RUN")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished search.", metavar="RUN")],
     robust: Annotated[
-        bool, typer.Option("--robust", help="Calibrate on other images, and evaluate the policy once more.")
+        bool, typer.Option("--robust", help="Also calibrate on other images and evaluate again.")
     ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Why this policy: what is left to win, what more budget buys, which bits are free, and what it stands on."""
+    """Explain the policy that a search found.
+
+    States what other bits could gain, what more budget is worth, which bits are free, and how far errors of the cost
+    model matter.
+    """
     found = explain(run, config=config, is_robust=robust, notify=say)
     if json:
         print_json(found.document())

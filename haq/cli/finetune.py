@@ -1,82 +1,58 @@
-"""`haq finetune`: a network learns to live with a policy."""
+"""`haq finetune`: quantization-aware training of a network with a policy."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, RUN_OR_POLICY, JsonFlag, QuietFlag, with_config
-from haq.cli.output import draw_figures, print_json, print_learned, print_text, say, say_command, warn
-from haq.cli.progress import shown_progress
-from haq.cli.search import resume_command
-from haq.config import SearchConfig
-from haq.errors import UserError
-from haq.experiment.learning_request import PolicyLike, learning_request
-from haq.experiment.run_settings import policy_path
-from haq.finetuning.running import FinetuneResult, finetune_configured
-from haq.quantization.training.config import (
-    Augmentation,
-    FinetuneConfig,
-    Learning,
-    OptimizerName,
-    Oscillation,
-    Precision,
-    finetune_config,
+from haq.cli.flags import (
+    DATA_FLAGS,
+    MODEL_FLAGS,
+    JsonFlag,
+    OutFolder,
+    QuietFlag,
+    ResumeFlag,
+    with_config,
+    with_settings,
 )
-from haq.quantization.training.initialization import LearnedShift
-from haq.runs.run_folder import safe_name
+from haq.cli.folders import default_out, resumable
+from haq.cli.output import draw_figures, print_json, print_learned, print_text, say, warn
+from haq.cli.policies import FloatFlag, PolicyArgument, policy_name, policy_or_bits
+from haq.cli.progress import shown_progress
+from haq.config import SearchConfig
+from haq.experiment.learning_request import learning_request
+from haq.finetuning.running import FinetuneResult, finetune_configured
+from haq.quantization.training.config import FinetuneConfig, finetune_config
 
 UNIFORM_BITS = 4
 
 
-def _flag(name: str, *names: str) -> Any:
-    field = FinetuneConfig.model_fields[name]
-    shown = False if field.default is None else str(field.default)
-    return typer.Option(*names, help=field.description, show_default=shown)
-
-
 @with_config(*MODEL_FLAGS, *DATA_FLAGS, "hardware", "first_last_bits", "pin", "device", "seed")
+@with_settings("learning", FinetuneConfig, finetune_config, heading="Training")
 def finetune(
     config: SearchConfig,
+    learning: FinetuneConfig,
     *,
-    policy: Annotated[Path | None, RUN_OR_POLICY] = None,
-    w_bits: Annotated[int | None, typer.Option(help="Bits of all weights.", show_default=str(UNIFORM_BITS))] = None,
-    a_bits: Annotated[int | None, typer.Option(help="Bits of all activations.", show_default=str(UNIFORM_BITS))] = None,
-    is_float: Annotated[bool, typer.Option("--float", help="Leave all in float: the control of a comparison.")] = False,
-    epochs: Annotated[int | None, _flag("epochs")] = None,
-    lr: Annotated[float | None, _flag("lr")] = None,
-    scale_lr: Annotated[float | None, _flag("scale_lr")] = None,
-    optimizer: Annotated[OptimizerName | None, _flag("optimizer")] = None,
-    batch_size: Annotated[int | None, _flag("batch_size")] = None,
-    weight_decay: Annotated[float | None, _flag("weight_decay")] = None,
-    max_gradient_norm: Annotated[float | None, _flag("max_gradient_norm")] = None,
-    shift: Annotated[LearnedShift | None, _flag("shift")] = None,
-    learn: Annotated[Learning | None, _flag("learn")] = None,
-    teacher: Annotated[bool | None, _flag("teacher", "--teacher/--no-teacher")] = None,
-    teacher_weight: Annotated[float | None, _flag("teacher_weight")] = None,
-    oscillation: Annotated[Oscillation | None, _flag("oscillation")] = None,
-    dampening: Annotated[float | None, _flag("dampening")] = None,
-    ema: Annotated[float | None, _flag("ema")] = None,
-    augment: Annotated[Augmentation | None, _flag("augment")] = None,
-    norm_images: Annotated[int | None, _flag("norm_images")] = None,
-    precision: Annotated[Precision | None, _flag("precision")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="results/...")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.")] = False,
+    policy: PolicyArgument = None,
+    w_bits: Annotated[int | None, typer.Option(help="Uniform bits of weights.", show_default=str(UNIFORM_BITS))] = None,
+    a_bits: Annotated[
+        int | None, typer.Option(help="Uniform bits of activations.", show_default=str(UNIFORM_BITS))
+    ] = None,
+    is_float: FloatFlag = False,
+    out: OutFolder = None,
+    resume: ResumeFlag = False,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
-    """Train a network with a policy on it: weights, and the scales and shifts of all quantizers."""
-    given = {name: value for name, value in locals().items() if name in FinetuneConfig.model_fields}
-    learning = finetune_config(**{name: value for name, value in given.items() if value is not None})
-    request = learning_request(_policy(policy, w_bits, a_bits, is_float=is_float), config, learning, notify=say)
-    path = out or default_out(request.config, policy, (w_bits, a_bits), is_float=is_float)
-    try:
-        with shown_progress(quiet=quiet) as watcher:
-            result = finetune_configured(request, path, resume=resume, watcher=watcher)
-    except KeyboardInterrupt:
-        kept = f"all whole epochs are in {path}" if path.is_dir() else "nothing was written yet"
-        say_command(f"stopped; {kept}. Go on with:", resume_command(path))
-        raise
+    """Train a network with its quantizers (QAT).
+
+    Weights, scales and shifts of all quantizers are trained on the train split.
+    """
+    chosen = policy_or_bits(policy, (w_bits, a_bits), default=(UNIFORM_BITS, UNIFORM_BITS), is_float=is_float)
+    request = learning_request(chosen, config, learning, notify=say)
+    path = out or default_out("finetune", request.config.model, policy_name(chosen), f"s{request.config.seed}")
+    with resumable(path, kept="all completed epochs are"), shown_progress(quiet=quiet) as watcher:
+        result = finetune_configured(request, path, resume=resume, watcher=watcher)
     if not result.is_first:
         return
     draw_figures(path)
@@ -88,34 +64,8 @@ def finetune(
         print_result(result, path)
 
 
-def _policy(path: Path | None, w_bits: int | None, a_bits: int | None, *, is_float: bool) -> PolicyLike:
-    ways = {
-        "a policy file": path is not None,
-        "--w-bits, --a-bits": (w_bits, a_bits) != (None, None),
-        "--float": is_float,
-    }
-    chosen = [name for name, is_given in ways.items() if is_given]
-    if len(chosen) > 1:
-        raise UserError(f"{' and '.join(chosen)} contradict each other; give one of them")
-    if path is not None:
-        return path
-    if is_float:
-        return None, None
-    return UNIFORM_BITS if w_bits is None else w_bits, UNIFORM_BITS if a_bits is None else a_bits
-
-
-def default_out(
-    config: SearchConfig, policy: Path | None, bits: tuple[int | None, int | None], *, is_float: bool
-) -> Path:
-    """results/finetune-<model>-<policy>-s<seed>, safe as a file name."""
-    uniform = f"w{bits[0] or UNIFORM_BITS}a{bits[1] or UNIFORM_BITS}"
-    name = "float" if is_float else uniform if policy is None else policy_path(policy).resolve().parent.name
-    text = f"finetune-{config.model}-{name}-s{config.seed}"
-    return Path("results") / safe_name(text)
-
-
 def print_result(result: FinetuneResult, path: Path) -> None:
-    """Float, quantized before learning, and fine-tuned."""
+    """Print the accuracy in float, quantized before the training, and fine-tuned."""
     summary = result.summary
     print_learned(summary, "fine-tuned", title=f"{summary['mean_weight_bits']:.3g} mean weight bits")
     print_text(f"{summary['epochs']} epochs, {summary['steps']} steps, {summary['seconds']:.0f} s")

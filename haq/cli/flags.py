@@ -1,32 +1,51 @@
-"""Flags that commands share: one for every field of `SearchConfig`, so that each says the same thing everywhere."""
+"""Command-line flags generated from the groups of settings, so that a flag means the same in every command."""
 
 import inspect
 from collections.abc import Callable, Mapping
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from pydantic import BaseModel
 
 from agents.registry import METHODS
-from haq.config import DATA_SETTINGS, DEVICE_SETTINGS, MODEL_SETTINGS, SearchConfig, search_config
+from haq.config import (
+    DATA_SETTINGS,
+    DEVICE_SETTINGS,
+    GROUPS,
+    MAX_SEEDS,
+    MODEL_SETTINGS,
+    QUANTIZER_SETTINGS,
+    SearchConfig,
+    search_config,
+    settings_of,
+)
 from haq.errors import UserError
 
-RUN_OR_POLICY = typer.Argument(
-    help="Folder of a run, whose model and data are used, or a policy file; without one, uniform bits.",
-    metavar="RUN|POLICY",
-)
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on standard output.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+ResumeFlag = Annotated[bool, typer.Option("--resume", help="Continue the run in --out, if there is one.")]
+OutFolder = Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="results/...")]
+SeedsFlag = Annotated[int, typer.Option(help="Number of seeds, from --seed on.", min=1, max=MAX_SEEDS, metavar="N")]
+WorkersFlag = Annotated[int, typer.Option(help="Number of processes.", min=1, metavar="N")]
 
-MODEL_FLAGS, DATA_FLAGS, DEVICE_FLAGS = MODEL_SETTINGS, DATA_SETTINGS, DEVICE_SETTINGS
-QUANTIZER_FLAGS = ("quantizer", "calibration", "zero_points", "rounding", "corrections", "engine", "device")
-ALL_FLAGS = tuple(SearchConfig.model_fields)
+MODEL_FLAGS, DATA_FLAGS, DEVICE_FLAGS, QUANTIZER_FLAGS = (
+    MODEL_SETTINGS,
+    DATA_SETTINGS,
+    DEVICE_SETTINGS,
+    QUANTIZER_SETTINGS,
+)
+ALL_FLAGS = settings_of(*GROUPS)
+_HEADINGS = {name: group.heading for group in GROUPS for name in group.model_fields}
 WIDTHS = {str(bits): bits for bits in range(1, 9)}
 MAX_DIGITS, MAX_SHOWN = 10, 100
 
+Command = Callable[..., Any]
+
 
 def read_several(text: str) -> tuple[str, ...]:
-    """Values with commas between them.
+    """Split values that are separated by commas.
 
     >>> read_several("3bits, 4bits,")
     ('3bits', '4bits')
@@ -34,23 +53,58 @@ def read_several(text: str) -> tuple[str, ...]:
     return tuple(each.strip() for each in text.split(",") if each.strip())
 
 
-def with_config(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command the flags of these settings; its first parameter, `config`, receives what they come to.
+def with_config(*names: str) -> Callable[[Command], Command]:
+    """Give a command the flags of some settings.
 
-    The configuration holds what the user gave in `config.model_fields_set`, and the defaults of `haq search` otherwise.
+    The parameter `config` of the command receives a `SearchConfig`: the flags that were given, which are in its
+    `model_fields_set`, and the defaults of `haq search` otherwise.
+
+    Args:
+        names: Settings of `SearchConfig`.
     """
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    def make(values: Mapping[str, Any]) -> SearchConfig:
+        return search_config(
+            **{name: _SPECIAL[name].read(value) if name in _SPECIAL else value for name, value in values.items()}
+        )
+
+    flags = [_flag(SearchConfig, name, heading=_HEADINGS[name]) for name in names]
+    return _with_flags("config", flags, make)
+
+
+def with_settings(
+    parameter: str, settings: type[BaseModel], make: Callable[..., BaseModel], *, heading: str
+) -> Callable[[Command], Command]:
+    """Give a command the flags of all fields of a settings class.
+
+    Args:
+        parameter: Parameter of the command that receives the settings.
+        settings: Class whose fields become flags.
+        make: Builds the settings from the flags that were given, and refuses wrong values.
+        heading: Heading of the flags in the help.
+    """
+    flags = [_flag(settings, name, heading=heading) for name in settings.model_fields]
+    return _with_flags(parameter, flags, lambda values: make(**values))
+
+
+def _with_flags(
+    parameter: str, flags: list[inspect.Parameter], make: Callable[[Mapping[str, Any]], Any]
+) -> Callable[[Command], Command]:
+    """Replace a parameter of a command by flags, out of which it is made."""
+    names = [flag.name for flag in flags]
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        others = [each for name, each in signature.parameters.items() if name != parameter]
 
         @wraps(command)
         def run(**values: Any) -> Any:
-            given = {name: values.pop(name) for name in names}
-            return command(_config(given), **values)
+            taken = {name: values.pop(name) for name in names}
+            given = {name: value for name, value in taken.items() if value is not None and value != []}
+            return command(**{parameter: make(given)}, **values)
 
-        flags = [_flag(name) for name in names]
-        arguments = [each for each in own if each.default is inspect.Parameter.empty]
-        options = [each for each in own if each.default is not inspect.Parameter.empty]
+        arguments = [each for each in others if each.default is inspect.Parameter.empty]
+        options = [each for each in others if each.default is not inspect.Parameter.empty]
         keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*arguments, *flags, *options)]
         run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
         return run
@@ -58,27 +112,25 @@ def with_config(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any
     return decorate
 
 
-def _flag(name: str) -> inspect.Parameter:
-    field = SearchConfig.model_fields[name]
-    shown = _SPECIAL[name].shown if name in _SPECIAL else field.default
-    kind = _SPECIAL[name].type if name in _SPECIAL else _plain(field.annotation)
+def _flag(settings: type[BaseModel], name: str, *, heading: str) -> inspect.Parameter:
+    field, special = settings.model_fields[name], _SPECIAL.get(name)
+    kind = special.type if special else _plain(field.annotation)
+    shown = special.shown if special else field.default
+    word = name.replace("_", "-")
     option = typer.Option(
-        f"--{name.replace('_', '-')}",
+        f"--{word}/--no-{word}" if kind is bool else f"--{word}",
         help=field.description,
-        show_default=_default_text(shown),
-        metavar=_SPECIAL[name].form if name in _SPECIAL else None,
+        show_default=False if shown is None or shown == "" else str(shown),
+        metavar=special.form if special else None,
+        rich_help_panel=heading,
     )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
 
 
-def _default_text(default: Any) -> bool | str:
-    return False if default is None or default == "" else str(default)
-
-
 def _plain(annotation: Any) -> Any:
-    """The type that the command line reads: `int`, `str` or a choice, without constraints and None."""
+    """Return the type that the command line reads: `int`, `str` or a choice, without constraints and None."""
     if get_origin(annotation) is Annotated:
         return _plain(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
@@ -95,17 +147,8 @@ def _plain(annotation: Any) -> Any:
 class _Special:
     """A setting that is written in its own way on the command line."""
 
-    def __init__(self, kind: Any, read: Callable[[Any], Any], *, form: str | None, shown: str = "") -> None:
+    def __init__(self, kind: Any, read: Callable[[Any], Any], *, form: str | None = None, shown: str = "") -> None:
         self.type, self.read, self.form, self.shown = kind, read, form, shown
-
-
-def _config(given: Mapping[str, Any]) -> SearchConfig:
-    values = {
-        name: _SPECIAL[name].read(value) if name in _SPECIAL else value
-        for name, value in given.items()
-        if value is not None and value != []
-    }
-    return search_config(**values)
 
 
 def _read_input(text: str) -> tuple[int, ...]:
@@ -139,7 +182,7 @@ def _read_pins(texts: list[str]) -> dict[str, int]:
 
 
 def _shown(text: str) -> str:
-    """In quotes, cut where it gets long.
+    """Quote a text, shortened where it is long.
 
     >>> _shown("9" * 1000)[-4:]
     "...'"
@@ -148,7 +191,7 @@ def _shown(text: str) -> str:
 
 
 _SPECIAL: dict[str, _Special] = {
-    "agent": _Special(Literal[tuple(METHODS)], str, form=None, shown="ddpg"),
+    "agent": _Special(Literal[tuple(METHODS)], str, shown="ddpg"),
     "budget": _Special(list[str], tuple, form="[OBJECTIVE=]VALUE", shown="0.6"),
     "pin": _Special(list[str], _read_pins, form="NAME=BITS"),
     "input": _Special(str, _read_input, form="CxHxW"),

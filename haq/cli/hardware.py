@@ -1,4 +1,4 @@
-"""`haq hardware`: the devices, where their numbers come from, whether a file describes one, and how to measure one."""
+"""`haq hardware`: list, show, validate and measure devices."""
 
 import re
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from haq.cli.flags import MODEL_FLAGS, JsonFlag, QuietFlag, with_config
+from haq.cli.help import GroupedCommand
 from haq.cli.output import print_json, print_table, print_text
 from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
@@ -18,7 +19,7 @@ from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import device_names, load_accelerator
 from hardware_sim.cost import Bits, UnsupportedError
 
-app = typer.Typer(help="Devices, with sources; without a command, the list.", invoke_without_command=True)
+app = typer.Typer(help="List, show, validate or measure accelerators.", invoke_without_command=True)
 
 PROSE = ("name", "description", "kind", "sources", "validation")
 SHOWN_WIDTHS: tuple[Bits, ...] = (8, 4, 2, None)
@@ -28,14 +29,17 @@ UNSURE = re.compile(r"\b(memory|estimated?|assumed)\b", re.IGNORECASE)
 
 @app.callback()
 def hardware(context: typer.Context, json: JsonFlag = False) -> None:
-    """The list, unless a command was given."""
+    """List, show, validate or measure accelerators.
+
+    Without a command, lists them.
+    """
     if context.invoked_subcommand is None:
         list_devices(json=json)
 
 
-@app.command("list")
+@app.command("list", cls=GroupedCommand)
 def list_devices(json: JsonFlag = False) -> None:
-    """The shipped devices."""
+    """List the devices that haq comes with."""
     devices = [load_accelerator(name).model_dump(mode="json") for name in device_names()]
     keys = ("name", "kind", "batch", "description")
     if json:
@@ -45,9 +49,11 @@ def list_devices(json: JsonFlag = False) -> None:
     print_table(f"{len(devices)} devices", ("device", "kind", "batch", "description"), rows, text_columns=4, wraps=True)
 
 
-@app.command()
-def show(name: Annotated[str, typer.Argument(help="A device, or a file.")], json: JsonFlag = False) -> None:
-    """A device's parameters with their sources, its peak and ridge point by width, and what it was held against."""
+@app.command(cls=GroupedCommand)
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a device, or a .toml or .csv file.")], json: JsonFlag = False
+) -> None:
+    """Show a device: parameters, sources and peak performance."""
     device = load_accelerator(name)
     if json:
         print_json(device_document(device))
@@ -55,11 +61,14 @@ def show(name: Annotated[str, typer.Argument(help="A device, or a file.")], json
         _print_device(device)
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def validate(
-    file: Annotated[Path, typer.Argument(help="A .toml device file or a .csv table.")], json: JsonFlag = False
+    file: Annotated[Path, typer.Argument(help="A .toml device file or a .csv table of costs.")], json: JsonFlag = False
 ) -> None:
-    """Say what is missing, unknown or of the wrong unit in a device file; exit with 2 if anything is."""
+    """Check a device file.
+
+    Exits with 2 if something is missing, unknown or of the wrong unit.
+    """
     device = load_accelerator(file)
     values = device.model_dump(mode="json")
     unsourced = [
@@ -76,19 +85,22 @@ def validate(
         print_text(f"without a source: {', '.join(sorted(unsourced))}")
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 @with_config(*MODEL_FLAGS, "data", "batch")
 def measure(
     config: SearchConfig,
-    out: Annotated[Path, typer.Option(help="The table, a .csv file in a folder that exists.")],
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of the runtime.")] = 1,
+    out: Annotated[Path, typer.Option(help="Table to write, a .csv file in an existing folder.")],
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of the runtime.", metavar="N")] = 1,
     repeats: Annotated[
-        int, typer.Option(min=3, max=100_000, help="Runs of each layer, of which the median counts.")
+        int, typer.Option(min=3, max=100_000, help="Runs of each layer; the median counts.", metavar="N")
     ] = 30,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
-    """Time every layer of a model on this processor, float32 and int8, as a table that works as --hardware."""
+    """Time every layer on this processor.
+
+    Writes a table of latencies in float32 and int8, and a device file that can be given as --hardware.
+    """
     shape = tuple(example_input(config).shape[1:])
     setup = Setup(model=config.model, input_shape=shape, batch=config.batch or 1, threads=threads, repeats=repeats)
     with shown_progress(quiet=quiet) as watcher:

@@ -1,4 +1,4 @@
-"""`haq layers`, `haq simulate`: what a network consists of, and what it costs."""
+"""`haq layers`, `haq simulate`: the layers of a network, and their costs on a device."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,12 +19,16 @@ from haq.formatting import format_count
 from haq.policy import LayerBits, uniform_bits
 from hardware_sim.layer import Layer
 
-BitsFlag = Annotated[int, typer.Option(min=1, max=8)]
+WeightBits = Annotated[int, typer.Option(help="Bits of the weights of every layer.", min=1, max=8)]
+ActivationBits = Annotated[int, typer.Option(help="Bits of the activations of every layer.", min=1, max=8)]
 
 
 @with_config(*MODEL_FLAGS, "data")
 def layers(config: SearchConfig, json: JsonFlag = False) -> None:
-    """The quantizable layers of a model: shape, parameters, MACs; what is refused and why."""
+    """List the quantizable layers of a network.
+
+    Also lists what cannot be quantized and stays in float, with the reason.
+    """
     found = load_traced(config)
     if json:
         refused = [asdict(each) for each in found.refused]
@@ -46,19 +50,22 @@ def layers(config: SearchConfig, json: JsonFlag = False) -> None:
 def simulate(
     config: SearchConfig,
     policies: Annotated[
-        list[Path] | None, typer.Argument(help="Policy files or runs; uniform bits if none is given.")
+        list[Path] | None, typer.Argument(help="Policy files or folders of runs; uniform bits if none is given.")
     ] = None,
     compare: Annotated[
-        list[str] | None, typer.Option(help="Devices to set side by side, with commas or repeated.", metavar="DEVICE")
+        list[str] | None, typer.Option(help="Devices to compare, separated by commas or repeated.", metavar="DEVICE")
     ] = None,
-    w_bits: BitsFlag = 8,
-    a_bits: BitsFlag = 8,
+    w_bits: WeightBits = 8,
+    a_bits: ActivationBits = 8,
     exclude_first_last: Annotated[
-        bool, typer.Option("--exclude-first-last", help="Leave both out everywhere.")
+        bool, typer.Option("--exclude-first-last", help="Leave out the first and the last layer.")
     ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Latency, energy, size and BOPs of uniform bits or of policies on a device, per layer with its bound."""
+    """Compute the costs of policies on a device.
+
+    Latency, energy, size and BOPs of every layer with its bound, and the totals; of uniform bits without a policy.
+    """
     paths = policies or []
     if compare:
         devices = [*([config.hardware] if "hardware" in config.model_fields_set else []), *compare]

@@ -1,14 +1,14 @@
-"""`haq pareto`: what accuracy costs, over budgets, objectives and devices."""
+"""`haq pareto`: the trade-off between accuracy and cost, over budgets, objectives and devices."""
 
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 
-from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, read_several, with_config
+from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, SeedsFlag, WorkersFlag, read_several, with_config
 from haq.cli.output import draw_figures, print_blocks, print_json, print_text
 from haq.cli.progress import shown_progress
-from haq.config import MAX_SEEDS, SearchConfig
+from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.execution.executors import InProcess
 from haq.execution.processes import Processes
@@ -27,32 +27,37 @@ def pareto_command(
     config: SearchConfig,
     *,
     budgets: Annotated[
-        str, typer.Option(help="Budgets with commas: ratios of 8-bit cost, or such as 4bits.")
+        str, typer.Option(help="Budgets, separated by commas: ratios of 8-bit cost, or such as 4bits.")
     ] = "3bits,4bits,5bits",
-    devices: Annotated[str | None, typer.Option(help="Devices with commas.", show_default="that of --hardware")] = None,
+    devices: Annotated[
+        str | None, typer.Option(help="Devices, separated by commas.", show_default="that of --hardware")
+    ] = None,
     objectives: Annotated[
-        str | None, typer.Option(help="Objectives with commas.", show_default="that of --objective")
+        str | None, typer.Option(help="Objectives, separated by commas.", show_default="that of --objective")
     ] = None,
     also: Annotated[
         list[str] | None,
-        typer.Option(help="A budget for another cost, which always holds; repeatable.", metavar="OBJECTIVE=VALUE"),
+        typer.Option(help="Additional budget of every search; repeatable.", metavar="OBJECTIVE=VALUE"),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Seeds, from --seed on.", min=1, max=MAX_SEEDS)] = 1,
+    seeds: SeedsFlag = 1,
     more_episodes: Annotated[
         int | None,
         typer.Option(
-            help="New policies of every search but the first.", min=1, show_default="0.3 x --episodes for all"
+            help="New policies of every further search.",
+            min=1,
+            metavar="N",
+            show_default="0.3 x --episodes in total",
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes, a seed each; several have one thread each.", min=1)] = 1,
+    workers: WorkersFlag = 1,
     out: Annotated[Path, typer.Option(help="Folder of the sweep.")] = Path("results/pareto"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the sweep in --out.")] = False,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
-    """Search at several budgets, on several devices: what accuracy costs, as tables, figures and a picture.
+    """Search at several budgets and on several devices.
 
-    The first search takes --episodes; the others are told what was found before, and take a few.
+    Writes tables, all numbers as CSV and JSON, and a figure of the Pareto front. The first search takes --episodes. The others start from its results and take fewer (--more-episodes).
     """
     from haq.report.plots import save_figure
     from haq.report.plots.pareto import plot_pareto

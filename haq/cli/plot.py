@@ -1,4 +1,4 @@
-"""`haq plot`: pictures of runs and policies."""
+"""`haq plot`: figures of runs and policies."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,17 +31,20 @@ def plot(
     config: SearchConfig,
     sources: Annotated[
         list[Path],
-        typer.Argument(help="The folder of a run, or a policy file; several for specialization.", metavar="RUN|POLICY"),
+        typer.Argument(help="Folder of a run, or a policy file; several for specialization.", metavar="RUN|POLICY"),
     ],
-    kind: Annotated[Kind | None, typer.Option(help="What to draw; all that a run has files for if not given.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Figure to draw; by default all that apply.")] = None,
     compare: Annotated[
-        list[str] | None, typer.Option(help="Devices of a specialization, with commas or repeated.", metavar="DEVICE")
+        list[str] | None,
+        typer.Option(help="Devices of a specialization, separated by commas.", metavar="DEVICE"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="A .png or .svg file; without it, beside the source.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .png or .svg file; by default beside the source.")] = None,
 ) -> None:
-    """Draw bits, how a search learned, layers under a device's roofline, or policies on devices, as PNG or SVG.
+    """Draw figures of a run or policy as PNG or SVG.
 
-    Roofline and specialization price the policies again: with the settings of their runs, unless others are given.
+    Figures: bits of every layer, learning curve, sensitivities, roofline, Pareto front, and costs of policies on
+    several devices (specialization). Roofline and specialization compute costs with the settings of the run, unless
+    others are given.
     """
     if kind == "specialization":
         paths = [_save_specialization(sources, config, compare or (), out=out)]

@@ -1,52 +1,48 @@
-"""`haq search`: from a network and a budget to a policy."""
+"""`haq search`: search the bits of every layer under a budget."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from haq.budgets import parse_duration
-from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, with_config
-from haq.cli.output import draw_figures, print_json, say_command, warn
+from haq.cli.flags import ALL_FLAGS, JsonFlag, OutFolder, QuietFlag, with_config
+from haq.cli.folders import default_out, resumable, resume_command
+from haq.cli.output import draw_figures, print_json, warn
 from haq.cli.progress import shown_progress
 from haq.cli.search_result import print_result
 from haq.config import SearchConfig
 from haq.evaluation.store import EvaluationStore
 from haq.experiment.inputs import Inputs
-from haq.runs.run_folder import safe_name
 from haq.searching.running import search_configured
 
 
 @with_config(*ALL_FLAGS)
 def search(
     config: SearchConfig,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="results/...")] = None,
+    out: OutFolder = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the run in --out, if there is one, or with more --episodes."),
+        typer.Option("--resume", help="Continue the run in --out, if there is one; also with more --episodes."),
     ] = False,
     time: Annotated[
-        str | None, typer.Option(help="Stop when the search has taken this long: 2h, 30m, 90s; --resume goes on.")
+        str | None, typer.Option(help="Time limit, such as 2h, 30m or 90s; --resume continues.", metavar="TIME")
     ] = None,
-    store: Annotated[bool, typer.Option("--store/--no-store", help="Use and keep evaluations in the cache.")] = True,
+    store: Annotated[
+        bool, typer.Option("--store/--no-store", help="Keep evaluations in the cache and reuse them.")
+    ] = True,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
-    """Find the bits of every layer that meet a budget on a device at the least loss of accuracy."""
-    path = out or default_out(config)
+    """Search the bits of every layer under a budget.
+
+    The policy that loses the least accuracy on the search images is measured on the report images at the end.
+    """
+    path = out or _default_out(config)
     limit_s = None if time is None else parse_duration(time)
     inputs = Inputs(store=EvaluationStore() if store and not config.episode_finetune_steps else None)
-    try:
-        with shown_progress(quiet=quiet) as watcher:
-            result = search_configured(
-                config, path, inputs=inputs, resume=resume, time_limit_s=limit_s, watcher=watcher
-            )
-    except KeyboardInterrupt:
-        kept = f"everything so far is in {path}" if path.is_dir() else "nothing was written yet"
-        say_command(f"stopped; {kept}. Go on with:", resume_command(path))
-        raise
+    with resumable(path, kept="everything so far is"), shown_progress(quiet=quiet) as watcher:
+        result = search_configured(config, path, inputs=inputs, resume=resume, time_limit_s=limit_s, watcher=watcher)
     draw_figures(path)
     for warning in result.summary.warnings:
         warn(warning)
@@ -59,21 +55,9 @@ def search(
         print(resume_command(path, keep_time=False))
 
 
-def default_out(config: SearchConfig) -> Path:
-    """results/<model>-<hardware>-<objective>-<budget>-<agent>-s<seed>, safe as a file name; drop0.5 for a budget."""
+def _default_out(config: SearchConfig) -> Path:
+    """results/<model>-<hardware>-<objective>-<budget>-<agent>-s<seed>, with drop0.5 in place of a budget."""
     drop = config.max_accuracy_drop
-    aim = str(config.budgets[0]) if drop is None else f"drop{drop:g}"
-    names = (config.model, Path(config.hardware).stem, config.objective, aim, config.agent)
-    text = "-".join((*names, f"s{config.seed}"))
-    return Path("results") / safe_name(text)
-
-
-def resume_command(path: Path, *, keep_time: bool = True) -> str:
-    """What a user types to go on: the same command once more, with --resume, and on request without --time."""
-    words = [word for word in sys.argv[1:] if word != "--resume"]
-    if not keep_time:
-        times = [number for number, word in enumerate(words) if word == "--time"]
-        dropped = {*times, *(number + 1 for number in times)}
-        words = [word for number, word in enumerate(words) if number not in dropped and not word.startswith("--time=")]
-    has_out = any(word == "--out" or word.startswith("--out=") for word in words)
-    return shlex.join(["haq", *words, *([] if has_out else ["--out", str(path)]), "--resume"])
+    target = str(config.budgets[0]) if drop is None else f"drop{drop:g}"
+    device = Path(config.hardware).stem
+    return default_out(config.model, device, config.objective, target, config.agent, f"s{config.seed}")
