@@ -41,7 +41,10 @@ def compare_command(
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
-    """Compare search methods: a table with confidence intervals, CSV, JSON and a figure."""
+    """Compare search methods at equal numbers of evaluations.
+
+    Writes a table with confidence intervals, all numbers as CSV and JSON, and a figure.
+    """
     from haq.report.plots import save_figure
     from haq.report.plots.comparison import plot_comparison
     from haq.studies.comparison.tables import as_csv, report

@@ -57,7 +57,8 @@ def pareto_command(
 ) -> None:
     """Search at several budgets and on several devices.
 
-    Writes tables, all numbers as CSV and JSON, and a figure of the Pareto front. The first search takes --episodes. The others start from its results and take fewer (--more-episodes).
+    Writes tables, all numbers as CSV and JSON, and a figure of the Pareto front. The first search takes --episodes. The
+    others start from its results and take fewer (--more-episodes).
     """
     from haq.report.plots import save_figure
     from haq.report.plots.pareto import plot_pareto
