@@ -1,1 +1,1 @@
-"""What a network costs on a device: prices, budgets, simulations, measured devices."""
+"""Costs of a network on a device: prices, budgets, simulations and measured devices."""

@@ -1,4 +1,4 @@
-"""One layer as an ONNX graph of its own, in float32 or int8: to be timed, whatever it computes."""
+"""ONNX models of single layers with random weights, in float32 or int8, for measuring their latency."""
 
 from collections.abc import Callable, Mapping
 from math import prod
@@ -13,28 +13,47 @@ from haq.errors import UserError
 from hardware_sim.layer import Layer, LayerKind
 
 OPSET, IR_VERSION = 17, 8
-"""Old enough for every onnxruntime in use; the operators here have not changed since."""
+"""Supported by every onnxruntime in use; the operators here have not changed since."""
 INPUT_SCALE, WEIGHT_SCALE, OUTPUT_SCALE = 0.02, 0.01, 0.5
 INPUT_ZERO, OUTPUT_ZERO = 0, 128
-"""Inputs as after ReLU, outputs before it."""
+"""Zero points of unsigned inputs, as after a ReLU, and of signed outputs."""
 
 
 class Shape(NamedTuple):
-    """What a layer is in ONNX."""
+    """Operator of a layer in ONNX, with its shapes.
+
+    Attributes:
+        operator: Name of the ONNX operator.
+        inputs: Shape of the input.
+        weights: Shape of the weights.
+        channel_axis: Axis of the weights with one scale per entry; None for one scale for all.
+        attributes: Attributes of the operator.
+    """
 
     operator: str
     inputs: tuple[int, ...]
     weights: tuple[int, ...]
     channel_axis: int | None
-    """The axis of the weights that has a scale for each entry; None for one scale in all."""
     attributes: Mapping[str, Any]
 
 
 def layer_graph(layer: Layer, *, batch: int, is_int8: bool, generator: np.random.Generator) -> bytes:
-    """A serialized model with input `x`, output `y` and random weights.
+    """Build a model of one layer with input `x`, output `y` and random weights.
 
-    In int8 `x` and `y` are integers, so that nothing but the layer takes time: quantizers stand around the operator in
-    the form that runtimes fuse into one integer kernel. Raises UserError for a kind of layer that has no such form.
+    In int8, `x` and `y` are integers, so that only the layer itself takes time: the operator is surrounded by
+    quantizers in the form that runtimes fuse into one integer kernel.
+
+    Args:
+        layer: The layer.
+        batch: Size of the batch.
+        is_int8: Whether weights and activations are 8-bit integers instead of float32.
+        generator: Source of the weights.
+
+    Returns:
+        The serialized model.
+
+    Raises:
+        UserError: A layer of this kind cannot be timed alone.
     """
     shape = onnx_shape(layer, batch=batch)
     weights = generator.integers(-127, 128, shape.weights, dtype=np.int8)
@@ -53,7 +72,17 @@ def layer_graph(layer: Layer, *, batch: int, is_int8: bool, generator: np.random
 
 
 def onnx_shape(layer: Layer, *, batch: int) -> Shape:
-    """The operator, its shapes and attributes. Raises UserError for a kind of layer that cannot be timed alone.
+    """Return the ONNX operator of a layer with its shapes and attributes.
+
+    Args:
+        layer: The layer.
+        batch: Size of the batch.
+
+    Returns:
+        Operator and shapes.
+
+    Raises:
+        UserError: A layer of this kind cannot be timed alone.
 
     >>> onnx_shape(Layer(name="fc", kind="linear", c_in=8, c_out=4, output_size=(5, 1)), batch=2).inputs
     (10, 8)
@@ -93,8 +122,8 @@ def _axes(layer: Layer) -> Any:
 
 
 def _attributes(layer: Layer, padding: list[int]) -> dict[str, Any]:
-    """`padding` is the sum of both sides, as the sizes imply it; ONNX wants all begins, then all ends."""
-    begins = [each // 2 for each in padding]
+    """Return the attributes of a convolution; `padding` is the sum of both sides for each axis."""
+    begins = [each // 2 for each in padding]  # ONNX expects all begins, then all ends
     ends = [each - begin for each, begin in zip(padding, begins, strict=True)]
     return {
         "kernel_shape": layer.kernel,

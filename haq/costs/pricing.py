@@ -1,4 +1,4 @@
-"""What a network may cost: its price at every pair of bits, the budgets in absolute numbers, and the widths allowed."""
+"""Prices of a network's layers, resolved budgets, and the bits that may be chosen."""
 
 from dataclasses import dataclass
 
@@ -16,30 +16,54 @@ BASELINE_BITS = 8
 
 @dataclass(frozen=True, slots=True)
 class PricedLayers:
-    """The layers of a network, and what they cost on a device at every pair of widths."""
+    """Layers of a network with their costs on a device at every pair of widths.
+
+    Attributes:
+        name: Name of the network.
+        layers: Its layers.
+        heads: Names of the layers whose outputs are outputs of the network.
+        refused: Parts of the network that stay in float and have no price.
+        table: Costs of the layers.
+    """
 
     name: str
-    """The network's."""
     layers: tuple[Layer, ...]
     heads: tuple[str, ...]
-    """Names of the layers whose outputs are the network's own."""
     refused: tuple[Refused, ...]
-    """Parts of the network that stay in float and have no price."""
     table: CostTable
 
     @property
     def baseline(self) -> Cost:
-        """The cost of 8 bits everywhere."""
+        """Cost of 8 bits everywhere."""
         return self.cost(BASELINE_BITS, BASELINE_BITS)
 
     def cost(self, w_bits: Bits, a_bits: Bits) -> Cost:
-        """The cost of the same bits in every layer."""
+        """Return the cost of the same bits in every layer.
+
+        Args:
+            w_bits: Bits of the weights.
+            a_bits: Bits of the input activations.
+
+        Returns:
+            Cost of the whole network.
+        """
         count = len(self.layers)
         return self.table.policy_cost([w_bits] * count, [a_bits] * count)
 
 
 def resolve_budgets(config: SearchConfig, priced: PricedLayers) -> tuple[ResolvedBudget, ...]:
-    """The budgets in absolute numbers, the objective's first. Raises UserError."""
+    """Convert the budgets of a configuration to absolute numbers.
+
+    Args:
+        config: Settings with the budgets.
+        priced: Layers of the network with their costs.
+
+    Returns:
+        One budget per limited cost, the objective's first.
+
+    Raises:
+        UserError: The device does not model a limited cost.
+    """
     allowed = allowed_bits(config, priced)
 
     def uniform(bits: int) -> Cost:
@@ -53,9 +77,17 @@ def resolve_budgets(config: SearchConfig, priced: PricedLayers) -> tuple[Resolve
 
 
 def allowed_bits(config: SearchConfig, priced: PricedLayers) -> AllowedBits:
-    """The widths to choose from, with first layer, last layer of each head, and the user's pins.
+    """Return the widths to choose from, and the fixed bits of first layer, heads and pinned layers.
 
-    Raises UserError for a pin that names no layer, or one that takes its bits from another.
+    Args:
+        config: Settings with the widths and pins.
+        priced: Layers of the network.
+
+    Returns:
+        The allowed bits.
+
+    Raises:
+        UserError: A pin names no layer, or a layer that shares the bits of another.
     """
     size_only = config.objective == "size"
     pins: dict[str, int] = {}
@@ -75,7 +107,7 @@ def allowed_bits(config: SearchConfig, priced: PricedLayers) -> AllowedBits:
 
 
 def _decides(name: str, priced: PricedLayers) -> str:
-    """The layer whose bits a layer takes."""
+    """Return the name of the layer that determines the bits of a layer."""
     layers = {layer.name: layer for layer in priced.layers}
     if name not in layers:
         raise UserError(f"--pin {name!r} names no layer; the layers are {', '.join(layers)}")
@@ -83,7 +115,17 @@ def _decides(name: str, priced: PricedLayers) -> str:
 
 
 def require_feasible(choice: Choices, budgets: tuple[ResolvedBudget, ...], baseline: Cost) -> None:
-    """Raise UserError, with units and the ratio that it would take, for a budget that no policy can meet."""
+    """Raise an error if no policy meets the budgets.
+
+    Args:
+        choice: Bits that may be chosen, and the limits.
+        budgets: Resolved budgets.
+        baseline: Cost of 8 bits everywhere.
+
+    Raises:
+        UserError: A budget is below the cost of the cheapest bits; the message has both numbers with units.
+        BudgetError: Each budget can be met, but not all of them together.
+    """
     try:
         choice.require_feasible()
     except BudgetError as error:
@@ -99,7 +141,18 @@ def require_feasible(choice: Choices, budgets: tuple[ResolvedBudget, ...], basel
 
 
 def cost_in(objective: Objective, cost: Cost) -> float:
-    """The number that the objective minimises, known to be modelled."""
+    """Return the quantity that an objective minimises.
+
+    Args:
+        objective: Name of the objective.
+        cost: Cost of a layer or policy.
+
+    Returns:
+        Seconds, joules, bytes or bit operations.
+
+    Raises:
+        UserError: The device does not model it.
+    """
     value = cost.of(objective)
     if value is None:
         raise UserError(f"this device does not model {objective}")

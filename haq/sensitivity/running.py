@@ -14,7 +14,7 @@ from haq.errors import UserError
 from haq.execution.progress import SILENT, Watcher
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.layer_losses import LayerLosses
-from haq.experiment.prior.measured import DOCUMENT, PARTS, Cell, Loss, Part, Sensitivities, cells
+from haq.experiment.prior.measured import DOCUMENT, PARTS, Cell, CellResult, Part, Sensitivities, cells
 from haq.experiment.problem import Network, prepare_network
 from haq.policy import Name, Width
 from haq.runs.environment import describe_environment
@@ -185,7 +185,7 @@ def _document(config: SearchConfig, network: Network, fisher: LayerLosses) -> Js
 def _with_cells(document: Json, fisher: LayerLosses, widths: list[int]) -> Json:
     """The document with its cells as rows, whether they were measured or only estimated."""
     names, losses = [layer["name"] for layer in document["layers"]], fisher.losses
-    measured: Mapping[Cell, Loss] = document.pop("measured")
+    measured: Mapping[Cell, CellResult] = document.pop("measured")
     rows = []
     for cell in cells(len(names), widths):
         loss = measured.get(cell)
@@ -212,10 +212,10 @@ def _table(rows: list[Json]) -> str:
     return text.getvalue()
 
 
-def _measured(journal: Journal[_Line]) -> dict[Cell, Loss]:
+def _measured(journal: Journal[_Line]) -> dict[Cell, CellResult]:
     """Return what an interrupted session measured; an unfinished last line is removed."""
     journal.truncate()
     found = {}
     for line in journal.read_all(remedy="delete it to measure again"):
-        found[Cell(line.layer, line.part, line.bits)] = Loss(line.loss, line.accuracy, line.divergence, line.noise)
+        found[Cell(line.layer, line.part, line.bits)] = CellResult(line.loss, line.accuracy, line.divergence, line.noise)
     return found

@@ -1,1 +1,1 @@
-"""What each layer loses at each width: measured layer by layer, or estimated from one backward pass."""
+"""Loss of quantizing each layer alone at each width, measured or estimated from one backward pass."""

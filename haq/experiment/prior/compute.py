@@ -1,4 +1,4 @@
-"""What a search may know of the layers before its first policy, by the names of `--prior`."""
+"""Priors of a search by the names of `--prior`: the loss of quantizing each layer alone."""
 
 from collections.abc import Callable, Mapping
 
@@ -15,5 +15,13 @@ PRIORS: Mapping[PriorName, Callable[[Network], LayerLosses]] = {
 
 
 def compute_prior(network: Network, which: PriorName) -> LayerLosses | None:
-    """What every change of a prepared network alone loses; None where nothing is to be known."""
+    """Estimate or measure the loss of quantizing each layer alone at each width.
+
+    Args:
+        network: The prepared network.
+        which: Kind of prior.
+
+    Returns:
+        Relative output errors of all layers at all widths; None for `none`.
+    """
     return PRIORS[which](network) if which in PRIORS else None

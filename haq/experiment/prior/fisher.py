@@ -1,24 +1,24 @@
-"""What every width of every layer can be expected to lose, from one backward pass over a few images.
+"""Losses of quantizing each layer alone, estimated from one backward pass over a few images.
 
-Close to the float network, what a changed network's outputs lose is c E[(g . d)^2]. There d is what the change does to
-the output of a layer, and g the gradient, with respect to that output, of a random direction in the logits whose
-covariance is the Fisher information of the outputs (Martens 2020, arXiv 1412.1193; for quantization FIT, Zandonati et
-al. 2022, arXiv 2210.08502). For the KL divergence that is the information of a softmax, diag(p) - p p^T, and c is 1/2;
-for the power of noise on the outputs it is that of a Gaussian, the same for all outputs.
+To second order, the loss of a changed network is c E[(g . d)^2]. Here d is the change of a layer's output, and g is the
+gradient w.r.t. that output of a random linear combination of the logits, drawn with the covariance of the Fisher
+information of the outputs (Martens 2020, arXiv 1412.1193; for quantization FIT, Zandonati et al. 2022, arXiv
+2210.08502). For the KL divergence this is the information of a softmax, diag(p) - p p^T, and c is 1/2. For the relative
+output error it is that of a Gaussian, the same for all outputs.
 
-The usual direction is that of a label drawn from p: 1_y - p. A confident network draws the same label again and again,
-with next to no gradient, and almost all images tell nothing. So every class gets a random sign s here, as in
-Hutchinson's estimator: z = sqrt(p) s - p (sqrt(p) . s) has the same covariance, and every image counts. For noise z
-is s less its mean.
+The usual random direction is 1_y - p for a label y drawn from p. A confident network almost always draws the same label
+with a gradient close to zero, so that most images contribute nothing. Instead every class gets a random sign s, as in
+Hutchinson's estimator: z = sqrt(p) s - p (sqrt(p) . s) has the same covariance and uses every image. For the output
+error, z is s minus its mean.
 
-The information is that of a layer's whole output, image by image, not its diagonal: rounding moves many values
-together. What corrections take back of a change (`haq.quantization.corrections`) is no part of it.
+The information is that of a layer's whole output for each image, not its diagonal, as rounding changes many values
+together. The part of a change that corrections undo (`haq.quantization.corrections`) does not count.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from haq.execution.networks import NetworkGuard, run_network
 from haq.execution.user_code import one_line
-from haq.experiment.prior.layer_losses import FloatArray, LayerLosses
+from haq.experiment.prior.layer_losses import FloatArray, LayerLosses, LossKind
 from haq.experiment.prior.measured import PRIOR_IMAGES, measured_losses
 from haq.experiment.problem import Network
 from haq.network.layer_calls import LayerCalls, NormCall
@@ -38,27 +38,35 @@ from haq.quantization.range import ALL_BITS
 from haq.tasks.distances import centred, power
 
 IMAGES_AT_ONCE = 32
-"""Every activation of so many is held in memory, with its gradient."""
+"""Images whose activations are held in memory at once, with their gradients."""
 NAMES_AT_MOST = 3
-"""Layers in a warning."""
+"""Layers that a warning names."""
 BACKWARD_FORWARDS = 2
-"""What a backward pass counts as."""
-Loss = Literal["divergence", "noise"]
-"""As in `haq.evaluation.protocols.Evaluation`."""
+"""Forward passes that a backward pass counts as."""
 
 
 class BackwardError(Exception):
-    """A network does not run while gradients are recorded, or not backwards; says why in one line."""
+    """Network that raises an error while gradients are recorded or computed; the message is one line."""
 
 
 def fisher_sensitivity(
-    model: QuantizedModel, batches: Iterable[Tensor], *, loss: Loss, is_corrected: bool, generator: Generator
+    model: QuantizedModel, batches: Iterable[Tensor], *, loss: LossKind, is_corrected: bool, generator: Generator
 ) -> LayerLosses:
-    """Measure all layers at all widths on batches of inputs [n, ...]; a few dozen images are enough.
+    """Estimate the losses of all layers at all widths.
 
-    `is_corrected` tells whether policies are evaluated with corrections. Images are counted as forward passes: one, the
-    backward pass as two, and each layer once more for every width of its weights and of its input.
-    Raises BackwardError where the network raises an error while gradients are recorded or computed.
+    Args:
+        model: The network with its quantizers.
+        batches: Inputs [n, ...]; a few dozen images are enough.
+        loss: Which loss.
+        is_corrected: Whether policies are evaluated with corrections.
+        generator: Source of the random directions.
+
+    Returns:
+        The losses. An image counts as one forward pass, two for the backward pass, and one for every width of weights
+        and input.
+
+    Raises:
+        BackwardError: The network raises an error while gradients are recorded or computed.
     """
     layers, images, scale = len(model.index.layers), 0, 0.0
     squares = np.zeros((layers, 2, len(ALL_BITS)))
@@ -74,11 +82,19 @@ def fisher_sensitivity(
     return LayerLosses(squares / (scale or 1.0), images * (1 + BACKWARD_FORWARDS + 2 * len(ALL_BITS)))
 
 
-def network_fisher(network: Network, *, loss: Loss = "noise", seed: int = 0) -> LayerLosses:
-    """The same for a prepared network, on the first calibration images.
+def network_fisher(network: Network, *, loss: LossKind = "noise", seed: int = 0) -> LayerLosses:
+    """Estimate the losses of all layers of a prepared network on the first calibration images.
 
-    Where no gradient arrives at a layer, as under `torch.no_grad` or before a rounding, its losses are measured, on as
-    many images, and a warning names it; so are all where the network does not run with gradients.
+    If no gradient reaches a layer, as under `torch.no_grad` or before a rounding, its losses are measured on the same
+    number of images and a warning names it. If the network does not run with gradients, all losses are measured.
+
+    Args:
+        network: The prepared network.
+        loss: Which loss.
+        seed: Seed of the random directions.
+
+    Returns:
+        The losses.
     """
     model = QuantizedModel(network.priced.model, network.priced.trace, network.quantizers)
     device = next(network.priced.model.parameters()).device
@@ -98,8 +114,8 @@ def network_fisher(network: Network, *, loss: Loss = "noise", seed: int = 0) -> 
     return _with_measured(network, estimated, unreached, loss) if unreached else estimated
 
 
-def _with_measured(network: Network, estimated: LayerLosses, layers: list[int], loss: Loss) -> LayerLosses:
-    """Estimated losses with those of some layers measured."""
+def _with_measured(network: Network, estimated: LayerLosses, layers: list[int], loss: LossKind) -> LayerLosses:
+    """Replace the estimated losses of some layers by measured ones."""
     measured = measured_losses(network, layers, loss=loss)
     losses = estimated.losses.copy()
     losses[layers] = measured.losses
@@ -111,20 +127,26 @@ def _with_measured(network: Network, estimated: LayerLosses, layers: list[int], 
 
 @dataclass(slots=True)
 class _Taken:
-    """A call of a layer in the float network."""
+    """Call of a layer in the float network.
+
+    Attributes:
+        layer: Index of the layer.
+        call: Operation and arguments of the call.
+        probe: Zeros that are added to the output. Their gradient is that of the output, even if the network writes
+            into the output in place later.
+        eps: Epsilon of the batch norm that reads the output, if any.
+    """
 
     layer: int
     call: Call
     probe: Tensor
-    """Zeros, added to the output; their gradient is the output's, whatever is later written into it in place."""
     eps: float | None = None
-    """That of the batch norm that reads the output; None where none does."""
 
 
 def _gradients(
-    model: QuantizedModel, inputs: Tensor, loss: Loss, generator: Generator
+    model: QuantizedModel, inputs: Tensor, loss: LossKind, generator: Generator
 ) -> tuple[Tensor, Iterator[tuple[_Taken, Tensor]]]:
-    """Logits, and every call of a layer with the gradient of a random direction with respect to its output."""
+    """Return the logits, and every layer call with the gradient of a random direction w.r.t. its output."""
     calls: list[_Taken] = []
     call_of: MutableMapping[Tensor, _Taken] = WeakIdKeyDictionary()
 
@@ -155,14 +177,14 @@ def _gradients(
 
 
 def _of_probes(moved: Tensor, probes: list[Tensor]) -> tuple[Tensor, ...]:
-    """The gradients of a scalar with respect to probes; zeros where none arrives."""
+    """Return the gradients of a scalar w.r.t. probes; zeros for probes that it does not depend on."""
     if not moved.requires_grad:
         return tuple(map(torch.zeros_like, probes))
     return torch.autograd.grad(moved, probes, materialize_grads=True)
 
 
-def _directions(logits: Tensor, loss: Loss, generator: Generator) -> Tensor:
-    """A random direction [n, classes] for every image, with the covariance of the Fisher information."""
+def _directions(logits: Tensor, loss: LossKind, generator: Generator) -> Tensor:
+    """Draw a direction [n, classes] per image, with the covariance of the Fisher information."""
     signs = torch.randint(0, 2, logits.shape, generator=generator).to(logits) * 2 - 1
     if loss == "noise":
         return centred(signs)
@@ -172,7 +194,7 @@ def _directions(logits: Tensor, loss: Loss, generator: Generator) -> Tensor:
 
 @torch.no_grad()
 def _slopes(model: QuantizedModel, taken: _Taken, gradient: Tensor, *, images: int, is_corrected: bool) -> FloatArray:
-    """[image, part, bits - 1]"""
+    """Return the directional changes g . d [image, part, bits - 1] of all quantizations of a call."""
     call, quantizers = taken.call, model.quantizers
     output = call.run(call.input, call.weight)
 
@@ -187,9 +209,9 @@ def _slopes(model: QuantizedModel, taken: _Taken, gradient: Tensor, *, images: i
 
 
 def _corrected(taken: _Taken, changed: Tensor, output: Tensor) -> Tensor:
-    """A changed output as corrections bring it back: to the mean of every channel, before a batch norm to its variance.
+    """Apply corrections to a changed output: restore the mean of every channel, before a batch norm also its variance.
 
-    See `haq.quantization.corrections`, which leaves recurrent layers as they are.
+    See `haq.quantization.corrections`, which leaves recurrent layers unchanged.
     """
     if taken.call.operation.kind == "recurrent":
         return changed
@@ -203,9 +225,9 @@ def _corrected(taken: _Taken, changed: Tensor, output: Tensor) -> Tensor:
 
 
 def _by_image(products: Tensor, images: int) -> Tensor:
-    """The sum [image] over what belongs to each image; where images are not in front, equal shares of the whole.
+    """Sum products over each image [image]; if images are not the first axis, return equal shares of the total.
 
-    Directions of different images are independent, so that the square of a sum is, on average, the sum of squares.
+    Directions of different images are independent, so that the squared total is the sum of squares in expectation.
     """
     if len(products) % images == 0:
         return products.reshape(images, -1).sum(dim=1)

@@ -1,7 +1,8 @@
-"""What every width of every layer loses alone, and what that lets expect of pairs of bits."""
+"""Losses of quantizing each layer alone, and the prior over pairs of bits that follows from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,24 +10,35 @@ from numpy.typing import NDArray
 from haq.quantization.range import MAX_BITS
 
 FloatArray = NDArray[np.float64]
+LossKind = Literal["divergence", "noise"]
+"""KL divergence from the float network's outputs, or relative output error; see `haq.evaluation.protocols`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerLosses:
-    """What every change alone loses, measured or to be expected."""
+    """Losses of quantizing one part of one layer to one width while everything else stays in float.
+
+    Attributes:
+        losses: Losses [layer, part, bits - 1], as KL divergence in nats or as relative output error. The parts are
+            weights and input.
+        forward_images: Images that computing them took.
+        warnings: Caveats, one line each.
+    """
 
     losses: FloatArray
-    """[layer, part, bits - 1], in nats or in parts of the outputs' power; the parts are weights and input."""
     forward_images: int
-    """What it cost."""
     warnings: tuple[str, ...] = ()
-    """What to know of them, a line each."""
 
 
 def prior(losses: FloatArray, decision_of_layer: Sequence[int]) -> FloatArray:
-    """The loss [decision, w_bits, a_bits] to expect of every pair of bits, from losses [layer, part, bits - 1].
+    """Add the losses of weights and input, and those of layers that share a decision.
 
-    The losses of weights and input are added, and those of tied layers: what `agents.space.SearchSpace.prior` takes.
+    Args:
+        losses: Losses [layer, part, bits - 1] of each part alone.
+        decision_of_layer: Index of the decision that determines the bits of each layer.
+
+    Returns:
+        Expected loss [decision, w_bits - 1, a_bits - 1] of each pair of bits, as `agents.space.SearchSpace` takes it.
 
     >>> prior(np.arange(16.0).reshape(1, 2, 8), [0])[0, 0, :3]
     array([ 8.,  9., 10.])

@@ -1,4 +1,4 @@
-"""What each layer loses at each width, alone: weights and inputs apart, everything else in float."""
+"""Losses of quantizing weights or input of one layer to one width, measured while everything else stays in float."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import torch
 from haq.errors import UserError
 from haq.evaluation.protocols import Engine
 from haq.execution.structures import Structure
-from haq.experiment.prior.layer_losses import LayerLosses
+from haq.experiment.prior.layer_losses import LayerLosses, LossKind
 from haq.experiment.problem import Network
 from haq.policy import PolicyBits
 from haq.quantization.range import ALL_BITS
@@ -20,14 +20,20 @@ from hardware_sim.cost import Bits
 
 Part = Literal["weights", "input"]
 PRIOR_IMAGES = 64
-"""That a prior is made from; a few dozen are enough (results/rewards.md)."""
+"""Images of which a prior is computed; a few dozen are enough (results/rewards.md)."""
 DOCUMENT = "sensitivity.json"
-"""The file of a folder that holds all cells."""
+"""File of a folder of sensitivities."""
 PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class Cell(NamedTuple):
-    """One layer with one part of it quantized, to one width."""
+    """One part of one layer, quantized to one width.
+
+    Attributes:
+        layer: Index of the layer.
+        part: Weights or input.
+        bits: Width.
+    """
 
     layer: int
     part: Part
@@ -35,21 +41,31 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
-    """How well the network does, and how far it is from the float network."""
+class CellResult:
+    """Performance of a network with one cell quantized.
+
+    Attributes:
+        loss: Loss of the task, mean over the images.
+        accuracy: Score of the task.
+        divergence: Mean KL divergence, in nats, of the outputs from the float network's.
+        noise: Relative output error, as in `haq.evaluation.protocols.Evaluation`.
+    """
 
     loss: float
-    """The task's, mean over the images."""
     accuracy: float
-    """The task's score."""
     divergence: float
-    """Mean KL divergence, in nats, of the outputs from the float network's."""
     noise: float
-    """Power of what the outputs differ by, as in `haq.evaluation.protocols.Evaluation`."""
 
 
 def cells(layers: int, widths: Sequence[int]) -> list[Cell]:
-    """Every layer's parts at every width.
+    """List the parts of all layers at all widths.
+
+    Args:
+        layers: Number of layers.
+        widths: Widths in bits.
+
+    Returns:
+        Cells by layer, part and width.
 
     >>> cells(1, [2, 3])[-1]
     Cell(layer=0, part='input', bits=3)
@@ -58,7 +74,14 @@ def cells(layers: int, widths: Sequence[int]) -> list[Cell]:
 
 
 def cell_policy(cell: Cell, layers: int) -> PolicyBits:
-    """The policy that quantizes nothing but a cell.
+    """Return the policy that quantizes one cell and leaves everything else in float.
+
+    Args:
+        cell: The cell.
+        layers: Number of layers.
+
+    Returns:
+        (w_bits, a_bits) of all layers; None is float.
 
     >>> cell_policy(Cell(1, "input", 4), layers=2)
     ((None, None), (None, 4))
@@ -69,9 +92,20 @@ def cell_policy(cell: Cell, layers: int) -> PolicyBits:
 
 
 class Sensitivities:
-    """Measures cells on the first `images` calibration images; corrections are those that the engine makes.
+    """Measures cells on the first calibration images, with the engine's corrections.
 
-    Raises UserError where there are not as many images, or the float network's outputs are not finite.
+    Args:
+        engine: Engine that runs the network.
+        task: Task with the calibration images.
+        images: Number of images.
+        batch_size: Images that are run at once.
+
+    Attributes:
+        images: Number of images.
+        floats: Performance of the float network.
+
+    Raises:
+        UserError: There are fewer images, or the float network's outputs are not finite.
     """
 
     def __init__(self, engine: Engine, task: Task, *, images: int, batch_size: int = 256) -> None:
@@ -82,16 +116,31 @@ class Sensitivities:
         self._references: list[Structure] = []
         self.floats = self._measure(None)
 
-    def measure(self, cell: Cell, layers: int) -> Loss:
-        """What a cell loses."""
+    def measure(self, cell: Cell, layers: int) -> CellResult:
+        """Run the network with one cell quantized.
+
+        Args:
+            cell: The cell.
+            layers: Number of layers of the network.
+
+        Returns:
+            Its performance.
+        """
         return self._measure(cell_policy(cell, layers))
 
     def forward_images(self, measured: int) -> int:
-        """The images that measuring so many cells takes, the float pass included."""
+        """Return the number of images that measuring some cells takes, the float network included.
+
+        Args:
+            measured: Number of cells.
+
+        Returns:
+            Number of images.
+        """
         return self.images + measured * (self.images + self._engine.images_per_policy)
 
     @torch.no_grad()
-    def _measure(self, bits: PolicyBits | None) -> Loss:
+    def _measure(self, bits: PolicyBits | None) -> CellResult:
         task, size = self._task, self._batch_size
         answered = predictions(self._engine.outputs(bits), task, "calibration", batch_size=size, limit=self.images)
         meter, loss, divergence, error, signal = task.meter(), 0.0, 0.0, 0.0, 0.0
@@ -107,22 +156,34 @@ class Sensitivities:
         if bits is None and not np.isfinite(loss):
             raise UserError("the float network's outputs on calibration images hold NaN or infinity")
         score = task.metric.score(meter.compute())
-        return Loss(loss / self.images, score, divergence / self.images, error / (signal or 1.0))
+        return CellResult(loss / self.images, score, divergence / self.images, error / (signal or 1.0))
 
 
 def network_sensitivities(network: Network) -> LayerLosses:
-    """The noise of every change alone, on the images that `haq.experiment.prior.fisher` looks at.
+    """Measure the relative output errors of all layers at all widths, on the images that `network_fisher` takes.
 
-    Costs as much as trying sixteen policies for every layer, on these images. Fewer images are taken where calibration
-    has no more.
+    Takes as long as evaluating sixteen policies per layer on these images.
+
+    Args:
+        network: The prepared network.
+
+    Returns:
+        The losses.
     """
     return measured_losses(network, range(len(network.priced.layers)))
 
 
-def measured_losses(
-    network: Network, layers: Sequence[int], *, loss: Literal["divergence", "noise"] = "noise"
-) -> LayerLosses:
-    """The same for some layers, in their order."""
+def measured_losses(network: Network, layers: Sequence[int], *, loss: LossKind = "noise") -> LayerLosses:
+    """Measure the losses of some layers at all widths.
+
+    Args:
+        network: The prepared network.
+        layers: Indices of the layers.
+        loss: Which loss.
+
+    Returns:
+        Losses [len(layers), part, bits - 1].
+    """
     images = min(PRIOR_IMAGES, network.task.size("calibration"))
     measuring = Sensitivities(network.engine, network.task, images=images)
     wanted = [Cell(layer, part, bits) for layer in layers for part in PARTS for bits in ALL_BITS]

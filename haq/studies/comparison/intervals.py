@@ -1,4 +1,4 @@
-"""Confidence intervals of paired differences, and what may be said from them."""
+"""Confidence intervals of paired differences, and verdicts derived from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,20 @@ from typing import Literal
 from scipy.stats import t as student
 
 MARGIN = 0.002
-"""A method that loses less than this in accuracy, 0.2 points, is not behind."""
+"""Loss of accuracy, 0.2 points, below which a method counts as not behind."""
 Verdict = Literal["ahead", "not behind", "behind", "open"]
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean difference and where the true one lies with the confidence that was asked for."""
+    """Confidence interval of a mean difference.
+
+    Attributes:
+        mean: Mean of the sample.
+        low: Lower end of the interval.
+        high: Upper end.
+        n: Size of the sample.
+    """
 
     mean: float
     low: float
@@ -23,7 +30,7 @@ class Interval:
 
     @property
     def verdict(self) -> Verdict:
-        """`ahead` and `behind` where the interval excludes 0, `not behind` where it excludes a loss of `MARGIN`.
+        """`ahead` or `behind` if the interval excludes 0, `not behind` if it excludes a loss of `MARGIN`, else `open`.
 
         >>> Interval(0.01, 0.005, 0.015, 10).verdict, Interval(0.0, -0.001, 0.001, 10).verdict
         ('ahead', 'not behind')
@@ -40,11 +47,21 @@ class Interval:
 def paired_interval(
     differences: Sequence[float], *, comparisons: int = 1, confidence: float = 0.95, resolution: float = 0.0
 ) -> Interval:
-    """Student's interval of the mean of paired differences, by Bonferroni for so many comparisons at once.
+    """Compute Student's interval of the mean of paired differences, with Bonferroni's correction.
 
-    `resolution` is the step that the compared numbers come in, one image for accuracies: a mean is known no better than
-    the difference of two rounded numbers is, with a variance of a sixth of its square. That does not shrink with their
-    number, as equal policies are rounded alike. Raises ValueError for fewer than two differences.
+    Args:
+        differences: The sample.
+        comparisons: Number of comparisons that are made at once.
+        confidence: Probability that all of them cover the true mean.
+        resolution: Step of the compared numbers, one image for accuracies. The standard error of the mean is at least
+            that of the difference of two rounded numbers, resolution / sqrt(6). It does not shrink with the size of the
+            sample, as equal policies are rounded alike.
+
+    Returns:
+        The interval.
+
+    Raises:
+        ValueError: There are fewer than two differences.
 
     >>> interval = paired_interval([1.0, 2.0, 3.0])
     >>> round(interval.low, 2), interval.mean, round(interval.high, 2)

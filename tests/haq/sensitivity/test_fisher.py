@@ -8,8 +8,8 @@ from torch import Generator, Tensor, nn
 
 from haq.errors import UserError
 from haq.evaluation.engines.torch import TorchEngine
-from haq.experiment.prior.fisher import Loss, _directions, fisher_sensitivity
-from haq.experiment.prior.layer_losses import LayerLosses
+from haq.experiment.prior.fisher import _directions, fisher_sensitivity
+from haq.experiment.prior.layer_losses import LayerLosses, LossKind
 from haq.experiment.prior.measured import PARTS, PRIOR_IMAGES, Sensitivities, cells
 from haq.network.layers import trace
 from haq.quantization.quantized_model import QuantizedModel, Quantizers
@@ -22,7 +22,7 @@ def quantized(net: nn.Module, inputs: Tensor) -> QuantizedModel:
 
 
 def fisher(
-    model: QuantizedModel, inputs: Tensor, *, loss: Loss = "divergence", is_corrected: bool = False, seed: int = 0
+    model: QuantizedModel, inputs: Tensor, *, loss: LossKind = "divergence", is_corrected: bool = False, seed: int = 0
 ) -> LayerLosses:
     generator = Generator().manual_seed(seed)
     return fisher_sensitivity(model, torch.split(inputs, 16), loss=loss, is_corrected=is_corrected, generator=generator)
@@ -85,7 +85,7 @@ def test_before_a_batch_norm_a_factor_is_no_loss(tiny_net: nn.Module, tiny_task:
 
 @pytest.mark.parametrize("loss", ["divergence", "noise"])
 def test_the_order_of_losses_is_that_of_measured_divergences(
-    tiny_net: nn.Module, tiny_task: ClassificationTask, loss: Loss
+    tiny_net: nn.Module, tiny_task: ClassificationTask, loss: LossKind
 ) -> None:
     images = tiny_task.splits["calibration"].take(torch.arange(40))[0]
     model = quantized(tiny_net, images)
