@@ -1,6 +1,6 @@
 """`haq sensitivity`: the loss caused by quantizing one layer, for each width."""
 
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,6 +18,8 @@ from haq.cli.folders import default_out
 from haq.cli.output import draw_figures, print_json, print_table, print_text, warn
 from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
+from haq.experiment.prior.measured import PARTS
+from haq.sensitivity.records import SensitivityDocument
 from haq.sensitivity.running import Extent, measure_sensitivities
 
 WIDTHS_SHOWN = 3
@@ -44,22 +46,21 @@ def sensitivity(
     with shown_progress(quiet=quiet) as watcher:
         document = measure_sensitivities(config, path, extent=extent, resume=resume, watcher=watcher)
     draw_figures(path)
-    for warning in document.get("warnings", ()):
+    for warning in document.warnings:
         warn(warning)
     if json:
-        print_json(document)
+        print_json(document.to_json())
         return
     _print(document, "fisher" if fisher_only else "divergence")
-    print_text(f"{document['forward_images'] + document['fisher_forward_images']} images run; files in {path}")
+    print_text(f"{document.forward_images + document.fisher_forward_images} images run; files in {path}")
 
 
-def _print(document: dict[str, Any], key: str) -> None:
-    widths = sorted({cell["bits"] for cell in document["cells"]})[:WIDTHS_SHOWN]
-    found = {(cell["layer"], cell["part"], cell["bits"]): cell[key] for cell in document["cells"]}
-    places = [(part, bits) for part in ("weights", "input") for bits in widths]
+def _print(document: SensitivityDocument, key: Literal["fisher", "divergence"]) -> None:
+    widths = sorted({cell.bits for cell in document.cells})[:WIDTHS_SHOWN]
+    found = {(cell.layer, cell.part, cell.bits): getattr(cell, key) for cell in document.cells}
+    places = [(part, bits) for part in PARTS for bits in widths]
     rows = [
-        (layer["name"], *(f"{found[layer['name'], part, bits]:.2g}" for part, bits in places))
-        for layer in document["layers"]
+        (layer.name, *(f"{found[layer.name, part, bits]:.2g}" for part, bits in places)) for layer in document.layers
     ]
     said = "expected divergence" if key == "fisher" else "divergence"
     columns = ("layer", *(f"{part}\n{bits} bits" for part, bits in places))

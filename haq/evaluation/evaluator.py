@@ -7,8 +7,9 @@ import torch
 
 from haq.errors import UserError
 from haq.evaluation.fingerprint import fingerprint, float_key, hash_tensors
+from haq.evaluation.float_run import FloatRun
 from haq.evaluation.protocols import Engine, Evaluation, Kept, Store
-from haq.execution.structures import Structure, tensors
+from haq.execution.structures import tensors
 from haq.policy import PolicyBits
 from haq.tasks.base import SplitName, Task
 from haq.tasks.predictions import Prediction, predictions
@@ -39,8 +40,8 @@ class Evaluator:
         self.forward_images = 0
         self._store = store
         self._kept: Kept | None = None
-        self._seen = blake2b()
-        self.accuracy_fp32, self._references = self._run_float()
+        self._float = self._float_run()
+        self.accuracy_fp32 = self._float.score
         self.forward_images += task.size(split) + engine.images_per_policy
 
     def evaluate(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> Evaluation:
@@ -69,7 +70,7 @@ class Evaluator:
         if self._kept is None and self._store is not None:
             inputs, _ = next(self._task.batches(self._split, batch_size=self._batch_size))
             settings = (self._task.metric.name, self._split, self._batch_size)
-            data = self._seen.digest()
+            data = self._float.digest
             if self._store.outlives_engine:
                 key = fingerprint(self._engine, inputs, layers=layers, settings=settings, data=data)
             else:
@@ -90,7 +91,7 @@ class Evaluator:
     @torch.no_grad()
     def _run(self, bits: PolicyBits) -> Evaluation:
         meter, divergence, error, signal, items = self._task.meter(), 0.0, 0.0, 0.0, 0
-        for reference, each in zip(self._references, self._predictions(bits), strict=True):
+        for reference, each in zip(self._float.outputs, self._predictions(bits), strict=True):
             meter.update(each.outputs, each.targets)
             distance = self._task.distance(each.outputs, reference)
             divergence += distance.divergence.item()
@@ -99,18 +100,31 @@ class Evaluator:
             items += each.items
         return Evaluation(self._task.metric.score(meter.compute()), divergence / items, error / (signal or 1.0))
 
-    def _run_float(self) -> tuple[float, list[Structure]]:
-        """Return the float network's score, and its outputs batch by batch."""
-        meter, references = self._task.meter(), []
+    def _float_run(self) -> FloatRun:
+        """Return the run of the float network that evaluators with the same store share, or run it."""
+        if self._store is None:
+            return self._run_float()
+        runs = self._store.float_runs
+        run = runs.find(self._engine, self._task, self._split, batch_size=self._batch_size)
+        if run is None:
+            run = self._run_float()
+            runs.add(run)
+        return run
+
+    def _run_float(self) -> FloatRun:
+        meter, references, digest = self._task.meter(), [], blake2b()
         for each in self._predictions(None):
             if not all(tensor.isfinite().all() for tensor in tensors(each.outputs)):
                 raise UserError(f"the float network's outputs on the {self._split} split hold NaN or infinity")
             if self._store is not None:
                 for structure in (each.inputs, each.targets, each.outputs):
-                    hash_tensors(self._seen, structure)
+                    hash_tensors(digest, structure)
             meter.update(each.outputs, each.targets)
             references.append(each.outputs)
-        return self._task.metric.score(meter.compute()), references
+        score = self._task.metric.score(meter.compute())
+        return FloatRun(
+            self._engine, self._task, self._split, self._batch_size, score, outputs=references, digest=digest.digest()
+        )
 
     def _predictions(self, bits: PolicyBits | None) -> Iterator[Prediction]:
         return predictions(self._engine.outputs(bits), self._task, self._split, batch_size=self._batch_size)

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from haq.evaluation.float_run import FloatRuns
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
 
@@ -68,6 +69,8 @@ class Store(Protocol):
 
     outlives_engine: bool
     """Whether other engines may find what is kept, so that keys must tell engines apart."""
+    float_runs: FloatRuns
+    """Outputs of float networks that evaluators in this process share."""
 
     def open(self, key: str) -> Kept:
         """Those of one key; see `haq.evaluation.fingerprint`."""

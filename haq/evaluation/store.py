@@ -15,6 +15,7 @@ from math import isfinite
 from pathlib import Path
 
 from haq.errors import UserError
+from haq.evaluation.float_run import FloatRuns
 from haq.evaluation.protocols import Evaluation
 from haq.policy import PolicyBits
 from haq.runs.cache import cache_dir
@@ -32,6 +33,7 @@ class EvaluationStore:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = cache_dir() / "evaluations" if folder is None else folder
+        self.float_runs = FloatRuns()
 
     def open(self, key: str) -> "KeptEvaluations":
         """What is kept under a key. Raises UserError where the folder cannot be used."""
@@ -49,6 +51,7 @@ class EngineStore:
 
     def __init__(self) -> None:
         self._kept: dict[str, RememberedEvaluations] = {}
+        self.float_runs = FloatRuns()
 
     def open(self, key: str) -> "RememberedEvaluations":
         """What is kept under a key."""

@@ -1,84 +1,49 @@
-"""Sensitivities as a folder, written cell by cell, so that a kill loses one cell at most."""
+"""Sensitivities of a network's layers, written to a folder cell by cell, so that a kill loses at most one cell."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
 
 from haq.config import DECIDE_QUANTIZERS, SearchConfig
 from haq.errors import UserError
 from haq.execution.progress import SILENT, Watcher
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.layer_losses import LayerLosses
-from haq.experiment.prior.measured import DOCUMENT, PARTS, Cell, CellResult, Part, Sensitivities, cells
+from haq.experiment.prior.measured import DOCUMENT, PARTS, Cell, CellResult, Sensitivities, cells
 from haq.experiment.problem import Network, prepare_network
-from haq.policy import Name, Width
 from haq.runs.environment import describe_environment
 from haq.runs.journal import Journal
-from haq.runs.records import Count, Finite, Record, checked
+from haq.runs.records import Metric, checked
 from haq.runs.run_folder import RunFolder
+from haq.sensitivity.records import (
+    COLUMNS,
+    JOURNAL,
+    TABLE,
+    JournalLine,
+    MeasuredDocument,
+    Measurements,
+    SensitivityDocument,
+    SensitivityLayer,
+    SensitivityRow,
+)
 
-JOURNAL, TABLE = "cells.jsonl", "sensitivity.csv"
 SETTINGS = (*DECIDE_QUANTIZERS, "eval_batch", "engine", "device", "min_bits", "max_bits", "seed")
-"""What decides the result."""
-COLUMNS = ("layer", "part", "bits", "loss", "accuracy", "divergence", "noise", "fisher")
-
-Json = dict[str, Any]
+"""Settings that the results depend on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is measured."""
+    """How much is measured.
+
+    Attributes:
+        images: Calibration images on which every cell is measured.
+        fisher_only: Whether to estimate all cells from one backward pass and measure none.
+    """
 
     images: int = 128
-    """Calibration images that every cell is measured on."""
     fisher_only: bool = False
-    """Estimate only, in one backward pass."""
-
-
-class _Layer(Record):
-    name: Name
-
-
-class _Row(Record):
-    layer: Name
-    part: Part
-    bits: Width
-    fisher: Finite
-
-
-class _MeasuredRow(_Row):
-    loss: Finite
-    accuracy: Finite
-    divergence: Finite
-    noise: Finite
-
-
-class _Estimated(Record):
-    layers: Annotated[tuple[_Layer, ...], Field(min_length=1)]
-    cells: tuple[_Row, ...]
-    forward_images: Count
-    fisher_forward_images: Count
-
-
-class _Measured(_Estimated):
-    cells: tuple[_MeasuredRow, ...]
-
-
-class _Line(Record):
-    """A line of the journal."""
-
-    layer: Count
-    part: Part
-    bits: Width
-    loss: float
-    accuracy: float
-    divergence: float
-    noise: float
 
 
 def measure_sensitivities(
@@ -88,19 +53,29 @@ def measure_sensitivities(
     extent: Extent = Extent(),
     resume: bool = False,
     watcher: Watcher = SILENT,
-) -> Json:
-    """Measure every layer at every width from min_bits to max_bits, weights and inputs apart, and keep it in a folder.
+) -> SensitivityDocument:
+    """Measure the sensitivity of every layer at every width, weights and input separately.
 
-    Returns what `sensitivity.json` holds; `sensitivity.csv` has its cells. `fisher` is
-    the divergence that `network_fisher` expects. `resume` goes on with what was interrupted. Raises UserError for a
-    folder that holds something else, and as `prepare_network` does.
+    The folder gets `sensitivity.json` with all results, and `sensitivity.csv` with the cells.
+
+    Args:
+        config: Settings; widths are those from `min_bits` to `max_bits`.
+        path: Folder of the results.
+        extent: How much is measured.
+        resume: Whether to continue in a folder that holds results; otherwise it must be empty.
+        watcher: Receives the progress.
+
+    Returns:
+        The content of `sensitivity.json`.
+
+    Raises:
+        UserError: The folder holds something else, or the network cannot be prepared.
     """
     settings = {name: config.model_dump(mode="json")[name] for name in SETTINGS} | asdict(extent)
     with RunFolder.opened(path, settings, resume=resume) as earlier:
         done = earlier.read_json(DOCUMENT) if earlier else None
         if done is not None:
-            _require_whole(done, config, extent, path / DOCUMENT)
-            return done
+            return _checked(done, config, extent, path / DOCUMENT)
         network = prepare_network(config, progress=watcher.phase)
         watcher.phase("float accuracy")
         measuring = None if extent.fisher_only else _measuring(config, network, extent.images)
@@ -110,28 +85,24 @@ def measure_sensitivities(
             (path / JOURNAL).unlink(missing_ok=True)
         environment = describe_environment(seed=config.seed, device=config.device)
         run = earlier or RunFolder.create(path, settings, environment, resume=resume)
-        document = _document(config, network, fisher)
-        document |= _measure(measuring, config, network, folder=run.path, watcher=watcher)
-        document = _with_cells(document, fisher, list(range(config.min_bits, config.max_bits + 1)))
-        _write(run, document)
+        wanted = cells(len(network.priced.layers), range(config.min_bits, config.max_bits + 1))
+        measured = None if measuring is None else _measure(measuring, network, wanted, run.path, watcher)
+        document = _document(config, network, wanted, fisher=fisher, measured=measured)
+        run.write(TABLE, _table(document.cells).encode())
+        run.write_json(DOCUMENT, document.to_json())
     return document
 
 
-def _write(run: RunFolder, document: Json) -> None:
-    """Write table and document; the document comes last."""
-    run.write(TABLE, _table(document["cells"]).encode())
-    run.write_json(DOCUMENT, document)
-
-
-def _require_whole(document: Json, config: SearchConfig, extent: Extent, path: Path) -> None:
-    """Raise UserError unless a document has every cell once, in order, with its numbers."""
+def _checked(document: object, config: SearchConfig, extent: Extent, path: Path) -> SensitivityDocument:
+    """Validate a document. Raises UserError unless it has every cell once, in order, with its numbers."""
     remedy = "delete it to measure again"
-    shape = _Estimated if extent.fisher_only else _Measured
+    shape = SensitivityDocument if extent.fisher_only else MeasuredDocument
     found = checked(shape, document, path, remedy=remedy)
     wanted = cells(len(found.layers), range(config.min_bits, config.max_bits + 1))
     named = [(found.layers[cell.layer].name, cell.part, cell.bits) for cell in wanted]
     if [(row.layer, row.part, row.bits) for row in found.cells] != named:
         raise UserError(f"{path} is damaged (its cells are not one for every layer, part and width); {remedy}")
+    return found
 
 
 def _measuring(config: SearchConfig, network: Network, images: int) -> Sensitivities:
@@ -139,83 +110,71 @@ def _measuring(config: SearchConfig, network: Network, images: int) -> Sensitivi
 
 
 def _measure(
-    measuring: Sensitivities | None,
-    config: SearchConfig,
-    network: Network,
-    *,
-    folder: Path,
-    watcher: Watcher,
-) -> Json:
-    """What the float network does, what each cell loses, and how many images that took; nothing without `measuring`."""
-    if measuring is None:
-        return {"images": 0, "loss_fp32": None, "accuracy_fp32": None, "measured": {}, "forward_images": 0}
-    layers = len(network.priced.layers)
-    wanted = cells(layers, range(config.min_bits, config.max_bits + 1))
-    journal = Journal(folder / JOURNAL, _Line)
+    measuring: Sensitivities, network: Network, wanted: Sequence[Cell], folder: Path, watcher: Watcher
+) -> Measurements:
+    """Measure the cells that the journal in a folder does not have yet."""
+    journal = Journal(folder / JOURNAL, JournalLine)
     found = _measured(journal)
     watcher.begin("measurement", len(wanted))
     try:
         for done, cell in enumerate(wanted, start=1):
             if cell not in found:
-                found[cell] = measuring.measure(cell, layers)
-                journal.append(_Line(**cell._asdict(), **asdict(found[cell])))
+                found[cell] = measuring.measure(cell, len(network.priced.layers))
+                journal.append(JournalLine(**cell._asdict(), **asdict(found[cell])))
             watcher.step(done)
     finally:
         watcher.end()
-    return {
-        "images": measuring.images,
-        "loss_fp32": measuring.floats.loss,
-        "accuracy_fp32": measuring.floats.accuracy,
-        "forward_images": measuring.forward_images(len(wanted)),
-        "measured": found,
-    }
+    return Measurements(measuring.images, measuring.forward_images(len(wanted)), measuring.floats, found)
 
 
-def _document(config: SearchConfig, network: Network, fisher: LayerLosses) -> Json:
-    return {
-        "model": config.model,
-        "data": network.task.name,
-        "metric": {"name": network.task.metric.name},
-        "fisher_forward_images": fisher.forward_images,
-        "warnings": list(fisher.warnings),
-        "layers": [{"name": layer.name, "kind": layer.kind} for layer in network.priced.layers],
-    }
+def _document(
+    config: SearchConfig,
+    network: Network,
+    wanted: Sequence[Cell],
+    *,
+    fisher: LayerLosses,
+    measured: Measurements | None,
+) -> SensitivityDocument:
+    layers = network.priced.layers
+    results = measured.cells if measured else {}
+    return SensitivityDocument(
+        model=config.model,
+        data=network.task.name,
+        metric=Metric(name=network.task.metric.name),
+        fisher_forward_images=fisher.forward_images,
+        warnings=fisher.warnings,
+        layers=tuple(SensitivityLayer(name=layer.name, kind=layer.kind) for layer in layers),
+        images=measured.images if measured else 0,
+        loss_fp32=measured.floats.loss if measured else None,
+        accuracy_fp32=measured.floats.accuracy if measured else None,
+        forward_images=measured.forward_images if measured else 0,
+        cells=tuple(_row(layers[cell.layer].name, cell, fisher, results.get(cell)) for cell in wanted),
+    )
 
 
-def _with_cells(document: Json, fisher: LayerLosses, widths: list[int]) -> Json:
-    """The document with its cells as rows, whether they were measured or only estimated."""
-    names, losses = [layer["name"] for layer in document["layers"]], fisher.losses
-    measured: Mapping[Cell, CellResult] = document.pop("measured")
-    rows = []
-    for cell in cells(len(names), widths):
-        loss = measured.get(cell)
-        rows.append(
-            {
-                "layer": names[cell.layer],
-                "part": cell.part,
-                "bits": cell.bits,
-                "loss": loss.loss if loss else None,
-                "accuracy": loss.accuracy if loss else None,
-                "divergence": loss.divergence if loss else None,
-                "noise": loss.noise if loss else None,
-                "fisher": float(losses[cell.layer, PARTS.index(cell.part), cell.bits - 1]),
-            }
-        )
-    return document | {"cells": rows}
+def _row(layer: str, cell: Cell, fisher: LayerLosses, result: CellResult | None) -> SensitivityRow:
+    return SensitivityRow(
+        layer=layer,
+        part=cell.part,
+        bits=cell.bits,
+        loss=result.loss if result else None,
+        accuracy=result.accuracy if result else None,
+        divergence=result.divergence if result else None,
+        noise=result.noise if result else None,
+        fisher=float(fisher.losses[cell.layer, PARTS.index(cell.part), cell.bits - 1]),
+    )
 
 
-def _table(rows: list[Json]) -> str:
+def _table(rows: Sequence[SensitivityRow]) -> str:
+    """Return the cells as CSV."""
     text = StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(row.to_json() for row in rows)
     return text.getvalue()
 
 
-def _measured(journal: Journal[_Line]) -> dict[Cell, CellResult]:
-    """Return what an interrupted session measured; an unfinished last line is removed."""
+def _measured(journal: Journal[JournalLine]) -> dict[Cell, CellResult]:
+    """Read what an interrupted session measured, and remove an unfinished last line."""
     journal.truncate()
-    found = {}
-    for line in journal.read_all(remedy="delete it to measure again"):
-        found[Cell(line.layer, line.part, line.bits)] = CellResult(line.loss, line.accuracy, line.divergence, line.noise)
-    return found
+    return {line.cell: line.result for line in journal.read_all(remedy="delete it to measure again")}

@@ -4,10 +4,10 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from haq.runs.records import Record
+from haq.runs.records import StoredRecord
 
 
-class DocumentRecord(Record):
+class DocumentRecord(StoredRecord):
     """Part of a study's document.
 
     Fields that a file does not have stay unset, and fields that this version does not know are kept, so that a record
@@ -18,4 +18,4 @@ class DocumentRecord(Record):
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values, without the fields that were not set."""
-        return self.model_dump(mode="json", exclude_unset=True)
+        return self.model_dump(mode="json")

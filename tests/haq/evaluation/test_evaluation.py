@@ -185,6 +185,20 @@ def test_what_is_kept_is_counted_as_if_it_had_been_run(tiny_task: Classification
     assert runs == [1 + 8 + 2, 1 + 8]  # in float, the policies of the key, those that were asked for
 
 
+def test_evaluators_with_one_store_run_the_float_network_once(tiny_task: ClassificationTask, tmp_path: Path) -> None:
+    store = EvaluationStore(tmp_path)
+    engine, first = scripted(tiny_task, store=store)
+    second = Evaluator(engine, tiny_task, "search", store=store)
+    assert engine.runs == 1
+    assert (second.accuracy_fp32, second.forward_images) == (first.accuracy_fp32, first.forward_images)
+    Evaluator(engine, tiny_task, "report", store=store)
+    Evaluator(engine, tiny_task, "search", store=store, batch_size=3)
+    Evaluator(engine, tiny_task, "search")
+    assert engine.runs == 4
+    other, _ = scripted(tiny_task, store=store)
+    assert other.runs == 1
+
+
 def test_what_was_recalled_comes_before_the_store(tiny_task: ClassificationTask, tmp_path: Path) -> None:
     engine, evaluator = scripted(tiny_task, store=EvaluationStore(tmp_path))
     evaluator.recall([4], [4], Evaluation(0.5, 0.25, 0.125))
