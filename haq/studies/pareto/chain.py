@@ -117,8 +117,29 @@ class SearchChain:
         return record, new
 
 
+_PREPARED: dict[tuple[str, Path], Inputs] = {}
+"""What `_shared_inputs` prepared last in this process, by the settings that it depends on."""
+
+
+def forget_prepared() -> None:
+    """Free the network that chains in this process share."""
+    _PREPARED.clear()
+
+
 def _shared_inputs(config: SearchConfig, evaluations: Path, watcher: Watcher) -> Inputs:
-    """Prepare what the searches of a chain share: network, prior and evaluations."""
+    """Return what the chains of a process share: network, prior and evaluations, none of which depends on the seed.
+
+    With fine-tuned policies they do depend on it, and only the searches of one seed share them.
+    """
+    without = {"episodes"} if config.episode_finetune_steps else {"episodes", "seed"}
+    key = config.model_dump_json(exclude=without), evaluations
+    if key not in _PREPARED:
+        forget_prepared()
+        _PREPARED[key] = _prepare_inputs(config, evaluations, watcher)
+    return _PREPARED[key]
+
+
+def _prepare_inputs(config: SearchConfig, evaluations: Path, watcher: Watcher) -> Inputs:
     network = prepare_network(config, progress=watcher.phase)
     losses = None
     if uses_prior(config):

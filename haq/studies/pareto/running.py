@@ -13,7 +13,7 @@ from haq.execution.progress import SILENT, Watcher
 from haq.files import write_atomically
 from haq.runs.environment import describe_environment
 from haq.runs.run_folder import RunFolder
-from haq.studies.pareto.chain import SearchChain
+from haq.studies.pareto.chain import SearchChain, forget_prepared
 from haq.studies.pareto.fronts import fronts
 from haq.studies.pareto.plan import Sweep, plan
 from haq.studies.pareto.records import DOCUMENT, RefusedBudget, SweepDocument
@@ -45,8 +45,11 @@ def run_sweep(
             SearchChain(searches, sweep.config.seed + number, sweep.further_episodes, out / "runs", watcher)
             for number in range(sweep.seeds)
         ]
-        for _ in (executor or InProcess()).run(chains):
-            pass
+        try:
+            for _ in (executor or InProcess()).run(chains):
+                pass
+        finally:
+            forget_prepared()
         document = collect(sweep, chains, refused, environment)
         if earlier is None:
             RunFolder.create(out, sweep.settings(), environment, resume=True)

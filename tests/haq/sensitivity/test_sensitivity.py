@@ -125,7 +125,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, config: SearchConfig) -> Pa
 
 
 def test_the_folder_of_a_measurement(folder: Path) -> None:
-    names = {"config.json", "environment.json", "cells.jsonl", "sensitivity.csv", "sensitivity.json", "sensitivity.png"}
+    names = {"config.json", "environment.json", "cells.jsonl", "sensitivity.csv", "sensitivity.json"}
     assert {path.name for path in folder.iterdir()} == names
     document = json.loads((folder / "sensitivity.json").read_text())
     layers = len(document["layers"])
