@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("agents", "envs", "hardware_sim", "haq/network", "haq/evaluation/engines/onnxruntime")
+PACKAGES = (
+    "agents",
+    "envs",
+    "hardware_sim",
+    "haq/costs",
+    "haq/evaluation/engines/onnxruntime",
+    "haq/experiment/prior",
+    "haq/network",
+    "haq/sensitivity",
+    "haq/studies",
+)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

@@ -76,7 +76,14 @@ class Totals:
     macs: int
 
     def of(self, objective: Objective) -> float | None:
-        """Return the quantity that an objective minimises; None if the device does not model it."""
+        """Return the quantity that an objective minimises.
+
+        Args:
+            objective: Name of the objective.
+
+        Returns:
+            Seconds, joules, bytes or bit operations; None if the device does not model it.
+        """
         value: float | None = getattr(self, COST_FIELDS[objective])
         return value
 
@@ -230,7 +237,14 @@ def used_limits(table: CostTable, bits: Sequence[LayerBits]) -> tuple[UsedLimit,
 
 
 def refused_to_json(refused: Sequence[Refused]) -> list[dict[str, Any]]:
-    """Return name and reason of parts that have no price, as documents list them."""
+    """Return parts without a price as documents list them.
+
+    Args:
+        refused: The parts.
+
+    Returns:
+        Name and reason of each.
+    """
     return [{"name": each.name, "reason": each.reason} for each in refused]
 
 

@@ -81,7 +81,14 @@ class PolicyCost:
     refused: str | None = None
 
     def of(self, objective: Objective) -> float | None:
-        """Return the quantity that an objective minimises; None if there is none."""
+        """Return the quantity that an objective minimises.
+
+        Args:
+            objective: Name of the objective.
+
+        Returns:
+            Seconds, joules, bytes or bit operations; None if the policy has no such cost on the device.
+        """
         value: float | None = getattr(self, COST_FIELDS[objective])
         return value
 

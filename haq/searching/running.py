@@ -21,7 +21,7 @@ from haq.experiment.artifact import Artifact, quantized_policy, save_result, sav
 from haq.experiment.inputs import Inputs, Observations
 from haq.experiment.methods import uses_prior
 from haq.experiment.prior.compute import compute_prior
-from haq.experiment.prior.layer_losses import LayerLosses, prior
+from haq.experiment.prior.layer_losses import LayerLosses, prior_of_pairs
 from haq.experiment.problem import Problem, prepare
 from haq.policy import Policy, PolicyBudget, load_policy
 from haq.runs.environment import describe_environment
@@ -165,7 +165,7 @@ def begin_session(
         observations: Policies of other searches with their scores, tried first.
         began: Time, by `monotonic`, at which the preparation started.
     """
-    expected = None if losses is None else prior(losses.losses, problem.choice.decision_of_layer)
+    expected = None if losses is None else prior_of_pairs(losses.losses, problem.choice.decision_of_layer)
     session = Session(problem, prior=expected, store=store, observations=observations, began=began)
     if losses is not None:
         session.warnings += losses.warnings

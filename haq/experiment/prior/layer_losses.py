@@ -30,7 +30,7 @@ class LayerLosses:
     warnings: tuple[str, ...] = ()
 
 
-def prior(losses: FloatArray, decision_of_layer: Sequence[int]) -> FloatArray:
+def prior_of_pairs(losses: FloatArray, decision_of_layer: Sequence[int]) -> FloatArray:
     """Add the losses of weights and input, and those of layers that share a decision.
 
     Args:
@@ -40,7 +40,7 @@ def prior(losses: FloatArray, decision_of_layer: Sequence[int]) -> FloatArray:
     Returns:
         Expected loss [decision, w_bits - 1, a_bits - 1] of each pair of bits, as `agents.space.SearchSpace` takes it.
 
-    >>> prior(np.arange(16.0).reshape(1, 2, 8), [0])[0, 0, :3]
+    >>> prior_of_pairs(np.arange(16.0).reshape(1, 2, 8), [0])[0, 0, :3]
     array([ 8.,  9., 10.])
     """
     pairs = losses[:, 0, :, None] + losses[:, 1, None, :]

@@ -84,7 +84,14 @@ class Cell:
 
 
 def shared_settings(config: SearchConfig) -> str:
-    """Return the settings that the prepared network depends on, as JSON; equal for searches that can share it."""
+    """Return the settings that the prepared network depends on.
+
+    Args:
+        config: Settings of a search.
+
+    Returns:
+        JSON text, equal for searches that can share a network.
+    """
     return config.model_dump_json(exclude=_OF_THE_SEARCH - ({"seed"} if config.episode_finetune_steps else set()))
 
 

@@ -52,7 +52,14 @@ class Comparison:
         return {**self.config.model_dump(mode="json"), "compare": {**lists, "seeds": self.seeds, "redraw": self.redraw}}
 
     def runs_once(self, agent: str) -> bool:
-        """Return whether a method is run for the first seed only, as its answer is the same for all."""
+        """Return whether a method is run for the first seed only, as its answer is the same for all.
+
+        Args:
+            agent: Search method.
+
+        Returns:
+            True for deterministic methods, unless every seed draws its own images.
+        """
         return METHODS[agent].is_deterministic and not self.redraw
 
 

@@ -30,12 +30,26 @@ RivalInterval = tuple[str, str, int, Interval]
 
 
 def as_frame(document: ComparisonDocument) -> pd.DataFrame:
-    """Return one row per point, with its fields as columns; accuracy is NaN if no policy was found."""
+    """Return the points of a comparison as a table.
+
+    Args:
+        document: The comparison.
+
+    Returns:
+        One row per point, with its fields as columns; accuracy is NaN if no policy was found.
+    """
     return pd.DataFrame([point.to_json() for point in document.records]).astype({"accuracy": float})
 
 
 def as_csv(document: ComparisonDocument) -> str:
-    """Return the rows of `as_frame` as CSV."""
+    """Return the rows of `as_frame` as text.
+
+    Args:
+        document: The comparison.
+
+    Returns:
+        CSV with a header.
+    """
     buffer = StringIO()
     as_frame(document).to_csv(buffer, index=False)
     return buffer.getvalue()
@@ -44,7 +58,11 @@ def as_csv(document: ComparisonDocument) -> str:
 def report(document: ComparisonDocument) -> Iterator[Block]:
     """Yield the report: accuracies of all methods, and intervals of paired differences from the first method.
 
-    The texts and tables alternate. With one method or one seed there are accuracies only.
+    Args:
+        document: The comparison.
+
+    Yields:
+        Paragraphs and tables; with one method or one seed only those of accuracies.
     """
     frame = as_frame(document)
     images = int(frame["report_images"].iloc[0])
@@ -104,6 +122,14 @@ def accuracy_interval(paired: Sequence[float], frame: pd.DataFrame, document: Co
 
     Accuracies are multiples of one over the number of images. On the same images, differences share their rounding
     error. If every seed draws its own images, these errors are independent and the mean is resolved more finely.
+
+    Args:
+        paired: Differences of accuracies, as fractions.
+        frame: Rows of `as_frame`, for the number of report images.
+        document: The comparison, for the number of methods and whether images were redrawn.
+
+    Returns:
+        The interval, of fractions.
     """
     resolution = 1 / float(frame["report_images"].iloc[0])
     if document.redraw:

@@ -42,7 +42,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("is_int8", [False, True], ids=["float32", "int8"])
 @pytest.mark.parametrize(("layer", "shape"), LAYERS.values(), ids=LAYERS)
-def test_graphs_run_and_have_the_layers_sizes(layer: Layer, shape: tuple[int, ...], is_int8: bool) -> None:
+def test_graphs_run_and_give_outputs_of_the_layers_size(layer: Layer, shape: tuple[int, ...], is_int8: bool) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     content = layer_graph(layer, batch=2, is_int8=is_int8, generator=np.random.default_rng(0))
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -51,14 +51,14 @@ def test_graphs_run_and_have_the_layers_sizes(layer: Layer, shape: tuple[int, ..
     assert (outputs.shape, outputs.dtype) == (shape, inputs.dtype)
 
 
-def test_padding_is_what_the_sizes_imply() -> None:
+def test_padding_follows_from_input_and_output_sizes() -> None:
     # Along 8: (4 - 1) * 2 + 3 = 9, so one row is added; along 9: (5 - 1) * 2 + 3 = 11, so two columns.
     assert onnx_shape(CONV, batch=1).attributes["pads"] == [0, 1, 1, 1]
     # (4 - 1) * 3 + 3 = 12 of 13 rows.
     assert onnx_shape(LAYERS["enlarged"][0], batch=1).attributes["output_padding"] == [1, 1]
 
 
-def test_a_layer_is_timed() -> None:
+def test_timing_a_layer_gives_a_positive_median_and_range() -> None:
     timing = time_layer(FC, SETUP, is_int8=True)
     assert 0 < timing.latency_s < 60
     assert 0 <= timing.latency_iqr_s < 60
@@ -108,7 +108,7 @@ def test_equal_shapes_are_timed_once_and_the_table_is_a_device(tmp_path: Path, c
         bare.table([CONV]).layer_cost(0, 4, 8)
 
 
-def test_a_table_is_continued(tmp_path: Path, calls: list[tuple[str, bool]]) -> None:
+def test_unfinished_table_is_continued(tmp_path: Path, calls: list[tuple[str, bool]]) -> None:
     path = tmp_path / "mine.csv"
     whole = measure_layers([CONV, TWIN, FC], path, setup=SETUP)
     text = path.read_text()
@@ -124,7 +124,7 @@ def test_a_table_is_continued(tmp_path: Path, calls: list[tuple[str, bool]]) -> 
     assert not calls
 
 
-def test_another_measurement_is_not_overwritten(tmp_path: Path, calls: list[tuple[str, bool]]) -> None:
+def test_table_of_another_setup_is_not_overwritten(tmp_path: Path, calls: list[tuple[str, bool]]) -> None:
     path = tmp_path / "mine.csv"
     measure_layers([FC], path, setup=SETUP)
     before = path.read_bytes()
@@ -145,13 +145,13 @@ def test_another_measurement_is_not_overwritten(tmp_path: Path, calls: list[tupl
         ("bismo-edge.csv", "bismo-edge is the name of a shipped device"),
     ],
 )
-def test_bad_paths(tmp_path: Path, name: str, message: str) -> None:
+def test_unusable_paths_are_refused(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         measure_layers([FC], tmp_path / name, setup=SETUP)
     assert not list(tmp_path.iterdir())
 
 
-def test_damaged_table(tmp_path: Path, calls: list[tuple[str, bool]]) -> None:
+def test_damaged_table_is_an_error(tmp_path: Path, calls: list[tuple[str, bool]]) -> None:
     path = tmp_path / "mine.csv"
     measure_layers([FC], path, setup=SETUP)
     path.write_text("layer,w_bits\nfc,8\n")

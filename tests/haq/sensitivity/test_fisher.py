@@ -36,7 +36,7 @@ def test_directions_have_the_covariance_of_a_softmax() -> None:
     assert torch.allclose(drawn.T @ drawn / len(drawn), p.diag() - p[:, None] * p, atol=0.01)
 
 
-def test_directions_of_noise_are_the_same_to_all_classes() -> None:
+def test_directions_of_the_output_error_treat_all_classes_alike() -> None:
     drawn = _directions(torch.tensor([[2.0, 0.0, -1.0]]).expand(20_000, -1), "noise", Generator().manual_seed(0))
     assert torch.allclose(drawn.sum(dim=1), torch.zeros(()), atol=1e-5)
     assert torch.allclose(drawn.T @ drawn / len(drawn), torch.eye(3) - 1 / 3, atol=0.02)
@@ -53,14 +53,14 @@ def shifted(count: int) -> tuple[QuantizedModel, Tensor]:
     return model, inputs
 
 
-def test_a_linear_layer_by_hand() -> None:
+def test_divergence_of_a_linear_layer_by_hand() -> None:
     found = fisher(*shifted(4000))
     # 1/2 d^T (diag(p) - p p^T) d with d = (2^-bits, 0) and p = (1/2, 1/2)
     assert found.losses[0, 0] == pytest.approx(0.125 * 0.25 ** np.arange(1, 9), rel=0.1)
     assert found.forward_images == 4000 * (1 + 2 + 16)
 
 
-def test_noise_by_hand() -> None:
+def test_output_error_of_a_linear_layer_by_hand() -> None:
     model, inputs = shifted(4000)
     model.model.bias = nn.Parameter(torch.tensor([1.0, -1.0]))
     # (2^-bits, 0) is 2^-bits / 2 away from its mean in both classes, and the float outputs are 1 away from theirs; half
@@ -68,12 +68,12 @@ def test_noise_by_hand() -> None:
     assert fisher(model, inputs, loss="noise").losses[0, 0] == pytest.approx(0.25 * 0.25 ** np.arange(1, 9), rel=0.1)
 
 
-def test_what_corrections_take_back_is_no_loss() -> None:
+def test_changes_that_corrections_undo_are_no_loss() -> None:
     """The same shift for all images is a bias."""
     assert fisher(*shifted(64), is_corrected=True).losses[0, 0] == pytest.approx(0, abs=1e-12)
 
 
-def test_before_a_batch_norm_a_factor_is_no_loss(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
+def test_a_changed_variance_before_a_batch_norm_is_no_loss(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
     images = tiny_task.splits["calibration"].take(torch.arange(40))[0]
     model = quantized(tiny_net, images)
     first, last = (model.quantizers.weight(layer, 8) for layer in (0, 2))
@@ -84,7 +84,7 @@ def test_before_a_batch_norm_a_factor_is_no_loss(tiny_net: nn.Module, tiny_task:
 
 
 @pytest.mark.parametrize("loss", ["divergence", "noise"])
-def test_the_order_of_losses_is_that_of_measured_divergences(
+def test_estimated_losses_rank_like_measured_divergences(
     tiny_net: nn.Module, tiny_task: ClassificationTask, loss: LossKind
 ) -> None:
     images = tiny_task.splits["calibration"].take(torch.arange(40))[0]
@@ -109,7 +109,7 @@ class Rectified(nn.Module):
         return answer
 
 
-def test_functions_that_write_in_place_change_nothing(tiny_task: ClassificationTask) -> None:
+def test_in_place_operations_do_not_change_losses(tiny_task: ClassificationTask) -> None:
     images = tiny_task.splits["calibration"].take(torch.arange(40))[0]
     net = Rectified()
     losses = []
@@ -130,7 +130,7 @@ def test_the_same_seed_gives_the_same_losses_and_leaves_no_gradients(
     assert all(parameter.grad is None for parameter in tiny_net.parameters())
 
 
-def test_a_network_that_mixes_the_order_of_images_is_measured_on_the_whole(tiny_task: ClassificationTask) -> None:
+def test_networks_that_reorder_images_have_losses_of_the_batch(tiny_task: ClassificationTask) -> None:
     class Mixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -146,7 +146,7 @@ def test_a_network_that_mixes_the_order_of_images_is_measured_on_the_whole(tiny_
     assert losses[0, 0, 1] > losses[0, 0, 5] > 0
 
 
-def test_more_images_than_there_are_is_refused(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
+def test_more_images_than_the_calibration_split_are_refused(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
     images = tiny_task.splits["calibration"].take(torch.arange(40))[0]
     with pytest.raises(UserError, match="41 images asked of calibration, which has 40"):
         Sensitivities(TorchEngine(quantized(tiny_net, images)), tiny_task, images=41)

@@ -17,12 +17,12 @@ from haq.config import SearchConfig, search_config
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.execution.progress import Silent
-from haq.experiment.prior.layer_losses import prior
+from haq.experiment.prior.layer_losses import prior_of_pairs
 from haq.experiment.prior.measured import Cell, Sensitivities, cell_policy, cells, network_sensitivities
 from haq.experiment.problem import prepare_network
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
-from haq.report.plots import plot_run
+from haq.report.plots import draw_missing, plot_run
 from haq.report.plots.sensitivity import plot_sensitivity
 from haq.sensitivity.running import Extent, measure_sensitivities
 from haq.tasks.classification import ClassificationTask
@@ -58,7 +58,7 @@ class Scripted:
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 24, 256])
-def test_losses_by_hand(tiny_task: ClassificationTask, batch_size: int) -> None:
+def test_results_of_cells_by_hand(tiny_task: ClassificationTask, batch_size: int) -> None:
     measuring = Sensitivities(Scripted(), tiny_task, images=24, batch_size=batch_size)
     labels = tiny_task.splits["calibration"].take(torch.arange(24))[1]
     zeros = labels.eq(0).double().mean().item()
@@ -74,7 +74,7 @@ def test_losses_by_hand(tiny_task: ClassificationTask, batch_size: int) -> None:
     assert measuring.forward_images(2) == 24 + 2 * (24 + 5)
 
 
-def test_a_measured_prior_is_what_each_width_alone_adds(tiny_task: ClassificationTask, tiny_net: nn.Module) -> None:
+def test_measured_prior_is_the_error_of_each_width_alone(tiny_task: ClassificationTask, tiny_net: nn.Module) -> None:
     config = search_config(engine="torch", rounding="nearest", prior="measured", episodes=2, agent="ilp")
     network = prepare_network(config, model=tiny_net, task=tiny_task)
     layers = len(network.priced.layers)
@@ -87,7 +87,7 @@ def test_a_measured_prior_is_what_each_width_alone_adds(tiny_task: Classificatio
     assert (found.losses[:, 1, 1] > found.losses[:, 1, 5]).all()
 
 
-def test_a_search_begins_with_a_measured_prior(tiny_task: ClassificationTask, tiny_net: nn.Module) -> None:
+def test_search_uses_a_measured_prior(tiny_task: ClassificationTask, tiny_net: nn.Module) -> None:
     settings: dict[str, Any] = {"engine": "torch", "agent": "ilp", "episodes": 2, "first_last_bits": None}
     images = [
         search(tiny_net, tiny_task, prior=prior, **settings).summary.forward_images for prior in ("none", "measured")
@@ -96,17 +96,17 @@ def test_a_search_begins_with_a_measured_prior(tiny_task: ClassificationTask, ti
     assert images[1] - images[0] == network_sensitivities(network).forward_images
 
 
-def test_every_cell_is_another_policy() -> None:
+def test_cells_are_different_policies() -> None:
     wanted = cells(3, [2, 5, 8])
     policies = {cell_policy(cell, 3) for cell in wanted}
     assert len(policies) == len(wanted) == 3 * 2 * 3
     assert all(sum(bits is not None for part in policy for bits in part) == 1 for policy in policies)
 
 
-def test_tied_layers_are_one_decision() -> None:
+def test_losses_of_tied_layers_are_added() -> None:
     losses = np.zeros((3, 2, 8))
     losses[:, 0, 3], losses[:, 1, 1] = (1.0, 2.0, 4.0), (8.0, 16.0, 32.0)
-    found = prior(losses, [0, 1, 0])
+    found = prior_of_pairs(losses, [0, 1, 0])
     assert found.shape == (2, 8, 8)
     assert found[:, 3, 1].tolist() == [1 + 4 + 8 + 32, 2 + 16]
     assert found[:, 3, 0].tolist() == [5, 2]
@@ -121,11 +121,12 @@ def config() -> SearchConfig:
 def folder(tmp_path_factory: pytest.TempPathFactory, config: SearchConfig) -> Path:
     path = tmp_path_factory.mktemp("sensitivity") / "out"
     measure_sensitivities(config, path, extent=EXTENT)
+    draw_missing(path)
     return path
 
 
-def test_the_folder_of_a_measurement(folder: Path) -> None:
-    names = {"config.json", "environment.json", "cells.jsonl", "sensitivity.csv", "sensitivity.json"}
+def test_folder_has_all_files_and_numbers(folder: Path) -> None:
+    names = {"config.json", "environment.json", "cells.jsonl", "sensitivity.csv", "sensitivity.json", "sensitivity.png"}
     assert {path.name for path in folder.iterdir()} == names
     document = json.loads((folder / "sensitivity.json").read_text())
     layers = len(document["layers"])
@@ -140,7 +141,7 @@ def test_the_folder_of_a_measurement(folder: Path) -> None:
     assert lines[1].split(",") == [str(value) for value in first.values()]
 
 
-def test_three_bits_lose_more_than_four_and_fisher_knows(folder: Path) -> None:
+def test_three_bits_lose_more_than_four_measured_and_estimated(folder: Path) -> None:
     found = json.loads((folder / "sensitivity.json").read_text())["cells"]
     for key in ("divergence", "fisher"):
         pairs = zip(found[::2], found[1::2], strict=True)
@@ -158,7 +159,7 @@ class Counter(Silent):
         self.done = done
 
 
-def test_what_was_killed_goes_on_to_the_same_files(folder: Path, config: SearchConfig, tmp_path: Path) -> None:
+def test_resuming_after_an_interrupt_gives_identical_files(folder: Path, config: SearchConfig, tmp_path: Path) -> None:
     before = (folder / "cells.jsonl").read_bytes().splitlines(keepends=True)
     killed = tmp_path / "killed"
     killed.mkdir()
@@ -171,7 +172,7 @@ def test_what_was_killed_goes_on_to_the_same_files(folder: Path, config: SearchC
         assert (killed / name).read_bytes() == (folder / name).read_bytes(), name
 
 
-def test_a_finished_measurement_is_not_done_again(
+def test_resuming_a_finished_measurement_runs_nothing(
     folder: Path, config: SearchConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr("haq.sensitivity.running.prepare_network")
@@ -179,7 +180,7 @@ def test_a_finished_measurement_is_not_done_again(
     assert document.to_json() == json.loads((folder / "sensitivity.json").read_text())
 
 
-def test_a_folder_of_something_else_is_refused(folder: Path, config: SearchConfig, tmp_path: Path) -> None:
+def test_folders_of_other_settings_or_runs_are_refused(folder: Path, config: SearchConfig, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not empty; add --resume"):
         measure_sensitivities(config, folder, extent=EXTENT)
     with pytest.raises(UserError, match="other settings: images 24 there, 25 now"):
@@ -190,12 +191,12 @@ def test_a_folder_of_something_else_is_refused(folder: Path, config: SearchConfi
         measure_sensitivities(config, tmp_path, extent=EXTENT, resume=True)
 
 
-def test_what_cannot_be_measured_leaves_nothing(tmp_path: Path) -> None:
+def test_invalid_settings_leave_no_folder(tmp_path: Path) -> None:
     assert main(["sensitivity", *FLAGS, "--images", "65", "--out", str(tmp_path / "out")]) == 2
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_estimates_without_measuring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fisher_only_measures_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert main(["sensitivity", *FLAGS, "--fisher-only", "--out", str(out), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -205,7 +206,7 @@ def test_the_command_estimates_without_measuring(tmp_path: Path, capsys: pytest.
     assert all(cell["divergence"] is None and cell["loss"] is None for cell in document["cells"])
 
 
-def test_the_command_prints_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ("--search-images", "60", "--report-images", "60", "--calibration-images", "64", "--min-bits", "3")
     again = ("--max-bits", "4", "--corrections", "none", "--images", "24", "--out", str(folder), "--resume")
     assert main(["sensitivity", *flags, *again]) == 0
@@ -214,14 +215,14 @@ def test_the_command_prints_a_table(folder: Path, capsys: pytest.CaptureFixture[
     assert "classifier" in printed
 
 
-def test_plot_draws_it_again(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plot_draws_the_same_figure(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "again.png"
     assert main(["plot", str(folder), "--kind", "sensitivity", "--out", str(target)]) == 0
     assert capsys.readouterr().out.strip() == str(target)
     assert target.read_bytes() == (folder / "sensitivity.png").read_bytes()
 
 
-def test_a_damaged_document_is_named(folder: Path, tmp_path: Path) -> None:
+def test_plotting_a_damaged_document_names_file_and_key(folder: Path, tmp_path: Path) -> None:
     document = json.loads((folder / "sensitivity.json").read_text())
     document["cells"][0]["fisher"] = "much"
     (tmp_path / "sensitivity.json").write_text(json.dumps(document))
@@ -229,7 +230,7 @@ def test_a_damaged_document_is_named(folder: Path, tmp_path: Path) -> None:
         plot_run(tmp_path, kinds=("sensitivity",))
 
 
-def test_the_picture_has_a_cell_for_each(folder: Path) -> None:
+def test_figure_has_one_cell_per_layer_and_width(folder: Path) -> None:
     document = json.loads((folder / "sensitivity.json").read_text())
     figure = plot_sensitivity(document)
     upper, lower, bar = figure.axes
@@ -266,7 +267,7 @@ DAMAGES: list[Callable[[dict[str, Any]], object]] = [
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_result_is_not_given_back(
+def test_resuming_with_a_damaged_document_is_an_error(
     damage: Callable[[dict[str, Any]], object], folder: Path, config: SearchConfig, tmp_path: Path
 ) -> None:
     run = Path(shutil.copytree(folder, tmp_path / "run"))
@@ -278,7 +279,7 @@ def test_a_damaged_result_is_not_given_back(
 
 
 @pytest.mark.parametrize("line", ["5", '{"layer": [], "part": "input", "bits": 3}', "[" * 100_000, "\udcff"])
-def test_a_damaged_journal_is_one_line(line: str, folder: Path, config: SearchConfig, tmp_path: Path) -> None:
+def test_resuming_a_damaged_journal_is_an_error(line: str, folder: Path, config: SearchConfig, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     (tmp_path / "cells.jsonl").write_text(f"{line}\n", errors="surrogateescape")
     with pytest.raises(UserError, match=r"cells\.jsonl is damaged \(line 1: .*\); delete it"):

@@ -156,7 +156,7 @@ def test_totals_give_the_number_of_each_objective(board: Accelerator, objective:
     assert totals.of(objective) == table.policy_cost([4] * 3, [8] * 3).of(objective)
 
 
-def test_the_python_function_takes_names_and_policies() -> None:
+def test_simulate_function_takes_model_names_and_policies() -> None:
     document = simulate("torchvision:resnet18", hardware="bismo-cloud", w_bits=4, a_bits=4)
     assert (document["model"], document["hardware"], document["batch"]) == ("torchvision:resnet18", "bismo-cloud", 16)
     other = Policy(model="net", hardware=None, objective=None, layers=bits(8))

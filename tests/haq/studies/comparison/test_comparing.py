@@ -31,7 +31,7 @@ from haq.studies.comparison.running import collect
         (("--data", "mine:data", "--redraw"), "--redraw draws other splits, and those of mine:data are its own"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(
+def test_mistakes_give_one_line_and_leave_no_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], complaint: str
 ) -> None:
     assert main(["compare", *flags, "--out", str(tmp_path / "out")]) == 2
@@ -118,7 +118,7 @@ def test_collecting_unfinished_searches_is_an_error(tmp_path: Path) -> None:
         collect(comparison, plan(comparison, tmp_path), {})
 
 
-def test_seeds_share_a_network_unless_they_fine_tune_it() -> None:
+def test_seeds_share_a_network_unless_policies_are_fine_tuned() -> None:
     alike, apart = (
         {shared_settings(search_config(seed=seed, episode_finetune_steps=steps)) for seed in (0, 5)} for steps in (0, 4)
     )

@@ -60,7 +60,7 @@ def test_accuracies_are_means_and_deviations_in_percent() -> None:
     assert "500 images (float 95.00)" in text
 
 
-def test_differences_are_paired_by_seed_and_corrected_for_the_rivals() -> None:
+def test_differences_are_paired_by_seed_and_corrected_for_comparisons() -> None:
     found = {
         (budget, rival, count): each for budget, rival, count, each in differences(as_frame(document()), document())
     }
@@ -71,7 +71,7 @@ def test_differences_are_paired_by_seed_and_corrected_for_the_rivals() -> None:
     assert "| 4bits | tpe | -1.00 [" in markdown(report(document()))
 
 
-def test_images_that_are_drawn_anew_are_not_rounded_alike() -> None:
+def test_redrawn_images_resolve_the_mean_more_finely() -> None:
     """Equal differences: what is not known is the rounding to one image of 500, less so over three draws."""
     widths = []
     for redraw in (False, True):
@@ -122,13 +122,13 @@ def test_a_cell_without_policies_is_empty_and_its_neighbours_are_not() -> None:
     assert ratio.startswith("| 3bits | random | - | 1.37 [")
 
 
-def test_the_csv_has_a_line_for_every_record() -> None:
+def test_csv_has_one_line_per_point() -> None:
     lines = as_csv(document()).splitlines()
     assert lines[0].startswith("agent,budget,seed,evaluations")
     assert len(lines) == 1 + 3 * 2 * 3 * 2
 
 
-def test_the_picture_has_a_panel_for_every_budget() -> None:
+def test_figure_has_one_panel_per_budget() -> None:
     figure = plot_comparison(document())
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["budget 3bits", "budget 4bits"]
     assert all(len(axes.lines) == 4 for axes in figure.axes)

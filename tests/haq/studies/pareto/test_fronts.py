@@ -45,7 +45,7 @@ def area(records: list[SweepRecord], axis: Objective, *, is_uniform: bool) -> fl
     return found.hypervolume
 
 
-def test_what_costs_less_than_the_tightest_budget_counts_as_if_it_cost_that() -> None:
+def test_costs_below_the_tightest_budget_are_raised_to_it() -> None:
     """Uniform bits at a quarter of the cost are not ahead for being cheaper than any search was asked to be."""
     records = [
         record("latency", 0.5, cost=0.5, accuracy=0.7),
@@ -55,14 +55,14 @@ def test_what_costs_less_than_the_tightest_budget_counts_as_if_it_cost_that() ->
     assert area(records, "latency", is_uniform=True) == pytest.approx(0.5 * 0.6)
 
 
-def test_a_cost_that_was_not_searched_for_has_a_front_and_no_hypervolume() -> None:
+def test_costs_that_no_search_limits_have_a_front_and_no_hypervolume() -> None:
     records = [record("latency", 0.5, cost=0.5, accuracy=0.7)]
     assert area(records, "size", is_uniform=False) is None
     (front,) = (each for each in fronts(records) if each.axis == "size" and not each.is_uniform)
     assert [(point.cost, point.accuracy) for point in front.points] == [(500.0, 0.7)]
 
 
-def test_searches_for_another_cost_do_not_count() -> None:
+def test_searches_for_other_costs_do_not_count() -> None:
     records = [
         record("latency", 0.5, cost=0.5, accuracy=0.7),
         record("size", 0.4, cost=0.4, accuracy=0.95, uniform=[]),
@@ -71,5 +71,5 @@ def test_searches_for_another_cost_do_not_count() -> None:
     assert area(records, "size", is_uniform=False) == pytest.approx(0.6 * 0.95)
 
 
-def test_scores_that_are_no_accuracies_have_no_hypervolume() -> None:
+def test_scores_other_than_accuracy_have_no_hypervolume() -> None:
     assert area([record("latency", 0.5, cost=0.5, accuracy=-3.0, metric="score")], "latency", is_uniform=True) is None
