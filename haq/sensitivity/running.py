@@ -86,7 +86,9 @@ def measure_sensitivities(
         environment = describe_environment(seed=config.seed, device=config.device)
         run = earlier or RunFolder.create(path, settings, environment, resume=resume)
         wanted = cells(len(network.priced.layers), range(config.min_bits, config.max_bits + 1))
-        measured = None if measuring is None else _measure(measuring, network, wanted, run.path, watcher)
+        measured = (
+            None if measuring is None else _measure(measuring, network, wanted=wanted, folder=run.path, watcher=watcher)
+        )
         document = _document(config, network, wanted, fisher=fisher, measured=measured)
         run.write(TABLE, _table(document.cells).encode())
         run.write_json(DOCUMENT, document.to_json())
@@ -110,7 +112,7 @@ def _measuring(config: SearchConfig, network: Network, images: int) -> Sensitivi
 
 
 def _measure(
-    measuring: Sensitivities, network: Network, wanted: Sequence[Cell], folder: Path, watcher: Watcher
+    measuring: Sensitivities, network: Network, *, wanted: Sequence[Cell], folder: Path, watcher: Watcher
 ) -> Measurements:
     """Measure the cells that the journal in a folder does not have yet."""
     journal = Journal(folder / JOURNAL, JournalLine)

@@ -60,14 +60,14 @@ def compare(
                 watcher.step(finished + number)
         finally:
             watcher.end()
-        document = collect(comparison, cells, environment)
+        document = collect(comparison, cells, environment=environment)
         if earlier is None:
             RunFolder.create(out, comparison.settings(), environment, resume=True)
         write_atomically(out / DOCUMENT, json.dumps(document.to_json(), indent=1).encode())
     return document
 
 
-def collect(comparison: Comparison, cells: Sequence[Cell], environment: dict[str, Any]) -> ComparisonDocument:
+def collect(comparison: Comparison, cells: Sequence[Cell], *, environment: dict[str, Any]) -> ComparisonDocument:
     """Read the points of all searches from their folders.
 
     Args:

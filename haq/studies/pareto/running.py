@@ -50,7 +50,7 @@ def run_sweep(
                 pass
         finally:
             forget_prepared()
-        document = collect(sweep, chains, refused, environment)
+        document = collect(sweep, chains, refused=refused, environment=environment)
         if earlier is None:
             RunFolder.create(out, sweep.settings(), environment, resume=True)
         write_atomically(out / DOCUMENT, (json.dumps(document.to_json(), indent=1, allow_nan=False) + "\n").encode())
@@ -58,7 +58,11 @@ def run_sweep(
 
 
 def collect(
-    sweep: Sweep, chains: Sequence[SearchChain], refused: tuple[RefusedBudget, ...], environment: dict[str, Any]
+    sweep: Sweep,
+    chains: Sequence[SearchChain],
+    *,
+    refused: tuple[RefusedBudget, ...],
+    environment: dict[str, Any],
 ) -> SweepDocument:
     """Read the results of all searches from their folders.
 

@@ -107,7 +107,7 @@ def test_points_of_a_deterministic_method_are_repeated_for_every_seed(tmp_path: 
     comparison = one_search(search_config(), agent="greedy", seeds=3)
     cells = plan(comparison, tmp_path)
     write_points(*cells)
-    document = collect(comparison, cells, {"cores": 1})
+    document = collect(comparison, cells, environment={"cores": 1})
     assert [point.seed for point in document.records] == [0, 1, 2]
     assert ComparisonDocument.model_validate_json(json.dumps(document.to_json())) == document
 
@@ -115,7 +115,7 @@ def test_points_of_a_deterministic_method_are_repeated_for_every_seed(tmp_path: 
 def test_collecting_unfinished_searches_is_an_error(tmp_path: Path) -> None:
     comparison = one_search(search_config())
     with pytest.raises(UserError, match=r"random-0\.5-s0 has no complete points\.json"):
-        collect(comparison, plan(comparison, tmp_path), {})
+        collect(comparison, plan(comparison, tmp_path), environment={})
 
 
 def test_seeds_share_a_network_unless_policies_are_fine_tuned() -> None:

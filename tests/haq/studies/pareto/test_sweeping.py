@@ -15,6 +15,8 @@ from haq.config import search_config
 from haq.errors import UserError
 from haq.evaluation.engines.finetuned import EpisodeEngine
 from haq.evaluation.fingerprint import probe_policies
+from haq.execution.progress import SILENT
+from haq.experiment.inputs import Inputs
 from haq.quantization.training.network import start_network
 from haq.runs.run_folder import RunFolder
 from haq.studies.pareto import chain
@@ -182,6 +184,26 @@ def test_two_devices_of_one_name_are_refused(tmp_path: Path, capsys: pytest.Capt
     devices = ",".join(map(str, paths))
     assert main(["pareto", *FLAGS, "--devices", devices, "--budgets", "0.5", "--out", str(tmp_path / "out")]) == 2
     assert "are both called mine" in capsys.readouterr().err
+
+
+def test_seeds_of_a_process_share_a_network_unless_policies_are_fine_tuned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Inputs] = []
+
+    def prepare(*_: object) -> Inputs:
+        made.append(Inputs())
+        return made[-1]
+
+    monkeypatch.setattr(chain, "_prepare_inputs", prepare)
+    for steps, networks in ((0, 1), (4, 2)):
+        made.clear()
+        chain.forget_prepared()
+        for seed in (0, 1):
+            config = search_config(seed=seed, episode_finetune_steps=steps)
+            assert chain._shared_inputs(config, tmp_path, SILENT) is made[-1]
+        assert len(made) == networks
+    chain.forget_prepared()
 
 
 def test_plotting_a_folder_without_a_sweep_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
