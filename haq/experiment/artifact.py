@@ -21,12 +21,14 @@ from haq.config import DECIDE_QUANTIZERS, SearchConfig
 from haq.costs.pricing import PricedLayers
 from haq.errors import UserError
 from haq.evaluation.engines.finetuned import EpisodeEngine
+from haq.execution.structures import Structure
 from haq.experiment.inputs import Inputs
 from haq.experiment.network_state import NETWORK, load_state, save_state, storable_state
 from haq.experiment.problem import Network, rounding_of
 from haq.experiment.quantized_policy import QuantizedPolicy, TrainedState, describe_quantizers
 from haq.experiment.restoration import restored_network
 from haq.experiment.run_settings import RECONSTRUCT, PolicySource, RunSettings, policy_source
+from haq.experiment.stored_example import save_example
 from haq.experiment.stored_layers import save_layers
 from haq.network.layers import Trace
 from haq.policy import Policy
@@ -56,7 +58,7 @@ class Artifact:
     quantized: QuantizedPolicy
     source: PolicySource
     trace: Trace | None = None
-    example: Tensor | None = None
+    example: Structure | None = None
     summary: Mapping[str, Any] | None = None
     inputs: Inputs = field(default_factory=Inputs)
 
@@ -149,7 +151,7 @@ def load_artifact(
     )
 
 
-def save_source(run: RunFolder, config: SearchConfig, trace: Trace, example: Tensor) -> None:
+def save_source(run: RunFolder, config: SearchConfig, trace: Trace, example: Structure) -> None:
     """Write what is known of a run before its result: layers, input of the trace, and a record of the code it calls.
 
     Args:
@@ -158,7 +160,8 @@ def save_source(run: RunFolder, config: SearchConfig, trace: Trace, example: Ten
         trace: Layers of the network.
         example: Input [1, ...] that they were traced with.
     """
-    save_layers(run, trace, example)
+    save_layers(run, trace)
+    save_example(run, example)
     record_callables(run.path, (config.model, config.data))
 
 

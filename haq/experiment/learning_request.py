@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from torch import Tensor
-
 from haq.config import DATA_SETTINGS, DEVICE_SETTINGS, MODEL_SETTINGS, SearchConfig
 from haq.costs.pricing import allowed_bits
 from haq.errors import UserError
+from haq.execution.structures import Structure
 from haq.experiment.problem import PricedModel
 from haq.experiment.run_settings import policy_source
 from haq.policy import CostSummary, LayerBits, Policy
@@ -52,9 +51,9 @@ class LearningRequest(Generic[L]):
     config: SearchConfig
     learning: L
     policy: Policy | UniformBits
-    example: Tensor | None = field(default=None, compare=False)
+    example: Structure | None = field(default=None, compare=False)
 
-    def trace_input(self, task: Task) -> Tensor:
+    def trace_input(self, task: Task) -> Structure:
         """Return the input [1, ...] that the network is traced with."""
         return task.example() if self.example is None else self.example
 

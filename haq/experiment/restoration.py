@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from copy import deepcopy
 
-from torch import Tensor, nn
+from torch import nn
 
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.evaluation.engines.finetuned import EpisodeEngine
 from haq.evaluation.engines.torch import TorchEngine
 from haq.execution.networks import switch_to_eval
+from haq.execution.structures import Structure
 from haq.execution.user_code import caller_kept
 from haq.experiment.inputs import Inputs
 from haq.experiment.problem import prepare_network, require_device
@@ -21,7 +22,7 @@ from haq.quantization.quantized_model import QuantizedModel, QuantizerOptions, Q
 
 
 def restored_network(
-    config: SearchConfig, quantized: QuantizedPolicy, *, example: Tensor | None, inputs: Inputs
+    config: SearchConfig, quantized: QuantizedPolicy, *, example: Structure | None, inputs: Inputs
 ) -> nn.Module:
     """Build the network with a policy on it.
 
@@ -57,7 +58,7 @@ def restored_network(
 
 
 def _from_data(
-    config: SearchConfig, quantized: QuantizedPolicy, *, example: Tensor | None, inputs: Inputs
+    config: SearchConfig, quantized: QuantizedPolicy, *, example: Structure | None, inputs: Inputs
 ) -> nn.Module:
     """The network as it is prepared for an evaluation in torch."""
     in_torch = config.model_copy(update={"engine": "torch"})
@@ -74,5 +75,5 @@ def _from_data(
     return engine.quantized.eval()
 
 
-def _no_calibration() -> Iterable[Tensor]:
+def _no_calibration() -> Iterable[Structure]:
     raise UserError("the quantizers of the run lack one that its policy needs; delete them to compute them again")

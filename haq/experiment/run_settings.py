@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from torch import Tensor
-
 from haq.config import SearchConfig, search_config
 from haq.costs.pricing import PricedLayers
 from haq.errors import UserError
+from haq.execution.structures import Structure
 from haq.experiment.loading import load_priced
-from haq.experiment.stored_layers import load_example, load_layers
+from haq.experiment.stored_example import load_example
+from haq.experiment.stored_layers import load_layers
 from haq.network.layers import Trace
 from haq.policy import Policy, load_policy
 from haq.quantization.training.config import finetune_config
@@ -106,7 +106,7 @@ class PolicySource:
         """Layers that the run kept; None where it kept none, or another network, data or input was given."""
         return None if self.folder is None or self.given & set(_NETWORK) else load_layers(self.folder)
 
-    def example(self) -> Tensor | None:
+    def example(self) -> Structure | None:
         """Input that the run traced its network with; None as for `layers`."""
         return None if self.folder is None or self.given & set(_NETWORK) else load_example(self.folder)
 

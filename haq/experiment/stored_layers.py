@@ -1,6 +1,6 @@
-"""The traced layers and the example input of a run, kept in its folder, so that a reader needs no network.
+"""Traced layers of a run as a JSON file, so that readers need no network; costs follow from the layers and a device.
 
-Prices follow from the layers and a device. The file is validated when it is read, as it may come from a stranger.
+The file is validated when it is read, as it may have been written by anybody.
 """
 
 from collections.abc import Iterator
@@ -9,39 +9,50 @@ from pathlib import Path
 from re import fullmatch
 
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor
 
 from haq.errors import UserError, validation_message
 from haq.network.layers import Trace
 from haq.policy import PRINTABLE
-from haq.runs.run_folder import EXAMPLE, LAYERS, RunFolder
+from haq.runs.run_folder import LAYERS, RunFolder
 from hardware_sim.layer import Layer
 
 MAX_FILE_BYTES = 64 * 2**20
 MAX_LAYERS = 2000
 MAX_SIZE = 2**31
-"""Of every number of a layer."""
+"""Limit on every size of a layer, such as its channels."""
 MAX_COUNT = 2**44
-"""Of weights, elements and multiplications of a layer: costs of whole batches still fit into 64 bits."""
+"""Limit on weights, elements and multiplications of a layer: costs of whole batches still fit into 64 bits."""
 MAX_TENSORS = 1000
-"""That a layer reads or holds."""
+"""Limit on the tensors that a layer reads or that memory holds while it runs."""
 MAX_NAME = 1000
-_INPUT = "input"
 _TRACE = TypeAdapter(Trace)
 
 
-def save_layers(run: RunFolder, trace: Trace, example: Tensor) -> None:
-    """Write the layers of a network and the input [1, ...] that it was traced with.
+def save_layers(run: RunFolder, trace: Trace) -> None:
+    """Write the layers of a network.
 
-    Layers that exceed the limits of the file are not kept: its readers trace the network again.
+    Layers that exceed the limits of the file are not kept: readers trace the network again.
+
+    Args:
+        run: Folder of the run.
+        trace: Layers of the network.
     """
     if next(_problems(trace), None) is None:
         run.write(LAYERS, _TRACE.dump_json(trace, indent=1) + b"\n")
-    run.save_tensors(EXAMPLE, {_INPUT: example})
 
 
 def load_layers(run: RunFolder) -> Trace | None:
-    """Read the layers of a run; None where it has none. Raises UserError for a file that is damaged."""
+    """Read the layers of a run.
+
+    Args:
+        run: Folder of the run.
+
+    Returns:
+        The layers; None where the folder has none.
+
+    Raises:
+        UserError: The file is damaged.
+    """
     path = run.path / LAYERS
     if not path.is_file():
         return None
@@ -57,22 +68,12 @@ def load_layers(run: RunFolder) -> Trace | None:
     return trace
 
 
-def load_example(run: RunFolder) -> Tensor | None:
-    """Read the input [1, ...] that a run traced its network with; None where it has none. Raises UserError."""
-    example = (run.load_tensors(EXAMPLE) or {}).get(_INPUT)
-    if example is None:
-        return None
-    if example.ndim == 0 or len(example) != 1:
-        raise UserError(f"{run.path / EXAMPLE} is damaged: it holds no input of one item; {_remedy(run.path)}")
-    return example
-
-
 def _remedy(path: Path) -> str:
     return f"delete {path.name} to trace the network again"
 
 
 def _problems(trace: Trace) -> Iterator[str]:
-    """What no trace of a network holds."""
+    """Yield descriptions of everything that no trace of a network holds."""
     names = [layer.name for layer in trace.layers]
     if not 1 <= len(names) <= MAX_LAYERS or len(trace.sites) != len(names):
         yield f"{len(names)} layers at {len(trace.sites)} sites"

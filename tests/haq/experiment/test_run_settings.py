@@ -19,7 +19,8 @@ from haq.config import search_config
 from haq.errors import UserError
 from haq.experiment.inputs import Inputs
 from haq.experiment.run_settings import policy_source
-from haq.experiment.stored_layers import MAX_LAYERS, load_example, load_layers, save_layers
+from haq.experiment.stored_example import load_example, save_example
+from haq.experiment.stored_layers import MAX_LAYERS, load_layers, save_layers
 from haq.network.layers import Site, Trace
 from haq.network.tracing.weighted_calls import WeightSlice
 from haq.policy import Policy, uniform_bits
@@ -348,7 +349,8 @@ def test_inputs_of_any_dtype_and_networks_beyond_the_limits_stay_usable(tmp_path
     example = torch.tensor([[torch.inf, 1.0]]), torch.tensor([[3, 4]], dtype=torch.int16)
     for layers, values in zip((many, many[:1]), example, strict=True):
         run = RunFolder(tmp_path)
-        save_layers(run, Trace(layers, (site,) * len(layers), (), (layers[-1].name,)), values)
+        save_layers(run, Trace(layers, (site,) * len(layers), (), (layers[-1].name,)))
+        save_example(run, values)
         kept = load_layers(run)
         assert (kept is not None) == (len(layers) == 1)
         stored = load_example(run)
