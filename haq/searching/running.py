@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
-from haq.evaluation.fingerprint import hash_network, hash_tensor
+from haq.evaluation.fingerprint import hash_network, hash_tensors
 from haq.evaluation.protocols import Store
 from haq.execution.progress import SILENT, Watcher
 from haq.execution.user_code import caller_kept
@@ -127,7 +127,7 @@ def _network_hash(problem: Problem) -> str:
     """Return a hash of the network's parameters and buffers, and of the input that it was traced with."""
     digest = blake2b(digest_size=16)
     hash_network(digest, problem.priced.model)
-    hash_tensor(digest, problem.task.example())
+    hash_tensors(digest, problem.task.example())
     return digest.hexdigest()
 
 
