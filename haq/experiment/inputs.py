@@ -1,4 +1,4 @@
-"""What a caller hands over as objects, in place of what a configuration names."""
+"""Objects given by a caller in place of what a configuration names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,12 +37,29 @@ class Inputs:
 
     @classmethod
     def of(cls, model: nn.Module | str | None, task: Task | str | None) -> "Inputs":
-        """The model and the task that are objects and not names."""
+        """Collect the model and the task that are objects.
+
+        Args:
+            model: Network, its name or None.
+            task: Data, their name or None.
+
+        Returns:
+            Inputs without what is a name.
+        """
         return cls(model if isinstance(model, nn.Module) else None, None if isinstance(task, str) else task)
 
 
 def names_of(model: nn.Module | str | None, task: Task | str | None) -> dict[str, str]:
-    """The settings that name a model and a task, which may be objects; without an entry for what is None."""
+    """Name a model and a task as settings do.
+
+    Args:
+        model: Network or its name.
+        task: Data or their name.
+
+    Returns:
+        The settings `model` and `data`, each only where its argument is not None; an object has the name of its class
+        or task.
+    """
     names: dict[str, str] = {}
     if model is not None:
         names["model"] = model if isinstance(model, str) else type(model).__name__

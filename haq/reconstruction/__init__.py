@@ -1,5 +1,5 @@
-"""Reconstruction: a policy's rounding, scales and biases learn to give back what the float network answers.
+"""Reconstruction: learn rounding, scales and biases of a policy so that outputs approach those of the float network.
 
-After training, from calibration images without labels. What comes of it is what a search keeps of a policy, codes with
-scales and biases, so that whatever reads the quantizers of a run can run it.
+It follows training and needs only calibration images, without labels. The result has the form of a search's: codes with
+scales and biases.
 """

@@ -1,4 +1,4 @@
-"""A network whose weights stay while its quantizers learn: codes, scales and biases of all layers."""
+"""A network with trainable quantizers and fixed weights: codes, scales and biases of all layers learn."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -20,18 +20,23 @@ from haq.quantization.range import IntegerRange, round_half_even
 from haq.quantization.training.initialization import owners
 
 FURTHEST = 0.3
-"""Steps of the grid from its code that a weight starts at, at most: codes that make up for each other's errors, as
-those of GPTQ do, would otherwise all be taken back by the first step of learning."""
+"""Largest distance, in steps of the grid, from a weight's start to its code. Codes that compensate each other's errors,
+as those of GPTQ do, would otherwise all be undone by the first step of learning."""
 
 Tap = Callable[[int, Tensor], None]
-"""Is told of every layer's output."""
+"""Called with the number and the output of every layer."""
 
 
 class LearnedWeight(nn.Module):
-    """Weights as codes times scales. Both learn, and neither moves the other, unlike in LSQ.
+    """Weights as codes times scales, which learn independently, unlike in LSQ.
 
-    - `steps`: what is rounded to codes, in the shape of the weights; gradients pass straight through.
-    - `log_gain` [channels]: how far the scale has moved from its start, as the logarithm of a factor.
+    Args:
+        weight: Float weights.
+        start: Their codes and scales at the start.
+
+    Attributes:
+        steps: Values that are rounded to codes, in the shape of the weights; gradients pass straight through.
+        log_gain: Logarithm [channels] of the scale over its start.
     """
 
     def __init__(self, weight: Tensor, start: QuantizedWeight) -> None:
@@ -46,16 +51,16 @@ class LearnedWeight(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """[channels]"""
+        """Scale of every channel [channels]."""
         return cast(Tensor, self._start) * self.log_gain.exp()
 
     @property
     def codes(self) -> Tensor:
-        """int8, in the shape of the weights."""
+        """Codes, int8, in the shape of the weights."""
         return self._clamped(self.steps.detach()).round().to(torch.int8)
 
     def forward(self) -> Tensor:
-        """The values of the weights."""
+        """Return the quantized weights."""
         return round_half_even(self._clamped(self.steps)) * self.scale.reshape(self._along)
 
     def _clamped(self, steps: Tensor) -> Tensor:
@@ -63,9 +68,14 @@ class LearnedWeight(nn.Module):
 
 
 class LearnedInput(nn.Module):
-    """Fake quantization of an input whose scale learns; the zero point stays.
+    """Fake quantization of an input with a trainable scale and a fixed zero point.
 
-    `log_gain` []: how far the scale has moved from its start, as the logarithm of a factor.
+    Args:
+        start: Quantizer at the start.
+        device: Device of the network.
+
+    Attributes:
+        log_gain: Logarithm [] of the scale over its start.
     """
 
     def __init__(self, start: QuantizerParameters, device: torch.device) -> None:
@@ -77,16 +87,24 @@ class LearnedInput(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """[]"""
+        """Scale []."""
         return cast(Tensor, self._start) * self.log_gain.exp()
 
     def forward(self, x: Tensor) -> Tensor:
-        """x after quantization."""
+        """Quantize and dequantize an input of any shape."""
         return learned_fake_quantize(x, self.scale, None, self._grid)
 
 
 class LearnedBias(nn.Module):
-    """What is added to a layer's output: `moved` [c_out] times the spread of its channels, from a start on."""
+    """Trainable bias of a layer's output.
+
+    Args:
+        start: Bias [c_out] at the start; None for zeros.
+        spread: Standard deviation [c_out] of the outputs in float.
+
+    Attributes:
+        moved: Change [c_out] from the start, in units of `spread`.
+    """
 
     def __init__(self, start: Tensor | None, spread: Tensor) -> None:
         super().__init__()
@@ -95,15 +113,21 @@ class LearnedBias(nn.Module):
         self.register_buffer("_start", torch.zeros_like(spread) if start is None else start)
 
     def forward(self) -> Tensor:
-        """[c_out]"""
+        """Return the bias [c_out]."""
         return cast(Tensor, self._start) + cast(Tensor, self._spread) * self.moved
 
 
 class LearnedNetwork(nn.Module):
-    """A copy of a network with the quantizers and corrections of a policy, which learn; its weights do not.
+    """Copy of a network with trainable quantizers and corrections of a policy; its weights are fixed.
 
-    `spreads` are the standard deviations [c_out] of the float network's outputs by layer: the units of biases. Layers
-    without one, as the steps of a recurrent layer, have no bias to learn.
+    Args:
+        model: Float network.
+        trace: Its layers.
+        quantizers: Quantizers at the start.
+        bits: Policy.
+        corrections: Corrections at the start.
+        spreads: Standard deviations [c_out] of the outputs in float, by layer: the units of biases. Layers without one,
+            such as the steps of a recurrent layer, have no trainable bias.
     """
 
     def __init__(
@@ -135,7 +159,12 @@ class LearnedNetwork(nn.Module):
         )
 
     def forward(self, x: Tensor, tap: Tap) -> None:
-        """Run all layers, quantized and corrected; `tap` is told of every output."""
+        """Run all layers, quantized and corrected.
+
+        Args:
+            x: Inputs of the network.
+            tap: Called with the output of every layer.
+        """
         corrections = self.corrections()
 
         @torch.inference_mode(mode=False)
@@ -149,7 +178,12 @@ class LearnedNetwork(nn.Module):
 
     @torch.no_grad()
     def float_outputs(self, x: Tensor, tap: Tap) -> None:
-        """Run the float network; `tap` is told of every layer's output."""
+        """Run the float network.
+
+        Args:
+            x: Inputs of the network.
+            tap: Called with the output of every layer.
+        """
 
         def answer(layer: int, call: Call) -> Tensor:
             output = call.run(call.input, call.weight)
@@ -159,12 +193,12 @@ class LearnedNetwork(nn.Module):
         run_network(self._model, x, LayerCalls(self._index, answer))
 
     def corrections(self) -> Corrections:
-        """Biases as they are now, with the statistics of batch norms from the start."""
+        """Return the current biases, with the batch norm statistics of the start."""
         return Corrections(self._statistics, {int(layer): bias() for layer, bias in self.biases.items()})
 
     @torch.no_grad()
     def quantizer_tensors(self) -> dict[str, Tensor]:
-        """What learned, under the names that `Quantizers.tensors` gives it."""
+        """Return the trained scales and codes, named as by `Quantizers.tensors`."""
         found: dict[str, Tensor] = {}
         for layer, (name, owner) in enumerate(zip(self._names, self._owners, strict=True)):
             weights, inputs = str(owner), str(layer)

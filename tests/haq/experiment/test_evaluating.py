@@ -10,7 +10,7 @@ from haq.experiment import evaluating
 
 
 @pytest.mark.parametrize("accuracy_is_chance", [True, False])
-def test_a_float_network_at_chance_is_a_warning_that_cannot_be_missed(
+def test_float_network_at_chance_is_a_warning(
     finished_run: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -26,7 +26,7 @@ def test_a_float_network_at_chance_is_a_warning_that_cannot_be_missed(
     assert len(json.loads(answer.out)["warnings"]) == accuracy_is_chance
 
 
-def test_quantizers_are_the_same_whichever_way_rounding_was_asked_for(
+def test_explicit_and_automatic_rounding_use_the_same_quantizers(
     finished_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """GPTQ by its name and by `auto`: nothing is calibrated again."""

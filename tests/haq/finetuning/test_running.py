@@ -60,7 +60,7 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_two_bits_rise_and_the_loss_falls(digits_run: Path) -> None:
+def test_training_raises_accuracy_and_lowers_loss_at_two_bits(digits_run: Path) -> None:
     summary = json.loads((digits_run / "summary.json").read_text())
     lines = without_seconds(digits_run)
     assert {path.name for path in digits_run.iterdir()} == FILES
@@ -73,7 +73,7 @@ def test_two_bits_rise_and_the_loss_falls(digits_run: Path) -> None:
     assert (policy.w_bits[0], policy.w_bits[1], policy.w_bits[-1]) == (8, 2, 8)
 
 
-def test_evaluating_the_policy_takes_the_fine_tuned_network(
+def test_evaluate_uses_the_fine_tuned_network(
     digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     summary = json.loads((digits_run / "summary.json").read_text())
@@ -87,7 +87,7 @@ def test_evaluating_the_policy_takes_the_fine_tuned_network(
     assert "network.safetensors is missing or damaged" in capsys.readouterr().err
 
 
-def test_a_finished_run_is_given_back(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_of_finished_run_returns_its_summary(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in digits_run.iterdir()}
     arguments = ["--w-bits", "2", "--a-bits", "2", "--epochs", "4", "--batch-size", "64", "--report-images", "300"]
     command = ["finetune", *arguments, "--out", str(digits_run), "--json"]
@@ -108,7 +108,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_interrupted_or_not_comes_out_the_same(
+def test_resume_gives_identical_files(
     options: dict[str, Any], small_net: nn.Module, quarters: ClassificationTask, tmp_path: Path
 ) -> None:
     settings: dict[str, Any] = {"policy": (3, 3), **QUICK, **options}
@@ -124,9 +124,7 @@ def test_interrupted_or_not_comes_out_the_same(
     assert again.summary["accuracy"] == result.summary["accuracy"]
 
 
-def test_the_result_and_its_reload_are_the_same_network(
-    small_net: nn.Module, quarters: ClassificationTask, tmp_path: Path
-) -> None:
+def test_reloaded_network_equals_the_result(small_net: nn.Module, quarters: ClassificationTask, tmp_path: Path) -> None:
     result = haq.finetune(small_net, quarters, policy=(2, 3), out=tmp_path / "run", **QUICK)
     again = haq.finetune(small_net, quarters, policy=(2, 3), out=tmp_path / "run", resume=True, **QUICK)
     inputs = next(quarters.batches("report", batch_size=48))[0]
@@ -135,7 +133,7 @@ def test_the_result_and_its_reload_are_the_same_network(
     assert network_score(again.network, quarters, "report", batch_size=256) == result.summary["accuracy"]
 
 
-def test_the_control_is_the_float_network_trained_on(small_net: nn.Module, quarters: ClassificationTask) -> None:
+def test_float_control_trains_without_quantizers(small_net: nn.Module, quarters: ClassificationTask) -> None:
     result = haq.finetune(small_net, quarters, policy=(None, None), **QUICK)
     assert set(result.policy.w_bits) == {None}
     assert result.policy.hardware is None
@@ -144,23 +142,25 @@ def test_the_control_is_the_float_network_trained_on(small_net: nn.Module, quart
     assert result.path is None
 
 
-def test_a_network_stays_in_the_mode_it_was_in(small_net: nn.Module, quarters: ClassificationTask) -> None:
+def test_mode_of_the_given_network_is_kept(small_net: nn.Module, quarters: ClassificationTask) -> None:
     small_net.train()
     haq.finetune(small_net, quarters, policy=(4, 4), **QUICK)
     assert all(module.training for module in small_net.modules())
 
 
-def test_where_nothing_learns_that_is_said(small_net: nn.Module, quarters: ClassificationTask) -> None:
+def test_learning_only_quantizers_of_a_float_network_is_refused(
+    small_net: nn.Module, quarters: ClassificationTask
+) -> None:
     with pytest.raises(UserError, match="no layer is quantized, so nothing would learn; use --learn all"):
         haq.finetune(small_net, quarters, policy=(None, None), learn="quantizers", **QUICK)
 
 
-def test_data_without_a_train_split_are_refused(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
+def test_data_without_train_split_are_refused(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
     with pytest.raises(UserError, match="fine-tuning needs a train split, which blobs does not have"):
         haq.finetune(tiny_net, tiny_task)
 
 
-def test_a_loss_that_explodes_is_named(small_net: nn.Module, small_trace: Trace) -> None:
+def test_infinite_loss_is_reported(small_net: nn.Module, small_trace: Trace) -> None:
     inputs = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
     initializer = Initializer(small_net, small_trace, lambda: [inputs], shift="learned")
     network = start_network(small_net, initializer, ((4,) * 5, (4,) * 5))
@@ -184,12 +184,12 @@ def test_a_loss_that_explodes_is_named(small_net: nn.Module, small_trace: Trace)
         ({"epoch": 3}, "unknown setting 'epoch'"),
     ],
 )
-def test_bad_settings_are_one_line(settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_one_line(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         haq.finetune(**settings)
 
 
-def test_the_command_line_trains_and_says_what_came_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_trains_and_prints_the_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = ["--search-images", "50", "--report-images", "50", "--calibration-images", "64", "--norm-images", "0"]
     command = ["finetune", "--float", "--epochs", "1", *images, "--out", str(tmp_path / "run")]
     assert main(command) == 0
@@ -203,12 +203,12 @@ def test_the_command_line_trains_and_says_what_came_of_it(tmp_path: Path, capsys
     assert document["accuracy"] == haq.load_policy(tmp_path / "run" / "policy.json").accuracy["report"]
 
 
-def test_a_policy_and_bits_contradict_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+def test_policy_with_bits_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["finetune", "some.json", "--w-bits", "4"]) == 2
     assert "a policy file and --w-bits, --a-bits contradict each other" in capsys.readouterr().err
 
 
-def test_no_bits_are_not_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_zero_bits_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["finetune", "--w-bits", "0"]) == 2
     assert "bits (0, 4): give two widths from 1 to 8" in capsys.readouterr().err
 
@@ -245,7 +245,7 @@ def killed(small_net: nn.Module, quarters: ClassificationTask, tmp_path: Path) -
         lambda state: state["trainer"].update(learner={}),
     ],
 )
-def test_a_damaged_checkpoint_is_one_line_and_nothing_is_lost(
+def test_damaged_checkpoint_is_one_line_and_files_are_kept(
     damage: Callable[[Any], object], killed: Path, small_net: nn.Module, quarters: ClassificationTask
 ) -> None:
     state = torch.load(killed / "checkpoint.pt", weights_only=True)
@@ -258,7 +258,7 @@ def test_a_damaged_checkpoint_is_one_line_and_nothing_is_lost(
 
 
 @pytest.mark.parametrize("line", [b"\xff\xfe", b"5", b'{"epoch": 1}', b"[" * 100_000, b'{"epoch": 1, "loss": 1e999}'])
-def test_a_journal_ends_where_it_is_damaged(
+def test_journal_is_read_up_to_its_damage(
     line: bytes, killed: Path, small_net: nn.Module, quarters: ClassificationTask
 ) -> None:
     before = without_seconds(killed)
@@ -269,7 +269,7 @@ def test_a_journal_ends_where_it_is_damaged(
 
 
 @pytest.mark.parametrize("damage", [{"warnings": 5}, {"accuracy": "good"}, {"steps": None}])
-def test_a_damaged_summary_is_one_line(damage: dict[str, Any], digits_run: Path, tmp_path: Path) -> None:
+def test_damaged_summary_is_one_line(damage: dict[str, Any], digits_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(digits_run, tmp_path / "run"))
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps(summary | damage))
@@ -302,7 +302,7 @@ class OftenOnBatches(nn.Module):
         return self.last(x)  # type: ignore[no-any-return]
 
 
-def test_calls_that_the_example_does_not_make_are_a_warning() -> None:
+def test_untraced_calls_are_a_warning() -> None:
     torch.manual_seed(0)
     items = [(torch.randn(4), index % 2) for index in range(12)]
     sets = dict.fromkeys(("calibration", "search", "report", "train"), items)

@@ -102,7 +102,7 @@ def learner(network: Network, bits: PolicyBits) -> tuple[LearnedNetwork, Reconst
     return learned, Reconstruction(learned, spreads, config=STEPS)
 
 
-def test_outputs_of_layers_come_closer_on_images_that_nothing_learned_from(mixed_net: Mixed) -> None:
+def test_learning_lowers_the_loss_on_held_out_images(mixed_net: Mixed) -> None:
     """At three bits of inputs there is much to gain from scales and biases alone."""
     splits: dict[SplitName, StoredSplit] = {
         name: StoredSplit(Noise(count, seed))
@@ -117,9 +117,7 @@ def test_outputs_of_layers_come_closer_on_images_that_nothing_learned_from(mixed
     assert reconstruction.loss(held_out).item() < 0.95 * before
 
 
-def test_learning_is_the_same_every_time_and_another_with_another_seed(
-    mixed_net: Mixed, tiny_task: ClassificationTask
-) -> None:
+def test_learning_is_deterministic_given_the_seed(mixed_net: Mixed, tiny_task: ClassificationTask) -> None:
     found = []
     for seed in (0, 0, 1):
         network = prepared(mixed_net, tiny_task)
@@ -133,7 +131,7 @@ def names(network: Network) -> list[str]:
     return [layer.name for layer in network.priced.layers]
 
 
-def test_codes_stay_within_their_bits_and_the_network_as_it_was(
+def test_codes_stay_within_their_bits_and_the_network_is_unchanged(
     mixed_net: Mixed, tiny_task: ClassificationTask
 ) -> None:
     before = {name: value.clone() for name, value in mixed_net.state_dict().items()}
@@ -161,7 +159,7 @@ def test_layers_in_float_stay_in_float(mixed_net: Mixed, tiny_task: Classificati
     ]
 
 
-def test_what_is_learned_is_what_the_engine_runs(mixed_net: Mixed, tiny_task: ClassificationTask) -> None:
+def test_engine_runs_what_was_learned(mixed_net: Mixed, tiny_task: ClassificationTask) -> None:
     """The last loss that learning sees, with rates of nothing, is that of the engine."""
     network = prepared(mixed_net, tiny_task)
     bits = uniform(network, 3, 4)
@@ -174,7 +172,7 @@ def test_what_is_learned_is_what_the_engine_runs(mixed_net: Mixed, tiny_task: Cl
     torch.testing.assert_close(network.engine.outputs(bits)(inputs), before, rtol=0, atol=0)
 
 
-def test_the_loss_is_the_mean_squared_error_of_layers(mixed_net: Mixed, tiny_task: ClassificationTask) -> None:
+def test_loss_is_the_mean_squared_error_of_layers(mixed_net: Mixed, tiny_task: ClassificationTask) -> None:
     """In units of the spreads of their outputs; zero where nothing is quantized, by hand where one layer is."""
     network = prepared(mixed_net, tiny_task)
     inputs = images(network, "calibration")
@@ -199,7 +197,7 @@ def features(model: Mixed, inputs: Tensor) -> Tensor:
     return seen[0]
 
 
-def test_scales_move_no_codes_and_weights_start_near_theirs() -> None:
+def test_scales_and_codes_are_independent() -> None:
     weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
     start = quantize_weight(weight, 3)
     learned = LearnedWeight(weight, start)
@@ -211,7 +209,7 @@ def test_scales_move_no_codes_and_weights_start_near_theirs() -> None:
     torch.testing.assert_close(learned().detach(), start.dequantize() * torch.tensor(0.5).exp())
 
 
-def test_batches_go_round_for_ever_without_labels(tiny_task: ClassificationTask) -> None:
+def test_calibration_batches_repeat_without_end(tiny_task: ClassificationTask) -> None:
     batches: Iterator[Tensor] = calibration_batches(tiny_task, batch_size=16, seed=0)
     first, second, third = (next(batches) for _ in range(3))
     assert {len(each) for each in (first, second, third)} == {16}
@@ -219,13 +217,13 @@ def test_batches_go_round_for_ever_without_labels(tiny_task: ClassificationTask)
     assert len(next(calibration_batches(tiny_task, batch_size=1000, seed=0))) == 40
 
 
-def test_a_loss_that_is_not_finite_says_what_to_do(mixed_net: Mixed, tiny_task: ClassificationTask) -> None:
+def test_nonfinite_loss_is_reported(mixed_net: Mixed, tiny_task: ClassificationTask) -> None:
     network = prepared(mixed_net, tiny_task)
     with pytest.raises(UserError, match="the loss became nan in step 2; lower --code-lr or --scale-lr"):
         learned_tensors(network, uniform(network, 3, 8), ReconstructionConfig(steps=5, bias_lr=100, scale_lr=100))
 
 
-def test_settings_are_checked_at_the_door() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(UserError, match="--steps 0: input should be greater than or equal to 1"):
         reconstruction_config(steps=0)
     with pytest.raises(UserError, match="--code-lr -1: input should be greater than or equal to 0"):

@@ -23,20 +23,20 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_outputs_come_closer_than_those_of_the_nearest_codes(digits_run: Path) -> None:
+def test_reconstruction_improves_on_nearest_rounding(digits_run: Path) -> None:
     summary = json.loads((digits_run / "summary.json").read_text())
     assert summary["search_divergence"] < 0.6 * summary["search_divergence_start"]
     assert summary["search_accuracy"] >= summary["search_accuracy_start"]
 
 
-def test_outputs_come_closer_than_those_of_gptq(tmp_path: Path) -> None:
+def test_reconstruction_improves_on_gptq(tmp_path: Path) -> None:
     flags = ("--rounding", "gptq", "--out", str(tmp_path / "run"), "--quiet")
     assert main(["reconstruct", *SMALL, *W2A4, *flags]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["search_divergence"] < 0.9 * summary["search_divergence_start"]
 
 
-def test_the_folder_holds_a_policy_with_its_quantizers(digits_run: Path) -> None:
+def test_folder_holds_policy_and_quantizers(digits_run: Path) -> None:
     summary = json.loads((digits_run / "summary.json").read_text())
     policy = load_policy(digits_run / "policy.json")
     assert policy.accuracy["report"] == summary["accuracy"]
@@ -46,7 +46,7 @@ def test_the_folder_holds_a_policy_with_its_quantizers(digits_run: Path) -> None
 
 
 @pytest.mark.parametrize("engine", ["auto", "torch"])
-def test_evaluating_the_folder_gives_the_same(
+def test_evaluate_gives_the_accuracy_of_the_summary(
     engine: str, digits_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     summary = json.loads((digits_run / "summary.json").read_text())
@@ -59,7 +59,7 @@ def test_evaluating_the_folder_gives_the_same(
         assert abs(document["accuracy"] - summary["accuracy"]) <= 0.02
 
 
-def test_a_network_of_ones_own_is_left_as_it_was(tiny_net: torch.nn.Module, tiny_task: ClassificationTask) -> None:
+def test_given_network_is_not_changed(tiny_net: torch.nn.Module, tiny_task: ClassificationTask) -> None:
     tiny_net.train()
     result = reconstruct(tiny_net, tiny_task, policy=(2, 8), steps=5, rounding="gptq")
     assert tiny_net.training
@@ -67,7 +67,7 @@ def test_a_network_of_ones_own_is_left_as_it_was(tiny_net: torch.nn.Module, tiny
     assert result.summary["calibration_images"] == 40
 
 
-def test_a_run_repeats(digits_run: Path, tmp_path: Path) -> None:
+def test_equal_runs_give_equal_quantizers(digits_run: Path, tmp_path: Path) -> None:
     flags = ("--rounding", "nearest", "--out", str(tmp_path / "again"), "--quiet")
     assert main(["reconstruct", *SMALL, *flags, str(digits_run / "policy.json")]) == 0
     name = "quantizers.safetensors"
@@ -84,7 +84,7 @@ def test_a_run_repeats(digits_run: Path, tmp_path: Path) -> None:
         (("--data", "imagefolder:nowhere"), "nowhere does not exist; give a folder"),
     ],
 )
-def test_bad_input_is_one_line(
+def test_invalid_input_is_one_line(
     flags: tuple[str, ...], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["reconstruct", *flags, "--out", str(tmp_path / "run")]) != 0
@@ -94,25 +94,21 @@ def test_bad_input_is_one_line(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_with_something_in_it_is_refused_before_anything_is_learned(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nonempty_folder_is_refused_before_learning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "kept.txt").write_text("mine")
     assert main(["reconstruct", "--out", str(tmp_path)]) != 0
     assert "is not empty" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 
 
-def test_other_quantizers_than_those_that_learned_are_refused(
+def test_evaluate_with_other_quantizer_settings_is_refused(
     digits_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(digits_run / "policy.json"), "--calibration", "max"]) == 2
     assert "learned with other settings; leave out --calibration" in capsys.readouterr().err
 
 
-def test_bits_that_a_policy_says_already_are_refused(
-    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bits_beside_a_policy_are_refused(digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policy = str(digits_run / "policy.json")
     for command in ("reconstruct", "finetune"):
         assert main([command, policy, "--first-last-bits", "4", "--out", str(tmp_path / "run")]) == 2
