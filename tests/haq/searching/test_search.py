@@ -22,7 +22,6 @@ from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
 from haq.execution.progress import Silent
-from haq.experiment import evaluating
 from haq.experiment.artifact import load_artifact
 from haq.experiment.evaluating import evaluate_artifact
 from haq.experiment.inputs import Inputs
@@ -229,15 +228,9 @@ def test_a_policy_that_stands_alone_is_calibrated_to_the_same_result(finished_ru
     assert document["accuracy"] == read(finished_run / "summary.json")["accuracy"]
 
 
-def test_other_settings_than_the_runs_recompute_its_quantizers(
-    finished_run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    used: list[Any] = []
-    monkeypatch.setattr(evaluating, "_use_stored", lambda *args, **_: used.append(args))
-    evaluate_artifact(load_artifact(finished_run / "policy.json", search_config(calibration="max")))
-    assert not used
-    evaluate_artifact(load_artifact(finished_run / "policy.json", search_config(report_images=50)))
-    assert len(used) == 1
+def test_settings_that_quantizers_depend_on_discard_those_of_the_run(finished_run: Path) -> None:
+    assert load_artifact(finished_run, search_config(report_images=50)).quantizers
+    assert not load_artifact(finished_run, search_config(calibration="max")).quantizers
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 10])
