@@ -85,7 +85,9 @@ def _encoded(part: Structure, tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 def _decoded(node: Any, tensors: Mapping[str, Tensor]) -> Structure:
     """Structure of a description. Raises one of LookupError, TypeError and ValueError where it is damaged."""
-    ((kind, content),) = node.items() if isinstance(node, dict) else ()
+    if not isinstance(node, dict):
+        raise TypeError(type(node).__name__)
+    ((kind, content),) = node.items()
     if kind == "tensor":
         return tensors[content]
     if kind == "dict":

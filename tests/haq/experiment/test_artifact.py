@@ -223,13 +223,13 @@ def test_objects_take_the_place_of_names(tiny_net: nn.Module, tiny_task: Classif
     outputs = []
     for artifact in (loaded, kept.artifact, discarded.artifact):
         assert isinstance(artifact, Artifact)
-        assert haq.evaluate(artifact)["accuracy"] == kept.summary["accuracy"]
+        assert haq.evaluate(artifact)["accuracy"] == kept.summary.accuracy
         with torch.no_grad():
             outputs.append(artifact.model(inputs))
     assert torch.equal(outputs[0], outputs[1])
     assert torch.equal(outputs[0], outputs[2])
     assert all(module.training for module in tiny_net.modules())
-    assert haq.evaluate(kept.policy, model=tiny_net, task=tiny_task)["accuracy"] == kept.summary["accuracy"]
+    assert haq.evaluate(kept.policy, model=tiny_net, task=tiny_task)["accuracy"] == kept.summary.accuracy
     with pytest.raises(UserError, match=r"give them to haq\.load"):
         haq.evaluate(loaded, engine="torch")
 
