@@ -264,7 +264,7 @@ def test_fine_tuned_policies_are_trained_once(tmp_path: Path, monkeypatch: pytes
 
     def tune(engine: EpisodeEngine, bits: Any) -> Any:
         trained.append(bits)
-        return start_network(engine.model, engine._starts, bits).eval()
+        return start_network(engine.model, engine._initializer, bits).eval()
 
     monkeypatch.setattr(EpisodeEngine, "_tune", tune)
     flags = ("--agent", "uniform", "--episodes", "3", "--more-episodes", "1", "--episode-finetune-steps", "1")
