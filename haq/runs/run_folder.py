@@ -1,4 +1,4 @@
-"""One run, one folder: written so that a kill at any moment loses nothing that matters."""
+"""Folder of a run, written so that an interruption at any moment leaves it readable and resumable."""
 
 import json
 import os
@@ -28,14 +28,14 @@ CHECKPOINT, SUMMARY = "checkpoint.pt", "summary.json"
 LAYERS, EXAMPLE = "layers.json", "example.safetensors"
 _RESULTS = (JOURNAL, POLICY, NEAREST_MISS, QUANTIZERS, CHECKPOINT, SUMMARY, LAYERS, EXAMPLE)
 RESOLVED = "resolved"
-"""The key of `config.json` that says what settings came to; it is no setting itself."""
+"""Key of `config.json` with the values that the settings have for the network and data; not a setting itself."""
 _PICTURES = ("policy.png", "learning_curve.png")
 
 Json = Mapping[str, Any]
 
 
 def safe_name(text: str) -> str:
-    """A text as the name of a file or folder anywhere.
+    """Replace what a file name should not contain on any system.
 
     >>> safe_name("timm:resnet18-latency=0.6")
     'timm_resnet18-latency_0.6'
@@ -45,7 +45,7 @@ def safe_name(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The folder of a run. `summary.json` is written last: where it is, the run is finished."""
+    """Folder of a run; the run is finished once it holds `summary.json`, which is written last."""
 
     path: Path
 
@@ -54,11 +54,19 @@ class RunFolder:
     def opened(
         cls, path: Path, config: Json, *, resume: bool = False, may_differ: str | None = None
     ) -> Iterator["RunFolder | None"]:
-        """Hold a folder for this process while the context is open, from before it is read until all is written.
+        """Open a folder for this process alone, until the context or the process ends.
 
-        Yields the run to continue, as `reopen` finds it with `resume`, or None where one is to be created. The hold
-        ends with the process, however that ends. Raises UserError as `reopen` and `check_free` do, or if another
-        process holds the folder.
+        Args:
+            path: The folder, which need not exist.
+            config: Settings of the run.
+            resume: Continue the run in the folder, if there is one.
+            may_differ: Setting in which the run may differ from `config`.
+
+        Yields:
+            The run to continue, or None where one is to be created.
+
+        Raises:
+            UserError: As `reopen` and `check_free` do, or if another process uses the folder.
         """
         # Nothing can be written into a folder without permission, but a finished run in it can be read.
         is_read_only = resume and path.is_dir() and not os.access(path, os.W_OK)
@@ -74,11 +82,17 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: Json, environment: Json, *, resume: bool = False) -> "RunFolder":
-        """A folder for a new run, with what it was asked for and where it runs.
+        """Create the folder of a new run, with its settings and environment.
 
-        With `resume` the folder may hold what a run left that was killed before its configuration was whole; a journal
-        or checkpoint without one is of no use and is removed. Raises UserError as `check_free` does, or if the folder
-        cannot be written.
+        Args:
+            path: The folder.
+            config: Settings of the run.
+            environment: Versions and machine.
+            resume: Accept what a run left that was interrupted before its configuration was complete; its results are
+                removed.
+
+        Raises:
+            UserError: As `check_free` does, or if the folder cannot be written.
         """
         cls.check_free(path, resume=resume)
         try:
@@ -95,9 +109,11 @@ class RunFolder:
 
     @classmethod
     def check_free(cls, path: Path, *, resume: bool = False) -> None:
-        """Raise UserError if a path is a file, or a folder that holds anything; with `resume`, one that holds a run.
+        """Check that a run can be created in a folder, before hours of work.
 
-        Also where no folder can be made, or written to: better now than after hours of work.
+        Raises:
+            UserError: If the path is a file, if it cannot be created or written to, or if it holds anything; with
+                `resume`, if it holds a run.
         """
         cls.require_writable(path)
         if (path / CONFIG).is_dir():
@@ -117,7 +133,7 @@ class RunFolder:
 
     @classmethod
     def require_writable(cls, path: Path) -> None:
-        """Raise UserError if a path is a file, or where no folder can be made, or written to."""
+        """Raise UserError if a path is a file, or a folder that cannot be created or written to."""
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; --out needs a folder")
         above = next(each for each in (path, *path.absolute().parents) if each.exists())
@@ -126,10 +142,15 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, path: Path, config: Json, *, may_differ: str | None = None) -> "RunFolder | None":
-        """The run in a folder, or None where there is none to go on with: no folder, or no complete configuration.
+        """Return the run in a folder; None without a folder or a complete configuration in it.
 
-        Raises UserError, naming the differences, if the run was started with another configuration, but for the setting
-        `may_differ`, or by another command.
+        Args:
+            path: The folder.
+            config: Settings that the run must have been started with.
+            may_differ: Setting in which it may differ.
+
+        Raises:
+            UserError: If the run was started with other settings, or by another command; the message names them.
         """
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; --out needs a folder")
@@ -145,48 +166,52 @@ class RunFolder:
         return run
 
     def reopen_results(self, **settings: Any) -> None:
-        """Make this run an unfinished one, with new values of some settings: remove what is written at the end."""
+        """Make this run unfinished again: change some settings and remove the files that are written at the end."""
         for name in (SUMMARY, QUANTIZERS, *_PICTURES):  # the summary first: without it the run is not finished
             (self.path / name).unlink(missing_ok=True)
         self.write_json(CONFIG, (self.read_json(CONFIG) or {}) | settings)
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run came to its end."""
+        """Whether the run is finished."""
         return self.read_json(SUMMARY) is not None
 
     def _sweep(self) -> None:
-        """Remove what a run left that was killed while it wrote a file."""
+        """Remove the unfinished files of an interrupted run."""
         for name in (CONFIG, ENVIRONMENT, *_RESULTS, *_PICTURES):
             for left in self.path.glob(f"{unfinished(name)}*"):
                 left.unlink(missing_ok=True)
 
     def write_json(self, name: str, document: Json) -> None:
-        """Replace a file as a whole."""
+        """Write a JSON file, whole or not at all."""
         self.write(name, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """A JSON object, or None where the file is missing or not whole."""
+        """Read a JSON object; None if the file is missing or incomplete."""
         path = self.path / name
         return parse_object(path.read_bytes()) if path.is_file() else None
 
     def write(self, name: str, content: bytes) -> None:
-        """Replace a file as a whole."""
+        """Write a file, whole or not at all."""
         write_atomically(self.path / name, content)
 
     @property
     def episodes(self) -> Journal[Episode]:
-        """The episodes of a search."""
+        """Journal of the episodes of a search."""
         return Journal(self.path / JOURNAL, Episode)
 
     def save_checkpoint(self, state: Json) -> None:
-        """Tensors and plain scalars only."""
+        """Write a checkpoint: a mapping of tensors and plain values."""
         buffer = BytesIO()
         torch.save(dict(state), buffer)
         self.write(CHECKPOINT, buffer.getvalue())
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint, or None. Never runs code from the file. Raises UserError if it is damaged."""
+        """Read the last checkpoint, without running code from the file; None without one.
+
+        Raises:
+            UserError: If it is damaged.
+        """
         path = self.path / CHECKPOINT
         if not path.is_file():
             return None
@@ -204,7 +229,7 @@ class RunFolder:
         return state
 
     def load_tensors(self, name: str) -> dict[str, Tensor] | None:
-        """The tensors of a safetensors file, or None where it is missing. Raises UserError if it is damaged."""
+        """Read the tensors of a safetensors file; None if it is missing. Raises UserError if it is damaged."""
         path = self.path / name
         try:
             return load(path.read_bytes()) if path.is_file() else None
@@ -212,7 +237,7 @@ class RunFolder:
             raise UserError(f"{path} is damaged: {error}") from error
 
     def load_metadata(self, name: str) -> dict[str, str]:
-        """The texts beside the tensors of a safetensors file. Raises UserError if it is damaged."""
+        """Read the metadata of a safetensors file. Raises UserError if it is damaged."""
         path = self.path / name
         try:
             with safe_open(path, "pt") as file:
@@ -223,7 +248,13 @@ class RunFolder:
     def save_tensors(
         self, name: str, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None
     ) -> None:
-        """Replace a safetensors file as a whole. Several names may stand for one tensor, as with tied layers."""
+        """Write a safetensors file, whole or not at all.
+
+        Args:
+            name: Name of the file.
+            tensors: Tensors by name; several names may stand for one tensor, as for tied layers.
+            metadata: Texts to be kept beside them.
+        """
         copies = {key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
         self.write(name, save(copies, metadata=dict(metadata) if metadata else None))
 
@@ -235,7 +266,7 @@ def _differences(before: Json, ours: Json, keys: list[str]) -> str:
 
 
 def _changes(key: str, there: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    """A setting that differs; of a group of settings those that do."""
+    """Yield a setting that differs, with both values; of a group of settings those that differ."""
     if not (isinstance(there, dict) and isinstance(now, dict)):
         yield key, there, now
         return

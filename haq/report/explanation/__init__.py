@@ -1,1 +1,1 @@
-"""Why this policy: what a finished run makes one believe of it."""
+"""Explanation of the policy of a finished search, from the files of its run."""

@@ -1,4 +1,4 @@
-"""What `haq explain` finds: frozen values, in units that people read."""
+"""Findings of `haq explain`, in the units that it prints."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,111 +9,111 @@ from hardware_sim.cost import Objective
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """What the reward model thinks of the policy, in `unit` above the float network on the search split."""
+    """Prediction of the reward model for the policy, in `unit` above the float network on the search split."""
 
     unit: str
-    """`points` of accuracy, or `reward` where it is made of something else."""
+    """`points` of accuracy, or `reward` where the reward is made of something else."""
     policies: int
-    """How many different policies it learned from."""
+    """Number of different policies that the model is fitted to."""
     measured: float
     predicted: float
     low: float
-    """One standard deviation below; `high` as much above."""
+    """One standard deviation below the prediction; `high` is one above."""
     high: float
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What a reward that is no accuracy went with, in the policies of a run that are near its winner."""
+    """Change of accuracy per reward, in the policies of a run that are close to its winner."""
 
     points: float
-    """Of search accuracy, for a reward of 1."""
+    """Points of search accuracy for a reward of 1."""
     policies: int
-    """How many different policies say so."""
+    """Number of different policies that this is fitted to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How much better a policy within the budget can be, as the reward model's additive terms have it, in its unit.
+    """Possible gain of other policies within the budget by the additive terms of the reward model, in its unit.
 
     Every draw of the terms is held against its own best policy, so that draws lie rather above what is most probable.
     """
 
     bound: float
-    """At the most probable terms no policy gains more: the relaxed program's."""
+    """Largest gain of any policy at the most probable terms, from the relaxed program."""
     low: float
-    """The same for terms drawn from what the model believes: a tenth of the draws lies below."""
+    """Tenth percentile of the bound for terms drawn from the model's posterior."""
     high: float
-    """A tenth of the draws lies above."""
+    """Ninetieth percentile of it."""
     integer: float
-    """What the best policy would gain, whose bits are whole."""
+    """Gain of the best policy of whole bits at the most probable terms."""
     differs: tuple[str, ...]
-    """The layers in which it has other bits."""
+    """Layers in which that policy has other bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Other bits for one layer, the rest as it is."""
+    """Change of the bits of one layer."""
 
     layer: str
     w_bits: tuple[int, int]
     """Before and after."""
     a_bits: tuple[int, int]
     cost: float
-    """What the objective pays more, in SI units; negative for savings."""
+    """Additional cost in the objective, in SI units; negative for savings."""
     gain: float
-    """What the reward model believes to win, in its unit; negative for losses."""
+    """Gain by the reward model, in its unit; negative for losses."""
     fits: bool
-    """Whether it is within every budget."""
+    """Whether the changed policy is within every budget."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What the objective's budget is worth at the margin."""
+    """Marginal value of the objective's budget."""
 
     objective: Objective
     budget: float
     cost: float
     """Both in SI units."""
     percent: float
-    """What one percent more of the budget wins in the relaxed program, in the reward model's unit."""
+    """Gain from one percent more budget in the relaxed program, in the reward model's unit."""
     upgrade: Step | None
-    """More bits that win most for what they cost; None where no more can be had."""
+    """Change to more bits with the largest gain per cost; None if no layer can have more."""
     saving: Step | None
-    """Fewer bits that lose least for what they save; None where nothing can be saved."""
+    """Change to fewer bits with the least loss per cost saved; None if nothing can be saved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plateau:
-    """A layer whose cost stays the same when its bits change."""
+    """Layer whose cost stays the same for other bits."""
 
     layer: str
     bits: tuple[int, int]
-    """Weights and activations, as they are."""
+    """Bits of weights and activations in the policy."""
     most: tuple[int, int]
-    """No budget and no limit of the device pays more for these."""
+    """Most bits that cost no more in any budget or limit of the device."""
     least: tuple[int, int]
-    """And none pays less for these."""
+    """Fewest bits that save nothing in any of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Everything that `haq explain` says of a run."""
+    """All findings on a run."""
 
     model: str
     hardware: str
     belief: Belief
     exchange: Exchange | None
-    """None where the reward is accuracy, or accuracy does not follow it."""
+    """None if the reward is accuracy, or accuracy does not follow it."""
     distance: Distance
     price: Price
     free: tuple[Plateau, ...]
     cost_noise: tuple[CostNoise, ...]
-    """One for every budget of a cost that a device only models."""
+    """One for every budget of a cost that the device models."""
     calibration: Recalibrated | None
-    """None where nobody asked."""
+    """None without `is_robust`."""
     notes: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the findings as JSON values."""
         return asdict(self)

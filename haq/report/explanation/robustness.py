@@ -1,4 +1,4 @@
-"""What is left of an answer when the world is not quite as it was modelled: costs that are off, other calibration."""
+"""Robustness of a policy to errors in the modelled costs and to other calibration images."""
 
 from dataclasses import dataclass
 from math import inf
@@ -24,27 +24,27 @@ CLOSE = 0.005
 
 @dataclass(frozen=True, slots=True)
 class CostNoise:
-    """How often a policy stays within a budget if the device's costs are off."""
+    """Share of random cost errors at which a policy stays within a budget."""
 
     objective: str
     headroom: float
-    """So many times the modelled cost is the whole budget."""
+    """Budget over modelled cost."""
     spread: float
-    """Costs are off by up to this part, up or down, every value as likely."""
+    """Largest relative error, uniform in both directions."""
     draws: int
     together: float
-    """Share of draws within the budget where all layers are off by the same factor."""
+    """Share of draws within the budget when all layers have the same relative error."""
     apart: float
-    """The same where each layer is off by one of its own."""
+    """Share of draws within the budget when every layer has an error of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recalibrated:
-    """A policy calibrated on other images."""
+    """Accuracy of a policy with quantizers from other images."""
 
     images: int
     shared: int
-    """How many of them the first calibration had as well."""
+    """Number of images that are also among the run's."""
     search_accuracy: float
     search_accuracy_before: float
     is_close: bool
@@ -52,7 +52,7 @@ class Recalibrated:
 
 
 def cost_noise(objective: str, layer_costs: NDArray[np.float64], limit: float) -> CostNoise:
-    """Scale the costs [layer] of a policy at random, and count how often their sum stays within the limit.
+    """Scale the costs [layer] of a policy at random, and count how often their sum is within the limit.
 
     >>> cost_noise("latency", np.array([1.0, 1.0]), 2.2).together
     1.0
@@ -66,7 +66,7 @@ def cost_noise(objective: str, layer_costs: NDArray[np.float64], limit: float) -
 
 
 def recalibrated(config: SearchConfig, policy: Policy, before: float, *, inputs: Inputs) -> Recalibrated:
-    """Evaluate a policy on the search split with quantizers from other images; `before` is what it had in its run.
+    """Evaluate a policy on the search split with quantizers from other images; `before` is its accuracy in the run.
 
     Raises UserError where the data have no other images to calibrate on.
     """
@@ -81,9 +81,10 @@ def recalibrated(config: SearchConfig, policy: Policy, before: float, *, inputs:
 
 
 def other_calibration(task: Task) -> tuple[Task, int]:
-    """The task with as many calibration images from the other end of its training images, and how many it shares.
+    """Return the task with calibration images from the other end of its training images, and how many it shares.
 
-    Raises UserError where there are no others.
+    Raises:
+        UserError: If there are no other images.
     """
     other = task.with_other_calibration() if isinstance(task, RecalibratableTask) else None
     if other is None:

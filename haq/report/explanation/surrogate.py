@@ -1,7 +1,7 @@
-"""What the policies of a run make one believe: how good one is, and how much better another could be.
+"""Surrogate of a run: a reward model fitted to its policies, and the best policies that it predicts.
 
-The reward model of `agents.reward_model` takes a policy's loss for a sum of terms, one for every (decision, weights or
-activations, width). Over such a sum the best policy within the budgets is a multiple-choice knapsack, whose linear
+The reward model of `agents.reward_model` has a policy's loss as a sum of terms, one for every (decision, weights or
+activations, width). For such a sum the best policy within the budgets is a multiple-choice knapsack, whose linear
 relaxation bounds it from below and prices the budgets (Boyd and Vandenberghe 2004, section 5.6).
 """
 
@@ -21,16 +21,16 @@ from envs.choices import Choices, IntArray
 from haq.experiment.methods import search_space
 
 FloatArray = NDArray[np.float64]
-FEWEST, MOST = 4, 300
-"""Policies that a model is fitted to: with fewer there is nothing to learn from, with more it takes minutes."""
+MIN_POLICIES, MAX_POLICIES = 4, 300
+"""Least and largest number of policies that a model is fitted to; a fit to more takes minutes."""
 SCALES_FROM = 6
-"""Policies from which on the model learns how strong its own prior is."""
+"""Number of policies from which on the scales of the prior are fitted too."""
 _RANGE = 1e3
-"""The span of the losses as the solver sees them: its tolerances are absolute."""
+"""Range to which losses are scaled for the solver, whose tolerances are absolute."""
 
 
 class Predicted(NamedTuple):
-    """A reward, with one standard deviation to either side."""
+    """Predicted reward, and the rewards one standard deviation below and above."""
 
     reward: float
     low: float
@@ -38,53 +38,63 @@ class Predicted(NamedTuple):
 
 
 class Relaxed(NamedTuple):
-    """The relaxed program's answer."""
+    """Solution of the relaxed program."""
 
     loss: float
-    """No policy within the limits loses less."""
+    """Lower bound of the loss of any policy within the limits."""
     prices: FloatArray
-    """[constraint]: what the loss falls by for each unit that a limit is raised by."""
+    """Decrease of the loss per unit of each limit, [constraint]."""
 
 
 @dataclass(frozen=True, slots=True)
-class Beliefs:
-    """A reward model that was fitted to policies of a choice; losses are in units of the reward."""
+class Surrogate:
+    """Reward model fitted to policies; losses are in units of the reward."""
 
     choice: Choices
     ceiling: float
-    """The reward of no loss at all."""
+    """Reward without any loss."""
     policies: int
-    """How many it was fitted to."""
+    """Number of policies that it was fitted to."""
     _model: RewardModel
 
     def predict(self, bits: IntArray) -> Predicted:
-        """The reward of a policy [decision, 2]."""
+        """Predict the reward of a policy [decision, 2]."""
         mean, std = (float(each[0]) for each in self._model.predict(bits[None]))
         reward, low, high = (self.ceiling - np.exp(mean + sigmas * std) for sigmas in (0, 1, -1))
         return Predicted(float(reward), float(low), float(high))
 
     @property
     def losses(self) -> FloatArray:
-        """What every pair of bits adds to the loss, [decision, w_bits, a_bits]."""
+        """Loss of every pair of bits, [decision, w_bits, a_bits]."""
         return _pairs(self._model.theta)
 
     def draw_losses(self, generator: np.random.Generator, count: int) -> FloatArray:
-        """The same [draw, decision, w_bits, a_bits] as it may as well be, in proportion to how probable that is."""
+        """Sample the losses from the posterior, [draw, decision, w_bits, a_bits]."""
         return _pairs(self._model.sample(generator, count))
 
 
-def believe(choice: Choices, bits: IntArray, rewards: FloatArray) -> Beliefs:
-    """Fit the reward model to distinct policies [policy, decision, 2] and their rewards [policy].
+def fit_surrogate(choice: Choices, bits: IntArray, rewards: FloatArray) -> Surrogate:
+    """Fit the reward model to the policies of a run.
 
-    Of more than `MOST` the best half of that number, and as many of the others, evenly spread over their ranks. Raises
-    ValueError for fewer than `FEWEST`.
+    Of more than `MAX_POLICIES` it takes the best ones for half of that number, and for the other half policies evenly
+    spread over the remaining ranks.
+
+    Args:
+        choice: Allowed bits and their costs.
+        bits: Distinct policies, [policy, decision, 2].
+        rewards: Their rewards, [policy].
+
+    Raises:
+        ValueError: If there are fewer than `MIN_POLICIES`.
     """
-    if len(bits) < FEWEST:
-        raise ValueError(f"a model of the reward takes at least {FEWEST} different policies, got {len(bits)}")
-    if len(bits) > MOST:
+    if len(bits) < MIN_POLICIES:
+        raise ValueError(f"a model of the reward takes at least {MIN_POLICIES} different policies, got {len(bits)}")
+    if len(bits) > MAX_POLICIES:
         ranks = np.argsort(-rewards, kind="stable")
-        others = np.linspace(MOST // 2, len(bits) - 1, MOST - MOST // 2).round().astype(np.int64)
-        kept = np.sort(np.concatenate((ranks[: MOST // 2], ranks[others])))
+        others = (
+            np.linspace(MAX_POLICIES // 2, len(bits) - 1, MAX_POLICIES - MAX_POLICIES // 2).round().astype(np.int64)
+        )
+        kept = np.sort(np.concatenate((ranks[: MAX_POLICIES // 2], ranks[others])))
         bits, rewards = bits[kept], rewards[kept]
     model = RewardModel(theta_from_prior(search_space(choice).nominal_prior))
     ceiling = fit_ceiling(model, bits, rewards)
@@ -93,18 +103,18 @@ def believe(choice: Choices, bits: IntArray, rewards: FloatArray) -> Beliefs:
     if len(bits) >= SCALES_FROM:
         model.fit_scales()
         model.fit(bits, targets)
-    return Beliefs(choice, ceiling, len(bits), model)
+    return Surrogate(choice, ceiling, len(bits), model)
 
 
 def loss_of(losses: FloatArray, bits: IntArray) -> float:
-    """The summed losses [decision, w_bits, a_bits] of a policy [decision, 2]."""
+    """Sum the losses [decision, w_bits, a_bits] of a policy [decision, 2]."""
     return float(losses[np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1].sum())
 
 
 def relax(choice: Choices, losses: FloatArray) -> Relaxed:
-    """The least sum of losses [decision, w_bits, a_bits] within the limits, where pairs of bits may be mixed.
+    """Minimize the summed losses [decision, w_bits, a_bits] within the limits, with mixtures of pairs of bits allowed.
 
-    The limits are those of a choice that some policy meets.
+    At least one policy has to be within the limits of the choice.
     """
     where = np.argwhere(choice.allowed)
     each, scale = losses[tuple(where.T)], float(np.ptp(losses[choice.allowed])) or 1.0
@@ -123,14 +133,19 @@ def relax(choice: Choices, losses: FloatArray) -> Relaxed:
 
 
 def least_loss(choice: Choices, losses: FloatArray) -> IntArray:
-    """The policy [decision, 2] within the limits with the least sum of losses, exactly."""
+    """Return the policy [decision, 2] with the least summed losses within the limits."""
     return ILP(replace(search_space(choice), prior=losses)).propose()
 
 
 def regrets(choice: Choices, bits: IntArray, losses: Sequence[FloatArray]) -> FloatArray:
-    """How much less than a policy [decision, 2] the relaxed program loses, in parts of what the policy loses itself.
+    """Return by which fraction the relaxed program lowers the loss of a policy, [draw].
 
-    In parts, as what the policy loses was measured: draws of the losses tell of the way that it is made up.
+    A fraction, because the policy's own loss was measured; samples of the losses only differ in its composition.
+
+    Args:
+        choice: Allowed bits and limits.
+        bits: The policy, [decision, 2].
+        losses: Samples of the losses, each [decision, w_bits, a_bits].
     """
     own = [loss_of(each, bits) for each in losses]
     bounds = [relax(choice, each).loss for each in losses]
@@ -138,6 +153,6 @@ def regrets(choice: Choices, bits: IntArray, losses: Sequence[FloatArray]) -> Fl
 
 
 def _pairs(theta: FloatArray) -> FloatArray:
-    """Losses [..., decision, w_bits, a_bits] from theta [..., decision, 2, width]."""
+    """Return losses [..., decision, w_bits, a_bits] from theta [..., decision, 2, width]."""
     noise = np.exp(theta)
     return np.asarray(noise[..., 0, :, None] + noise[..., 1, None, :])

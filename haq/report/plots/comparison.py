@@ -1,4 +1,4 @@
-"""The picture of a comparison: report accuracy against policies tried, one panel a budget."""
+"""Figure of a comparison of search methods: report accuracy over the number of policies tried, by budget."""
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ MARKERS = "osD^vPX*<"
 
 @house_style()
 def plot_comparison(document: ComparisonDocument) -> Figure:
-    """Mean over seeds, of the first method with a band of one standard deviation; of what `compare` returns."""
+    """Draw the mean over seeds of every method, of the first one with a band of one standard deviation."""
     frame = as_frame(document)
     budgets, agents = document.budgets, document.agents
     columns = min(COLUMNS, len(budgets))

@@ -1,4 +1,4 @@
-"""The figure of a fine-tuning run: loss and accuracy by epoch."""
+"""Figure of a fine-tuning run: loss and accuracy of every epoch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ def plot_finetuning(path: Path) -> Figure:
 
 
 def plot_epochs(records: Sequence[Epoch], summary: Summary, *, title: str) -> Figure:
-    """Draw the loss above, and below accuracies on the train and search split, with the float network's as a line."""
+    """Draw the loss, and below it the scores on train and search split beside the float network's."""
     metric = metric_of(summary.metric)
     with house_style():
         figure = new_figure(6.0, 4.2, top=HEADER_INCHES)

@@ -1,4 +1,4 @@
-"""Figures as files."""
+"""Writing of figures to files."""
 
 from collections.abc import Mapping
 from io import BytesIO
@@ -16,9 +16,14 @@ METADATA: Mapping[str, Mapping[str, None]] = {".png": {"Software": None}, ".svg"
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG or SVG, by the ending of the path, whole or not at all; equal figures give equal bytes.
+    """Write a figure, whole or not at all; equal figures give equal bytes.
 
-    Raises UserError for another ending, or a folder that does not take the file.
+    Args:
+        figure: The figure.
+        path: File that ends in .png or .svg, which decides on the format.
+
+    Raises:
+        UserError: If it has another ending, or the file cannot be written.
     """
     path = Path(path)
     suffix = check_suffix(path)
@@ -32,7 +37,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
 
 def check_suffix(path: Path) -> str:
-    """The ending of the name of a figure file. Raises UserError if it is neither .png nor .svg.
+    """Return the ending of a figure file. Raises UserError if it is neither .png nor .svg.
 
     >>> check_suffix(Path("policy.SVG"))
     '.svg'

@@ -35,9 +35,9 @@ WIDTH, SCORE_INCHES, COST_INCHES, THIN_INCHES, AXIS_INCHES = 7.0, 2.3, 1.5, 0.75
 REPORT_RATIO = 0.06
 """Width of one score on the report split over that of the main panel."""
 LEAST_COST_SPAN = 1e-3
-"""Of the axis of costs, in parts of 8 bits: below it the labels of its ticks would be the same."""
+"""Least span of the cost axis, in parts of 8 bits; below it the labels of the ticks would be equal."""
 MARGIN = 0.09
-"""Free part of the score axis at either end; a number above the highest mark fits in."""
+"""Free part of the score axis at either end, with space for a number above the highest mark."""
 WINDOW = 20
 """Episodes in the running mean."""
 LOSSES = {"critic_loss": ("critic loss", VERMILION), "actor_loss": ("actor loss", PURPLE)}
@@ -120,7 +120,7 @@ class _Panels:
 
 
 def _draw_scores(axes: Axes, curve: Curve, target: Target, *, floor: float, score_fp32: float | None) -> None:
-    """Scores below the floor are shown as lying below the axis."""
+    """Draw scores; those below the floor are marked at the lower end of the axis."""
     episode, shown = np.arange(len(curve.scores)), curve.scores >= floor
     bottom = floor - MARGIN * (max(curve.scores.max(), score_fp32 or floor) - floor)
     groups = (shown & curve.within, shown & ~curve.within, ~shown)
@@ -150,14 +150,14 @@ def _label_scores(axes: Axes, *, metric: Metric, legend_rows: int) -> None:
 
 
 def _floor(scores: FloatArray) -> float:
-    """The lowest score that the axis shows: Tukey's inner fence, so that a few failures do not flatten the rest."""
+    """Return the lowest score on the axis: Tukey's inner fence, so that a few failures do not flatten the rest."""
     low, high = np.quantile(scores, (0.25, 0.75))
     fence = low - 1.5 * (high - low)
     return float(scores[scores >= fence].min())
 
 
 def _draw_noise(axes: Axes, curve: Curve, noise: FloatArray) -> None:
-    """What the reward is made of, and that of the best policy so far; outliers lie at the upper end."""
+    """Draw the output error of every policy and of the best so far; outliers are marked at the upper end."""
     episode, within, ceiling = np.arange(len(noise)), curve.within, -_floor(-noise)
     heights = np.minimum(noise, ceiling + MARGIN * (ceiling - noise.min()))
     for chosen, marker in ((noise <= ceiling, "o"), (noise > ceiling, "^")):
@@ -173,7 +173,7 @@ def _draw_noise(axes: Axes, curve: Curve, noise: FloatArray) -> None:
 
 
 def _draw_costs(axes: Axes, curve: Curve, ratios: FloatArray, target: Target) -> None:
-    """Costs beside the budget, or the least so far where the cost is what the search was for."""
+    """Draw costs beside the budget, or in a min-cost search the least cost so far."""
     episode, within = np.arange(len(ratios)), curve.within
     axes.scatter(episode[within], ratios[within], color=SKY, s=5)
     axes.scatter(episode[~within], ratios[~within], color=MUTED, marker="x", s=10, linewidths=0.8)
@@ -206,7 +206,7 @@ def _draw_budget(axes: Axes, ratio: float) -> None:
 
 
 def _mark_winner(axes: Axes, winner: int, values: FloatArray) -> None:
-    """A ring around the episode of the policy found."""
+    """Draw a ring around the episode of the policy found."""
     look: dict[str, Any] = {"facecolors": "none", "edgecolors": VERMILION, "linewidths": 1.4, "zorder": 4}
     axes.scatter([winner], [values[winner]], s=42, label="policy found", **look)
 
@@ -222,7 +222,7 @@ def _draw_loss(axes: Axes, name: str, values: FloatArray) -> None:
 
 
 def _share_episodes(panels: Sequence[Axes], curve: Curve) -> None:
-    """One axis of episodes at the bottom, and a shade where the agent did not learn yet."""
+    """Share the axis of episodes, and shade the episodes before the agent learned."""
     count = len(curve.scores)
     learned = np.any([~np.isnan(values) for values in curve.losses.values()], axis=0) if curve.losses else np.ones(1)
     warm_up = int(np.argmax(learned))
@@ -237,7 +237,7 @@ def _share_episodes(panels: Sequence[Axes], curve: Curve) -> None:
 
 
 def _draw_report(axes: Axes, report: Mapping[str, float], *, metric: Metric, alone: bool) -> None:
-    """One mark a score; with panels underneath, the names stand beside those and take no room of their own."""
+    """Draw a mark for each report score; `alone` reserves space for the names where no panels lie below."""
     for position, (name, score) in enumerate(report.items()):
         colour = REPORT_COLOURS[position % len(REPORT_COLOURS)]
         axes.scatter(position, score, color=colour, s=20, zorder=3)

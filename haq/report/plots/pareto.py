@@ -1,4 +1,4 @@
-"""The picture of a sweep: accuracy against what it costs, a row a device, a column a cost."""
+"""Figure of a sweep: accuracy over cost, with a row for each device and a column for each cost."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,11 +31,11 @@ from hardware_sim.cost import Objective
 PANEL_WIDTH, PANEL_HEIGHT = 2.7, 2.1
 UNITS: Mapping[Objective, Units] = {"latency": SECONDS, "energy": JOULES, "size": BYTES}
 ROOM = 0.12
-"""Above and below what is drawn, in parts of what a panel shows."""
+"""Free part of the axis above and below the marks."""
 SHOWN = 0.1
-"""A panel goes down to so much below the float network, in parts of its score; what is worse stands at the edge."""
+"""Largest loss that a panel shows, as a fraction of the float score; worse policies are drawn at the edge."""
 LEAST = 0.02
-"""So much of the score a panel shows at least, below the best."""
+"""Least range of scores below the best that a panel shows, as a fraction of the score."""
 
 
 def load_sweep(folder: Path) -> SweepDocument:
@@ -61,7 +61,7 @@ def load_sweep(folder: Path) -> SweepDocument:
 
 @house_style()
 def plot_pareto(document: SweepDocument) -> Figure:
-    """Policies found, the front of every seed, and uniform bits, of the document that `run_sweep` returns."""
+    """Draw policies found, the front of every seed, and uniform bits, of the document that `run_sweep` returns."""
     devices, records = document.devices, document.records
     axes = [axis for axis in AXES if any(front.axis == axis for front in document.fronts)]
     top = HEADER_INCHES + LEGEND_INCHES
@@ -134,7 +134,7 @@ def _draw(panel: Axes, document: SweepDocument, device: str, axis: Objective) ->
 
 
 def _mark(panel: Axes, point: tuple[float, float], low: float, *, marker: str, label: str = "") -> None:
-    """A circle found, or a square of uniform bits; below the panel a triangle at its edge."""
+    """Draw a circle for a policy found or a square for uniform bits; a triangle at the edge for worse scores."""
     cost, score = point
     is_found = marker == "o"
     colour = BLUE if is_found else ORANGE
@@ -146,7 +146,7 @@ def _mark(panel: Axes, point: tuple[float, float], low: float, *, marker: str, l
 
 
 def _range(found: list[float], fp32: float) -> tuple[float, float]:
-    """Where a panel begins and ends."""
+    """Return the range of scores that a panel shows."""
     best = max(*found, fp32)
     shown = [score for score in found if score >= fp32 - SHOWN * abs(fp32)] or found
     least = min(*shown, best - LEAST * abs(best))
@@ -155,6 +155,6 @@ def _range(found: list[float], fp32: float) -> tuple[float, float]:
 
 
 def _unit(document: SweepDocument, device: str, axis: Objective) -> tuple[float, str]:
-    """How many SI units the axis counts in, and its name."""
+    """Return the unit of an axis, in SI units, and its name."""
     most = max(record.cost.value(axis) or 0.0 for record in document.records if record.hardware == device)
     return next((unit for unit in reversed(UNITS[axis]) if most >= unit[0]), UNITS[axis][0])

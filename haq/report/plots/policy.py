@@ -1,4 +1,4 @@
-"""The picture of a policy: the bits of every layer, weights above activations."""
+"""Figure of a policy: the bits of every layer, weights above activations."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -32,27 +32,27 @@ from hardware_sim.cost import OBJECTIVES, Bits
 MAX_BITS = 8
 MIN_WIDTH, MAX_WIDTH = 6.4, 16.0
 SIDES_INCHES = 0.8
-"""What the y axis and the margins take of the width."""
+"""Part of the width for y axis and margins."""
 SLOT_INCHES = 0.2
-"""Width that a layer gets while the figure can still grow."""
+"""Width of a layer while the figure can grow."""
 PANEL_INCHES = 1.25
 HANDLE_POINTS = 36.0
-"""What a legend entry takes beside its text."""
+"""Width of a legend entry besides its text."""
 LONGEST_NAME = 30
 BAR_WIDTH = 0.76
 FEWEST_SLOTS = 6
 LINE_POINTS = 1.2 * SMALL_SIZE
-"""From one upright name to the next, at least."""
+"""Least distance between upright names."""
 FLOAT = Mark("left in float", "white", "o")
 NUMBERED_SLOT_POINTS = 1.3 * SMALL_SIZE
-"""The narrowest slot in which a number above every bar can be read."""
+"""Least width of a layer at which numbers above the bars are readable."""
 
 
 @house_style()
 def plot_policy(
     policy: Policy, *, title: str | None = None, budgets: Sequence[ResolvedBudget] = (), metric: Metric = ACCURACY
 ) -> Figure:
-    """Two panels of bars, weight bits and activation bits of every layer; the header has cost, budget and accuracy.
+    """Draw weight bits and activation bits of every layer as bars, with cost, budget and accuracy in the header.
 
     `metric` is the task's.
 
@@ -84,13 +84,13 @@ def plot_policy(
 
 
 def policy_title(policy: Policy) -> str:
-    """Which network on which device."""
+    """Return the names of network and device."""
     model = model_title(policy.model)
     return f"{model} on {device_title(policy.hardware)}" if policy.hardware else model
 
 
 def policy_subtitle(policy: Policy, *, budgets: Sequence[ResolvedBudget] = (), metric: Metric = ACCURACY) -> str:
-    """What the policy costs, of what budget, and how accurate it is.
+    """Return cost, budget and accuracy of a policy in one line.
 
     >>> from haq.policy import CostSummary
     >>> layer = LayerBits(name="fc", kind="linear", w_bits=4, a_bits=4)
@@ -117,7 +117,7 @@ def policy_subtitle(policy: Policy, *, budgets: Sequence[ResolvedBudget] = (), m
 
 
 def shortened(name: str, *, longest: int = LONGEST_NAME) -> str:
-    """The end of a name, which is what tells layers apart; it does not begin with half a number.
+    """Shorten a name to its end, which tells layers apart; it does not begin with part of a number.
 
     >>> shortened("features.17.conv.0.0"), shortened("encoder.layers.layer_11.attention.out_proj", longest=22)
     ('features.17.conv.0.0', '….attention.out_proj')
@@ -130,7 +130,7 @@ def _budget(resolved: ResolvedBudget) -> str:
 
 
 def _score(policy: Policy, metric: Metric) -> list[str]:
-    """On the images that decided nothing, where it was measured on those."""
+    """Return the score on the report split, or on the search split where there is no other."""
     for split in ("report", "search"):
         own, fp32 = policy.accuracy.get(split), policy.accuracy.get(f"fp32_{split}")
         if own is not None:
@@ -140,7 +140,7 @@ def _score(policy: Policy, metric: Metric) -> list[str]:
 
 
 def _draw_bits(axes: Axes, layers: Sequence[LayerBits], bits: Sequence[Bits], *, numbered: bool) -> None:
-    """One bar a layer; a hollow one of full height is a layer in float."""
+    """Draw a bar for each layer; layers in float are hollow and of full height."""
     marks = [_mark(layer, width) for layer, width in zip(layers, bits, strict=True)]
     for mark in dict.fromkeys(marks):
         chosen = [index for index, other in enumerate(marks) if other is mark]
@@ -166,13 +166,13 @@ def _look(mark: Mark) -> dict[str, Any]:
 
 
 def _name_layers(axes: Axes, names: Sequence[str], *, slot_points: float, upright: bool) -> None:
-    """Every name if they fit; otherwise every second, third, ..."""
+    """Write every name if they fit, otherwise every second, third, ..."""
     step = ceil(LINE_POINTS / slot_points) if upright else 1
     axes.set_xticks(range(0, len(names), step), names[::step], rotation=90 if upright else 0, parse_math=False)
 
 
 def _legend_handles(policy: Policy) -> list[Patch]:
-    """The kinds of layers that there are, in one order for all figures."""
+    """Return the kinds of layers in the policy, in one order for all figures."""
     present = {_mark(layer, bits) for layer in policy.layers for bits in (layer.w_bits, layer.a_bits)}
     marks = [mark for mark in (*MARKS.values(), FLOAT) if mark in present]
     return [Patch(label=mark.label, **_look(mark)) for mark in marks]

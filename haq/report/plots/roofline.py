@@ -1,4 +1,4 @@
-"""The picture of a device: its roofs of arithmetic and memory, and every layer beneath them."""
+"""Roofline of a device: its limits of arithmetic and memory, and the layers of a network below them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,30 +32,30 @@ from hardware_sim.roofline import arithmetic_intensity, attainable_macs_per_s
 
 WIDTH, PLOT_INCHES = 6.4, 3.8
 ROOFS: tuple[Bits, ...] = (2, 4, 8, None)
-"""The widths, of both operands, whose roofs are drawn where the device has them."""
+"""Widths, of both operands, whose roofs are drawn where the device has them."""
 MARK_AREA, SHARE_AREA = 12.0, 600.0
-"""Square points of the smallest mark, and what a layer that took all the time would have on top."""
+"""Area, in square points, of the smallest mark, and what is added for a layer that takes all the time."""
 MARGIN_FACTOR = 2.5
-"""Free space around what is drawn, on the logarithmic axes."""
+"""Factor of free space around the marks, on the logarithmic axes."""
 
 FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Points:
-    """Where layers lie on the roofline; one entry each."""
+    """Positions of layers on the roofline, one entry per layer."""
 
     kinds: tuple[LayerKind, ...]
     intensity: FloatArray
     """MACs per byte of main memory."""
     macs_per_s: FloatArray
     share: FloatArray
-    """Part of the network's latency."""
+    """Share of the network's latency."""
     bounds: tuple[str | None, ...]
 
 
 def roofline_points(table: CostTable, *, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> Points:
-    """The layers that have MACs, at their bits.
+    """Compute the positions of all layers that have MACs.
 
     Raises UserError for a device without time or traffic of memory, UnsupportedError for bits it does not support.
     """
@@ -84,7 +84,7 @@ def plot_roofline(
     a_bits: Sequence[Bits],
     title: str | None = None,
 ) -> Figure:
-    """MACs per byte against MAC/s (Williams et al., CACM 2009): the device's roofs by width, the layers at their bits.
+    """Draw MAC/s over MACs per byte (Williams et al., CACM 2009): the roofs by width, and the layers at their bits.
 
     `table` has the layers' costs on `accelerator`; the area of a mark grows with the layer's part of the latency.
     Raises UserError for a device that does not model main memory, UnsupportedError for bits it does not support.
@@ -106,7 +106,7 @@ def plot_roofline(
 
 
 def roofs_by_peak(accelerator: Accelerator) -> dict[float, str]:
-    """The flat roofs, highest first: MAC/s, and the widths that it holds for.
+    """Return the flat roofs, highest first: MAC/s, and the widths with this peak.
 
     >>> from hardware_sim.catalog import load_accelerator
     >>> roofs_by_peak(load_accelerator("systolic-tpu"))
@@ -122,7 +122,7 @@ def roofs_by_peak(accelerator: Accelerator) -> dict[float, str]:
 
 
 def roofline_subtitle(points: Points) -> str:
-    """How much of the network waits for memory."""
+    """Return in one line how much of the latency is bound by memory."""
     known = [bound == "memory" for bound in points.bounds if bound is not None]
     if not known:
         return f"{len(points.kinds)} layers; area: part of the latency"
@@ -160,7 +160,7 @@ def _draw_roof(axes: Axes, label: str, *, macs_per_s: float, bytes_per_s: float)
 
 
 def _name_memory_roof(axes: Axes, *, bytes_per_s: float, ridge: float) -> None:
-    """The bandwidth, beside the sloped roof that all widths share."""
+    """Write the bandwidth beside the sloped roof that all widths share."""
     axes.annotate(
         f"{bytes_per_s / 1e9:.3g} GB/s",
         (ridge, ridge * bytes_per_s),
@@ -173,7 +173,7 @@ def _name_memory_roof(axes: Axes, *, bytes_per_s: float, ridge: float) -> None:
 
 
 def _draw_layers(axes: Axes, points: Points) -> list[Artist]:
-    """Marks of one kind after the other, in the order of the legend."""
+    """Draw the marks of one kind of layer after the other, in the order of the legend."""
     handles: list[Artist] = []
     for kind, mark in MARKS.items():
         chosen = np.array([other == kind for other in points.kinds])

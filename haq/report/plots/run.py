@@ -1,12 +1,11 @@
-"""The figures of a run, from the files in its folder and nothing else."""
+"""Figures of a run, from the files in its folder and nothing else."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from matplotlib.figure import Figure
-from pydantic import Field
 
 from envs.choices import Budget
 from haq.budgets import ResolvedBudget
@@ -21,9 +20,9 @@ from haq.report.plots.epochs import plot_finetuning
 from haq.report.plots.files import check_suffix, save_figure
 from haq.report.plots.learning import plot_learning
 from haq.report.plots.policy import plot_policy
-from haq.report.plots.sensitivity import plot_sensitivity
-from haq.runs.records import Finite, Positive, Record, checked
+from haq.report.plots.sensitivity import SensitivityTable, plot_sensitivity
 from haq.runs.records import Metric as MetricRecord
+from haq.runs.records import Positive, Record, checked
 from haq.runs.run_folder import CONFIG, JOURNAL, POLICY, SUMMARY, RunFolder
 from haq.runs.summary import BudgetLimit, Summary
 from haq.tasks.metrics import ACCURACY, metric_of
@@ -49,26 +48,6 @@ class _PolicySummary(Record):
     budget: tuple[_Budget, ...] = ()
 
 
-class _Layer(Record):
-    name: str
-
-
-class _Cell(Record):
-    part: Literal["weights", "input"]
-    bits: int
-    divergence: Finite | None
-    fisher: Finite
-
-
-class _Sensitivity(Record):
-    model: str
-    metric: _Metric
-    images: int
-    accuracy_fp32: Finite | None
-    layers: Annotated[tuple[_Layer, ...], Field(min_length=1)]
-    cells: Annotated[tuple[_Cell, ...], Field(min_length=1)]
-
-
 class _Config(Record):
     model: str = "model"
     hardware: str = "unknown device"
@@ -77,7 +56,7 @@ class _Config(Record):
 
 
 def draw_missing(path: Path) -> None:
-    """Draw the figures that the folder of a finished run lacks; none where this user may not write to it."""
+    """Draw the figures that the folder of a finished run lacks; none if the folder cannot be written."""
     if not os.access(path, os.W_OK):
         return
     if (path / EPOCHS).is_file():
@@ -143,8 +122,8 @@ def _draw_learning(run: RunFolder) -> Figure:
 
 
 def _draw_sensitivity(run: RunFolder) -> Figure:
-    document = checked(_Sensitivity, run.read_json(SENSITIVITY) or {}, run.path / SENSITIVITY)
-    return plot_sensitivity(document.model_dump())
+    document = run.read_json(SENSITIVITY) or {}
+    return plot_sensitivity(checked(SensitivityTable, document, run.path / SENSITIVITY))
 
 
 FILES: Mapping[PlotKind, str] = {

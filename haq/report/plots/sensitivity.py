@@ -1,14 +1,15 @@
-"""The picture of sensitivities: what each layer loses at each width, weights above inputs."""
+"""Figure of sensitivities: loss of each layer at each width, weights above inputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import ceil
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from pydantic import Field
 
 from haq.formatting import model_title
 from haq.report.plots.policy import (
@@ -30,24 +31,54 @@ from haq.report.plots.style import (
     house_style,
     new_figure,
 )
-from haq.tasks.metrics import metric_in
+from haq.runs.records import Finite, Metric, Record
+from haq.tasks.metrics import ACCURACY, metric_of
 
-Json = Mapping[str, Any]
 SHADES = LinearSegmentedColormap.from_list("shades", ("white", VERMILION, "#3b1500"))
 DECADES = 4
-"""Below the largest divergence by so many powers of ten, a cell is white."""
+"""Powers of ten below the largest divergence at which a cell is white."""
 BAR_INCHES = 0.9
 
 
-@house_style()
-def plot_sensitivity(document: Json) -> Figure:
-    """Two panels of cells, layers by widths: the darker, the further are the outputs from the float network's.
+class _Layer(Record):
+    name: str
 
-    Shows what was measured, or what the Fisher information makes expect where nothing was.
+
+class _Cell(Record):
+    part: Literal["weights", "input"]
+    bits: int
+    divergence: Finite | None
+    fisher: Finite
+
+
+class SensitivityTable(Record):
+    """What the figure needs of `sensitivity.json`.
+
+    Attributes:
+        model: Name of the network.
+        metric: Metric of the task.
+        images: Number of images that were measured; 0 if nothing was.
+        accuracy_fp32: Score of the float network on these.
+        layers: Layers in the order of execution.
+        cells: Layers by weights and input by widths, the widths innermost.
     """
-    names = [shortened(layer["name"]) for layer in document["layers"]]
-    is_measured = bool(document["images"])
-    panels = {part: _grid(document, part, "divergence" if is_measured else "fisher") for part in ("weights", "input")}
+
+    model: str
+    metric: Metric = Metric(name=ACCURACY.name)
+    images: int
+    accuracy_fp32: Finite | None
+    layers: Annotated[tuple[_Layer, ...], Field(min_length=1)]
+    cells: Annotated[tuple[_Cell, ...], Field(min_length=1)]
+
+
+@house_style()
+def plot_sensitivity(table: SensitivityTable) -> Figure:
+    """Draw layers by widths as cells; the darker, the further the outputs are from the float network's.
+
+    Where nothing was measured, the figure shows the estimates from the Fisher information.
+    """
+    names = [shortened(layer.name) for layer in table.layers]
+    panels = {part: _grid(table, part) for part in ("weights", "input")}
     width = min(max(MIN_WIDTH, SIDES_INCHES + BAR_INCHES + SLOT_INCHES * len(names)), MAX_WIDTH)
     slot_points = (width - SIDES_INCHES - BAR_INCHES) / len(names) * POINTS_PER_INCH
     bottom = max(map(len, names)) * GLYPH_WIDTH * SMALL_SIZE / POINTS_PER_INCH
@@ -55,7 +86,7 @@ def plot_sensitivity(document: Json) -> Figure:
     upper, lower = figure.subplots(2, 1, sharex=True)
     most = max(float(np.nanmax(grid)) for grid in panels.values()) or 1.0
     norm = LogNorm(most / 10**DECADES, most, clip=True)
-    widths = sorted({cell["bits"] for cell in document["cells"]})
+    widths = sorted({cell.bits for cell in table.cells})
     for axes, (part, grid) in zip((upper, lower), panels.items(), strict=True):
         mesh = axes.pcolormesh(np.maximum(grid, norm.vmin or 0.0), norm=norm, cmap=SHADES, edgecolors="white")
         _label(axes, f"bits of {part}", widths)
@@ -63,14 +94,14 @@ def plot_sensitivity(document: Json) -> Figure:
     ticks = [place + 0.5 for place in range(0, len(names), step)]
     lower.set_xticks(ticks, names[::step], rotation=90, parse_math=False)
     figure.colorbar(mesh, ax=(upper, lower), label="divergence, nats", pad=0.02)
-    add_header(figure, f"sensitivity of {model_title(document['model'])}", _subtitle(document))
+    add_header(figure, f"sensitivity of {model_title(table.model)}", _subtitle(table))
     return figure
 
 
-def _grid(document: Json, part: str, key: str) -> NDArray[np.float64]:
-    """[width, layer] of one part."""
-    values = [cell[key] for cell in document["cells"] if cell["part"] == part]
-    return np.array(values, dtype=np.float64).reshape(len(document["layers"]), -1).T
+def _grid(table: SensitivityTable, part: str) -> NDArray[np.float64]:
+    """Return the divergence of weights or inputs, [width, layer], measured or estimated."""
+    values = [cell.divergence if table.images else cell.fisher for cell in table.cells if cell.part == part]
+    return np.array(values, dtype=np.float64).reshape(len(table.layers), -1).T
 
 
 def _label(axes: Axes, label: str, widths: Sequence[int]) -> None:
@@ -81,9 +112,9 @@ def _label(axes: Axes, label: str, widths: Sequence[int]) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _subtitle(document: Json) -> str:
-    if not document["images"]:
+def _subtitle(table: SensitivityTable) -> str:
+    if not table.images or table.accuracy_fp32 is None:
         return "one layer at a time, the rest in float; expected from the Fisher information"
-    metric = metric_in(document)
-    score = metric.text(document["accuracy_fp32"])
-    return f"one layer at a time, the rest in float; {document['images']} images, float {metric.name} {score}"
+    metric = metric_of(table.metric)
+    score = metric.text(table.accuracy_fp32)
+    return f"one layer at a time, the rest in float; {table.images} images, float {metric.name} {score}"

@@ -1,4 +1,4 @@
-"""The picture of specialization: what policies cost on devices, each beside the best for that device."""
+"""Figure of specialization: cost of policies on devices, relative to the best policy for each device."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,12 +32,12 @@ from hardware_sim.cost import Objective
 
 CELL_WIDTH, CELL_HEIGHT, COLUMN_LABEL_INCHES = 1.05, 0.5, 0.4
 FEWEST_COLUMNS = 4
-"""Below, the header would be cut."""
+"""Least width at which the header is complete."""
 WORST_SHOWN = 1.5
-"""Times the best at which a cell is as dark as it gets."""
+"""Ratio to the best cost at which a cell is darkest."""
 SHADES = LinearSegmentedColormap.from_list("shades", ("white", BLUE))
 DARKEST = 0.75
-"""So much of the colour at most, so that dark text stays readable."""
+"""Largest share of the colour at which dark text is readable."""
 
 
 @house_style()
@@ -68,7 +68,7 @@ def plot_specialization(matrix: Specialization) -> Figure:
 
 
 def _costs(matrix: Specialization) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """[policy, device], NaN where a device refuses."""
+    """Return costs [policy, device]; NaN where a device refuses a policy."""
     return np.array(
         [[np.nan if cost.refused else cost.of(matrix.objective) for cost in row] for row in matrix.costs],
         dtype=np.float64,

@@ -1,4 +1,4 @@
-"""How all figures look: one table of fonts and sizes, colours that colour-blind readers tell apart, one header."""
+"""Style of all figures: fonts and sizes, colours that colour-blind readers can tell apart, header and legend."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,7 +61,7 @@ RC: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What makes a kind of layer known in every figure."""
+    """Label, colour and mark of a kind of layer in all figures."""
 
     label: str
     colour: str
@@ -82,13 +82,13 @@ MARKS: Mapping[LayerKind, Mark] = {
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """The style for a block or a function, whatever the user's matplotlibrc says; afterwards all is as before."""
+    """Apply the style to a block or a function, whatever the user's matplotlibrc says."""
     with matplotlib.style.context(dict(RC), after_reset=True):
         yield
 
 
 def new_figure(width: float, height: float, *, top: float = HEADER_INCHES) -> Figure:
-    """An empty figure that belongs to no window and keeps the top free for header and legend; all in inches."""
+    """Create an empty figure without a window, with space at the top for header and legend; sizes in inches."""
     pad = MARGIN_INCHES
     layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - top / height), w_pad=pad, h_pad=pad)
     figure = Figure(figsize=(width, height), layout=layout)
@@ -97,14 +97,14 @@ def new_figure(width: float, height: float, *, top: float = HEADER_INCHES) -> Fi
 
 
 def add_legend(axes: Axes, handles: Sequence[Artist], *, rows: int = 1) -> None:
-    """One legend for all panels, above the uppermost, in room that `new_figure` kept free."""
+    """Add one legend for all panels in the space that `new_figure` reserved."""
     columns = ceil(len(handles) / rows)
     legend = axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.4)
     legend.set_in_layout(False)  # otherwise a wide legend would make the panel narrow
 
 
 def add_header(figure: Figure, title: str, subtitle: str) -> None:
-    """Title and subtitle at the top left; what does not fit the width is cut."""
+    """Add title and subtitle at the top left, cut to the width of the figure."""
     width, height = figure.get_size_inches()
     for text, top, size, weight, colour in (
         (title, 0.1, TITLE_SIZE, "bold", INK),

@@ -130,7 +130,7 @@ def test_layers_are_named_and_the_header_has_cost_budget_and_accuracy() -> None:
     )
 
 
-def test_a_policy_that_knows_no_cost_is_drawn_too() -> None:
+def test_policy_without_costs_is_drawn() -> None:
     bare = Policy(model="m", hardware=None, objective=None, layers=make_policy().layers)
     assert header(plot_policy(bare)) == "m\n"
 
@@ -181,7 +181,7 @@ def test_a_sum_in_another_order_is_not_over_the_budget() -> None:
     assert learning_curve([line], Target(BUDGET)).within.tolist() == [True]
 
 
-def test_a_learning_curve_shows_all_that_is_known() -> None:
+def test_learning_curve_has_panels_for_costs_losses_and_report() -> None:
     report = {"float": 0.97, "policy": 0.95, "uniform 4/4": 0.9}
     figure = plot_learning(
         make_episodes(), title="t", target=Target(BUDGET), outcome=Outcome(score_fp32=0.96, report=report)
@@ -327,7 +327,7 @@ def test_a_run_gets_its_figures_finished_or_not(tmp_path: Path) -> None:
     assert all(one != other for one, other in zip(unfinished, finished, strict=True))
 
 
-def test_one_figure_of_a_run_goes_where_it_is_wanted(tmp_path: Path) -> None:
+def test_out_takes_a_single_figure(tmp_path: Path) -> None:
     run, out = make_run(tmp_path), tmp_path / "curve.svg"
     assert plot_run(run, kinds=["learning"], out=out) == [out]
     assert out.is_file()
@@ -378,7 +378,7 @@ def test_noise_has_a_panel_where_it_is_the_reward() -> None:
     assert float(best.get_ydata()[-1]) == pytest.approx(1 / 30)
 
 
-def test_costs_that_hardly_differ_have_ticks_that_do() -> None:
+def test_ticks_of_nearly_equal_costs_differ() -> None:
     costs = [BUDGET.budget.limit * (1 - 1e-6 * place) for place in range(5)]
     figure = plot_learning([make_episode(cost=cost, accuracy=0.9, score=-0.1) for cost in costs], target=Target(BUDGET))
     figure.draw_without_rendering()

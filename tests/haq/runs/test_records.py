@@ -14,12 +14,12 @@ class Point(Record):
 
 
 @pytest.mark.parametrize("x", [1, -0.5, 1e99])
-def test_numbers_are_numbers(x: float) -> None:
+def test_finite_numbers_are_accepted(x: float) -> None:
     assert holds(Point, {"x": x, "other": "kept out"})
 
 
 @pytest.mark.parametrize("x", ["1", True, None, 1e308, float("inf"), float("nan"), 10**400])
-def test_others_are_not(x: object) -> None:
+def test_other_values_are_refused(x: object) -> None:
     assert not holds(Point, {"x": x})
 
 
@@ -29,7 +29,7 @@ def test_the_file_the_problem_and_the_remedy_are_named(document: object, problem
         checked(Point, document, Path("point.json"), remedy="delete it")
 
 
-def test_what_cannot_be_taken_over_is_damage() -> None:
+def test_errors_while_restoring_name_the_damaged_file() -> None:
     with (
         pytest.raises(UserError, match=r"^point\.pt is damaged; delete it$"),
         damage_named(Path("point.pt"), remedy="delete it"),

@@ -25,7 +25,7 @@ def one_line(caught: pytest.ExceptionInfo[UserError]) -> str:
     return str(caught.value)
 
 
-def test_a_new_run_says_what_it_was_asked_for_and_where_it_runs(tmp_path: Path) -> None:
+def test_new_run_has_settings_and_environment(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "deep" / "run", SETTINGS, {"torch": "2"})
     assert sorted(path.name for path in run.path.iterdir()) == [CONFIG, ENVIRONMENT]
     assert json.loads((run.path / CONFIG).read_text()) == {**SETTINGS, "budget": ["0.6"]}
@@ -35,12 +35,12 @@ def test_a_new_run_says_what_it_was_asked_for_and_where_it_runs(tmp_path: Path) 
     assert run.load_checkpoint() is None
 
 
-def test_an_empty_folder_may_be_taken(tmp_path: Path) -> None:
+def test_run_is_created_in_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     assert new_run(tmp_path).read_json(CONFIG) is not None
 
 
-def test_a_folder_that_holds_anything_is_not_taken(tmp_path: Path) -> None:
+def test_folder_with_content_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="not empty; add --resume"):
@@ -49,7 +49,7 @@ def test_a_folder_that_holds_anything_is_not_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["file", "file/run", "file/deep/run"])
-def test_a_file_in_the_way_is_named(place: str, tmp_path: Path) -> None:
+def test_file_in_place_of_the_folder_is_refused(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError) as caught:
         RunFolder.create(tmp_path / place, SETTINGS, {})
@@ -63,12 +63,12 @@ def test_a_file_is_not_reopened(tmp_path: Path) -> None:
         RunFolder.reopen(tmp_path / "run", SETTINGS)
 
 
-def test_a_run_with_the_same_settings_goes_on(tmp_path: Path) -> None:
+def test_run_with_equal_settings_is_reopened(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     assert RunFolder.reopen(run.path, SETTINGS) == run
 
 
-def test_what_was_resolved_at_the_start_is_no_difference(tmp_path: Path) -> None:
+def test_resolved_values_are_not_compared(tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "run", {**SETTINGS, "resolved": {"engine": "torch"}}, {})
     assert RunFolder.reopen(tmp_path / "run", SETTINGS) is not None
 
@@ -90,7 +90,7 @@ def test_many_differences_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("config", [None, b"", b'{"model": "net", "se', b"[]", b"\xff\xfe", b"[" * 100_000])
-def test_a_run_that_was_killed_before_its_configuration_was_whole_starts_again(
+def test_run_killed_before_its_configuration_was_complete_is_created_again(
     config: bytes | None, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -110,7 +110,7 @@ def test_a_run_that_was_killed_before_its_configuration_was_whole_starts_again(
     assert (folder / "thesis.txt").read_text() == "mine"
 
 
-def test_what_no_run_left_is_never_removed(tmp_path: Path) -> None:
+def test_files_of_others_are_never_removed(tmp_path: Path) -> None:
     (tmp_path / POLICY).write_text("mine")
     with pytest.raises(UserError, match=f"holds {POLICY}, but is no folder of a run"):
         RunFolder.create(tmp_path, SETTINGS, {}, resume=True)
@@ -126,7 +126,7 @@ def test_files_that_a_kill_left_half_written_are_removed(tmp_path: Path) -> None
     assert sorted(path.name for path in run.path.iterdir()) == [".policy.json.swp", CONFIG, ENVIRONMENT]
 
 
-def test_a_run_that_can_go_on_is_never_started_over(tmp_path: Path) -> None:
+def test_resumable_run_is_never_created_again(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     (run.path / JOURNAL).write_text('{"episode": 0}\n')
     with pytest.raises(UserError, match="not empty"):
@@ -155,7 +155,7 @@ def test_a_run_is_finished_when_its_summary_is_whole(tmp_path: Path) -> None:
     assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
 
 
-def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_checkpoint_round_trip_is_exact(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     state: dict[str, Any] = {"episode": 3, "agent": {"w": torch.tensor([0.1, 3.0]), "noise": [0.5, None]}}
     run.save_checkpoint(state)

@@ -22,7 +22,7 @@ def test_with_no_image_between_them_the_variance_is_that_of_the_limit() -> None:
     assert confidence_of_drop(Pairs(0, 0, 1000), 0.0) == 0.0
 
 
-def test_more_images_more_wins_and_a_wider_limit_say_more() -> None:
+def test_confidence_grows_with_images_wins_and_limit() -> None:
     base = confidence_of_drop(Pairs(4, 3, 400), 0.01)
     assert confidence_of_drop(Pairs(8, 6, 800), 0.01) > base
     assert confidence_of_drop(Pairs(4, 5, 400), 0.01) > base
@@ -32,7 +32,7 @@ def test_more_images_more_wins_and_a_wider_limit_say_more() -> None:
 
 @pytest.mark.parametrize("won_probability", [0.0, 0.02, 0.1])
 @pytest.mark.parametrize("limit", [0.01, 0.05])
-def test_who_is_sure_is_rarely_wrong(limit: float, won_probability: float) -> None:
+def test_confidence_is_rarely_wrong(limit: float, won_probability: float) -> None:
     """Of all outcomes on 80 images at a drop of just the limit: how likely is a confidence of 95 % or more?"""
     images, lost_probability = 80, won_probability + limit
     wrong = 0.0
@@ -78,13 +78,13 @@ def test_pairs_are_counted_over_all_batches(batch_size: int) -> None:
 
 @pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95, 0.999])
 @pytest.mark.parametrize("limit", [0.001, 0.01, 0.2])
-def test_so_many_images_are_needed_and_not_one_less(limit: float, confidence: float) -> None:
+def test_images_needed_is_the_least_number(limit: float, confidence: float) -> None:
     needed = images_needed(limit, confidence)
     assert confidence_of_drop(Pairs(0, 0, needed + 1), limit) >= confidence
     assert confidence_of_drop(Pairs(0, 0, needed - 1), limit) < confidence
 
 
-def test_each_policy_is_counted_once_and_those_recalled_not_at_all() -> None:
+def test_each_policy_runs_once_and_recalled_ones_never() -> None:
     engine = Fixed()
     answers = PairedAnswers(engine, Items(), "report", batch_size=5)  # type: ignore[arg-type]
     answers.recall(((8,), (8,)), Pairs(1, 0, 12))

@@ -49,7 +49,7 @@ def min_cost(drop: float, *limits: float) -> MinimumCost:
     return MinimumCost(problem, drop, accuracy_fp32=0.95)
 
 
-def test_reward_counts_before_noise_before_cost() -> None:
+def test_merit_orders_by_score_then_output_error_then_cost() -> None:
     best = make_episode(4, 4, 4, 4, accuracy=0.91)
     closer, cheaper = make_episode(4, 4, 4, 4, noise=0.05), make_episode(2, 4, 4, 4)
     assert sorted([cheaper, closer, best, make_episode(4, 4, 4, 4)], key=merit) == [

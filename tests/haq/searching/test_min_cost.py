@@ -11,7 +11,7 @@ from haq.searching.min_cost import PATIENCE, PATIENCE_SHARE, RESOLUTION, Bisecti
 from haq.tasks.classification import ClassificationTask
 
 
-def test_the_first_budget_is_left_whatever_comes_of_it() -> None:
+def test_first_budget_lasts_one_episode() -> None:
     found, failed = (Bisection(0.2) for _ in range(2))
     assert found.observe(1.0, met=True)
     assert failed.observe(1.0, met=False)
@@ -19,7 +19,7 @@ def test_the_first_budget_is_left_whatever_comes_of_it() -> None:
     assert found.stage == failed.stage == 1
 
 
-def test_down_at_once_and_up_when_patience_ends() -> None:
+def test_budget_falls_at_once_and_rises_when_patience_ends() -> None:
     bisection = Bisection(0.2)
     bisection.observe(1.0, met=True)
     assert bisection.observe(0.5, met=True)
@@ -46,7 +46,7 @@ def test_patience_grows_with_the_episodes_so_far() -> None:
     assert tried[-1] == (bisection.episodes - tried[-1]) // PATIENCE_SHARE > PATIENCE
 
 
-def test_once_closed_it_asks_for_a_little_less_each_time() -> None:
+def test_closed_range_asks_for_slightly_less_each_time() -> None:
     bisection = Bisection(0.5)
     bisection.observe(1.0, met=True)
     fail(bisection)  # 0.75
@@ -56,7 +56,7 @@ def test_once_closed_it_asks_for_a_little_less_each_time() -> None:
     assert bisection.ratio == pytest.approx(0.755 - RESOLUTION * 0.255)
 
 
-def test_at_the_least_possible_cost_it_is_over() -> None:
+def test_search_is_over_at_the_least_possible_cost() -> None:
     bisection = Bisection(0.5)
     assert not bisection.is_over
     bisection.observe(0.6, met=True)
@@ -83,7 +83,7 @@ def test_a_policy_below_a_budget_that_failed_opens_the_range_again() -> None:
 
 
 @given(st.floats(0.05, 0.95), st.floats(0.05, 1.0))
-def test_it_comes_down_to_the_least_cost_that_meets_the_goal(least: float, truth: float) -> None:
+def test_bisection_converges_to_the_least_cost_that_meets_the_goal(least: float, truth: float) -> None:
     """Every policy spends its budget, and meets the goal from some cost on."""
     bisection, best = Bisection(least), 1.0
     truth = max(truth, least)

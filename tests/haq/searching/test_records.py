@@ -76,7 +76,7 @@ DAMAGES: Mapping[str, Change] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_line_that_no_episode_wrote_ends_the_journal(damage: str, search: Search, run: Path) -> None:
+def test_journal_is_read_up_to_the_first_inconsistent_line(damage: str, search: Search, run: Path) -> None:
     whole = lines_of(run)
     damaged = json.loads(json.dumps(whole[2]))
     DAMAGES[damage](damaged)
@@ -87,7 +87,7 @@ def test_a_line_that_no_episode_wrote_ends_the_journal(damage: str, search: Sear
     assert timeless(lines_of(run)) == timeless(whole)
 
 
-def test_bits_that_may_not_be_chosen() -> None:
+def test_choices_allow_only_allowed_bits() -> None:
     allowed = np.zeros((2, 8, 8), dtype=np.bool_)
     allowed[0, 1:7, 1:7] = allowed[1, 7, 7] = True
     choice = Choices(("one", "two"), (0, 1), allowed, np.ones((1, 2, 8, 8)), np.ones(1), ("latency",))
@@ -96,7 +96,7 @@ def test_bits_that_may_not_be_chosen() -> None:
     assert not choice.allows(np.array([(7, 2), (7, 7)]))
 
 
-def test_a_whole_journal_is_believed(search: Search, run: Path) -> None:
+def test_undamaged_journal_is_kept_byte_for_byte(search: Search, run: Path) -> None:
     before = (run / "episodes.jsonl").read_bytes()
     search(run)
     assert (run / "episodes.jsonl").read_bytes() == before

@@ -120,7 +120,7 @@ def test_every_policy_of_the_journal_is_within_the_budget_and_pins_both_ends(fin
         assert {line[key][end] for key in ("w_bits", "a_bits") for end in (0, -1)} == {8}
 
 
-def test_the_summary_has_what_others_rely_on(finished_run: Path) -> None:
+def test_summary_has_the_documented_keys(finished_run: Path) -> None:
     summary = read(finished_run / "summary.json")
     assert summary.keys() >= {
         "metric",
@@ -194,7 +194,7 @@ def test_the_checkpoint_holds_tensors_and_plain_values_only(finished_run: Path) 
     assert state["episode"] == 30
 
 
-def test_what_was_resolved_is_written_down(finished_run: Path) -> None:
+def test_resolved_settings_are_in_config(finished_run: Path) -> None:
     config, environment = read(finished_run / "config.json"), read(finished_run / "environment.json")
     assert config["resolved"]["engine"] in ("onnxruntime", "torch")  # whether they agree is the processor's matter
     assert [config["resolved"]["data"]["splits"][name]["size"] for name in ("search", "selection")] == [48, 12]
@@ -317,7 +317,7 @@ def with_another_agents_checkpoint(run: Path) -> None:
         with_another_agents_checkpoint,
     ],
 )
-def test_a_damaged_run_goes_on_to_the_same_result(
+def test_resume_of_a_damaged_run_gives_identical_run(
     damage: Callable[[Path], None], whole: Path, inputs: Inputs, tmp_path: Path
 ) -> None:
     run = unfinished(whole, tmp_path)
@@ -344,7 +344,7 @@ class Interruption(Silent):
         self.ended = True
 
 
-def test_an_interrupted_run_goes_on_to_the_same_result(
+def test_resume_gives_identical_run(
     whole: Path, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted with a checkpoint after every episode, then in the middle of an episode, then not."""
@@ -451,7 +451,7 @@ def test_a_journal_beyond_the_checkpoint_is_not_evaluated_again(
     assert_same_run(run, whole)
 
 
-def test_a_finished_run_is_given_back_as_it_is(finished_run: Path) -> None:
+def test_resume_of_a_finished_run_changes_nothing(finished_run: Path) -> None:
     before = {path.name: path.read_bytes() for path in finished_run.iterdir()}
     result = search_configured(config_of(finished_run), finished_run, resume=True)
     assert result.summary.model_dump(mode="json") == read(finished_run / "summary.json")
@@ -545,7 +545,7 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(search: Callable[..., Sea
     assert [line["w_bits"] for line in journal(tmp_path / "c")] != [line["w_bits"] for line in journal(tmp_path / "a")]
 
 
-def test_the_methods_are_told_what_is_rewarded(search: Callable[..., SearchResult], tmp_path: Path) -> None:
+def test_methods_receive_the_configured_reward(search: Callable[..., SearchResult], tmp_path: Path) -> None:
     for reward in ("accuracy", "fidelity"):
         search(out=tmp_path / reward, reward=reward)
     lines = journal(tmp_path / "accuracy")
@@ -601,13 +601,13 @@ def test_widths_stay_in_their_range(search: Callable[..., SearchResult], tmp_pat
     assert bits <= {3, 4, 5}
 
 
-def test_the_papers_rule_and_the_rich_observation_work_too(search: Callable[..., SearchResult]) -> None:
+def test_search_with_the_papers_budget_rule_and_rich_observation(search: Callable[..., SearchResult]) -> None:
     result = search(budget_rule="haq", observation="rich")
     assert result.summary.cost_ratio <= 0.85
 
 
 @pytest.mark.parametrize("agent", ["ddpg", "evolution"])
-def test_a_time_limit_ends_the_search_with_what_there_is(
+def test_time_limit_ends_the_search_with_the_best_so_far(
     search: Callable[..., SearchResult], tmp_path: Path, agent: str
 ) -> None:
     result = search(out=tmp_path / "run", time_limit_s=1e-9, episodes=1000, agent=agent)
@@ -624,7 +624,7 @@ AIMS: dict[str, dict[str, Any]] = {"budget": {"budget": ("0.6",)}, "drop": {"max
 @pytest.mark.parametrize(
     "case", [*((agent, "budget") for agent in AGENTS), ("ddpg", "drop"), ("evolution", "drop")], ids="-".join
 )
-def test_every_method_goes_on_to_the_same_result(
+def test_resume_gives_identical_run_with_every_method(
     tiny_net: nn.Module,
     held_out_task: ClassificationTask,
     tmp_path: Path,
@@ -725,7 +725,7 @@ def test_a_search_ends_where_no_policy_costs_less(search: Callable[..., SearchRe
         ({"max_accuracy_drop": 50, "budget": None, "pin": {"mix": 4}}, "the bits of every layer are fixed"),
     ],
 )
-def test_a_search_with_nothing_to_choose_tries_its_policy_once_and_says_so(
+def test_search_with_a_single_policy_tries_it_once_and_notes_it(
     search: Callable[..., SearchResult], tmp_path: Path, settings: dict[str, Any], reason: str
 ) -> None:
     summary = search(out=tmp_path / "run", **{"episodes": 50, **settings}).summary
@@ -759,7 +759,7 @@ def test_without_optuna_tpe_is_refused_in_a_line(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_least_cost_is_within_the_drop_and_the_first_policy_is_the_dearest(
+def test_min_cost_policy_is_within_the_drop_and_the_first_policy_costs_most(
     search: Callable[..., SearchResult], tmp_path: Path
 ) -> None:
     result = search(out=tmp_path / "run", max_accuracy_drop=10, budget=None, episodes=30, first_last_bits=None)
@@ -829,7 +829,7 @@ def test_a_confidence_that_cannot_be_reached_is_refused_before_anything_is_calib
     assert not (tmp_path / "run").exists()
 
 
-def test_a_drop_that_nothing_keeps_is_a_line_with_the_nearest_miss(
+def test_drop_that_no_policy_keeps_is_refused_with_the_nearest_miss(
     tiny_net: nn.Module, tiny_task: ClassificationTask, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="no policy lost at most 0 points of accuracy in 1 episode;"):
@@ -854,7 +854,7 @@ def test_a_drop_and_a_budget_are_refused() -> None:
         ({"objective": "energy", "budget": "energy=1ns"}, "'ns' is not a unit of energy"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_written(
+def test_impossible_settings_are_refused_before_anything_is_written(
     search: Callable[..., SearchResult], settings: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message):

@@ -102,7 +102,7 @@ def test_of_equally_many_right_the_closer_outputs_win_then_the_cheaper() -> None
     assert winner({5: (30 / 40, 0.1), 6: (31 / 40, 0.1), 7: (0.0, 0.1)}) == 5
 
 
-def test_what_it_took_is_counted_and_written_down() -> None:
+def test_selection_counts_its_evaluations() -> None:
     search: Any = Stub(100, SEARCH)
     selection: Any = Stub(40, {5: (0.5, 0.1), 6: (0.6, 0.1), 7: (0.7, 0.1)}, accuracy_fp32=0.8)
     found = select(MaximumReward(choice()), episodes(SEARCH), search, selection)

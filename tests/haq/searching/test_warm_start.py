@@ -56,15 +56,15 @@ def env(choice: Choices) -> Any:
     return SimpleNamespace(choice=choice, outcome_of=lambda bits: (float(bits[:, 0].sum()), EVALUATION))
 
 
-def test_it_begins_with_the_best_that_fits(choice: Choices) -> None:
+def test_opening_has_the_best_policies_that_fit(choice: Choices) -> None:
     assert [bits[:, 0].tolist() for bits in opening(choice, TOLD)] == [[4, 4], [3, 4], [2, 2]]
 
 
-def test_no_more_than_finalists(choice: Choices) -> None:
+def test_opening_is_limited(choice: Choices) -> None:
     assert len(opening(choice, [*TOLD, *TOLD])) == 5
 
 
-def test_then_it_is_the_methods_turn(choice: Choices, env: Any) -> None:
+def test_method_proposes_after_the_opening(choice: Choices, env: Any) -> None:
     method = Recorder()
     warm = WarmStart(method, env, choice, TOLD)
     assert len(method.told) == len(TOLD)
@@ -72,7 +72,7 @@ def test_then_it_is_the_methods_turn(choice: Choices, env: Any) -> None:
     assert [each.reward for each in played] == [8.0, 7.0, 4.0, -3.0]
 
 
-def test_it_goes_on_where_it_was(choice: Choices, env: Any) -> None:
+def test_warm_start_resumes_within_the_opening(choice: Choices, env: Any) -> None:
     warm, again = (WarmStart(Recorder(), env, choice, TOLD) for _ in range(2))
     warm.play()
     again.load_state_dict(warm.state_dict())

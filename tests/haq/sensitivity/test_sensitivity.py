@@ -23,7 +23,7 @@ from haq.experiment.problem import prepare_network
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
 from haq.report.plots import draw_missing, plot_run
-from haq.report.plots.sensitivity import plot_sensitivity
+from haq.report.plots.sensitivity import SensitivityTable, plot_sensitivity
 from haq.sensitivity.running import Extent, measure_sensitivities
 from haq.tasks.classification import ClassificationTask
 
@@ -232,7 +232,7 @@ def test_plotting_a_damaged_document_names_file_and_key(folder: Path, tmp_path: 
 
 def test_figure_has_one_cell_per_layer_and_width(folder: Path) -> None:
     document = json.loads((folder / "sensitivity.json").read_text())
-    figure = plot_sensitivity(document)
+    figure = plot_sensitivity(SensitivityTable.model_validate(document))
     upper, lower, bar = figure.axes
     assert [axes.get_ylabel() for axes in (upper, lower)] == ["bits of weights", "bits of input"]
     assert [label.get_text() for label in lower.get_xticklabels()] == [each["name"] for each in document["layers"]]

@@ -34,7 +34,7 @@ def test_bits_that_round_up_are_free() -> None:
     assert found == [Plateau("one", (4, 8), most=(4, 8), least=(3, 8))]
 
 
-def test_a_step_has_a_cost_and_a_gain() -> None:
+def test_steps_have_cost_and_gain() -> None:
     losses = np.zeros((2, 8, 8))
     losses[:, 1:5, 7] = [[8.0, 4.0, 1.0, 0.5], [0.8, 0.4, 0.1, 0.05]]
     found = list(steps(a_choice([1.0, 2.0, 3.0, 4.0], 4.0), np.array([(3, 8), (3, 8)]), losses))
@@ -43,7 +43,7 @@ def test_a_step_has_a_cost_and_a_gain() -> None:
     assert Step("two", (3, 2), (8, 8), cost=-1.0, gain=-0.4, fits=True) in found
 
 
-def test_noise_on_costs() -> None:
+def test_cost_errors_of_all_layers_together_and_of_each_alone() -> None:
     layers = np.ones(100)
     safe, tight, broke = (cost_noise("latency", layers, limit) for limit in (111.0, 100.0, 89.0))
     assert (safe.together, safe.apart, broke.together, broke.apart) == (1.0, 1.0, 0.0, 0.0)
@@ -54,7 +54,7 @@ def test_noise_on_costs() -> None:
     assert safe.headroom == pytest.approx(1.11)
 
 
-def test_a_run_is_explained(finished_run: Path) -> None:
+def test_explanation_of_a_run_has_consistent_numbers(finished_run: Path) -> None:
     summary = json.loads((finished_run / "summary.json").read_text())
     found = explain(finished_run)
     lines = [json.loads(line) for line in (finished_run / "episodes.jsonl").read_text().splitlines()]
@@ -75,7 +75,9 @@ def test_a_run_is_explained(finished_run: Path) -> None:
     assert explain(finished_run) == found
 
 
-def test_what_noise_costs_in_accuracy(finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exchange_rate_of_output_error_to_accuracy_is_fitted_near_the_winner(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
     fp32 = load_policy(run / "policy.json").accuracy["fp32_search"]
@@ -93,28 +95,28 @@ def test_what_noise_costs_in_accuracy(finished_run: Path, tmp_path: Path, capsys
     assert "a reward of -0.01 went with -3.00 points of search accuracy" in capsys.readouterr().out
 
 
-def test_another_calibration(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_robust_explanation_calibrates_on_other_images(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", str(finished_run), "--robust", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["calibration"]
     assert (found["images"], found["shared"]) == (64, 0)
     assert found["is_close"] == (abs(found["search_accuracy"] - found["search_accuracy_before"]) <= 0.005)
 
 
-def test_the_text_says_what_was_found(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_names_all_findings(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", str(finished_run)]) == 0
     text = capsys.readouterr().out
     for part in ("believes", "One percent more budget", "buys", "free on this device", "off by up to 10 %"):
         assert part in text
 
 
-def test_a_folder_without_a_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_without_finished_run_exits_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "holds no finished run: config.json is missing" in error
 
 
-def test_a_run_of_three_policies_tells_too_little(finished_run: Path, tmp_path: Path) -> None:
+def test_run_with_too_few_policies_is_refused(finished_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
     lines = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
@@ -173,7 +175,7 @@ def test_damaged_files_are_one_line(
         explain(changed(finished_run, tmp_path, name, **changes))
 
 
-def test_no_settings_are_not_the_default_ones(finished_run: Path, tmp_path: Path) -> None:
+def test_empty_settings_are_refused(finished_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished_run, tmp_path / "run"))
     (run / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"config\.json is damaged \(model: field required\); explain takes"):
@@ -181,7 +183,7 @@ def test_no_settings_are_not_the_default_ones(finished_run: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("number", ["1e308", "9" * 400, "-1e90", "0.5"])
-def test_a_score_that_nothing_earned_is_named(number: str, finished_run: Path, tmp_path: Path) -> None:
+def test_score_that_contradicts_its_line_is_refused(number: str, finished_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished_run, tmp_path / "run"))
     first, *rest = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
     score = f'"score": {json.loads(first)["score"]}'

@@ -1,4 +1,4 @@
-"""Beliefs of a run, on choices that are small enough to do by hand or to try out."""
+"""Surrogate of a run, on choices that are small enough to do by hand or to try out."""
 
 from itertools import product
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from envs.choices import Choices, IntArray
-from haq.report.explanation.surrogate import Beliefs, FloatArray, believe, least_loss, loss_of, regrets, relax
+from haq.report.explanation.surrogate import FloatArray, Surrogate, fit_surrogate, least_loss, loss_of, regrets, relax
 
 WIDTHS = np.arange(1, 9)
 
@@ -45,13 +45,13 @@ def test_the_relaxed_program_is_solved_as_by_hand(choice: Choices, losses: Float
     assert found.prices == pytest.approx([0.5])  # a loss of 1 for 2 bits
 
 
-def test_the_best_whole_bits(choice: Choices, losses: FloatArray) -> None:
+def test_best_policy_of_whole_bits_is_found(choice: Choices, losses: FloatArray) -> None:
     best = least_loss(choice, losses)
     assert best.tolist() == bits_of(4, 2).tolist()
     assert loss_of(losses, best) == 1.0
 
 
-def test_regret_is_the_part_of_the_loss_above_the_bound(choice: Choices, losses: FloatArray) -> None:
+def test_regret_is_the_fraction_of_the_loss_above_the_bound(choice: Choices, losses: FloatArray) -> None:
     assert regrets(choice, bits_of(2, 4), [losses, 0 * losses]) == pytest.approx([3.5 / 4, 0.0])
 
 
@@ -70,21 +70,21 @@ def true_loss(bits: IntArray) -> float:
 
 
 @pytest.fixture(scope="module")
-def learned() -> Beliefs:
+def learned() -> Surrogate:
     choice = a_choice(4, (2, 3, 4, 5, 6), LIMIT)
     generator = np.random.default_rng(1)
     policies = np.stack([bits_of(*generator.integers(2, 7, 4).tolist()) for _ in range(40)])
-    return believe(choice, policies, np.array([-true_loss(bits) for bits in policies]))
+    return fit_surrogate(choice, policies, np.array([-true_loss(bits) for bits in policies]))
 
 
-def test_what_adds_up_is_learned(learned: Beliefs) -> None:
+def test_additive_losses_are_recovered(learned: Surrogate) -> None:
     for bits in (bits_of(5, 4, 3, 2), bits_of(3, 3, 6, 4)):
         found = learned.predict(bits)
         assert found.reward == pytest.approx(-true_loss(bits), rel=0.3)
         assert found.low < found.reward < found.high < learned.ceiling
 
 
-def test_the_best_policy_it_sees_is_about_the_best_there_is(learned: Beliefs) -> None:
+def test_predicted_best_policy_is_close_to_the_true_best(learned: Surrogate) -> None:
     all_of_them = [bits_of(*widths) for widths in product(range(2, 7), repeat=4) if sum(widths) <= LIMIT]
     best = min(map(true_loss, all_of_them))
     assert true_loss(least_loss(learned.choice, learned.losses)) <= 1.1 * best
@@ -92,7 +92,7 @@ def test_the_best_policy_it_sees_is_about_the_best_there_is(learned: Beliefs) ->
     assert bound == pytest.approx(-best, abs=0.02)
 
 
-def test_draws_differ_about_what_is_most_probable(learned: Beliefs) -> None:
+def test_sampled_losses_scatter_around_the_most_probable(learned: Surrogate) -> None:
     draws = learned.draw_losses(np.random.default_rng(0), 30)
     assert draws.shape == (30, 4, 8, 8)
     found = np.array([loss_of(each, bits_of(3, 3, 3, 3)) for each in draws])
@@ -104,11 +104,11 @@ def test_draws_differ_about_what_is_most_probable(learned: Beliefs) -> None:
 
 def test_three_policies_are_too_few() -> None:
     with pytest.raises(ValueError, match="at least 4 different policies, got 3"):
-        believe(a_choice(1, (2, 3, 4), 9.0), np.array([bits_of(2), bits_of(3), bits_of(4)]), np.arange(3.0))
+        fit_surrogate(a_choice(1, (2, 3, 4), 9.0), np.array([bits_of(2), bits_of(3), bits_of(4)]), np.arange(3.0))
 
 
-def test_of_very_many_policies_a_part_is_taken() -> None:
+def test_large_runs_are_subsampled() -> None:
     choice = a_choice(4, (2, 3, 4, 5, 6), 24.0)
     policies = np.array([bits_of(*widths) for widths in product(range(2, 7), repeat=4)])
-    found = believe(choice, policies, np.array([-true_loss(bits) for bits in policies]))
+    found = fit_surrogate(choice, policies, np.array([-true_loss(bits) for bits in policies]))
     assert found.policies == 300

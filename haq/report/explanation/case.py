@@ -1,0 +1,139 @@
+"""A finished search as its folder has it: settings, summary, policy, episodes and the costs of bits."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+
+from envs.choices import Budget, Choices, IntArray, choices
+from haq.config import RewardKind, SearchConfig
+from haq.costs.pricing import PricedLayers, allowed_bits
+from haq.errors import UserError
+from haq.experiment.inputs import Inputs
+from haq.experiment.problem import prepare_network
+from haq.experiment.run_settings import PolicySource, policy_source
+from haq.policy import Policy, Width
+from haq.runs.episode import Episode
+from haq.runs.records import Record, checked
+from haq.runs.run_folder import CONFIG, JOURNAL, POLICY, SUMMARY, RunFolder
+from haq.runs.summary import Summary
+from haq.searching.journal_checks import is_consistent
+from haq.tasks.metrics import metric_of
+from hardware_sim.cost import Objective
+
+_TAKES = "explain takes the folder of a search, as it was written"
+
+
+class _Settings(Record):
+    """Settings that every search writes; `SearchConfig` says what they may be."""
+
+    model: str
+    hardware: str
+    objective: Objective
+    budget: tuple[str, ...]
+    reward: str
+    min_bits: Width
+    max_bits: Width
+    first_last_bits: Width | None
+    pin: dict[str, Width]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchCase:
+    """A finished run with the costs of its bits."""
+
+    config: SearchConfig
+    summary: Summary
+    policy: Policy
+    episodes: tuple[Episode, ...]
+    priced: PricedLayers
+    choice: Choices
+
+    @property
+    def winner(self) -> IntArray:
+        """The policy, [decision, 2]."""
+        return self.choice.decisions(np.array([self.policy.w_bits, self.policy.a_bits], dtype=np.int64).T)
+
+    def decisions(self, episode: Episode) -> IntArray:
+        """Return the policy of an episode, [decision, 2]."""
+        return self.choice.decisions(episode.bits)
+
+    @property
+    def unit(self) -> tuple[str, float]:
+        """Unit of differences, and how many of it a reward of 1 is."""
+        in_points = self.config.reward != "fidelity" and metric_of(self.summary.metric).is_percent
+        return ("points", 10.0) if in_points else ("reward", 1.0)
+
+
+def read_case(source: PolicySource, inputs: Inputs) -> SearchCase:
+    """Read a finished run and price its layers.
+
+    Args:
+        source: The policy of the run and its settings.
+        inputs: Model and task of a run whose configuration cannot name them.
+
+    Raises:
+        UserError: If files of the run are missing, damaged or do not fit together.
+        BudgetError: If no policy is within the budgets of the summary.
+    """
+    run, config, policy = source.folder, source.config, source.policy
+    assert run is not None
+    path = run.path
+    summary = _found(run)
+    if inputs == Inputs():
+        priced = source.priced()
+    else:
+        network = inputs.network or prepare_network(config, model=inputs.model, task=inputs.task)
+        priced = network.priced
+        policy.check_fits(priced.layers, model=priced.name)
+    if None in (*policy.w_bits, *policy.a_bits):
+        raise UserError(f"{path / POLICY} leaves layers in float, which no search does; the run's own is needed")
+    choice = choices(
+        priced.table, [Budget(each.objective, each.value) for each in summary.budget], allowed_bits(config, priced)
+    )
+    choice.require_feasible()
+    episodes = _episodes(run, len(priced.layers), summary, config.reward)
+    case = SearchCase(config, summary, policy, episodes, priced, choice)
+    if not choice.allows(case.winner):
+        raise UserError(f"{path / POLICY} has bits that {path / CONFIG} does not allow; the run's own files are needed")
+    return case
+
+
+def read_source(path: Path, config: SearchConfig, notify: Callable[[str], None]) -> PolicySource:
+    """Read the policy of a run and its settings. Raises UserError if they are missing, or not those of a search."""
+    settings = RunFolder(path).read_json(CONFIG)
+    if settings is None:
+        raise UserError(f"{path} holds no finished run: {CONFIG} is missing or damaged")
+    checked(_Settings, settings, path / CONFIG, remedy=_TAKES)
+    return policy_source(path, config, notify=notify)
+
+
+def _found(run: RunFolder) -> Summary:
+    """Read the summary. Raises UserError if it is missing, or not that of a search."""
+    summary = run.read_json(SUMMARY)
+    if summary is None:
+        raise UserError(f"{run.path} holds no finished run: {SUMMARY} is missing or damaged")
+    if "budget" not in summary:
+        raise UserError(f"{run.path} holds no search, or its {SUMMARY} is damaged; {_TAKES}")
+    return checked(Summary, summary, run.path / SUMMARY, remedy=_TAKES)
+
+
+def _episodes(run: RunFolder, layers: int, summary: Summary, reward: RewardKind) -> tuple[Episode, ...]:
+    """Read the journal. Raises UserError for missing lines, or one without bits of every layer and their score."""
+    lines, episodes = len(run.episodes.objects()), run.episodes.read()
+    if lines != summary.episodes:
+        raise UserError(
+            f"{run.path / JOURNAL} has {lines} whole lines and {SUMMARY} {summary.episodes} episodes; one is damaged"
+        )
+    whole = list(takewhile(lambda each: _is_whole(each, layers) and is_consistent(each, reward), episodes))
+    if len(whole) < lines:
+        raise UserError(
+            f"{run.path / JOURNAL}, line {len(whole) + 1}: no bits of {layers} layers with score and accuracy"
+        )
+    return tuple(whole)
+
+
+def _is_whole(episode: Episode, layers: int) -> bool:
+    return len(episode.w_bits) == len(episode.a_bits) == layers
