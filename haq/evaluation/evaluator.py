@@ -127,4 +127,4 @@ class Evaluator:
         )
 
     def _predictions(self, bits: PolicyBits | None) -> Iterator[Prediction]:
-        return predictions(self._engine.outputs(bits), self._task, self._split, batch_size=self._batch_size)
+        return predictions(self._engine.runner(bits), self._task, self._split, batch_size=self._batch_size)

@@ -1,14 +1,14 @@
-"""What an evaluation is, what runs the network for it, and what keeps it."""
+"""Protocols of evaluation: engines that run a network, and stores that keep evaluations."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import nn
 
 from haq.evaluation.float_run import FloatRuns
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
+from haq.tasks.predictions import Runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Evaluation:
 
 
 class Engine(Protocol):
-    """Something that runs the network with a policy on it."""
+    """Runs a network with a policy."""
 
     name: str
     images_per_policy: int
@@ -36,15 +36,20 @@ class Engine(Protocol):
         """The float network."""
         ...
 
-    def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
-        """The network with these bits, or in float, as a function from inputs, wherever they lie, to outputs.
+    def runner(self, bits: PolicyBits | None) -> Runner:
+        """Return the network with these bits, or in float, as a function from inputs, on any device, to outputs.
 
-        The function keeps its meaning when other bits are asked for afterwards.
+        The function stays valid when runners of other policies are asked for.
         """
         ...
 
+
+@runtime_checkable
+class CorrectingEngine(Engine, Protocol):
+    """Engine that corrects the shift which quantization brings into a network's statistics."""
+
     def corrections(self, bits: PolicyBits) -> Corrections:
-        """What makes up for the shift that these bits bring."""
+        """Return the corrections of a policy."""
         ...
 
     def store(self, bits: PolicyBits, corrections: Corrections) -> None:

@@ -8,7 +8,7 @@ Conventions, in inputs, targets and outputs alike:
 - A network gets a tuple as positional arguments, a dict as keyword arguments, and anything else as its one argument.
 """
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -52,6 +52,16 @@ def map_tensors(function: Callable[[Tensor], Tensor], structure: Structure) -> S
     if isinstance(structure, Tensor):
         return function(structure)
     return _map_parts(lambda part: map_tensors(function, part), structure)
+
+
+def rebuilt(structure: Structure, found: Iterable[Tensor]) -> Structure:
+    """Put other tensors in the places of a structure's tensors, in order.
+
+    >>> rebuilt({"a": torch.zeros(1)}, [torch.ones(2)])
+    {'a': tensor([1., 1.])}
+    """
+    remaining = iter(found)
+    return map_tensors(lambda _: next(remaining), structure)
 
 
 def to_device(structure: Structure, device: torch.device | str) -> Structure:

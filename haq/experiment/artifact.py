@@ -21,6 +21,7 @@ from haq.config import DECIDE_QUANTIZERS, SearchConfig
 from haq.costs.pricing import PricedLayers
 from haq.errors import UserError
 from haq.evaluation.engines.finetuned import EpisodeEngine
+from haq.evaluation.protocols import CorrectingEngine
 from haq.execution.structures import Structure
 from haq.experiment.inputs import Inputs
 from haq.experiment.network_state import NETWORK, load_state, save_state, storable_state
@@ -204,7 +205,9 @@ def quantized_policy(network: Network, policy: Policy) -> QuantizedPolicy:
         tensors, trained = tuned.quantizer_tensors(), trained_state(tuned, engine.shift)
     else:
         names = tuple(layer.name for layer in policy.layers)
-        tensors = network.quantizers.tensors(*bits) | engine.corrections(bits).tensors(names)
+        tensors = network.quantizers.tensors(*bits)
+        if isinstance(engine, CorrectingEngine):
+            tensors |= engine.corrections(bits).tensors(names)
     described = describe_quantizers(policy, tensors, network.priced.layers).in_version_2(weights=network.priced.weights)
     return QuantizedPolicy(described, tensors, trained)
 

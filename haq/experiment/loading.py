@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from haq.config import SearchConfig
 from haq.costs.pricing import PricedLayers
 from haq.errors import UserError
+from haq.execution.structures import Structure
 from haq.network.layers import Trace, trace
 from haq.network.tracing.unwrapping import unwrapped
 from haq.network.zoo import build_model, default_input_shape, load_model
@@ -42,7 +43,7 @@ def load_priced(config: SearchConfig, *, model: nn.Module | None = None, layers:
     return PricedLayers(config.model, layers.layers, layers.heads, layers.refused, priced)
 
 
-def example_input(config: SearchConfig, *, model: nn.Module | None = None) -> Tensor:
+def example_input(config: SearchConfig, *, model: nn.Module | None = None) -> Structure:
     """One input, [1, ...]: the first calibration input of the data that were given, else zeros of a known shape.
 
     The shape is the one that was given, or usual for the model; `model` may bring the transform of its images. Raises
@@ -77,10 +78,14 @@ def task_options(config: SearchConfig) -> TaskOptions:
     return TaskOptions(**{name: getattr(config, name) for name in names})
 
 
-def require_shape(config: SearchConfig, example: Tensor) -> None:
+def require_shape(config: SearchConfig, example: Structure) -> None:
     """The data decide on the shape of an input; one that was given has to agree."""
+    if config.input is None:
+        return
+    if not isinstance(example, Tensor):
+        raise UserError(f"the items of {config.data} are more than one tensor; leave --input out")
     shape = tuple(example.shape[1:])
-    if config.input is not None and config.input != shape:
+    if config.input != shape:
         given, theirs = ("x".join(map(str, each)) for each in (config.input, shape))
         raise UserError(f"--input {given} differs from the items of {config.data}, which are {theirs}; leave it out")
 

@@ -7,16 +7,16 @@ from typing import get_args
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from envs.choices import AllowedBits, Budget, Choices, choices
 from haq.budgets import ResolvedBudget
 from haq.config import Rounding, SearchConfig
 from haq.costs.pricing import PricedLayers, allowed_bits, require_feasible, resolve_budgets
 from haq.errors import UserError
-from haq.evaluation.engines.choice import Trial, choose_engine
-from haq.evaluation.engines.episodes import episode_engine
+from haq.evaluation.chunks import part_sizes
 from haq.evaluation.engines.finetuned import FinetunedEngine
+from haq.evaluation.engines.registry import ComparisonData, EngineInputs, choose_engine
 from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.fingerprint import weights_hash
 from haq.evaluation.protocols import Engine
@@ -24,8 +24,8 @@ from haq.execution.networks import require_weights, switch_to_eval
 from haq.execution.progress import Progress, no_progress
 from haq.execution.structures import Structure, to_device
 from haq.experiment.loading import load_priced, require_shape, task_options
+from haq.experiment.near_budget import policies_near_budget
 from haq.experiment.quantized_policy import QuantizedPolicy
-from haq.experiment.trial_policies import policies_near_budget
 from haq.network.layer_calls import require_float_layers
 from haq.network.layers import Trace, trace
 from haq.network.tracing.unwrapping import unwrapped
@@ -130,7 +130,7 @@ def prepare(
         for layer, decision in enumerate(choice.decision_of_layer):
             quantizers.quantize_weight(layer, np.flatnonzero(choice.allowed[decision].any(axis=1)) + 1)
         near_budget = policies_near_budget(config, priced)
-        ready = _network(config, priced, data, quantizers, trial_policies=near_budget, progress=progress)
+        ready = _network(config, priced, data, quantizers, comparison_policies=near_budget, progress=progress)
     else:
         ready = replace(network, priced=priced)
     return Problem(config, ready, budgets, allowed, choice)
@@ -141,7 +141,7 @@ def prepare_network(
     *,
     model: nn.Module | None = None,
     task: Task | None = None,
-    example: Tensor | None = None,
+    example: Structure | None = None,
     quantized: QuantizedPolicy | None = None,
     progress: Progress = no_progress,
 ) -> Network:
@@ -167,7 +167,7 @@ def _priced(
     *,
     model: nn.Module | None,
     task: Task | None,
-    example: Tensor | None = None,
+    example: Structure | None = None,
     progress: Progress,
 ) -> tuple[PricedModel, Task]:
     """The network with its layers priced, on the device where it runs, and its data."""
@@ -227,33 +227,40 @@ def _network(
     data: Task,
     quantizers: Quantizers,
     *,
-    trial_policies: Sequence[PolicyBits] = (),
+    comparison_policies: Sequence[PolicyBits] = (),
     quantized: QuantizedPolicy | None = None,
     progress: Progress,
 ) -> Network:
-    """The network with the engine that evaluates its policies; `trial_policies` are those that engines run to compare.
+    """The network with the engine that evaluates its policies; engines are compared with `comparison_policies`.
 
     They are the known policy alone where `quantized` has its quantizers.
     """
-    if config.episode_finetune_steps:
-        tuning = episode_engine(config, priced.model, priced.trace, task=data)
-        return Network(priced, data, quantizers, tuning, "torch, as every policy is fine-tuned before it is evaluated")
     model = QuantizedModel(priced.model, priced.trace, quantizers)
-    reference = TorchEngine(model, _correction_images(config, data), device=config.device)
-    if quantized is not None and quantized.tensors is not None:
+    learns = config.episode_finetune_steps > 0
+    reference = TorchEngine(model, None if learns else _correction_images(config, data), device=config.device)
+    if not learns and quantized is not None and quantized.tensors is not None:
         reference.store(quantized.bits, quantized.restore(quantizers, priced.trace, device=config.device))
-        trial_policies = (quantized.bits,)
-    inputs = next(iter(data.batches("calibration", batch_size=CORRECTION_IMAGES)))[0]
-    trial = Trial(inputs, trial_policies, _batches(data, config.eval_batch))
-    progress("engine check")
-    chosen = choose_engine(config.engine, model, priced.trace, reference=reference, trial=trial)
+        comparison_policies = (quantized.bits,)
+    if not learns:
+        progress("engine check")
+    chosen = choose_engine(
+        "episodes" if learns else config.engine,
+        EngineInputs(
+            quantized=model,
+            trace=priced.trace,
+            reference=reference,
+            comparison=ComparisonData(_first_images(data), comparison_policies, _batch_sizes(data, config.eval_batch)),
+            config=config,
+            task=data,
+        ),
+    )
     return Network(priced, data, quantizers, chosen.engine, chosen.reason)
 
 
-def _batches(data: Task, size: int) -> list[int]:
-    """The sizes of all batches that a search runs, whole ones and the last of every split."""
+def _batch_sizes(data: Task, size: int) -> list[int]:
+    """Return the sizes of the batches of all splits that are evaluated."""
     counts = [data.size(split) for split in get_args(SplitName) if split != "train"]
-    return [batch for count in counts for batch in (min(count, size), count % size) if batch]
+    return [part for count in counts for part in part_sizes(count, size)]
 
 
 def rounding_of(config: SearchConfig) -> Rounding:
@@ -284,7 +291,9 @@ def _placed(model: nn.Module, device: str) -> nn.Module:
 
 
 def _correction_images(config: SearchConfig, task: Task) -> Structure | None:
-    """The first few calibration images, or None where nothing is to be corrected."""
-    if config.corrections == "none":
-        return None
+    """Return the calibration images that corrections come from, or None where nothing is corrected."""
+    return None if config.corrections == "none" else _first_images(task)
+
+
+def _first_images(task: Task) -> Structure:
     return next(iter(task.batches("calibration", batch_size=CORRECTION_IMAGES)))[0]

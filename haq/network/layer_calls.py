@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from haq.errors import UserError
 from haq.execution.networks import run_network
+from haq.execution.structures import Structure
 from haq.network.layers import Site, Trace
 from haq.network.tracing.names import LayerName, part_of
 from haq.network.tracing.weighted_calls import Call, WeightedCalls, WeightIndex, WeightSlice, is_layer
@@ -104,7 +105,7 @@ class LayerCalls(WeightedCalls):
         return self._calls[what]
 
 
-def require_float_layers(network: nn.Module, trace: Trace, example: Tensor) -> None:
+def require_float_layers(network: nn.Module, trace: Trace, example: Structure) -> None:
     """Require that all layers compute in float32.
 
     Args:

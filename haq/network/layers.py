@@ -13,10 +13,11 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from haq.costs.unpriced import Refused
 from haq.errors import UserError
 from haq.execution.networks import materialize, run_network, switch_to_eval
+from haq.execution.structures import Structure, describe, tensors
 from haq.execution.user_code import modes_kept, one_line
 from haq.network.tracing.layer_shapes import layer_kind, layer_shape
 from haq.network.tracing.names import LayerName, free_name, part_of, unique_names
-from haq.network.tracing.operators import OperatorCalls, Product, nested_tensors, tensors
+from haq.network.tracing.operators import OperatorCalls, Product
 from haq.network.tracing.origins import Origins
 from haq.network.tracing.refusals import Refusals
 from haq.network.tracing.weighted_calls import PRODUCTS, Call, WeightedCalls, WeightIndex, WeightSlice, is_layer
@@ -53,12 +54,12 @@ class Trace:
     heads: tuple[str, ...]
 
 
-def trace_layers(model: nn.Module, example: Tensor) -> tuple[Layer, ...]:
+def trace_layers(model: nn.Module, example: Structure) -> tuple[Layer, ...]:
     """Return the quantizable layers of a network, in the order of execution; see `trace`.
 
     Args:
         model: Network.
-        example: Input of one item, [1, ...].
+        example: Input of one item, [1, ...]; see `haq.execution.structures` for structured inputs.
 
     Returns:
         The layers.
@@ -74,7 +75,7 @@ def trace_layers(model: nn.Module, example: Tensor) -> tuple[Layer, ...]:
     return trace(model, example).layers
 
 
-def trace(model: nn.Module, example: Tensor) -> Trace:
+def trace(model: nn.Module, example: Structure) -> Trace:
     """Run a network once, in evaluation mode and without gradients, and record every layer that it calls.
 
     A layer is named after the path of the module that owns its weights. Each further call of the same weights is a
@@ -84,7 +85,7 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
 
     Args:
         model: Network.
-        example: Input of one item, [1, ...].
+        example: Input of one item, [1, ...]; see `haq.execution.structures` for structured inputs.
 
     Returns:
         The layers, their positions, and the parts that stay in float.
@@ -110,14 +111,15 @@ def trace(model: nn.Module, example: Tensor) -> Trace:
     return result
 
 
-def _require_runs(model: nn.Module, example: Tensor) -> None:
+def _require_runs(model: nn.Module, example: Structure) -> None:
     """Raise UserError if a network does not run on an input without tracing."""
     try:
         with torch.no_grad():
             run_network(model, example)
     except _FAILURES as error:
-        shape = tuple(example.shape)
-        raise UserError(f"the model does not run on an input of shape {shape}: {one_line(error)}") from error
+        raise UserError(
+            f"the model does not run on an input of shape {describe(example)}: {one_line(error)}"
+        ) from error
 
 
 _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
@@ -127,7 +129,7 @@ _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, A
 class _Tracer(WeightedCalls):
     """Function mode that records the calls of one forward pass, and which activation tensors each layer reads."""
 
-    def __init__(self, model: nn.Module, example: Tensor) -> None:
+    def __init__(self, model: nn.Module, example: Structure) -> None:
         super().__init__()
         self.stack: list[tuple[str, nn.Module]] = []
         """Running modules, outermost first."""
@@ -163,10 +165,10 @@ class _Tracer(WeightedCalls):
     def other(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         first = len(self.operators.products)
         result = function(*args, **kwargs)
-        operands = list(tensors((*args, *kwargs.values())))
+        operands = list(tensors((args, kwargs)))
         if function in PRODUCTS:
             self._refuse_product(PRODUCTS[function], operands, self.operators.pop_products(first))
-        self.origins.propagate(function, operands, tensors((result,)))
+        self.origins.propagate(function, operands, tensors(result))
         return result
 
     def result(self, model: nn.Module, outputs: Any) -> Trace:
@@ -175,7 +177,7 @@ class _Tracer(WeightedCalls):
         weights = [site.weights for site in self._sites]
         self._refusals.add_rest(model, self._called, weights, self.operators.readers)
         layers = self._named_layers()
-        numbers = {number for tensor in nested_tensors(outputs) for number in self.origins.of(tensor) if number}
+        numbers = {number for tensor in tensors(outputs) for number in self.origins.of(tensor) if number}
         heads = [layers[number - 1] for number in sorted(numbers)] or layers[-1:]
         return Trace(layers, tuple(self._sites), tuple(self._refusals), tuple(layer.name for layer in heads))
 
@@ -272,7 +274,7 @@ def _watched(model: nn.Module, tracer: _Tracer) -> Iterator[None]:
     def leave(_module: nn.Module, args: Any, output: Any) -> None:
         tracer.stack.pop()
         with torch._C.DisableTorchFunction():
-            tracer.origins.propagate_through_module(nested_tensors(args), nested_tensors(output))
+            tracer.origins.propagate_through_module(tensors(args), tensors(output))
 
     handles = (register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True))
     try:

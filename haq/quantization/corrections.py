@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from haq.execution.networks import run_network
+from haq.execution.structures import Structure
 from haq.network.layer_calls import LayerCalls, LayerIndex, NormCall
 from haq.network.tracing.weighted_calls import Call
 
@@ -132,7 +133,7 @@ class Corrector:
     """
 
     def __init__(
-        self, model: nn.Module, index: LayerIndex, images: Tensor, *, quantized: Callable[[int, Call], Tensor]
+        self, model: nn.Module, index: LayerIndex, images: Structure, *, quantized: Callable[[int, Call], Tensor]
     ) -> None:
         self._model, self._index, self._quantized = model, index, quantized
         self.images = images

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from haq.errors import UserError
 from haq.execution.networks import run_network
+from haq.execution.structures import Structure
 from haq.network.layer_calls import LayerCalls, LayerIndex
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
@@ -37,7 +38,7 @@ def has_hessian(trace: Trace, layer: int) -> bool:
     return found.kind in ("conv", "depthwise", "linear") and uses == 1 and _columns(found) <= LARGEST_COLUMNS
 
 
-def input_hessians(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) -> dict[int, Tensor]:
+def input_hessians(model: nn.Module, trace: Trace, batches: Iterable[Structure]) -> dict[int, Tensor]:
     """Compute the mean of x x^T over the inputs x that each row of weights is multiplied with.
 
     Columns are in the order of the weights. The last one is a constant 1, which a bias is multiplied with: it contains

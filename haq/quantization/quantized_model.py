@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from haq.config import QuantizerName, Rounding, ZeroPoints
 from haq.errors import UserError
-from haq.execution.networks import run_network
+from haq.execution.networks import call_network, run_network
+from haq.execution.structures import Structure
 from haq.network.layer_calls import CallCount, LayerCalls, LayerIndex, untraced_text, weight_of
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call, WeightSlice
@@ -62,7 +62,7 @@ class Quantizers:
         self,
         model: nn.Module,
         trace: Trace,
-        batches: Callable[[], Iterable[Tensor]],
+        batches: Callable[[], Iterable[Structure]],
         options: QuantizerOptions | None = None,
     ) -> None:
         self._model, self._trace = model, trace
@@ -232,9 +232,10 @@ class QuantizedModel(nn.Module):
             raise ValueError(f"{len(self._trace.layers)} layers need as many bits, got {len(w_bits)} and {len(a_bits)}")
         self._bits = list(zip(w_bits, a_bits, strict=True))
 
-    def forward(self, x: Tensor) -> Any:
-        """What the network answers with every traced layer quantized."""
-        return run_network(self.model, x, LayerCalls(self.index, self._answer, self._corrections.normalize))
+    def forward(self, *inputs: Structure, **named: Structure) -> Structure:
+        """Call the network with every traced layer quantized, with the same arguments."""
+        calls = LayerCalls(self.index, self._answer, self._corrections.normalize)
+        return call_network(self.model, inputs, named, calls)
 
     def set_corrections(self, corrections: Corrections) -> None:
         """Correct outputs and batch norms from now on, whatever the bits."""
@@ -250,7 +251,7 @@ class QuantizedModel(nn.Module):
         return call.run(call.input if a_bits is None else self.quantizers.input(call.input, layer, a_bits), weight)
 
 
-def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Tensor]) -> Calibration:
+def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Structure]) -> Calibration:
     """Run the calibration batches in float and observe the inputs of all layers.
 
     Raises UserError, naming the layer, for NaN or infinite activations.

@@ -2,6 +2,7 @@
 
 import torch
 
+from haq.evaluation.protocols import CorrectingEngine
 from haq.execution.progress import SILENT, Watcher
 from haq.experiment.problem import Network
 from haq.experiment.quantized_policy import QuantizedPolicy, describe_quantizers
@@ -29,6 +30,7 @@ def learn_policy(
     Returns:
         The policy, in version 2, with what was learned.
     """
+    assert isinstance(network.engine, CorrectingEngine), "the torch engine"
     bits = (policy.w_bits, policy.a_bits)
     model, trace, task = network.priced.model, network.priced.trace, network.task
     device = next(model.parameters()).device

@@ -48,7 +48,7 @@ class PairedAnswers:
     def _right(self, bits: PolicyBits | None) -> list[torch.Tensor]:
         """Return whether each image is classified right, [n] for every batch."""
         assert isinstance(self._task, GradedTask), "images are right or wrong"
-        run, task = self._engine.outputs(bits), self._task
+        run, task = self._engine.runner(bits), self._task
         answered = predictions(run, self._task, self._split, batch_size=self._batch_size)
         return [task.correct(each.outputs, each.targets) for each in answered]
 

@@ -92,6 +92,15 @@ class GradedTask(Protocol):
 
 
 @runtime_checkable
+class DistributionTask(Protocol):
+    """Optional ability of a task: outputs are logits; where they are not, distances are those of plain values."""
+
+    def logits(self, outputs: Structure) -> Tensor:
+        """Return logits [n, classes]."""
+        ...
+
+
+@runtime_checkable
 class RecalibratableTask(Protocol):
     """Optional ability of a task: it has other items to calibrate on."""
 

@@ -114,6 +114,9 @@ class ClassificationTask:
     def meter(self) -> Accuracy:
         return Accuracy()
 
+    def logits(self, outputs: Tensor) -> Tensor:
+        return outputs.float()
+
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return outputs.argmax(dim=1) == targets
 

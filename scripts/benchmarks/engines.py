@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from haq.evaluation.chunks import in_chunks
 from haq.evaluation.engines.onnxruntime import OnnxEngine, lower
 from haq.evaluation.engines.torch import TorchEngine
-from haq.evaluation.pieces import in_pieces
 from haq.experiment.problem import CORRECTION_IMAGES
 from haq.network.layers import trace
 from haq.network.zoo import default_input_shape, load_model
@@ -127,8 +127,8 @@ def once(case: Case, bits: PolicyBits) -> dict[str, Seconds]:
     scale = case.size.split / case.size.part
     found = {
         "eager float": scale * run_all(case.model, part),
-        "eager float, a few images at a time": scale * run_all(lambda batch: in_pieces(case.model, batch), part),
-        "onnxruntime float, split": run_all(case.onnxruntime.outputs(None), whole),
+        "eager float, a few images at a time": scale * run_all(lambda batch: in_chunks(case.model, batch), part),
+        "onnxruntime float, split": run_all(case.onnxruntime.runner(None), whole),
     }
     for engine in (case.torch, case.onnxruntime):
         case.torch.stored.clear()  # for both: each finds its own
@@ -137,12 +137,12 @@ def once(case: Case, bits: PolicyBits) -> dict[str, Seconds]:
         found[f"{engine.name}, corrections"] = clock() - start
         engine.store(bits, corrections)
     found["torch engine, corrections"] = found.pop("torch, corrections")
-    found["torch engine, split"] = scale * run_all(case.torch.outputs(bits), part)
+    found["torch engine, split"] = scale * run_all(case.torch.runner(bits), part)
     start = clock()
     lower(case.onnxruntime.template, case.quantized.quantizers, bits, fold=True).SerializeToString()
     found["onnxruntime, graph"] = clock() - start
     start = clock()
-    network = case.onnxruntime.outputs(bits)
+    network = case.onnxruntime.runner(bits)
     found["onnxruntime, session"] = np.maximum(clock() - start - found["onnxruntime, graph"], 0)
     found["onnxruntime, split"] = run_all(network, whole)
     return found

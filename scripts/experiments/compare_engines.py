@@ -17,11 +17,11 @@ import torch
 from digits_mobilenet import train
 from torch import Tensor, nn
 
-from haq.evaluation.engines.agreement import LAYER_VALUES, TIE, Engines
+from haq.evaluation.chunks import chunk_size
+from haq.evaluation.engines.agreement import LAYER_VALUES, TIE, EnginePair
 from haq.evaluation.engines.moved_codes import MovedCodes
 from haq.evaluation.engines.onnxruntime import OnnxEngine
 from haq.evaluation.engines.torch import TorchEngine
-from haq.evaluation.pieces import items_at_once
 from haq.experiment.problem import CORRECTION_IMAGES
 from haq.network.layers import trace
 from haq.network.models.digits_training import train_digits
@@ -66,7 +66,7 @@ class Case:
     """A network's engines and images."""
 
     name: str
-    engines: Engines
+    engines: EnginePair
     images: Tensor
 
 
@@ -77,7 +77,7 @@ def build(name: str, model: nn.Module, images: Tensor) -> Case:
     quantized = QuantizedModel(model, traced, quantizers)
     reference = TorchEngine(quantized, images[:CORRECTION_IMAGES])
     return Case(
-        name, Engines(OnnxEngine(quantized, traced, images[:1], reference=reference), reference, traced), images
+        name, EnginePair(OnnxEngine(quantized, traced, images[:1], reference=reference), reference, traced), images
     )
 
 
@@ -114,7 +114,7 @@ def policies(layers: int) -> dict[str, PolicyBits]:
 def row(case: Case, name: str, bits: PolicyBits) -> list[str]:
     """Return the cells of one policy."""
     engines, images = case.engines, case.images
-    few = images[: items_at_once(images, LAYER_VALUES)]
+    few = images[: chunk_size(images, LAYER_VALUES)]
     corrections = engines.reference.corrections(bits)
     segments = engines.onnxruntime.segments(bits, corrections)
     exact, _ = engines.compare_segments(segments, bits, corrections, few)
@@ -122,9 +122,9 @@ def row(case: Case, name: str, bits: PolicyBits) -> list[str]:
     if layers.beyond:
         print(f"{case.name}, {name}: {layers}", file=sys.stderr)
     expected = engines.reference.corrected(bits, corrections)(images)
-    floats = engines.reference.outputs(None)(images)
+    floats = engines.reference.runner(None)(images)
     found = {
-        "onnxruntime": engines.onnxruntime.outputs(bits)(images),
+        "onnxruntime": engines.onnxruntime.runner(bits)(images),
         "moved": engines.moved(bits, shares)(images),
         "few": few_moved(case, bits)(images),
     }

@@ -72,7 +72,7 @@ def near_uniform_policies(problem: Problem, bits: int, count: int) -> Iterator[I
 @torch.no_grad()
 def outputs(problem: Problem, bits: PolicyBits | None) -> tuple[Tensor, Tensor]:
     """Return logits [n, classes] on the search split, and the labels."""
-    network = problem.network.engine.outputs(bits)
+    network = problem.network.engine.runner(bits)
     batches = problem.task.batches("search", batch_size=problem.config.eval_batch)
     found = [(network(inputs).double(), targets) for inputs, targets in batches]
     logits, targets = zip(*found, strict=True)

@@ -6,24 +6,26 @@ noise is a different sample. The outputs alone do not show whether that is round
 from equal inputs, where nothing builds up, and outputs beside those of torch when it is given as many other codes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isnan
 
 import torch
 from torch import Tensor
 
+from haq.evaluation.chunks import chunk_size
 from haq.evaluation.engines.moved_codes import MovedCodes
 from haq.evaluation.engines.onnxruntime import OnnxEngine
 from haq.evaluation.engines.onnxruntime.segments import Segments
 from haq.evaluation.engines.torch import TorchEngine
-from haq.evaluation.pieces import items_at_once
 from haq.execution.networks import run_network
+from haq.execution.structures import Structure, item_count, rows, take, to_device
 from haq.network.layer_calls import LayerCalls
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
+from haq.tasks.predictions import Runner
 from hardware_sim.cost import Bits
 
 TIE = 0.01
@@ -98,7 +100,7 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True)
-class Engines:
+class EnginePair:
     """onnxruntime and torch, the reference, on the same traced network."""
 
     onnxruntime: OnnxEngine
@@ -106,13 +108,13 @@ class Engines:
     trace: Trace
 
     @torch.no_grad()
-    def compare(self, inputs: Tensor, policies: Sequence[PolicyBits]) -> Agreement:
+    def compare(self, inputs: Structure, policies: Sequence[PolicyBits]) -> Agreement:
         """Compare on inputs [n, ...] with each of the policies.
 
         Raises NotExportableError where onnxruntime does not run them.
         """
         found = Agreement()
-        few = inputs[: items_at_once(inputs, LAYER_VALUES)]
+        few = take(inputs, slice(chunk_size(inputs, LAYER_VALUES)))
         for bits in policies:
             corrections = self.reference.corrections(bits)
             layers, shares = self.compare_layers(bits, corrections, few)
@@ -120,7 +122,7 @@ class Engines:
         return found
 
     def compare_layers(
-        self, bits: PolicyBits, corrections: Corrections, inputs: Tensor
+        self, bits: PolicyBits, corrections: Corrections, inputs: Structure
     ) -> tuple[Agreement, dict[int, float]]:
         """Compare input codes and outputs from equal inputs; also answers the share of codes that differ, by layer.
 
@@ -132,7 +134,7 @@ class Engines:
 
     @torch.no_grad()
     def compare_segments(
-        self, segments: Segments, bits: PolicyBits, corrections: Corrections, inputs: Tensor
+        self, segments: Segments, bits: PolicyBits, corrections: Corrections, inputs: Structure
     ) -> tuple[Agreement, dict[int, float]]:
         """Compare a cut graph with torch, computed with any corrections."""
         given, expected = self._layer_inputs(bits, corrections, inputs)
@@ -150,26 +152,26 @@ class Engines:
         return found, {layer: (count.differing + 1) / max(count.codes, 1) for layer, count in counts.items()}
 
     def compare_outputs(
-        self, bits: PolicyBits, corrections: Corrections, inputs: Tensor, *, shares: Mapping[int, float]
+        self, bits: PolicyBits, corrections: Corrections, inputs: Structure, *, shares: Mapping[int, float]
     ) -> Agreement:
         """Compare what comes out at the end, each engine with the corrections that it finds itself.
 
         `shares` are those of the codes that are moved in torch, by layer, for a measure of the difference.
         """
-        expected = self.reference.corrected(bits, corrections)(inputs).cpu().flatten(1)
-        found = self.onnxruntime.outputs(bits)(inputs).flatten(1)
-        moved = self.moved(bits, shares)(inputs).cpu().flatten(1)
+        expected = rows(self.reference.corrected(bits, corrections)(inputs)).cpu()
+        found = rows(self.onnxruntime.runner(bits)(inputs))
+        moved = rows(self.moved(bits, shares)(inputs)).cpu()
         unit = torch.maximum((moved - expected).norm(), OUTPUT_ROUNDING * expected.norm())
         spread = float((found - expected).norm() / unit) if (found != expected).any() else 0.0
         changed = [int((each.argmax(dim=1) != expected.argmax(dim=1)).sum()) for each in (found, moved)]
         return Agreement(
-            predictions=len(inputs),
+            predictions=item_count(inputs),
             other_predictions=changed[0],
             moved_predictions=changed[1],
             spread=inf if isnan(spread) else spread,
         )
 
-    def moved(self, bits: PolicyBits, shares: Mapping[int, float]) -> Callable[[Tensor], Tensor]:
+    def moved(self, bits: PolicyBits, shares: Mapping[int, float]) -> Runner:
         """Torch with biases as the integer graph has them and some codes moved, when corrections are found too."""
         model = MovedCodes(self.reference.quantized, self.trace, shares=shares, seed=0)
         model.set_bits(*bits)
@@ -183,7 +185,7 @@ class Engines:
         )
 
     def _layer_inputs(
-        self, bits: PolicyBits, corrections: Corrections, inputs: Tensor
+        self, bits: PolicyBits, corrections: Corrections, inputs: Structure
     ) -> tuple[dict[int, Tensor], Tensor]:
         """What torch hands to every layer, before it is quantized, and the network's outputs."""
         model, seen = self.reference.quantized, {}
@@ -194,8 +196,8 @@ class Engines:
 
         model.set_bits(*bits)
         calls = LayerCalls(model.index, answer, corrections.normalize)
-        outputs: Tensor = run_network(model.model, inputs.to(self.reference.device), calls)
-        return seen, outputs.cpu()
+        outputs = run_network(model.model, to_device(inputs, self.reference.device), calls)
+        return seen, rows(outputs).cpu()
 
     def _count(self, layer: int, bits: Bits, given: Tensor, found: Tensor) -> "_Count":
         quantizer = None if bits is None else self.reference.quantized.quantizers.activation(layer, bits)

@@ -1,6 +1,6 @@
 """Engines whose networks learn: one was fine-tuned before, one fine-tunes every policy for a few steps."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import count, islice
 
@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from haq.execution.networks import runner
-from haq.execution.structures import Structure, item_count, to_device
+from haq.execution.structures import item_count, to_device
 from haq.policy import PolicyBits
-from haq.quantization.corrections import Corrections
 from haq.quantization.training.augmentation import augment
 from haq.quantization.training.batch_norms import reestimate
 from haq.quantization.training.config import FinetuneConfig
@@ -20,6 +19,7 @@ from haq.quantization.training.network import TrainableNetwork, start_network
 from haq.quantization.training.recipe import mean_weight_bits, resolve_rates
 from haq.quantization.training.trainer import random_numbers
 from haq.tasks.base import Batch, Task
+from haq.tasks.predictions import Runner
 
 STEP_PASSES = 3
 """Forward passes that one training step costs, besides the teacher's: its own, and twice as much to go back."""
@@ -34,18 +34,11 @@ class FinetunedEngine:
     def __init__(self, model: nn.Module, network: TrainableNetwork, bits: PolicyBits) -> None:
         self.model, self._network, self._bits = model, network, bits
 
-    def outputs(self, bits: PolicyBits | None) -> Callable[[Structure], Structure]:
+    def runner(self, bits: PolicyBits | None) -> Runner:
         """The network, fine-tuned or in float. Raises ValueError for bits that it was not fine-tuned with."""
         if bits is not None and bits != self._bits:
             raise ValueError("this network was fine-tuned with other bits")
         return runner(self.model if bits is None else self._network)
-
-    def corrections(self, bits: PolicyBits) -> Corrections:  # noqa: ARG002
-        """None: what they make up for was learned."""
-        return Corrections()
-
-    def store(self, bits: PolicyBits, corrections: Corrections) -> None:
-        """Has no corrections to keep."""
 
 
 class EpisodeEngine:
@@ -68,7 +61,7 @@ class EpisodeEngine:
         self.shift = initializer.shift
         self.images_per_policy = steps * config.batch_size * (STEP_PASSES + config.teacher) + config.norm_images
 
-    def outputs(self, bits: PolicyBits | None) -> Callable[[Structure], Structure]:
+    def runner(self, bits: PolicyBits | None) -> Runner:
         """The network after its steps with these bits, or in float as it is."""
         return runner(self.model if bits is None else self.network(bits))
 
@@ -77,13 +70,6 @@ class EpisodeEngine:
         if self._tuned is None or self._tuned[0] != bits:
             self._tuned = (bits, self._tune(bits))
         return self._tuned[1]
-
-    def corrections(self, bits: PolicyBits) -> Corrections:  # noqa: ARG002
-        """None: batch norms are re-estimated in the network that learned."""
-        return Corrections()
-
-    def store(self, bits: PolicyBits, corrections: Corrections) -> None:
-        """Has no corrections to keep."""
 
     @torch.enable_grad()
     def _tune(self, bits: PolicyBits) -> TrainableNetwork:

@@ -1,15 +1,16 @@
 """The reference engine: fake quantization in PyTorch."""
 
-from collections.abc import Callable
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
-from haq.evaluation.pieces import in_pieces
+from haq.evaluation.chunks import in_chunks
 from haq.execution.networks import run_network
+from haq.execution.structures import Structure, item_count, spread, to_device
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections, Corrector
 from haq.quantization.quantized_model import QuantizedModel
+from haq.tasks.predictions import Runner
 
 
 class TorchEngine:
@@ -20,38 +21,38 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, model: QuantizedModel, images: Tensor | None = None, *, device: str = "cpu") -> None:
+    def __init__(self, model: QuantizedModel, images: Structure | None = None, *, device: str = "cpu") -> None:
         self.quantized, self.device = model, device
-        self.images_per_policy = 0 if images is None else len(images)
+        self.images_per_policy = 0 if images is None else item_count(images)
         self.stored: dict[PolicyBits, Corrections] = {}
-        self.corrector = None if images is None else _corrector(model, images.to(device))
+        self.corrector = None if images is None else _corrector(model, to_device(images, device))
 
     @property
     def model(self) -> nn.Module:
         """The float network."""
         return self.quantized.model
 
-    def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
+    def runner(self, bits: PolicyBits | None) -> Runner:
         """The network on its device with these bits, or in float."""
         if bits is None:
             return self._runner(partial(run_network, self.model))
         return self.corrected(bits, self.corrections(bits))
 
-    def corrected(self, bits: PolicyBits, corrections: Corrections) -> Callable[[Tensor], Tensor]:
+    def corrected(self, bits: PolicyBits, corrections: Corrections) -> Runner:
         """The network with these bits and corrections, whatever it runs with in between."""
 
-        def run(inputs: Tensor) -> Tensor:
+        def run(inputs: Structure) -> Structure:
             self.quantized.set_bits(*bits)
             self.quantized.set_corrections(corrections)
-            outputs: Tensor = self.quantized(inputs)
-            return outputs
+            positional, named = spread(inputs)
+            return self.quantized(*positional, **named)
 
         return self._runner(run)
 
-    def _runner(self, network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def _runner(self, network: Runner) -> Runner:
         if self.device != "cpu":
-            return lambda inputs: network(inputs.to(self.device))
-        return lambda inputs: in_pieces(network, inputs.to(self.device))
+            return lambda inputs: network(to_device(inputs, self.device))
+        return lambda inputs: in_chunks(network, to_device(inputs, self.device))
 
     def corrections(self, bits: PolicyBits) -> Corrections:
         """What makes up for the shift that these bits bring."""
@@ -65,5 +66,5 @@ class TorchEngine:
         self.stored[bits] = corrections
 
 
-def _corrector(model: QuantizedModel, images: Tensor) -> Corrector:
+def _corrector(model: QuantizedModel, images: Structure) -> Corrector:
     return Corrector(model.model, model.index, images, quantized=model.quantized)

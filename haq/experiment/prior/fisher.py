@@ -16,7 +16,7 @@ together. The part of a change that corrections undo (`haq.quantization.correcti
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from torch import Generator, Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from haq.execution.networks import NetworkGuard, run_network
+from haq.execution.structures import Structure, item_count, rows, take, to_device
 from haq.execution.user_code import one_line
 from haq.experiment.prior.layer_losses import FloatArray, LayerLosses, LossKind
 from haq.experiment.prior.measured import PRIOR_IMAGES, measured_losses
@@ -35,6 +36,7 @@ from haq.network.layer_calls import LayerCalls, NormCall
 from haq.network.tracing.weighted_calls import Call
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.range import ALL_BITS
+from haq.tasks.base import DistributionTask
 from haq.tasks.distances import centred, power
 
 IMAGES_AT_ONCE = 32
@@ -43,6 +45,7 @@ NAMES_AT_MOST = 3
 """Layers that a warning names."""
 BACKWARD_FORWARDS = 2
 """Forward passes that a backward pass counts as."""
+LogitsOf = Callable[[Structure], Tensor]
 
 
 class BackwardError(Exception):
@@ -50,16 +53,24 @@ class BackwardError(Exception):
 
 
 def fisher_sensitivity(
-    model: QuantizedModel, batches: Iterable[Tensor], *, loss: LossKind, is_corrected: bool, generator: Generator
+    model: QuantizedModel,
+    batches: Iterable[Structure],
+    *,
+    loss: LossKind,
+    is_corrected: bool,
+    generator: Generator,
+    logits_of: LogitsOf | None = rows,
 ) -> LayerLosses:
     """Estimate the losses of all layers at all widths.
 
     Args:
         model: The network with its quantizers.
-        batches: Inputs [n, ...]; a few dozen images are enough.
+        batches: Inputs; a few dozen images are enough.
         loss: Which loss.
         is_corrected: Whether policies are evaluated with corrections.
         generator: Source of the random directions.
+        logits_of: Returns the logits [n, classes] of outputs; None where outputs are plain values, whose information is
+            that of a Gaussian of unit variance.
 
     Returns:
         The losses. An image counts as one forward pass, two for the backward pass, and one for every width of weights
@@ -71,14 +82,15 @@ def fisher_sensitivity(
     layers, images, scale = len(model.index.layers), 0, 0.0
     squares = np.zeros((layers, 2, len(ALL_BITS)))
     for inputs in batches:
-        found = np.zeros((len(inputs), layers, 2, len(ALL_BITS)))
-        logits, gradients = _gradients(model, inputs, loss, generator)
+        count = item_count(inputs)
+        found = np.zeros((count, layers, 2, len(ALL_BITS)))
+        values, gradients = _gradients(model, inputs, Directions(loss, logits_of, generator))
         for taken, gradient in gradients:
             with NetworkGuard():
-                found[:, taken.layer] += _slopes(model, taken, gradient, images=len(inputs), is_corrected=is_corrected)
+                found[:, taken.layer] += _slopes(model, taken, gradient, images=count, is_corrected=is_corrected)
         squares += np.square(found).sum(axis=0)
-        scale += 2 * len(inputs) if loss == "divergence" else power(logits).item()
-        images += len(inputs)
+        scale += 2 * count if loss == "divergence" else _power(values, logits_of)
+        images += count
     return LayerLosses(squares / (scale or 1.0), images * (1 + BACKWARD_FORWARDS + 2 * len(ALL_BITS)))
 
 
@@ -98,14 +110,16 @@ def network_fisher(network: Network, *, loss: LossKind = "noise", seed: int = 0)
     """
     model = QuantizedModel(network.priced.model, network.priced.trace, network.quantizers)
     device = next(network.priced.model.parameters()).device
-    images = next(iter(network.task.batches("calibration", batch_size=PRIOR_IMAGES)))[0].to(device)
+    images = to_device(next(iter(network.task.batches("calibration", batch_size=PRIOR_IMAGES)))[0], device)
+    starts = range(0, item_count(images), IMAGES_AT_ONCE)
     try:
         estimated = fisher_sensitivity(
             model,
-            torch.split(images, IMAGES_AT_ONCE),
+            [take(images, slice(start, start + IMAGES_AT_ONCE)) for start in starts],
             loss=loss,
             is_corrected=network.engine.images_per_policy > 0,
             generator=Generator().manual_seed(seed),
+            logits_of=network.task.logits if isinstance(network.task, DistributionTask) else None,
         )
     except BackwardError as error:
         measured = measured_losses(network, range(len(model.index.layers)), loss=loss)
@@ -123,6 +137,33 @@ def _with_measured(network: Network, estimated: LayerLosses, layers: list[int], 
     more = f" and {len(layers) - NAMES_AT_MOST} more" if len(layers) > NAMES_AT_MOST else ""
     warning = f"no gradient reaches {names}{more}: their sensitivities are measured, not estimated"
     return LayerLosses(losses, estimated.forward_images + measured.forward_images, (warning,))
+
+
+@dataclass(frozen=True, slots=True)
+class Directions:
+    """Random directions in the outputs whose covariance is the Fisher information."""
+
+    loss: LossKind
+    logits_of: LogitsOf | None
+    generator: Generator
+
+    def values(self, outputs: Structure) -> Tensor:
+        """Return logits [n, classes], or all values of outputs [n, values]."""
+        return rows(outputs) if self.logits_of is None else self.logits_of(outputs)
+
+    def draw(self, values: Tensor) -> Tensor:
+        """Draw a direction for every image, of the shape of the values."""
+        signs = torch.randint(0, 2, values.shape, generator=self.generator).to(values) * 2 - 1
+        if self.logits_of is None:
+            return signs
+        if self.loss == "noise":
+            return centred(signs)
+        root = values.softmax(dim=1).sqrt()
+        return root * signs - root.square() * (root * signs).sum(dim=1, keepdim=True)
+
+
+def _power(values: Tensor, logits_of: LogitsOf | None) -> float:
+    return (values.square().sum(dtype=torch.float64) if logits_of is None else power(values)).item()
 
 
 @dataclass(slots=True)
@@ -144,9 +185,9 @@ class _Taken:
 
 
 def _gradients(
-    model: QuantizedModel, inputs: Tensor, loss: LossKind, generator: Generator
+    model: QuantizedModel, inputs: Structure, directions: Directions
 ) -> tuple[Tensor, Iterator[tuple[_Taken, Tensor]]]:
-    """Return the logits, and every layer call with the gradient of a random direction w.r.t. its output."""
+    """Return output values [n, ...], and each layer call with the gradient of a random direction at its output."""
     calls: list[_Taken] = []
     call_of: MutableMapping[Tensor, _Taken] = WeakIdKeyDictionary()
 
@@ -168,12 +209,12 @@ def _gradients(
     try:
         with torch.enable_grad():
             outputs = run_network(model.model, inputs, LayerCalls(model.index, answer, normalize))
-            logits = outputs.float().flatten(1)
-            moved = (logits * _directions(logits.detach(), loss, generator)).sum()
+            values = directions.values(outputs)
+            moved = (values * directions.draw(values.detach())).sum()
         gradients = _of_probes(moved, [each.probe for each in calls])
     except RuntimeError as error:
         raise BackwardError(one_line(error)) from error
-    return logits.detach(), zip(calls, gradients, strict=True)
+    return values.detach(), zip(calls, gradients, strict=True)
 
 
 def _of_probes(moved: Tensor, probes: list[Tensor]) -> tuple[Tensor, ...]:
@@ -181,15 +222,6 @@ def _of_probes(moved: Tensor, probes: list[Tensor]) -> tuple[Tensor, ...]:
     if not moved.requires_grad:
         return tuple(map(torch.zeros_like, probes))
     return torch.autograd.grad(moved, probes, materialize_grads=True)
-
-
-def _directions(logits: Tensor, loss: LossKind, generator: Generator) -> Tensor:
-    """Draw a direction [n, classes] per image, with the covariance of the Fisher information."""
-    signs = torch.randint(0, 2, logits.shape, generator=generator).to(logits) * 2 - 1
-    if loss == "noise":
-        return centred(signs)
-    root = logits.softmax(dim=1).sqrt()
-    return root * signs - root.square() * (root * signs).sum(dim=1, keepdim=True)
 
 
 @torch.no_grad()

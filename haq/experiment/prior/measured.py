@@ -142,7 +142,7 @@ class Sensitivities:
     @torch.no_grad()
     def _measure(self, bits: PolicyBits | None) -> CellResult:
         task, size = self._task, self._batch_size
-        answered = predictions(self._engine.outputs(bits), task, "calibration", batch_size=size, limit=self.images)
+        answered = predictions(self._engine.runner(bits), task, "calibration", batch_size=size, limit=self.images)
         meter, loss, divergence, error, signal = task.meter(), 0.0, 0.0, 0.0, 0.0
         for number, each in enumerate(answered):
             meter.update(each.outputs, each.targets)

@@ -5,7 +5,7 @@ calls are seen by a dispatch mode only, and cannot be replaced there: their prod
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+from haq.execution.structures import tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,13 @@ class OperatorCalls(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         return result
 
     def _note(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
-        operands = list(tensors((*args, *kwargs.values())))
+        operands = list(tensors((args, kwargs)))
         sources = [self._sources(tensor) for tensor in operands]
         names = sorted({name for source in sources if source for name in source}, key=self._order.__getitem__)
         operator, formula = _name(func), _formula(func)
         if formula is not None:
             self.products.append(Product(operator, formula(args, kwargs, result), tuple(names), self._running()))
-        outputs = list(tensors((result,)))
+        outputs = list(tensors(result))
         stored = {storage_of(tensor) for tensor in outputs}
         if stored.isdisjoint(map(storage_of, operands)):  # no view
             for name in names:
@@ -123,38 +125,6 @@ class OperatorCalls(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
             parts = self._parameters[storage]
             return frozenset(name for first, last, name in parts if first < end and start < last)
         return self._fixed[storage][1] if storage in self._fixed else None
-
-
-def nested_tensors(value: Any) -> Iterator[Tensor]:
-    """Iterate over the tensors in the inputs or outputs of a module, at any depth.
-
-    Args:
-        value: Tensor, or nested mappings, lists and tuples of tensors.
-
-    Yields:
-        The tensors in order.
-    """
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from nested_tensors(item)
-
-
-def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    """Iterate over the tensors among arguments or results, including those in lists and tuples.
-
-    Args:
-        values: Arguments or results of a function.
-
-    Yields:
-        The tensors in order.
-    """
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from (item for item in value if isinstance(item, Tensor))
 
 
 Formula = Callable[[tuple[Any, ...], Mapping[str, Any], Any], int]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from haq.execution.structures import Structure, tensors
 from haq.network.tracing.operators import storage_of
 
 Numbers = frozenset[int]
@@ -24,12 +25,13 @@ class Origins:
             the layer.
     """
 
-    def __init__(self, example: Tensor, hold: Callable[[Numbers, int], None]) -> None:
+    def __init__(self, example: Structure, hold: Callable[[Numbers, int], None]) -> None:
         self._hold = hold
         # References to all tensors are kept, so that ids are not reused.
         self._tensors: dict[int, tuple[Tensor, Numbers]] = {}
         self._storages: dict[int, Numbers] = {}
-        self.record(example, frozenset({0}))
+        for tensor in tensors(example):
+            self.record(tensor, frozenset({0}))
 
     def record(self, tensor: Tensor, numbers: Numbers) -> None:
         """Record the layers that wrote a tensor.

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from haq.config import search_config
 from haq.costs.pricing import PricedLayers
-from haq.evaluation.engines.agreement import SPREAD, Agreement, Engines
+from haq.evaluation.engines.agreement import SPREAD, Agreement, EnginePair
 from haq.evaluation.engines.moved_codes import MovedCodes
 from haq.evaluation.engines.onnxruntime import OnnxEngine
 from haq.evaluation.engines.torch import TorchEngine
-from haq.experiment.trial_policies import policies_near_budget
+from haq.experiment.near_budget import policies_near_budget
 from haq.network.layers import trace
 from haq.quantization.corrections import Corrections
 from haq.quantization.quantized_model import QuantizedModel, Quantizers
@@ -44,7 +44,7 @@ class Small:
         self.quantized = QuantizedModel(self.model, self.trace, quantizers)
         self.reference = TorchEngine(self.quantized, self.images)
         self.engine = OnnxEngine(self.quantized, self.trace, self.images[:1], reference=self.reference, threads=1)
-        self.engines = Engines(self.engine, self.reference, self.trace)
+        self.engines = EnginePair(self.engine, self.reference, self.trace)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_outputs_differ_by_parts_of_what_moved_codes_change(small: Small, monkey
         expected = small.reference.corrected(MIXED, corrections)(small.images)
         moved = small.engines.moved(MIXED, shares)(small.images)
     apart = expected + 5 * (moved - expected)
-    monkeypatch.setattr(OnnxEngine, "outputs", lambda *_: lambda _inputs: apart)
+    monkeypatch.setattr(OnnxEngine, "runner", lambda *_: lambda _inputs: apart)
     with torch.no_grad():
         found = small.engines.compare_outputs(MIXED, corrections, small.images, shares=shares)
     assert found.spread == pytest.approx(5, rel=1e-3)
@@ -99,7 +99,7 @@ def test_outputs_differ_by_parts_of_what_moved_codes_change(small: Small, monkey
 
 
 def test_outputs_that_are_no_numbers_are_no_agreement(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(OnnxEngine, "outputs", lambda *_: lambda inputs: torch.full((len(inputs), 4), torch.nan))
+    monkeypatch.setattr(OnnxEngine, "runner", lambda *_: lambda inputs: torch.full((len(inputs), 4), torch.nan))
     found = small.engines.compare_outputs(MIXED, Corrections(), small.images, shares={})
     assert found.spread == inf
     assert not found.is_close

@@ -1,7 +1,7 @@
 """Which engine is taken, and why."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from haq.config import EngineName
 from haq.errors import UserError
-from haq.evaluation.engines.agreement import Engines
-from haq.evaluation.engines.choice import Trial, choose_engine, trial_policies
+from haq.evaluation.engines.agreement import EnginePair
 from haq.evaluation.engines.onnxruntime import OnnxEngine
 from haq.evaluation.engines.onnxruntime import lowering as lowering_module
 from haq.evaluation.engines.onnxruntime.codes import Integers
+from haq.evaluation.engines.registry import ENGINES, ComparisonData, EngineInputs, choose_engine, comparison_policies
 from haq.evaluation.engines.torch import TorchEngine
 from haq.network.layers import Trace, trace
 from haq.network.models.digits_training import train_digits
@@ -36,7 +36,13 @@ class Digits:
         self.reference = TorchEngine(self.quantized, calibration)
 
     def choose(self, name: EngineName) -> tuple[str, str]:
-        choice = choose_engine(name, self.quantized, self.trace, reference=self.reference, trial=Trial(self.images))
+        inputs = EngineInputs(
+            quantized=self.quantized,
+            trace=self.trace,
+            reference=self.reference,
+            comparison=ComparisonData(self.images),
+        )
+        choice = choose_engine(name, inputs)
         return choice.engine.name, choice.reason
 
 
@@ -55,42 +61,42 @@ def test_onnxruntime_agrees_with_torch_on_real_images(
 ) -> None:
     if not has_exact_kernels:
         pytest.skip("onnxruntime's kernels saturate on this processor")
-    policies = trial_policies(len(digits.trace.layers))
-    found = Engines(engine, digits.reference, digits.trace).compare(digits.images, policies)
+    policies = comparison_policies(len(digits.trace.layers))
+    found = EnginePair(engine, digits.reference, digits.trace).compare(digits.images, policies)
     assert found.is_close
     assert found.differing <= 1e-4 * found.codes
     assert found.other_predictions <= 0.01 * found.predictions
 
 
 def test_the_same_policy_gives_the_same_bits_of_output(digits: Digits, engine: OnnxEngine) -> None:
-    eight, four, *_ = trial_policies(len(digits.trace.layers))
-    first = engine.outputs(eight)(digits.images)
-    assert not torch.equal(engine.outputs(four)(digits.images), first)
-    assert torch.equal(engine.outputs(eight)(digits.images), first)
+    eight, four, *_ = comparison_policies(len(digits.trace.layers))
+    first = engine.runner(eight)(digits.images)
+    assert not torch.equal(engine.runner(four)(digits.images), first)
+    assert torch.equal(engine.runner(eight)(digits.images), first)
 
 
 def test_any_number_of_images_in_any_memory_format(digits: Digits, engine: OnnxEngine) -> None:
-    network = engine.outputs(None)
+    network = engine.runner(None)
     images = digits.images[:5].contiguous(memory_format=torch.channels_last)
     assert torch.allclose(network(images), network(digits.images)[:5], atol=1e-5)
 
 
 def test_a_session_that_fails_later_is_an_error_of_one_line(digits: Digits, engine: OnnxEngine) -> None:
-    network = engine.outputs(None)
+    network = engine.runner(None)
     with pytest.raises(UserError, match=r"batch of 3: .*; use --engine torch$") as caught:
         network(digits.images[:3, :, :8])
     assert "\n" not in str(caught.value)
 
 
 def test_stored_corrections_are_used(digits: Digits, engine: OnnxEngine) -> None:
-    bits = trial_policies(len(digits.trace.layers))[2]
-    corrected = engine.outputs(bits)(digits.images)
+    bits = comparison_policies(len(digits.trace.layers))[2]
+    corrected = engine.runner(bits)(digits.images)
     assert engine.images_per_policy == 64
     other = TorchEngine(digits.quantized, digits.images[:8])
     fresh = OnnxEngine(digits.quantized, digits.trace, digits.images[:1], reference=other, threads=1)
-    assert not torch.equal(fresh.outputs(bits)(digits.images), corrected)
+    assert not torch.equal(fresh.runner(bits)(digits.images), corrected)
     fresh.store(bits, engine.corrections(bits))
-    assert torch.equal(fresh.outputs(bits)(digits.images), corrected)
+    assert torch.equal(fresh.runner(bits)(digits.images), corrected)
 
 
 def test_auto_takes_onnxruntime_where_it_agrees(digits: Digits, *, has_exact_kernels: bool) -> None:
@@ -122,17 +128,25 @@ def test_auto_takes_torch_where_kernels_saturate(digits: Digits, monkeypatch: py
 
 
 def test_auto_takes_torch_where_only_outputs_differ(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = OnnxEngine.outputs
+    honest = OnnxEngine.runner
 
     def clamped(self: OnnxEngine, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         network = honest(self, bits)
         return lambda inputs: network(inputs).clamp(max=0.5)
 
-    monkeypatch.setattr(OnnxEngine, "outputs", clamped)
+    monkeypatch.setattr(OnnxEngine, "runner", clamped)
     name, reason = digits.choose("auto")
     assert name == "torch"
     assert reason.startswith("torch, since onnxruntime computes different results on this machine")
     assert digits.choose("onnxruntime")[0] == "onnxruntime"
+
+
+def engine_inputs(quantized: QuantizedModel, traced: Trace, data: ComparisonData) -> EngineInputs:
+    return EngineInputs(quantized=quantized, trace=traced, reference=TorchEngine(quantized), comparison=data)
+
+
+def test_every_engine_of_the_command_line_is_registered() -> None:
+    assert {*get_args(EngineName)} - {"auto"} <= {*ENGINES}
 
 
 class Branching(nn.Module):
@@ -151,11 +165,12 @@ def test_auto_takes_torch_for_a_network_that_does_not_export() -> None:
     model, images = Branching().eval(), torch.ones(3, 4)
     traced = trace(model, images[:1])
     quantized = QuantizedModel(model, traced, Quantizers(model, traced, lambda: [images]))
-    choice = choose_engine("auto", quantized, traced, reference=TorchEngine(quantized), trial=Trial(images))
+    inputs = engine_inputs(quantized, traced, ComparisonData(images))
+    choice = choose_engine("auto", inputs)
     assert choice.engine.name == "torch"
     assert choice.reason.startswith("torch, since the network has no ONNX graph: ")
     with pytest.raises(UserError, match=r"--engine onnxruntime: .*; use --engine torch$"):
-        choose_engine("onnxruntime", quantized, traced, reference=TorchEngine(quantized), trial=Trial(images))
+        choose_engine("onnxruntime", inputs)
 
 
 class OneByOne(nn.Module):
@@ -174,10 +189,10 @@ def test_auto_takes_torch_where_a_session_fails_on_another_batch() -> None:
     model, images = OneByOne().eval(), torch.rand(5, 4)
     traced = trace(model, images[:1])
     quantized = QuantizedModel(model, traced, Quantizers(model, traced, lambda: [images]))
-    trial = Trial(images[:2], batches=[5])
-    choice = choose_engine("auto", quantized, traced, reference=TorchEngine(quantized), trial=trial)
+    inputs = engine_inputs(quantized, traced, ComparisonData(images[:2], batches=[5]))
+    choice = choose_engine("auto", inputs)
     assert choice.engine.name == "torch"
     assert choice.reason.startswith("torch, since onnxruntime does not run the network on a batch of 5: ")
     with pytest.raises(UserError, match=r"--engine onnxruntime: .*; use --engine torch$") as caught:
-        choose_engine("onnxruntime", quantized, traced, reference=TorchEngine(quantized), trial=Trial(images))
+        choose_engine("onnxruntime", inputs)
     assert "\n" not in str(caught.value)

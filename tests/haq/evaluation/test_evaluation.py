@@ -33,7 +33,7 @@ class Scripted:
         self.float_outputs, self.policy_outputs, self.runs = float_outputs, policy_outputs, 0
         self.model = model or nn.Identity()
 
-    def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
+    def runner(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         self.runs += 1
         row = self.float_outputs if bits is None else self.policy_outputs
         return lambda inputs: row.expand(len(inputs), -1)
@@ -145,10 +145,10 @@ def test_one_policy_does_not_colour_the_next(tiny_net: nn.Module, tiny_task: Cla
     first, other = ((2, 3, 4), (4, 3, 2)), ((8, 2, 8), (2, 8, 2))
     x = tiny_task.splits["search"].take(torch.arange(40))[0]
     with torch.no_grad():
-        expected = engine.outputs(first)(x)
-        engine.outputs(other)(x)
-        assert torch.equal(engine.outputs(None)(x), net(x))
-        assert torch.equal(engine.outputs(first)(x), expected)
+        expected = engine.runner(first)(x)
+        engine.runner(other)(x)
+        assert torch.equal(engine.runner(None)(x), net(x))
+        assert torch.equal(engine.runner(first)(x), expected)
 
 
 def test_stored_corrections_take_the_place_of_found_ones(tiny_net: nn.Module, tiny_task: ClassificationTask) -> None:
@@ -169,7 +169,7 @@ def test_inputs_and_outputs_go_where_the_network_is(tiny_net: nn.Module, tiny_ta
     images = tiny_task.splits["calibration"].take(torch.arange(40))[0]
     quantizers = Quantizers(net, traced, lambda: [images.cuda()])
     engine = TorchEngine(QuantizedModel(net, traced, quantizers), images, device="cuda")
-    assert engine.outputs(((4, 4, 4), (4, 4, 4)))(images).is_cuda
+    assert engine.runner(((4, 4, 4), (4, 4, 4)))(images).is_cuda
     assert Evaluator(engine, tiny_task, "search").evaluate([8] * 3, [8] * 3).accuracy > 0.9
 
 

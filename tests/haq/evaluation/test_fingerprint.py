@@ -62,8 +62,8 @@ def test_an_engine_is_probed_once(
     """Again where its weights changed."""
     inputs = tiny_task.splits["search"].take(torch.arange(40))[0]
     probed = []
-    outputs = TorchEngine.outputs
-    monkeypatch.setattr(TorchEngine, "outputs", lambda engine, bits: probed.append(bits) or outputs(engine, bits))
+    outputs = TorchEngine.runner
+    monkeypatch.setattr(TorchEngine, "runner", lambda engine, bits: probed.append(bits) or outputs(engine, bits))
     made = engine(tiny_net.eval(), tiny_task)
     keys = {fingerprint(made, inputs, layers=3, settings=(), data=b"") for _ in range(3)}
     assert (len(keys), len(probed)) == (1, 8)

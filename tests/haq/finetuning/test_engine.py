@@ -37,9 +37,9 @@ def test_the_float_network_stays_as_it_was(small_net: nn.Module, quarters: Class
     engine = engine_of(small_net, quarters)
     inputs = next(quarters.batches("search", batch_size=48))[0]
     with torch.no_grad():
-        floats = engine.outputs(None)(inputs)
-        tuned = engine.outputs(FEW)(inputs)
-        assert torch.equal(engine.outputs(None)(inputs), floats)
+        floats = engine.runner(None)(inputs)
+        tuned = engine.runner(FEW)(inputs)
+        assert torch.equal(engine.runner(None)(inputs), floats)
     assert not torch.equal(tuned, floats)
     assert all(torch.equal(value, before[name]) for name, value in small_net.state_dict().items())
     assert [parameter.requires_grad for parameter in small_net.parameters()] == gradients
@@ -52,14 +52,14 @@ def test_the_order_of_policies_does_not_matter(small_net: nn.Module, quarters: C
     for order in ((FEW, MANY), (MANY, FEW)):
         engine = engine_of(small_net, quarters)
         with torch.no_grad():
-            answers.append({bits: engine.outputs(bits)(inputs) for bits in order})
+            answers.append({bits: engine.runner(bits)(inputs) for bits in order})
     assert all(torch.equal(answers[0][bits], answers[1][bits]) for bits in (FEW, MANY))
 
 
 def test_another_seed_draws_other_batches(small_net: nn.Module, quarters: ClassificationTask) -> None:
     inputs = next(quarters.batches("search", batch_size=48))[0]
     with torch.no_grad():
-        first, second = (engine_of(small_net, quarters, seed=seed).outputs(FEW)(inputs) for seed in (0, 1))
+        first, second = (engine_of(small_net, quarters, seed=seed).runner(FEW)(inputs) for seed in (0, 1))
     assert not torch.equal(first, second)
 
 
@@ -87,14 +87,14 @@ def test_diverging_policy_is_evaluated_as_initialized(
 
     monkeypatch.setattr(Learner, "step", diverge)
     with torch.no_grad():
-        assert engine.outputs(FEW)(inputs).isfinite().all()
-        assert not torch.equal(engine.outputs(FEW)(inputs), engine.outputs(None)(inputs))
+        assert engine.runner(FEW)(inputs).isfinite().all()
+        assert not torch.equal(engine.runner(FEW)(inputs), engine.runner(None)(inputs))
     assert len(steps) == 1
 
 
 def test_quantizers_alone_leave_the_weights(small_net: nn.Module, quarters: ClassificationTask) -> None:
     engine = engine_of(small_net, quarters, episode_finetune="quantizers")
-    engine.outputs(FEW)
+    engine.runner(FEW)
     assert engine._tuned is not None
     state = engine._tuned[1].model.state_dict()
     for name, value in small_net.state_dict().items():
@@ -157,9 +157,9 @@ def test_an_answer_keeps_its_bits_when_others_are_asked_for(
     inputs = next(quarters.batches("search", batch_size=48))[0]
     engine = engine_named(name, small_net, quarters)
     with torch.no_grad():
-        few = engine.outputs(FEW)
+        few = engine.runner(FEW)
         expected = few(inputs)
-        networks = [engine.outputs(bits) for bits in others]
+        networks = [engine.runner(bits) for bits in others]
         assert torch.equal(few(inputs), expected)
         assert not any(torch.equal(network(inputs), expected) for network in networks)
         assert torch.equal(few(inputs), expected)

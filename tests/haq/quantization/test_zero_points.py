@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from haq.__main__ import main
 from haq.config import search_config
-from haq.evaluation.engines.agreement import Engines
-from haq.evaluation.engines.choice import trial_policies
+from haq.evaluation.engines.agreement import EnginePair
 from haq.evaluation.engines.onnxruntime import OnnxEngine, export_marked, lower, make_template
+from haq.evaluation.engines.registry import comparison_policies
 from haq.evaluation.engines.torch import TorchEngine
 from haq.experiment.artifact import load_artifact
 from haq.experiment.evaluating import evaluate_artifact
@@ -88,8 +88,8 @@ def test_integer_kernels_equal_torch(rounding: str, *, has_exact_kernels: bool) 
     built = Built(rounding=rounding)
     reference = TorchEngine(built.quantized, IMAGES)
     engine = OnnxEngine(built.quantized, built.trace, IMAGES[:1], reference=reference, threads=1)
-    policies = trial_policies(len(built.trace.layers))
-    assert Engines(engine, reference, built.trace).compare(IMAGES, policies).is_close
+    policies = comparison_policies(len(built.trace.layers))
+    assert EnginePair(engine, reference, built.trace).compare(IMAGES, policies).is_close
 
 
 def test_zero_points_round_trip_through_file() -> None:

@@ -167,9 +167,9 @@ def test_engine_runs_what_was_learned(mixed_net: Mixed, tiny_task: Classificatio
     again = ReconstructionConfig(steps=1, code_lr=0, scale_lr=0, bias_lr=0)
     learned = learn_policy(network, policy_of(network, bits), config=again)
     inputs = images(network, "search")
-    before = network.engine.outputs(bits)(inputs)
+    before = network.engine.runner(bits)(inputs)
     put(network, learned)
-    torch.testing.assert_close(network.engine.outputs(bits)(inputs), before, rtol=0, atol=0)
+    torch.testing.assert_close(network.engine.runner(bits)(inputs), before, rtol=0, atol=0)
 
 
 def test_loss_is_the_mean_squared_error_of_layers(mixed_net: Mixed, tiny_task: ClassificationTask) -> None:

@@ -45,7 +45,7 @@ class Scripted:
     name = "scripted"
     images_per_policy = 5
 
-    def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
+    def runner(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
         changed = bits == ((None, None), (None, 2))
         row = torch.tensor([0.4, 0.2, 0.2, 0.2] if changed else [0.7, 0.1, 0.1, 0.1]).log()
         return lambda inputs: row.expand(len(inputs), -1)

@@ -1,22 +1,23 @@
 """Engine that runs the integer graph of a policy in onnxruntime."""
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
 
+from haq.evaluation.chunks import in_chunks
 from haq.evaluation.engines.onnxruntime.correction_graph import build_correction_graph
+from haq.evaluation.engines.onnxruntime.errors import NotExportableError
 from haq.evaluation.engines.onnxruntime.extraction import make_template
 from haq.evaluation.engines.onnxruntime.lowering import lower
 from haq.evaluation.engines.onnxruntime.segments import Segments, with_rounded_biases
 from haq.evaluation.engines.onnxruntime.sessions import open_session, run_session
 from haq.evaluation.engines.onnxruntime.stored_export import stored_export
 from haq.evaluation.engines.torch import TorchEngine
-from haq.evaluation.pieces import in_pieces
+from haq.execution.networks import run_network
+from haq.execution.structures import Structure, device_of, rebuilt, tensors, to_device
 from haq.network.layers import Trace
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
 from haq.quantization.quantized_model import QuantizedModel
+from haq.tasks.predictions import Runner
 
 
 class OnnxEngine:
@@ -48,19 +49,24 @@ class OnnxEngine:
         self,
         model: QuantizedModel,
         trace: Trace,
-        example: Tensor,
+        example: Structure,
         *,
         reference: TorchEngine,
         threads: int | None = None,
     ) -> None:
         self.template = make_template(stored_export(model.model, trace, example), trace)
+        with torch.no_grad():
+            self._outputs = run_network(model.model, to_device(example, device_of(tuple(model.model.parameters()))))
+        found, expected = len(self.template.marked.graph.output), len(list(tensors(self._outputs)))
+        if found != expected:
+            raise NotExportableError(f"the network has {expected} outputs and its graph {found}")
         self.model = model.model
         self._quantizers, self._corrector = model.quantizers, reference.corrector
         self._stored = reference.stored
         self.threads = torch.get_num_threads() if threads is None else threads
         self.images_per_policy = reference.images_per_policy
 
-    def outputs(self, bits: PolicyBits | None) -> Callable[[Tensor], Tensor]:
+    def runner(self, bits: PolicyBits | None) -> Runner:
         """Return the network with given bits as a function from inputs to outputs.
 
         Args:
@@ -73,7 +79,11 @@ class OnnxEngine:
         corrections = Corrections() if bits is None else self.corrections(bits)
         graph = lower(self.template, self._quantizers, bits or (floats, floats), corrections=corrections, fold=True)
         session = open_session(graph.SerializeToString(), threads=self.threads)
-        return lambda inputs: in_pieces(lambda piece: torch.from_numpy(run_session(session, piece)[0]), inputs)
+
+        def run(inputs: Structure) -> Structure:
+            return rebuilt(self._outputs, map(torch.from_numpy, run_session(session, inputs)))
+
+        return lambda inputs: in_chunks(run, inputs)
 
     def segments(self, bits: PolicyBits, corrections: Corrections) -> Segments:
         """Return the graph of a policy, cut at the inputs of its layers.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from haq.evaluation.engines.onnxruntime.errors import NotExportableError
 from haq.evaluation.engines.onnxruntime.silence import silent
 from haq.execution.networks import no_checkpointing
+from haq.execution.structures import Structure, rebuilt, spread, tensors
 from haq.execution.user_code import torch_state_kept
 from haq.network.layer_calls import LayerCalls, LayerIndex, NormCall
 from haq.network.layers import Trace
@@ -30,7 +31,7 @@ NORM = "Norm"
 """Replacement of a BatchNormalization with the same inputs; attributes `path`, `call` and `epsilon`."""
 
 
-def export_marked(model: nn.Module, trace: Trace, example: Tensor) -> onnx.ModelProto:
+def export_marked(model: nn.Module, trace: Trace, example: Structure) -> onnx.ModelProto:
     """Export the float network, for batches of any size, with marks where quantizers and corrections belong.
 
     Layers that read integers, such as embeddings, have no mark at their input.
@@ -46,13 +47,18 @@ def export_marked(model: nn.Module, trace: Trace, example: Tensor) -> onnx.Model
     Raises:
         NotExportableError: The network cannot be exported.
     """
-    batch = example.expand(2, *example.shape[1:]).clone()  # the exporter would specialize on a batch of one item
-    sizes = ({0: torch.export.Dim("batch")},)
+    _require_tensors(example)
+    # The exporter would specialize on a batch of one item.
+    batch = tuple(tensor.expand(2, *tensor.shape[1:]).clone() for tensor in tensors(example))
+    size = {0: torch.export.Dim("batch")}
+    if isinstance(example, Tensor):
+        network: nn.Module = _Marked(model, trace, example)
+        sizes: tuple[Any, ...] = (size,)
+    else:
+        network, sizes = _MarkedStructure(model, trace, example), (tuple(size for _ in batch),)
     try:
         with silent(), torch_state_kept(), no_checkpointing(), torch.no_grad():
-            program = torch.onnx.export(
-                _Marked(model, trace).eval(), (batch,), dynamo=True, dynamic_shapes=sizes, verbose=False
-            )
+            program = torch.onnx.export(network.eval(), batch, dynamo=True, dynamic_shapes=sizes, verbose=False)
     except Exception as error:  # the exporter runs the network's own code, which may raise anything
         raise NotExportableError(f"the network has no ONNX graph: {_one_line(error)}") from error
     assert program is not None, "torch returns a program when it is given no file to write"
@@ -126,17 +132,43 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 class _Marked(nn.Module):
     """Network that inserts marks while it runs."""
 
-    def __init__(self, model: nn.Module, trace: Trace) -> None:
+    def __init__(self, model: nn.Module, trace: Trace, example: Structure) -> None:
         super().__init__()
-        self.model, self._sites = model, trace.sites
+        self.model, self._sites, self._example = model, trace.sites, example
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
+        return self.run(x)
+
+    def run(self, *found: Tensor) -> Any:
+        """Run the network on tensors in the places of those of its example input."""
+        copies = (tensor.clone() for tensor in found)  # the network may write into its input
+        positional, named = spread(rebuilt(self._example, copies))
         # The exporter runs the network with other tensors for its parameters, so they are looked up on every run.
         with LayerCalls(LayerIndex(self.model, self._sites), _mark_layer, _mark_norm):
-            outputs = self.model(x.clone())  # the network may write into its input
-        if not isinstance(outputs, Tensor):
-            raise TypeError(f"it answers with a {type(outputs).__name__}, not with one tensor")
-        return outputs
+            outputs = self.model(*positional, **named)
+        if isinstance(outputs, Tensor):
+            return outputs
+        answered = tuple(tensors(outputs))
+        if not answered:
+            raise TypeError(f"it answers with a {type(outputs).__name__} without tensors")
+        return answered
+
+
+class _MarkedStructure(_Marked):
+    """The same for several tensors, as the exporter sees from the signature."""
+
+    def forward(self, *found: Tensor) -> Any:
+        return self.run(*found)
+
+
+def _require_tensors(inputs: Structure) -> None:
+    """Raise NotExportableError for inputs that are not tensors, or tuples and dicts of them."""
+    if isinstance(inputs, Tensor):
+        return
+    if not isinstance(inputs, Mapping | tuple):
+        raise NotExportableError(f"its input is a {type(inputs).__name__}, not tensors in a tuple or a dict")
+    for part in inputs.values() if isinstance(inputs, Mapping) else inputs:
+        _require_tensors(part)
 
 
 def _mark_layer(layer: int, call: Call) -> Tensor:

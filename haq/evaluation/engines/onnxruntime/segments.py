@@ -15,8 +15,9 @@ from torch import Tensor
 from haq.evaluation.engines.onnxruntime.assembly import code_offset
 from haq.evaluation.engines.onnxruntime.lowering import Lowering
 from haq.evaluation.engines.onnxruntime.marking import layer_of
-from haq.evaluation.engines.onnxruntime.sessions import open_session, run_named
+from haq.evaluation.engines.onnxruntime.sessions import by_name, open_session, run_named
 from haq.evaluation.engines.onnxruntime.template import Floats, Node, Template
+from haq.execution.structures import Structure, rows
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
 from haq.quantization.quantized_model import Quantizers
@@ -47,12 +48,13 @@ class Segments:
     ) -> None:
         cut = _CutLowering(template, quantizers, bits, corrections=corrections, fold=True)
         self._session = open_session(cut.model().SerializeToString(), threads=threads)
-        (self._input,) = (value.name for value in template.marked.graph.input)
+        self._input_names = [value.name for value in template.marked.graph.input]
+        self._output_count = len(template.marked.graph.output)
         self._names = {layer: _given(template, layer) for layer in cut.offsets}
         self._offsets = cut.offsets
         self.corrections = _rounded(template, corrections, cut.bias_rounding)
 
-    def run(self, inputs: Tensor, given: Mapping[int, Tensor]) -> tuple[Tensor, dict[int, Tensor]]:
+    def run(self, inputs: Structure, given: Mapping[int, Tensor]) -> tuple[Tensor, dict[int, Tensor]]:
         """Run all segments.
 
         Args:
@@ -63,9 +65,10 @@ class Segments:
             The network's outputs, and the codes (int32) of every layer's input at the end of the preceding segment, by
             position of the layer.
         """
-        tensors = {self._input: inputs, **{name: given[layer] for layer, name in self._names.items()}}
+        tensors = {**by_name(self._input_names, inputs), **{name: given[layer] for layer, name in self._names.items()}}
         arrays = {name: np.ascontiguousarray(tensor.numpy(force=True)) for name, tensor in tensors.items()}
-        outputs, *codes = (torch.from_numpy(each) for each in run_named(self._session, arrays))
+        answered = [torch.from_numpy(each) for each in run_named(self._session, arrays)]
+        outputs, codes = rows(tuple(answered[: self._output_count])), answered[self._output_count :]
         layers = zip(self._offsets.items(), codes, strict=True)
         return outputs, {layer: found.to(torch.int32) - offset for (layer, offset), found in layers}
 

@@ -1,7 +1,7 @@
 """onnxruntime sessions on the CPU, configured for deterministic results."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnxruntime as ort
@@ -10,6 +10,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 from torch import Tensor
 
 from haq.evaluation.engines.onnxruntime.errors import NotExportableError
+from haq.execution.structures import Structure, tensors
 
 _FAILURES: tuple[type[Exception], ...] = (
     RuntimeError,
@@ -49,12 +50,12 @@ def open_session(graph: bytes, *, threads: int, optimized: str | None = None) ->
         raise NotExportableError(f"onnxruntime does not open the network: {_reason(error)}") from error
 
 
-def run_session(session: ort.InferenceSession, inputs: Tensor) -> list[NDArray[Any]]:
+def run_session(session: ort.InferenceSession, inputs: Structure) -> list[NDArray[Any]]:
     """Run a graph that has one input.
 
     Args:
         session: Session of the graph.
-        inputs: Input tensor.
+        inputs: Inputs of the network.
 
     Returns:
         All outputs of the graph.
@@ -62,8 +63,27 @@ def run_session(session: ort.InferenceSession, inputs: Tensor) -> list[NDArray[A
     Raises:
         NotExportableError: onnxruntime fails on the input.
     """
-    (name,) = (value.name for value in session.get_inputs())
-    return run_named(session, {name: inputs.numpy(force=True)})
+    named = by_name([value.name for value in session.get_inputs()], inputs)
+    return run_named(session, {name: tensor.numpy(force=True) for name, tensor in named.items()})
+
+
+def by_name(names: Sequence[str], inputs: Structure) -> dict[str, Tensor]:
+    """Assign the tensors of structured inputs to the inputs of a graph, in order.
+
+    Args:
+        names: Names of the graph's inputs.
+        inputs: Inputs of the network.
+
+    Returns:
+        Tensors by name.
+
+    Raises:
+        NotExportableError: The graph has another number of inputs.
+    """
+    found = list(tensors(inputs))
+    if len(found) != len(names):
+        raise NotExportableError(f"the network has {len(found)} inputs and its graph {len(names)}")
+    return dict(zip(names, found, strict=True))
 
 
 def run_named(session: ort.InferenceSession, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,6 +25,7 @@ from haq.evaluation.engines.onnxruntime.errors import NotExportableError
 from haq.evaluation.engines.onnxruntime.sessions import open_session, run_session
 from haq.evaluation.fingerprint import hash_network
 from haq.execution.networks import run_network
+from haq.execution.structures import Structure, describe, tensors
 from haq.files import write_atomically
 from haq.network.layers import Trace
 from haq.runs.cache import cache_dir
@@ -42,7 +44,7 @@ MARK_FUNCTIONS = (
 _HELD_BY_NETWORK = "held by the network"
 
 
-def stored_export(model: nn.Module, trace: Trace, example: Tensor) -> onnx.ModelProto:
+def stored_export(model: nn.Module, trace: Trace, example: Structure) -> onnx.ModelProto:
     """Return the marked export of a network, from the cache if it is there.
 
     Args:
@@ -65,10 +67,10 @@ def stored_export(model: nn.Module, trace: Trace, example: Tensor) -> onnx.Model
     return found
 
 
-def _key(model: nn.Module, trace: Trace, example: Tensor) -> str:
+def _key(model: nn.Module, trace: Trace, example: Structure) -> str:
     digest = blake2b(digest_size=16)
     versions = (torch.__version__, onnx.__version__, onnxscript.__version__)
-    digest.update(repr((versions, model, trace, example.dtype, example.shape)).encode())
+    digest.update(repr((versions, model, trace, *_signature(example))).encode())
     hash_network(digest, model)
     for path in sorted({marking.__file__, *_sources(model)}):
         digest.update(Path(path).read_bytes())
@@ -115,14 +117,25 @@ def _without_network_tensors(graph: onnx.ModelProto, model: nn.Module) -> onnx.M
 
 
 @torch.no_grad()
-def _matches(graph: onnx.ModelProto, model: nn.Module, example: Tensor) -> bool:
+def _matches(graph: onnx.ModelProto, model: nn.Module, example: Structure) -> bool:
     """Return whether a graph and the network give the same output for an example."""
     whole = onnx.ModelProto()
     whole.CopyFrom(graph)
     whole.functions.extend(parser.parse_function(text) for text in MARK_FUNCTIONS)
-    expected = run_network(model, example).cpu()
+    expected = [tensor.cpu() for tensor in tensors(run_network(model, example))]
     try:
-        found = torch.from_numpy(run_session(open_session(whole.SerializeToString(), threads=1), example)[0])
+        found = list(map(torch.from_numpy, run_session(open_session(whole.SerializeToString(), threads=1), example)))
     except NotExportableError:
         return False
+    return len(found) == len(expected) and all(map(_is_close, found, expected))
+
+
+def _is_close(found: Tensor, expected: Tensor) -> bool:
     return found.shape == expected.shape and bool((found - expected).abs().max() <= CLOSE * expected.abs().max())
+
+
+def _signature(example: Structure) -> tuple[Any, ...]:
+    """Return what a graph depends on of an example."""
+    if isinstance(example, Tensor):
+        return example.dtype, example.shape
+    return describe(example), *(tensor.dtype for tensor in tensors(example))

@@ -1,0 +1,187 @@
+"""Registry of the engines that evaluate policies."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from haq.config import EngineName, SearchConfig
+from haq.errors import UserError
+from haq.evaluation.chunks import chunk_sizes
+from haq.evaluation.engines.episodes import episode_engine
+from haq.evaluation.engines.torch import TorchEngine
+from haq.evaluation.protocols import Engine
+from haq.execution.structures import Structure, item_count, take, tensors
+from haq.network.layers import Trace
+from haq.policy import PolicyBits
+from haq.quantization.quantized_model import QuantizedModel
+from haq.tasks.base import Task
+
+if TYPE_CHECKING:  # both import the exporter, which takes seconds
+    from haq.evaluation.engines.agreement import Agreement
+    from haq.evaluation.engines.onnxruntime import OnnxEngine
+
+COMPARISON_WIDTHS = (8, 6, 4)
+"""Where no policies are given, engines are compared at the first and the last of these in all layers, and with all of
+them in turn."""
+
+
+class UnsuitableError(Exception):
+    """An engine that cannot evaluate a network, or should not unless it is asked for.
+
+    Args:
+        reason: Why another engine is taken, in one line.
+        message: What a user is told who asked for this one.
+    """
+
+    def __init__(self, reason: str, message: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.message = reason, message or reason
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonData:
+    """What engines are compared on.
+
+    Attributes:
+        inputs: A batch of inputs.
+        policies: Policies; those of `comparison_policies` where there are none.
+        batches: Sizes of the batches that will be run.
+    """
+
+    inputs: Structure
+    policies: Sequence[PolicyBits] = ()
+    batches: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EngineInputs:
+    """What engines are built from.
+
+    Attributes:
+        quantized: The network.
+        trace: Its layers.
+        reference: The torch engine, which others are compared with.
+        comparison: What they are compared on.
+        is_requested: Whether the engine was asked for by name, rather than tried by `auto`.
+        config: The settings; only engines that train need them.
+        task: The data; only engines that train need them.
+    """
+
+    quantized: QuantizedModel
+    trace: Trace
+    reference: TorchEngine
+    comparison: ComparisonData
+    is_requested: bool = True
+    config: SearchConfig | None = None
+    task: Task | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """An engine, and the reason for it in one line."""
+
+    engine: Engine
+    reason: str
+
+
+def comparison_policies(layers: int) -> list[PolicyBits]:
+    """Return the policies that engines are compared with by default.
+
+    >>> comparison_policies(2)[-1]
+    ((8, 6), (4, 8))
+    """
+    widths = COMPARISON_WIDTHS
+    uniform = [((width,) * layers, (width,) * layers) for width in (widths[0], widths[-1])]
+    mixed = tuple(widths[layer % len(widths)] for layer in range(layers))
+    shifted = tuple(widths[(layer - 1) % len(widths)] for layer in range(layers))
+    return [*uniform, (mixed, shifted)]
+
+
+def _torch(inputs: EngineInputs) -> EngineChoice:
+    return EngineChoice(inputs.reference, "torch was asked for")
+
+
+def _onnxruntime(inputs: EngineInputs) -> EngineChoice:
+    """Build onnxruntime's engine; unless it was asked for, it has to agree with torch."""
+    from haq.evaluation.engines.onnxruntime import NotExportableError
+
+    if not inputs.quantized.quantizers.in_integers:
+        message = "--engine onnxruntime computes in integers, and codebooks are none; use --engine torch"
+        raise UnsuitableError("codebooks are no integers", message)
+    device = next(inputs.quantized.model.parameters()).device
+    if device.type != "cpu" and not inputs.is_requested:
+        raise UnsuitableError(f"the network is on {device}, where it is faster")
+    try:
+        engine, found = _compared(inputs)
+    except NotExportableError as error:
+        raise UnsuitableError(error.reason, f"--engine onnxruntime: {error}") from error
+    if found.is_close:
+        return EngineChoice(engine, f"onnxruntime: {found}")
+    if not inputs.is_requested:
+        raise UnsuitableError(f"onnxruntime computes different results on this machine: {found}")
+    return EngineChoice(engine, f"onnxruntime, as requested, although it differs from torch: {found}")
+
+
+def _episodes(inputs: EngineInputs) -> EngineChoice:
+    assert inputs.config is not None, "settings of the training"
+    assert inputs.task is not None, "data to train on"
+    engine = episode_engine(inputs.config, inputs.quantized.model, inputs.trace, task=inputs.task)
+    return EngineChoice(engine, "torch, as every policy is fine-tuned before it is evaluated")
+
+
+EngineKey = Literal["torch", "onnxruntime", "episodes"]
+ENGINES: Mapping[EngineKey, Callable[[EngineInputs], EngineChoice]] = {
+    "torch": _torch,
+    "onnxruntime": _onnxruntime,
+    "episodes": _episodes,
+}
+"""Engines by name, as functions that build them or raise UnsuitableError."""
+AUTO: tuple[EngineKey, ...] = ("onnxruntime",)
+"""What `auto` tries before torch."""
+
+
+def choose_engine(name: EngineName | EngineKey, inputs: EngineInputs) -> EngineChoice:
+    """Build the engine of a name; `auto` is the first of `AUTO` that suits the network, else torch.
+
+    Args:
+        name: A key of `ENGINES`, or `auto`.
+        inputs: What it is built from.
+
+    Raises:
+        UserError: The engine was asked for by its name and does not run the network.
+    """
+    if name != "auto":
+        try:
+            return ENGINES[name](inputs)
+        except UnsuitableError as error:
+            raise UserError(error.message) from error
+    reasons = []
+    for candidate in AUTO:
+        try:
+            return ENGINES[candidate](replace(inputs, is_requested=False))
+        except UnsuitableError as error:
+            reasons.append(error.reason)
+    return EngineChoice(inputs.reference, f"torch, since {'; '.join(reasons)}")
+
+
+def _compared(inputs: EngineInputs) -> "tuple[OnnxEngine, Agreement]":
+    """Build onnxruntime's engine and compare it with torch.
+
+    Raises:
+        NotExportableError: It does not run the network.
+    """
+    from haq.evaluation.engines.agreement import EnginePair
+    from haq.evaluation.engines.onnxruntime import NotExportableError, OnnxEngine
+
+    data, trace = inputs.comparison, inputs.trace
+    engine = OnnxEngine(inputs.quantized, trace, take(data.inputs, slice(1)), reference=inputs.reference)
+    run, count = engine.runner(None), item_count(data.inputs)
+    for size in chunk_sizes(data.inputs, data.batches):
+        outputs = run(take(data.inputs, torch.arange(size) % count))
+        answered = {len(tensor) for tensor in tensors(outputs)}
+        if answered != {size}:
+            raise NotExportableError(f"in onnxruntime {size} items have {', '.join(map(str, answered))} outputs")
+    policies = data.policies or comparison_policies(len(trace.layers))
+    return engine, EnginePair(engine, inputs.reference, trace).compare(data.inputs, policies)
