@@ -1,21 +1,28 @@
 """One finished search for all tests that only look at one, and a network and a task that cost nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx.parser
 import onnxruntime as ort
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
+from torch.nn.functional import mse_loss
 
 import haq.cli.plot  # noqa: F401  before a test replaces what it imports
 from haq.__main__ import main
-from haq.tasks.base import SplitName
+from haq.errors import UserError
+from haq.execution.networks import run_network
+from haq.execution.structures import Structure, take
+from haq.tasks.base import Batch, SplitName
 from haq.tasks.classification import ClassificationTask
+from haq.tasks.distances import Distance, squared_distance
 from haq.tasks.items import StoredSplit
+from haq.tasks.metrics import Metric
 
 IMAGES = ("--search-images", "60", "--report-images", "60", "--calibration-images", "64")
 SMALL = (*IMAGES, "--budget", "0.4", "--episodes", "30", "--seed", "3")
@@ -104,3 +111,111 @@ def tiny_net() -> TinyNet:
         for quarter in range(4):
             net.classifier.weight[quarter, quarter] = 5.0
     return net
+
+
+REGRESSION_SIZES: Mapping[SplitName, int] = {
+    "train": 64,
+    "calibration": 32,
+    "search": 40,
+    "selection": 16,
+    "report": 40,
+}
+RMSE = Metric(name="rmse", low=0.0, higher_is_better=False)
+
+
+class RootMeanSquare:
+    """Meter of the root mean squared error of the first output."""
+
+    def __init__(self) -> None:
+        self._total, self._count = 0.0, 0
+
+    def update(self, outputs: Structure, targets: Tensor) -> None:
+        self._total += (outputs[0] - targets).square().sum().item()
+        self._count += len(targets)
+
+    def compute(self) -> float:
+        return float((self._total / self._count) ** 0.5)
+
+
+class Regression:
+    """Predict the sum of two products from a position [n, 4] and a speed [n, 2]."""
+
+    name = "motion"
+    metric = RMSE
+
+    def __init__(self) -> None:
+        self._data: dict[SplitName, Batch] = {}
+        for seed, (name, size) in enumerate(REGRESSION_SIZES.items()):
+            generator = Generator().manual_seed(seed)
+            inputs = {
+                "position": torch.rand(size, 4, generator=generator),
+                "speed": torch.rand(size, 2, generator=generator),
+            }
+            self._data[name] = inputs, inputs["position"].sum(dim=1) + 2 * inputs["speed"].sum(dim=1)
+
+    def size(self, split: SplitName) -> int:
+        return REGRESSION_SIZES.get(split, 0)
+
+    def batches(self, split: SplitName, *, batch_size: int) -> Iterator[Batch]:
+        return self._in_order(split, torch.arange(self.size(split)), batch_size)
+
+    def shuffled(self, split: SplitName, *, batch_size: int, generator: Generator) -> Iterator[Batch]:
+        return self._in_order(split, torch.randperm(self.size(split), generator=generator), batch_size)
+
+    def _in_order(self, split: SplitName, order: Tensor, batch_size: int) -> Iterator[Batch]:
+        for places in torch.split(order, batch_size) if len(order) else ():
+            yield take(self._data[split], places)
+
+    def example(self) -> Structure:
+        return take(self._data["calibration"][0], slice(1))
+
+    def prepare(self) -> None: ...
+
+    def validate(self, model: nn.Module) -> None:
+        with torch.no_grad():
+            outputs = run_network(model, self.example())
+        if not isinstance(outputs, tuple) or outputs[0].shape != (1,):
+            raise UserError(f"{self.name} needs a tuple that begins with one prediction for each item")
+
+    def loss(self, outputs: Structure, targets: Tensor) -> Tensor:
+        return mse_loss(outputs[0], targets)
+
+    def distance(self, outputs: Structure, reference: Structure) -> Distance:
+        return squared_distance(outputs, reference)
+
+    def meter(self) -> RootMeanSquare:
+        return RootMeanSquare()
+
+    def description(self) -> Mapping[str, Any]:
+        return {"name": self.name}
+
+
+class Motion(nn.Module):
+    """Answers with a prediction [n] and hidden values in a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(4, 8), nn.Linear(2, 8), nn.Linear(8, 1)
+        self.mix = nn.Linear(8, 8)
+        with torch.no_grad():
+            for layer, weight in ((self.first, 1.0), (self.second, 2.0), (self.last, 1 / 8)):
+                layer.weight.fill_(weight)
+            self.mix.weight.copy_(torch.eye(8))
+            for layer in (self.first, self.second, self.mix, self.last):
+                layer.bias.zero_()
+
+    def forward(self, position: Tensor, speed: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        hidden = torch.relu(self.first(position) + self.second(speed))
+        return self.last(torch.relu(self.mix(hidden))).squeeze(1), {"hidden": hidden}
+
+
+@pytest.fixture(scope="session")
+def regression() -> Regression:
+    """A task with a dict of two tensors as inputs and a tuple as outputs."""
+    return Regression()
+
+
+@pytest.fixture(scope="session")
+def motion() -> Motion:
+    """A network that solves it exactly."""
+    return Motion().eval()
