@@ -1,4 +1,4 @@
-"""Budgets as people write them: `0.6`, `60 %`, `12ms`, `4bits`, `size=0.5`, and the durations of `--time`."""
+"""Parsing of budgets such as `0.6`, `60 %`, `12ms`, `4bits` or `size=0.5`, and of durations such as `1h30m`."""
 
 import re
 from collections.abc import Callable
@@ -34,26 +34,32 @@ UNITS: dict[str, tuple[Objective, float]] = {
     "GBOP": ("bops", 1e9),
     "TBOP": ("bops", 1e12),
 }
-"""Every unit that `haq.formatting` writes, with `u` for the micro sign."""
+"""Objective and factor to SI units of every unit that `haq.formatting` writes, with `u` for the micro sign."""
 MICRO = str.maketrans("\u00b5\u03bc", "uu")
-"""The micro sign and the Greek letter mu, as the letter that stands for them."""
+"""Replaces the micro sign and the Greek letter mu by `u`."""
 _VALUE = re.compile(r"\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?|[-+]?nan|[-+]?inf)\s*([A-Za-z]*|%)\s*")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetSpec:
-    """A budget before the network is known."""
+    """Budget as written, before the network is known."""
 
     objective: Objective
     value: float
-    """A ratio of uniform 8/8 bits, a number in SI units, or the bits that uniform bits of equal cost have."""
+    """Ratio to the cost of uniform 8/8 bits, cost in SI units, or number of uniform bits, by `kind`."""
     kind: Literal["ratio", "absolute", "bits"]
 
     def resolve(self, baseline: Cost, *, hardware: str, uniform: Callable[[int], Cost]) -> "ResolvedBudget":
-        """The budget for a network whose uniform 8/8 bits cost `baseline`, and fewer ones what `uniform` says.
+        """Return the budget of a network as an absolute limit.
 
-        Raises UserError if the device does not model the objective.
+        Args:
+            baseline: Cost of uniform 8/8 bits.
+            hardware: Name of the device, for messages.
+            uniform: Cost of uniform bits.
+
+        Raises:
+            UserError: The device does not model the objective.
         """
         base = baseline.of(self.objective)
         if base is None:
@@ -65,20 +71,31 @@ class BudgetSpec:
         return ResolvedBudget(Budget(self.objective, limit), limit / base)
 
     def __str__(self) -> str:
-        """As it may be written, without its objective and, for an absolute number, without its unit."""
+        """Format the value without its objective and, for an absolute value, without its unit."""
         return f"{self.value:g}{'bits' if self.kind == 'bits' else ''}"
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedBudget:
-    """A budget in absolute numbers, and as a ratio of uniform 8/8 bits over all layers."""
+    """Budget as an absolute limit, and as a ratio to the cost of uniform 8/8 bits over all layers."""
 
     budget: Budget
     ratio: float
 
 
 def parse_budget(text: str, objective: Objective) -> BudgetSpec:
-    """Read `[OBJECTIVE=]VALUE[UNIT]`; `4bits` is what 4 bits everywhere cost. Raises UserError with the right form.
+    """Parse a budget.
+
+    Args:
+        text: `[OBJECTIVE=]VALUE[UNIT]`; without a unit, a ratio to the cost of uniform 8/8 bits; `4bits` is the cost of
+            uniform 4 bits.
+        objective: Objective of a budget that does not name one.
+
+    Returns:
+        The budget, an absolute value in SI units.
+
+    Raises:
+        UserError: The text is no budget; says what would be right.
 
     >>> parse_budget("0.6", "latency") == parse_budget("60 %", "latency")
     True
@@ -123,9 +140,17 @@ def parse_budget(text: str, objective: Objective) -> BudgetSpec:
 
 @lru_cache(maxsize=1024)
 def parse_budgets(texts: tuple[str, ...], objective: Objective) -> tuple[BudgetSpec, ...]:
-    """Read all budgets of a run; the objective's comes first.
+    """Parse all budgets of a run.
 
-    Raises UserError for two budgets of one objective, or none for the objective itself.
+    Args:
+        texts: Budgets as `parse_budget` takes them.
+        objective: Objective of the run.
+
+    Returns:
+        The budgets, that of the objective first.
+
+    Raises:
+        UserError: A text is no budget, an objective has two budgets, or the objective of the run has none.
     """
     specs = [parse_budget(text, objective) for text in texts]
     names = [spec.objective for spec in specs]
@@ -138,7 +163,16 @@ def parse_budgets(texts: tuple[str, ...], objective: Objective) -> tuple[BudgetS
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of `2h`, `1h30m`, `45s`. Raises UserError.
+    """Parse a duration.
+
+    Args:
+        text: Hours, minutes and seconds, such as `2h`, `1h30m` or `45s`.
+
+    Returns:
+        The duration in seconds, greater than 0.
+
+    Raises:
+        UserError: The text is no duration.
 
     >>> parse_duration("1h30m")
     5400.0

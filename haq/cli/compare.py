@@ -7,13 +7,11 @@ import typer
 
 from agents.registry import METHODS
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, SeedsFlag, WorkersFlag, read_several, with_config
-from haq.cli.output import print_blocks, print_json, print_text
 from haq.cli.progress import shown_progress
+from haq.cli.studies import finish_study
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.execution.processes import Processes
-from haq.files import write_atomically
-from haq.formatting import markdown
 from haq.studies.comparison.plan import Comparison
 from haq.studies.comparison.running import compare
 
@@ -21,7 +19,7 @@ _OWN = ("agent", "budget", "episodes", "max_accuracy_drop", "confidence")
 _FLAGS = tuple(name for name in ALL_FLAGS if name not in _OWN)
 
 MAX_DIGITS = 9
-"""Of a number of evaluations."""
+"""Digits of a number of evaluations."""
 
 
 @with_config(*_FLAGS)
@@ -45,7 +43,6 @@ def compare_command(
 
     Writes a table with confidence intervals, all numbers as CSV and JSON, and a figure.
     """
-    from haq.report.plots import save_figure
     from haq.report.plots.comparison import plot_comparison
     from haq.studies.comparison.tables import as_csv, report
 
@@ -58,16 +55,9 @@ def compare_command(
         redraw=redraw,
     )
     with shown_progress(quiet=quiet) as watcher:
-        document = compare(comparison, out, resume=resume, executor=Processes(workers), watcher=watcher)
-    blocks = list(report(document))
-    write_atomically(out / "comparison.md", markdown(blocks).encode())
-    write_atomically(out / "comparison.csv", as_csv(document).encode())
-    save_figure(plot_comparison(document), out / "comparison.png")
-    if json:
-        print_json(document.to_json())
-    else:
-        print_blocks(blocks)
-        print_text(f"files in {out}")
+        found = compare(comparison, out, resume=resume, executor=Processes(workers), watcher=watcher)
+    blocks, csv, figure = list(report(found)), as_csv(found), plot_comparison(found)
+    finish_study(out / "comparison", found.to_json(), blocks=blocks, csv=csv, figure=figure, json=json)
 
 
 def _agents(text: str) -> tuple[str, ...]:

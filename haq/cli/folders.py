@@ -47,5 +47,5 @@ def resumable(path: Path, *, kept: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         state = f"{kept} in {path}" if path.is_dir() else "nothing was written yet"
-        say_command(f"stopped; {state}. Continue with:", resume_command(path))
+        say_command(f"stopped; {state}. Go on with:", resume_command(path))
         raise

@@ -6,49 +6,45 @@ from typing import Annotated, get_args
 import typer
 
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, SeedsFlag, WorkersFlag, read_several, with_config
-from haq.cli.output import draw_figures, print_blocks, print_json, print_text
+from haq.cli.output import draw_figures
 from haq.cli.progress import shown_progress
+from haq.cli.studies import finish_study
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.execution.executors import InProcess
 from haq.execution.processes import Processes
-from haq.files import write_atomically
-from haq.formatting import markdown
 from haq.studies.pareto.plan import Sweep
 from haq.studies.pareto.running import run_sweep
 from haq.studies.pareto.tables import as_csv, report
 from hardware_sim.cost import Objective
 
 _FLAGS = tuple(name for name in ALL_FLAGS if name not in ("budget", "max_accuracy_drop", "confidence"))
+BudgetsFlag = Annotated[str, typer.Option(help="Budgets, separated by commas: ratios of 8-bit cost, or such as 4bits.")]
+DevicesFlag = Annotated[
+    str | None, typer.Option(help="Devices, separated by commas.", show_default="that of --hardware")
+]
+ObjectivesFlag = Annotated[
+    str | None, typer.Option(help="Objectives, separated by commas.", show_default="that of --objective")
+]
+AlsoFlag = Annotated[
+    list[str] | None,
+    typer.Option(help="Additional budget of every search; repeatable.", metavar="OBJECTIVE=VALUE"),
+]
+_MORE = typer.Option(
+    help="New policies of every further search.", min=1, metavar="N", show_default="0.3 x --episodes in total"
+)
 
 
 @with_config(*_FLAGS)
 def pareto_command(
     config: SearchConfig,
     *,
-    budgets: Annotated[
-        str, typer.Option(help="Budgets, separated by commas: ratios of 8-bit cost, or such as 4bits.")
-    ] = "3bits,4bits,5bits",
-    devices: Annotated[
-        str | None, typer.Option(help="Devices, separated by commas.", show_default="that of --hardware")
-    ] = None,
-    objectives: Annotated[
-        str | None, typer.Option(help="Objectives, separated by commas.", show_default="that of --objective")
-    ] = None,
-    also: Annotated[
-        list[str] | None,
-        typer.Option(help="Additional budget of every search; repeatable.", metavar="OBJECTIVE=VALUE"),
-    ] = None,
+    budgets: BudgetsFlag = "3bits,4bits,5bits",
+    devices: DevicesFlag = None,
+    objectives: ObjectivesFlag = None,
+    also: AlsoFlag = None,
     seeds: SeedsFlag = 1,
-    more_episodes: Annotated[
-        int | None,
-        typer.Option(
-            help="New policies of every further search.",
-            min=1,
-            metavar="N",
-            show_default="0.3 x --episodes in total",
-        ),
-    ] = None,
+    more_episodes: Annotated[int | None, _MORE] = None,
     workers: WorkersFlag = 1,
     out: Annotated[Path, typer.Option(help="Folder of the sweep.")] = Path("results/pareto"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue the sweep in --out.")] = False,
@@ -60,7 +56,6 @@ def pareto_command(
     Writes tables, all numbers as CSV and JSON, and a figure of the Pareto front. The first search takes --episodes. The
     others start from its results and take fewer (--more-episodes).
     """
-    from haq.report.plots import save_figure
     from haq.report.plots.pareto import plot_pareto
 
     sweep = Sweep(
@@ -74,23 +69,16 @@ def pareto_command(
     )
     executor = Processes(workers) if workers > 1 else InProcess()
     with shown_progress(quiet=quiet) as watcher:
-        document = run_sweep(sweep, out, resume=resume, executor=executor, watcher=watcher)
-    for record in document.records:
+        found = run_sweep(sweep, out, resume=resume, executor=executor, watcher=watcher)
+    for record in found.records:
         draw_figures(out / "runs" / record.run)
-    blocks = list(report(document))
-    write_atomically(out / "pareto.md", markdown(blocks).encode())
-    write_atomically(out / "pareto.csv", as_csv(document).encode())
-    save_figure(plot_pareto(document), out / "pareto.png")
-    if json:
-        print_json(document.to_json())
-    else:
-        print_blocks(blocks)
-        print_text(f"files in {out}")
+    blocks, csv, figure = list(report(found)), as_csv(found), plot_pareto(found)
+    finish_study(out / "pareto", found.to_json(), blocks=blocks, csv=csv, figure=figure, json=json)
 
 
 def _objectives(text: str) -> tuple[Objective, ...]:
     names = read_several(text)
     for name in names:
         if name not in get_args(Objective):
-            raise UserError(f"--objectives: {name!r} is none; choose from {', '.join(get_args(Objective))}")
+            raise UserError(f"--objectives: {name!r} is no objective; choose from {', '.join(get_args(Objective))}")
     return names  # type: ignore[return-value]

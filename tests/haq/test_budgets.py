@@ -1,4 +1,4 @@
-"""Budgets and durations as people write them."""
+"""Parsing of budgets and durations."""
 
 import pytest
 from hypothesis import given
@@ -36,7 +36,7 @@ from hardware_sim.cost import OBJECTIVES, Cost, Objective
         ("1.5 kB", "size", BudgetSpec("size", 1500.0, "absolute")),
     ],
 )
-def test_what_is_written_is_what_is_read(text: str, objective: Objective, expected: BudgetSpec) -> None:
+def test_parse_budget_reads_ratios_units_and_bits(text: str, objective: Objective, expected: BudgetSpec) -> None:
     spec = parse_budget(text, objective)
     assert (spec.objective, spec.kind) == (expected.objective, expected.kind)
     assert spec.value == pytest.approx(expected.value, rel=1e-12)
@@ -73,7 +73,7 @@ def test_what_is_written_is_what_is_read(text: str, objective: Objective, expect
         ("size=", "not a number"),
     ],
 )
-def test_what_cannot_be_a_budget_is_refused_in_one_line_that_repeats_it(text: str, says: str) -> None:
+def test_invalid_budgets_are_refused_in_one_line_that_repeats_them(text: str, says: str) -> None:
     objective: Objective = "size" if text == "1e308s" else "latency"
     with pytest.raises(UserError, match="budget") as caught:
         parse_budget(text, objective)
@@ -89,7 +89,7 @@ def test_a_number_that_overflows_with_its_unit_is_refused(text: str, objective: 
 
 
 @given(st.text(max_size=12))
-def test_no_text_is_more_than_a_users_mistake(text: str) -> None:
+def test_arbitrary_text_is_a_budget_or_a_user_error(text: str) -> None:
     try:
         spec = parse_budget(text, "latency")
     except UserError:
@@ -99,7 +99,7 @@ def test_no_text_is_more_than_a_users_mistake(text: str) -> None:
 
 
 @given(st.sampled_from(sorted(UNITS)), st.floats(1e-3, 1e6))
-def test_every_unit_belongs_to_its_objective_alone(unit: str, number: float) -> None:
+def test_every_unit_belongs_to_one_objective(unit: str, number: float) -> None:
     objective, factor = UNITS[unit]
     assert parse_budget(f"{number!r}{unit}", objective).value == pytest.approx(number * factor)
     for other in set(OBJECTIVES) - {objective}:
@@ -107,7 +107,7 @@ def test_every_unit_belongs_to_its_objective_alone(unit: str, number: float) -> 
             parse_budget(f"{number!r}{unit}", other)
 
 
-def test_the_objectives_own_budget_comes_first() -> None:
+def test_budget_of_the_objective_comes_first() -> None:
     specs = parse_budgets(("size=10kB", "0.6", "energy=0.9"), "latency")
     assert [spec.objective for spec in specs] == ["latency", "size", "energy"]
 
@@ -116,7 +116,7 @@ def test_the_objectives_own_budget_comes_first() -> None:
     ("texts", "says"),
     [(("0.5", "latency=12ms"), "two budgets for latency"), (("size=0.5",), "--budget latency=0.6"), ((), "--budget")],
 )
-def test_budgets_that_do_not_go_together_are_refused(texts: tuple[str, ...], says: str) -> None:
+def test_contradicting_budgets_are_refused(texts: tuple[str, ...], says: str) -> None:
     with pytest.raises(UserError, match=says):
         parse_budgets(texts, "latency")
 
@@ -128,7 +128,7 @@ def uniform(bits: int) -> Cost:
     return Cost(cycles=None, latency_s=0.004 * bits, energy_j=None, weight_bytes=100.0 * bits, bops=1e4 * bits, macs=1)
 
 
-def test_a_ratio_is_of_uniform_8_bits_and_an_absolute_budget_knows_its_ratio() -> None:
+def test_resolve_gives_limit_and_ratio_to_uniform_8_bits() -> None:
     relative = parse_budget("0.6", "latency").resolve(BASELINE, hardware="desk", uniform=uniform)
     assert relative.budget.limit == pytest.approx(0.012)
     assert relative.ratio == pytest.approx(0.6)
@@ -136,18 +136,18 @@ def test_a_ratio_is_of_uniform_8_bits_and_an_absolute_budget_knows_its_ratio() -
     assert (absolute.budget.limit, absolute.ratio) == (250.0, 0.25)
 
 
-def test_bits_stand_for_what_they_cost_everywhere() -> None:
+def test_bits_resolve_to_the_cost_of_uniform_bits() -> None:
     found = parse_budget("size=3bits", "latency").resolve(BASELINE, hardware="desk", uniform=uniform)
     assert (found.budget.objective, found.budget.limit, found.ratio) == ("size", 300.0, 0.3)
 
 
 @pytest.mark.parametrize("text", ["0bits", "9bits", "2.5bits", "-1bits"])
-def test_bits_are_whole_numbers(text: str) -> None:
+def test_budgets_in_bits_are_whole_numbers_from_1_to_8(text: str) -> None:
     with pytest.raises(UserError, match="from 1 to 8"):
         parse_budget(text, "latency")
 
 
-def test_a_budget_on_what_the_device_does_not_model_is_refused() -> None:
+def test_budget_on_a_cost_without_a_model_is_refused() -> None:
     with pytest.raises(UserError, match="desk does not model energy"):
         parse_budget("0.6", "energy").resolve(BASELINE, hardware="desk", uniform=uniform)
 
@@ -155,18 +155,18 @@ def test_a_budget_on_what_the_device_does_not_model_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"), [("2h", 7200), ("1h30m", 5400), ("45s", 45), ("1.5m", 90), ("1h2m3s", 3723), (" 2h ", 7200)]
 )
-def test_durations(text: str, seconds: float) -> None:
+def test_parse_duration(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "30", "h", "1d", "-1h", "0s", "1h 30m", "1e3s", "nan", "soon", "9" * 400 + "h"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_invalid_durations_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="2h, 1h30m or 45s"):
         parse_duration(text)
 
 
 @given(st.sampled_from(OBJECTIVES), st.floats(1e-9, 1e12))
-def test_a_cost_that_is_printed_is_read_as_a_budget(objective: Objective, value: float) -> None:
+def test_printed_costs_are_valid_budgets(objective: Objective, value: float) -> None:
     spec = parse_budget(f"{objective}={format_cost(objective, value)}", "latency")
     assert (spec.objective, spec.kind) == (objective, "absolute")
     assert spec.value == pytest.approx(value, rel=0.00501)
@@ -174,7 +174,7 @@ def test_a_cost_that_is_printed_is_read_as_a_budget(objective: Objective, value:
 
 
 @given(st.floats(0.001, 1.0))
-def test_a_ratio_that_is_printed_is_read_as_a_budget(ratio: float) -> None:
+def test_printed_ratios_are_valid_budgets(ratio: float) -> None:
     spec = parse_budget(percent(ratio), "latency")
     assert spec.kind == "ratio"
     assert spec.value == pytest.approx(ratio, abs=0.000501)

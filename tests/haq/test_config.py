@@ -1,15 +1,24 @@
-"""What may be asked for, and what is said of the rest."""
+"""Search configuration: defaults, groups, validation and messages."""
 
 import json
 from typing import Any
 
 import pytest
 
-from haq.config import SearchConfig, search_config
+from haq.budgets import BudgetSpec
+from haq.config import (
+    DECIDE_QUANTIZERS,
+    GROUPS,
+    DataSettings,
+    ModelSettings,
+    SearchConfig,
+    search_config,
+    settings_of,
+)
 from haq.errors import UserError
 
 
-def test_defaults_are_those_of_the_command() -> None:
+def test_defaults() -> None:
     config = search_config()
     assert (config.model, config.data, config.hardware) == ("digits_cnn", "digits", "bismo-edge")
     assert (config.objective, config.budget, config.agent, config.seed) == ("latency", ("0.6",), "ddpg", 0)
@@ -17,12 +26,12 @@ def test_defaults_are_those_of_the_command() -> None:
     assert (config.reward, config.observation, config.calibration, config.device) == ("fidelity", "haq", "auto", "cpu")
 
 
-def test_a_configuration_survives_its_file() -> None:
+def test_configuration_round_trips_through_json() -> None:
     config = search_config(budget=("0.5", "size=10kB"), pin={"stem.0": 6}, input=(1, 16, 16), first_last_bits=None)
     assert SearchConfig(**json.loads(json.dumps(config.model_dump(mode="json")))) == config
 
 
-def test_every_setting_says_what_it_is() -> None:
+def test_every_setting_has_a_description() -> None:
     assert [name for name, field in SearchConfig.model_fields.items() if not field.description] == []
 
 
@@ -66,12 +75,12 @@ def test_bad_budgets_are_named_in_one_line(budget: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_the_objective_needs_a_budget_of_its_own() -> None:
+def test_objective_without_a_budget_is_refused() -> None:
     with pytest.raises(UserError, match="add --budget latency"):
         search_config(budget=("size=0.5",))
 
 
-def test_a_configuration_does_not_change() -> None:
+def test_configuration_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         search_config().seed = 1  # type: ignore[misc]
 
@@ -90,13 +99,36 @@ def test_budgets_may_be_numbers_texts_and_mappings(budget: object, expected: tup
     assert search_config(budget=budget).budget == expected
 
 
-def test_a_mapping_of_budgets_names_objectives() -> None:
+def test_mapping_of_budgets_with_an_unknown_objective_is_refused() -> None:
     with pytest.raises(UserError, match="unknown objective 'time'"):
         search_config(budget={"time": 0.5})
 
 
 @pytest.mark.parametrize("points", [-0.1, 100, float("nan")])
-def test_a_drop_of_accuracy_is_in_points(points: float) -> None:
+def test_max_accuracy_drop_is_limited_to_points(points: float) -> None:
     assert search_config(max_accuracy_drop=0.5).max_accuracy_drop == 0.5
     with pytest.raises(UserError, match=r"--max-accuracy-drop .*: write points of accuracy from 0 to below 100"):
         search_config(max_accuracy_drop=points)
+
+
+def test_groups_hold_every_setting_once() -> None:
+    assert settings_of(*GROUPS) == tuple(SearchConfig.model_fields)
+    assert all(group.heading for group in GROUPS)
+
+
+def test_json_of_a_configuration_is_flat() -> None:
+    document = search_config(budget=("0.5",)).model_dump(mode="json")
+    assert list(document) == list(SearchConfig.model_fields)
+    assert (document["model"], document["budget"], document["agent"]) == ("digits_cnn", ["0.5"], "ddpg")
+
+
+def test_configuration_has_its_parsed_budgets() -> None:
+    config = search_config(budget=("size=10kB", "0.5"))
+    assert config.budgets == (BudgetSpec("latency", 0.5, "ratio"), BudgetSpec("size", 10_000.0, "absolute"))
+
+
+def test_settings_that_decide_quantizers() -> None:
+    model_and_data = set(settings_of(ModelSettings, DataSettings)) - {"input", "report_images", "eval_batch"}
+    assert set(DECIDE_QUANTIZERS) == model_and_data | {
+        *("quantizer", "calibration", "zero_points", "rounding", "corrections")
+    }

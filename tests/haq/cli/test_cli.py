@@ -117,7 +117,7 @@ def test_help_shows_the_defaults(run: Callable[..., Answer]) -> None:
 # Mistakes.
 
 
-def test_no_command_names_the_help(run: Callable[..., Answer]) -> None:
+def test_missing_command_points_to_the_help(run: Callable[..., Answer]) -> None:
     assert "haq --help" in run().line
 
 
@@ -164,7 +164,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_and_leaves_nothing(
+def test_user_errors_are_one_line_and_leave_no_files(
     mistake: str, run: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -174,7 +174,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
-def test_cuda_is_refused_where_there_is_none(run: Callable[..., Answer], tmp_path: Path) -> None:
+def test_cuda_is_refused_without_a_cuda_device(run: Callable[..., Answer], tmp_path: Path) -> None:
     for command in ((), ("--resume",)):
         line = run("search", "--device", "cuda", "--out", tmp_path / "run", *command).line
         assert line == "--device cuda: this installation of torch finds no CUDA device; use --device cpu"
@@ -192,7 +192,7 @@ def test_cuda_is_refused_where_there_is_none(run: Callable[..., Answer], tmp_pat
         ("absent", "cannot import"),
     ],
 )
-def test_a_model_that_will_not_do_is_one_line(
+def test_unusable_models_are_one_line(
     model: str, message: str, run: Callable[..., Answer], mine: Callable[[str], str], tmp_path: Path
 ) -> None:
     assert message in run("search", "--model", mine(model), "--out", tmp_path / "run").line
@@ -213,7 +213,7 @@ def _npz(path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [_torch_archive, _safetensors, _npz])
-def test_weights_that_do_not_fit_are_one_line(
+def test_mismatched_weights_are_one_line(
     write: Callable[[Path], None], run: Callable[..., Answer], tmp_path: Path
 ) -> None:
     write(tmp_path / "weights")
@@ -234,9 +234,7 @@ def _full_folder(path: Path) -> str:
 
 
 @pytest.mark.parametrize("occupy", [_file, _full_folder])
-def test_an_output_that_is_taken_is_one_line(
-    occupy: Callable[[Path], str], run: Callable[..., Answer], tmp_path: Path
-) -> None:
+def test_occupied_out_is_one_line(occupy: Callable[[Path], str], run: Callable[..., Answer], tmp_path: Path) -> None:
     message = occupy(tmp_path / "run")
     before = sorted(path.name for path in tmp_path.rglob("*"))
     assert message in run("search", "--out", tmp_path / "run").line
@@ -256,7 +254,7 @@ HOSTILE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_policy_is_one_line(kind: str, run: Callable[..., Answer], tmp_path: Path) -> None:
+def test_invalid_policy_files_are_one_line(kind: str, run: Callable[..., Answer], tmp_path: Path) -> None:
     (tmp_path / "policy.json").write_bytes(HOSTILE[kind])
     assert "is not a haq policy" in run("evaluate", tmp_path / "policy.json").line
 
@@ -281,7 +279,7 @@ def _fewer_layers(policy: dict[str, Any]) -> None:
         (_fewer_layers, "no bits for "),
     ],
 )
-def test_a_policy_that_does_not_fit_is_one_line(
+def test_mismatched_policies_are_one_line(
     change: Callable[[dict[str, Any]], None],
     message: str,
     finished_run: Path,
@@ -294,7 +292,7 @@ def test_a_policy_that_does_not_fit_is_one_line(
     assert message in run("evaluate", tmp_path / "policy.json").line
 
 
-def test_a_policy_for_another_model_is_one_line(
+def test_policy_for_another_model_is_one_line(
     finished_run: Path, run: Callable[..., Answer], mine: Callable[[str], str]
 ) -> None:
     line = run("evaluate", finished_run / "policy.json", "--model", mine("random_weights")).line
@@ -304,7 +302,7 @@ def test_a_policy_for_another_model_is_one_line(
 # What goes right.
 
 
-def test_json_is_one_document_and_quiet_is_quiet(
+def test_json_prints_one_document_and_quiet_prints_no_progress(
     run: Callable[..., Answer], small_flags: tuple[str, ...], tmp_path: Path
 ) -> None:
     answer = run("search", *small_flags, "--episodes", "1", "--out", tmp_path / "run", "--quiet", "--json")
@@ -329,7 +327,7 @@ def test_progress_goes_to_standard_error(
     assert "\x1b" not in answer.err
 
 
-def test_the_least_cost_is_told_with_how_sure_it_is(
+def test_search_for_the_least_cost_reports_its_confidence(
     run: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -346,7 +344,7 @@ def test_the_least_cost_is_told_with_how_sure_it_is(
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])
-def test_a_finished_run_prints_its_summary(
+def test_resuming_a_finished_run_prints_its_summary(
     flags: tuple[str, ...], finished_run: Path, small_flags: tuple[str, ...], run: Callable[..., Answer]
 ) -> None:
     answer = run("search", *small_flags, "--out", finished_run, "--resume", *flags)
@@ -365,7 +363,7 @@ def test_resuming_with_other_flags_names_them(
     assert "max_bits 8 there, 7 now; seed 3 there, 4 now" in line
 
 
-def test_without_resume_a_finished_run_is_left_alone(
+def test_finished_run_is_refused_without_resume(
     finished_run: Path, small_flags: tuple[str, ...], run: Callable[..., Answer]
 ) -> None:
     assert "add --resume" in run("search", *small_flags, "--out", finished_run).line
@@ -381,7 +379,7 @@ def test_evaluating_a_run_needs_no_flags(finished_run: Path, run: Callable[..., 
     }
 
 
-def test_accuracy_at_chance_is_a_warning_that_cannot_be_missed(
+def test_accuracy_at_chance_gives_a_prominent_warning(
     run: Callable[..., Answer], mine: Callable[[str], str], tmp_path: Path
 ) -> None:
     flags = ("--model", mine("random_weights"), "--episodes", "1", "--budget", "1", "--search-images", "60")
@@ -395,7 +393,7 @@ def test_accuracy_at_chance_is_a_warning_that_cannot_be_missed(
 
 
 @pytest.mark.parametrize("written", [True, False])
-def test_an_interruption_says_how_to_go_on(
+def test_interruption_prints_the_command_to_continue(
     written: bool, run: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(_: SearchConfig, path: Path, **__: Any) -> SearchResult:
@@ -413,7 +411,7 @@ def test_an_interruption_says_how_to_go_on(
 
 
 @pytest.mark.parametrize("flags", [("--time", "0.001s"), ("--time=0.001s",)])
-def test_a_search_that_its_time_ended_says_so_and_how_to_go_on(
+def test_search_ended_by_its_time_limit_prints_the_command_to_continue(
     flags: tuple[str, ...], run: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["search", "--budget", "0.5", "--search-images", "60", "--out", str(tmp_path / "run")]
@@ -425,7 +423,7 @@ def test_a_search_that_its_time_ended_says_so_and_how_to_go_on(
     assert again == f"haq {' '.join(command)} --resume"
 
 
-def test_our_own_failure_is_not_a_users_mistake(
+def test_internal_failure_exits_with_1(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., Answer]
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -436,7 +434,7 @@ def test_our_own_failure_is_not_a_users_mistake(
         run("search", "--out", tmp_path / "run")
 
 
-def test_a_file_that_cannot_be_used_is_one_line(
+def test_unusable_files_are_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., Answer]
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -448,7 +446,7 @@ def test_a_file_that_cannot_be_used_is_one_line(
     assert (answer.code, answer.err) == (2, f"haq: cannot use {tmp_path / 'folder'}: Is a directory\n")
 
 
-def test_error_of_the_system_without_a_file_is_not_called_standard_output(
+def test_system_error_without_a_file_does_not_name_standard_output(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., Answer]
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -502,7 +500,7 @@ def test_interruption_of_an_import_prints_nothing(module: str) -> None:
         (">&-", 0, ""),
     ],
 )
-def test_an_output_that_is_gone_is_no_failure_of_ours(shell: str, code: int, complaint: str) -> None:
+def test_closed_standard_output_is_no_internal_failure(shell: str, code: int, complaint: str) -> None:
     command = f"set -o pipefail; {sys.executable} -m haq hardware --json {shell}"
     answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (answer.returncode, answer.stderr) == (code, complaint)
@@ -545,7 +543,7 @@ def killed(flags: tuple[str, ...], path: Path, sent: signal.Signals, *, after_ep
     return Answer(answer.returncode, answer.stdout, answer.stderr)
 
 
-def test_a_killed_run_goes_on_to_the_same_result(
+def test_resumed_run_gives_the_same_result(
     finished_run: Path, small_flags: tuple[str, ...], tmp_path: Path, run: Callable[..., Answer]
 ) -> None:
     path = tmp_path / "run"
@@ -571,7 +569,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
     assert summaries[0] == summaries[1]
 
 
-def test_what_libraries_print_is_not_part_of_the_answer() -> None:
+def test_prints_of_libraries_do_not_reach_standard_output() -> None:
     """Compiled ones write to the descriptor, past Python's standard output."""
     code = (
         "import os, sys\n"

@@ -40,7 +40,7 @@ def write(folder: Path, text: str, name: str = "mine.toml") -> str:
     return str(path)
 
 
-def test_bare_is_the_list(capsys: Output) -> None:
+def test_hardware_without_a_command_lists_devices(capsys: Output) -> None:
     assert main(["hardware"]) == 0
     bare = capsys.readouterr().out
     assert main(["hardware", "list"]) == 0
@@ -48,7 +48,7 @@ def test_bare_is_the_list(capsys: Output) -> None:
     assert all(name in bare for name in device_names())
 
 
-def test_the_list_as_json(capsys: Output) -> None:
+def test_list_as_json(capsys: Output) -> None:
     for words in (["hardware", "--json"], ["hardware", "list", "--json"]):
         assert main(words) == 0
         document = json.loads(capsys.readouterr().out)
@@ -57,7 +57,7 @@ def test_the_list_as_json(capsys: Output) -> None:
 
 
 @pytest.mark.parametrize("name", device_names())
-def test_show_has_every_number_its_source_and_what_to_mind(name: str, capsys: Output) -> None:
+def test_show_prints_all_numbers_sources_and_notes(name: str, capsys: Output) -> None:
     device = load_accelerator(name)
     assert main(["hardware", "show", name]) == 0
     shown = capsys.readouterr().out
@@ -90,7 +90,7 @@ def test_estimates_are_marked(capsys: Output) -> None:
     assert "dram_pj_per_bit *" not in shown
 
 
-def test_validate_says_what_it_understood(tmp_path: Path, capsys: Output) -> None:
+def test_validate_prints_the_device(tmp_path: Path, capsys: Output) -> None:
     path = write(tmp_path, GOOD + '[sources]\nclock_hz = "data sheet"\n')
     assert main(["hardware", "validate", path]) == 0
     shown = capsys.readouterr().out
@@ -143,7 +143,7 @@ def test_bad_files(tmp_path: Path, capsys: Output, text: str, answer: str) -> No
         assert len(captured.err) < 600
 
 
-def test_garbage_of_any_size_is_answered_at_once(tmp_path: Path, capsys: Output) -> None:
+def test_large_invalid_files_are_refused_quickly(tmp_path: Path, capsys: Output) -> None:
     path = tmp_path / "garbage.toml"
     with path.open("wb") as file:
         file.write(b"\xff\x00" * 1000)
@@ -169,7 +169,7 @@ def test_measure_refuses_bad_paths(tmp_path: Path, capsys: Output, out: str) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_what_was_measured_is_a_device(tmp_path: Path, capsys: Output) -> None:
+def test_measured_table_is_a_device(tmp_path: Path, capsys: Output) -> None:
     out = tmp_path / "cpu.csv"
     words = ["hardware", "measure", "--out", str(out), "--repeats", "3", "--batch", "2", "--quiet", "--json"]
     assert main(words) == 0

@@ -64,7 +64,7 @@ def policies(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("device", ["bismo-edge", "bitfusion-edge", "systolic-tpu", "gpu-t4", "mcu-cortex-m7"])
-def test_every_device_has_the_documented_keys_and_says_that_energy_is_estimated(device: str, capsys: Output) -> None:
+def test_every_device_has_the_documented_keys_and_a_note_on_energy(device: str, capsys: Output) -> None:
     document = answer(["simulate", "--hardware", device, "--w-bits", "4"], capsys)
     assert {"hardware", "model", "batch", "layers", "totals", "notes", "limits", "refused"} <= set(document)
     assert set(document["totals"]) >= TOTAL_KEYS
@@ -78,7 +78,7 @@ def test_every_device_has_the_documented_keys_and_says_that_energy_is_estimated(
         assert "note: energy is an estimate" in shown
 
 
-def test_devices_side_by_side(capsys: Output) -> None:
+def test_compare_prints_a_row_per_device(capsys: Output) -> None:
     words = ["simulate", "--compare", "bismo-edge,gpu-t4", "--compare", "bismo-cloud", "--w-bits", "4"]
     document = answer(words, capsys)
     assert [device["hardware"] for device in document["devices"]] == ["bismo-edge", "gpu-t4", "bismo-cloud"]
@@ -113,7 +113,7 @@ def test_specialization_matrix(policies: list[str], capsys: Output) -> None:
     assert "50.0 %" in shown  # the accuracy of the policies
 
 
-def test_who_refuses_says_why_and_the_others_answer(capsys: Output) -> None:
+def test_compare_prints_why_a_device_refuses(capsys: Output) -> None:
     words = ["simulate", "--model", "mobilenet_v1", "--compare", "mcu-cortex-m7,bismo-edge"]
     document = answer(words, capsys)
     small, edge = document["costs"][0]
@@ -153,7 +153,7 @@ def test_unusual_layers_are_priced_or_refused_by_name(capsys: Output) -> None:
 
 
 @pytest.mark.usefixtures("networks")
-def test_what_stays_in_float_is_said_beside_the_totals(capsys: Output) -> None:
+def test_layers_left_in_float_are_printed_with_the_totals(capsys: Output) -> None:
     words = ["simulate", "--model", "simulated_networks:Bilinear", "--input", "2x3x6"]
     document = answer(words, capsys)
     assert [refused["name"] for refused in document["refused"]] == ["mix"]
@@ -186,7 +186,7 @@ def test_policies_of_another_network_are_refused(policies: list[str], capsys: Ou
     assert "does not fit cifar_resnet20" in capsys.readouterr().err
 
 
-def test_roofline_and_specialization_pictures(policies: list[str], tmp_path: Path, capsys: Output) -> None:
+def test_plots_of_roofline_and_specialization(policies: list[str], tmp_path: Path, capsys: Output) -> None:
     folder = Path(policies[0]).parent
     assert main(["plot", str(folder), "--kind", "roofline"]) == 0
     assert main(["plot", policies[1], "--kind", "roofline", "--hardware", "systolic-tpu"]) == 0
@@ -234,7 +234,7 @@ def test_figure_marks_the_cheapest_policy_and_the_refused_one(policies: list[str
         (["{0}", "--kind", "learning"], "no learning curve"),
     ],
 )
-def test_pictures_that_cannot_be(policies: list[str], words: list[str], message: str, capsys: Output) -> None:
+def test_impossible_plots_are_one_line(policies: list[str], words: list[str], message: str, capsys: Output) -> None:
     assert main(["plot", *(word.format(*policies) for word in words)]) == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1

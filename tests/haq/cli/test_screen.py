@@ -46,7 +46,7 @@ def test_tables_fit_the_terminal(columns: int, terminal: Terminal) -> None:
     assert all(line.startswith("feat") for line in lines if "µs" in line)
 
 
-def test_a_pipe_takes_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_are_not_wrapped_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     pipe = StringIO()
     write_table("a title " + "long " * 99, table(30), pipe)
@@ -64,7 +64,7 @@ def test_lines_are_wrapped_between_words(terminal: Terminal) -> None:
 
 
 @given(names, st.integers(5, 20))
-def test_different_names_stay_different(drawn: list[str], longest: int) -> None:
+def test_shortened_names_stay_distinct(drawn: list[str], longest: int) -> None:
     short = shorten_all(drawn, longest)
     assert len(set(short)) == len(drawn)
     assert all(each in drawn or "…" in each for each in short)
@@ -94,7 +94,7 @@ def test_progress_is_printed_literally(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MARKUP in captured.get()
 
 
-def test_columns_that_do_not_fit_follow_beneath() -> None:
+def test_columns_that_do_not_fit_continue_below() -> None:
     wide = Table(("policy", "device", "x", "y"), (("some-very-long-name-of-a-policy", "chip", "1", "2"),), 2)
     blocks = list(fit(wide, 30))
     assert [each.columns for each in blocks] == [("policy", "device", "x", "y")]

@@ -38,7 +38,7 @@ def test_every_row_has_an_interval_and_an_output_error(finished_run: Path) -> No
     assert (winner["w_bits"], winner["a_bits"]) == (list(policy.w_bits), list(policy.a_bits))
 
 
-def test_costs_stand_beside_every_budget(
+def test_costs_are_printed_for_every_budget(
     finished_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("haq.cli.screen.width_of", lambda _: 80)
@@ -64,7 +64,7 @@ def test_the_winning_episode_and_the_leader_before_it_are_named(
     assert expected.replace("episode 3", "episode 7") in printed(found, capsys)
 
 
-def test_it_says_what_to_do_next(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_to_continue_with_are_printed(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(result_of(finished_run), capsys)
     assert lines[lines.index("next:") + 1 :] == [
         f"  haq {command} {finished_run}" for command in ("explain", "evaluate", "reconstruct")
@@ -76,7 +76,7 @@ def test_commands_after_a_search_with_finetuning_start_from_its_policy(tmp_path:
     assert list(next_commands(tmp_path))[-1] == f"haq finetune {tmp_path / 'policy.json'}"
 
 
-def test_a_summary_without_the_later_keys_is_printed(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary_of_an_older_version_is_printed(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads((finished_run / "summary.json").read_text())
     for key in ("winner", "noise", "interval", "interval_fp32"):
         del document[key]
@@ -90,14 +90,14 @@ def layers(count: int) -> list[LayerBits]:
     return [LayerBits(name=f"features.{n}.conv", kind="conv", w_bits=n % 8 + 1, a_bits=8) for n in range(count)]
 
 
-def test_bits_stand_beside_the_names_of_layers() -> None:
+def test_bits_are_printed_with_the_names_of_layers() -> None:
     lines = list(bits_lines(layers(53), width=80))
     assert max(map(len, lines)) <= 80
     assert len(lines) == 1 + 18
     assert lines[1].split() == ["features.0.conv", "1/8", "features.18.conv", "3/8", "features.36.conv", "5/8"]
 
 
-def test_very_many_layers_are_digits() -> None:
+def test_bits_of_many_layers_are_printed_as_digits() -> None:
     lines = list(bits_lines(layers(130), width=80))
     assert max(map(len, lines)) <= 80
     assert lines[0] == "bits of layers 1 to 60, in the order of haq layers:"

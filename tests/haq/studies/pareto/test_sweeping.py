@@ -163,7 +163,7 @@ def test_further_searches_take_at_most_a_third_of_the_first_by_default() -> None
         (("--rounding", "gptq", "--quantizer", "kmeans"), "--rounding gptq rounds integers, not codebooks"),
         (("--devices", "bismo"), "bismo"),
         (("--also", "latency=0.5"), "two budgets for latency: give one"),
-        (("--objectives", "speed"), "--objectives: 'speed' is none; choose from latency"),
+        (("--objectives", "speed"), "--objectives: 'speed' is no objective; choose from latency"),
     ],
 )
 def test_mistakes_are_one_line(
