@@ -1,4 +1,4 @@
-"""`haq` and `python -m haq`: one line and exit code 2 for a user's mistake, a traceback and 1 for our own.
+"""`haq` and `python -m haq`: a user error is one line and exit code 2, an internal error a traceback and 1.
 
 Everything heavy is imported inside functions, where an interruption is handled.
 """
@@ -19,10 +19,10 @@ STANDARD_OUTPUT = "standard output"
 
 
 class _StandardOutput(io.FileIO):
-    """Standard output whose errors name it, as those of files name the file."""
+    """Standard output whose errors name it, as errors of files name the file."""
 
     def write(self, content: "ReadableBuffer", /) -> int:
-        """Write what fits; returns the number of bytes."""
+        """Write as many bytes as fit and return their number."""
         try:
             return super().write(content)
         except OSError as error:
@@ -31,7 +31,7 @@ class _StandardOutput(io.FileIO):
 
 
 def process() -> int:
-    """The command of this process; what compiled libraries print goes to standard error."""
+    """Run the command of this process; prints of compiled libraries go to standard error."""
     with _interruption_exits():
         import haq.cli.app  # noqa: F401  takes seconds
     if sys.stdout is None:  # closed by whoever called
@@ -44,7 +44,14 @@ def process() -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code."""
+    """Run a command.
+
+    Args:
+        arguments: The command line without `haq`; by default that of this process.
+
+    Returns:
+        The exit code.
+    """
     from typer.exceptions import TyperException
 
     from envs.choices import BudgetError
@@ -92,7 +99,7 @@ def _refuse(message: str) -> int:
 
 
 def _drop_output() -> None:
-    """What is left of it would fail once more at the end of the process."""
+    """Discard the rest of standard output, which would fail again at the end of the process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

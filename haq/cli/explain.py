@@ -18,13 +18,13 @@ from haq.report.explanation.running import explain
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """How differences are written: in points, or as a reward with what it is worth in points."""
+    """Format of differences: in points of accuracy, or as a reward with the points that it corresponds to."""
 
     name: str
     exchange: Exchange | None = None
 
     def number(self, value: float) -> str:
-        """With its sign; a minus would be wrong before what rounds to nothing.
+        """Format a value with its sign; what rounds to zero has a plus.
 
         >>> Unit("points").number(-0.001), Unit("points").number(-0.01), Unit("reward").number(-0.00123456)
         ('+0.00', '-0.01', '-0.00123')
@@ -32,7 +32,7 @@ class Unit:
         return f"{round(value, 2) + 0.0:+.2f}" if self.name == "points" else f"{value:+.3g}"
 
     def signed(self, value: float) -> str:
-        """A gain or a loss.
+        """Format a gain or a loss.
 
         >>> Unit("reward", Exchange(points=50.0, policies=20)).signed(0.005)
         '+0.005 reward (+0.25 points)'
@@ -40,7 +40,7 @@ class Unit:
         return f"{self.number(value)} {self.name}{self._points(value, '+')}"
 
     def amount(self, value: float) -> str:
-        """Something that has no sign."""
+        """Format a value without a sign."""
         plain = f"{value:.2f}" if self.name == "points" else f"{value:.3g}"
         return f"{plain} {self.name}{self._points(value, '')}"
 
@@ -77,25 +77,25 @@ def explain_command(
 
 
 def sentences(found: Explanation) -> Iterator[str]:
-    """What was found, one thing a line."""
+    """Describe what was found, one fact a line."""
     belief, unit = found.belief, Unit(found.belief.unit, found.exchange)
     yield f"{found.model} on {found.hardware}: {_cost_line(found.price)}"
     yield (
-        f"The reward model, from {belief.policies} policies, believes the policy to be at about "
+        f"The reward model, from {belief.policies} policies, predicts about "
         f"{unit.number(belief.predicted)} {unit.name} ({unit.number(belief.low)} to {unit.number(belief.high)}); "
         f"measured {unit.number(belief.measured)}. 0 is the float network on the search images."
     )
     if found.exchange:
         yield (
             f"In {found.exchange.policies} policies near this one a reward of -0.01 went with "
-            f"{-0.01 * found.exchange.points:+.2f} points of search accuracy; the points below are reckoned so."
+            f"{-0.01 * found.exchange.points:+.2f} points of search accuracy; points below are converted at this rate."
         )
     yield _distance_line(found.distance, unit)
     yield from _price_lines(found.price, unit)
     yield _free_line(found.free)
     yield from (_noise_line(each) for each in found.cost_noise)
     if not found.cost_noise:
-        yield "The budgets count bytes or operations, which no device is off by."
+        yield "The budgets limit bytes or operations, which are exact on every device."
     if found.calibration:
         yield _calibration_line(found.calibration)
 
@@ -108,37 +108,37 @@ def _cost_line(price: Price) -> str:
 def _distance_line(distance: Distance, unit: Unit) -> str:
     bound, low, high, whole = map(unit.amount, (distance.bound, distance.low, distance.high, distance.integer))
     text = (
-        f"Within the budget it believes at most about {bound} more possible; draws of what else it may be, each "
-        f"with a best policy of its own, say {low} to {high} (eight in ten)."
+        f"Within the budget it predicts a gain of at most {bound}; models drawn from its uncertainty, each with "
+        f"its own best policy, predict {low} to {high} (eight in ten)."
     )
     if not distance.differs:
-        return f"{text} The best that it sees with whole bits is this policy."
+        return f"{text} Its best policy with whole bits is this one."
     names = ", ".join(distance.differs[:3]) + (f" and {len(distance.differs) - 3} more" * (len(distance.differs) > 3))
-    return f"{text} The best that it sees with whole bits wins about {whole}, with other bits in {names}."
+    return f"{text} Its best policy with whole bits gains about {whole}, with other bits in {names}."
 
 
 def _price_lines(price: Price, unit: Unit) -> Iterator[str]:
     one = format_cost(price.objective, 0.01 * price.budget)
     yield f"One percent more budget ({one}) is worth about {unit.amount(price.percent)}."
     if price.upgrade is None:
-        yield "No layer can have more bits that the model believes to win anything."
+        yield "The model predicts no gain from more bits in any layer."
     else:
         step = price.upgrade
         within = ", within the budget as it is" if step.fits else ""
         yield (
-            f"{format_cost(price.objective, step.cost)} more {price.objective} buys {_change(step)}, "
-            f"about {unit.signed(step.gain)}{within}: the most for its cost."
+            f"{format_cost(price.objective, step.cost)} more {price.objective} allows {_change(step)}, "
+            f"about {unit.signed(step.gain)}{within}: the largest gain for its cost."
         )
     if price.saving is not None:
         step = price.saving
         yield (
             f"{format_cost(price.objective, -step.cost)} of {price.objective} can be saved with {_change(step)}, "
-            f"about {unit.signed(step.gain)}: the least for its cost."
+            f"about {unit.signed(step.gain)}: the smallest loss for its cost."
         )
 
 
 def _change(step: Step) -> str:
-    """Which bits of which layer.
+    """Describe the layer and the bits that change.
 
     >>> _change(Step("conv2", (4, 5), (8, 8), 1e-6, 0.3, fits=False))
     'conv2 weights of 5 bits instead of 4'
@@ -152,16 +152,16 @@ def _free_line(free: tuple[Plateau, ...]) -> str:
     more = sum(each.most != each.bits for each in free)
     fewer = sum(each.least != each.bits for each in free)
     if not free:
-        return "No bits are free on this device: each costs, and each that goes saves."
-    return f"Bits are free on this device: in {more} layers more cost nothing, in {fewer} fewer would save nothing."
+        return "No bits are free on this device: every bit has a cost."
+    return f"Bits are free on this device: in {more} layers more bits cost nothing, in {fewer} fewer bits save nothing."
 
 
 def _noise_line(noise: CostNoise) -> str:
     spread = percent(noise.spread, digits=0)
     return (
         f"If the modelled {noise.objective} is off by up to {spread}: under budget in {percent(noise.apart)} of "
-        f"{noise.draws} draws with every layer for itself, in {percent(noise.together)} with all alike; "
-        f"the budget holds up to {noise.headroom:.3f} times the modelled {noise.objective}."
+        f"{noise.draws} draws with independent errors of the layers, in {percent(noise.together)} with one common "
+        f"error; the budget holds up to {noise.headroom:.3f} times the modelled {noise.objective}."
     )
 
 

@@ -24,7 +24,7 @@ app = typer.Typer(help="List, show, validate or measure accelerators.", invoke_w
 PROSE = ("name", "description", "kind", "sources", "validation")
 SHOWN_WIDTHS: tuple[Bits, ...] = (8, 4, 2, None)
 UNSURE = re.compile(r"\b(memory|estimated?|assumed)\b", re.IGNORECASE)
-"""In the source of a number: nobody published or measured it."""
+"""Words in a source that mark a number as neither published nor measured."""
 
 
 @app.callback()
@@ -112,7 +112,7 @@ def measure(
 
 
 def device_document(device: Accelerator) -> dict[str, Any]:
-    """All that is known of a device; `peak_macs_per_s` and `ridge_point` by the width of both operands."""
+    """Return a device as JSON; `peak_macs_per_s` and `ridge_point_macs_per_byte` by the width of both operands."""
     peaks = {_width(bits): device.peak_macs_per_s(bits, bits) for bits in SHOWN_WIDTHS}
     ridges = {_width(bits): device.ridge_point(bits, bits) for bits in SHOWN_WIDTHS}
     return {
@@ -163,7 +163,7 @@ def _print_peaks(device: Accelerator) -> None:
 
 
 def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    """The numbers under a key, as a device file would name them."""
+    """List the numbers under a key, named as in a device file."""
     if isinstance(value, dict):
         for name, part in value.items():
             yield from _flat(f"{key}.{name}", part)
@@ -180,12 +180,12 @@ def _text(value: Any) -> str:
 
 
 def _uncertain(device: Accelerator) -> list[str]:
-    """The keys whose source says that nobody published or measured the number."""
+    """List the keys whose source marks the number as neither published nor measured."""
     return sorted(key for key, source in device.sources.items() if UNSURE.search(source))
 
 
 def _notes(device: Accelerator) -> list[str]:
-    """What the model says of its own numbers, whatever the network."""
+    """Return the notes of the cost model that do not depend on the network."""
     try:
         return list(device.table(()).notes)
     except UnsupportedError:  # a table without names takes its own network only

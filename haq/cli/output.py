@@ -1,4 +1,4 @@
-"""What commands print: JSON or tables on standard output, everything else on standard error."""
+"""Output of commands: JSON or tables on standard output, everything else on standard error."""
 
 import json
 import sys
@@ -13,25 +13,25 @@ from hardware_sim.cost import Objective
 
 
 def print_json(document: Any) -> None:
-    """Exactly one JSON document on standard output."""
+    """Print a JSON document on standard output."""
     sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
 def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1, wraps: bool = False
 ) -> None:
-    """A table on standard output; see `haq.formatting.Table`."""
+    """Print a table on standard output; see `haq.formatting.Table`."""
     table = Table(tuple(columns), tuple(map(tuple, rows)), text_columns, wraps)
     write_table(title, table, sys.stdout)
 
 
 def print_text(text: str) -> None:
-    """A line on standard output; on a terminal it is wrapped between words."""
+    """Print a line on standard output, on a terminal wrapped between words."""
     write_text(text, sys.stdout)
 
 
 def print_blocks(blocks: Iterable[Block]) -> None:
-    """Paragraphs and tables on standard output, with an empty line between them."""
+    """Print paragraphs and tables on standard output, with an empty line between them."""
     for number, block in enumerate(blocks):
         if number:
             print_text("")
@@ -42,7 +42,7 @@ def print_blocks(blocks: Iterable[Block]) -> None:
 
 
 def print_learned(summary: Mapping[str, Any], learned: str, *, title: str) -> None:
-    """Accuracies of the float network, of the quantized one before learning, and of what it became."""
+    """Print the scores of the float network, and of the quantized one before and after training."""
     metric = metric_in(summary)
     float_network, start, found = (
         [metric.text(summary[key], digits=2) for key in keys]
@@ -58,29 +58,29 @@ def print_learned(summary: Mapping[str, Any], learned: str, *, title: str) -> No
 
 
 def say(text: str) -> None:
-    """A line on standard error; on a terminal it is wrapped between words."""
+    """Print a line on standard error, on a terminal wrapped between words."""
     write_text(text, sys.stderr)
 
 
 def say_command(text: str, command: str) -> None:
-    """A line on standard error that ends in a command, which is not wrapped, so that it can be copied."""
+    """Print a line on standard error that ends in a command, without wrapping, so that it can be copied."""
     sys.stderr.write(f"{literal(text)} {command}\n")
 
 
 def warn(text: str) -> None:
-    """A warning that cannot be missed, on standard error."""
+    """Print a prominent warning on standard error."""
     bar = "!" * 72
     for line in (bar, f"WARNING: {text}", bar):
         say(line)
 
 
 def cost_text(objective: Objective, value: float | None) -> str:
-    """A cost with its unit; a dash for what the device does not model."""
+    """Format a cost with its unit; a dash for what the device does not model."""
     return "-" if value is None else format_cost(objective, value)
 
 
 def count_text(count: int) -> str:
-    """A large number of things.
+    """Format a large count.
 
     >>> count_text(300_774_272), count_text(999)
     ('300.8 M', '999')

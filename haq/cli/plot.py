@@ -63,7 +63,7 @@ def plot(
 
 
 def _plot_files(source: Path, kind: PlotKind | None, out: Path | None) -> list[Path]:
-    """What needs nothing but the files of the run or policy."""
+    """Draw the figures that need only the files of the run or policy."""
     if source.is_dir():
         return plot_run(source, kinds=None if kind is None else (kind,), out=out)
     if kind in ("learning", "sensitivity"):
@@ -96,7 +96,7 @@ def _save_specialization(
 
 
 def _save(figure: "Figure", source: Path, *, out: Path | None, name: str) -> Path:
-    """To `out`, else into the folder of a run, else beside a policy file and with its name in front."""
+    """Save a figure to `out`, else into the folder of a run, else beside a policy file with its name as prefix."""
     path = out or (source / name if source.is_dir() else source.with_name(f"{source.stem}-{name}"))
     save_figure(figure, path)
     return path

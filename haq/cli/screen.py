@@ -1,4 +1,4 @@
-"""Text on a terminal: printed literally, wrapped and shortened to its width; nothing is cut in a pipe."""
+"""Printing of text, tables and progress bars: wrapped and shortened to a terminal's width, whole in a pipe."""
 
 import sys
 from collections.abc import Iterator
@@ -17,21 +17,21 @@ from haq.formatting import Table, shorten_all
 GAP = 2
 """Spaces between two columns."""
 MIN_NAME = 12
-"""Characters that a shortened column of names keeps at least."""
+"""Least width of a shortened column of names, in characters."""
 
 
 def console(stream: TextIO | None = None) -> Console:
-    """Standard output, or another stream, for text without markup; highlights nothing."""
+    """Return a console for text without markup and highlighting, on standard output by default."""
     return Console(file=stream or sys.stdout, markup=False, emoji=False, highlight=False)
 
 
 def width_of(stream: TextIO) -> int | None:
-    """Columns of a terminal; None for a pipe or a file, which take lines of any length."""
+    """Return the columns of a terminal; None for a pipe or a file, which take lines of any length."""
     return console(stream).width if stream.isatty() else None
 
 
 def literal(text: str) -> str:
-    """A text in one line, whose control characters do not reach the terminal.
+    """Return a text as one line, with control characters replaced.
 
     >>> literal("a\\x1b[31m\\nb")
     'a?[31m b'
@@ -40,7 +40,7 @@ def literal(text: str) -> str:
 
 
 def write_text(text: str, stream: TextIO) -> None:
-    """Print a line; on a terminal wrapped between words, with the further lines indented."""
+    """Print a line, on a terminal wrapped between words with the further lines indented."""
     text, width = literal(text), width_of(stream)
     if width is not None and cell_len(text) > width:
         indent = " " * (len(text) - len(text.lstrip()) + 2)
@@ -49,7 +49,7 @@ def write_text(text: str, stream: TextIO) -> None:
 
 
 def write_table(title: str, table: Table, stream: TextIO) -> None:
-    """Print a title and a table; on a terminal that is too narrow names are shortened, then columns follow beneath."""
+    """Print a title and a table; on a narrow terminal names are shortened, then columns continue below."""
     width = width_of(stream)
     safe = replace(table, rows=tuple(tuple(map(literal, row)) for row in table.rows))
     blocks = [safe] if width is None else list(fit(safe, width))
@@ -61,7 +61,7 @@ def write_table(title: str, table: Table, stream: TextIO) -> None:
 
 
 def fit(table: Table, width: int) -> Iterator[Table]:
-    """The table with shorter names if they make it fit, else several with the same names, in which columns go on.
+    """Fit a table to a width: shorten names, else split the columns into several tables with the same names.
 
     >>> wide = Table(("layer", "a", "b"), (("features.0.conv", "1" * 8, "2" * 8),))
     >>> [each.rows for each in fit(wide, 32)]
@@ -88,7 +88,12 @@ def fit(table: Table, width: int) -> Iterator[Table]:
 
 
 def progress_bar(*columns: ProgressColumn | str, is_shown: bool = True) -> Progress:
-    """A progress bar on a terminal's standard error; a text is a column whose fields are printed literally."""
+    """Return a progress bar on standard error, shown on terminals only.
+
+    Args:
+        columns: Columns of the bar; a text is a column whose fields are printed without markup.
+        is_shown: Show the bar.
+    """
     safe = [TextColumn(each, markup=False) if isinstance(each, str) else each for each in columns]
     return Progress(*safe, console=console(sys.stderr), disable=not (is_shown and sys.stderr.isatty()))
 
@@ -98,7 +103,7 @@ def _width(table: Table) -> int:
 
 
 def _shortened(table: Table, excess: int) -> Table:
-    """Take so many characters from the columns of names, the widest first."""
+    """Shorten the columns of names by a number of characters, the widest first."""
     for _ in range(table.text_columns):
         widths = table.widths()[: table.text_columns]
         place = max(range(len(widths)), key=widths.__getitem__)

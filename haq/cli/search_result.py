@@ -1,4 +1,4 @@
-"""Result of a search on standard output: accuracies and costs beside the budgets, the bits, and what to do next."""
+"""Result of a search on standard output: accuracies, costs and budgets, the bits, and commands to go on with."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,16 +15,16 @@ from haq.searching.running import SearchResult
 from haq.tasks.metrics import Metric, metric_of
 
 USUAL_WIDTH = 80
-"""Columns to arrange bits in where standard output has no width."""
+"""Width of the bits of all layers, in columns, where standard output has none."""
 MAX_NAME = 22
-"""Characters of a layer's name beside its bits; three layers fit a line of the usual width."""
+"""Characters of a layer's name; three layers with their bits fit a line of the usual width."""
 MAX_NAMED = 60
 """Layers whose bits are printed with their names; more are printed as digits."""
 DIGITS_PER_LINE, DIGITS_PER_GROUP = 60, 10
 
 
 def print_result(result: SearchResult, path: Path) -> None:
-    """The policy beside the float network and uniform bits on the report split, its bits, and further commands."""
+    """Print the policy with the float network and uniform bits on the report split, its bits, and further commands."""
     summary = result.summary
     _print_table(summary)
     for line in _legend(summary):
@@ -50,7 +50,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def bits_lines(layers: Sequence[LayerBits], *, width: int = USUAL_WIDTH) -> Iterator[str]:
-    """The bits of all layers, weights/activations; networks of very many layers as a digit for each.
+    """Format the bits of all layers, weights/activations; those of networks with very many layers as digits.
 
     >>> bits = [LayerBits(name=f"layer{n}", kind="conv", w_bits=4, a_bits=8) for n in range(3)]
     >>> list(bits_lines(bits, width=32))
@@ -73,7 +73,7 @@ def bits_lines(layers: Sequence[LayerBits], *, width: int = USUAL_WIDTH) -> Iter
 
 
 def next_commands(path: Path) -> Iterator[str]:
-    """What a user may want to do with a finished run."""
+    """Return commands for a finished run."""
     config = RunFolder(path).read_json(CONFIG) or {}
     is_trained = bool(config.get("episode_finetune_steps"))
     has_rounding = config.get("quantizer") == "linear" and not is_trained
@@ -85,7 +85,7 @@ def next_commands(path: Path) -> Iterator[str]:
 
 
 def _print_table(summary: Summary) -> None:
-    """A row a network; costs beside every budget that was asked for."""
+    """Print a row for each network, with its cost relative to every budget."""
     objective, metric = summary.objective, metric_of(summary.metric)
     budgets = () if summary.max_accuracy_drop else summary.budget
     scores = _scores(metric, summary.accuracy_fp32, summary.interval_fp32)
@@ -121,7 +121,7 @@ def _used(cost: CostSummary, budget: BudgetLimit) -> str:
 
 
 def _legend(summary: Summary) -> Iterator[str]:
-    """How intervals and errors are defined, and which episode won."""
+    """Explain intervals and errors, and name the episode of the final policy."""
     if summary.interval is not None:
         yield f"interval: {summary.interval.method}, of each accuracy by itself"
     yield "output error (noise): power of the change in the outputs over theirs, 1/SQNR"
@@ -137,7 +137,7 @@ def _legend(summary: Summary) -> Iterator[str]:
 
 
 def _drop_line(drop: AccuracyDrop, summary: Summary) -> str:
-    """What may be said of the accuracy that was lost."""
+    """Describe the accuracy that was lost, with the confidence that the limit holds."""
     limit = f"{100 * drop.limit:g} points"
     found = f"{100 * drop.search:.2f} points lost on {summary.search_images} search images, at most {limit} allowed"
     images = {"selection": summary.selection_images, "report": summary.report_images}

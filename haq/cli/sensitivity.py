@@ -23,7 +23,7 @@ from haq.sensitivity.records import SensitivityDocument
 from haq.sensitivity.running import Extent, measure_sensitivities
 
 WIDTHS_SHOWN = 3
-"""The narrowest; above them there is little to see."""
+"""Number of widths in the printed table, from the smallest."""
 
 
 @with_config(*MODEL_FLAGS, *DATA_FLAGS, *QUANTIZER_FLAGS, "min_bits", "max_bits", "seed")

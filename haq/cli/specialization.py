@@ -1,4 +1,4 @@
-"""Policies and devices side by side, as a table."""
+"""Tables of the costs of policies on several devices."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,7 +22,10 @@ from hardware_sim.layer import Layer
 
 
 def device_list(texts: Iterable[str]) -> list[str]:
-    """Devices that were given one by one or with commas, each once. Raises UserError for an empty name.
+    """Split device names that are repeated or separated by commas, and drop duplicates.
+
+    Raises:
+        UserError: A name is empty.
 
     >>> device_list(["bismo-edge,gpu-t4", "bismo-edge"])
     ['bismo-edge', 'gpu-t4']
@@ -36,9 +39,17 @@ def device_list(texts: Iterable[str]) -> list[str]:
 def compare_policies(
     paths: Sequence[Path], config: SearchConfig, devices: Sequence[str], *, exclude_first_last: bool = False
 ) -> Specialization:
-    """The specialization matrix of policies of one network; without `devices`, on those that they were searched for.
+    """Compute the specialization matrix: costs of policies of one network on several devices.
 
-    Raises UserError for policies that do not fit the network, DeviceError for a device that does not exist.
+    Args:
+        paths: Policy files or folders of runs.
+        config: Settings that the user gave.
+        devices: Devices; without any, those that the policies were searched for.
+        exclude_first_last: Leave out the first and the last layer.
+
+    Raises:
+        UserError: A policy does not fit the network.
+        DeviceError: A device does not exist.
     """
     sources = [policy_source(path, config, notify=say) for path in paths]
     network = _network(sources[0].config, sources[0].priced(), exclude_first_last=exclude_first_last)
@@ -54,7 +65,7 @@ def compare_policies(
 def compare_uniform(
     config: SearchConfig, devices: Sequence[str], *, w_bits: int, a_bits: int, exclude_first_last: bool
 ) -> Specialization:
-    """Uniform bits on several devices."""
+    """Compute the costs of uniform bits on several devices."""
     network = _network(config, load_traced(config), exclude_first_last=exclude_first_last)
     bits = uniform_bits(network.layers, w_bits=w_bits, a_bits=a_bits)
     candidate = Candidate(f"uniform {w_bits}/{a_bits}", bits)
@@ -62,7 +73,7 @@ def compare_uniform(
 
 
 def print_comparison(document: Specialization) -> None:
-    """One policy: a row for each device. Several: policies by devices, in the objective."""
+    """Print a row for each device for one policy, a matrix of policies by devices for several."""
     if len(document.policies) == 1:
         _print_devices(document)
     else:
@@ -80,7 +91,7 @@ def print_comparison(document: Specialization) -> None:
 
 
 def print_refused(refused: Sequence[Refused]) -> None:
-    """What the network does besides, and what nobody priced."""
+    """Print the operations of the network that have no cost because they are left in float."""
     if refused:
         more = f"; and {len(refused) - 1} more, see haq layers" if len(refused) > 1 else ""
         print_text(f"not priced, left in float: {refused[0].name}: {refused[0].reason}{more}")
@@ -159,7 +170,7 @@ def _candidate(layers: tuple[Layer, ...], policy: Policy, *, name: str, hardware
 
 
 def _names(sources: Sequence[PolicySource]) -> list[str]:
-    """What tells policies apart: the folder of a run, else the file, and the whole path where these are equal."""
+    """Return distinct names of policies: the folder of a run, else the file; the whole path where these are equal."""
     paths = [source.path for source in sources if source.path is not None]
     short = [path.resolve().parent.name if path.name == POLICY else path.stem for path in paths]
     return [name if short.count(name) == 1 else str(path) for name, path in zip(short, paths, strict=True)]

@@ -16,8 +16,8 @@ class ReconstructionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     workflow: ClassVar[str] = "reconstruct"
 
-    steps: Count = Field(128, description="Steps of learning.")
-    batch_size: Count = Field(8, description="Calibration images of one step.")
+    steps: Count = Field(128, description="Training steps.")
+    batch_size: Count = Field(8, description="Calibration images in one step.")
     code_lr: Rate = Field(0.003, description="Learning rate of weights, in steps of their grid.")
     scale_lr: Rate = Field(0.003, description="Learning rate of scales, relative to them.")
     bias_lr: Rate = Field(0.01, description="Learning rate of biases, in standard deviations of the output.")

@@ -25,39 +25,42 @@ class FinetuneConfig(BaseModel):
     workflow: ClassVar[str] = "finetune"
 
     epochs: Count = Field(5, description="Passes over the train split.")
-    batch_size: Count = Field(128, description="Images of one step.")
+    batch_size: Count = Field(128, description="Images in one step.")
     optimizer: OptimizerName = Field(
-        "sgd", description="Of the weights: SGD with momentum 0.9, or AdamW; both with a cosine schedule."
+        "sgd", description="Optimizer of the weights: SGD with momentum 0.9, or AdamW; both with a cosine schedule."
     )
     lr: Rate | None = Field(
-        None, description="Learning rate of the weights; by optimizer and mean weight bits if not given."
+        None, description="Learning rate of the weights; by default chosen by optimizer and mean weight bits."
     )
     scale_lr: Rate = Field(
-        0.005, description="Adam's rate for scales, in parts of their start, and shifts, in parts of half the range."
+        0.005,
+        description="Adam's learning rate of scales, relative to their start, and shifts, relative to half the range.",
     )
-    weight_decay: Weight = Field(1e-4, description="Of weights alone; halves with each mean weight bit below 4.")
-    max_gradient_norm: Weight = Field(0.0, description="Longer gradients are shortened to this; 0: none is.")
+    weight_decay: Weight = Field(
+        1e-4, description="Weight decay of the weights; halved for each mean weight bit below 4."
+    )
+    max_gradient_norm: Weight = Field(0.0, description="Norm to which gradients are clipped; 0 for no clipping.")
     shift: LearnedShift = Field(
         "learned",
         description="Zero points of skewed inputs: learned, fixed where calibration puts them, none, or float.",
     )
-    learn: Learning = Field("all", description="What learns: everything, or scales and shifts alone.")
-    teacher: bool = Field(default=True, description="Learn from the float network's outputs too.")
-    teacher_weight: Share = Field(0.5, description="Share of the loss that the teacher makes up.")
+    learn: Learning = Field("all", description="Parameters to train: all, or scales and shifts only.")
+    teacher: bool = Field(default=True, description="Distillation from the outputs of the float network.")
+    teacher_weight: Share = Field(0.5, description="Share of the distillation loss.")
     oscillation: Oscillation = Field(
-        "none", description="Weights that jump to and fro between two codes: left alone, dampened or frozen."
+        "none", description="Treatment of weights that oscillate between two codes: none, dampened or frozen."
     )
     dampening: Weight = Field(0.05, description="Weight of the dampening term at the end of training.")
     ema: Annotated[Share, Field(lt=1)] = Field(
-        0.0, description="Decay of a moving average of everything that learns; 0: none is kept."
+        0.0, description="Decay of a moving average of all parameters; 0 for none."
     )
     augment: Augmentation = Field(
-        "auto", description="Random crops and flips of train images; auto: both for colour images, else none."
+        "auto", description="Random crops and flips of train images; auto is both for colour images, else none."
     )
     norm_images: Annotated[int, Field(strict=True, ge=0, le=10**9)] = Field(
-        2048, description="Train images that batch norms are re-estimated on at the end; 0 leaves them."
+        2048, description="Train images for re-estimating batch norms at the end; 0 for no re-estimation."
     )
-    precision: Precision = Field("float32", description="Of products while training; evaluation is in float32.")
+    precision: Precision = Field("float32", description="Precision of products in training; evaluation is in float32.")
 
 
 def finetune_config(**settings: Any) -> FinetuneConfig:

@@ -105,7 +105,7 @@ def test_robust_explanation_calibrates_on_other_images(finished_run: Path, capsy
 def test_text_names_all_findings(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", str(finished_run)]) == 0
     text = capsys.readouterr().out
-    for part in ("believes", "One percent more budget", "buys", "free on this device", "off by up to 10 %"):
+    for part in ("predicts", "One percent more budget", "allows", "free on this device", "off by up to 10 %"):
         assert part in text
 
 
