@@ -517,17 +517,17 @@ def timeless(text: str) -> list[dict[str, Any]]:
 KILLED = """
 import os, signal, sys
 from haq.__main__ import process
-from haq.runs.run_folder import RunFolder
+from haq.runs.journal import Journal
 
-append, (sent, last) = RunFolder.append_episode, map(int, sys.argv[1:3])
+append, (sent, last) = Journal.append, map(int, sys.argv[1:3])
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 
-def append_episode(self, line):
-    append(self, line)
-    if line["episode"] + 1 == last:
+def append_and_kill(self, record):
+    append(self, record)
+    if record.episode + 1 == last:
         os.kill(os.getpid(), sent)
 
-RunFolder.append_episode, sys.argv[:3] = append_episode, ["haq"]
+Journal.append, sys.argv[:3] = append_and_kill, ["haq"]
 sys.exit(process())
 """
 
