@@ -182,7 +182,14 @@ class Choices:
         return bool(self.allowed[np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1].all())
 
     def with_limit(self, limit: float) -> "Choices":
-        """Return the same choices with another limit for the objective's cost."""
+        """Return the same choices with another limit for the objective's cost.
+
+        Args:
+            limit: Limit in the unit of the first cost.
+
+        Returns:
+            The changed copy.
+        """
         return replace(self, limits=np.array([limit, *self.limits[1:]]))
 
     @cached_property
