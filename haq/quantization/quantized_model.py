@@ -21,6 +21,7 @@ from haq.quantization.input_hessians import has_hessian, input_hessians
 from haq.quantization.layer_weights import LayerWeights, StoredWeight, make_layer_weights
 from haq.quantization.linear import QuantizedWeight, QuantizerParameters, activation_quantizer
 from haq.quantization.range import fake_quantize
+from haq.quantization.rounding import ROUNDINGS, WeightRounding
 from hardware_sim.cost import Bits
 
 _PARTS = ("scale", "zero_point", "range")
@@ -79,7 +80,7 @@ class Quantizers:
     @property
     def passes(self) -> int:
         """How often the calibration inputs are run at most: for activations, and for the Hessians of GPTQ."""
-        return 2 if self._options.rounding == "gptq" else 1
+        return 2 if ROUNDINGS[self._options.rounding].needs_hessian else 1
 
     def calibrate(self) -> None:
         """Run the calibration inputs now, not when the first activation quantizer is asked for."""
@@ -196,15 +197,16 @@ class Quantizers:
                 weight,
                 channel_axis=axis,
                 method=self._options.method,
-                hessian=self._hessian(owner),
+                rounding=self._rounding(owner),
             )
         return self._layers[owner]
 
-    def _hessian(self, layer: int) -> Callable[[], Tensor] | None:
-        """What gives the Hessian of a layer's inputs, once; None where weights go to the nearest integer."""
-        if self._options.rounding == "nearest" or not has_hessian(self._trace, layer):
-            return None
-        return lambda: self._hessians.pop(layer)
+    def _rounding(self, layer: int) -> WeightRounding:
+        """Return the rounding of a layer's weights."""
+        method = ROUNDINGS[self._options.rounding]
+        if method.needs_hessian and not has_hessian(self._trace, layer):
+            method = ROUNDINGS["nearest"]
+        return method.make(lambda: self._hessians.pop(layer))
 
     def _owner(self, layer: int) -> int:
         """The first layer that uses the same weights."""

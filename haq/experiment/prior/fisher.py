@@ -148,11 +148,25 @@ class Directions:
     generator: Generator
 
     def values(self, outputs: Structure) -> Tensor:
-        """Return logits [n, classes], or all values of outputs [n, values]."""
+        """Select what directions are drawn in.
+
+        Args:
+            outputs: Outputs of the network.
+
+        Returns:
+            Logits [n, classes], or all values of the outputs [n, values].
+        """
         return rows(outputs) if self.logits_of is None else self.logits_of(outputs)
 
     def draw(self, values: Tensor) -> Tensor:
-        """Draw a direction for every image, of the shape of the values."""
+        """Draw a direction for every image.
+
+        Args:
+            values: What `values` returned.
+
+        Returns:
+            Directions of the same shape.
+        """
         signs = torch.randint(0, 2, values.shape, generator=self.generator).to(values) * 2 - 1
         if self.logits_of is None:
             return signs

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from haq.config import QuantizerName, search_config
+from haq.config import QuantizerName, Rounding, search_config
 from haq.errors import UserError
 from haq.experiment.problem import prepare_network
-from haq.quantization import layer_weights
+from haq.quantization import rounding
 from haq.quantization.kmeans import codebook_bytes
 from haq.quantization.layer_weights import KMeansWeights, LinearWeights, StoredWeight, make_layer_weights
+from haq.quantization.rounding import ROUNDINGS, GptqRounding
 from haq.tasks import ClassificationTask
 
 
@@ -58,7 +59,7 @@ def rounded(bits: int, *, codes: torch.Tensor | None = None) -> StoredWeight:
     """By GPTQ; restored from `codes` if given."""
     weight = some_weights()
     x = torch.randn(45, 200, generator=torch.Generator().manual_seed(1)).cumsum(dim=0)
-    linear = LinearWeights(weight, channel_axis=0, method="mse", hessian=lambda: hessian_of(x[None]))
+    linear = LinearWeights(weight, channel_axis=0, method="mse", rounding=GptqRounding(lambda: hessian_of(x[None])))
     found = linear.quantize(bits)
     return found if codes is None else linear.restore(bits, {**found.parts, "codes": codes})
 
@@ -84,7 +85,7 @@ def test_the_hessian_is_asked_for_once_for_all_widths() -> None:
         asked.append(1)
         return torch.eye(46)[None]
 
-    weights = LinearWeights(some_weights(), channel_axis=0, method="mse", hessian=hessian)
+    weights = LinearWeights(some_weights(), channel_axis=0, method="mse", rounding=GptqRounding(hessian))
     assert not asked
     for bits in (4, 2, 4):
         weights.quantize(bits)
@@ -107,7 +108,7 @@ def test_scales_are_those_of_the_least_error_in_outputs(bits: int) -> None:
 def test_scales_may_be_tried_one_after_the_other(monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
     """As for layers that are too large for all at once."""
     together = rounded(bits)
-    monkeypatch.setattr(layer_weights, "_WEIGHTS_AT_ONCE", 1)
+    monkeypatch.setattr(rounding, "_WEIGHTS_AT_ONCE", 1)
     torch.testing.assert_close(rounded(bits).values, together.values)
 
 
@@ -115,7 +116,9 @@ def test_scales_may_be_tried_one_after_the_other(monkeypatch: pytest.MonkeyPatch
 def test_outputs_are_not_shrunk(bits: int) -> None:
     """Regressed on the wanted outputs they have slope 1, whatever the mean of the inputs."""
     x = 3 + torch.randn(45, 500, generator=torch.Generator().manual_seed(1))
-    linear = LinearWeights(some_weights(), channel_axis=0, method="mse", hessian=lambda: hessian_of(x[None]))
+    linear = LinearWeights(
+        some_weights(), channel_axis=0, method="mse", rounding=GptqRounding(lambda: hessian_of(x[None]))
+    )
     wanted, found = ((each.flatten(1) @ x).double() for each in (some_weights(), linear.quantize(bits).values))
     wanted, found = (each - each.mean(dim=1, keepdim=True) for each in (wanted, found))
     slopes = (wanted * found).sum(dim=1) / wanted.square().sum(dim=1)
@@ -129,7 +132,11 @@ def test_groups_have_hessians_of_their_own(groups: int) -> None:
     x[-1] = 0
     nearest = LinearWeights(some_weights(), channel_axis=0, method="mse").quantize(3).values
     hessian = hessian_of(x)
-    found = LinearWeights(some_weights(), channel_axis=0, method="mse", hessian=lambda: hessian).quantize(3).values
+    found = (
+        LinearWeights(some_weights(), channel_axis=0, method="mse", rounding=GptqRounding(lambda: hessian))
+        .quantize(3)
+        .values
+    )
     same = (found == nearest).flatten(1).all(dim=1)
     assert same.tolist() == [place // (6 // groups) == groups - 1 for place in range(6)]
 
@@ -177,3 +184,7 @@ def test_codebooks_count_in_the_size() -> None:
     added = tables["kmeans"] - tables["linear"]
     assert added[0, 3, 7] == codebook_bytes(4) == 64
     assert added[0, 8, 8] == 0
+
+
+def test_every_rounding_of_the_settings_is_registered() -> None:
+    assert set(ROUNDINGS) == set(get_args(Rounding))
