@@ -15,6 +15,7 @@ PACKAGES = (
     "haq/evaluation/engines/onnxruntime",
     "haq/experiment/prior",
     "haq/network",
+    "haq/report",
     "haq/sensitivity",
     "haq/studies",
 )

@@ -1,4 +1,4 @@
-"""A finished search as its folder has it: settings, summary, policy, episodes and the costs of bits."""
+"""Finished search, read from its folder: settings, summary, policy, episodes and the costs of bits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _TAKES = "explain takes the folder of a search, as it was written"
 
 
 class _Settings(Record):
-    """Settings that every search writes; `SearchConfig` says what they may be."""
+    """Settings that every search writes; `SearchConfig` validates their values."""
 
     model: str
     hardware: str
@@ -42,7 +42,16 @@ class _Settings(Record):
 
 @dataclass(frozen=True, slots=True)
 class SearchCase:
-    """A finished run with the costs of its bits."""
+    """Finished search with its evaluations and the costs of all bits.
+
+    Attributes:
+        config: Settings of the search.
+        summary: Summary of the search.
+        policy: Policy that the search found.
+        episodes: All episodes, in the order of the journal.
+        priced: Layers of the network with their costs on the device.
+        choice: Allowed bits, their costs and the budgets.
+    """
 
     config: SearchConfig
     summary: Summary
@@ -53,16 +62,23 @@ class SearchCase:
 
     @property
     def winner(self) -> IntArray:
-        """The policy, [decision, 2]."""
+        """Bits of the policy that was found, [decision, 2], weights before activations."""
         return self.choice.decisions(np.array([self.policy.w_bits, self.policy.a_bits], dtype=np.int64).T)
 
     def decisions(self, episode: Episode) -> IntArray:
-        """Return the policy of an episode, [decision, 2]."""
+        """Return the bits of an episode by decision.
+
+        Args:
+            episode: Episode of this search.
+
+        Returns:
+            Bits of weights and activations, [decision, 2].
+        """
         return self.choice.decisions(episode.bits)
 
     @property
     def unit(self) -> tuple[str, float]:
-        """Unit of differences, and how many of it a reward of 1 is."""
+        """Unit of reported differences, and the factor that converts a reward to it."""
         in_points = self.config.reward != "fidelity" and metric_of(self.summary.metric).is_percent
         return ("points", 10.0) if in_points else ("reward", 1.0)
 
@@ -74,9 +90,12 @@ def read_case(source: PolicySource, inputs: Inputs) -> SearchCase:
         source: The policy of the run and its settings.
         inputs: Model and task of a run whose configuration cannot name them.
 
+    Returns:
+        The run with the costs of all bits.
+
     Raises:
-        UserError: If files of the run are missing, damaged or do not fit together.
-        BudgetError: If no policy is within the budgets of the summary.
+        UserError: Files of the run are missing, damaged or do not fit together.
+        BudgetError: No policy is within the budgets of the summary.
     """
     run, config, policy = source.folder, source.config, source.policy
     assert run is not None
@@ -102,7 +121,19 @@ def read_case(source: PolicySource, inputs: Inputs) -> SearchCase:
 
 
 def read_source(path: Path, config: SearchConfig, notify: Callable[[str], None]) -> PolicySource:
-    """Read the policy of a run and its settings. Raises UserError if they are missing, or not those of a search."""
+    """Read the policy of a run and its settings.
+
+    Args:
+        path: Folder of the run.
+        config: Settings that take precedence over the run's.
+        notify: Receives a line for every callable that is called because the files name it.
+
+    Returns:
+        The policy with the settings that hold for it.
+
+    Raises:
+        UserError: Files are missing or damaged, or are not those of a search.
+    """
     settings = RunFolder(path).read_json(CONFIG)
     if settings is None:
         raise UserError(f"{path} holds no finished run: {CONFIG} is missing or damaged")
@@ -111,7 +142,11 @@ def read_source(path: Path, config: SearchConfig, notify: Callable[[str], None])
 
 
 def _found(run: RunFolder) -> Summary:
-    """Read the summary. Raises UserError if it is missing, or not that of a search."""
+    """Read the summary of a search.
+
+    Raises:
+        UserError: It is missing, damaged, or that of another command.
+    """
     summary = run.read_json(SUMMARY)
     if summary is None:
         raise UserError(f"{run.path} holds no finished run: {SUMMARY} is missing or damaged")
@@ -121,7 +156,11 @@ def _found(run: RunFolder) -> Summary:
 
 
 def _episodes(run: RunFolder, layers: int, summary: Summary, reward: RewardKind) -> tuple[Episode, ...]:
-    """Read the journal. Raises UserError for missing lines, or one without bits of every layer and their score."""
+    """Read the journal.
+
+    Raises:
+        UserError: Lines are missing, or a line lacks the bits of a layer, the score or the accuracy.
+    """
     lines, episodes = len(run.episodes.objects()), run.episodes.read()
     if lines != summary.episodes:
         raise UserError(

@@ -34,9 +34,10 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """Possible gain of other policies within the budget by the additive terms of the reward model, in its unit.
+    """Gain of other policies within the budget, predicted by the additive terms of the reward model, in its unit.
 
-    Every draw of the terms is held against its own best policy, so that draws lie rather above what is most probable.
+    Each sample of the terms is compared with its own best policy; therefore most samples lie above the gain at the most
+    probable terms.
     """
 
     bound: float

@@ -52,23 +52,45 @@ class Recalibrated:
 
 
 def cost_noise(objective: str, layer_costs: NDArray[np.float64], limit: float) -> CostNoise:
-    """Scale the costs [layer] of a policy at random, and count how often their sum is within the limit.
+    """Estimate how often a policy stays within a limit if the modelled costs are wrong.
 
-    >>> cost_noise("latency", np.array([1.0, 1.0]), 2.2).together
-    1.0
+    The costs of the layers are multiplied by random factors, uniform in 1 - `SPREAD` to 1 + `SPREAD`: by one factor for
+    all layers, or by an independent one for each.
+
+    Args:
+        objective: Name of the cost.
+        layer_costs: Modelled cost of every layer, [layer], in SI units.
+        limit: Budget for their sum, in the same unit.
+
+    Returns:
+        The shares of draws within the limit.
+
+    Examples:
+        >>> cost_noise("latency", np.array([1.0, 1.0]), 2.2).together
+        1.0
     """
     generator = np.random.default_rng(SEED)
     together = generator.uniform(1 - SPREAD, 1 + SPREAD, DRAWS) * layer_costs.sum()
     apart = generator.uniform(1 - SPREAD, 1 + SPREAD, (DRAWS, len(layer_costs))) @ layer_costs
     total = float(layer_costs.sum())
-    share, own = (float((sums <= limit * (1 + 1e-12)).mean()) for sums in (together, apart))
-    return CostNoise(objective, limit / total if total else inf, SPREAD, DRAWS, share, own)
+    common, independent = (float((sums <= limit * (1 + 1e-12)).mean()) for sums in (together, apart))
+    return CostNoise(objective, limit / total if total else inf, SPREAD, DRAWS, common, independent)
 
 
 def recalibrated(config: SearchConfig, policy: Policy, before: float, *, inputs: Inputs) -> Recalibrated:
-    """Evaluate a policy on the search split with quantizers from other images; `before` is its accuracy in the run.
+    """Calibrate the quantizers of a policy on other images, and evaluate it on the search split.
 
-    Raises UserError where the data have no other images to calibrate on.
+    Args:
+        config: Settings of the run.
+        policy: Policy to evaluate.
+        before: Its search accuracy in the run, a fraction.
+        inputs: Model and task of a run whose configuration cannot name them.
+
+    Returns:
+        The accuracy before and after.
+
+    Raises:
+        UserError: The data have no other images for calibration.
     """
     model = load_model(config.model, weights=config.weights) if inputs.model is None else inputs.model
     task = load_task(config.data, model=model, options=task_options(config)) if inputs.task is None else inputs.task
@@ -81,10 +103,16 @@ def recalibrated(config: SearchConfig, policy: Policy, before: float, *, inputs:
 
 
 def other_calibration(task: Task) -> tuple[Task, int]:
-    """Return the task with calibration images from the other end of its training images, and how many it shares.
+    """Select calibration images from the other end of the training images.
+
+    Args:
+        task: Task of the run.
+
+    Returns:
+        The task with these images, and the number of images that both calibrations use.
 
     Raises:
-        UserError: If there are no other images.
+        UserError: There are no other images.
     """
     other = task.with_other_calibration() if isinstance(task, RecalibratableTask) else None
     if other is None:

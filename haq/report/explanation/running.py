@@ -1,7 +1,7 @@
 """Explanation of a policy: its expected distance from the optimum, the value of more budget, and its robustness.
 
-Everything follows from the scores in the journal and the device's cost table. Nothing is evaluated, except with a
-second calibration for `is_robust`.
+All results are computed from the scores in the journal and the device's cost table. Nothing is evaluated, except for
+the second calibration of `is_robust`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -62,8 +62,11 @@ def explain(
         is_robust: Calibrate and evaluate the policy once more, on other images.
         notify: Receives a line for every callable that is called because the files name it.
 
+    Returns:
+        All findings on the run.
+
     Raises:
-        UserError: If the folder holds no finished run, or too few policies to fit the reward model.
+        UserError: The folder holds no finished run, or too few policies to fit the reward model.
     """
     inputs = inputs or Inputs()
     source = read_source(path, config or SearchConfig(), notify)
@@ -97,7 +100,15 @@ def explain(
 
 
 def plateaus(choice: Choices, bits: IntArray) -> Iterator[Plateau]:
-    """Yield the layers of a policy [decision, 2] where more bits cost nothing, or fewer bits save nothing."""
+    """Find layers where more bits cost nothing, or fewer bits save nothing.
+
+    Args:
+        choice: Allowed bits and their costs.
+        bits: The policy, [decision, 2].
+
+    Yields:
+        These layers, in the order of the decisions.
+    """
     for decision, (w_bits, a_bits) in enumerate(bits.tolist()):
         pairs = np.argwhere(choice.allowed[decision]) + 1
         cost = choice.cost[:, decision, pairs[:, 0] - 1, pairs[:, 1] - 1]
@@ -110,12 +121,15 @@ def plateaus(choice: Choices, bits: IntArray) -> Iterator[Plateau]:
 
 
 def steps(choice: Choices, bits: IntArray, losses: FloatArray) -> Iterator[Step]:
-    """Yield every change of one layer's bits that keeps to all limits but possibly the objective's.
+    """List the changes of one layer's bits that keep the policy within all limits, except possibly the objective's.
 
     Args:
         choice: Allowed bits and their costs.
         bits: The policy, [decision, 2].
         losses: Loss of every pair of bits, [decision, w_bits, a_bits].
+
+    Yields:
+        Each change, with its cost and the gain that `losses` predict.
     """
     total = choice.total(bits)
     for decision, (w_bits, a_bits) in enumerate(bits.tolist()):
@@ -135,7 +149,7 @@ def _belief(surrogate: Surrogate, winner: IntArray, measured: float, *, unit: st
 
 
 def _exchange(case: SearchCase, tried: Sequence[Episode], winner: Episode) -> Exchange | None:
-    """Fit how many points of search accuracy go with output error: least squares through the float network's zero."""
+    """Fit points of search accuracy to output error by least squares, through the origin (the float network)."""
     fp32 = case.policy.accuracy.get("fp32_search")
     if fp32 is None or case.unit[0] == "points" or not metric_of(case.summary.metric).is_percent:
         return None
@@ -149,11 +163,11 @@ def _exchange(case: SearchCase, tried: Sequence[Episode], winner: Episode) -> Ex
 
 def _distance(surrogate: Surrogate, winner: IntArray, scale: float) -> Distance:
     choice, losses = surrogate.choice, surrogate.losses
-    own, best = loss_of(losses, winner), least_loss(choice, losses)
+    loss, best = loss_of(losses, winner), least_loss(choice, losses)
     draws = regrets(choice, winner, list(surrogate.draw_losses(np.random.default_rng(0), DRAWS)))
     likely = float(regrets(choice, winner, [losses])[0])
-    bound, low, high = (scale * own * float(share) for share in (likely, *np.quantile(draws, (LOW, HIGH))))
-    integer = max(own - loss_of(losses, best), 0.0)
+    bound, low, high = (scale * loss * float(share) for share in (likely, *np.quantile(draws, (LOW, HIGH))))
+    integer = max(loss - loss_of(losses, best), 0.0)
     differs = (best != winner).any(axis=1)
     names = tuple(name for name, is_other in zip(choice.names, differs, strict=True) if is_other)
     return Distance(bound, low, high, scale * integer, names)
@@ -187,7 +201,7 @@ def _noise(case: SearchCase) -> Iterator[CostNoise]:
 
 
 def _notes(case: SearchCase) -> Iterator[str]:
-    """Yield what a reader must know of these numbers."""
+    """Yield remarks that qualify these numbers."""
     now, then = float(case.choice.total(case.winner)[0]), case.policy.cost.value(case.config.objective)
     if then is not None and abs(now - then) > 1e-6 * then:
         yield f"the device has changed since the run: the policy cost {then:.4g} then and costs {now:.4g} now"

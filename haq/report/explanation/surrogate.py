@@ -1,8 +1,9 @@
 """Surrogate of a run: a reward model fitted to its policies, and the best policies that it predicts.
 
-The reward model of `agents.reward_model` has a policy's loss as a sum of terms, one for every (decision, weights or
-activations, width). For such a sum the best policy within the budgets is a multiple-choice knapsack, whose linear
-relaxation bounds it from below and prices the budgets (Boyd and Vandenberghe 2004, section 5.6).
+The reward model of `agents.reward_model` expresses the loss of a policy as a sum of terms, one for every (decision,
+weights or activations, width). For such a sum the best policy within the budgets is a multiple-choice knapsack problem.
+Its linear relaxation gives a lower bound of the loss and the marginal values of the budgets (Boyd and Vandenberghe
+2004, section 5.6).
 """
 
 from collections.abc import Sequence
@@ -58,7 +59,14 @@ class Surrogate:
     _model: RewardModel
 
     def predict(self, bits: IntArray) -> Predicted:
-        """Predict the reward of a policy [decision, 2]."""
+        """Predict the reward of a policy.
+
+        Args:
+            bits: Bits of weights and activations, [decision, 2].
+
+        Returns:
+            The reward at the mean of the predicted log loss, and one standard deviation below and above.
+        """
         mean, std = (float(each[0]) for each in self._model.predict(bits[None]))
         reward, low, high = (self.ceiling - np.exp(mean + sigmas * std) for sigmas in (0, 1, -1))
         return Predicted(float(reward), float(low), float(high))
@@ -69,23 +77,34 @@ class Surrogate:
         return _pairs(self._model.theta)
 
     def draw_losses(self, generator: np.random.Generator, count: int) -> FloatArray:
-        """Sample the losses from the posterior, [draw, decision, w_bits, a_bits]."""
+        """Sample the losses from the posterior.
+
+        Args:
+            generator: Source of random numbers.
+            count: Number of samples.
+
+        Returns:
+            Loss of every pair of bits, [sample, decision, w_bits, a_bits].
+        """
         return _pairs(self._model.sample(generator, count))
 
 
 def fit_surrogate(choice: Choices, bits: IntArray, rewards: FloatArray) -> Surrogate:
     """Fit the reward model to the policies of a run.
 
-    Of more than `MAX_POLICIES` it takes the best ones for half of that number, and for the other half policies evenly
-    spread over the remaining ranks.
+    If there are more than `MAX_POLICIES`, half of that number are the policies with the highest rewards, and the other
+    half are evenly spaced over the remaining ranks.
 
     Args:
         choice: Allowed bits and their costs.
         bits: Distinct policies, [policy, decision, 2].
         rewards: Their rewards, [policy].
 
+    Returns:
+        The fitted model.
+
     Raises:
-        ValueError: If there are fewer than `MIN_POLICIES`.
+        ValueError: There are fewer than `MIN_POLICIES`.
     """
     if len(bits) < MIN_POLICIES:
         raise ValueError(f"a model of the reward takes at least {MIN_POLICIES} different policies, got {len(bits)}")
@@ -107,14 +126,29 @@ def fit_surrogate(choice: Choices, bits: IntArray, rewards: FloatArray) -> Surro
 
 
 def loss_of(losses: FloatArray, bits: IntArray) -> float:
-    """Sum the losses [decision, w_bits, a_bits] of a policy [decision, 2]."""
+    """Sum the losses of a policy over its decisions.
+
+    Args:
+        losses: Loss of every pair of bits, [decision, w_bits, a_bits].
+        bits: The policy, [decision, 2].
+
+    Returns:
+        The sum.
+    """
     return float(losses[np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1].sum())
 
 
 def relax(choice: Choices, losses: FloatArray) -> Relaxed:
-    """Minimize the summed losses [decision, w_bits, a_bits] within the limits, with mixtures of pairs of bits allowed.
+    """Solve the linear relaxation of minimizing the loss within the limits.
 
-    At least one policy has to be within the limits of the choice.
+    Each decision may be a convex combination of pairs of bits.
+
+    Args:
+        choice: Allowed bits, costs and limits; at least one policy must be within the limits.
+        losses: Loss of every pair of bits, [decision, w_bits, a_bits].
+
+    Returns:
+        The minimum, and the decrease of the loss per unit of each limit.
     """
     where = np.argwhere(choice.allowed)
     each, scale = losses[tuple(where.T)], float(np.ptp(losses[choice.allowed])) or 1.0
@@ -133,26 +167,40 @@ def relax(choice: Choices, losses: FloatArray) -> Relaxed:
 
 
 def least_loss(choice: Choices, losses: FloatArray) -> IntArray:
-    """Return the policy [decision, 2] with the least summed losses within the limits."""
+    """Compute the policy with the least loss within the limits.
+
+    Args:
+        choice: Allowed bits, costs and limits.
+        losses: Loss of every pair of bits, [decision, w_bits, a_bits].
+
+    Returns:
+        The policy, [decision, 2].
+    """
     return ILP(replace(search_space(choice), prior=losses)).propose()
 
 
 def regrets(choice: Choices, bits: IntArray, losses: Sequence[FloatArray]) -> FloatArray:
-    """Return by which fraction the relaxed program lowers the loss of a policy, [draw].
+    """Compute the fraction by which the relaxed program lowers the loss of a policy, for several samples of the losses.
 
-    A fraction, because the policy's own loss was measured; samples of the losses only differ in its composition.
+    The result is relative because the loss of the policy itself was measured; samples of the losses only differ in its
+    composition.
 
     Args:
-        choice: Allowed bits and limits.
+        choice: Allowed bits, costs and limits.
         bits: The policy, [decision, 2].
         losses: Samples of the losses, each [decision, w_bits, a_bits].
+
+    Returns:
+        Fractions between 0 and 1, [sample].
     """
-    own = [loss_of(each, bits) for each in losses]
+    policy_losses = [loss_of(each, bits) for each in losses]
     bounds = [relax(choice, each).loss for each in losses]
-    return np.array([max(1 - bound / loss, 0.0) if loss > 0 else 0.0 for bound, loss in zip(bounds, own, strict=True)])
+    return np.array(
+        [max(1 - bound / loss, 0.0) if loss > 0 else 0.0 for bound, loss in zip(bounds, policy_losses, strict=True)]
+    )
 
 
 def _pairs(theta: FloatArray) -> FloatArray:
-    """Return losses [..., decision, w_bits, a_bits] from theta [..., decision, 2, width]."""
+    """Convert log losses theta [..., decision, 2, width] to losses of pairs of bits [..., decision, w_bits, a_bits]."""
     noise = np.exp(theta)
     return np.asarray(noise[..., 0, :, None] + noise[..., 1, None, :])

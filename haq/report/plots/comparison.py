@@ -34,7 +34,16 @@ MARKERS = "osD^vPX*<"
 
 @house_style()
 def plot_comparison(document: ComparisonDocument) -> Figure:
-    """Draw the mean over seeds of every method, of the first one with a band of one standard deviation."""
+    """Draw the mean accuracy over seeds of every method by number of evaluations, with a panel for each budget.
+
+    A band shows one standard deviation of the first method.
+
+    Args:
+        document: Results of `haq compare`.
+
+    Returns:
+        The figure.
+    """
     frame = as_frame(document)
     budgets, agents = document.budgets, document.agents
     columns = min(COLUMNS, len(budgets))

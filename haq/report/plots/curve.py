@@ -20,13 +20,13 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a search was for: the highest score within a budget, or the lowest cost at a score of at least `least`.
+    """Goal of a search: the highest score within a budget, or the lowest cost at a score of at least `least`.
 
     Attributes:
         budget: The objective's budget; None if it is not known.
         least: Least score on the search split, of a min-cost search.
-        confidence: Confidence with which an episode's `lost` and `won` have to show that at most `drop` is lost on
-            `images`; None if none was asked for.
+        confidence: Required confidence, computed from an episode's `lost` and `won`, that accuracy on `images` drops by
+            at most `drop`; None if none is required.
         drop: Largest drop of accuracy, a fraction.
         images: Number of search images.
     """
@@ -47,7 +47,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is known of a search besides its episodes.
+    """Results of a search besides its episodes.
 
     Attributes:
         winner: Episode of the policy found; None while there is none.
@@ -68,11 +68,11 @@ class Curve:
 
     Attributes:
         scores: Score on the search split.
-        cost_ratios: Cost over that of 8 bits; None where no budget is known.
+        cost_ratios: Cost over that of 8 bits; None if no budget is known.
         within: Whether the policy met the target.
         best: Episode of the best policy so far that met the target; -1 before there is one.
-        losses: Losses of the agent by name, where there are any.
-        noise: Relative output error (1/SQNR); None where it is not what the reward is made of.
+        losses: Losses of the agent by name, if it has any.
+        noise: Relative output error (1/SQNR); None if the reward is not computed from it.
     """
 
     scores: FloatArray
@@ -83,12 +83,27 @@ class Curve:
     noise: FloatArray | None = None
 
     def of_best(self, values: FloatArray) -> FloatArray:
-        """Return the values of the best policy so far, [episode]; NaN before there is one."""
+        """Select the values of the best policy so far.
+
+        Args:
+            values: Values of all episodes, [episode].
+
+        Returns:
+            Value of the best policy up to each episode, [episode]; NaN before there is one.
+        """
         return np.where(self.best >= 0, values[self.best], np.nan)
 
 
 def learning_curve(episodes: Sequence[Episode], target: Target = Target()) -> Curve:
-    """Convert the episodes of a search to arrays."""
+    """Convert the episodes of a search to arrays.
+
+    Args:
+        episodes: All episodes, in order.
+        target: Goal of the search, by which the best policy is chosen.
+
+    Returns:
+        The arrays.
+    """
     costs = np.array([episode.cost for episode in episodes], dtype=np.float64)
     scores = np.array([episode.accuracy for episode in episodes], dtype=np.float64)
     budget = target.budget
@@ -115,14 +130,22 @@ def learning_curve(episodes: Sequence[Episode], target: Target = Target()) -> Cu
 
 
 def _confidence(episode: Episode, target: Target) -> float:
-    """Return the confidence that a policy reached; 0 where it lost too much for its images to be compared."""
+    """Return the confidence that a policy reached; 0 if it lost so much that its images were not compared."""
     if episode.lost is None or episode.won is None:
         return 0.0
     return confidence_of_drop(Pairs(episode.lost, episode.won, target.images), target.drop)
 
 
 def learning_subtitle(curve: Curve, outcome: Outcome = Outcome()) -> str:
-    """Return how long the search was and what it found, in one line."""
+    """Summarize the length of a search and its best policy in one line.
+
+    Args:
+        curve: Episodes of the search, at least one.
+        outcome: Results of the search.
+
+    Returns:
+        The line.
+    """
     count = len(curve.best)
     shown = f"{count} episode{'s' if count > 1 else ''}  ·  "
     place = int(curve.best[-1]) if outcome.winner is None else outcome.winner
@@ -134,7 +157,7 @@ def learning_subtitle(curve: Curve, outcome: Outcome = Outcome()) -> str:
 
 
 def _best(episodes: Sequence[Episode], within: BoolArray, *, by_cost: bool) -> Iterator[int]:
-    """Yield the best episode so far, in the order that the search itself uses."""
+    """Yield the best episode so far, compared in the same way as by the search."""
     merit, best = (-np.inf, 0.0, 0.0), -1
     for place, (episode, is_within) in enumerate(zip(episodes, within, strict=True)):
         score, cost, noise = episode.score, episode.cost, episode.noise

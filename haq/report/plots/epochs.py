@@ -21,7 +21,17 @@ class _Config(Record):
 
 
 def plot_finetuning(path: Path) -> Figure:
-    """Draw the epochs of a finished fine-tuning run. Raises UserError for a folder whose files are damaged."""
+    """Draw the epochs of a finished fine-tuning run.
+
+    Args:
+        path: Folder of the run.
+
+    Returns:
+        The figure.
+
+    Raises:
+        UserError: Files of the run are missing or damaged.
+    """
     run = RunFolder(path)
     summary = checked(Summary, run.read_json(SUMMARY) or {}, path / SUMMARY, remedy=_REMEDY)
     config = checked(_Config, run.read_json(CONFIG) or {}, path / CONFIG, remedy=_REMEDY)
@@ -31,7 +41,16 @@ def plot_finetuning(path: Path) -> Figure:
 
 
 def plot_epochs(records: Sequence[Epoch], summary: Summary, *, title: str) -> Figure:
-    """Draw the loss, and below it the scores on train and search split beside the float network's."""
+    """Draw the loss, and below it the scores on the train and search splits with that of the float network.
+
+    Args:
+        records: The epochs.
+        summary: Summary of the run.
+        title: Title of the figure.
+
+    Returns:
+        The figure.
+    """
     metric = metric_of(summary.metric)
     with house_style():
         figure = new_figure(6.0, 4.2, top=HEADER_INCHES)

@@ -16,14 +16,14 @@ METADATA: Mapping[str, Mapping[str, None]] = {".png": {"Software": None}, ".svg"
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure, whole or not at all; equal figures give equal bytes.
+    """Write a figure to a file atomically; equal figures give equal bytes.
 
     Args:
         figure: The figure.
-        path: File that ends in .png or .svg, which decides on the format.
+        path: File whose name ends in .png or .svg, which selects the format.
 
     Raises:
-        UserError: If it has another ending, or the file cannot be written.
+        UserError: The name has another ending, or the file cannot be written.
     """
     path = Path(path)
     suffix = check_suffix(path)
@@ -37,10 +37,20 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
 
 def check_suffix(path: Path) -> str:
-    """Return the ending of a figure file. Raises UserError if it is neither .png nor .svg.
+    """Check the ending of a figure file.
 
-    >>> check_suffix(Path("policy.SVG"))
-    '.svg'
+    Args:
+        path: File of the figure.
+
+    Returns:
+        The ending in lower case.
+
+    Raises:
+        UserError: It is neither .png nor .svg.
+
+    Examples:
+        >>> check_suffix(Path("policy.SVG"))
+        '.svg'
     """
     suffix = path.suffix.lower()
     if suffix not in METADATA:

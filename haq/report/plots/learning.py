@@ -63,15 +63,15 @@ def plot_learning(
     Args:
         episodes: All episodes of the search, at least one.
         title: Title of the figure.
-        target: What the search was for, which decides on the best policy.
-        outcome: The policy found, the float network's score, and the scores on the report split, which get a panel of
-            their own.
+        target: Goal of the search, by which the best policy is chosen.
+        outcome: The policy found, the float network's score, and the scores on the report split, which are drawn in a
+            separate panel.
 
     Returns:
-        The figure; panels of what is not known are left out.
+        The figure, without panels for values that are not known.
 
     Raises:
-        ValueError: If there are no episodes.
+        ValueError: There are no episodes.
     """
     if not episodes:
         raise ValueError("there are no episodes to plot")
@@ -102,7 +102,7 @@ def plot_learning(
 
 
 class _Panels:
-    """Empty panels of the figure: scores, one below the other what is known besides, and report scores beside them."""
+    """Empty panels of the figure: scores, other values of the search below them, and report scores beside them."""
 
     def __init__(self, curve: Curve, target: Target, outcome: Outcome) -> None:
         has_noise, has_cost = curve.noise is not None, curve.cost_ratios is not None

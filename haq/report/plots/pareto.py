@@ -39,7 +39,7 @@ LEAST = 0.02
 
 
 def load_sweep(folder: Path) -> SweepDocument:
-    """Read what `haq pareto` left in a folder.
+    """Read the results of `haq pareto`.
 
     Args:
         folder: Folder of the sweep.
@@ -48,7 +48,7 @@ def load_sweep(folder: Path) -> SweepDocument:
         The sweep.
 
     Raises:
-        UserError: The folder holds none, or its file is damaged.
+        UserError: The folder holds no sweep, or its file is damaged.
     """
     path = folder / DOCUMENT
     try:
@@ -61,7 +61,14 @@ def load_sweep(folder: Path) -> SweepDocument:
 
 @house_style()
 def plot_pareto(document: SweepDocument) -> Figure:
-    """Draw policies found, the front of every seed, and uniform bits, of the document that `run_sweep` returns."""
+    """Draw accuracy over cost: policies found, the front of every seed, and uniform bits.
+
+    Args:
+        document: Results of `haq pareto`.
+
+    Returns:
+        The figure, with a row of panels for each device and a column for each cost.
+    """
     devices, records = document.devices, document.records
     axes = [axis for axis in AXES if any(front.axis == axis for front in document.fronts)]
     top = HEADER_INCHES + LEGEND_INCHES
@@ -150,8 +157,8 @@ def _range(found: list[float], fp32: float) -> tuple[float, float]:
     best = max(*found, fp32)
     shown = [score for score in found if score >= fp32 - SHOWN * abs(fp32)] or found
     least = min(*shown, best - LEAST * abs(best))
-    room = ROOM * (best - least)
-    return least - room, best + room
+    margin = ROOM * (best - least)
+    return least - margin, best + margin
 
 
 def _unit(document: SweepDocument, device: str, axis: Objective) -> tuple[float, str]:

@@ -54,12 +54,20 @@ def plot_policy(
 ) -> Figure:
     """Draw weight bits and activation bits of every layer as bars, with cost, budget and accuracy in the header.
 
-    `metric` is the task's.
+    Args:
+        policy: Policy to draw.
+        title: Title of the figure; network and device if None.
+        budgets: Budgets of the search.
+        metric: Metric of the task.
 
-    >>> layer = LayerBits(name="conv1", kind="conv", w_bits=4, a_bits=8)
-    >>> figure = plot_policy(Policy(model="m", hardware=None, objective=None, layers=(layer,)))
-    >>> [axes.get_ylabel() for axes in figure.axes]
-    ['weight bits', 'activation bits']
+    Returns:
+        The figure.
+
+    Examples:
+        >>> layer = LayerBits(name="conv1", kind="conv", w_bits=4, a_bits=8)
+        >>> figure = plot_policy(Policy(model="m", hardware=None, objective=None, layers=(layer,)))
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['weight bits', 'activation bits']
     """
     count = len(policy.layers)
     names = [shortened(layer.name) for layer in policy.layers]
@@ -84,20 +92,36 @@ def plot_policy(
 
 
 def policy_title(policy: Policy) -> str:
-    """Return the names of network and device."""
+    """Format the names of network and device.
+
+    Args:
+        policy: Policy with these names.
+
+    Returns:
+        The title.
+    """
     model = model_title(policy.model)
     return f"{model} on {device_title(policy.hardware)}" if policy.hardware else model
 
 
 def policy_subtitle(policy: Policy, *, budgets: Sequence[ResolvedBudget] = (), metric: Metric = ACCURACY) -> str:
-    """Return cost, budget and accuracy of a policy in one line.
+    """Format cost, budget and accuracy of a policy in one line.
 
-    >>> from haq.policy import CostSummary
-    >>> layer = LayerBits(name="fc", kind="linear", w_bits=4, a_bits=4)
-    >>> policy = Policy(model="m", hardware="d", objective="latency", layers=(layer,), accuracy={"report": 0.95},
-    ...                 cost=CostSummary(latency_s=0.0061), baseline_cost=CostSummary(latency_s=0.0124))
-    >>> policy_subtitle(policy)
-    'latency 6.1 ms, 49.2 % of 8 bits  ·  accuracy 95.0 %'
+    Args:
+        policy: Policy with its costs and scores.
+        budgets: Budgets of the search.
+        metric: Metric of the task.
+
+    Returns:
+        The line.
+
+    Examples:
+        >>> from haq.policy import CostSummary
+        >>> layer = LayerBits(name="fc", kind="linear", w_bits=4, a_bits=4)
+        >>> policy = Policy(model="m", hardware="d", objective="latency", layers=(layer,), accuracy={"report": 0.95},
+        ...                 cost=CostSummary(latency_s=0.0061), baseline_cost=CostSummary(latency_s=0.0124))
+        >>> policy_subtitle(policy)
+        'latency 6.1 ms, 49.2 % of 8 bits  ·  accuracy 95.0 %'
     """
     limits = {resolved.budget.objective: resolved for resolved in budgets}
     shown = [name for name in OBJECTIVES if name == policy.objective or name in limits]
@@ -117,10 +141,18 @@ def policy_subtitle(policy: Policy, *, budgets: Sequence[ResolvedBudget] = (), m
 
 
 def shortened(name: str, *, longest: int = LONGEST_NAME) -> str:
-    """Shorten a name to its end, which tells layers apart; it does not begin with part of a number.
+    """Shorten a name to its end, which distinguishes layers; digits at the cut are dropped, so that no number is split.
 
-    >>> shortened("features.17.conv.0.0"), shortened("encoder.layers.layer_11.attention.out_proj", longest=22)
-    ('features.17.conv.0.0', '….attention.out_proj')
+    Args:
+        name: Name of a layer or policy.
+        longest: Largest number of characters.
+
+    Returns:
+        The name, with an ellipsis in place of what was removed.
+
+    Examples:
+        >>> shortened("features.17.conv.0.0"), shortened("encoder.layers.layer_11.attention.out_proj", longest=22)
+        ('features.17.conv.0.0', '….attention.out_proj')
     """
     return name if len(name) <= longest else f"…{name[1 - longest :].lstrip('0123456789')}"
 
@@ -130,11 +162,11 @@ def _budget(resolved: ResolvedBudget) -> str:
 
 
 def _score(policy: Policy, metric: Metric) -> list[str]:
-    """Return the score on the report split, or on the search split where there is no other."""
+    """Format the score on the report split, or on the search split if there is no other."""
     for split in ("report", "search"):
-        own, fp32 = policy.accuracy.get(split), policy.accuracy.get(f"fp32_{split}")
-        if own is not None:
-            text = f"{metric.name} {metric.text(own)}"
+        score, fp32 = policy.accuracy.get(split), policy.accuracy.get(f"fp32_{split}")
+        if score is not None:
+            text = f"{metric.name} {metric.text(score)}"
             return [text if fp32 is None else f"{text} (float {metric.text(fp32)})"]
     return []
 
@@ -172,7 +204,7 @@ def _name_layers(axes: Axes, names: Sequence[str], *, slot_points: float, uprigh
 
 
 def _legend_handles(policy: Policy) -> list[Patch]:
-    """Return the kinds of layers in the policy, in one order for all figures."""
+    """Create a legend entry for each kind of layer in the policy, in the same order for all figures."""
     present = {_mark(layer, bits) for layer in policy.layers for bits in (layer.w_bits, layer.a_bits)}
     marks = [mark for mark in (*MARKS.values(), FLOAT) if mark in present]
     return [Patch(label=mark.label, **_look(mark)) for mark in marks]

@@ -57,7 +57,17 @@ class Points:
 def roofline_points(table: CostTable, *, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> Points:
     """Compute the positions of all layers that have MACs.
 
-    Raises UserError for a device without time or traffic of memory, UnsupportedError for bits it does not support.
+    Args:
+        table: Costs of the layers on the device.
+        w_bits: Bits of the weights of every layer.
+        a_bits: Bits of the input activations of every layer.
+
+    Returns:
+        The positions.
+
+    Raises:
+        UserError: The device does not model latency or the traffic of main memory.
+        UnsupportedError: The device does not support a layer at its widths.
     """
     if table.dram_bits is None or table.latency_s is None:
         raise UserError(f"{table.hardware} does not model traffic of main memory; there is no roofline to draw")
@@ -86,8 +96,21 @@ def plot_roofline(
 ) -> Figure:
     """Draw MAC/s over MACs per byte (Williams et al., CACM 2009): the roofs by width, and the layers at their bits.
 
-    `table` has the layers' costs on `accelerator`; the area of a mark grows with the layer's part of the latency.
-    Raises UserError for a device that does not model main memory, UnsupportedError for bits it does not support.
+    The area of a mark grows linearly with the layer's share of the latency.
+
+    Args:
+        table: Costs of the layers on `accelerator`.
+        accelerator: The device.
+        w_bits: Bits of the weights of every layer.
+        a_bits: Bits of the input activations of every layer.
+        title: Title of the figure; device and batch if None.
+
+    Returns:
+        The figure.
+
+    Raises:
+        UserError: The device does not model latency or its main memory.
+        UnsupportedError: The device does not support a layer at its widths.
     """
     bandwidth, roofs = accelerator.bytes_per_s, roofs_by_peak(accelerator)
     if bandwidth is None or not roofs:
@@ -106,11 +129,18 @@ def plot_roofline(
 
 
 def roofs_by_peak(accelerator: Accelerator) -> dict[float, str]:
-    """Return the flat roofs, highest first: MAC/s, and the widths with this peak.
+    """List the flat roofs of a device, highest first.
 
-    >>> from hardware_sim.catalog import load_accelerator
-    >>> roofs_by_peak(load_accelerator("systolic-tpu"))
-    {45875200000000.0: '2, 4, 8 bits'}
+    Args:
+        accelerator: The device.
+
+    Returns:
+        Labels of the widths by peak performance in MAC/s; widths with the same peak share a label.
+
+    Examples:
+        >>> from hardware_sim.catalog import load_accelerator
+        >>> roofs_by_peak(load_accelerator("systolic-tpu"))
+        {45875200000000.0: '2, 4, 8 bits'}
     """
     widths: dict[float, list[str]] = {}
     for bits in ROOFS:
@@ -122,7 +152,14 @@ def roofs_by_peak(accelerator: Accelerator) -> dict[float, str]:
 
 
 def roofline_subtitle(points: Points) -> str:
-    """Return in one line how much of the latency is bound by memory."""
+    """Summarize how much of the latency is bound by memory.
+
+    Args:
+        points: Positions of the layers.
+
+    Returns:
+        One line.
+    """
     known = [bound == "memory" for bound in points.bounds if bound is not None]
     if not known:
         return f"{len(points.kinds)} layers; area: part of the latency"

@@ -1,4 +1,4 @@
-"""Figures of a run, from the files in its folder and nothing else."""
+"""Figures of a run, drawn from the files in its folder only."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +42,7 @@ class _Metric(MetricRecord):
 
 
 class _PolicySummary(Record):
-    """What the figure of a policy needs of a summary, whichever command wrote it."""
+    """Fields of a summary that the figure of a policy uses; every command that writes a policy writes them."""
 
     metric: _Metric = _Metric()
     budget: tuple[_Budget, ...] = ()
@@ -56,7 +56,13 @@ class _Config(Record):
 
 
 def draw_missing(path: Path) -> None:
-    """Draw the figures that the folder of a finished run lacks; none if the folder cannot be written."""
+    """Draw the figures that the folder of a finished run lacks.
+
+    Nothing is drawn if the folder is not writable.
+
+    Args:
+        path: Folder of the run.
+    """
     if not os.access(path, os.W_OK):
         return
     if (path / EPOCHS).is_file():
@@ -85,7 +91,7 @@ def plot_run(
         The files of the figures.
 
     Raises:
-        UserError: If the folder is not that of a run, or a file in it is damaged.
+        UserError: The folder is not that of a run, a file in it is damaged, or `out` is given for several figures.
     """
     run = RunFolder(Path(path))
     chosen = list(kinds) if kinds is not None else [kind for kind, need in NEEDS.items() if (run.path / need).is_file()]
@@ -144,7 +150,7 @@ def _resolved(budgets: Sequence[_Budget | BudgetLimit]) -> list[ResolvedBudget]:
 
 
 def _target(summary: Summary) -> Target:
-    """Return what a search was for."""
+    """Return the goal of a search."""
     drop, fp32 = summary.max_accuracy_drop, summary.search_accuracy_fp32
     budget = _resolved(summary.budget)[0]
     if drop is None or fp32 is None:
@@ -153,7 +159,7 @@ def _target(summary: Summary) -> Target:
 
 
 def _outcome(summary: Summary, episodes: int) -> Outcome:
-    """Return what is known of a search of so many episodes besides these."""
+    """Return the results of a search; a winner that is not among the first `episodes` is dropped."""
     winner = summary.winner.episode if summary.winner and summary.winner.episode < episodes else None
     return Outcome(winner, summary.search_accuracy_fp32, _report(summary), metric_of(summary.metric))
 

@@ -52,12 +52,12 @@ class _Cell(Record):
 
 
 class SensitivityTable(Record):
-    """What the figure needs of `sensitivity.json`.
+    """Fields of `sensitivity.json` that the figure uses.
 
     Attributes:
         model: Name of the network.
         metric: Metric of the task.
-        images: Number of images that were measured; 0 if nothing was.
+        images: Number of images of the measurement; 0 if nothing was measured.
         accuracy_fp32: Score of the float network on these.
         layers: Layers in the order of execution.
         cells: Layers by weights and input by widths, the widths innermost.
@@ -73,9 +73,15 @@ class SensitivityTable(Record):
 
 @house_style()
 def plot_sensitivity(table: SensitivityTable) -> Figure:
-    """Draw layers by widths as cells; the darker, the further the outputs are from the float network's.
+    """Draw the loss of each layer at each width as a shaded cell; darker cells have a larger divergence.
 
-    Where nothing was measured, the figure shows the estimates from the Fisher information.
+    If nothing was measured, the figure shows the estimates from the Fisher information.
+
+    Args:
+        table: Sensitivities of a run.
+
+    Returns:
+        The figure, with weights above inputs.
     """
     names = [shortened(layer.name) for layer in table.layers]
     panels = {part: _grid(table, part) for part in ("weights", "input")}

@@ -44,8 +44,17 @@ DARKEST = 0.75
 def plot_specialization(matrix: Specialization) -> Figure:
     """Draw a matrix of policies by devices.
 
-    A cell holds the cost in the objective, and how much that is above the cheapest policy for the device; a frame marks
-    the device for which a policy was searched. Raises UserError if no device can run any of the policies.
+    A cell shows the cost in the objective, and by how much it exceeds that of the cheapest policy for the device; a
+    frame marks the device for which a policy was searched.
+
+    Args:
+        matrix: Costs of policies on devices.
+
+    Returns:
+        The figure.
+
+    Raises:
+        UserError: No device can run any of the policies.
     """
     objective: Objective = matrix.objective
     costs = _costs(matrix)
@@ -84,11 +93,11 @@ def _draw_cells(axes: Axes, matrix: Specialization, costs: np.ndarray[Any, np.dt
     least = np.fmin.reduce(costs, axis=0)
     for (row, column), cost in np.ndenumerate(costs):
         policy, device = matrix.policies[row], matrix.devices[column]
-        own = policy.hardware == device.hardware
+        is_searched_for = policy.hardware == device.hardware
         above = cost / least[column] - 1 if least[column] > 0 else 0.0
         shade = FAINT if np.isnan(cost) else SHADES(DARKEST * min(1.0, above / (WORST_SHOWN - 1)))
         axes.add_patch(Rectangle((column, row), 1, 1, facecolor=shade, edgecolor="white", linewidth=1))
-        if own:
+        if is_searched_for:
             frame = Rectangle((column + 0.03, row + 0.06), 0.94, 0.88, fill=False, edgecolor=INK, linewidth=1.4)
             axes.add_patch(frame)
         _write(axes, (column + 0.5, row + 0.5), _cell_lines(matrix.objective, cost, above))

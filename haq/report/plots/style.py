@@ -1,4 +1,4 @@
-"""Style of all figures: fonts and sizes, colours that colour-blind readers can tell apart, header and legend."""
+"""Style of all figures: fonts, sizes, a palette for colour-blind readers, header and legend."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -82,13 +82,22 @@ MARKS: Mapping[LayerKind, Mark] = {
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Apply the style to a block or a function, whatever the user's matplotlibrc says."""
+    """Apply the style of all figures to a block or a function, independent of the user's matplotlibrc."""
     with matplotlib.style.context(dict(RC), after_reset=True):
         yield
 
 
 def new_figure(width: float, height: float, *, top: float = HEADER_INCHES) -> Figure:
-    """Create an empty figure without a window, with space at the top for header and legend; sizes in inches."""
+    """Create an empty figure without a window.
+
+    Args:
+        width: Width in inches.
+        height: Height in inches.
+        top: Part of the height that is reserved for header and legend, in inches.
+
+    Returns:
+        The figure.
+    """
     pad = MARGIN_INCHES
     layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - top / height), w_pad=pad, h_pad=pad)
     figure = Figure(figsize=(width, height), layout=layout)
@@ -97,24 +106,36 @@ def new_figure(width: float, height: float, *, top: float = HEADER_INCHES) -> Fi
 
 
 def add_legend(axes: Axes, handles: Sequence[Artist], *, rows: int = 1) -> None:
-    """Add one legend for all panels in the space that `new_figure` reserved."""
+    """Add one legend for all panels in the space that `new_figure` reserved.
+
+    Args:
+        axes: Uppermost panel, above which the legend is placed.
+        handles: Entries of the legend.
+        rows: Number of rows.
+    """
     columns = ceil(len(handles) / rows)
     legend = axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.4)
     legend.set_in_layout(False)  # otherwise a wide legend would make the panel narrow
 
 
 def add_header(figure: Figure, title: str, subtitle: str) -> None:
-    """Add title and subtitle at the top left, cut to the width of the figure."""
+    """Add title and subtitle at the top left, cut to the width of the figure.
+
+    Args:
+        figure: Figure of `new_figure`.
+        title: First line, in bold.
+        subtitle: Second line.
+    """
     width, height = figure.get_size_inches()
     for text, top, size, weight, colour in (
         (title, 0.1, TITLE_SIZE, "bold", INK),
         (subtitle, 0.3, TEXT_SIZE, "normal", MUTED),
     ):
-        room = int((width - 2 * MARGIN_INCHES) * POINTS_PER_INCH / (GLYPH_WIDTH * size))
+        longest = int((width - 2 * MARGIN_INCHES) * POINTS_PER_INCH / (GLYPH_WIDTH * size))
         figure.text(
             MARGIN_INCHES / width,
             1 - top / height,
-            text if len(text) <= room else f"{text[: room - 1]}…",
+            text if len(text) <= longest else f"{text[: longest - 1]}…",
             size=size,
             weight=weight,
             color=colour,
