@@ -1,4 +1,6 @@
-"""Apply a policy to an unchanged network: quantizers made once per layer and width, put in place while it runs."""
+"""Application of a policy to an unchanged network: quantizers, made once per layer and bit width, and the calls of
+layers.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,38 +27,54 @@ from haq.quantization.rounding import ROUNDINGS, WeightRounding
 from hardware_sim.cost import Bits
 
 _PARTS = ("scale", "zero_point", "range")
-"""What is stored of a quantizer; `range` is (q_min, q_max)."""
+"""Stored tensors of an activation quantizer; `range` is (q_min, q_max)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizerOptions:
-    """How quantizers are made: what is measured on the calibration inputs, and what is done about it."""
+    """Settings of the quantizers of a network.
+
+    Attributes:
+        method: Calibration method of the clips, see `haq.quantization.calibration`; or one for each bit width.
+        weights: Quantizer of weights.
+        zero_points: Zero points of activations.
+        rounding: Rounding of linear weights. Layers without a Hessian (`input_hessians.has_hessian`), such as
+            embeddings, transposed convolutions and layers with shared weights, are rounded to nearest in any case.
+    """
 
     method: MethodChoice = "mse"
-    """Chooses the clips, see `haq.quantization.calibration`."""
     weights: QuantizerName = "linear"
     zero_points: ZeroPoints = "auto"
-    """Those of activations."""
     rounding: Rounding = "nearest"
-    """Of linear weights; those that are embedded, turned or used more than once go to the nearest in any case."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What one float pass over the calibration inputs showed."""
+    """Observations of one float pass over the calibration inputs.
+
+    Attributes:
+        histograms: Histogram of each layer's input; None for an input that is not a float tensor.
+        warning: Warning about calls of layers that the trace does not have; None if it has all.
+    """
 
     histograms: Sequence[Histogram | None]
-    """The distribution of every layer's input; None for one that is not a float tensor."""
     warning: str | None
-    """Which calls of layers the trace lacks, if any."""
 
 
 class Quantizers:
-    """Every quantizer of a network; each is computed when it is first asked for and kept.
+    """Quantizers of a network, each computed on first use and kept.
 
-    `batches` gives the calibration inputs; they are run, in float, when the first activation quantizer is asked for.
-    Weights are symmetric per output channel where their quantizer is linear; activations are per tensor, unsigned where
-    calibration saw no negative value.
+    Linear weights are symmetric per output channel. Activations are per tensor, and unsigned if calibration saw no
+    negative value. Layers are identified by their position in the trace; layers with the same weights share their
+    quantizer.
+
+    Args:
+        model: Float network.
+        trace: Its trace.
+        batches: Function that returns the batches of calibration inputs, on the device of the network. It is called,
+            and the batches are run in float, when an activation quantizer is first needed, and once more when a Hessian
+            is.
+        options: Settings; the defaults of `QuantizerOptions` if None.
     """
 
     def __init__(
@@ -74,7 +92,7 @@ class Quantizers:
 
     @property
     def in_integers(self) -> bool:
-        """Whether weights are integers with scales."""
+        """Whether weights are integers with scales, not codebooks."""
         return self._options.weights == "linear"
 
     @property
@@ -83,37 +101,92 @@ class Quantizers:
         return 2 if ROUNDINGS[self._options.rounding].needs_hessian else 1
 
     def calibrate(self) -> None:
-        """Run the calibration inputs now, not when the first activation quantizer is asked for."""
+        """Run the calibration inputs now instead of when the first activation quantizer is needed.
+
+        Raises:
+            UserError: Activations are not finite; the message names the layer.
+        """
         _ = self._calibration
 
     def quantize_weight(self, layer: int, widths: Iterable[int]) -> None:
-        """Quantize a layer's weights to several widths now, not when each is asked for."""
+        """Quantize a layer's weights to several bit widths now instead of on first use.
+
+        Args:
+            layer: Position of the layer.
+            widths: Bit widths, each 1 to 8.
+
+        Raises:
+            ValueError: The weights are empty or not finite.
+        """
         for bits in widths:
             self._quantized(layer, int(bits))
 
     @property
     def warning(self) -> str | None:
-        """What calibration found wrong, in one line, if anything; calibrates where that was not done yet."""
+        """Warning about calls that the trace does not have, or None.
+
+        The calibration inputs are run if they were not run yet.
+        """
         return self._calibration.warning
 
     def codes(self, layer: int, bits: int) -> QuantizedWeight:
-        """Integer codes and scales of a layer's weights. Raises ValueError where the quantizer is not linear."""
+        """Return the integer codes and scales of a layer's weights.
+
+        Args:
+            layer: Position of the layer.
+            bits: Bit width, 1 to 8.
+
+        Returns:
+            The quantized weights.
+
+        Raises:
+            ValueError: The quantizer of weights is not linear.
+        """
         codes = self._quantized(layer, bits).codes
         if codes is None:
             raise ValueError(f"weights quantized by {self._options.weights} are no integers with scales")
         return codes
 
     def weight(self, layer: int, bits: int) -> Tensor:
-        """A layer's weights after quantization, as floats in the shape that the network uses."""
+        """Return a layer's weights after quantization, as floats.
+
+        Args:
+            layer: Position of the layer.
+            bits: Bit width, 1 to 8.
+
+        Returns:
+            The values, in the shape and dtype of the network's weights.
+        """
         return self._quantized(layer, bits).values
 
     def activation(self, layer: int, bits: int) -> QuantizerParameters | None:
-        """The quantizer of a layer's input; None where the input is not a float tensor, as an embedding's."""
+        """Return the quantizer of a layer's input.
+
+        Args:
+            layer: Position of the layer.
+            bits: Bit width, 1 to 8.
+
+        Returns:
+            The quantizer; None if the input is not a float tensor, such as the indices of an embedding.
+
+        Raises:
+            UserError: Activations on the calibration inputs are not finite; the message names the layer.
+        """
         found = self._activation(layer, bits)
         return found[0] if found else None
 
     def input(self, x: Tensor, layer: int, bits: int) -> Tensor:
-        """A layer's input after quantization; indices, as an embedding's, stay what they are."""
+        """Fake-quantize the input of a layer.
+
+        Args:
+            x: Input of the layer, of any shape.
+            layer: Position of the layer.
+            bits: Bit width, 1 to 8.
+
+        Returns:
+            Values on the grid, in the shape of x; x itself if it is not a float tensor, such as the indices of an
+            embedding.
+        """
         found = self._activation(layer, bits) if x.is_floating_point() else None
         if found is None:
             return x
@@ -121,9 +194,14 @@ class Quantizers:
         return fake_quantize(x, scale, quantizer.zero_point, quantizer.q_min, quantizer.q_max)
 
     def tensors(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> dict[str, Tensor]:
-        """The parameters of every quantizer of a policy, by `LAYER.weight.scale`, `LAYER.input.zero_point` and so on.
+        """Return the parameters of all quantizers of a policy by name.
 
-        Layers in float have none.
+        Args:
+            w_bits: Bits of the weights of each layer; None for float.
+            a_bits: Bits of the input of each layer; None for float.
+
+        Returns:
+            Tensors by `LAYER.weight.scale`, `LAYER.input.zero_point` and so on; none for what is left in float.
         """
         found: dict[str, Tensor] = {}
         for layer, (w, a) in enumerate(zip(w_bits, a_bits, strict=True)):
@@ -145,6 +223,7 @@ class Quantizers:
         return input_hessians(self._model, self._trace, self._batches())
 
     def _activation(self, layer: int, bits: int) -> tuple[QuantizerParameters, Tensor] | None:
+        """Return the quantizer of a layer's input, and its scale [] on the device; None if the input is not float."""
         if (layer, bits) not in self._activations:
             histogram = self._calibration.histograms[layer]
             if histogram is None:
@@ -157,9 +236,16 @@ class Quantizers:
         return self._activations[layer, bits]
 
     def load(self, tensors: Mapping[str, Tensor], w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> None:
-        """Take over what `tensors` gave for a policy, so that nothing is calibrated for it again.
+        """Restore the quantizers of a policy, so that nothing is calibrated for it again.
 
-        Raises KeyError for a quantizer that is not there, and ValueError for one of other bits or another shape.
+        Args:
+            tensors: Result of `tensors` for the same policy.
+            w_bits: Bits of the weights of each layer; None for float.
+            a_bits: Bits of the input of each layer; None for float.
+
+        Raises:
+            KeyError: The quantizer of a layer's weights is missing.
+            ValueError: A quantizer has other bits or another shape.
         """
         for layer, (w, a) in enumerate(zip(w_bits, a_bits, strict=True)):
             name = self._trace.layers[layer].name
@@ -209,15 +295,26 @@ class Quantizers:
         return method.make(lambda: self._hessians.pop(layer))
 
     def _owner(self, layer: int) -> int:
-        """The first layer that uses the same weights."""
+        """Return the first layer that uses the same weights."""
         weights = self._trace.sites[layer].weights
         return next(first for first, site in enumerate(self._trace.sites) if site.weights == weights)
 
 
 class QuantizedModel(nn.Module):
-    """A network with a policy on it. The network itself is not changed: taking the policy off is dropping this.
+    """Network whose traced layers are quantized by a policy while it runs; the network itself is not changed.
 
-    `set_bits` is cheap: nothing is calibrated, and no weight is quantized twice to the same width.
+    `set_bits` is cheap: nothing is calibrated, and no weight is quantized twice to the same bit width. At first all
+    layers are in float.
+
+    Args:
+        model: Float network.
+        trace: Its trace.
+        quantizers: Its quantizers.
+
+    Attributes:
+        model: Float network.
+        index: Index of its layers and batch norms.
+        quantizers: Its quantizers.
     """
 
     def __init__(self, model: nn.Module, trace: Trace, quantizers: Quantizers) -> None:
@@ -229,34 +326,71 @@ class QuantizedModel(nn.Module):
         self._bits: list[tuple[Bits, Bits]] = [(None, None)] * len(trace.layers)
 
     def set_bits(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> None:
-        """Give every layer its bits; None leaves weights or activations in float."""
+        """Set the bits of all layers.
+
+        Args:
+            w_bits: Bits of the weights of each layer; None for float.
+            a_bits: Bits of the input of each layer; None for float.
+
+        Raises:
+            ValueError: The number of bits is not that of the layers.
+        """
         if not len(w_bits) == len(a_bits) == len(self._trace.layers):
             raise ValueError(f"{len(self._trace.layers)} layers need as many bits, got {len(w_bits)} and {len(a_bits)}")
         self._bits = list(zip(w_bits, a_bits, strict=True))
 
     def forward(self, *inputs: Structure, **named: Structure) -> Structure:
-        """Call the network with every traced layer quantized, with the same arguments."""
+        """Run the network with quantized layers.
+
+        Args:
+            inputs: Positional arguments of the network.
+            named: Keyword arguments of the network.
+
+        Returns:
+            Outputs of the network.
+        """
         calls = LayerCalls(self.index, self._answer, self._corrections.normalize)
         return call_network(self.model, inputs, named, calls)
 
     def set_corrections(self, corrections: Corrections) -> None:
-        """Correct outputs and batch norms from now on, whatever the bits."""
+        """Set the corrections of outputs and batch norms; they apply until others are set, whatever the bits.
+
+        Args:
+            corrections: Corrections; empty ones for none.
+        """
         self._corrections = corrections
 
     def _answer(self, layer: int, call: Call) -> Tensor:
         return self._corrections.shift(layer, call, self.quantized(layer, call))
 
     def quantized(self, layer: int, call: Call) -> Tensor:
-        """What a layer answers with its weights and its input quantized, uncorrected."""
+        """Compute a layer with quantized weights and input, without corrections.
+
+        Args:
+            layer: Position of the layer.
+            call: Its call.
+
+        Returns:
+            Output of the layer.
+        """
         w_bits, a_bits = self._bits[layer]
         weight = call.weight if w_bits is None else self.quantizers.weight(layer, w_bits)
         return call.run(call.input if a_bits is None else self.quantizers.input(call.input, layer, a_bits), weight)
 
 
 def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Structure]) -> Calibration:
-    """Run the calibration batches in float and observe the inputs of all layers.
+    """Run the calibration inputs in float, and observe the inputs of all layers.
 
-    Raises UserError, naming the layer, for NaN or infinite activations.
+    Args:
+        model: Float network.
+        trace: Its trace.
+        batches: Batches of calibration inputs, on the device of the network.
+
+    Returns:
+        Histograms and warning.
+
+    Raises:
+        UserError: Activations are NaN or infinite; the message names the layer.
     """
     builders: dict[int, HistogramBuilder] = {}
     counts: dict[WeightSlice, CallCount] = {}
@@ -278,6 +412,7 @@ def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Structure]) -> C
 
 
 def _parts(quantizer: QuantizerParameters, scale: Tensor) -> dict[str, Tensor]:
+    """Return the stored tensors of an activation quantizer by the names in `_PARTS`."""
     integers = (quantizer.zero_point, (quantizer.q_min, quantizer.q_max))
     values = (scale, *(torch.tensor(each, dtype=torch.int32) for each in integers))
     return dict(zip(_PARTS, values, strict=True))

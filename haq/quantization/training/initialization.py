@@ -1,4 +1,4 @@
-"""Where quantizers start before they learn: the grids of least squared error, each found once."""
+"""Initial grids of learnable quantizers: those of least squared error, each computed once."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,23 +17,38 @@ from haq.quantization.quantized_model import Calibration, calibrate
 from hardware_sim.layer import Layer
 
 LearnedShift = Literal["learned", "fixed", "none", "float"]
-"""Zero points of skewed inputs: learned, as calibration leaves them, not at all, or LSQ+'s offset in float."""
+"""Zero points of skewed inputs: learned, fixed where calibration puts them, none, or LSQ+'s offset in float."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Where a quantizer starts."""
+    """Initial grid of a quantizer.
+
+    Attributes:
+        scale: Step size, above 0, [] or [channels].
+        zero_point: Code of zero, in the shape of `scale`; a whole number except with a float shift.
+        signed: Whether codes are signed.
+    """
 
     scale: Tensor
-    """[] or [channels]"""
     zero_point: Tensor
     signed: bool
 
 
 class Initializer:
-    """The starting grids of one network, for weights and inputs of every layer at every width.
+    """Initial quantizers of a network, for the weights and the input of every layer at every bit width.
 
-    `batches` gives the calibration inputs; they are run, in float, when the first input's grid is asked for.
+    Args:
+        model: Float network.
+        trace: Its trace.
+        batches: Function that returns the batches of calibration inputs. It is called once, when the grid of an input
+            is first needed; they are then run in float.
+        shift: Zero points of skewed inputs.
+
+    Attributes:
+        trace: Trace of the network.
+        shift: Zero points of skewed inputs.
+        device: Device of the network.
     """
 
     def __init__(
@@ -44,7 +59,18 @@ class Initializer:
         self.device = weight_of(model, trace.sites[0]).device
 
     def weight(self, layer: int, bits: int) -> AdaptiveQuantizer:
-        """A quantizer of a layer's weights."""
+        """Return a new quantizer of a layer's weights, at the least squared error.
+
+        Args:
+            layer: Position of the layer.
+            bits: Bit width, 1 to 8.
+
+        Returns:
+            The calibrated quantizer, with a scale for each output channel.
+
+        Raises:
+            ValueError: The weights are empty or not finite.
+        """
         quantizer = weight_quantizer(self.trace.layers[layer], bits)
         if ("weight", layer, bits) not in self._grids:
             quantizer.calibrate(weight_of(self._model, self.trace.sites[layer]))
@@ -52,7 +78,19 @@ class Initializer:
         return _started(quantizer, self._grids["weight", layer, bits])
 
     def input(self, layer: int, bits: int) -> AdaptiveQuantizer | None:
-        """A quantizer of a layer's input; None for indices, as an embedding's."""
+        """Return a new quantizer of a layer's input, at the least squared error on the calibration inputs.
+
+        Args:
+            layer: Position of the layer.
+            bits: Bit width, 1 to 8.
+
+        Returns:
+            The calibrated quantizer, with one grid for the tensor; None if the input is not a float tensor, such as the
+            indices of an embedding.
+
+        Raises:
+            UserError: Activations on the calibration inputs are not finite.
+        """
         histogram = self._calibration.histograms[layer]
         if histogram is None:
             return None
@@ -67,7 +105,10 @@ class Initializer:
 
     @property
     def warning(self) -> str | None:
-        """What calibration found wrong, in one line, if anything; calibrates where that was not done yet."""
+        """Warning about calls that the trace does not have, or None.
+
+        The calibration inputs are run if they were not run yet.
+        """
         return self._calibration.warning
 
     @cached_property
@@ -76,22 +117,44 @@ class Initializer:
 
 
 def weight_quantizer(layer: Layer, bits: int) -> AdaptiveQuantizer:
-    """Of weights: symmetric, with a scale for every output channel; not started."""
+    """Create the quantizer of a layer's weights: symmetric, with a scale for each output channel; not calibrated.
+
+    Args:
+        layer: Layer with the weights.
+        bits: Bit width, 1 to 8.
+
+    Returns:
+        The quantizer.
+    """
     axis = 1 if layer.kind == "conv_transpose" else 0
     return AdaptiveQuantizer(bits, signed=True, channel_axis=axis, shift="none", narrow=True, batch_axis=None)
 
 
 def input_quantizer(bits: int, *, signed: bool, shift: LearnedShift) -> AdaptiveQuantizer:
-    """Of an input: one grid for the tensor; not started.
+    """Create the quantizer of a layer's input: one grid for the tensor; not calibrated.
 
-    What has no negative part gains nothing from a shift: its grid starts, and stays, at zero.
+    Args:
+        bits: Bit width, 1 to 8.
+        signed: Whether calibration saw a negative value. Without one a shift would not lower the error, so there is
+            none.
+        shift: Zero points of skewed inputs.
+
+    Returns:
+        The quantizer.
     """
     kinds: dict[LearnedShift, Shift] = {"learned": "integer", "fixed": "none", "none": "none", "float": "float"}
     return AdaptiveQuantizer(bits, shift=kinds[shift] if signed else "none")
 
 
 def owners(trace: Trace) -> tuple[int, ...]:
-    """For every layer the first that uses the same weights."""
+    """Return, for each layer, the first layer that uses the same weights.
+
+    Args:
+        trace: Trace of the network.
+
+    Returns:
+        Position of that layer, by position.
+    """
     first: dict[WeightSlice, int] = {}
     return tuple(first.setdefault(site.weights, layer) for layer, site in enumerate(trace.sites))
 

@@ -1,4 +1,4 @@
-"""One step of learning after another, from batches that somebody hands over."""
+"""Training steps: forward pass, loss, gradients and updates for one batch at a time."""
 
 from collections.abc import Mapping
 from math import isfinite
@@ -20,29 +20,63 @@ from haq.quantization.training.recipe import Rates, clip_gradients
 from haq.tasks.distances import Distance
 
 SHIFTS_SETTLE = 0.5
-"""From this part of the steps on zero points stay; a shift's cosine has led it over four fifths of its way by then."""
+"""Share of the steps after which shifts are rounded to whole codes; four fifths of the summed learning rates lie
+before.
+"""
 
 
 class Criterion(Protocol):
-    """Loss, and distance from a teacher's outputs; every `haq.tasks.base.Task` is one."""
+    """Loss, and distance from a teacher's outputs; every `haq.tasks.base.Task` implements this protocol."""
 
     def loss(self, outputs: Structure, targets: Structure) -> Tensor:
-        """Return the mean loss over the batch."""
+        """Compute the loss of a batch.
+
+        Args:
+            outputs: Outputs of the network for n items; float tensors are float32.
+            targets: Targets of the same n items.
+
+        Returns:
+            The mean over the batch, [], differentiable with respect to the outputs.
+        """
         ...
 
     def distance(self, outputs: Structure, reference: Structure) -> Distance:
-        """Return the distance of outputs from reference outputs, summed over the batch."""
+        """Compute the distance of outputs from reference outputs.
+
+        Args:
+            outputs: Outputs of the network for n items; float tensors are float32.
+            reference: Outputs of the teacher for the same n items, in the same structure.
+
+        Returns:
+            The distance, summed over the batch; its divergence is differentiable with respect to the outputs.
+        """
         ...
 
 
 class DivergedError(UserError):
-    """A loss that is no number."""
+    """Error: the training loss is NaN or infinite."""
 
 
 class Learner:
-    """Optimizer, schedule, teacher, oscillation control and average of one network, over a known number of steps.
+    """Optimizers, schedule, distillation, oscillation control and moving average of one network.
 
-    `teacher` is the float network; None, or a teacher that the configuration does not want, learns from the task alone.
+    Args:
+        network: Network to train.
+        criterion: Loss and distance from the teacher's outputs.
+        config: Settings of fine-tuning.
+        rates: Learning rates and weight decay at the first step.
+        total_steps: Number of steps of the schedule.
+        teacher: Float network for distillation; None, or `config.teacher` false, for none.
+        ranks: Processes that average their gradients.
+
+    Attributes:
+        network: Network to train.
+        freezer: Freezing of oscillating weights; None if it is not configured.
+        total_steps: Number of steps of the schedule.
+        steps: Number of completed steps.
+
+    Raises:
+        UserError: The configuration leaves nothing to train.
     """
 
     def __init__(
@@ -67,7 +101,19 @@ class Learner:
         self.total_steps, self.steps = total_steps, 0
 
     def step(self, inputs: Structure, targets: Structure) -> tuple[Structure, float]:
-        """Learn from one batch; returns outputs and loss. Raises DivergedError for a loss that is NaN or infinite."""
+        """Train on one batch.
+
+        Args:
+            inputs: Inputs of n items, on the device of the network.
+            targets: Their targets, on the same device.
+
+        Returns:
+            Outputs of the network before the update, detached, and the loss, without the dampening term.
+
+        Raises:
+            DivergedError: The loss is NaN or infinite; no parameter was changed.
+            UserError: The loss does not depend on trainable parameters, since the network disables gradients.
+        """
         progress = self.steps / self.total_steps
         for group, first in zip(self._groups, self._first_rates, strict=True):
             group["lr"] = first * ramp(1.0, 0.0, progress)
@@ -98,18 +144,22 @@ class Learner:
         return map_tensors(torch.detach, outputs), value
 
     def finish(self) -> None:
-        """The average in place of the last step's values; the network is in eval mode then."""
+        """Replace the parameters by their moving average if there is one, and set the network to evaluation mode."""
         if self._average:
             self._average.apply()
         switch_to_eval(self.network)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on."""
+        """Return the state that the next step depends on."""
         states = {name: part.state_dict() for name, part in self._parts.items()}
         return {"steps": self.steps, "network": self.network.state_dict(), **states}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Restore the state.
+
+        Args:
+            state: Result of `state_dict`.
+        """
         self.steps = state["steps"]
         self.network.load_state_dict(state["network"])
         for name, part in self._parts.items():

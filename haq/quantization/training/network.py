@@ -1,4 +1,4 @@
-"""A network that learns with a policy on it: its own weights, and a quantizer for every layer's weights and input."""
+"""Trainable network: a copy of a network with a learnable quantizer for the weights and the input of every layer."""
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -26,14 +26,27 @@ from haq.quantization.training.initialization import (
 )
 
 _DEPLOYED = ("scale", "zero_point", "range")
-"""What a network that no longer learns needs of a quantizer, derived from what learns."""
+"""Tensors of a quantizer that inference needs; they follow from the learned ones."""
 
 
 class TrainableNetwork(nn.Module):
-    """A copy of a network in which every traced layer's weights and input go through adaptive quantizers.
+    """Copy of a network in which the weights and inputs of all traced layers pass through adaptive quantizers.
 
-    The weights stay the copy's own parameters, under their own names; layers that share weights share their quantizer.
-    Layers without bits stay in float. The network that was given is not changed.
+    The weights are parameters of the copy and keep their names. Layers that share weights share their quantizer. Layers
+    without a quantizer stay in float.
+
+    Args:
+        model: Float network; it is not changed.
+        trace: Its trace.
+        weights: Calibrated quantizers of weights, by position of the first layer that uses them.
+        inputs: Calibrated quantizers of inputs, by position of the layer.
+
+    Attributes:
+        model: Copy of the network, channels-last in memory.
+        trace: Trace of the network.
+        owners: For each layer, position of the first layer that uses the same weights.
+        weights: Quantizers of weights.
+        inputs: Quantizers of inputs.
     """
 
     def __init__(
@@ -53,7 +66,15 @@ class TrainableNetwork(nn.Module):
         self.inputs = nn.ModuleDict({str(layer): quantizer for layer, quantizer in inputs.items()})
 
     def forward(self, *inputs: Any, **named: Any) -> Structure:
-        """Call the network, quantized, with the same arguments."""
+        """Run the network with quantized layers.
+
+        Args:
+            inputs: Positional arguments of the network.
+            named: Keyword arguments of the network.
+
+        Returns:
+            Outputs of the network.
+        """
         # Built anew for every pass: a copy of this network, or a move to a device, has other tensors.
         calls = LayerCalls(LayerIndex(self.model, self.trace.sites), self._answer)
         return call_network(self.model, inputs, named, calls)
@@ -64,14 +85,20 @@ class TrainableNetwork(nn.Module):
         return call.run(self.inputs[inputs](call.input) if inputs in self.inputs else call.input, weight)
 
     def quantizers(self) -> Iterator[tuple[str, AdaptiveQuantizer]]:
-        """All quantizers, as `LAYER.weight` and `LAYER.input`."""
+        """Iterate over all quantizers, each with its name `LAYER.weight` or `LAYER.input`."""
         for kind, group in (("weight", self.weights), ("input", self.inputs)):
             for layer, quantizer in group.items():
                 assert isinstance(quantizer, AdaptiveQuantizer)
                 yield f"{self.trace.layers[int(layer)].name}.{kind}", quantizer
 
     def quantized_weights(self) -> Iterator[tuple[nn.Parameter, AdaptiveQuantizer]]:
-        """The parameters that a quantizer takes whole, each with it; a layer may also use a part of a parameter."""
+        """Iterate over the parameters that are quantized whole, each with its quantizer.
+
+        A layer may also use a part of a parameter; such parameters are left out.
+
+        Returns:
+            Iterator over (parameter, quantizer).
+        """
         for layer, quantizer in self.weights.items():
             site = self.trace.sites[int(layer)].weights
             parameter = self.model.get_parameter(site.parameter)
@@ -80,7 +107,12 @@ class TrainableNetwork(nn.Module):
                 yield parameter, quantizer
 
     def quantizer_tensors(self) -> dict[str, Tensor]:
-        """All quantizers by name: what learned, and the `scale`, `zero_point` and `range` that come of it."""
+        """Return the state of all quantizers by name.
+
+        Returns:
+            For each quantizer `LAYER.weight` or `LAYER.input`: the tensors of its state dict, and `scale`, `zero_point`
+            and `range` (q_min, q_max), which follow from them.
+        """
         found: dict[str, Tensor] = {}
         for name, quantizer in self.quantizers():
             state = quantizer.state_dict()
@@ -91,7 +123,16 @@ class TrainableNetwork(nn.Module):
 
 
 def start_network(model: nn.Module, initializer: Initializer, bits: PolicyBits) -> TrainableNetwork:
-    """The network with a policy, its quantizers at the least squared error."""
+    """Create a trainable network whose quantizers are at the least squared error.
+
+    Args:
+        model: Float network; it is not changed.
+        initializer: Initial quantizers of this network.
+        bits: (w_bits, a_bits) of every layer; None leaves weights or input in float.
+
+    Returns:
+        The trainable network.
+    """
     owner = owners(initializer.trace)
     weights = {owner[layer]: initializer.weight(owner[layer], w) for layer, w in enumerate(bits[0]) if w is not None}
     inputs = {layer: initializer.input(layer, a) for layer, a in enumerate(bits[1]) if a is not None}
@@ -101,17 +142,34 @@ def start_network(model: nn.Module, initializer: Initializer, bits: PolicyBits) 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Saved:
-    """What is kept of a network that was fine-tuned."""
+    """Stored state of a fine-tuned network.
+
+    Attributes:
+        network: State dict of the network: parameters, buffers and extra state.
+        quantizers: Result of `TrainableNetwork.quantizer_tensors`.
+        shift: Zero points of skewed inputs that it was trained with.
+    """
 
     network: Mapping[str, Any]
-    """Its state dict: weights, buffers and extra state."""
     quantizers: Mapping[str, Tensor]
-    """What `TrainableNetwork.quantizer_tensors` gave."""
     shift: LearnedShift
 
 
 def load_network(model: nn.Module, trace: Trace, bits: PolicyBits, saved: Saved) -> TrainableNetwork:
-    """A network that was fine-tuned, in eval mode, on the device of `model`. Raises UserError for misfits."""
+    """Restore a fine-tuned network.
+
+    Args:
+        model: Float network; it is not changed.
+        trace: Its trace.
+        bits: (w_bits, a_bits) of every layer that it was trained with.
+        saved: Stored state.
+
+    Returns:
+        The network, in evaluation mode and on the device of `model`.
+
+    Raises:
+        UserError: The stored state does not fit the network or the bits.
+    """
     try:
         network = _empty_network(model, trace, bits, saved)
         # A network may keep more than tensors in its state_dict, and need not take it back.
@@ -147,6 +205,6 @@ def _empty_network(model: nn.Module, trace: Trace, bits: PolicyBits, saved: Save
 
 
 def _start(quantizer: AdaptiveQuantizer, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Give a quantizer parameters of the saved shapes."""
+    """Create the parameters of a quantizer in the saved shapes."""
     scale, bounds = tensors[f"{name}.start_scale"], tensors[f"{name}.range"]
     quantizer.start_at(scale, tensors[f"{name}.start_zero_point"], signed=bool(bounds[0] < 0))

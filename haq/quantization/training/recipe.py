@@ -50,7 +50,10 @@ def mean_weight_bits(trace: Trace, bits: PolicyBits) -> float:
 
 
 def resolve_rates(config: FinetuneConfig, mean_bits: float) -> Rates:
-    """Choose the rates: those of the configuration, else by the mean bits, geometrically between 2 and 8 bits.
+    """Choose learning rates and weight decay: those of the configuration, else by the mean bits of the weights.
+
+    The default learning rate is interpolated geometrically between that at 4 bits and that at 8 bits, and extrapolated
+    down to 2 bits.
 
     Args:
         config: Settings of fine-tuning.
