@@ -18,6 +18,7 @@ PACKAGES = (
     "haq/report",
     "haq/sensitivity",
     "haq/studies",
+    "haq/tasks",
 )
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

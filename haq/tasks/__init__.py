@@ -1,4 +1,4 @@
-"""Where data come from: `digits`, `cifar10:DIR`, `fashion_mnist:DIR`, `imagefolder:DIR`, `package.module:callable`."""
+"""Tasks by name: `digits`, `cifar10:DIR`, `fashion_mnist:DIR`, `imagefolder:DIR`, `package.module:callable`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ from haq.tasks.user_data import read_user_data, user_splits
 __all__ = ["ClassificationTask", "SplitName", "Task", "TaskLike", "TaskOptions", "as_task", "load_task"]
 
 TaskLike = Task | str | Mapping[str, Any]
-"""A task, the name of one, or data sets or loaders by the names of their splits."""
+"""A task, the name of one, or a mapping from names of splits to data sets or loaders."""
 Reader = Callable[[Path, Transform], tuple[Pool, Pool, tuple[str, ...]]]
 
 _FOLDERS: dict[str, tuple[Reader, ImageTransform]] = {
@@ -34,14 +34,27 @@ _FOLDERS: dict[str, tuple[Reader, ImageTransform]] = {
 
 
 def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions | None = None) -> ClassificationTask:
-    """The task that a name stands for; the model may bring its own transform.
+    """Return the task of a name.
 
-    Images are read when they are first needed, or by `prepare`. Raises UserError, in one line, on an unknown name, a
-    folder of another layout, or options that do not apply.
+    Images are read on first use, or by `prepare`.
 
-    >>> task = load_task("digits")
-    >>> task.size("search"), task.size("selection"), task.size("report"), task.num_classes
-    (288, 71, 540, 10)
+    Args:
+        spec: `digits`, `cifar10:DIR`, `fashion_mnist:DIR`, `imagefolder:DIR`, or a callable `package.module:callable`
+            that returns data sets by split.
+        model: Network that may have an attribute `transform`, which replaces the default transform of images; None for
+            none.
+        options: Options of splits and transforms; the defaults of `TaskOptions` if None.
+
+    Returns:
+        The task.
+
+    Raises:
+        UserError: The name is unknown, the folder has another layout, the callable fails, or an option does not apply.
+
+    Examples:
+        >>> task = load_task("digits")
+        >>> task.size("search"), task.size("selection"), task.size("report"), task.num_classes
+        (288, 71, 540, 10)
     """
     options = options or TaskOptions()
     name, colon, folder = spec.partition(":")
@@ -62,12 +75,22 @@ def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions
 
 
 def as_task(task: TaskLike) -> Task | str:
-    """A task for a mapping of data sets or loaders of a classification; a task or a name as it is. Raises UserError.
+    """Make a classification task of a mapping of data sets or loaders.
 
-    >>> import torch
-    >>> items = [(torch.zeros(1, 2, 2), 0), (torch.ones(1, 2, 2), 1)]
-    >>> as_task({"calibration": items, "search": items, "report": items}).size("search")
-    2
+    Args:
+        task: Mapping from names of splits to data sets or loaders; a task or a name is returned unchanged.
+
+    Returns:
+        The task, or its name.
+
+    Raises:
+        UserError: A split is missing, unknown, empty or of another type, or its items cannot be used.
+
+    Examples:
+        >>> import torch
+        >>> items = [(torch.zeros(1, 2, 2), 0), (torch.ones(1, 2, 2), 1)]
+        >>> as_task({"calibration": items, "search": items, "report": items}).size("search")
+        2
     """
     if not isinstance(task, Mapping):
         return task

@@ -1,4 +1,4 @@
-"""Classification: cross entropy, accuracy, and whether an accuracy is better than chance."""
+"""Classification tasks: cross entropy, accuracy, and a test of whether an accuracy is better than chance."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,18 +18,23 @@ from haq.tasks.items import ItemsFrom, Split, StoredSplit
 from haq.tasks.metrics import ACCURACY, Metric
 
 CHANCE_PROBABILITY = 0.01
-"""An accuracy that guessing reaches more often than this is called chance."""
+"""Probability above which an accuracy that guessing reaches counts as chance."""
 
 
 class Accuracy:
-    """Meter of the share of items whose highest output is the target's."""
+    """Meter of the share of items whose highest output is that of the target."""
 
     def __init__(self) -> None:
         self.correct = 0
         self.count = 0
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Add outputs [n, classes] with their targets [n]."""
+        """Add a batch.
+
+        Args:
+            outputs: Scores of the classes, [n, classes].
+            targets: Class of each item, [n].
+        """
         self.correct += int((outputs.argmax(dim=1) == targets).sum())
         self.count += len(targets)
 
@@ -40,14 +45,14 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassificationTask:
-    """Items with one class each; images come channels-last in memory.
+    """Task whose items each have one class; batches of images are channels-last in memory.
 
     Args:
-        name: As given on the command line.
-        splits: The items of each split.
-        num_classes: The number of classes in the data.
-        facts: Further entries of `description`: class names, seeds, transform, how the splits were drawn.
-        exact_classes: Whether the network must have as many outputs, or may have more than the data show.
+        name: Name for the command line and for messages.
+        splits: Items of each split.
+        num_classes: Number of classes in the data.
+        facts: Further entries of `description`: class names, seeds, transform, rule of the splits.
+        exact_classes: Whether the network must have `num_classes` outputs; otherwise it may have more.
     """
 
     name: str
@@ -80,6 +85,9 @@ class ClassificationTask:
     def validate(self, model: nn.Module) -> None:
         """Run a network on one item and check that its outputs are the classes of the data.
 
+        Args:
+            model: Float network, on the CPU and in evaluation mode.
+
         Raises:
             UserError: The outputs are not one row of scores, or not as many as there are classes.
         """
@@ -98,10 +106,17 @@ class ClassificationTask:
             )
 
     def loss(self, outputs: Structure, targets: Tensor) -> Tensor:
-        """Return the mean cross entropy.
+        """Compute the mean cross entropy.
+
+        Args:
+            outputs: Logits [n, classes].
+            targets: Class of each item, [n].
+
+        Returns:
+            The loss in nats, [].
 
         Raises:
-            UserError: The network, which may do otherwise while it trains, answers with something else than scores.
+            UserError: The outputs are not a tensor; some networks return others while they are trained.
         """
         if not isinstance(outputs, Tensor):
             kind = type(outputs).__name__
@@ -124,7 +139,11 @@ class ClassificationTask:
         return chance_warning(score, self.num_classes, items)
 
     def with_other_calibration(self) -> "tuple[ClassificationTask, int] | None":
-        """Return the task with as many calibration items from the other end of its train split."""
+        """Return the task with as many calibration items from the other end of its train split.
+
+        Returns:
+            The task, and the number of items that both calibration splits have; None if train has no further items.
+        """
         count, size = self.size("calibration"), self.size("train")
         if size <= count:
             return None
@@ -140,12 +159,21 @@ class ClassificationTask:
 
 
 def chance_warning(accuracy: float, num_classes: int, n: int) -> str | None:
-    """Return a warning where guessing among the classes does as well with a probability above 1 % (binomial test).
+    """Return a warning if guessing reaches an accuracy with a probability above 1 % (binomial test).
 
-    >>> chance_warning(0.9, 10, 100) is None
-    True
-    >>> print(chance_warning(0.12, 10, 100))  # doctest: +ELLIPSIS
-    accuracy 12.0 % on 100 items is no better than guessing among 10 classes: are the weights of this model loaded, ...
+    Args:
+        accuracy: Accuracy in [0, 1].
+        num_classes: Number of classes.
+        n: Number of items.
+
+    Returns:
+        The warning; None if the accuracy is better than chance.
+
+    Examples:
+        >>> chance_warning(0.9, 10, 100) is None
+        True
+        >>> print(chance_warning(0.12, 10, 100))  # doctest: +ELLIPSIS
+        accuracy 12.0 % on 100 items is no better than guessing among 10 classes: are the weights of this model ...
     """
     correct = round(accuracy * n)
     if binom.sf(correct - 1, n, 1 / num_classes) <= CHANCE_PROBABILITY:

@@ -25,12 +25,25 @@ MAX_COUNTED = 19
 
 
 class Items(Protocol):
-    """Data set that is read item by item, such as a map-style data set of torch."""
+    """Data set with numbered items, such as a map-style data set of torch.
+
+    Both methods are called often; items are read one by one, in any order, and may be read more than once.
+    """
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
-        """Return input [...] and label."""
+        """Read an item.
+
+        Args:
+            index: Index of the item, from 0.
+
+        Returns:
+            Input of any shape, without a batch dimension, and class of the item.
+
+        Raises:
+            UserError: The item cannot be read.
+        """
         ...
 
 
@@ -54,7 +67,11 @@ class ItemsFrom:
 
 
 class Split(Protocol):
-    """Items that are read in batches."""
+    """Items of one split, read in batches.
+
+    Attributes:
+        items: Data set.
+    """
 
     items: Items
 

@@ -1,4 +1,4 @@
-"""Run a network over a split: the one loop over batches of everything that evaluates."""
+"""Loop over the batches of a split that every evaluation of a network uses."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ Runner = Callable[[Structure], Structure]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What a network answers to a batch.
+    """Outputs of a network for one batch.
 
     Attributes:
-        inputs: As the task gave them.
-        outputs: The network's.
-        targets: On the device of the outputs.
-        items: The number of items in the batch.
+        inputs: Inputs of n items, as the task returned them.
+        outputs: Outputs of the network, without gradient.
+        targets: Targets, on the device of the outputs.
+        items: Number n of items in the batch.
     """
 
     inputs: Structure
@@ -32,14 +32,20 @@ class Prediction:
 def predictions(
     run: Runner, task: Task, split: SplitName, *, batch_size: int, limit: int | None = None
 ) -> Iterator[Prediction]:
-    """Iterate over a network's outputs on a split, batch by batch, without gradients.
+    """Iterate over the outputs of a network on a split, batch by batch, without gradients.
 
     Args:
-        run: The network.
-        task: Gives the data.
-        split: Which of its splits.
-        batch_size: Items in a batch, at most.
-        limit: Items in all, at most; None for the whole split.
+        run: Network as a function.
+        task: Task with the data.
+        split: Name of the split.
+        batch_size: Largest number of items in a batch.
+        limit: Largest number of items in all; None for the whole split.
+
+    Yields:
+        Inputs, outputs and targets of one batch.
+
+    Raises:
+        UserError: Items cannot be read.
     """
     left = task.size(split) if limit is None else limit
     for inputs, targets in task.batches(split, batch_size=batch_size):
@@ -55,7 +61,20 @@ def predictions(
 
 
 def score(run: Runner, task: Task, split: SplitName, *, batch_size: int) -> float:
-    """Return a network's score on a split; higher is better."""
+    """Compute the score of a network on a split.
+
+    Args:
+        run: Network as a function.
+        task: Task with the data and the metric.
+        split: Name of the split; it is not empty.
+        batch_size: Largest number of items in a batch.
+
+    Returns:
+        The score; higher is better.
+
+    Raises:
+        UserError: Items cannot be read.
+    """
     meter = task.meter()
     for each in predictions(run, task, split, batch_size=batch_size):
         meter.update(each.outputs, each.targets)

@@ -1,14 +1,21 @@
-"""Kinds of tensors that neither weights nor inputs may be of."""
+"""Kinds of tensors that are not supported as weights or inputs."""
 
 import torch
 from torch import Tensor
 
 
 def unsupported_kind(tensor: Tensor) -> str:
-    """The kind of a tensor that is not a dense one of real numbers; empty for one that is.
+    """Return the kind of a tensor that is not a dense tensor of real numbers.
 
-    >>> unsupported_kind(torch.zeros(2)), unsupported_kind(torch.zeros(2, device="meta"))
-    ('', 'without values')
+    Args:
+        tensor: Tensor of any kind.
+
+    Returns:
+        Adjective for messages; empty for a dense tensor of real numbers.
+
+    Examples:
+        >>> unsupported_kind(torch.zeros(2)), unsupported_kind(torch.zeros(2, device="meta"))
+        ('', 'without values')
     """
     kinds = {
         "quantized": tensor.is_quantized,
