@@ -16,6 +16,7 @@ PACKAGES = (
     "haq/experiment/prior",
     "haq/network",
     "haq/report",
+    "haq/quantization",
     "haq/sensitivity",
     "haq/studies",
     "haq/tasks",

@@ -18,37 +18,61 @@ from haq.quantization.rounding import NearestRounding, WeightRounding
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredWeight:
-    """Quantized weights: their values in the network's shape, and the parameters by name that give them again."""
+    """Quantized weights of one layer at one bit width.
+
+    Attributes:
+        values: Values after quantization, in the shape and dtype of the network's weights.
+        parts: Tensors by name from which `LayerWeights.restore` makes the weights again.
+        codes: Integer codes and scales; None if the quantizer is not linear.
+    """
 
     values: Tensor
     parts: Mapping[str, Tensor]
     codes: QuantizedWeight | None = None
-    """The integers, where the quantizer is linear."""
 
 
 class LayerWeights(Protocol):
-    """Quantizes the weights of one layer; what all widths share is found once."""
+    """Quantizer of the weights of one layer at any bit width; what all widths share is computed once."""
 
     def quantize(self, bits: int) -> StoredWeight:
-        """The weights at a width."""
+        """Quantize the weights; called at most once for each bit width.
+
+        Args:
+            bits: Bit width, 1 to 8.
+
+        Returns:
+            The quantized weights.
+
+        Raises:
+            ValueError: The weights are empty or not finite.
+        """
         ...
 
     def restore(self, bits: int, parts: Mapping[str, Tensor]) -> StoredWeight:
-        """The weights at a width from the parameters that `quantize` gave.
+        """Make the quantized weights from stored tensors, without calibration.
 
-        Raises KeyError for parameters of another quantizer, ValueError for those of other weights.
+        Args:
+            bits: Bit width, 1 to 8.
+            parts: The `parts` of a result of `quantize` at this bit width.
+
+        Returns:
+            The quantized weights.
+
+        Raises:
+            KeyError: The tensors are those of another quantizer.
+            ValueError: The tensors are those of other weights or another bit width.
         """
         ...
 
 
 class LinearWeights:
-    """Symmetric integers with a scale for every output channel.
+    """Linear quantizer of a layer's weights: symmetric integers with a scale for each output channel.
 
     Args:
-        weight: Weights of the layer.
+        weight: Weights of the layer, of any shape with at least one axis.
         channel_axis: Axis of the output channels.
-        method: Chooses the clips, see `haq.quantization.calibration`.
-        rounding: How weights are rounded; to the nearest integer where it is None.
+        method: Calibration method, or one for each bit width; see `haq.quantization.calibration`.
+        rounding: Rounding of the weights; to nearest if None.
     """
 
     def __init__(
@@ -97,7 +121,11 @@ class LinearWeights:
 
 
 class KMeansWeights:
-    """A codebook of 2^bits centroids for the whole layer (Han et al. 2016)."""
+    """Codebook of at most 2^bits centroids for the whole layer (Han et al. 2016).
+
+    Args:
+        weight: Weights of the layer, of any shape.
+    """
 
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight
@@ -125,7 +153,18 @@ def make_layer_weights(
     method: MethodChoice,
     rounding: WeightRounding | None = None,
 ) -> LayerWeights:
-    """Return the weights of one layer with the quantizer of a name; codebooks are not rounded."""
+    """Create the quantizer of a layer's weights.
+
+    Args:
+        name: Name of the quantizer.
+        weight: Weights of the layer, of any shape with at least one axis.
+        channel_axis: Axis of the output channels.
+        method: Calibration method, or one for each bit width; used by `linear`.
+        rounding: Rounding of the weights, used by `linear`; to nearest if None.
+
+    Returns:
+        The quantizer.
+    """
     makers: Mapping[QuantizerName, Callable[[], LayerWeights]] = {
         "linear": lambda: LinearWeights(weight, channel_axis=channel_axis, method=method, rounding=rounding),
         "kmeans": lambda: KMeansWeights(weight),

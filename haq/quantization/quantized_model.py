@@ -97,7 +97,7 @@ class Quantizers:
 
     @property
     def passes(self) -> int:
-        """How often the calibration inputs are run at most: for activations, and for the Hessians of GPTQ."""
+        """Largest number of passes over the calibration inputs: for activations, and for the Hessians of GPTQ."""
         return 2 if ROUNDINGS[self._options.rounding].needs_hessian else 1
 
     def calibrate(self) -> None:

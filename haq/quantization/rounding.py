@@ -1,7 +1,4 @@
-"""Rounding of weights to integers: strategies by name.
-
-A strategy of one layer is made once, for all widths.
-"""
+"""Rounding of weights to integers: strategies by name, each created once per layer for all bit widths."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,26 +20,29 @@ _LARGEST_GAIN = 2.0
 
 
 class WeightRounding(Protocol):
-    """Rounds the weights of one layer."""
+    """Strategy that rounds the weights of one layer.
+
+    Attributes:
+        stores_codes: Whether codes do not follow from weights and scales, so that files have to contain them.
+    """
 
     stores_codes: bool
-    """Whether codes do not follow from weights and scales, so that a file has to hold them."""
 
     def round(self, weight: Tensor, nearest: QuantizedWeight) -> QuantizedWeight:
-        """Round weights to integers.
+        """Round weights to integers; called at most once for each bit width.
 
         Args:
-            weight: Weights of the layer.
-            nearest: The nearest integers, and their scales.
+            weight: Weights of the layer, of any shape with at least one axis.
+            nearest: Nearest integers, and their scales; their bit width is that of the result.
 
         Returns:
-            The integers and their scales.
+            Integers in the shape of the weight, and their scales.
         """
         ...
 
 
 class NearestRounding:
-    """Round every weight to the nearest integer."""
+    """Rounding of each weight to the nearest integer."""
 
     stores_codes = False
 
@@ -51,11 +51,11 @@ class NearestRounding:
 
 
 class GptqRounding:
-    """Round weights so that the outputs of the layer change least, see `haq.quantization.gptq`.
+    """Rounding that minimizes the squared error of the layer's outputs, see `haq.quantization.gptq`.
 
     Args:
-        hessian: Returns the Hessian of the layer's inputs, see `haq.quantization.input_hessians`; called once, when
-            weights are first rounded.
+        hessian: Function that returns the Hessian of the layer's inputs, see `haq.quantization.input_hessians`; called
+            once, when weights are first rounded.
     """
 
     stores_codes = True
@@ -73,11 +73,11 @@ class GptqRounding:
 
 @dataclass(frozen=True, slots=True)
 class RoundingMethod:
-    """How the rounding of a layer is made.
+    """Entry of the table of roundings.
 
     Attributes:
-        needs_hessian: Whether it looks at the layer's inputs; layers without a Hessian are rounded to the nearest.
-        make: Makes the rounding of one layer from a function that returns the Hessian of its inputs.
+        needs_hessian: Whether it uses the Hessian of the layer's inputs; layers without one are rounded to nearest.
+        make: Function that creates the rounding of one layer from a function that returns its Hessian.
     """
 
     needs_hessian: bool
@@ -88,29 +88,33 @@ ROUNDINGS: Mapping[Rounding, RoundingMethod] = {
     "nearest": RoundingMethod(needs_hessian=False, make=lambda _: NearestRounding()),
     "gptq": RoundingMethod(needs_hessian=True, make=GptqRounding),
 }
-"""Roundings by the names of `--rounding`."""
+"""Roundings by the values of `--rounding`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Inputs:
-    """What rounding needs to know of a layer's inputs."""
+    """Statistics of a layer's inputs.
+
+    Attributes:
+        feedback: Factors of the Hessian.
+        covariance: Covariance of the inputs, [groups, columns, columns].
+    """
 
     feedback: Feedback
     covariance: Tensor
-    """[groups, columns, columns]"""
 
     @classmethod
     def of(cls, hessian: Tensor) -> "_Inputs":
-        """From the Hessian of weights and bias."""
+        """Compute the statistics from the Hessian of weights and bias, [groups, columns + 1, columns + 1]."""
         mean, moments = hessian[:, :-1, -1:], hessian[:, :-1, :-1]
         return cls(Feedback.of(moments), moments - mean @ mean.mT)
 
 
 def _rounded(weight: Tensor, nearest: QuantizedWeight, inputs: _Inputs) -> QuantizedWeight:
-    """The codes that GPTQ finds, each channel's at the scale that leaves its output the least error.
+    """Round weights with GPTQ at several scales, and choose for each channel the scale of least output error.
 
-    Output channels are axis 0. Scales lie around those of the nearest codes, which are the first to be tried. At the
-    end they are widened by what the output was shrunk by.
+    Output channels are axis 0. Candidate scales lie around those of the nearest codes, which are tried first. Finally
+    each scale is multiplied by `_shrinkage`.
     """
     groups, columns = inputs.feedback.order.shape
     grid = IntegerRange(nearest.bits, signed=True, narrow=True)
@@ -133,11 +137,12 @@ def _rounded(weight: Tensor, nearest: QuantizedWeight, inputs: _Inputs) -> Quant
 
 
 def _shrinkage(rows: Tensor, rounded: Tensor, covariance: Tensor) -> Tensor:
-    """By what rounded rows [groups, rows, columns] are multiplied so that outputs follow the wanted ones with slope 1.
+    """Return the factors [groups, rows] by which the regression of rounded on float outputs gets slope 1.
 
-    The least error pulls outputs towards their mean, in every layer by a little more; where no batch norm is
-    re-estimated to bring them back, tens of layers leave nothing of the channels that have little variance. Means are
-    the business of corrections. At most a factor of two, for rows that are hardly there any more.
+    Rows are [groups, rows, columns]. The least squared error shrinks outputs towards their mean, a little in every
+    layer; unless batch norms are re-estimated, channels of little variance vanish after tens of layers. Shifts of the
+    mean are left to corrections. Factors lie within 1/2 and 2, which bounds those of rows whose weights are nearly all
+    zero.
     """
     wanted = rows @ covariance
     energy, kept = (wanted * rows).sum(dim=2), (wanted * rounded).sum(dim=2)
