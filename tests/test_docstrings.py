@@ -11,6 +11,7 @@ PACKAGES = (
     "agents",
     "envs",
     "hardware_sim",
+    "haq/cli",
     "haq/costs",
     "haq/evaluation/engines/onnxruntime",
     "haq/experiment/prior",
@@ -21,6 +22,10 @@ PACKAGES = (
     "haq/studies",
     "haq/tasks",
 )
+SHARED_PROTOCOLS = ("haq/execution",)
+"""Packages with protocols that other packages implement."""
+COMMAND_DECORATORS = {"with_config", "command", "callback"}
+"""Decorators of commands, whose docstring is the help text of the command line and whose flags have their own help."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -51,6 +56,10 @@ def is_property(function: Function) -> bool:
     return bool(names_of(function.decorator_list) & {"property", "cached_property", "setter", "overload"})
 
 
+def is_command(function: Function) -> bool:
+    return bool(names_of(function.decorator_list) & COMMAND_DECORATORS)
+
+
 def classes_of(tree: ast.Module) -> list[ast.ClassDef]:
     return [node for node in tree.body if isinstance(node, ast.ClassDef)]
 
@@ -64,12 +73,15 @@ def methods(cls: ast.ClassDef) -> dict[str, Function]:
 
 
 def inherited(package: str) -> set[tuple[str, tuple[str, ...]]]:
-    """Names and parameters of the methods of protocols and base classes of a package: documented once, there."""
+    """Names and parameters of the methods of protocols and base classes of a package: documented once, there.
+
+    Protocols of `SHARED_PROTOCOLS` are included.
+    """
     every = all_classes(package)
+    shared = [cls for other in SHARED_PROTOCOLS for cls in all_classes(other) if "Protocol" in names_of(cls.bases)]
     return {
         (name, tuple(parameters(method)))
-        for cls in every
-        if is_declaration(cls, every)
+        for cls in [*(cls for cls in every if is_declaration(cls, every)), *shared]
         for name, method in methods(cls).items()
     }
 
@@ -92,8 +104,8 @@ def missing_sections(function: Function, docstring: str) -> Iterator[str]:
 def undocumented(package: str) -> Iterator[str]:
     """Public functions and methods without the sections that their signature calls for.
 
-    Exempt are properties, functions without parameters that are described in one line, and methods that implement a
-    protocol or override a base class of the package.
+    Exempt are properties, commands, functions without parameters that are described in one line, and methods that
+    implement a protocol or override a base class of the package.
     """
     implemented = inherited(package)
     every = all_classes(package)
@@ -106,7 +118,7 @@ def undocumented(package: str) -> Iterator[str]:
             for method in methods(cls).values()
         ]
         for owner, function, may_inherit in found:
-            if function.name.startswith("_") or is_property(function):
+            if function.name.startswith("_") or is_property(function) or is_command(function):
                 continue
             if may_inherit and (function.name, tuple(parameters(function))) in implemented:
                 continue
@@ -150,3 +162,11 @@ def function_of(source: str) -> Function:
 def test_missing_sections_are_found(source: str, expected: list[str]) -> None:
     function = function_of(source)
     assert list(missing_sections(function, ast.get_docstring(function) or "")) == expected
+
+
+@pytest.mark.parametrize(
+    ("decorator", "expected"),
+    [("with_config('data')", True), ("app.command('list')", True), ("app.callback()", True), ("wraps(f)", False)],
+)
+def test_commands_are_recognized_by_their_decorator(decorator: str, expected: bool) -> None:
+    assert is_command(function_of(f"@{decorator}\ndef f(x: int) -> None:\n    pass")) is expected

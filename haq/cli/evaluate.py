@@ -1,4 +1,4 @@
-"""`haq evaluate`: the accuracy of a policy on the report split, which no decision depends on."""
+"""`haq evaluate`: the accuracy of a policy on the report split, which is not used for any decision."""
 
 import sys
 from pathlib import Path

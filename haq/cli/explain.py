@@ -1,4 +1,4 @@
-"""`haq explain`: the reasons for a policy, in sentences."""
+"""`haq explain`: explanation of the policy of a search, in sentences."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,29 +18,55 @@ from haq.report.explanation.running import explain
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Format of differences: in points of accuracy, or as a reward with the points that it corresponds to."""
+    """Format of differences: in points of accuracy, or as a reward with the points that it corresponds to.
+
+    Attributes:
+        name: `points` or `reward`.
+        exchange: Conversion of rewards to points; None if there is none.
+    """
 
     name: str
     exchange: Exchange | None = None
 
     def number(self, value: float) -> str:
-        """Format a value with its sign; what rounds to zero has a plus.
+        """Format a value with its sign; a value that rounds to zero has a plus.
 
-        >>> Unit("points").number(-0.001), Unit("points").number(-0.01), Unit("reward").number(-0.00123456)
-        ('+0.00', '-0.01', '-0.00123')
+        Args:
+            value: Value in this unit.
+
+        Returns:
+            The number without its unit.
+
+        Examples:
+            >>> Unit("points").number(-0.001), Unit("points").number(-0.01), Unit("reward").number(-0.00123456)
+            ('+0.00', '-0.01', '-0.00123')
         """
         return f"{round(value, 2) + 0.0:+.2f}" if self.name == "points" else f"{value:+.3g}"
 
     def signed(self, value: float) -> str:
-        """Format a gain or a loss.
+        """Format a gain or a loss with its unit.
 
-        >>> Unit("reward", Exchange(points=50.0, policies=20)).signed(0.005)
-        '+0.005 reward (+0.25 points)'
+        Args:
+            value: Value in this unit, positive for a gain.
+
+        Returns:
+            The number with its sign and unit, and the points that it corresponds to.
+
+        Examples:
+            >>> Unit("reward", Exchange(points=50.0, policies=20)).signed(0.005)
+            '+0.005 reward (+0.25 points)'
         """
         return f"{self.number(value)} {self.name}{self._points(value, '+')}"
 
     def amount(self, value: float) -> str:
-        """Format a value without a sign."""
+        """Format a value with its unit and without a plus.
+
+        Args:
+            value: Value in this unit.
+
+        Returns:
+            The number with its unit, and the points that it corresponds to.
+        """
         plain = f"{value:.2f}" if self.name == "points" else f"{value:.3g}"
         return f"{plain} {self.name}{self._points(value, '')}"
 
@@ -77,7 +103,14 @@ def explain_command(
 
 
 def sentences(found: Explanation) -> Iterator[str]:
-    """Describe what was found, one fact a line."""
+    """Describe the findings on a run.
+
+    Args:
+        found: Findings of `haq explain`.
+
+    Yields:
+        One line for each finding.
+    """
     belief, unit = found.belief, Unit(found.belief.unit, found.exchange)
     yield f"{found.model} on {found.hardware}: {_cost_line(found.price)}"
     yield (

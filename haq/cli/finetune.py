@@ -65,7 +65,12 @@ def finetune(
 
 
 def print_result(result: FinetuneResult, path: Path) -> None:
-    """Print the accuracy in float, quantized before the training, and fine-tuned."""
+    """Print the accuracy in float, quantized before the training, and fine-tuned.
+
+    Args:
+        result: Result of the fine-tuning.
+        path: Folder of the run.
+    """
     summary = result.summary
     print_learned(summary, "fine-tuned", title=f"{summary['mean_weight_bits']:.3g} mean weight bits")
     print_text(f"{summary['epochs']} epochs, {summary['steps']} steps, {summary['seconds']:.0f} s")

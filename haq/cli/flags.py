@@ -47,20 +47,30 @@ Command = Callable[..., Any]
 def read_several(text: str) -> tuple[str, ...]:
     """Split values that are separated by commas.
 
-    >>> read_several("3bits, 4bits,")
-    ('3bits', '4bits')
+    Args:
+        text: Values of a flag.
+
+    Returns:
+        The values without surrounding spaces; empty ones are dropped.
+
+    Examples:
+        >>> read_several("3bits, 4bits,")
+        ('3bits', '4bits')
     """
     return tuple(each.strip() for each in text.split(",") if each.strip())
 
 
 def with_config(*names: str) -> Callable[[Command], Command]:
-    """Give a command the flags of some settings.
+    """Create a decorator that adds the flags of some settings to a command.
 
     The parameter `config` of the command receives a `SearchConfig`: the flags that were given, which are in its
     `model_fields_set`, and the defaults of `haq search` otherwise.
 
     Args:
         names: Settings of `SearchConfig`.
+
+    Returns:
+        The decorator.
     """
 
     def make(values: Mapping[str, Any]) -> SearchConfig:
@@ -75,13 +85,16 @@ def with_config(*names: str) -> Callable[[Command], Command]:
 def with_settings(
     parameter: str, settings: type[BaseModel], make: Callable[..., BaseModel], *, heading: str
 ) -> Callable[[Command], Command]:
-    """Give a command the flags of all fields of a settings class.
+    """Create a decorator that adds the flags of all fields of a settings class to a command.
 
     Args:
         parameter: Parameter of the command that receives the settings.
         settings: Class whose fields become flags.
-        make: Builds the settings from the flags that were given, and refuses wrong values.
+        make: Builds the settings from the flags that were given, and raises `UserError` for invalid values.
         heading: Heading of the flags in the help.
+
+    Returns:
+        The decorator.
     """
     flags = [_flag(settings, name, heading=heading) for name in settings.model_fields]
     return _with_flags(parameter, flags, lambda values: make(**values))
@@ -90,7 +103,7 @@ def with_settings(
 def _with_flags(
     parameter: str, flags: list[inspect.Parameter], make: Callable[[Mapping[str, Any]], Any]
 ) -> Callable[[Command], Command]:
-    """Replace a parameter of a command by flags, out of which it is made."""
+    """Replace a parameter of a command by flags; `make` builds its value from those that were given."""
     names = [flag.name for flag in flags]
 
     def decorate(command: Command) -> Command:
@@ -145,7 +158,7 @@ def _plain(annotation: Any) -> Any:
 
 
 class _Special:
-    """A setting that is written in its own way on the command line."""
+    """Setting whose text on the command line is converted by a function of its own."""
 
     def __init__(self, kind: Any, read: Callable[[Any], Any], *, form: str | None = None, shown: str = "") -> None:
         self.type, self.read, self.form, self.shown = kind, read, form, shown

@@ -1,4 +1,4 @@
-"""Folders of runs on the command line: where they lie by default, and how to continue them."""
+"""Folders of runs on the command line: their default paths, and the commands that continue them."""
 
 import shlex
 import sys
@@ -11,10 +11,17 @@ from haq.runs.run_folder import safe_name
 
 
 def default_out(*words: str) -> Path:
-    """Return the folder under results/ that is named by words.
+    """Return the default folder of a run under results/.
 
-    >>> default_out("digits_cnn", "bismo-edge", "latency=0.6").as_posix()
-    'results/digits_cnn-bismo-edge-latency_0.6'
+    Args:
+        words: Parts of the folder's name, such as model and device; characters that are not safe in names are replaced.
+
+    Returns:
+        The folder.
+
+    Examples:
+        >>> default_out("digits_cnn", "bismo-edge", "latency=0.6").as_posix()
+        'results/digits_cnn-bismo-edge-latency_0.6'
     """
     return Path("results") / safe_name("-".join(words))
 
@@ -25,6 +32,9 @@ def resume_command(path: Path, *, keep_time: bool = True) -> str:
     Args:
         path: Folder of the run.
         keep_time: Keep --time.
+
+    Returns:
+        The command, quoted for a shell.
     """
     words = [word for word in sys.argv[1:] if word != "--resume"]
     if not keep_time:
@@ -37,11 +47,17 @@ def resume_command(path: Path, *, keep_time: bool = True) -> str:
 
 @contextmanager
 def resumable(path: Path, *, kept: str) -> Iterator[None]:
-    """Say how to continue a run that the user interrupts.
+    """Print the command that continues a run if the user interrupts it.
 
     Args:
         path: Folder of the run.
-        kept: What an interrupted run has written, such as "all whole epochs".
+        kept: What an interrupted run has written, such as "all completed epochs are".
+
+    Returns:
+        Context manager for the workflow.
+
+    Raises:
+        KeyboardInterrupt: The user interrupted the workflow.
     """
     try:
         yield

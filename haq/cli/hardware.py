@@ -112,7 +112,14 @@ def measure(
 
 
 def device_document(device: Accelerator) -> dict[str, Any]:
-    """Return a device as JSON; `peak_macs_per_s` and `ridge_point_macs_per_byte` by the width of both operands."""
+    """Convert a device to JSON values.
+
+    Args:
+        device: The device.
+
+    Returns:
+        Its parameters, notes, and `peak_macs_per_s` and `ridge_point_macs_per_byte` by the width of both operands.
+    """
     peaks = {_width(bits): device.peak_macs_per_s(bits, bits) for bits in SHOWN_WIDTHS}
     ridges = {_width(bits): device.ridge_point(bits, bits) for bits in SHOWN_WIDTHS}
     return {

@@ -10,10 +10,15 @@ OWN = "Options"
 
 
 class GroupedCommand(TyperCommand):
-    """Command whose help lists every option under its group: its own options first, then the groups of settings."""
+    """Command whose help lists its options by group: first those of the command itself, then the groups of settings."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write arguments and options, each with its help."""
+        """Write arguments and options, each with its help.
+
+        Args:
+            ctx: Context of the command.
+            formatter: Click's `HelpFormatter`, which receives the text.
+        """
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], OWN: []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -29,7 +34,7 @@ class GroupedCommand(TyperCommand):
 
 
 def _plain_default(text: str) -> str:
-    """Write defaults without parentheses.
+    """Remove parentheses around defaults.
 
     >>> _plain_default("Search method. [default: (ddpg)]")
     'Search method. [default: ddpg]'

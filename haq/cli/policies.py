@@ -1,4 +1,4 @@
-"""The policy that a command starts from: the argument RUN|POLICY, or uniform bits."""
+"""Policy that a command starts from: the argument RUN|POLICY, or uniform bits."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,12 +26,15 @@ def policy_or_bits(
 
     Args:
         path: Policy file or folder of a run.
-        bits: Bits of weights and activations; None where the flag was not given.
-        default: Bits where neither is given.
+        bits: Bits of weights and activations; None for a flag that was not given.
+        default: Bits of weights and activations for flags that were not given.
         is_float: Leave everything in float.
 
+    Returns:
+        The path, or the bits of weights and activations; None stands for float.
+
     Raises:
-        UserError: Several of these are given.
+        UserError: Several of `path`, `bits` and `is_float` are given.
     """
     ways = {"a policy file": path is not None, "--w-bits, --a-bits": bits != (None, None), "--float": is_float}
     chosen = [name for name, is_given in ways.items() if is_given]
@@ -44,10 +47,20 @@ def policy_or_bits(
 
 
 def policy_name(policy: PolicyLike) -> str:
-    """Return a short name of a policy for the folder of what is made of it.
+    """Return a short name of a policy for the folder of a run that starts from it.
 
-    >>> policy_name((4, 8)), policy_name((None, None))
-    ('w4a8', 'float')
+    Args:
+        policy: Policy file, folder of a run, or uniform bits.
+
+    Returns:
+        The name of the folder that holds the policy file, or the bits.
+
+    Raises:
+        UserError: The folder holds no policy.
+
+    Examples:
+        >>> policy_name((4, 8)), policy_name((None, None))
+        ('w4a8', 'float')
     """
     if isinstance(policy, tuple):
         return "float" if policy == (None, None) else f"w{policy[0]}a{policy[1]}"

@@ -1,8 +1,9 @@
-"""Progress on standard error: phases with their seconds, and loops with a bar or a line now and then.
+"""Progress on standard error: phases with their seconds, and loops with a bar or occasional lines.
 
 On a terminal a phase is a live line and a loop is a bar. In a pipe a phase is a plain line that is completed with its
-seconds when it ends, and a loop prints at most `LINES_AT_MOST` lines. The lines of the first phases are held back for a
-while there, so that a user's mistake, which is mostly found in these phases, is the only line.
+seconds when it ends, and a loop prints at most `LINES_AT_MOST` lines. In a pipe the lines of the first phases are also
+buffered for up to `HOLD_SECONDS`: most mistakes of a user are found in these phases, and the error message is then the
+only line.
 """
 
 import sys
@@ -30,10 +31,10 @@ HOLD_SECONDS = 30.0
 
 
 class PlainProgress:
-    """A `Watcher` for pipes and files: a line for every phase, and some of the steps of a loop.
+    """A `Watcher` for pipes and files: a line for every phase, and for some of the steps of a loop.
 
-    Lines of early phases are held until a later phase, or for `HOLD_SECONDS`. In another process, where several may
-    write at the same time, only `line` and `warn` print.
+    Lines of early phases are buffered until a later phase, or for `HOLD_SECONDS`. Pickling it for another process makes
+    it a `LinesOnly`, because several processes may write at the same time.
     """
 
     def __init__(self) -> None:
@@ -45,6 +46,7 @@ class PlainProgress:
         self._unit, self._total, self._first, self._start = "step", 0, 0, monotonic()
 
     def phase(self, name: str) -> None:
+        """Write the name of the phase; its seconds follow when it ends."""
         self._end_phase()
         if name not in EARLY:
             self._release()
@@ -54,11 +56,13 @@ class PlainProgress:
         self._began = monotonic()
 
     def begin(self, unit: str, total: int, *, done: int = 0) -> None:
+        """Write the buffered lines and start the time of the loop."""
         self._end_phase()
         self._release()
         self._unit, self._total, self._first, self._start = unit, total, done, monotonic()
 
     def step(self, done: int, status: str = "") -> None:
+        """Write a line with the time left, for the last step and evenly spaced ones before it."""
         if done % max(1, self._total // LINES_AT_MOST) and done != self._total:
             return
         rate = (monotonic() - self._start) / max(done - self._first, 1)
@@ -67,20 +71,23 @@ class PlainProgress:
         sys.stderr.flush()
 
     def end(self) -> None:
+        """Write the seconds of the loop."""
         say(f"{self._unit}s ... {_seconds(monotonic() - self._start)}")
 
     def line(self, text: str) -> None:
+        """Write the buffered lines and a line."""
         self._end_phase()
         self._release()
         _say_wrapped(text)
 
     def warn(self, text: str) -> None:
+        """Write the buffered lines and a warning."""
         self._end_phase()
         self._release()
         warn(text)
 
     def close(self) -> None:
-        """End the last phase and drop the lines that are held."""
+        """End the last phase and drop the buffered lines."""
         self._timer.cancel()
         self._end_phase()
 
@@ -108,37 +115,43 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """A `Watcher` for terminals: a live line for every phase, which stays when it is over, and a bar for a loop."""
+    """A `Watcher` for terminals: a live line for every phase, which remains when it ends, and a bar for a loop."""
 
     def __init__(self) -> None:
         self._shown: Bar | None = None
         self._task = TaskID(0)
 
     def phase(self, name: str) -> None:
+        """Show a line with the name and the seconds of the phase."""
         self._show(progress_bar("{task.description} ...", _Seconds()))
         self._bar.add_task(name, total=None)
 
     def begin(self, unit: str, total: int, *, done: int = 0) -> None:
+        """Show a bar."""
         columns = (BarColumn(8), MofNCompleteColumn(), "{task.description}", TimeRemainingColumn(compact=True))
         self._show(progress_bar(unit, *columns))
         self._task = self._bar.add_task("", total=total, completed=done)
 
     def step(self, done: int, status: str = "") -> None:
+        """Update the bar."""
         self._bar.update(self._task, completed=done, description=status)
 
     def end(self) -> None:
+        """Stop updating the bar."""
         self.close()
 
     def line(self, text: str) -> None:
+        """Print a line above the bar, or after the line of the phase."""
         self._end_phase()
         _say_wrapped(text)
 
     def warn(self, text: str) -> None:
+        """Print a warning above the bar, or after the line of the phase."""
         self._end_phase()
         warn(text)
 
     def close(self) -> None:
-        """End what is shown live."""
+        """Stop updating the line or the bar."""
         if self._shown is not None:
             self._shown.stop()
         self._shown = None
@@ -157,13 +170,13 @@ class LiveProgress:
         bar.start()
 
     def _end_phase(self) -> None:
-        """Lines are printed above a bar, and after the line of a phase."""
+        """End the line of a phase; a bar stays, because lines are printed above it."""
         if self._shown is not None and self._shown.tasks[0].total is None:
             self.close()
 
 
 class LinesOnly:
-    """What `PlainProgress` and `LiveProgress` are in another process: it prints whole lines and nothing else."""
+    """A `Watcher` for other processes, made by pickling `PlainProgress` or `LiveProgress`: prints whole lines only."""
 
     def phase(self, name: str) -> None:
         """Show nothing."""
@@ -178,16 +191,18 @@ class LinesOnly:
         """Show nothing."""
 
     def line(self, text: str) -> None:
+        """Print a line."""
         say(text)
         sys.stderr.flush()
 
     def warn(self, text: str) -> None:
+        """Print a warning."""
         warn(text)
         sys.stderr.flush()
 
 
 class _Seconds(ProgressColumn):
-    """Time since the phase began."""
+    """Column with the seconds since the phase began."""
 
     def render(self, task: Task) -> Text:
         return Text(_seconds(task.elapsed or 0.0))
@@ -195,13 +210,13 @@ class _Seconds(ProgressColumn):
 
 @contextmanager
 def shown_progress(*, quiet: bool) -> Iterator[Watcher]:
-    """Show the progress of a workflow on standard error, in the way that suits a terminal or a pipe.
+    """Show the progress of a workflow on standard error, live on a terminal and as plain lines in a pipe.
 
     Args:
         quiet: Show nothing.
 
     Yields:
-        The watcher to hand to the workflow; what it shows ends with the context, also where the workflow fails.
+        The watcher for the workflow; its display ends with the context, also if the workflow raises an exception.
     """
     if quiet:
         yield SILENT
@@ -224,7 +239,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """A time to wait for, roughly.
+    """Format a duration with one significant unit.
 
     >>> _duration(59.0), _duration(61.0), _duration(7200.0)
     ('59 s', '1 min', '2 h')

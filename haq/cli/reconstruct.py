@@ -60,7 +60,12 @@ def reconstruct(
 
 
 def print_result(result: ReconstructionResult, path: Path) -> None:
-    """Print the accuracy in float, quantized before the reconstruction, and reconstructed."""
+    """Print the accuracy in float, quantized before the reconstruction, and reconstructed.
+
+    Args:
+        result: Result of the reconstruction.
+        path: Folder of the run.
+    """
     summary = result.summary
     print_learned(summary, "reconstructed", title=f"{summary['calibration_images']} calibration images")
     print_text(f"{summary['seconds']:.0f} s, files in {path}")

@@ -1,4 +1,4 @@
-"""Printing of text, tables and progress bars: wrapped and shortened to a terminal's width, whole in a pipe."""
+"""Printing of text, tables and progress bars: wrapped and shortened to a terminal's width, unchanged in a pipe."""
 
 import sys
 from collections.abc import Iterator
@@ -21,26 +21,52 @@ MIN_NAME = 12
 
 
 def console(stream: TextIO | None = None) -> Console:
-    """Return a console for text without markup and highlighting, on standard output by default."""
+    """Create a console for text without markup and highlighting.
+
+    Args:
+        stream: Stream to write to; standard output if None.
+
+    Returns:
+        The console.
+    """
     return Console(file=stream or sys.stdout, markup=False, emoji=False, highlight=False)
 
 
 def width_of(stream: TextIO) -> int | None:
-    """Return the columns of a terminal; None for a pipe or a file, which take lines of any length."""
+    """Return the width of a terminal.
+
+    Args:
+        stream: Stream to write to.
+
+    Returns:
+        The number of columns; None for a pipe or a file, whose lines may have any length.
+    """
     return console(stream).width if stream.isatty() else None
 
 
 def literal(text: str) -> str:
-    """Return a text as one line, with control characters replaced.
+    """Replace line breaks by spaces, and other characters that are not printable by question marks.
 
-    >>> literal("a\\x1b[31m\\nb")
-    'a?[31m b'
+    Args:
+        text: Text of any origin.
+
+    Returns:
+        One line that is safe to print.
+
+    Examples:
+        >>> literal("a\\x1b[31m\\nb")
+        'a?[31m b'
     """
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split("\n")))
 
 
 def write_text(text: str, stream: TextIO) -> None:
-    """Print a line, on a terminal wrapped between words with the further lines indented."""
+    """Print a line, on a terminal wrapped between words with the further lines indented.
+
+    Args:
+        text: The line.
+        stream: Stream to write to.
+    """
     text, width = literal(text), width_of(stream)
     if width is not None and cell_len(text) > width:
         indent = " " * (len(text) - len(text.lstrip()) + 2)
@@ -49,7 +75,13 @@ def write_text(text: str, stream: TextIO) -> None:
 
 
 def write_table(title: str, table: Table, stream: TextIO) -> None:
-    """Print a title and a table; on a narrow terminal names are shortened, then columns continue below."""
+    """Print a title and a table; on a narrow terminal names are shortened, then columns continue below.
+
+    Args:
+        title: Line above the table; none if empty.
+        table: The table.
+        stream: Stream to write to.
+    """
     width = width_of(stream)
     safe = replace(table, rows=tuple(tuple(map(literal, row)) for row in table.rows))
     blocks = [safe] if width is None else list(fit(safe, width))
@@ -63,11 +95,19 @@ def write_table(title: str, table: Table, stream: TextIO) -> None:
 def fit(table: Table, width: int) -> Iterator[Table]:
     """Fit a table to a width: shorten names, else split the columns into several tables with the same names.
 
-    >>> wide = Table(("layer", "a", "b"), (("features.0.conv", "1" * 8, "2" * 8),))
-    >>> [each.rows for each in fit(wide, 32)]
-    [(('feat….0.conv', '11111111', '22222222'),)]
-    >>> [each.columns for each in fit(wide, 24)]
-    [('layer', 'a'), ('layer', 'b')]
+    Args:
+        table: The table; one that wraps its last column is left as it is.
+        width: Width of the terminal, in columns of characters.
+
+    Yields:
+        Tables that are printed below each other.
+
+    Examples:
+        >>> wide = Table(("layer", "a", "b"), (("features.0.conv", "1" * 8, "2" * 8),))
+        >>> [each.rows for each in fit(wide, 32)]
+        [(('feat….0.conv', '11111111', '22222222'),)]
+        >>> [each.columns for each in fit(wide, 24)]
+        [('layer', 'a'), ('layer', 'b')]
     """
     if table.wraps or _width(table) <= width:
         yield table
@@ -88,11 +128,14 @@ def fit(table: Table, width: int) -> Iterator[Table]:
 
 
 def progress_bar(*columns: ProgressColumn | str, is_shown: bool = True) -> Progress:
-    """Return a progress bar on standard error, shown on terminals only.
+    """Create a progress bar on standard error, shown on terminals only.
 
     Args:
         columns: Columns of the bar; a text is a column whose fields are printed without markup.
         is_shown: Show the bar.
+
+    Returns:
+        The bar, not started yet.
     """
     safe = [TextColumn(each, markup=False) if isinstance(each, str) else each for each in columns]
     return Progress(*safe, console=console(sys.stderr), disable=not (is_shown and sys.stderr.isatty()))

@@ -56,7 +56,7 @@ def search(
 
 
 def _default_out(config: SearchConfig) -> Path:
-    """results/<model>-<hardware>-<objective>-<budget>-<agent>-s<seed>, with drop0.5 in place of a budget."""
+    """Return results/<model>-<hardware>-<objective>-<budget>-<agent>-s<seed>, with drop0.5 in place of a budget."""
     drop = config.max_accuracy_drop
     target = str(config.budgets[0]) if drop is None else f"drop{drop:g}"
     device = Path(config.hardware).stem

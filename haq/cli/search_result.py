@@ -1,4 +1,4 @@
-"""Result of a search on standard output: accuracies, costs and budgets, the bits, and commands to go on with."""
+"""Result of a search on standard output: accuracies, costs, budgets, bits, and further commands for the run."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,12 @@ DIGITS_PER_LINE, DIGITS_PER_GROUP = 60, 10
 
 
 def print_result(result: SearchResult, path: Path) -> None:
-    """Print the policy with the float network and uniform bits on the report split, its bits, and further commands."""
+    """Print scores and costs of the policy, the float network and uniform bits, then the bits and further commands.
+
+    Args:
+        result: Result of the search.
+        path: Folder of the run.
+    """
     summary = result.summary
     _print_table(summary)
     for line in _legend(summary):
@@ -50,11 +55,19 @@ def _counted(number: int, noun: str) -> str:
 
 
 def bits_lines(layers: Sequence[LayerBits], *, width: int = USUAL_WIDTH) -> Iterator[str]:
-    """Format the bits of all layers, weights/activations; those of networks with very many layers as digits.
+    """Format the bits of all layers, weights/activations; those of more than `MAX_NAMED` layers as digits.
 
-    >>> bits = [LayerBits(name=f"layer{n}", kind="conv", w_bits=4, a_bits=8) for n in range(3)]
-    >>> list(bits_lines(bits, width=32))
-    ['bits of weights/activations:', 'layer0 4/8   layer2 4/8', 'layer1 4/8']
+    Args:
+        layers: Bits of every layer.
+        width: Width of the lines, in characters.
+
+    Yields:
+        The lines.
+
+    Examples:
+        >>> bits = [LayerBits(name=f"layer{n}", kind="conv", w_bits=4, a_bits=8) for n in range(3)]
+        >>> list(bits_lines(bits, width=32))
+        ['bits of weights/activations:', 'layer0 4/8   layer2 4/8', 'layer1 4/8']
     """
     if len(layers) > MAX_NAMED:
         yield from _digit_lines(layers)
@@ -73,7 +86,14 @@ def bits_lines(layers: Sequence[LayerBits], *, width: int = USUAL_WIDTH) -> Iter
 
 
 def next_commands(path: Path) -> Iterator[str]:
-    """Return commands for a finished run."""
+    """List commands that take a finished search.
+
+    Args:
+        path: Folder of the run.
+
+    Yields:
+        The commands, quoted for a shell.
+    """
     config = RunFolder(path).read_json(CONFIG) or {}
     is_trained = bool(config.get("episode_finetune_steps"))
     has_rounding = config.get("quantizer") == "linear" and not is_trained

@@ -24,11 +24,18 @@ from hardware_sim.layer import Layer
 def device_list(texts: Iterable[str]) -> list[str]:
     """Split device names that are repeated or separated by commas, and drop duplicates.
 
+    Args:
+        texts: Values of --compare.
+
+    Returns:
+        The names in their first order.
+
     Raises:
         UserError: A name is empty.
 
-    >>> device_list(["bismo-edge,gpu-t4", "bismo-edge"])
-    ['bismo-edge', 'gpu-t4']
+    Examples:
+        >>> device_list(["bismo-edge,gpu-t4", "bismo-edge"])
+        ['bismo-edge', 'gpu-t4']
     """
     names = [name.strip() for text in texts for name in text.split(",")]
     if not all(names):
@@ -44,8 +51,11 @@ def compare_policies(
     Args:
         paths: Policy files or folders of runs.
         config: Settings that the user gave.
-        devices: Devices; without any, those that the policies were searched for.
+        devices: Devices; if empty, those that the policies were searched for.
         exclude_first_last: Leave out the first and the last layer.
+
+    Returns:
+        The costs.
 
     Raises:
         UserError: A policy does not fit the network.
@@ -65,7 +75,22 @@ def compare_policies(
 def compare_uniform(
     config: SearchConfig, devices: Sequence[str], *, w_bits: int, a_bits: int, exclude_first_last: bool
 ) -> Specialization:
-    """Compute the costs of uniform bits on several devices."""
+    """Compute the costs of uniform bits on several devices.
+
+    Args:
+        config: Settings that the user gave.
+        devices: Devices, repeated or separated by commas.
+        w_bits: Bits of the weights of every layer.
+        a_bits: Bits of the input activations of every layer.
+        exclude_first_last: Leave out the first and the last layer.
+
+    Returns:
+        The costs, with one policy.
+
+    Raises:
+        UserError: A name is empty.
+        DeviceError: A device does not exist.
+    """
     network = _network(config, load_traced(config), exclude_first_last=exclude_first_last)
     bits = uniform_bits(network.layers, w_bits=w_bits, a_bits=a_bits)
     candidate = Candidate(f"uniform {w_bits}/{a_bits}", bits)
@@ -73,7 +98,11 @@ def compare_uniform(
 
 
 def print_comparison(document: Specialization) -> None:
-    """Print a row for each device for one policy, a matrix of policies by devices for several."""
+    """Print a row for each device for one policy, a matrix of policies by devices for several.
+
+    Args:
+        document: Costs of policies on devices.
+    """
     if len(document.policies) == 1:
         _print_devices(document)
     else:
@@ -91,7 +120,11 @@ def print_comparison(document: Specialization) -> None:
 
 
 def print_refused(refused: Sequence[Refused]) -> None:
-    """Print the operations of the network that have no cost because they are left in float."""
+    """Print the operations of the network that have no cost because they are left in float.
+
+    Args:
+        refused: These operations.
+    """
     if refused:
         more = f"; and {len(refused) - 1} more, see haq layers" if len(refused) > 1 else ""
         print_text(f"not priced, left in float: {refused[0].name}: {refused[0].reason}{more}")

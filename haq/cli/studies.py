@@ -1,4 +1,4 @@
-"""What `haq compare` and `haq pareto` leave: tables, numbers and a figure."""
+"""Output of `haq compare` and `haq pareto`: tables, numbers and a figure."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +19,15 @@ def finish_study(
 
     Args:
         stem: Path of the files without their endings .md, .csv and .png.
-        document: The study as JSON.
+        document: The study as JSON values.
         blocks: Paragraphs and tables for people.
         csv: All numbers as a table.
         figure: The figure.
         json: Print the document instead of the tables.
+
+    Raises:
+        OSError: A table cannot be written.
+        UserError: The figure cannot be written.
     """
     from haq.report.plots import save_figure  # matplotlib takes longer to import than all the rest
 
