@@ -1,4 +1,9 @@
-"""The Python API: every function runs a workflow and draws the plots of the folder that it leaves."""
+"""The Python API: functions that run a workflow and draw the figures of its run folder.
+
+`search`, `finetune` and `reconstruct` run a workflow and return its result with an `Artifact`; `load` reads the
+artifact of an earlier run; `evaluate` and `simulate` measure accuracy and cost of a policy. All are available from
+`haq`.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -38,28 +43,36 @@ def search(
     watcher: Watcher = SILENT,
     **settings: Any,
 ) -> SearchResult:
-    """Find the bits of every layer, within a budget, that lose the least accuracy (HAQ, Wang et al., CVPR 2019).
+    """Search for the bits of every layer that lose the least accuracy within a budget (HAQ, Wang et al., CVPR 2019).
 
     Args:
         model: Network, which is not changed, or its name as on the command line.
-        task: Data, their name as on the command line, or a mapping of data sets of (input, label), or of loaders of
-            batches of them, with the names `calibration`, `search`, `report` and, if there are more, `selection` and
-            `train`.
-        out: Folder that keeps the run.
-        resume: Continue a run that was interrupted, that a time limit ended, or that is to have more `episodes`.
-        time_limit_s: Seconds, preparation and earlier sessions included, after which the search ends with the best
-            policy so far.
-        watcher: Receives phases and episodes.
-        settings: Fields of `haq.config.SearchConfig`, such as hardware, objective, episodes, seed and budget: a ratio
-            of the 8-bit cost, a text such as "12ms", or a mapping such as {"latency": 0.6, "size": "250kB"}. With
-            `max_accuracy_drop`, in points of accuracy such as 0.5, the least cost is looked for instead.
+        task: Data: a `haq.tasks.base.Task`, a name as on the command line, or a mapping from `calibration`, `search`,
+            `report` and optionally `selection` and `train` to data sets of (input, label) or to loaders of batches.
+        out: Folder of the run; None keeps no files.
+        resume: Continue the run in `out` if it was interrupted, ended by its time limit, or has fewer episodes than
+            `episodes`. A finished run is returned unchanged.
+        time_limit_s: Time in seconds, preparation and earlier sessions included, after which the search ends with the
+            best policy so far; None for no limit.
+        watcher: Receives phases and episodes as they finish.
+        settings: Fields of `haq.config.SearchConfig`, such as `hardware`, `objective`, `episodes` and `seed`. `budget`
+            is a ratio of the 8-bit cost, a text such as "12ms", or a mapping from objectives to them, such as
+            `{"latency": 0.6, "size": "250kB"}`. With `max_accuracy_drop`, in points of accuracy such as 0.5, the search
+            minimizes the cost instead.
 
     Returns:
         The policy, the summary and the artifact of the run.
 
     Raises:
-        UserError: What was asked for cannot be done; so do UnsupportedError and BudgetError. All are raised before the
-            first episode.
+        UserError: A setting is wrong, or model or data cannot be loaded; at the end, if no policy met the budget.
+        UnsupportedError: The device cannot run the network. It and `BudgetError` are raised before the first episode.
+        BudgetError: No policy can meet the budget.
+        DeviceError: The device does not exist, or its file is invalid.
+
+    Examples:
+        >>> result = search("digits_cnn", "digits", hardware="bismo-edge", budget=0.6)  # doctest: +SKIP
+        >>> result.policy.w_bits, result.summary.accuracy  # doctest: +SKIP
+        >>> result.policy.save("policy.json")  # doctest: +SKIP
     """
     task = as_task(task)
     config = search_config(**names_of(model, task), **settings)
@@ -84,25 +97,32 @@ def finetune(
     watcher: Watcher = SILENT,
     **settings: Any,
 ) -> FinetuneResult:
-    """Train a network with a policy on it: weights, and the scales and shifts of all quantizers.
+    """Fine-tune a network with a policy: weights, and scales and shifts of all quantizers.
 
     Args:
-        model: Network, which is not changed, or its name; None for that of the run that the policy lies in, else the
-            digits network.
-        task: Data, their name or a mapping, as in `haq.search`; None as for `model`.
+        model: Network, which is not changed, or its name. If None, the network of the run that contains the policy,
+            else the digits network.
+        task: Data, as in `haq.search`. If None, the data of the run that contains the policy, else the digits. They
+            need a `train` split.
         policy: A policy, its file, the folder of its run, or (w_bits, a_bits) for every layer but the first and the
-            last; None leaves layers in float.
-        out: Folder that keeps the run.
-        resume: Continue a run that was interrupted.
-        watcher: Receives steps and epochs.
-        settings: Fields of `haq.quantization.training.config.FinetuneConfig`, such as epochs, lr and oscillation, and
-            those of `haq.config.SearchConfig` about network, data, quantizers, device and seed.
+            last; None in place of bits leaves layers in float.
+        out: Folder of the run; None keeps no files.
+        resume: Continue the run in `out` if it was interrupted.
+        watcher: Receives phases, steps and epochs.
+        settings: Fields of `haq.quantization.training.config.FinetuneConfig`, such as `epochs` and `lr`, and those of
+            `haq.config.SearchConfig` about network, data, quantizers, device and seed.
 
     Returns:
         The trained network, the policy, the summary and the artifact of the run.
 
     Raises:
-        UserError: What was asked for cannot be done, as does UnsupportedError, or the loss became NaN.
+        UserError: A setting is wrong, model or data cannot be loaded or do not fit the policy, or the loss became NaN.
+        UnsupportedError: The device cannot run the network.
+        DeviceError: The device does not exist, or its file is invalid.
+
+    Examples:
+        >>> result = finetune(policy=(4, 4), epochs=2, hardware="bismo-edge")  # doctest: +SKIP
+        >>> result.summary["accuracy"]  # doctest: +SKIP
     """
     task = None if task is None else as_task(task)
     learning = {name: settings.pop(name) for name in list(settings) if name in FinetuneConfig.model_fields}
@@ -130,26 +150,33 @@ def reconstruct(
     """Learn rounding, scales and biases of a policy from the float network's outputs on the calibration images.
 
     Args:
-        model: Network, which is not changed, or its name; None for that of the run that the policy lies in, else the
-            digits network.
-        task: Data, their name or a mapping, as in `haq.search`; None as for `model`.
+        model: Network, which is not changed, or its name. If None, the network of the run that contains the policy,
+            else the digits network.
+        task: Data, as in `haq.search`; labels are not used for learning. If None, the data of the run that contains the
+            policy, else the digits.
         policy: A policy, its file, the folder of its run, or (w_bits, a_bits) for every layer but the first and the
             last.
-        out: Folder that keeps the run.
+        out: Folder of the run; None keeps no files.
         watcher: Receives phases and steps.
-        settings: Fields of `haq.reconstruction.config.ReconstructionConfig`, and those of `haq.config.SearchConfig`
-            about network, data, quantizers, device and seed.
+        settings: Fields of `haq.reconstruction.config.ReconstructionConfig`, such as `steps`, and those of
+            `haq.config.SearchConfig` about network, data, quantizers, device and seed.
 
     Returns:
         The policy, the summary and the artifact of the run.
 
     Raises:
-        UserError: What was asked for cannot be done, as does UnsupportedError, or the loss became NaN.
+        UserError: A setting is wrong, model or data cannot be loaded or do not fit the policy, or the loss became NaN.
+        UnsupportedError: The device cannot run the network.
+        DeviceError: The device does not exist, or its file is invalid.
+
+    Examples:
+        >>> result = reconstruct(policy=(4, 8), steps=20)  # doctest: +SKIP
+        >>> result.summary["accuracy"]  # doctest: +SKIP
     """
     task = None if task is None else as_task(task)
-    own = {name: settings.pop(name) for name in list(settings) if name in ReconstructionConfig.model_fields}
+    learning = {name: settings.pop(name) for name in list(settings) if name in ReconstructionConfig.model_fields}
     config = search_config(**names_of(model, task), **settings)
-    request = learning_request(policy, config, reconstruction_config(**own), inherited=QUANTIZER_SETTINGS)
+    request = learning_request(policy, config, reconstruction_config(**learning), inherited=QUANTIZER_SETTINGS)
     inputs = Inputs.of(model, task)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "run" if out is None else Path(out)
@@ -160,16 +187,16 @@ def reconstruct(
 def load(
     path: str | Path, *, model: nn.Module | str | None = None, task: TaskLike | None = None, **settings: Any
 ) -> Artifact:
-    """Load what a search, a fine-tuning or a reconstruction left in its folder.
+    """Load the artifact in the folder of a search, a fine-tuning or a reconstruction.
 
-    Neither the network nor the data are loaded, and no code is run, until they are needed.
+    Network and data are loaded, and code named in the files is run, only when they are needed, as by `artifact.model`.
 
     Args:
         path: Folder of the run, or a policy file.
-        model: Network to use in place of the run's, which cannot be named where it was given as an object; it is not
-            changed. A name is as on the command line.
-        task: Data to use in place of the run's, as in `haq.search`.
-        settings: Fields of `haq.config.SearchConfig` that win over those of the run, such as `device="cpu"`.
+        model: Network that replaces that of the run, or its name. It is required where the run was made with an object,
+            and is not changed.
+        task: Data that replace those of the run, as in `haq.search`.
+        settings: Fields of `haq.config.SearchConfig` that override those of the run, such as `device="cpu"`.
 
     Returns:
         The artifact: policy, quantizers, corrections, layers with their costs, summary, and the quantized network as
@@ -177,6 +204,10 @@ def load(
 
     Raises:
         UserError: The folder holds no policy, or a file is missing or damaged.
+
+    Examples:
+        >>> artifact = load("results/digits")  # doctest: +SKIP
+        >>> logits = artifact.model(images)  # doctest: +SKIP
     """
     return _artifact(Path(path), model, task, settings)
 
@@ -188,20 +219,27 @@ def evaluate(
     task: TaskLike | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Evaluate a policy on the report split, next to the float network.
+    """Evaluate a policy and the float network on the report split.
 
     Args:
         artifact: An artifact, the folder of a run, a policy file, or a policy.
-        model: Network, which is not changed, or its name; None for that of the run, else the one that the policy names.
-        task: Data, their name or a mapping, as in `haq.search`; None for those of the run, else the digits.
-        settings: Fields of `haq.config.SearchConfig` that win over those of the run; those of an artifact were given to
-            `haq.load`.
+        model: Network, which is not changed, or its name. If None, that of the run, else the one that the policy names.
+        task: Data, as in `haq.search`. If None, those of the run, else the digits.
+        settings: Fields of `haq.config.SearchConfig` that override those of the run. For an artifact, pass them to
+            `haq.load` instead.
 
     Returns:
-        The document that `haq evaluate --json` prints; accuracies are fractions.
+        The document that `haq evaluate --json` prints: `model`, `hardware`, `metric`, `images`, `accuracy`,
+        `accuracy_fp32`, `cost`, `baseline_cost` and `warnings`. Accuracies are fractions in [0, 1].
 
     Raises:
-        UserError: Model or data cannot be loaded or do not fit the policy, as does UnsupportedError.
+        UserError: Model or data cannot be loaded or do not fit the policy.
+        UnsupportedError: The device cannot run the network with these bits.
+        DeviceError: The device does not exist, or its file is invalid.
+
+    Examples:
+        >>> document = evaluate("results/digits")  # doctest: +SKIP
+        >>> document["accuracy_fp32"] - document["accuracy"]  # doctest: +SKIP
     """
     if isinstance(artifact, Artifact):
         if settings or isinstance(model, str) or isinstance(task, str):
@@ -226,26 +264,29 @@ def simulate(
     exclude_first_last: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Latency, energy, size and bit operations of a policy, or of uniform bits, on a device.
+    """Simulate latency, energy, size and bit operations of a policy, or of uniform bits, on a device.
 
     Args:
         model: Network or its name.
         policy: Bits of all layers; None for uniform bits.
-        w_bits: Uniform bits of weights; None leaves them in float.
-        a_bits: Uniform bits of activations; None leaves them in float.
-        exclude_first_last: Leave the first and the last layer out of layers and totals.
-        settings: Fields of `haq.config.SearchConfig`, such as hardware, batch and input.
+        w_bits: Uniform bits of weights, 1 to 8; None leaves them in float.
+        a_bits: Uniform bits of input activations, 1 to 8; None leaves them in float.
+        exclude_first_last: Whether to leave the first and the last layer out of layers and totals.
+        settings: Fields of `haq.config.SearchConfig`, such as `hardware`, `batch` and `input`.
 
     Returns:
-        The document that `haq simulate --json` prints.
+        The document that `haq simulate --json` prints: `hardware`, `model`, `batch`, `layers` and `totals`, with
+        latencies in seconds and energies in joules for the whole batch.
 
     Raises:
         UserError: The network cannot be priced, or the policy does not fit it.
-        UnsupportedError: The device does not know the cost of the bits.
+        UnsupportedError: The device has no cost for the bits.
+        DeviceError: The device does not exist, or its file is invalid.
 
-    >>> document = simulate("digits_cnn", hardware="bismo-edge", w_bits=4, a_bits=4)
-    >>> document["totals"]["weight_bytes"] == sum(layer["weight_bytes"] for layer in document["layers"])
-    True
+    Examples:
+        >>> document = simulate("digits_cnn", hardware="bismo-edge", w_bits=4, a_bits=4)
+        >>> document["totals"]["weight_bytes"] == sum(layer["weight_bytes"] for layer in document["layers"])
+        True
     """
     name = model if isinstance(model, str) else type(model).__name__
     config = search_config(model=name, **settings)

@@ -43,7 +43,7 @@ _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class BudgetSpec:
-    """Budget as written, before the network is known."""
+    """Budget as written by the user, not yet resolved for a network."""
 
     objective: Objective
     value: float
@@ -51,12 +51,15 @@ class BudgetSpec:
     kind: Literal["ratio", "absolute", "bits"]
 
     def resolve(self, baseline: Cost, *, hardware: str, uniform: Callable[[int], Cost]) -> "ResolvedBudget":
-        """Return the budget of a network as an absolute limit.
+        """Resolve the budget of a network to an absolute limit.
 
         Args:
             baseline: Cost of uniform 8/8 bits.
             hardware: Name of the device, for messages.
-            uniform: Cost of uniform bits.
+            uniform: Function from a number of bits to the cost of a policy with these bits in every layer.
+
+        Returns:
+            The limit in SI units, and its ratio to the baseline.
 
         Raises:
             UserError: The device does not model the objective.
@@ -95,16 +98,17 @@ def parse_budget(text: str, objective: Objective) -> BudgetSpec:
         The budget, an absolute value in SI units.
 
     Raises:
-        UserError: The text is no budget; says what would be right.
+        UserError: The text is no budget; the message says which texts are valid.
 
-    >>> parse_budget("0.6", "latency") == parse_budget("60 %", "latency")
-    True
-    >>> parse_budget("0.6", "latency")
-    BudgetSpec(objective='latency', value=0.6, kind='ratio')
-    >>> parse_budget("size=250kB", "latency")
-    BudgetSpec(objective='size', value=250000.0, kind='absolute')
-    >>> parse_budget("4bits", "energy")
-    BudgetSpec(objective='energy', value=4.0, kind='bits')
+    Examples:
+        >>> parse_budget("0.6", "latency") == parse_budget("60 %", "latency")
+        True
+        >>> parse_budget("0.6", "latency")
+        BudgetSpec(objective='latency', value=0.6, kind='ratio')
+        >>> parse_budget("size=250kB", "latency")
+        BudgetSpec(objective='size', value=250000.0, kind='absolute')
+        >>> parse_budget("4bits", "energy")
+        BudgetSpec(objective='energy', value=4.0, kind='bits')
     """
     name, equals, value = text.rpartition("=")
     if equals and name not in get_args(Objective):
@@ -174,8 +178,9 @@ def parse_duration(text: str) -> float:
     Raises:
         UserError: The text is no duration.
 
-    >>> parse_duration("1h30m")
-    5400.0
+    Examples:
+        >>> parse_duration("1h30m")
+        5400.0
     """
     parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([hms])", text)
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)

@@ -53,7 +53,7 @@ class Group(BaseModel):
 
 
 class ModelSettings(Group):
-    """The network."""
+    """Settings of the network."""
 
     heading: ClassVar[str] = "Network"
 
@@ -68,7 +68,7 @@ class ModelSettings(Group):
 
 
 class DataSettings(Group):
-    """Data, their splits and their preparation."""
+    """Settings of the data, their splits and their preparation."""
 
     heading: ClassVar[str] = "Data"
 
@@ -90,7 +90,7 @@ class DataSettings(Group):
 
 
 class DeviceSettings(Group):
-    """The accelerator."""
+    """Settings of the accelerator."""
 
     heading: ClassVar[str] = "Accelerator"
 
@@ -101,7 +101,7 @@ class DeviceSettings(Group):
 
 
 class BudgetSettings(Group):
-    """What is minimised or limited."""
+    """Settings of the objective and its limits."""
 
     heading: ClassVar[str] = "Budget"
 
@@ -133,7 +133,7 @@ class BudgetSettings(Group):
 
 
 class BitSettings(Group):
-    """The bits that may be chosen."""
+    """Settings of the allowed bits."""
 
     heading: ClassVar[str] = "Bits"
 
@@ -155,7 +155,7 @@ class BitSettings(Group):
 
 
 class QuantizerSettings(Group):
-    """Quantizers, and how the quantized network is run."""
+    """Settings of the quantizers and of the engine that runs the quantized network."""
 
     heading: ClassVar[str] = "Quantizers and engine"
 
@@ -177,7 +177,7 @@ class QuantizerSettings(Group):
 
 
 class SearchSettings(Group):
-    """The search method and what it is given."""
+    """Settings of the search method, its prior and its reward."""
 
     heading: ClassVar[str] = "Search"
 
@@ -224,7 +224,14 @@ class SearchConfig(  # pydantic orders fields from the last base to the first
 
 
 def settings_of(*groups: type[Group]) -> tuple[str, ...]:
-    """List the settings of groups by name."""
+    """List the names of the settings in groups.
+
+    Args:
+        groups: Groups of settings.
+
+    Returns:
+        The names, in order.
+    """
     return tuple(name for group in groups for name in group.model_fields)
 
 
@@ -248,13 +255,14 @@ def search_config(**settings: Any) -> SearchConfig:
             any other is refused.
 
     Returns:
-        The configuration, with defaults for what is not given; `model_fields_set` names what is.
+        The configuration, with defaults for missing settings; `model_fields_set` contains the names of the others.
 
     Raises:
-        UserError: A setting is unknown or has a wrong value; names the setting, its value and what would be right.
+        UserError: A setting is unknown or has a wrong value; the message names the setting, the value and valid values.
 
-    >>> search_config(episodes=20, budget={"latency": 0.6, "size": "250kB"}).budget
-    ('latency=0.6', 'size=250kB')
+    Examples:
+        >>> search_config(episodes=20, budget={"latency": 0.6, "size": "250kB"}).budget
+        ('latency=0.6', 'size=250kB')
     """
     budget = settings.pop("budget", None)
     if budget is not None:

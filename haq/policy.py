@@ -26,7 +26,7 @@ Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 WeightsHash = Annotated[str, Field(strict=True, pattern=r"^[0-9a-f]{32}$")]
 Sign = Annotated[bool, Field(strict=True)]
 Granularity = Literal["per_tensor", "per_channel"]
-"""What shares a scale: the whole tensor, or each output channel."""
+"""Part of a tensor that shares a scale: the whole tensor, or each output channel."""
 SCHEMA_ID = "urn:haq:policy:2"
 """The `$id` of the JSON Schema of policy files, and the `$schema` of files that follow it."""
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -77,11 +77,25 @@ class CostSummary(_Frozen):
 
     @classmethod
     def of(cls, cost: Cost) -> Self:
-        """Return the four totals of a simulated cost."""
+        """Create a summary from a simulated cost.
+
+        Args:
+            cost: Cost of a policy.
+
+        Returns:
+            Its four totals.
+        """
         return cls(latency_s=cost.latency_s, energy_j=cost.energy_j, weight_bytes=cost.weight_bytes, bops=cost.bops)
 
     def value(self, objective: Objective) -> float | None:
-        """Return the number that an objective minimises; None where the device does not model it."""
+        """Return the total that an objective minimizes.
+
+        Args:
+            objective: Objective.
+
+        Returns:
+            Seconds, joules, bytes or bit operations; None where the device does not model it.
+        """
         value: float | None = getattr(self, COST_FIELDS[objective])
         return value
 
@@ -89,12 +103,14 @@ class CostSummary(_Frozen):
 class Policy(_Frozen):
     """Immutable bit-width policy of a network.
 
-    `cost` and `baseline_cost` (8 bits everywhere) are of the device's whole batch. `accuracy` maps names such as
-    `search` and `report`, the splits, and `fp32_report`, the float network, to fractions.
+    `cost` and `baseline_cost` (8 bits everywhere) are of the device's whole batch. `accuracy` maps names of splits,
+    such as `search` and `report`, to the accuracy with the policy, and names such as `fp32_report` to that of the float
+    network, all as fractions.
 
-    >>> layer = LayerBits(name="conv1", kind="conv", w_bits=4, a_bits=8)
-    >>> Policy(model="m", hardware="bismo-edge", objective="latency", layers=(layer,)).w_bits
-    (4,)
+    Examples:
+        >>> layer = LayerBits(name="conv1", kind="conv", w_bits=4, a_bits=8)
+        >>> Policy(model="m", hardware="bismo-edge", objective="latency", layers=(layer,)).w_bits
+        (4,)
     """
 
     schema_id: Name = Field(SCHEMA_ID, alias="$schema", description="Identifier of this schema.")
@@ -142,15 +158,29 @@ class Policy(_Frozen):
         return tuple(layer.a_bits for layer in self.layers)
 
     def with_accuracy(self, **accuracy: float) -> "Policy":
-        """Return a copy with further accuracies."""
+        """Return a copy with further accuracies.
+
+        Args:
+            accuracy: Accuracies, as fractions, by name of the split.
+
+        Returns:
+            The copy.
+        """
         return self.model_copy(update={"accuracy": {**self.accuracy, **accuracy}})
 
     def in_version_2(self, **changes: Any) -> "Policy":
-        """Return a copy in the current version, with other values of some fields."""
+        """Return a copy in version 2, with other values of some fields.
+
+        Args:
+            changes: New values by field.
+
+        Returns:
+            The copy.
+        """
         return self.model_copy(update={"version": 2, **changes})
 
     def to_json(self) -> str:
-        """Return the content of its file, with one line for every layer."""
+        """Return the content of the policy file, with one line for every layer."""
         document = self.model_dump(mode="json", by_alias=True)
         if self.version == 1:
             document = {name: value for name, value in document.items() if name not in _ADDED}
@@ -163,14 +193,29 @@ class Policy(_Frozen):
         return "{\n" + ",\n".join(f'  "{key}": {value}' for key, value in values.items()) + "\n}\n"
 
     def save(self, path: str | Path) -> None:
-        """Write the policy to a file, atomically. Raises UserError if the file cannot be written."""
+        """Write the policy to a file atomically.
+
+        Args:
+            path: File to write; its folder must exist.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
         try:
             write_atomically(Path(path), self.to_json().encode())
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from error
 
     def check_fits(self, layers: tuple[Layer, ...], *, model: str) -> None:
-        """Raise UserError unless the policy has exactly these layers, in this order, tied ones with equal bits."""
+        """Check that the policy has exactly the layers of a network, in the same order, and tied layers equal bits.
+
+        Args:
+            layers: Layers of the network.
+            model: Name of the network, for the message.
+
+        Raises:
+            UserError: The policy does not fit; the message names the first difference.
+        """
         difference = self._difference_of_names(layers, model) or self._difference_of_layers(layers)
         if difference:
             theirs = f"for {self.model}, {len(self.layers)} layers"
@@ -198,12 +243,34 @@ class Policy(_Frozen):
 
 
 def uniform_bits(layers: tuple[Layer, ...], *, w_bits: int | None, a_bits: int | None) -> tuple[LayerBits, ...]:
-    """Return the same bits for every layer."""
+    """Assign the same bits to every layer.
+
+    Args:
+        layers: Layers of a network.
+        w_bits: Bits of the weights; None leaves them in float.
+        a_bits: Bits of the inputs; None leaves them in float.
+
+    Returns:
+        The bits of all layers, in order.
+    """
     return tuple(LayerBits(name=layer.name, kind=layer.kind, w_bits=w_bits, a_bits=a_bits) for layer in layers)
 
 
 def load_policy(path: str | Path) -> Policy:
-    """Read a policy file of version 1 or 2. Raises UserError, naming the field, for anything else."""
+    """Read a policy file of version 1 or 2.
+
+    Args:
+        path: Policy file.
+
+    Returns:
+        The policy.
+
+    Raises:
+        UserError: The file cannot be read or is no policy; the message names the field.
+
+    Examples:
+        >>> load_policy("results/digits/policy.json").w_bits  # doctest: +SKIP
+    """
     path = Path(path)
     try:
         with path.open("rb") as file:

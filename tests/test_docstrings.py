@@ -11,17 +11,30 @@ PACKAGES = (
     "agents",
     "envs",
     "hardware_sim",
+    "haq/api.py",
+    "haq/budgets.py",
     "haq/cli",
+    "haq/config.py",
     "haq/costs",
+    "haq/errors.py",
     "haq/evaluation/engines/onnxruntime",
-    "haq/experiment/prior",
+    "haq/execution",
+    "haq/experiment",
+    "haq/files.py",
+    "haq/finetuning",
+    "haq/formatting.py",
     "haq/network",
-    "haq/report",
+    "haq/policy.py",
     "haq/quantization",
+    "haq/reconstruction",
+    "haq/report",
+    "haq/runs",
+    "haq/searching",
     "haq/sensitivity",
     "haq/studies",
     "haq/tasks",
 )
+"""Packages and modules that are checked."""
 SHARED_PROTOCOLS = ("haq/execution",)
 """Packages with protocols that other packages implement."""
 COMMAND_DECORATORS = {"with_config", "command", "callback"}
@@ -30,7 +43,9 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def modules(package: str) -> Iterator[tuple[Path, ast.Module]]:
-    for path in sorted((ROOT / package).rglob("*.py")):
+    """Yield the modules of a package, or the module of a file."""
+    source = ROOT / package
+    for path in [source] if source.is_file() else sorted(source.rglob("*.py")):
         yield path, ast.parse(path.read_text(encoding="utf-8"))
 
 

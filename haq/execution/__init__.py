@@ -1,1 +1,1 @@
-"""Execution of code that users wrote, and of work in other processes."""
+"""Execution of users' code, and of work in other processes."""

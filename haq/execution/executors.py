@@ -6,11 +6,11 @@ from typing import Protocol, TypeVar
 
 
 class Job(Protocol):
-    """Unit of work that describes itself completely and leaves its results in a folder.
+    """Unit of work that contains all its settings and writes its results into a folder.
 
-    A job is picklable, so that it can run in another process or on another machine. Whoever needs its results reads
-    them from the folder; nothing is returned. A job whose results are complete returns at once when it is run again,
-    and one that was killed continues or starts again.
+    A job is picklable, so that it can run in another process or on another machine. Its results are read from the
+    folder; nothing is returned. A job whose results are complete returns at once when it is run again, and one that was
+    killed continues or starts again.
     """
 
     @property
@@ -27,7 +27,7 @@ J = TypeVar("J", bound=Job)
 
 
 class Executor(Protocol):
-    """Runs jobs somewhere: in this process, in other processes, on other machines."""
+    """Protocol of runners of jobs: in this process, in other processes, or on other machines."""
 
     def run(self, jobs: Iterable[J]) -> Iterator[J]:
         """Run jobs and yield each one when it is finished.

@@ -1,4 +1,4 @@
-"""Running of users' networks without side effects on their inputs, on weights or on torch's state."""
+"""Calls of users' networks without side effects on their inputs, on weights or on torch's state."""
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping

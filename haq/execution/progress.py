@@ -1,31 +1,35 @@
-"""The protocol by which every workflow reports its progress, and the watcher that shows nothing."""
+"""Protocol of observers of a workflow's progress, and an observer that shows nothing."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 Progress = Callable[[str], None]
-"""Is called with the name of a phase when it begins, which ends the phase before it; see `Watcher.phase`."""
+"""Function that receives the name of a phase when it begins; see `Watcher.phase`."""
 
 
 class Watcher(Protocol):
-    """Receives the progress of a workflow, to display or log it.
+    """Observer of the progress of a workflow, which displays or logs it.
 
-    A workflow names its phases with `phase`; a loop of known length is bracketed by `begin` and `end`, with a `step`
-    after each iteration. `line` and `warn` may be called at any time. An exception that a watcher raises ends the
-    workflow. A watcher that is handed to other processes must be picklable.
+    A workflow calls `phase` at the start of each phase. Around a loop of known length it calls `begin` and `end`, with
+    a `step` after each iteration. `line` and `warn` may be called at any time. An exception that a watcher raises ends
+    the workflow. A watcher that is passed to other processes must be picklable.
     """
 
     def phase(self, name: str) -> None:
-        """Begin a phase, which ends the phase before it."""
+        """Begin a phase, which ends the phase before it.
+
+        Args:
+            name: Name of the phase, such as "calibrate".
+        """
         ...
 
     def begin(self, unit: str, total: int, *, done: int = 0) -> None:
         """Begin a loop, which ends the phase before it.
 
         Args:
-            unit: What is counted, in the singular, such as "episode".
-            total: How many there will be.
-            done: How many an earlier session has done already.
+            unit: Name of one iteration in the singular, such as "episode".
+            total: Number of iterations.
+            done: Number of iterations done in earlier sessions.
         """
         ...
 
@@ -33,8 +37,8 @@ class Watcher(Protocol):
         """Report that one more iteration of the loop is done.
 
         Args:
-            done: How many are done, counted from the start of the workflow.
-            status: Where the loop stands, such as "loss 0.0123".
+            done: Number of iterations done, those of earlier sessions included.
+            status: State of the loop, such as "loss 0.0123".
         """
         ...
 
@@ -43,16 +47,24 @@ class Watcher(Protocol):
         ...
 
     def line(self, text: str) -> None:
-        """Report a fact that stays readable, such as the result of an epoch; ends the current phase."""
+        """Report a fact that stays on display, such as the result of an epoch; ends the current phase.
+
+        Args:
+            text: The fact, in one line.
+        """
         ...
 
     def warn(self, text: str) -> None:
-        """Report something that makes the results doubtful; ends the current phase."""
+        """Report a problem that makes the results doubtful; ends the current phase.
+
+        Args:
+            text: The problem, in one line.
+        """
         ...
 
 
 class Silent:
-    """A `Watcher` that shows nothing."""
+    """Watcher that shows nothing."""
 
     def phase(self, name: str) -> None:
         """Show nothing."""

@@ -1,10 +1,10 @@
-"""Inputs and outputs of networks: tensors, and tuples, lists and dicts of them, however deep.
+"""Inputs and outputs of networks: tensors, and nested tuples, lists and dicts of them.
 
 Conventions, in inputs, targets and outputs alike:
 
 - The first dimension of a tensor, also of one in a tuple or a dict, counts items.
-- A list has one entry for each item, such as images of different sizes, or what a detector finds in each of them.
-  A list of outputs whose entries are all tensors over all items, such as feature maps, is taken for a tuple.
+- A list has one entry for each item, such as images of different sizes, or the detections in each image. A list of
+  outputs whose entries are all tensors over all items, such as feature maps, is treated as a tuple.
 - A network gets a tuple as positional arguments, a dict as keyword arguments, and anything else as its one argument.
 """
 
@@ -20,10 +20,17 @@ Structure = Any
 
 
 def spread(inputs: Structure) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the positional and the keyword arguments that a network gets for its inputs.
+    """Convert inputs to the arguments of a network.
 
-    >>> spread((1, 2)), spread({"x": 1}), spread([1, 2])
-    (((1, 2), {}), ((), {'x': 1}), (([1, 2],), {}))
+    Args:
+        inputs: Inputs of a network.
+
+    Returns:
+        Positional and keyword arguments.
+
+    Examples:
+        >>> spread((1, 2)), spread({"x": 1}), spread([1, 2])
+        (((1, 2), {}), ((), {'x': 1}), (([1, 2],), {}))
     """
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
@@ -31,10 +38,17 @@ def spread(inputs: Structure) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def tensors(structure: Structure) -> Iterator[Tensor]:
-    """Iterate over the tensors of a structure, in order.
+    """Iterate over the tensors of a structure.
 
-    >>> len(list(tensors({"a": torch.zeros(1), "b": [torch.zeros(2), 3]})))
-    2
+    Args:
+        structure: Any structure.
+
+    Yields:
+        The tensors, in order.
+
+    Examples:
+        >>> len(list(tensors({"a": torch.zeros(1), "b": [torch.zeros(2), 3]})))
+        2
     """
     if isinstance(structure, Tensor):
         yield structure
@@ -44,10 +58,18 @@ def tensors(structure: Structure) -> Iterator[Tensor]:
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], structure: Structure) -> Structure:
-    """Apply a function to every tensor of a structure; returns a new structure of the same types.
+    """Apply a function to every tensor of a structure.
 
-    >>> map_tensors(lambda x: x + 1, (torch.zeros(1), {"a": torch.ones(1)}))
-    (tensor([1.]), {'a': tensor([2.])})
+    Args:
+        function: Function of one tensor.
+        structure: Any structure, which is not changed.
+
+    Returns:
+        A new structure of the same types.
+
+    Examples:
+        >>> map_tensors(lambda x: x + 1, (torch.zeros(1), {"a": torch.ones(1)}))
+        (tensor([1.]), {'a': tensor([2.])})
     """
     if isinstance(structure, Tensor):
         return function(structure)
@@ -55,33 +77,63 @@ def map_tensors(function: Callable[[Tensor], Tensor], structure: Structure) -> S
 
 
 def rebuilt(structure: Structure, found: Iterable[Tensor]) -> Structure:
-    """Put other tensors in the places of a structure's tensors, in order.
+    """Replace the tensors of a structure by others.
 
-    >>> rebuilt({"a": torch.zeros(1)}, [torch.ones(2)])
-    {'a': tensor([1., 1.])}
+    Args:
+        structure: Any structure, which is not changed.
+        found: The new tensors, in the order of `tensors`.
+
+    Returns:
+        A new structure of the same types.
+
+    Examples:
+        >>> rebuilt({"a": torch.zeros(1)}, [torch.ones(2)])
+        {'a': tensor([1., 1.])}
     """
     remaining = iter(found)
     return map_tensors(lambda _: next(remaining), structure)
 
 
 def to_device(structure: Structure, device: torch.device | str) -> Structure:
-    """Move all tensors of a structure to a device."""
+    """Move all tensors of a structure to a device.
+
+    Args:
+        structure: Any structure, which is not changed.
+        device: Device.
+
+    Returns:
+        A new structure of the same types.
+    """
     return map_tensors(lambda tensor: tensor.to(device), structure)
 
 
 def device_of(structure: Structure) -> torch.device:
-    """Return the device of the first tensor; the CPU where there is none."""
+    """Return the device of the first tensor of a structure.
+
+    Args:
+        structure: Any structure.
+
+    Returns:
+        The device; the CPU if there is no tensor.
+    """
     return next((tensor.device for tensor in tensors(structure)), torch.device("cpu"))
 
 
 def item_count(inputs: Structure) -> int:
     """Count the items of a batch.
 
+    Args:
+        inputs: Batch.
+
+    Returns:
+        Number of items.
+
     Raises:
         ValueError: The structure holds neither a tensor nor a list.
 
-    >>> item_count({"a": torch.zeros(3, 5), "b": torch.zeros(3)}), item_count([torch.zeros(3, 8, 8)])
-    (3, 1)
+    Examples:
+        >>> item_count({"a": torch.zeros(3, 5), "b": torch.zeros(3)}), item_count([torch.zeros(3, 8, 8)])
+        (3, 1)
     """
     if isinstance(inputs, Tensor | list):
         return len(inputs)
@@ -94,10 +146,18 @@ def item_count(inputs: Structure) -> int:
 
 
 def take(structure: Structure, items: slice | Tensor) -> Structure:
-    """Select items of a batch by a slice, or by their numbers [n].
+    """Select items of a batch.
 
-    >>> take({"a": torch.arange(3)}, slice(2))
-    {'a': tensor([0, 1])}
+    Args:
+        structure: Batch.
+        items: Slice, or numbers [n] of the items.
+
+    Returns:
+        The batch of these items.
+
+    Examples:
+        >>> take({"a": torch.arange(3)}, slice(2))
+        {'a': tensor([0, 1])}
     """
     if isinstance(structure, Tensor):
         return structure[items]
@@ -107,10 +167,19 @@ def take(structure: Structure, items: slice | Tensor) -> Structure:
 
 
 def concatenate(batches: Sequence[Structure], counts: Sequence[int]) -> Structure:
-    """Join outputs for several batches, of `counts` items, into those for all items.
+    """Join the outputs for several batches.
 
-    >>> concatenate([(torch.zeros(2),), (torch.ones(1),)], [2, 1])
-    (tensor([0., 0., 1.]),)
+    Args:
+        batches: Outputs of each batch, all of one structure.
+        counts: Number of items of each batch.
+
+    Returns:
+        The outputs for all items. Values other than tensors, and tensors without dimensions, are those of the first
+        batch.
+
+    Examples:
+        >>> concatenate([(torch.zeros(2),), (torch.ones(1),)], [2, 1])
+        (tensor([0., 0., 1.]),)
     """
     first = batches[0]
     if isinstance(first, Tensor):
@@ -126,10 +195,17 @@ def concatenate(batches: Sequence[Structure], counts: Sequence[int]) -> Structur
 
 
 def describe(structure: Structure) -> str:
-    """Describe a structure by the shapes of its tensors, for messages.
+    """Describe a structure by the shapes of its tensors.
 
-    >>> describe(torch.zeros(1, 3)), describe({"a": torch.zeros(2), "b": (torch.zeros(1),)})
-    ('(1, 3)', '{a: (2,), b: ((1,),)}')
+    Args:
+        structure: Any structure.
+
+    Returns:
+        The description, for messages.
+
+    Examples:
+        >>> describe(torch.zeros(1, 3)), describe({"a": torch.zeros(2), "b": (torch.zeros(1),)})
+        ('(1, 3)', '{a: (2,), b: ((1,),)}')
     """
     if isinstance(structure, Tensor):
         return str(tuple(structure.shape))
@@ -143,10 +219,17 @@ def describe(structure: Structure) -> str:
 
 
 def rows(structure: Structure) -> Tensor:
-    """Join all floating-point tensors of outputs into one matrix, float32 [n, values].
+    """Join all floating-point tensors of outputs into one matrix.
 
-    >>> rows((torch.zeros(2, 3), torch.ones(2))).shape
-    torch.Size([2, 4])
+    Args:
+        structure: Outputs for n items.
+
+    Returns:
+        Values, float32 [n, values].
+
+    Examples:
+        >>> rows((torch.zeros(2, 3), torch.ones(2))).shape
+        torch.Size([2, 4])
     """
     parts = [tensor.float() for tensor in tensors(structure) if tensor.is_floating_point()]
     flat = [part.flatten(1) if part.ndim > 1 else part[:, None] for part in parts]
@@ -154,7 +237,7 @@ def rows(structure: Structure) -> Tensor:
 
 
 def _is_by_item(entries: list[Any], count: int) -> bool:
-    """Whether a list of outputs has one entry for each item, rather than tensors over all of them."""
+    """Return whether a list of outputs has one entry for each item, rather than tensors over all items."""
     over_all = all(isinstance(entry, Tensor) and entry.ndim and len(entry) == count for entry in entries)
     return len(entries) == count and not over_all
 
@@ -175,7 +258,7 @@ def _map_parts(function: Callable[[Structure], Structure], structure: Structure)
 
 
 def _mapping_like(original: Mapping[Any, Any], items: dict[Any, Any]) -> Mapping[Any, Any]:
-    """A mapping of the original's type, which may give its items as attributes too."""
+    """Return a mapping of the original's type with other items, which the type may also offer as attributes."""
     if type(original) is dict or not isinstance(original, MutableMapping):
         return items
     changed = copy(original)

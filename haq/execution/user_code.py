@@ -23,7 +23,7 @@ def call_user_code(spec: str) -> Any:
         spec: Callable as `package.module:callable`.
 
     Returns:
-        What the callable returns.
+        Result of the callable.
 
     Raises:
         UserError: The callable cannot be imported, or raises an error.

@@ -1,12 +1,12 @@
-"""What a search, a fine-tuning or a reconstruction leaves: a policy with everything needed to run and explain it.
+"""Artifact of a search, a fine-tuning or a reconstruction: a policy with everything needed to run and explain it.
 
 An artifact is kept in the folder of its run:
 
 - `policy.json`: bits of all layers, cost and accuracy.
 - `quantizers.safetensors`: scales, zero points, codes and corrections.
-- `network.safetensors`: weights of the network, where the run changed them.
+- `network.safetensors`: weights of the network, if the run changed them.
 - `layers.json`, `example.safetensors`: traced layers, and the input that they were traced with.
-- `config.json`, `summary.json`: settings, among them where model and data come from, and results.
+- `config.json`, `summary.json`: settings, with the names of model and data, and results.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,18 +42,18 @@ from haq.runs.run_folder import POLICY, QUANTIZERS, SUMMARY, RunFolder
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """Policy of a run with its quantizers, corrections and trained weights, its layers and where it comes from.
+    """Policy of a run with its quantizers, corrections and trained weights, its layers and its settings.
 
-    Loading one needs neither network nor data; `model` needs the network, and the data only where the folder holds no
+    Loading one needs neither network nor data; `model` needs the network, and the data only if the folder holds no
     quantizers or no example input.
 
     Attributes:
-        quantized: The policy with its quantizers, corrections and trained weights, as far as they are known.
-        source: Folder, and settings that hold: those of the run, unless others were given.
-        trace: Traced layers; None where the folder has none, or another network or input was given.
+        quantized: The policy with its quantizers, corrections and trained weights, if the run stored them.
+        source: Folder of the run, and the settings: those of the run, overridden by those given to `haq.load`.
+        trace: Traced layers; None if the folder has none, or another network or input was given.
         example: Input [1, ...] of the trace; None as for `trace`.
         summary: Contents of `summary.json`; None for a run that is not finished, and a policy outside a run.
-        inputs: Objects that take the place of the model and the data that the settings name.
+        inputs: Objects that replace the model and the data that the settings name.
     """
 
     quantized: QuantizedPolicy
@@ -70,7 +70,7 @@ class Artifact:
 
     @property
     def config(self) -> SearchConfig:
-        """Settings that hold, among them the names of model, data and device."""
+        """Settings, with the names of model, data and device."""
         return self.source.config
 
     @property
@@ -80,17 +80,17 @@ class Artifact:
 
     @property
     def quantizers(self) -> Mapping[str, Tensor]:
-        """Parameters of quantizers and corrections by name, such as `LAYER.weight.scale`; empty if none are known."""
+        """Parameters of quantizers and corrections by name, such as `LAYER.weight.scale`; empty if none are stored."""
         return self.quantized.tensors or {}
 
     @property
     def corrections(self) -> Corrections:
-        """Corrections of biases and batch norm statistics; empty if none are known."""
+        """Corrections of biases and batch norm statistics; empty if none are stored."""
         return self.quantized.corrections
 
     @property
     def network_state(self) -> Mapping[str, Any] | None:
-        """State dict of the network where the run trained it; None for the float network's own weights."""
+        """State dict of the network if the run trained it; None if its weights are those of the float network."""
         return None if self.quantized.trained is None else self.quantized.trained.values
 
     @cached_property
@@ -102,18 +102,22 @@ class Artifact:
     def model(self) -> nn.Module:
         """Quantized network in evaluation mode, with corrections, on the device of the settings.
 
-        A `TrainableNetwork` where the run trained the network, else a `QuantizedModel`. It computes what the torch
-        engine does: its accuracy on the report split is that of the summary where that engine evaluated the run. Where
-        onnxruntime did, in integers, outputs differ by rounding, and the accuracy by a few images.
+        A `TrainableNetwork` if the run trained the network, else a `QuantizedModel`. It computes what the torch engine
+        does: its accuracy on the report split is that of the summary if that engine evaluated the run. If onnxruntime
+        did, in integers, outputs differ by rounding, and the accuracy by a few images.
 
         Raises:
-            UserError: The network cannot be loaded or differs, or its code is not known to be the user's.
+            UserError: The network cannot be loaded or differs, or haq has no record that this user ran its code.
         """
         self.allow_code()
         return restored_network(self.config, self.quantized, example=self.example, inputs=self.inputs)
 
     def allow_code(self) -> None:
-        """Check that the code that the files name may be called. Raises UserError."""
+        """Check that the code that the files name may be called.
+
+        Raises:
+            UserError: haq has no record that this user called this code for this run.
+        """
         objects = {"model": self.inputs.model, "data": self.inputs.task}
         self.source.allow_code(replaced=[name for name, value in objects.items() if value is not None])
 
@@ -129,13 +133,13 @@ def load_artifact(
 
     Args:
         policy: Folder of a run, a policy file, or a policy.
-        config: Settings that win over those of the run, in `model_fields_set`.
-        inputs: Objects that take the place of model and data.
+        config: Settings that override those of the run, in `model_fields_set`.
+        inputs: Objects that replace model and data.
         notify: Receives a line for every callable that is about to be called because the files name it.
 
     Returns:
-        The artifact. Quantizers of the run are part of it if the policy is the run's own and no setting was given that
-        they depend on; else they are computed from the calibration data when they are needed.
+        The artifact. It contains the quantizers of the run if the policy is that of the run and no setting was given
+        that they depend on; else they are computed from the calibration data when they are needed.
 
     Raises:
         UserError: The folder holds no policy, or a file is damaged.
@@ -153,11 +157,11 @@ def load_artifact(
 
 
 def save_source(run: RunFolder, config: SearchConfig, trace: Trace, example: Structure) -> None:
-    """Write what is known of a run before its result: layers, input of the trace, and a record of the code it calls.
+    """Write the files of a run that precede its result: layers, input of the trace, and a record of the code it calls.
 
     Args:
         run: Folder of the run.
-        config: Names model and data.
+        config: Settings with the names of model and data.
         trace: Layers of the network.
         example: Input [1, ...] that they were traced with.
     """
@@ -167,12 +171,12 @@ def save_source(run: RunFolder, config: SearchConfig, trace: Trace, example: Str
 
 
 def save_result(run: RunFolder, quantized: QuantizedPolicy, summary: Mapping[str, Any]) -> None:
-    """Write the result of a run; with `save_source` the folder then holds a whole artifact.
+    """Write the result of a run, which completes its artifact after `save_source`.
 
     Args:
         run: Folder of the run.
         quantized: The policy with its quantizers, corrections and trained weights.
-        summary: Results; written last, as the mark of a finished run.
+        summary: Results; written last, which marks the run as finished.
     """
     if quantized.trained is not None:
         save_state(run, quantized.trained.values)
@@ -182,7 +186,7 @@ def save_result(run: RunFolder, quantized: QuantizedPolicy, summary: Mapping[str
 
 
 def _summary(folder: RunFolder) -> dict[str, Any] | None:
-    """Contents of the summary; None for a run that is not finished. Raises UserError where the file is damaged."""
+    """Return the summary; None for a run that is not finished. Raises UserError if the file is damaged."""
     document = folder.read_json(SUMMARY)
     if document is None and (folder.path / SUMMARY).exists():
         raise UserError(f"{folder.path / SUMMARY} is damaged: it holds no JSON object; make the run again")
@@ -190,14 +194,14 @@ def _summary(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def quantized_policy(network: Network, policy: Policy) -> QuantizedPolicy:
-    """Collect what an engine found for a policy.
+    """Collect the quantizers, corrections and weights that an engine computed for a policy.
 
     Args:
         network: Network whose engine ran the policy.
         policy: Bits of all layers.
 
     Returns:
-        The policy, in version 2, with its quantizers, corrections and, where the engine trains, weights.
+        The policy, in version 2, with its quantizers, corrections and, if the engine trains, weights.
     """
     engine, bits, trained = network.engine, (policy.w_bits, policy.a_bits), None
     if isinstance(engine, EpisodeEngine):
@@ -213,13 +217,24 @@ def quantized_policy(network: Network, policy: Policy) -> QuantizedPolicy:
 
 
 def trained_state(network: TrainableNetwork, shift: LearnedShift) -> TrainedState:
-    """Return the weights of a network that was trained, as they are saved. Raises UserError as `storable_state`."""
+    """Return the weights of a trained network in the form in which they are saved.
+
+    Args:
+        network: The trained network.
+        shift: How zero points of inputs were learned.
+
+    Returns:
+        The state.
+
+    Raises:
+        UserError: The state dict holds values that cannot be saved; see `storable_state`.
+    """
     values, rest = storable_state(network.model)
     return TrainedState({**values, **rest}, shift)
 
 
 def _quantized(source: PolicySource) -> QuantizedPolicy:
-    """The policy with what the files of its run hold, where it is the run's own."""
+    """Return the policy, with the contents of the run's files if it is the policy of the run."""
     run, folder = source.run, source.folder
     if run is None or folder is None or not source.is_runs_own:
         return QuantizedPolicy(source.policy)
@@ -237,7 +252,7 @@ def _quantized(source: PolicySource) -> QuantizedPolicy:
 
 
 def _trained(folder: RunFolder, run: RunSettings, tensors: Mapping[str, Tensor] | None) -> TrainedState:
-    """Weights of a run that trains. Raises UserError where the run is not finished, or a file is damaged."""
+    """Return the weights of a run that trains. Raises UserError if the run is not finished, or a file is damaged."""
     values = load_state(folder)
     if values is not None and tensors is not None:
         return TrainedState(values, run.shift)
@@ -247,7 +262,7 @@ def _trained(folder: RunFolder, run: RunSettings, tensors: Mapping[str, Tensor] 
 
 
 def _changed_quantizers(ours: SearchConfig, theirs: SearchConfig) -> list[str]:
-    """Settings that quantizers and corrections depend on and that differ from those of the run."""
+    """Return the settings that quantizers and corrections depend on and that differ from those of the run."""
     changed = [name for name in DECIDE_QUANTIZERS if getattr(ours, name) != getattr(theirs, name)]
     if rounding_of(ours) == rounding_of(theirs):
         return [name for name in changed if name != "rounding"]

@@ -1,4 +1,4 @@
-"""Accuracy of an artifact on the report split."""
+"""Evaluation of an artifact on the report split."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ from hardware_sim.cost import UnsupportedError
 def evaluate_artifact(artifact: Artifact, *, progress: Progress = no_progress) -> dict[str, Any]:
     """Evaluate a policy on the report split.
 
-    With the quantizers of its run nothing is calibrated; where the run trained the network, the trained one is
+    If the quantizers of the run are stored, nothing is calibrated; if the run trained the network, the trained one is
     evaluated.
 
     Args:
@@ -25,11 +25,11 @@ def evaluate_artifact(artifact: Artifact, *, progress: Progress = no_progress) -
 
     Returns:
         The document that `haq evaluate --json` prints: model, hardware, metric, images, accuracy, accuracy_fp32, cost,
-        baseline_cost and warnings.
+        baseline_cost and warnings. Accuracies are fractions.
 
     Raises:
         UserError: Model or data cannot be loaded, or do not fit the policy.
-        UnsupportedError: The device does not know the cost of the bits.
+        UnsupportedError: The device has no cost for the bits.
     """
     artifact.allow_code()
     inputs, policy, config = artifact.inputs, artifact.policy, artifact.config
@@ -60,7 +60,7 @@ def evaluate_artifact(artifact: Artifact, *, progress: Progress = no_progress) -
 
 
 def _warnings(network: Network, policy: Policy, accuracy_fp32: float) -> Iterator[str]:
-    """Reasons to doubt the figures."""
+    """Yield reasons to doubt the figures."""
     warning = float_warning(network.task, accuracy_fp32, "report")
     if warning:
         yield warning
@@ -69,7 +69,10 @@ def _warnings(network: Network, policy: Policy, accuracy_fp32: float) -> Iterato
 
 
 def _cost(priced: PricedModel, policy: Policy, *, is_required: bool) -> CostSummary:
-    """Cost of a policy; empty for a policy of no device on one that has no cost for it, unless that is required."""
+    """Return the cost of a policy.
+
+    It is empty if the policy was made for no device, the device has no cost for its bits, and the cost is not required.
+    """
     try:
         return CostSummary.of(priced.table.policy_cost(policy.w_bits, policy.a_bits))
     except UnsupportedError:

@@ -1,4 +1,4 @@
-"""Objects given by a caller in place of what a configuration names."""
+"""Objects that a caller passes instead of the names in a configuration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ Observations = Sequence[tuple[IntArray, float]]
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Objects that take the place of what a configuration names.
+    """Objects that replace what a configuration names, and results to share with other runs.
 
     Attributes:
         model: The network.
         task: Its data.
         network: A prepared network, with its task.
         store: Evaluations of other searches.
-        losses: The loss of every layer at every width.
+        losses: Loss of every layer at every width, for the prior.
         observations: Policies of other searches with their scores, tried first.
     """
 
@@ -37,28 +37,27 @@ class Inputs:
 
     @classmethod
     def of(cls, model: nn.Module | str | None, task: Task | str | None) -> "Inputs":
-        """Collect the model and the task that are objects.
+        """Create inputs from the arguments that are objects.
 
         Args:
             model: Network, its name or None.
             task: Data, their name or None.
 
         Returns:
-            Inputs without what is a name.
+            Inputs; names are left out.
         """
         return cls(model if isinstance(model, nn.Module) else None, None if isinstance(task, str) else task)
 
 
 def names_of(model: nn.Module | str | None, task: Task | str | None) -> dict[str, str]:
-    """Name a model and a task as settings do.
+    """Return the settings `model` and `data` for a model and a task.
 
     Args:
         model: Network or its name.
         task: Data or their name.
 
     Returns:
-        The settings `model` and `data`, each only where its argument is not None; an object has the name of its class
-        or task.
+        Each setting whose argument is not None; an object has the name of its class or task.
     """
     names: dict[str, str] = {}
     if model is not None:

@@ -1,4 +1,4 @@
-"""What a fine-tuning or a reconstruction is to do: settings, and the policy to learn with."""
+"""Request for a fine-tuning or a reconstruction: settings, and the policy to learn with."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -20,17 +20,24 @@ UniformBits = tuple[Bits, Bits]
 PolicyLike = Policy | str | Path | UniformBits
 """A policy, its file, the folder of its run, or uniform bits."""
 _INHERITED = (*MODEL_SETTINGS, *DATA_SETTINGS, *DEVICE_SETTINGS, "device")
-"""Settings of a run that hold when its policy is learned with."""
+"""Settings that learning with a policy takes from its run."""
 
 
 class LearningConfig(Protocol):
-    """Settings of learning, as a pydantic model."""
+    """Protocol of the settings of learning, pydantic models."""
 
     workflow: ClassVar[str]
-    """Key of `config.json` that they stand under."""
+    """Key of `config.json` that holds the settings."""
 
     def model_dump(self, *, mode: str) -> dict[str, Any]:
-        """Return the settings as JSON values."""
+        """Convert the settings to plain values.
+
+        Args:
+            mode: `json` for JSON values.
+
+        Returns:
+            Values by setting.
+        """
         ...
 
 
@@ -39,10 +46,10 @@ L = TypeVar("L", bound=LearningConfig)
 
 @dataclass(frozen=True, slots=True)
 class LearningRequest(Generic[L]):
-    """All that decides the result of a fine-tuning or a reconstruction.
+    """Policy and settings that determine the result of a fine-tuning or a reconstruction.
 
     Attributes:
-        config: Settings of network, data, quantizers and device; budgets and agents mean nothing here.
+        config: Settings of network, data, quantizers and device; those of budget and search are not used.
         learning: Settings of learning.
         policy: Bits of all layers, or uniform bits.
         example: Input [1, ...] that the network is traced with; None for the first calibration input.
@@ -54,7 +61,14 @@ class LearningRequest(Generic[L]):
     example: Structure | None = field(default=None, compare=False)
 
     def trace_input(self, task: Task) -> Structure:
-        """Return the input [1, ...] that the network is traced with."""
+        """Return the input that the network is traced with.
+
+        Args:
+            task: Data, used if the request has no example.
+
+        Returns:
+            Input [1, ...].
+        """
         return task.example() if self.example is None else self.example
 
     def document(self) -> dict[str, Any]:
@@ -73,10 +87,10 @@ class LearningRequest(Generic[L]):
             priced: The network with its costs.
 
         Returns:
-            The policy, with its cost where the device has one for it.
+            The policy, with its cost if the device has one for it.
 
         Raises:
-            UserError: The policy does not fit the network, or bits were given beside it.
+            UserError: The policy does not fit the network, or settings of bits were given in addition to it.
         """
         if isinstance(self.policy, tuple):
             return _uniform_policy(self.config, priced, *self.policy)
@@ -99,17 +113,18 @@ def learning_request(
     """Read a policy and resolve the settings to learn with.
 
     Args:
-        policy: A policy, uniform bits, or a file or run, whose network, data and device hold unless given.
+        policy: A policy, uniform bits, or a file or run, whose network, data and device are used unless given.
         config: Settings that the user gave, in `model_fields_set`.
         learning: Settings of learning.
-        inherited: Further settings of the run that hold.
+        inherited: Further settings that are taken from the run.
         notify: Receives a line for every callable that is called because the files name it.
 
     Returns:
         The request.
 
     Raises:
-        UserError: The policy cannot be read, its run trained the network, or its code is not known to be the user's.
+        UserError: The policy cannot be read, its run trained the network, or haq has no record that this user ran its
+            code.
     """
     if not isinstance(policy, str | Path):
         return LearningRequest(config, learning, _checked(policy))
@@ -124,7 +139,7 @@ def learning_request(
 
 
 def _checked(policy: Policy | UniformBits) -> Policy | UniformBits:
-    """Raise UserError for bits that are none."""
+    """Return the bits. Raises UserError if they are invalid."""
     if isinstance(policy, tuple):
         wrong = [bits for bits in policy if bits is not None and not 1 <= bits <= 8]
         if wrong or len(policy) != 2:
@@ -133,7 +148,7 @@ def _checked(policy: Policy | UniformBits) -> Policy | UniformBits:
 
 
 def _uniform_policy(config: SearchConfig, priced: PricedModel, w_bits: Bits, a_bits: Bits) -> Policy:
-    """The same bits for every layer but the first, the last and the pinned ones, which have those of a search."""
+    """Return uniform bits for every layer but the first, the last and the pinned ones, which have those of a search."""
     by_latency = config.model_copy(update={"objective": "latency"})
     pinned = allowed_bits(by_latency, priced).pinned or {}
     layers = []

@@ -1,4 +1,4 @@
-"""Load what a configuration names: layers and their prices, an example input, options of the data."""
+"""Loading of what a configuration names: layers and their costs, an example input, options of the data."""
 
 from dataclasses import fields, replace
 from math import prod
@@ -20,20 +20,41 @@ from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import WIDTHS, CostTable
 
 MAX_INPUT = 2**28
-"""Values of one input; 1 GiB of them."""
+"""Maximum number of values of one input, 1 GiB of float32."""
 
 
 def load_traced(config: SearchConfig, *, model: nn.Module | None = None) -> Trace:
-    """The layers of `model`, or of the network that the configuration names. Raises UserError."""
+    """Trace the layers of a network.
+
+    Args:
+        config: Settings with the names of model and data.
+        model: Network that replaces the one in the settings.
+
+    Returns:
+        The layers.
+
+    Raises:
+        UserError: The network cannot be loaded or traced, or the shape of its input is not given.
+    """
     network = _structure(config) if model is None else unwrapped(model)
     return trace(network, example_input(config, model=network))
 
 
 def load_priced(config: SearchConfig, *, model: nn.Module | None = None, layers: Trace | None = None) -> PricedLayers:
-    """The layers of a network, priced on the configuration's device.
+    """Price the layers of a network on a device.
 
-    They are `layers`, or those of `model`, or those of the network that the configuration names.
-    Raises UserError, UnsupportedError, or DeviceError for a device that does not exist.
+    Args:
+        config: Settings with the names of device, model and data.
+        model: Network that replaces the one in the settings.
+        layers: Traced layers; if given, no network is loaded.
+
+    Returns:
+        The layers with their costs.
+
+    Raises:
+        UserError: The network cannot be loaded or traced.
+        UnsupportedError: The device cannot run a layer.
+        DeviceError: The device does not exist, or its file is invalid.
     """
     accelerator = load_accelerator(config.hardware)
     if layers is None:
@@ -44,10 +65,20 @@ def load_priced(config: SearchConfig, *, model: nn.Module | None = None, layers:
 
 
 def example_input(config: SearchConfig, *, model: nn.Module | None = None) -> Structure:
-    """One input, [1, ...]: the first calibration input of the data that were given, else zeros of a known shape.
+    """Return an input to trace a network with.
 
-    The shape is the one that was given, or usual for the model; `model` may bring the transform of its images. Raises
-    UserError where none of the three is known.
+    It is the first calibration input if the settings name data, else zeros in the shape given by the settings or usual
+    for the model.
+
+    Args:
+        config: Settings with the names of model and data.
+        model: Network; may define the transform of its images.
+
+    Returns:
+        Input [1, ...].
+
+    Raises:
+        UserError: The data cannot be loaded, or the shape is given by neither settings, data nor model.
     """
     if "data" in config.model_fields_set:
         example = load_task(config.data, model=model, options=task_options(config)).example()
@@ -66,20 +97,35 @@ def example_input(config: SearchConfig, *, model: nn.Module | None = None) -> St
 
 
 def _structure(config: SearchConfig) -> nn.Module:
-    """The network for its layers' sake: with weights only where they were given, so that misfits show."""
+    """Build the network to trace its layers, with weights only if they were given, so that a wrong file is reported."""
     if config.weights is not None:
         return load_model(config.model, weights=config.weights)
     return build_model(config.model)
 
 
 def task_options(config: SearchConfig) -> TaskOptions:
-    """How a configuration wants its data."""
+    """Select the options of the data from a configuration.
+
+    Args:
+        config: Settings.
+
+    Returns:
+        The options.
+    """
     names = [field.name for field in fields(TaskOptions) if field.name in SearchConfig.model_fields]
     return TaskOptions(**{name: getattr(config, name) for name in names})
 
 
 def require_shape(config: SearchConfig, example: Structure) -> None:
-    """The data decide on the shape of an input; one that was given has to agree."""
+    """Check that the shape of an input in the settings is that of the data.
+
+    Args:
+        config: Settings; without `input`, nothing is required.
+        example: Input [1, ...] of the data.
+
+    Raises:
+        UserError: The shapes differ.
+    """
     if config.input is None:
         return
     if not isinstance(example, Tensor):
@@ -91,7 +137,7 @@ def require_shape(config: SearchConfig, example: Structure) -> None:
 
 
 def _with_codebooks(table: CostTable) -> CostTable:
-    """The same costs, with the codebook of every layer that has weights of its own counted in their bytes."""
+    """Return a table whose bytes include the codebook of every layer that is not tied to another."""
     owns = np.array([layer.weight_count > 0 for layer in table.layers])
     books = np.array([0 if width is None else codebook_bytes(width) for width in WIDTHS])
     return replace(table, weight_bytes=table.weight_bytes + owns[:, None, None] * books[None, :, None])

@@ -1,4 +1,4 @@
-"""Search methods in a search: one interface for agents and proposers, by the rules of the environment."""
+"""Search methods with one interface for agents and proposers, which act in the environment."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -31,14 +31,14 @@ class Trial(NamedTuple):
     reward: float
     evaluation: Evaluation
     losses: Mapping[str, float]
-    """Losses of the method's own networks, by name; empty for methods without any."""
+    """Losses of the networks of the method, by name; empty for methods without networks."""
 
 
 class Method(Protocol):
-    """A search method on one budget, as the search loop sees it."""
+    """Search method for one budget."""
 
     def play(self) -> Trial:
-        """Propose a policy, have it evaluated, and learn from its reward."""
+        """Propose a policy, evaluate it, and learn from its reward."""
         ...
 
     def take_over(self, earlier: "Method", observations: ScoredPolicies) -> None:
@@ -55,23 +55,37 @@ class Method(Protocol):
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the state that `state_dict` returned."""
+        """Restore a state.
+
+        Args:
+            state: Result of `state_dict`.
+        """
         ...
 
 
 def uses_prior(config: SearchConfig) -> bool:
-    """Return whether the search method of a configuration reads a prior."""
+    """Return whether the search method of a configuration uses a prior.
+
+    Args:
+        config: Settings of the search.
+
+    Returns:
+        True if a prior is to be computed.
+    """
     return config.prior != "none" and METHODS[config.agent].uses_prior
 
 
 def make_method(name: str, env: BitAllocationEnv, *, seed: int, prior: Prior | None = None) -> Method:
-    """Make a fresh search method.
+    """Create a search method.
 
     Args:
         name: A key of `agents.registry.METHODS`.
         env: Environment that evaluates policies.
         seed: Random seed.
         prior: Expected loss of each pair of bits; None if it was not estimated.
+
+    Returns:
+        The method, untrained.
 
     Raises:
         UserError: The method needs a library that is not installed.
@@ -84,23 +98,52 @@ def make_method(name: str, env: BitAllocationEnv, *, seed: int, prior: Prior | N
 
 
 def search_space(choice: Choices, prior: Prior | None = None) -> SearchSpace:
-    """Describe the choice of bits to a `Proposer`."""
+    """Describe the allowed bits and budgets to a `Proposer`.
+
+    Args:
+        choice: Allowed bits and budgets.
+        prior: Expected loss of each pair of bits; None if it was not estimated.
+
+    Returns:
+        The search space.
+    """
     return SearchSpace(constraints=choice, project=lambda bits: project(choice, bits), prior=prior)
 
 
 class RolloutAdapter:
-    """A `RolloutSimulator` by the rules of the environment."""
+    """Adapter from the environment's rollouts to the `RolloutSimulator` of agents.
+
+    Args:
+        rollouts: Rollouts of the environment.
+
+    Attributes:
+        observation_size: Number of values of an observation.
+    """
 
     def __init__(self, rollouts: LayerRollouts) -> None:
         self.observation_size = rollouts.observation_size
         self._rollouts = rollouts
 
     def rollout(self, act: Callable[[FloatArray], float]) -> Rollout:
-        """Answer every observation with `act`, and bring the policy under the budget at the end."""
+        """Run a rollout, and bring its policy under the budget at the end.
+
+        Args:
+            act: Function from an observation [observation_size] to an action in [0, 1].
+
+        Returns:
+            The rollout.
+        """
         return _rollout(self._rollouts.run(lambda observed: np.array([act(observed[0])])))
 
     def rollout_of(self, bits: IntArray) -> Rollout:
-        """Return the rollout that ends in a legal policy, bits [decision, 2]."""
+        """Return the rollout that ends in a given policy.
+
+        Args:
+            bits: Bits [decision, 2] of an allowed policy.
+
+        Returns:
+            The rollout.
+        """
         return _rollout(self._rollouts.trajectories_of(bits[None]))
 
 
@@ -111,7 +154,12 @@ def _rollout(trajectories: Trajectories) -> Rollout:
 
 
 class AgentMethod:
-    """An `Agent` that acts in the environment, one step for each choice of bits."""
+    """Search method of an `Agent`, which acts in the environment, one step for each decision.
+
+    Args:
+        agent: The agent.
+        env: Environment that evaluates policies.
+    """
 
     def __init__(self, agent: Agent, env: BitAllocationEnv) -> None:
         self._agent, self._env = agent, env
@@ -148,13 +196,18 @@ class AgentMethod:
 
 
 class ProposerMethod:
-    """A `Proposer`, whose policies the environment evaluates unchanged."""
+    """Search method of a `Proposer`, whose policies the environment evaluates unchanged.
+
+    Args:
+        proposer: The proposer.
+        env: Environment that evaluates policies.
+    """
 
     def __init__(self, proposer: Proposer, env: BitAllocationEnv) -> None:
         self._proposer, self._env = proposer, env
 
     def play(self) -> Trial:
-        """Ask for a policy and tell its reward."""
+        """Evaluate the next proposed policy, and report its reward to the proposer."""
         decided = self._proposer.propose()
         bits = self._env.choice.expand(decided)
         reward, evaluation = self._env.outcome_of(bits)
@@ -162,7 +215,7 @@ class ProposerMethod:
         return Trial(bits, reward, evaluation, {})
 
     def take_over(self, earlier: Method, observations: ScoredPolicies) -> None:  # noqa: ARG002  its state was for its own budget
-        """Tell the rewards of all policies evaluated so far."""
+        """Report the rewards of all policies evaluated so far to the proposer."""
         for decided, reward in observations:
             self._proposer.tell(decided, reward)
 

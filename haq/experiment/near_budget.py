@@ -1,4 +1,4 @@
-"""Policies as a search visits them, before it has begun: what engines are compared with."""
+"""Policies near the budget, with which the outputs of engines are compared before a search."""
 
 from haq.config import SearchConfig
 from haq.costs.pricing import PricedLayers, allowed_bits, cost_in, resolve_budgets
@@ -9,9 +9,19 @@ SPREAD = 2
 
 
 def policies_near_budget(config: SearchConfig, priced: PricedLayers) -> list[PolicyBits]:
-    """The largest uniform bits within the budgets, and a mixed policy of wider and narrower layers around them.
+    """Return the largest uniform bits within the budgets, and a mixed policy of wider and narrower layers around them.
 
-    Both keep to the bits that the configuration allows and pins. Raises UserError for a budget of another device.
+    Both use only bits that the configuration allows.
+
+    Args:
+        config: Settings of bits and budgets.
+        priced: Layers with their costs.
+
+    Returns:
+        The two policies.
+
+    Raises:
+        UserError: The device does not model the cost that a budget limits.
     """
     allowed, budgets = allowed_bits(config, priced), resolve_budgets(config, priced)
     owners = [layer.tied_to or layer.name for layer in priced.layers]

@@ -1,4 +1,4 @@
-"""Network weights that a run changed, as a safetensors file."""
+"""Weights of a network that a run changed, as a safetensors file."""
 
 import json
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ _REST = "state"
 
 
 def storable_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Split the state dict of a network into what a file can hold.
+    """Split the state dict of a network into tensors and other values.
 
     Args:
         model: Any network.
 
     Returns:
-        The tensors, and the rest, such as the extra state of modules, as plain JSON values.
+        The tensors, and the other values, such as the extra state of modules, as plain JSON values.
 
     Raises:
         UserError: The state dict holds something else, which the message names.
@@ -45,8 +45,8 @@ def save_state(run: RunFolder, values: Mapping[str, Any]) -> None:
     """Write a state dict of tensors and plain JSON values.
 
     Args:
-        run: Folder that gets the file.
-        values: State dict, as `storable_state` allows it.
+        run: Folder of the run.
+        values: State dict, with the values that `storable_state` allows.
     """
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     rest = {name: value for name, value in values.items() if name not in tensors}
@@ -60,7 +60,7 @@ def load_state(run: RunFolder) -> dict[str, Any] | None:
         run: Folder of a run.
 
     Returns:
-        Tensors and plain JSON values by name; None where the folder has no such file.
+        Tensors and plain JSON values by name; None if the folder has no such file.
 
     Raises:
         UserError: The file is damaged.
@@ -78,7 +78,7 @@ def load_state(run: RunFolder) -> dict[str, Any] | None:
 
 
 def _is_json(value: Any) -> bool:
-    """Whether a value is the same after it was written as JSON."""
+    """Return whether a value is unchanged after it was written and read as JSON."""
     try:
         return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
     except (TypeError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What a search is about: a network with its layers, what they cost on a device, and how much may be spent."""
+"""Problem of a search: a network with its layers, their costs on a device, its data and its budgets."""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -38,9 +38,12 @@ from haq.tasks.base import SplitName, Task
 from hardware_sim.catalog import load_accelerator
 
 CORRECTION_IMAGES = 64
-"""Few are enough: corrections are relative to the float network on the same images (results/corrections.md)."""
+"""Number of images that corrections are computed from.
+
+Few are enough: corrections are relative to the float network on the same images (results/corrections.md).
+"""
 AUTO_METHOD: MethodChoice = "mse"
-"""What `--calibration auto` means; decided by `scripts/experiments/compare_calibrations.py` on the digits network."""
+"""Method of `--calibration auto`, chosen by `scripts/experiments/compare_calibrations.py` on the digits network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,45 +58,45 @@ class PricedModel(PricedLayers):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
-    """A priced network with its data, its quantizers and what runs it."""
+    """Priced network with its data, its quantizers and the engine that runs it."""
 
     priced: PricedModel
     task: Task
     quantizers: Quantizers
     engine: Engine
     engine_reason: str
-    """Why this engine, in one line."""
+    """Reason for the choice of this engine, in one line."""
 
     @property
     def calibration_images(self) -> int:
-        """Forwarded before the first policy."""
+        """Number of images that run through the network for calibration, before the first policy."""
         return self.quantizers.passes * self.task.size("calibration")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
-    """All that a search needs: what is chosen, what it costs, and how well it does."""
+    """Inputs of a search: network, data, costs, budgets and allowed bits."""
 
     config: SearchConfig
     network: Network
     budgets: tuple[ResolvedBudget, ...]
     allowed: AllowedBits
     choice: Choices
-    """What may be chosen, without the environment's own rules."""
+    """Allowed bits with their costs and limits, without the rules of the environment."""
 
     @property
     def priced(self) -> PricedModel:
-        """The network with its layers and their costs."""
+        """Network with its layers and their costs."""
         return self.network.priced
 
     @property
     def task(self) -> Task:
-        """Its data."""
+        """Data."""
         return self.network.task
 
     @property
     def limits(self) -> tuple[Budget, ...]:
-        """The budgets in absolute numbers."""
+        """Budgets as absolute limits in SI units, that of the objective first."""
         return tuple(resolved.budget for resolved in self.budgets)
 
 
@@ -106,12 +109,24 @@ def prepare(
     require: Callable[[Task], None] = lambda _: None,
     progress: Progress = no_progress,
 ) -> Problem:
-    """Get everything ready for the first episode; `model` and `task` stand in for the ones that `config` names.
+    """Load, trace and price a network, calibrate its quantizers, and resolve the budgets.
 
-    `network` is one that is ready, of a configuration that differs in the device, the objective, the budgets or the
-    search alone. One that is prepared here is calibrated, with its weights quantized to all allowed bits. `require`
-    raises UserError where the data do not suit the search. Raises UserError, UnsupportedError or BudgetError, for a
-    budget that cannot be met before anything is calibrated.
+    Args:
+        config: Settings of the search.
+        model: Network that replaces the one in the settings.
+        task: Data that replace those in the settings.
+        network: Prepared network to use again, of settings that differ only in device, objective, budgets or search;
+            else one is prepared, with its weights quantized to all allowed bits.
+        require: Check of the data; raises UserError if they do not suit the search.
+        progress: Receives the name of every phase.
+
+    Returns:
+        The problem.
+
+    Raises:
+        UserError: A setting is wrong, or model or data cannot be loaded.
+        UnsupportedError: The device cannot run the network.
+        BudgetError: No policy can meet the budget; raised before anything is calibrated.
     """
     if network is None:
         priced, data = _priced(config, model=model, task=task, progress=progress)
@@ -145,11 +160,23 @@ def prepare_network(
     quantized: QuantizedPolicy | None = None,
     progress: Progress = no_progress,
 ) -> Network:
-    """Load and trace the network, price it and read its data; quantizers are calibrated when they are first used.
+    """Load, trace and price a network and read its data; quantizers are calibrated when they are first used.
 
-    The network is traced with `example`, [1, ...], or the first calibration input. What is known of `quantized`, a
-    policy that has to fit the network, takes the place of calibration; the engine of a policy that was trained with its
-    network runs that policy alone.
+    Args:
+        config: Settings of network, data, quantizers and device.
+        model: Network that replaces the one in the settings.
+        task: Data that replace those in the settings.
+        example: Input [1, ...] to trace the network with; None for the first calibration input.
+        quantized: Policy of the network. Its stored quantizers are used instead of calibration; with trained weights,
+            the engine runs this policy alone.
+        progress: Receives the name of every phase.
+
+    Returns:
+        The network.
+
+    Raises:
+        UserError: A setting is wrong, model or data cannot be loaded, or the policy does not fit the network.
+        UnsupportedError: The device cannot run the network.
     """
     priced, data = _priced(config, model=model, task=task, example=example, progress=progress)
     if quantized is not None:
@@ -170,7 +197,7 @@ def _priced(
     example: Structure | None = None,
     progress: Progress,
 ) -> tuple[PricedModel, Task]:
-    """The network with its layers priced, on the device where it runs, and its data."""
+    """Return the network with its layers priced, on the device that it runs on, and its data."""
     rounding_of(config)  # raises for settings that contradict each other, before anything is loaded
     require_device(config.device)
     load_accelerator(config.hardware)  # raises for a device that does not exist
@@ -203,7 +230,7 @@ def _priced(
 
 
 def _repriced(config: SearchConfig, priced: PricedModel) -> PricedModel:
-    """The same network on the device of another configuration."""
+    """Return the same network priced on the device of another configuration."""
     return replace(priced, table=load_priced(config, layers=priced.trace).table)
 
 
@@ -231,9 +258,9 @@ def _network(
     quantized: QuantizedPolicy | None = None,
     progress: Progress,
 ) -> Network:
-    """The network with the engine that evaluates its policies; engines are compared with `comparison_policies`.
+    """Return the network with the engine that evaluates its policies.
 
-    They are the known policy alone where `quantized` has its quantizers.
+    Engines are compared with `comparison_policies`, or with `quantized` alone if it has quantizers.
     """
     model = QuantizedModel(priced.model, priced.trace, quantizers)
     learns = config.episode_finetune_steps > 0
@@ -264,9 +291,18 @@ def _batch_sizes(data: Task, size: int) -> list[int]:
 
 
 def rounding_of(config: SearchConfig) -> Rounding:
-    """What `auto` means: GPTQ (results/rounding_in_search.md) for integers that stay as they are rounded.
+    """Resolve the rounding of weights; `auto` is GPTQ for integers that are not trained.
 
-    Raises UserError where there are none.
+    See results/rounding_in_search.md.
+
+    Args:
+        config: Settings of quantizers and episodes.
+
+    Returns:
+        The rounding.
+
+    Raises:
+        UserError: The settings require GPTQ for codebooks or for weights that are trained.
     """
     learns = config.episode_finetune_steps > 0
     if config.rounding == "gptq" and config.quantizer == "kmeans":
@@ -279,13 +315,20 @@ def rounding_of(config: SearchConfig) -> Rounding:
 
 
 def require_device(device: str) -> None:
-    """Raise UserError for a device that this machine does not have."""
+    """Check that this machine has a device.
+
+    Args:
+        device: Torch device.
+
+    Raises:
+        UserError: The device is missing.
+    """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this installation of torch finds no CUDA device; use --device cpu")
 
 
 def _placed(model: nn.Module, device: str) -> nn.Module:
-    """The network on a device; a copy where it lies on another, so that nobody's own is moved."""
+    """Return the network on a device; a copy if it has to be moved, so that the caller's network is unchanged."""
     tensors = (*model.parameters(), *model.buffers())
     return model if all(tensor.device.type == device for tensor in tensors) else deepcopy(model).to(device)
 

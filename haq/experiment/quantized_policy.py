@@ -1,4 +1,4 @@
-"""A policy together with what was found for it: quantizers, corrections and, where it was trained, network weights."""
+"""Policy with its quantizers, corrections and, if the network was trained with it, weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from haq.quantization.training.network import Saved, TrainableNetwork, load_netw
 from hardware_sim.layer import Layer
 
 _MISFITS = (KeyError, ValueError, RuntimeError, TypeError, IndexError)
-"""What restoring quantizers from tensors of another network raises."""
+"""Exceptions of restoring quantizers from tensors of another network."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,14 +36,14 @@ class TrainedState:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantizedPolicy:
-    """A policy with its quantizers, corrections and trained weights, as far as they are known.
+    """Policy with its quantizers, corrections and trained weights, if they are stored.
 
     Attributes:
         policy: Bits of all layers.
         tensors: Parameters of quantizers (`LAYER.weight.scale`, `LAYER.input.zero_point`, ...) and of corrections
             (`LAYER.output.bias`, `PATH:CALL.mean`), by name; None if they are to be computed from calibration inputs.
-        trained: Weights where the network was trained; None for those of the float network.
-        path: File of the tensors, named in messages.
+        trained: Weights, if the network was trained; None for those of the float network.
+        path: File of the tensors, for messages.
     """
 
     policy: Policy
@@ -58,12 +58,12 @@ class QuantizedPolicy:
 
     @property
     def corrections(self) -> Corrections:
-        """Corrections of biases and of batch norm statistics; empty where none are known."""
+        """Corrections of biases and of batch norm statistics; empty if none are stored."""
         names = tuple(layer.name for layer in self.policy.layers)
         return Corrections() if self.tensors is None else Corrections.from_tensors(self.tensors, names)
 
     def restore(self, quantizers: Quantizers, trace: Trace, *, device: str = "cpu") -> Corrections:
-        """Load the known quantizers, so that nothing is calibrated for this policy.
+        """Load the stored quantizers, so that no calibration is needed for this policy.
 
         Args:
             quantizers: Receives the quantizers.
@@ -126,7 +126,7 @@ def describe_quantizers(policy: Policy, tensors: Mapping[str, Tensor], layers: S
 
 
 def _kind(tensors: Mapping[str, Tensor], name: str) -> tuple[bool | None, Granularity | None]:
-    """Signedness and granularity of one quantizer; (None, None) where there is none."""
+    """Return signedness and granularity of one quantizer; (None, None) if there is none."""
     scale, codes = tensors.get(f"{name}.scale"), tensors.get(f"{name}.range")
     if scale is None or codes is None:
         return None, None

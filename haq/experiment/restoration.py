@@ -1,4 +1,4 @@
-"""Build the runnable quantized network of a policy."""
+"""Construction of the runnable quantized network of a policy."""
 
 from collections.abc import Iterable
 from copy import deepcopy
@@ -24,16 +24,16 @@ from haq.quantization.quantized_model import QuantizedModel, QuantizerOptions, Q
 def restored_network(
     config: SearchConfig, quantized: QuantizedPolicy, *, example: Structure | None, inputs: Inputs
 ) -> nn.Module:
-    """Build the network with a policy on it.
+    """Build the quantized network of a policy.
 
     Args:
-        config: Names model, data and device, and how quantizers are computed where they are not known.
-        quantized: The policy with what is known of its quantizers, corrections and trained weights.
-        example: Input [1, ...] to trace the network with; None takes the first calibration input.
-        inputs: Objects in place of model and data; the network is copied.
+        config: Settings with the names of model, data and device, and those of quantizers that are computed.
+        quantized: The policy, with its quantizers, corrections and trained weights if they are stored.
+        example: Input [1, ...] to trace the network with; None for the first calibration input.
+        inputs: Objects that replace model and data; the network is copied.
 
     Returns:
-        The network in evaluation mode. The data are loaded only where quantizers or `example` are missing.
+        The network in evaluation mode. The data are loaded only if quantizers or `example` are missing.
 
     Raises:
         UserError: The network cannot be loaded, or the policy does not fit it.
@@ -60,7 +60,7 @@ def restored_network(
 def _from_data(
     config: SearchConfig, quantized: QuantizedPolicy, *, example: Structure | None, inputs: Inputs
 ) -> nn.Module:
-    """The network as it is prepared for an evaluation in torch."""
+    """Return the network as it is prepared for an evaluation in torch."""
     in_torch = config.model_copy(update={"engine": "torch"})
     model = None if inputs.model is None else deepcopy(inputs.model)
     network = prepare_network(in_torch, model=model, task=inputs.task, example=example, quantized=quantized)

@@ -1,7 +1,7 @@
-"""Settings that hold for a policy: one rule for every command that takes a run or a policy file.
+"""Settings for a policy: one rule for every command that takes a run or a policy file.
 
-What the user gives explicitly wins over the run that the policy lies in, the run over the policy file, and that over
-the defaults.
+What the user gives explicitly overrides the settings of the policy's run, these override the policy file, and this
+overrides the defaults.
 """
 
 from collections.abc import Callable, Collection
@@ -56,15 +56,15 @@ class RunSettings:
 
 @dataclass(frozen=True, slots=True)
 class PolicySource:
-    """A policy, the run that it lies in, and the settings that hold for it.
+    """Policy, its run, and the settings for it.
 
     `config` may name code that has not been checked: call `allow_code` before the model or the data are loaded.
 
     Attributes:
         path: File of the policy; None for one given as a value.
         policy: The policy.
-        run: Settings of the run; None where the policy lies in no run.
-        config: Settings that hold.
+        run: Settings of the run; None if the policy is in no run folder.
+        config: Settings.
         given: Names of the settings that the user gave.
         notify: Receives a line for every callable that is about to be called because the files name it.
     """
@@ -78,12 +78,12 @@ class PolicySource:
 
     @property
     def folder(self) -> RunFolder | None:
-        """Folder of the run; None where the policy lies in no run."""
+        """Folder of the run; None if the policy is in no run folder."""
         return None if self.run is None or self.path is None else RunFolder(self.path.parent)
 
     @property
     def is_runs_own(self) -> bool:
-        """Whether the policy is the one that the run found."""
+        """Whether the policy is the result of the run."""
         if self.folder is None:
             return False
         own = self.folder.path / POLICY
@@ -93,7 +93,7 @@ class PolicySource:
         """Check that the code that the files name may be called.
 
         Args:
-            replaced: Settings, of model and data, that an object stands in for, so that they are not called.
+            replaced: Settings, `model` or `data`, that an object replaces, so that they are not called.
 
         Raises:
             UserError: haq has no record that this user called this code for this run.
@@ -103,23 +103,23 @@ class PolicySource:
             self.notify(line)
 
     def layers(self) -> Trace | None:
-        """Layers that the run kept; None where it kept none, or another network, data or input was given."""
+        """Return the stored layers of the run; None if there are none, or another network, data or input was given."""
         return None if self.folder is None or self.given & set(_NETWORK) else load_layers(self.folder)
 
     def example(self) -> Structure | None:
-        """Input that the run traced its network with; None as for `layers`."""
+        """Return the stored input that the network was traced with; None as for `layers`."""
         return None if self.folder is None or self.given & set(_NETWORK) else load_example(self.folder)
 
     def priced(self) -> PricedLayers:
         """Price the layers on the device of the settings.
 
-        The layers are those that the run kept. The network is loaded only where it kept none.
+        The network is loaded only if the run stored no layers.
 
         Returns:
             The layers with their costs.
 
         Raises:
-            UserError: The policy does not fit the layers, or code would have to be called that is not known.
+            UserError: The policy does not fit the layers, or haq has no record that this user ran the network's code.
         """
         layers = self.layers()
         if layers is None:
@@ -141,11 +141,11 @@ def policy_source(
     Args:
         policy: File of the policy, the folder of its run, or the policy itself.
         config: Settings that the user gave, in `model_fields_set`.
-        inherited: Names of the settings of the run that hold; None for all.
+        inherited: Names of the settings that are taken from the run; None for all.
         notify: See `PolicySource`.
 
     Returns:
-        The policy with the settings that hold for it.
+        The policy with the settings for it.
 
     Raises:
         UserError: The folder holds no policy, or a file is damaged.
@@ -172,7 +172,7 @@ def policy_path(source: Path) -> Path:
         The policy file.
 
     Raises:
-        UserError: The folder holds none.
+        UserError: The folder contains no policy file.
     """
     if not source.is_dir():
         return source
@@ -188,7 +188,7 @@ def read_run_settings(folder: Path) -> RunSettings | None:
         folder: Folder of the run.
 
     Returns:
-        The settings; None where the folder has no `config.json`.
+        The settings; None if the folder has no `config.json`.
 
     Raises:
         UserError: The file is damaged.
@@ -207,7 +207,7 @@ def read_run_settings(folder: Path) -> RunSettings | None:
 
 
 def _shift(learning: object) -> LearnedShift:
-    """How zero points are learned, by the settings of a fine-tuning; a search leaves them at their defaults."""
+    """Return how zero points are learned, from the settings of a fine-tuning; a search uses the default."""
     if not isinstance(learning, dict):
         raise UserError(f"{FINETUNE}: no group of settings")
     return finetune_config(**{name: value for name, value in learning.items() if name == "shift"}).shift

@@ -23,8 +23,8 @@ _PLAIN = (type(None), bool, int, float, str)
 def save_example(run: RunFolder, example: Structure) -> None:
     """Write the example input of a run.
 
-    An example that holds anything but tensors, tuples, lists, dicts and plain values is not kept: readers then take the
-    first calibration input.
+    An example that contains anything but tensors, tuples, lists, dicts and plain values is not stored: readers then use
+    the first calibration input.
 
     Args:
         run: Folder of the run.
@@ -48,7 +48,7 @@ def load_example(run: RunFolder) -> Structure | None:
         run: Folder of the run.
 
     Returns:
-        Input of one item, [1, ...]; None where the folder has none.
+        Input of one item, [1, ...]; None if none is stored.
 
     Raises:
         UserError: The file is damaged.
@@ -71,7 +71,7 @@ def load_example(run: RunFolder) -> Structure | None:
 
 
 def _encoded(part: Structure, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Description of a structure; adds its tensors to `tensors`. Raises TypeError for other values."""
+    """Describe a structure, and add its tensors to `tensors`. Raises TypeError for other values."""
     if isinstance(part, Tensor):
         name = f"{_INPUT}.{len(tensors)}"
         tensors[name] = part
@@ -84,7 +84,7 @@ def _encoded(part: Structure, tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def _decoded(node: Any, tensors: Mapping[str, Tensor]) -> Structure:
-    """Structure of a description. Raises one of LookupError, TypeError and ValueError where it is damaged."""
+    """Restore a structure from its description. Raises LookupError, TypeError or ValueError if it is damaged."""
     if not isinstance(node, dict):
         raise TypeError(type(node).__name__)
     ((kind, content),) = node.items()

@@ -1,6 +1,6 @@
 """Traced layers of a run as a JSON file, so that readers need no network; costs follow from the layers and a device.
 
-The file is validated when it is read, as it may have been written by anybody.
+The file is validated when it is read, as it may come from another user.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ _TRACE = TypeAdapter(Trace)
 def save_layers(run: RunFolder, trace: Trace) -> None:
     """Write the layers of a network.
 
-    Layers that exceed the limits of the file are not kept: readers trace the network again.
+    Layers that exceed the limits of the file are not stored: readers trace the network again.
 
     Args:
         run: Folder of the run.
@@ -48,7 +48,7 @@ def load_layers(run: RunFolder) -> Trace | None:
         run: Folder of the run.
 
     Returns:
-        The layers; None where the folder has none.
+        The layers; None if none are stored.
 
     Raises:
         UserError: The file is damaged.
@@ -73,7 +73,7 @@ def _remedy(path: Path) -> str:
 
 
 def _problems(trace: Trace) -> Iterator[str]:
-    """Yield descriptions of everything that no trace of a network holds."""
+    """Yield descriptions of the properties that no trace of a network has."""
     names = [layer.name for layer in trace.layers]
     if not 1 <= len(names) <= MAX_LAYERS or len(trace.sites) != len(names):
         yield f"{len(names)} layers at {len(trace.sites)} sites"

@@ -1,1 +1,1 @@
-"""Quantization-aware fine-tuning: weights, scales and shifts learn from the loss of the task."""
+"""Quantization-aware fine-tuning: gradient descent on weights, scales and shifts with the loss of the task."""

@@ -1,4 +1,4 @@
-"""Files of a fine-tuning run that only fine-tuning has: the journal of epochs, the checkpoint and the summary."""
+"""Files that only a fine-tuning run has: the journal of epochs, the checkpoint and the summary."""
 
 from collections.abc import Mapping
 from itertools import takewhile
@@ -15,7 +15,7 @@ Json = Mapping[str, Any]
 
 
 class Epoch(Record):
-    """Line of the journal; further keys are kept."""
+    """Record of an epoch, one line of the journal; further keys are kept."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -26,21 +26,21 @@ class Epoch(Record):
 
 
 class TrainerState(Record):
-    """State of a trainer: epoch and everything that its next step depends on."""
+    """State of a trainer: number of epochs and everything that its next step depends on."""
 
     epoch: Count
     learner: dict[str, Any]
 
 
 class Checkpoint(Record):
-    """Everything that the next epoch depends on."""
+    """State that the next epoch depends on."""
 
     seconds: Amount
     trainer: TrainerState
 
 
 class Summary(Record):
-    """Fields of the summary of a finished fine-tuning that readers need."""
+    """Fields of the summary of a finished fine-tuning that its readers use."""
 
     metric: Metric
     accuracy_fp32: Finite
@@ -58,7 +58,7 @@ class Summary(Record):
 
 
 def append_epoch(run: RunFolder, line: Json) -> None:
-    """Add an epoch to the journal.
+    """Append an epoch to the journal.
 
     Args:
         run: Folder of the run.
@@ -68,20 +68,20 @@ def append_epoch(run: RunFolder, line: Json) -> None:
 
 
 def epochs(run: RunFolder) -> list[Epoch]:
-    """Read the journal up to the first line that no epoch of a run wrote.
+    """Read the journal up to the first line that is no valid epoch.
 
     Args:
         run: Folder of the run.
 
     Returns:
-        The epochs, in order; empty where there is no journal.
+        The epochs, in order; empty if there is no journal.
     """
     numbered = enumerate(_journal(run).read(), start=1)
     return [epoch for _, epoch in takewhile(lambda each: each[1].epoch == each[0], numbered)]
 
 
 def keep_epochs(run: RunFolder, count: int) -> None:
-    """Cut the journal.
+    """Remove the lines of the journal after the first `count`.
 
     Args:
         run: Folder of the run.

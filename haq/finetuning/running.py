@@ -1,4 +1,4 @@
-"""Run a fine-tuning in a folder: start it, continue it, or return what a finished one left."""
+"""The fine-tuning workflow: start a run in a folder, continue it, or load the result of a finished one."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ class FinetuneResult:
         summary: Contents of `summary.json`.
         path: Folder of the run; None if it was not kept.
         is_first: Whether this process is the first of those that trained together, which reports for all.
-        artifact: What the run left, as `haq.load` returns it; None on the command line.
+        artifact: Artifact of the run, as `haq.load` returns it; None on the command line.
     """
 
     network: nn.Module
@@ -58,15 +58,15 @@ def finetune_configured(
     Args:
         request: Settings and policy.
         path: Folder of the run.
-        inputs: Objects in place of the model and the data that the settings name.
-        resume: Continue a run that was interrupted; return the result of a finished one.
+        inputs: Objects that replace the model and the data that the settings name.
+        resume: Whether to continue a run that was interrupted, or return the result of a finished one.
         watcher: Receives phases, steps and epochs.
 
     Returns:
         The result.
 
     Raises:
-        UserError: What was asked for cannot be done, or the loss became NaN.
+        UserError: A setting is wrong, model or data cannot be loaded or do not fit the policy, or the loss became NaN.
     """
     inputs = inputs or Inputs()
     with (
@@ -96,8 +96,8 @@ def finished(run: RunFolder, request: FinetuneRequest, inputs: Inputs) -> Finetu
 
     Args:
         run: Folder of the run.
-        request: What the run was asked for.
-        inputs: Objects in place of the model and the data that the settings name.
+        request: Settings and policy of the run.
+        inputs: Objects that replace the model and the data that the settings name.
 
     Returns:
         The result.
@@ -115,7 +115,7 @@ def finished(run: RunFolder, request: FinetuneRequest, inputs: Inputs) -> Finetu
 
 @contextmanager
 def _opened(path: Path, request: FinetuneRequest, ranks: Ranks, *, resume: bool) -> Iterator[RunFolder | None]:
-    """The run to continue: the first process locks its folder before the others read it."""
+    """Open the run to continue: the first process locks its folder before the others read it."""
     if ranks.is_first:
         with RunFolder.opened(path, request.document(), resume=resume) as run:
             ranks.barrier()

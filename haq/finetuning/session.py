@@ -1,4 +1,4 @@
-"""State of one fine-tuning: a trainer, and the run folder that its results are written to."""
+"""Session of a fine-tuning: a trainer, and the run folder that its results are written to."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -39,12 +39,22 @@ FinetuneRequest = LearningRequest[FinetuneConfig]
 class FinetuneSession:
     """Fine-tuning of one network. With several processes, only the one that entered a folder writes files.
 
-
     Args:
         request: Settings and policy.
-        inputs: Objects in place of the model and the data that the settings name.
+        inputs: Objects that replace the model and the data that the settings name.
         ranks: This process among those that train together.
         watcher: Receives the phases of the preparation.
+
+    Attributes:
+        policy: Bits of all layers.
+        network: Network with trainable quantizers.
+        trainer: Trainer of the network.
+        rates: Learning rates and weight decay.
+        start: Accuracies on the search split before training, as fractions.
+        warnings: Problems of the float network and of its trace, one line each.
+
+    Raises:
+        UserError: Model or data cannot be loaded, do not fit the policy, or cannot be trained.
     """
 
     def __init__(
@@ -94,10 +104,10 @@ class FinetuneSession:
         return self._seconds_before + monotonic() - self._began
 
     def enter(self, run: RunFolder) -> None:
-        """Write files from now on.
+        """Start writing into a run folder.
 
         Args:
-            run: Folder that receives them.
+            run: Folder of the run.
         """
         self._run = run
         save_source(run, self.request.config, self._trace, self.request.trace_input(self.task))
@@ -106,11 +116,11 @@ class FinetuneSession:
         """Continue from a checkpoint; without one of this run, or with a shorter journal, start at the first epoch.
 
         Args:
-            state: The checkpoint, if there is one.
+            state: The checkpoint; None without one.
             journal: Number of epochs in the journal.
 
         Raises:
-            UserError: The checkpoint is one of this run, and damaged; nothing was overwritten.
+            UserError: The checkpoint of this run is damaged; no file is overwritten then.
         """
         if state is not None and same_settings(state.get("run"), self._identity):
             with damage_named(self._checkpoint, remedy="delete it to start this run again from its first epoch"):
@@ -123,14 +133,17 @@ class FinetuneSession:
 
     @property
     def _checkpoint(self) -> Path:
-        """File of the checkpoint; without its folder in other processes than the first."""
+        """File of the checkpoint; its name alone in other processes than the first."""
         return Path(CHECKPOINT) if self._run is None else self._run.path / CHECKPOINT
 
     def learn(self, watcher: Watcher = SILENT) -> None:
-        """Run the epochs that are left, with a checkpoint after each.
+        """Run the remaining epochs, with a checkpoint after each.
 
         Args:
             watcher: Receives steps and epochs.
+
+        Raises:
+            UserError: The loss became NaN.
         """
         for warning in self.warnings:
             watcher.warn(warning)
@@ -168,7 +181,7 @@ class FinetuneSession:
         return policy, summary
 
     def _opening(self) -> str:
-        """Describe what learns, and where it stands."""
+        """Describe network, data and the accuracies before training."""
         before, quantized = (percent(self.start[f"search_accuracy_{key}"], digits=2) for key in ("fp32", "start"))
         images = f"{self.task.size('train')} train images"
         return f"{self.policy.model}, {images}; search accuracy in float {before}, quantized {quantized}"
@@ -225,7 +238,7 @@ class FinetuneSession:
         return network_score(network, self.task, split, batch_size=self.request.config.eval_batch)
 
     def _warnings(self, initializer: Initializer) -> Iterator[str]:
-        """Faults of the float network and of its trace."""
+        """Yield problems of the float network and of its trace."""
         warning = float_warning(self.task, self.start["search_accuracy_fp32"], "search")
         if warning:
             yield warning

@@ -33,10 +33,11 @@ def reconstruction_config(**settings: Any) -> ReconstructionConfig:
         The settings.
 
     Raises:
-        UserError: A value is not valid; the message names the setting, the value and what would be right.
+        UserError: A value is not valid; the message names the setting, the value and valid values.
 
-    >>> reconstruction_config(steps=20).batch_size
-    8
+    Examples:
+        >>> reconstruction_config(steps=20).batch_size
+        8
     """
     try:
         return ReconstructionConfig(**settings)

@@ -1,4 +1,4 @@
-"""Learn the quantizers and corrections of one policy."""
+"""Learning of the quantizers and corrections of one policy."""
 
 import torch
 
@@ -12,7 +12,7 @@ from haq.reconstruction.learning import Reconstruction, calibration_batches, out
 from haq.reconstruction.network import LearnedNetwork
 
 SPREAD_IMAGES = 64
-"""Calibration images that spreads of outputs are computed from; few are enough, as spreads are only units."""
+"""Number of calibration images for the standard deviations of outputs, which are only units of errors."""
 
 
 def learn_policy(
@@ -24,11 +24,11 @@ def learn_policy(
         network: Network with the torch engine.
         policy: Bits of all layers.
         config: Settings of learning.
-        seed: Decides the order of the images.
+        seed: Seed of the order of the images.
         watcher: Receives the steps.
 
     Returns:
-        The policy, in version 2, with what was learned.
+        The policy, in version 2, with the learned quantizers and corrections.
     """
     assert isinstance(network.engine, CorrectingEngine), "the torch engine"
     bits = (policy.w_bits, policy.a_bits)

@@ -1,4 +1,4 @@
-"""Learn quantizers so that every layer's output approaches that of the float network, all layers at once."""
+"""Learning of quantizers so that the outputs of all layers approach those of the float network."""
 
 from collections.abc import Iterator, Mapping
 from itertools import count, islice
@@ -21,7 +21,7 @@ from haq.reconstruction.network import LearnedNetwork
 from haq.tasks.base import Task
 
 WARM_UP = 0.1
-"""Of all steps, over which the rates rise: Adam's first steps are as long as the rates whatever the gradients."""
+"""Fraction of all steps in which the rates rise: the length of Adam's first steps does not depend on the gradients."""
 
 
 @torch.no_grad()
@@ -67,7 +67,7 @@ class Reconstruction:
         self._sizes: dict[int, float] = {}  # outputs of every layer for one item
 
     def learn(self, batches: Iterator[Tensor], watcher: Watcher = SILENT) -> None:
-        """Do all steps, each on the next batch.
+        """Run all steps, each on the next batch.
 
         Args:
             batches: Inputs [n, ...].
@@ -84,7 +84,7 @@ class Reconstruction:
             watcher.end()
 
     def _step(self, step: int, inputs: Tensor) -> float:
-        """Learn from one batch; returns the loss before that."""
+        """Train on one batch; return the loss before the step."""
         loss = self.loss(inputs)
         if not isfinite(loss.item()):
             raise UserError(f"the loss became {loss.item()} in step {step}; lower --code-lr or --scale-lr")
@@ -97,14 +97,18 @@ class Reconstruction:
     def loss(self, inputs: Tensor) -> Tensor:
         """Compute the mean over layers of the squared error of outputs, relative to the energy of the float outputs.
 
-        A layer that gets other items of a batch than in float, or another number of them in another batch, as an expert
-        that items are routed to, has no reference: from then on it learns from the layers behind it.
+        A layer that receives other items of a batch than in float, or another number of them in another batch, such as
+        an expert that items are routed to, has no reference: its error is left out from then on, and only the errors of
+        later layers train it.
 
         Args:
             inputs: Batch [n, ...].
 
         Returns:
             The loss [], with gradient.
+
+        Raises:
+            UserError: No layer can be compared, or no gradient reaches the layers.
         """
         wanted: dict[int, Tensor] = {}
         errors: dict[int, Tensor] = {}
@@ -137,7 +141,7 @@ def calibration_batches(task: Task, *, batch_size: int, seed: int) -> Iterator[T
     Args:
         task: Data; labels are not used.
         batch_size: Number of inputs in a batch; all if there are fewer.
-        seed: Decides the order.
+        seed: Seed of the order.
 
     Yields:
         Inputs [n, ...].

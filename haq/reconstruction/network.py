@@ -1,4 +1,4 @@
-"""A network with trainable quantizers and fixed weights: codes, scales and biases of all layers learn."""
+"""Network with trainable quantizers and fixed weights: codes, scales and biases of all layers are parameters."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -28,7 +28,7 @@ Tap = Callable[[int, Tensor], None]
 
 
 class LearnedWeight(nn.Module):
-    """Weights as codes times scales, which learn independently, unlike in LSQ.
+    """Weights as codes times scales, which are trained independently, unlike in LSQ.
 
     Args:
         weight: Float weights.
@@ -91,7 +91,14 @@ class LearnedInput(nn.Module):
         return cast(Tensor, self._start) * self.log_gain.exp()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Quantize and dequantize an input of any shape."""
+        """Quantize and dequantize an input.
+
+        Args:
+            x: Input of any shape.
+
+        Returns:
+            The quantized input.
+        """
         return learned_fake_quantize(x, self.scale, None, self._grid)
 
 

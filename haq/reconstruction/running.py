@@ -1,4 +1,4 @@
-"""Run a reconstruction and write its folder."""
+"""The reconstruction workflow: reconstruct a policy and write its folder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from haq.tasks import load_task
 from haq.tasks.base import SplitName
 
 QUANTIZER_SETTINGS = ("calibration", "zero_points", "rounding", "corrections", "engine")
-"""Settings of a run that hold when its policy is reconstructed, beside those of network, data and device."""
+"""Settings that a reconstruction takes from the run of its policy, beside those of network, data and device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class ReconstructionResult:
         policy: Bits of all layers, with the accuracies reached.
         summary: Contents of `summary.json`.
         path: Folder of the run; None if it was not kept.
-        artifact: What the run left, as `haq.load` returns it; None on the command line.
+        artifact: Artifact of the run, as `haq.load` returns it; None on the command line.
     """
 
     policy: Policy
@@ -59,14 +59,14 @@ def reconstruct_configured(
     Args:
         request: Settings and policy.
         path: Folder of the run, written at the end.
-        inputs: Objects in place of the model and the data that the settings name.
+        inputs: Objects that replace the model and the data that the settings name.
         watcher: Receives phases and steps.
 
     Returns:
         The result.
 
     Raises:
-        UserError: What was asked for cannot be done, or the loss became NaN.
+        UserError: A setting is wrong, model or data cannot be loaded or do not fit the policy, or the loss became NaN.
     """
     config, inputs = request.config, inputs or Inputs()
     _require_rounding(config)
@@ -117,7 +117,7 @@ def _evaluator(network: Network, config: SearchConfig, split: SplitName) -> Eval
 
 
 def _summary(network: Network, config: SearchConfig, policy: Policy) -> dict[str, Any]:
-    """What the policy is worth on both splits; the report split took no part in any decision."""
+    """Measure the policy on both splits; the report split took no part in any decision."""
     search, report = (_evaluator(network, config, split) for split in ("search", "report"))
     on_search, on_report = (each.evaluate(policy.w_bits, policy.a_bits) for each in (search, report))
     task = network.task

@@ -1,4 +1,4 @@
-"""Reading of torch archives and other zip files that may be damaged or malicious, without running code from them."""
+"""Read torch archives and other zip files that may be damaged or malicious, without running code from them."""
 
 import lzma
 import pickle

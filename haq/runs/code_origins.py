@@ -1,10 +1,10 @@
-"""Record of the callables that runs were made with, which decides whether a callable named in a file may be called.
+"""Record of the callables that runs were made with, to decide whether a callable named in a file may be called.
 
-A file may come from a stranger, and calling what it names runs code. haq therefore keeps a record, in the user's cache
+Calling what a file names runs code, and a file may be downloaded. haq therefore keeps a record, in the user's cache
 folder, of every run that it made with callables: the folder of the run, the callables, and the source files of each
 one's module and of the packages that contain it, with their hashes. A callable that a file names is called only if this
 record lists it for that folder and Python would import it from the same, unchanged files. A downloaded folder cannot
-contain the record, which is valid only if it belongs to this user and nobody else may write to it.
+contain the record, which is valid only if it belongs to this user and no other user may write to it.
 """
 
 import os
@@ -37,7 +37,7 @@ class _Record(BaseModel):
 
 
 def record_callables(run: Path, specs: Iterable[str]) -> None:
-    """Record that this user made a run with given callables as model or data.
+    """Record the callables, models or data, that this user made a run with.
 
     Args:
         run: Folder of the run.
@@ -67,10 +67,10 @@ def require_recorded(run: Path | None, named: dict[str, str]) -> list[str]:
         named: Names in the files, by setting, such as `{"model": "nets:small"}`; built-in names are skipped.
 
     Returns:
-        For every callable one line that says what is called, and from where.
+        One line for every callable, with its name and its file.
 
     Raises:
-        UserError: A callable was not called by this user for this run; the message says which flags to add.
+        UserError: A callable was not called by this user for this run; the message contains the flags to add.
     """
     callables = {setting: spec for setting, spec in named.items() if is_user_code(spec)}
     recorded = _recorded(run) if callables and run is not None else {}
@@ -109,7 +109,7 @@ def _recorded(run: Path) -> dict[str, dict[str, str]]:
 
 
 def _is_private(path: Path) -> bool:
-    """Return whether a file or folder belongs to this user, and nobody else may write to it."""
+    """Return whether a file or folder belongs to this user, and no other user may write to it."""
     status = path.lstat()
     return not stat.S_ISLNK(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & _OTHERS_MAY_WRITE
 

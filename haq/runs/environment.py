@@ -1,4 +1,4 @@
-"""Description of the environment of a run, as needed to reproduce it."""
+"""Description of the software and the machine of a run, as needed to reproduce it."""
 
 import os
 import platform

@@ -10,10 +10,10 @@ from haq.runs.records import Amount, Count, Finite, StoredRecord
 
 
 class Episode(StoredRecord):
-    """A policy that a search tried, with its cost and what it was worth on the search split.
+    """Policy that a search tried, with its cost and its results on the search split.
 
-    `cost` is in the SI unit of the search's objective. `accuracy` is the task's score, `reward` the paper's, of
-    accuracy, and `score` the reward that the search method received.
+    `cost` is in the SI unit of the search's objective. `accuracy` is the task's score, `reward` the reward of the
+    paper, computed from the accuracy, and `score` the reward that the search method received.
     """
 
     episode: Count
@@ -42,17 +42,24 @@ class Episode(StoredRecord):
 
     @property
     def bits(self) -> NDArray[np.int64]:
-        """The bits [layer, 2] of weights and activations."""
+        """Bits [layer, 2] of weights and inputs."""
         return np.array([self.w_bits, self.a_bits], dtype=np.int64).T
 
     @property
     def key(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The bits as (w_bits, a_bits), by which policies are told apart."""
+        """Bits as (w_bits, a_bits), which identify the policy."""
         return self.w_bits, self.a_bits
 
 
 def distinct(episodes: Iterable[Episode]) -> Iterator[Episode]:
-    """Yield the first episode of every policy."""
+    """Yield the first episode of every policy.
+
+    Args:
+        episodes: Episodes, in order.
+
+    Yields:
+        Episodes with different bits, in order.
+    """
     first: dict[tuple[tuple[int, ...], tuple[int, ...]], Episode] = {}
     for episode in episodes:
         first.setdefault(episode.key, episode)

@@ -17,24 +17,28 @@ RecordType = TypeVar("RecordType", bound=Record)
 
 @dataclass(frozen=True, slots=True)
 class Journal(Generic[RecordType]):
-    """File of records, one JSON object per line, that an interrupted process leaves readable.
+    """File of records, one JSON object per line, that stays readable if the writing process is interrupted.
 
-    A line counts once its line break is written, so that of a killed process at most the last record is lost.
+    A line without a line break at its end is ignored, so that a killed process loses at most the last record.
 
     Attributes:
         path: The file; a missing one holds no records.
-        shape: The type of its records.
+        shape: Type of its records.
     """
 
     path: Path
     shape: type[RecordType]
 
     def append(self, record: RecordType) -> None:
-        """Add a record at the end of the file, which is created if it is missing."""
+        """Append a record to the file, which is created if it is missing.
+
+        Args:
+            record: Record to write.
+        """
         append_line(self.path, json.dumps(record.model_dump(mode="json"), allow_nan=False))
 
     def objects(self) -> list[dict[str, Any]]:
-        """Return the lines as they are, up to the first that is not a JSON object."""
+        """Return the JSON objects of the lines, without validation, up to the first line that is not a JSON object."""
         objects: list[dict[str, Any]] = []
         for line in self._lines():
             document = parse_object(line)
@@ -44,7 +48,7 @@ class Journal(Generic[RecordType]):
         return objects
 
     def read(self) -> list[RecordType]:
-        """Return the records up to the first line that is not one."""
+        """Return the records up to the first line that is not a valid record."""
         records: list[RecordType] = []
         for document in self.objects():
             try:
@@ -54,18 +58,25 @@ class Journal(Generic[RecordType]):
         return records
 
     def read_all(self, *, remedy: str) -> list[RecordType]:
-        """Return the records of all lines.
+        """Read the records of all lines.
 
         Args:
-            remedy: What the user can do about a damaged file, as the end of a sentence.
+            remedy: Advice to the user for a damaged file, as the end of a sentence.
+
+        Returns:
+            The records, in order.
 
         Raises:
-            UserError: If a line is not a record.
+            UserError: A line is not a valid record.
         """
         return [self._record(number, line, remedy) for number, line in enumerate(self._lines(), start=1)]
 
     def truncate(self, count: int | None = None) -> None:
-        """Keep the first `count` lines as they are, or all; in either case remove an unfinished last line."""
+        """Remove lines after the first `count`, and an unfinished last line.
+
+        Args:
+            count: Number of lines to keep, unchanged; None for all.
+        """
         content = self._content()
         kept = b"".join(line + b"\n" for line in list(self._lines())[:count])
         if kept != content or not self.path.is_file():

@@ -1,4 +1,4 @@
-"""Base of the typed records that the files of a run hold, and their validation where a file is read."""
+"""Base classes of the typed records in the files of a run, and their validation."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from haq.errors import UserError, validation_message
 
 MAX_MAGNITUDE = 1e100
-"""The square of a much larger number overflows; no measured value comes near."""
+"""Largest number in a record; the square of a much larger one overflows, and no measured value is close to it."""
 Finite = Annotated[float, Field(strict=True, ge=-MAX_MAGNITUDE, le=MAX_MAGNITUDE, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Amount = Annotated[float, Field(strict=True, ge=0, le=MAX_MAGNITUDE, allow_inf_nan=False)]
@@ -20,11 +20,11 @@ Positive = Annotated[float, Field(strict=True, gt=0, le=MAX_MAGNITUDE, allow_inf
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 
 _MISFITS = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError)
-"""What `load_state_dict` raises on a state of something else; a ValidationError is a ValueError."""
+"""Exceptions of `load_state_dict` for a state that does not fit; a ValidationError is a ValueError."""
 
 
 class Record(BaseModel):
-    """Part of a file that its reader needs; other keys of the file are ignored."""
+    """Part of a file that its readers use; other keys of the file are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -32,9 +32,9 @@ class Record(BaseModel):
 class StoredRecord(Record):
     """Record that is written and read.
 
-    `model_dump(mode="json")` gives the JSON object that stands in the file: the keys that were read or passed to the
-    constructor, in the order of the fields. Optional fields that were neither are left out, so that a file written by
-    an earlier version keeps its keys.
+    `model_dump(mode="json")` gives the JSON object in the file: the keys that were read or passed to the constructor,
+    in the order of the fields. Optional fields that were neither are omitted, so that a file of an earlier version
+    keeps its keys.
     """
 
     @model_serializer(mode="wrap")
@@ -44,7 +44,7 @@ class StoredRecord(Record):
 
 
 class Metric(StoredRecord):
-    """The metric behind the scores of a file; see `haq.tasks.metrics.metric_of`."""
+    """Metric of the scores in a file; see `haq.tasks.metrics.metric_of`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -58,19 +58,23 @@ T = TypeVar("T", bound=Record)
 
 
 def checked(shape: type[T], document: object, path: Path, *, remedy: str | None = None) -> T:
-    """Validate what was read from a file.
+    """Validate a document that was read from a file.
 
     Args:
-        shape: The type of the record.
-        document: The JSON value that the file holds.
+        shape: Type of the record.
+        document: JSON value of the file.
         path: The file.
-        remedy: What the user can do about a damaged file, as the end of a sentence.
+        remedy: Advice to the user for a damaged file, as the end of a sentence.
+
+    Returns:
+        The record.
 
     Raises:
-        UserError: If the document does not have the shape; the message names the file, the key and the remedy.
+        UserError: The document is no valid record; the message names the file, the key and the remedy.
 
-    >>> checked(Metric, {"name": "accuracy"}, Path("summary.json"), remedy="delete it").name
-    'accuracy'
+    Examples:
+        >>> checked(Metric, {"name": "accuracy"}, Path("summary.json"), remedy="delete it").name
+        'accuracy'
     """
     try:
         return shape.model_validate(document)
@@ -81,10 +85,18 @@ def checked(shape: type[T], document: object, path: Path, *, remedy: str | None 
 
 
 def holds(shape: type[Record], document: object) -> bool:
-    """Return whether a document has the shape of a record.
+    """Return whether a document is a valid record.
 
-    >>> holds(Metric, {"name": 5}), holds(Metric, 5)
-    (False, False)
+    Args:
+        shape: Type of the record.
+        document: JSON value.
+
+    Returns:
+        True if it is valid.
+
+    Examples:
+        >>> holds(Metric, {"name": 5}), holds(Metric, 5)
+        (False, False)
     """
     try:
         shape.model_validate(document)
@@ -94,10 +106,18 @@ def holds(shape: type[Record], document: object) -> bool:
 
 
 def same_settings(saved: object, text: str) -> bool:
-    """Return whether settings saved as JSON text equal others, in whatever order they are written.
+    """Return whether settings saved as JSON text equal other settings, in any order of their keys.
 
-    >>> same_settings('{"seed": 0, "agent": "ddpg"}', '{"agent": "ddpg", "seed": 0}'), same_settings(None, "{}")
-    (True, False)
+    Args:
+        saved: Saved value; anything but a JSON text is unequal.
+        text: JSON text of the other settings.
+
+    Returns:
+        True if they are equal.
+
+    Examples:
+        >>> same_settings('{"seed": 0, "agent": "ddpg"}', '{"agent": "ddpg", "seed": 0}'), same_settings(None, "{}")
+        (True, False)
     """
     try:
         return isinstance(saved, str) and bool(json.loads(saved) == json.loads(text))
@@ -107,7 +127,18 @@ def same_settings(saved: object, text: str) -> bool:
 
 @contextmanager
 def damage_named(path: Path, *, remedy: str) -> Iterator[None]:
-    """Turn the errors that restoring a state from a file raises into a UserError that names the file and the remedy."""
+    """Convert errors of restoring a state from a file into a UserError that names the file and the remedy.
+
+    Args:
+        path: The file.
+        remedy: Advice to the user, as the end of a sentence.
+
+    Yields:
+        None.
+
+    Raises:
+        UserError: The state inside the context could not be restored.
+    """
     try:
         yield
     except _MISFITS as error:
@@ -115,10 +146,17 @@ def damage_named(path: Path, *, remedy: str) -> Iterator[None]:
 
 
 def parse_object(content: bytes) -> dict[str, Any] | None:
-    """Parse a JSON object; None for anything else, and for numbers that are NaN or infinite, however they are written.
+    """Parse a JSON object with finite numbers.
 
-    >>> parse_object(b'{"cost": 0.5}'), parse_object(b'{"cost": NaN}'), parse_object(b'{"cost": 1e999}')
-    ({'cost': 0.5}, None, None)
+    Args:
+        content: JSON text.
+
+    Returns:
+        The object; None for anything else, and for an object with numbers that are NaN or infinite.
+
+    Examples:
+        >>> parse_object(b'{"cost": 0.5}'), parse_object(b'{"cost": NaN}'), parse_object(b'{"cost": 1e999}')
+        ({'cost': 0.5}, None, None)
     """
     try:
         document = json.loads(content, parse_constant=_refuse, parse_float=_finite)

@@ -35,17 +35,28 @@ Json = Mapping[str, Any]
 
 
 def safe_name(text: str) -> str:
-    """Replace what a file name should not contain on any system.
+    """Replace characters that are not allowed in file names on every system.
 
-    >>> safe_name("timm:resnet18-latency=0.6")
-    'timm_resnet18-latency_0.6'
+    Args:
+        text: Name to change.
+
+    Returns:
+        The name with underscores in place of these characters.
+
+    Examples:
+        >>> safe_name("timm:resnet18-latency=0.6")
+        'timm_resnet18-latency_0.6'
     """
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Folder of a run; the run is finished once it holds `summary.json`, which is written last."""
+    """Folder of a run; the run is finished once the folder contains `summary.json`, which is written last.
+
+    Attributes:
+        path: Path of the folder.
+    """
 
     path: Path
 
@@ -54,19 +65,19 @@ class RunFolder:
     def opened(
         cls, path: Path, config: Json, *, resume: bool = False, may_differ: str | None = None
     ) -> Iterator["RunFolder | None"]:
-        """Open a folder for this process alone, until the context or the process ends.
+        """Lock a folder for this process until the context or the process ends, and find the run in it.
 
         Args:
             path: The folder, which need not exist.
             config: Settings of the run.
-            resume: Continue the run in the folder, if there is one.
+            resume: Whether to continue a run in the folder.
             may_differ: Setting in which the run may differ from `config`.
 
         Yields:
-            The run to continue, or None where one is to be created.
+            The run to continue, or None if a new one is to be created.
 
         Raises:
-            UserError: As `reopen` and `check_free` do, or if another process uses the folder.
+            UserError: As in `reopen` and `check_free`, or another process uses the folder.
         """
         # Nothing can be written into a folder without permission, but a finished run in it can be read.
         is_read_only = resume and path.is_dir() and not os.access(path, os.W_OK)
@@ -88,11 +99,14 @@ class RunFolder:
             path: The folder.
             config: Settings of the run.
             environment: Versions and machine.
-            resume: Accept what a run left that was interrupted before its configuration was complete; its results are
-                removed.
+            resume: Whether to accept the folder of a run that was interrupted before its configuration was complete;
+                its results are removed.
+
+        Returns:
+            The folder.
 
         Raises:
-            UserError: As `check_free` does, or if the folder cannot be written.
+            UserError: As in `check_free`, or the folder cannot be written.
         """
         cls.check_free(path, resume=resume)
         try:
@@ -109,11 +123,15 @@ class RunFolder:
 
     @classmethod
     def check_free(cls, path: Path, *, resume: bool = False) -> None:
-        """Check that a run can be created in a folder, before hours of work.
+        """Check that a run can be created in a folder.
+
+        Args:
+            path: The folder, which need not exist.
+            resume: Whether to accept the folder of a run that was interrupted before its configuration was complete.
 
         Raises:
-            UserError: If the path is a file, if it cannot be created or written to, or if it holds anything; with
-                `resume`, if it holds a run.
+            UserError: The path is a file, cannot be created or written to, or the folder is not empty; with `resume`,
+                the folder contains a run or the results of one.
         """
         cls.require_writable(path)
         if (path / CONFIG).is_dir():
@@ -133,7 +151,14 @@ class RunFolder:
 
     @classmethod
     def require_writable(cls, path: Path) -> None:
-        """Raise UserError if a path is a file, or a folder that cannot be created or written to."""
+        """Check that a path is a folder that this user may write to, or can be created as one.
+
+        Args:
+            path: The folder.
+
+        Raises:
+            UserError: The path is a file, or the folder cannot be created or written to.
+        """
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; --out needs a folder")
         above = next(each for each in (path, *path.absolute().parents) if each.exists())
@@ -142,15 +167,18 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, path: Path, config: Json, *, may_differ: str | None = None) -> "RunFolder | None":
-        """Return the run in a folder; None without a folder or a complete configuration in it.
+        """Find the run in a folder.
 
         Args:
             path: The folder.
             config: Settings that the run must have been started with.
             may_differ: Setting in which it may differ.
 
+        Returns:
+            The run; None if there is no folder or no complete configuration in it.
+
         Raises:
-            UserError: If the run was started with other settings, or by another command; the message names them.
+            UserError: The run was started with other settings, or by another command; the message names them.
         """
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; --out needs a folder")
@@ -166,7 +194,11 @@ class RunFolder:
         return run
 
     def reopen_results(self, **settings: Any) -> None:
-        """Make this run unfinished again: change some settings and remove the files that are written at the end."""
+        """Make a finished run unfinished: change settings, and remove the files that are written at its end.
+
+        Args:
+            settings: New values of settings.
+        """
         for name in (SUMMARY, QUANTIZERS, *_PICTURES):  # the summary first: without it the run is not finished
             (self.path / name).unlink(missing_ok=True)
         self.write_json(CONFIG, (self.read_json(CONFIG) or {}) | settings)
@@ -183,16 +215,33 @@ class RunFolder:
                 left.unlink(missing_ok=True)
 
     def write_json(self, name: str, document: Json) -> None:
-        """Write a JSON file, whole or not at all."""
+        """Write a JSON file atomically.
+
+        Args:
+            name: Name of the file.
+            document: JSON object.
+        """
         self.write(name, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """Read a JSON object; None if the file is missing or incomplete."""
+        """Read a JSON object.
+
+        Args:
+            name: Name of the file.
+
+        Returns:
+            The object; None if the file is missing or incomplete.
+        """
         path = self.path / name
         return parse_object(path.read_bytes()) if path.is_file() else None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file atomically.
+
+        Args:
+            name: Name of the file.
+            content: Its content.
+        """
         write_atomically(self.path / name, content)
 
     @property
@@ -201,16 +250,23 @@ class RunFolder:
         return Journal(self.path / JOURNAL, Episode)
 
     def save_checkpoint(self, state: Json) -> None:
-        """Write a checkpoint: a mapping of tensors and plain values."""
+        """Write the checkpoint atomically.
+
+        Args:
+            state: Tensors and plain values by name.
+        """
         buffer = BytesIO()
         torch.save(dict(state), buffer)
         self.write(CHECKPOINT, buffer.getvalue())
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """Read the last checkpoint, without running code from the file; None without one.
+        """Read the last checkpoint, without running code from the file.
+
+        Returns:
+            Tensors and plain values by name; None if there is no checkpoint.
 
         Raises:
-            UserError: If it is damaged.
+            UserError: The file is damaged.
         """
         path = self.path / CHECKPOINT
         if not path.is_file():
@@ -229,7 +285,17 @@ class RunFolder:
         return state
 
     def load_tensors(self, name: str) -> dict[str, Tensor] | None:
-        """Read the tensors of a safetensors file; None if it is missing. Raises UserError if it is damaged."""
+        """Read the tensors of a safetensors file.
+
+        Args:
+            name: Name of the file.
+
+        Returns:
+            Tensors by name; None if the file is missing.
+
+        Raises:
+            UserError: The file is damaged.
+        """
         path = self.path / name
         try:
             return load(path.read_bytes()) if path.is_file() else None
@@ -237,7 +303,17 @@ class RunFolder:
             raise UserError(f"{path} is damaged: {error}") from error
 
     def load_metadata(self, name: str) -> dict[str, str]:
-        """Read the metadata of a safetensors file. Raises UserError if it is damaged."""
+        """Read the metadata of a safetensors file.
+
+        Args:
+            name: Name of the file, which must exist.
+
+        Returns:
+            Texts by key.
+
+        Raises:
+            UserError: The file is damaged.
+        """
         path = self.path / name
         try:
             with safe_open(path, "pt") as file:
@@ -248,12 +324,12 @@ class RunFolder:
     def save_tensors(
         self, name: str, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None
     ) -> None:
-        """Write a safetensors file, whole or not at all.
+        """Write a safetensors file atomically.
 
         Args:
             name: Name of the file.
-            tensors: Tensors by name; several names may stand for one tensor, as for tied layers.
-            metadata: Texts to be kept beside them.
+            tensors: Tensors by name; several names may refer to one tensor, as for tied layers.
+            metadata: Texts by key, stored in the file's header.
         """
         copies = {key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
         self.write(name, save(copies, metadata=dict(metadata) if metadata else None))
@@ -266,7 +342,7 @@ def _differences(before: Json, ours: Json, keys: list[str]) -> str:
 
 
 def _changes(key: str, there: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yield a setting that differs, with both values; of a group of settings those that differ."""
+    """Yield the name and both values of a setting that differs; for a group of settings, of each that differs."""
     if not (isinstance(there, dict) and isinstance(now, dict)):
         yield key, there, now
         return

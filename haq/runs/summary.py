@@ -1,4 +1,4 @@
-"""Records of a finished search: `summary.json`."""
+"""Records in `summary.json` of a finished search."""
 
 from typing import Annotated, Literal
 
@@ -9,18 +9,18 @@ from haq.runs.records import Amount, Count, Finite, Fraction, Metric, Positive, 
 from hardware_sim.cost import Objective
 
 EndedBy = Literal["episodes", "time", "least cost", "one policy"]
-"""Why a search ended: it ran as many episodes as asked for; it reached its time limit; a policy of the least possible
-cost met the goal; there is only one policy."""
+"""Reason for the end of a search: the number of episodes; the time limit; a policy of the least possible cost met the
+goal; there is only one policy."""
 
 
 class _Part(StoredRecord):
-    """Part of the summary, with the keys that other versions wrote."""
+    """Part of the summary; keys of other versions are kept."""
 
     model_config = ConfigDict(extra="allow")
 
 
 class BudgetLimit(_Part):
-    """A budget: `value` in SI units, `ratio` as a fraction of the 8-bit cost."""
+    """Budget: `value` in SI units, `ratio` as a fraction of the 8-bit cost."""
 
     objective: Objective
     value: Positive
@@ -28,7 +28,7 @@ class BudgetLimit(_Part):
 
 
 class Interval(_Part):
-    """A confidence interval of an accuracy."""
+    """Confidence interval of an accuracy."""
 
     low: Fraction
     high: Fraction
@@ -37,13 +37,13 @@ class Interval(_Part):
 
 
 class Winner(_Part):
-    """The episode whose policy was chosen."""
+    """Episode whose policy was selected."""
 
     episode: Count
 
 
 class Finalist(_Part):
-    """A policy that was measured on the selection split."""
+    """Policy that was measured on the selection split."""
 
     episode: Count
     cost: Amount | None = None
@@ -65,7 +65,7 @@ class UniformResult(_Part):
 
 
 class PairedCounts(_Part):
-    """Images of a split on which a policy and the float network differ; see `haq.searching.confidence.Pairs`."""
+    """Numbers of images that only one of a policy and the float network classifies right."""
 
     lost: Count
     won: Count
@@ -76,7 +76,7 @@ class AccuracyDrop(_Part):
     """Accuracy lost by the policy of a search with `max_accuracy_drop`, all as fractions.
 
     `confidence` maps splits to the confidence that the true loss is at most `limit`. `confidence_reached` is that of
-    the search and selection images together, which the search was asked to bring to `confidence_required`.
+    the search and selection images together; the search requires `confidence_required`.
     """
 
     limit: Fraction
@@ -93,8 +93,8 @@ class AccuracyDrop(_Part):
 class Summary(_Part):
     """Result of a finished search.
 
-    Accuracies are the task's score: of the policy where nothing else is said, of the float network with `fp32`, on the
-    report split unless another is named. Costs are of the hardware's whole batch, in SI units.
+    Accuracies are the task's score: of the policy, or of the float network in fields with `fp32`; on the report split
+    unless the field names another. Costs are of the hardware's whole batch, in SI units.
 
     `model_dump(mode="json")` gives the document of `summary.json`, which `haq search --json` prints.
     """

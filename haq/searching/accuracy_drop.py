@@ -1,4 +1,4 @@
-"""Searches with a largest accuracy drop: what their images must show, and the drop of their result."""
+"""Checks of searches with a maximum accuracy drop, and the accuracy drop of their result."""
 
 from haq.config import SearchConfig
 from haq.errors import UserError
@@ -12,10 +12,17 @@ from haq.tasks.base import GradedTask, SplitName, Task
 
 
 def require_images(config: SearchConfig, task: Task) -> None:
-    """Check that a policy which answers like the float network could reach the confidence.
+    """Check that the search split is large enough to show the required confidence.
+
+    The check assumes a policy that is right on the same images as the float network. Without `confidence`, nothing is
+    required.
+
+    Args:
+        config: Settings of the search.
+        task: Data.
 
     Raises:
-        UserError: If the search split is too small, or has no images that are right or wrong.
+        UserError: The search split is too small, or the task does not count right images.
     """
     points, confidence = config.max_accuracy_drop, config.confidence
     if points is None or confidence is None:
@@ -33,10 +40,15 @@ def require_images(config: SearchConfig, task: Task) -> None:
 
 
 def require_confidence(config: SearchConfig, selection: Selection, *, search_images: int) -> None:
-    """Check that the winner reached the confidence on all images.
+    """Check that the winner reached the required confidence on the search and selection images.
+
+    Args:
+        config: Settings of the search.
+        selection: The winner and its confidence.
+        search_images: Number of search images.
 
     Raises:
-        UserError: If it did not.
+        UserError: The confidence is lower than required.
     """
     if selection.confidence is None or config.confidence is None or selection.confidence >= config.confidence:
         return
@@ -47,7 +59,14 @@ def require_confidence(config: SearchConfig, selection: Selection, *, search_ima
 
 
 def no_policy_message(config: SearchConfig) -> str:
-    """Return what to say of a search in which no policy kept to the drop."""
+    """Describe the failure of a search in which no policy was within the accuracy drop.
+
+    Args:
+        config: Settings of the search, with a `max_accuracy_drop`.
+
+    Returns:
+        The beginning of an error message.
+    """
     limit = f"{config.max_accuracy_drop:g} points of accuracy"
     if config.confidence is None:
         return f"no policy lost at most {limit}"
@@ -55,14 +74,17 @@ def no_policy_message(config: SearchConfig) -> str:
 
 
 def summarize_drop(problem: Problem, policy: Policy, selection: Selection) -> AccuracyDrop:
-    """Return how much accuracy the policy lost on every split, and with which confidence that is within the limit.
+    """Compute the accuracy drop of the policy on every split, and the confidence that it is within the limit.
 
     The report split took no part in any decision; the selection split in one, among a few policies.
 
     Args:
         problem: The problem, with a `max_accuracy_drop`.
         policy: The winner, with its accuracies on all splits.
-        selection: How it was chosen.
+        selection: Winner and finalists of the search.
+
+    Returns:
+        Drops and confidences, as fractions.
     """
     points, task = problem.config.max_accuracy_drop, problem.task
     assert points is not None

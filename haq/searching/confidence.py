@@ -15,22 +15,27 @@ CONFIDENCE = 0.95
 def accuracy_interval(accuracy: float, images: int) -> Interval:
     """Compute the score interval of a proportion (E. B. Wilson, Journal of the American Statistical Association, 1927).
 
-    It holds for one accuracy by itself. Two policies on the same images are told apart better than their intervals are.
+    It holds for one accuracy by itself. For two policies on the same images, a paired test is more precise than a
+    comparison of their intervals.
 
     Args:
-        accuracy: Share of images that are classified right.
+        accuracy: Fraction of images that are classified right.
         images: Number of images.
 
-    >>> interval = accuracy_interval(0.9, 100)
-    >>> round(interval.low, 3), round(interval.high, 3)
-    (0.826, 0.945)
+    Returns:
+        The interval, as fractions.
+
+    Examples:
+        >>> interval = accuracy_interval(0.9, 100)
+        >>> round(interval.low, 3), round(interval.high, 3)
+        (0.826, 0.945)
     """
     found = binomtest(round(accuracy * images), images).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(low=float(found.low), high=float(found.high), confidence=CONFIDENCE, method="Wilson score")
 
 
 class Pairs(NamedTuple):
-    """Numbers of images on which the float network and a policy differ in being right."""
+    """Numbers of images that only one of two networks, the float network and a policy, classifies right."""
 
     lost: int
     """Images that only the float network classifies right."""
@@ -41,21 +46,25 @@ class Pairs(NamedTuple):
 
 
 def confidence_of_drop(pairs: Pairs, limit: float) -> float:
-    """Compute the confidence, in [0, 1], that the true accuracy drops by no more than a limit.
+    """Compute the confidence that the true accuracy drops by no more than a limit.
 
     One minus the p-value of the hypothesis that it drops by `limit` or more. The variance is the one under that
     hypothesis, with the probability of a win estimated by maximum likelihood (T. Tango, Statistics in Medicine 17,
-    1998, pages 891 to 908). As a continuity correction one more image counts as lost: without it, few images that
-    all agree would give too much confidence.
+    1998, pages 891 to 908). As a continuity correction one more image counts as lost: without it, few images that all
+    agree would give too much confidence.
 
     Args:
         pairs: Counts of the images.
         limit: Drop of accuracy, a fraction.
 
-    >>> round(confidence_of_drop(Pairs(lost=0, won=0, images=1000), 0.005), 3)
-    0.964
-    >>> round(confidence_of_drop(Pairs(lost=5, won=0, images=1000), 0.005), 3)
-    0.327
+    Returns:
+        The confidence in [0, 1].
+
+    Examples:
+        >>> round(confidence_of_drop(Pairs(lost=0, won=0, images=1000), 0.005), 3)
+        0.964
+        >>> round(confidence_of_drop(Pairs(lost=5, won=0, images=1000), 0.005), 3)
+        0.327
     """
     lost, won, images = pairs
     a, b = 2 * images, (2 * images - lost + won) * limit - lost - won
@@ -66,16 +75,20 @@ def confidence_of_drop(pairs: Pairs, limit: float) -> float:
 
 
 def images_needed(limit: float, confidence: float) -> int:
-    """Compute how many images a policy needs to show a limited drop when it answers all like the float network.
+    """Compute the number of images that can show a limited drop for a policy that is right on the same images in float.
 
     Args:
         limit: Drop of accuracy, a fraction above 0.
-        confidence: Confidence in [0.5, 1) to be reached.
+        confidence: Required confidence in [0.5, 1).
 
-    >>> images_needed(0.005, 0.95)
-    894
-    >>> confidence_of_drop(Pairs(0, 0, 894), 0.005) >= 0.95 > confidence_of_drop(Pairs(0, 0, 893), 0.005)
-    True
+    Returns:
+        The smallest sufficient number of images.
+
+    Examples:
+        >>> images_needed(0.005, 0.95)
+        894
+        >>> confidence_of_drop(Pairs(0, 0, 894), 0.005) >= 0.95 > confidence_of_drop(Pairs(0, 0, 893), 0.005)
+        True
     """
     # With n images and x = n limit, (x - 1) / sqrt(x (1 - limit)) has to reach the quantile of the confidence.
     half = float(norm.ppf(confidence)) * sqrt(1 - limit) / 2

@@ -1,4 +1,4 @@
-"""Goals of a search: which policies may be its result, and which of two is better."""
+"""Goals of a search: criteria for its result, and the order of policies that meet them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,41 +10,79 @@ from haq.searching.confidence import Pairs, confidence_of_drop
 
 MAX_FINALISTS = 5
 TOLERANCE = 1e-9
-"""Accuracies are quotients of counts; a drop of exactly the limit is within it, however it was rounded."""
+"""Tolerance of accuracy drops: a drop of exactly the limit is within it in spite of rounding."""
 
 
 class Goal(Protocol):
-    """What a search is for, decided from its episodes alone, so that an interrupted search can be resumed."""
+    """Criterion for the result of a search and order of the policies that meet it.
+
+    All methods depend on episodes alone, so that an interrupted search can be resumed.
+    """
 
     def meets(self, episode: Episode) -> bool:
-        """Return whether a policy may be the result."""
+        """Return whether the policy of an episode may be the result.
+
+        Args:
+            episode: An episode.
+
+        Returns:
+            True if its policy meets the goal.
+        """
         ...
 
     def merit(self, episode: Episode) -> tuple[float, ...]:
-        """Return the sort key of policies that meet the goal; the larger one is better."""
+        """Return the sort key of a policy that meets the goal.
+
+        Args:
+            episode: An episode that meets the goal.
+
+        Returns:
+            The key; larger is better.
+        """
         ...
 
     def excess(self, episode: Episode) -> float:
-        """Return by how much a policy misses the goal."""
+        """Compute by how much a policy misses the goal.
+
+        Args:
+            episode: An episode.
+
+        Returns:
+            The excess as a fraction; 0 or less if the goal is not missed.
+        """
         ...
 
     def finalists(self, episodes: Sequence[Episode]) -> list[Episode]:
-        """Return the few distinct policies to measure again, of those that meet the goal."""
+        """Select a few distinct policies that meet the goal, to be measured on the selection split.
+
+        Args:
+            episodes: All episodes.
+
+        Returns:
+            The episodes of these policies, each the first of its policy.
+        """
         ...
 
     def against(self, accuracy_fp32: float, images: int) -> "Goal":
         """Return the same goal on other images.
 
         Args:
-            accuracy_fp32: The float network's accuracy on these images.
-            images: How many they are.
+            accuracy_fp32: The float network's accuracy on these images, a fraction.
+            images: Number of these images.
+
+        Returns:
+            The goal.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class MaximumReward:
-    """The highest reward within every budget."""
+    """Goal of the highest reward within every budget.
+
+    Attributes:
+        problem: The problem, with its budgets.
+    """
 
     problem: Problem
 
@@ -55,7 +93,7 @@ class MaximumReward:
         return merit(episode)
 
     def excess(self, episode: Episode) -> float:
-        """Return by how much the most exceeded budget is exceeded, as a fraction of that budget."""
+        """Compute by how much the most exceeded budget is exceeded, as a fraction of that budget."""
         choice = self.problem.choice
         return float((choice.total(choice.decisions(episode.bits)) / choice.limits).max() - 1)
 
@@ -69,15 +107,15 @@ class MaximumReward:
 
 @dataclass(frozen=True, slots=True)
 class MinimumCost:
-    """The lowest cost at an accuracy of at most `limit` below the float network's.
+    """Goal of the lowest cost at an accuracy of at most `limit` below the float network's.
 
     Attributes:
         problem: The problem, whose budgets hold as well.
         limit: Largest drop of accuracy, a fraction: 0.005 is half a point.
-        accuracy_fp32: The float network's accuracy.
+        accuracy_fp32: The float network's accuracy, a fraction.
         images: Number of images that accuracies are measured on.
-        confidence: Confidence with which the images have to show that the drop is within the limit, by
-            `confidence_of_drop` of their `lost` and `won`; None for the measured drop alone.
+        confidence: Required confidence that the drop is within the limit, computed by `confidence_of_drop` from `lost`
+            and `won` of an episode; None if only the measured drop has to be within the limit.
     """
 
     problem: Problem
@@ -92,7 +130,14 @@ class MinimumCost:
         return self.confidence is None or self.reached(episode) >= self.confidence
 
     def reached(self, episode: Episode) -> float:
-        """Return the confidence with which the images show that the drop is within the limit."""
+        """Compute the confidence that the true accuracy drop of a policy is within the limit.
+
+        Args:
+            episode: An episode with `lost` and `won`.
+
+        Returns:
+            The confidence in [0, 1].
+        """
         assert episode.lost is not None
         assert episode.won is not None
         return confidence_of_drop(Pairs(episode.lost, episode.won, self.images), self.limit)
@@ -101,14 +146,20 @@ class MinimumCost:
         return -episode.cost, episode.score, -episode.noise
 
     def excess(self, episode: Episode) -> float:
-        """Return how much accuracy is lost beyond the limit."""
+        """Compute how much accuracy is lost beyond the limit, as a fraction."""
         return float(self.accuracy_fp32 - episode.accuracy - self.limit)
 
     def finalists(self, episodes: Sequence[Episode]) -> list[Episode]:
         """Return the cheapest policy, then the next cheapest that is more accurate than those before it, and so on.
 
-        Where a confidence is asked for, more confidence takes the place of more accuracy, and all such policies are
-        returned, as the first few may fail on more images.
+        With a required confidence, policies are compared by their confidence instead of their accuracy, and all such
+        policies are returned, as the first few may fail on more images.
+
+        Args:
+            episodes: All episodes.
+
+        Returns:
+            The episodes of these policies, the cheapest first.
         """
         front: list[Episode] = []
         for episode in sorted(_met(self, episodes), key=self.merit, reverse=True):
@@ -124,7 +175,15 @@ class MinimumCost:
 
 
 def goal_of(problem: Problem, accuracy_fp32: float) -> Goal:
-    """Return the goal of a configuration; `accuracy_fp32` is the float network's accuracy on the search split."""
+    """Create the goal of a search.
+
+    Args:
+        problem: The problem, with the settings of the search.
+        accuracy_fp32: The float network's accuracy on the search split, a fraction.
+
+    Returns:
+        The lowest cost if the settings limit the accuracy drop, else the highest reward.
+    """
     points = problem.config.max_accuracy_drop
     if points is None:
         return MaximumReward(problem)
@@ -134,13 +193,28 @@ def goal_of(problem: Problem, accuracy_fp32: float) -> Goal:
 def merit(episode: Episode) -> tuple[float, float, float]:
     """Return a sort key: a higher score is better, then a smaller output error, then a lower cost.
 
-    Accuracy on a few hundred images cannot tell good policies apart, and many have the same; their outputs differ.
+    Accuracy on a few hundred images is often equal for different good policies, while the errors of their outputs
+    differ.
+
+    Args:
+        episode: An episode.
+
+    Returns:
+        The key; larger is better.
     """
     return episode.score, -episode.noise, -episode.cost
 
 
 def within_budgets(problem: Problem, episode: Episode) -> bool:
-    """Return whether a policy is within every budget and limit of the device."""
+    """Return whether a policy is within every budget and limit of the device.
+
+    Args:
+        problem: The problem, with its budgets.
+        episode: Episode of the policy.
+
+    Returns:
+        True if it is.
+    """
     return problem.choice.fits(problem.choice.decisions(episode.bits))
 
 

@@ -1,4 +1,4 @@
-"""Check of a journal against the problem that its search is for."""
+"""Check that the episodes of a journal belong to the problem of a search."""
 
 from collections.abc import Iterable
 from itertools import takewhile
@@ -13,13 +13,32 @@ from haq.runs.episode import Episode
 
 
 def matching_episodes(problem: Problem, episodes: Iterable[Episode]) -> list[Episode]:
-    """Return the episodes of a journal up to the first that a search for this problem cannot have written."""
+    """Return the episodes of a journal up to the first that does not match the problem.
+
+    An episode matches if its number, bits, cost, accuracy and reward could have been written by a search for this
+    problem.
+
+    Args:
+        problem: The problem.
+        episodes: Episodes of the journal, in order.
+
+    Returns:
+        The matching episodes.
+    """
     numbered = takewhile(lambda each: _matches(problem, *each), enumerate(episodes))
     return [episode for _, episode in numbered]
 
 
 def is_consistent(episode: Episode, reward: RewardKind) -> bool:
-    """Return whether the score of an episode follows from its other numbers."""
+    """Return whether the score of an episode follows from its other numbers.
+
+    Args:
+        episode: An episode.
+        reward: Kind of reward that the search used.
+
+    Returns:
+        True if it does.
+    """
     expected = -episode.noise if reward == "fidelity" else episode.reward
     return isclose(episode.score, expected, abs_tol=1e-9)
 

@@ -1,7 +1,7 @@
-"""Min-cost search: the lowest cost at which accuracy drops by no more than a limit.
+"""Min-cost search: find the lowest cost at which accuracy drops by no more than a limit.
 
-A sequence of searches for the highest reward within a budget; each budget follows from what was found before. The
-reward does not depend on the budget, so that all budgets share one learner and all evaluations.
+It is a sequence of searches for the highest reward within a budget. Each budget follows from the earlier results. The
+reward does not depend on the budget, so that all budgets share one search method and all evaluations.
 """
 
 from dataclasses import replace
@@ -12,7 +12,7 @@ from haq.costs.pricing import cost_in
 from haq.experiment.problem import Problem
 
 RESOLUTION = 0.02
-"""Smallest step between budgets, as a fraction of what the larger has above the least possible cost."""
+"""Smallest step between budgets, as a fraction of the difference of the larger one and the least possible cost."""
 _ROUNDING = 1e-9
 PATIENCE, PATIENCE_SHARE = 4, 4
 """A budget at which no policy met the goal counts as too tight after a quarter as many episodes as came before it, and
@@ -22,26 +22,27 @@ after at least 4. This does not depend on the number of episodes to come, so tha
 class Bisection:
     """Bisection of the budget, as a ratio of the 8-bit cost, over the episodes of a search.
 
-    The first ratio is 1, for one episode, at which only the most bits are left to choose. Then comes the middle between
-    the cheapest policy that met the goal and the largest ratio at which none did: as soon as a policy meets the goal,
-    and when the patience ends where none does. Once the two have met, the ratio stays slightly below the cheapest
-    policy found.
+    The first ratio is 1, for one episode, which tries the most bits. Each further ratio is the middle between the
+    cheapest policy that met the goal and the largest ratio at which none did. It is set as soon as a policy meets the
+    goal, or after `PATIENCE` or more episodes without one. When both bounds are closer than `RESOLUTION`, the ratio
+    stays slightly below the cheapest policy found.
 
     Args:
         least: Ratio of the least possible cost.
 
     Attributes:
-        ratio: Budget of the next episode.
+        ratio: Budget of the next episode, as a ratio of the 8-bit cost.
         stage: Number of budgets before this one.
         episodes: Number of episodes so far.
 
-    >>> bisection = Bisection(0.2)
-    >>> bisection.observe(1.0, met=True), bisection.ratio
-    (True, 0.6)
-    >>> bisection.observe(0.5, met=True), bisection.ratio
-    (True, 0.35)
-    >>> [bisection.observe(0.35, met=False) for _ in range(4)], bisection.ratio
-    ([False, False, False, True], 0.425)
+    Examples:
+        >>> bisection = Bisection(0.2)
+        >>> bisection.observe(1.0, met=True), bisection.ratio
+        (True, 0.6)
+        >>> bisection.observe(0.5, met=True), bisection.ratio
+        (True, 0.35)
+        >>> [bisection.observe(0.35, met=False) for _ in range(4)], bisection.ratio
+        ([False, False, False, True], 0.425)
     """
 
     def __init__(self, least: float) -> None:
@@ -88,13 +89,28 @@ class Bisection:
 
 
 def least_ratio(problem: Problem) -> float:
-    """Return the cost of the cheapest policy within all limits, as a ratio of the 8-bit cost."""
+    """Compute the cost of the cheapest policy within all limits, as a ratio of the 8-bit cost.
+
+    Args:
+        problem: The problem.
+
+    Returns:
+        The ratio of the objective's cost.
+    """
     choice = problem.choice
     return float(choice.total(choice.reserve)[0]) / _baseline(problem)
 
 
 def with_budget_ratio(problem: Problem, ratio: float) -> Problem:
-    """Return the same problem with another budget for the objective's cost, as a ratio of the 8-bit cost."""
+    """Return the same problem with another budget for the objective's cost.
+
+    Args:
+        problem: The problem.
+        ratio: The budget, as a ratio of the 8-bit cost.
+
+    Returns:
+        The changed problem.
+    """
     limit = ratio * _baseline(problem)
     changed = ResolvedBudget(Budget(problem.config.objective, limit), ratio)
     return replace(problem, budgets=(changed, *problem.budgets[1:]), choice=problem.choice.with_limit(limit))

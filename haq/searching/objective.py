@@ -11,12 +11,18 @@ from haq.tasks.base import SplitName
 
 
 class SearchObjective:
-    """Evaluates policies on one split, and rewards them as the configuration says.
+    """Evaluation and reward of policies on one split.
 
     Args:
         problem: Network, task and configuration.
         split: Name of the split.
         store: Evaluations of other searches.
+
+    Attributes:
+        evaluator: Evaluator on the split.
+        images: Number of images of the split.
+        paired: Counter of images that only one of a policy and the float network classifies right.
+        accuracy_reward: Function from an accuracy to the reward of the paper.
     """
 
     def __init__(self, problem: Problem, split: SplitName, *, store: Store | None = None) -> None:
@@ -34,13 +40,34 @@ class SearchObjective:
         return self.evaluator.forward_images + self.paired.forward_images
 
     def evaluate(self, bits: IntArray) -> Evaluation:
-        """Evaluate a policy, bits [layer, 2]."""
+        """Evaluate a policy.
+
+        Args:
+            bits: Bits [layer, 2] of weights and inputs.
+
+        Returns:
+            The evaluation on the split.
+        """
         return self.evaluator.evaluate(bits[:, 0].tolist(), bits[:, 1].tolist())
 
     def reward(self, evaluation: Evaluation) -> float:
-        """Return the reward of an evaluated policy."""
+        """Compute the reward of an evaluated policy, of the kind that the configuration selects.
+
+        Args:
+            evaluation: Evaluation of the policy on the split.
+
+        Returns:
+            The reward.
+        """
         return self.accuracy_reward(evaluation.accuracy) if self._by_accuracy else fidelity_reward(evaluation.noise)
 
     def pairs(self, bits: IntArray) -> Pairs:
-        """Count the images on which a policy, bits [layer, 2], and the float network differ in being right."""
+        """Count the images that only one of a policy and the float network classifies right.
+
+        Args:
+            bits: Bits [layer, 2] of weights and inputs.
+
+        Returns:
+            The counts.
+        """
         return self.paired.pairs((tuple(bits[:, 0].tolist()), tuple(bits[:, 1].tolist())))

@@ -10,15 +10,15 @@ from haq.tasks.predictions import predictions
 
 
 class PairedAnswers:
-    """Counts the images of a split on which policies and the float network differ in being right, once per policy.
+    """Counter of the images of a split that only one of a policy and the float network classifies right.
 
-    The float network runs when the first policy is asked for.
+    Counts are computed once per policy. The float network runs before the first policy.
 
     Args:
-        engine: Runs the networks.
-        task: A `haq.tasks.base.GradedTask`.
+        engine: Engine that runs the networks.
+        task: Data; a `haq.tasks.base.GradedTask`.
         split: Name of the split.
-        batch_size: Images in one forward pass.
+        batch_size: Number of images in one forward pass.
     """
 
     def __init__(self, engine: Engine, task: Task, split: SplitName, *, batch_size: int) -> None:
@@ -33,11 +33,23 @@ class PairedAnswers:
         return (images + len(self._counted) * (images + self._engine.images_per_policy)) if self._counted else 0
 
     def recall(self, bits: PolicyBits, pairs: Pairs) -> None:
-        """Take over the counts of an earlier session."""
+        """Store the counts of an earlier session.
+
+        Args:
+            bits: Bits of the policy.
+            pairs: Its counts.
+        """
         self._counted[bits] = pairs
 
     def pairs(self, bits: PolicyBits) -> Pairs:
-        """Return the counts of a policy."""
+        """Return the counts of a policy.
+
+        Args:
+            bits: Bits of the policy.
+
+        Returns:
+            The counts.
+        """
         if bits not in self._counted:
             self._float = self._float or self._right(None)
             both = zip(self._float, self._right(bits), strict=True)
@@ -54,5 +66,16 @@ class PairedAnswers:
 
 
 def paired(engine: Engine, task: Task, split: SplitName, bits: PolicyBits, *, batch_size: int) -> Pairs:
-    """Compare one policy with the float network on a split of a task whose items are right or wrong."""
+    """Count the images of a split that only one of a policy and the float network classifies right.
+
+    Args:
+        engine: Engine that runs the networks.
+        task: Data; a `haq.tasks.base.GradedTask`.
+        split: Name of the split.
+        bits: Bits of the policy.
+        batch_size: Number of images in one forward pass.
+
+    Returns:
+        The counts.
+    """
     return PairedAnswers(engine, task, split, batch_size=batch_size).pairs(bits)

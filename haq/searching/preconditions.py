@@ -1,4 +1,4 @@
-"""What is known of a search before its first episode: weak float networks, and problems with a single policy."""
+"""Checks before the first episode: weak float networks, and problems with a single policy."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,15 @@ from haq.tasks.base import float_warning
 
 
 def network_warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:
-    """Yield in one line each what is wrong with the float network before anything is quantized."""
+    """Yield warnings about the float network and its quantizers.
+
+    Args:
+        problem: The problem.
+        accuracy_fp32: The float network's accuracy on the search split, a fraction.
+
+    Yields:
+        Warnings of one line each.
+    """
     warning = float_warning(problem.task, accuracy_fp32, "search")
     if warning:
         yield warning
@@ -16,7 +24,14 @@ def network_warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:
 
 
 def single_policy_reason(problem: Problem) -> str | None:
-    """Return in one line why a search has a single policy to try; None where it has several."""
+    """Explain why a search has a single policy to try.
+
+    Args:
+        problem: The problem.
+
+    Returns:
+        The reason in one line; None if there are several policies.
+    """
     config, choice = problem.config, problem.choice
     if (choice.allowed.sum(axis=(1, 2)) == 1).all():
         ends = "; --first-last-bits free would search the first and last layer" if config.first_last_bits else ""

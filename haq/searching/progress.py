@@ -1,4 +1,4 @@
-"""What a search reports while it runs: its setting at the start, the best policy so far after each episode."""
+"""Lines that a search displays while it runs: its setting at the start, the best policy so far after each episode."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,14 @@ from haq.searching.session import Session
 
 
 def opening_lines(session: Session) -> Iterator[str]:
-    """Describe network, device, budgets, engine and images of a search, one fact a line."""
+    """Describe network, device, budgets, engine and images of a search.
+
+    Args:
+        session: The search.
+
+    Yields:
+        One line for each fact.
+    """
     problem = session.problem
     config, task, priced = problem.config, problem.task, problem.priced
     yield f"{priced.name} ({len(priced.layers)} layers) on {priced.table.hardware}, batch {priced.table.batch}"
@@ -27,7 +34,16 @@ def opening_lines(session: Session) -> Iterator[str]:
 
 
 def best_so_far(session: Session) -> str:
-    """Describe the policy that is best on the search images; the selection images decide at the end."""
+    """Describe the best policy on the search images.
+
+    It may differ from the result of the search, which is selected on more images.
+
+    Args:
+        session: The search.
+
+    Returns:
+        One line with the accuracy and the cost.
+    """
     best = session.best
     if best is None:
         return "best on search images: none yet"

@@ -45,7 +45,7 @@ class SearchResult:
         policy: The best policy within the budget.
         summary: Accuracies, costs and effort; `summary.model_dump(mode="json")` is the document of `summary.json`.
         path: Folder of the run; None if it was not kept.
-        artifact: What the run left, as `haq.load` returns it; None on the command line.
+        artifact: Artifact of the run, as `haq.load` returns it; None on the command line.
     """
 
     policy: Policy
@@ -63,19 +63,23 @@ def search_configured(
     time_limit_s: float | None = None,
     watcher: Watcher = SILENT,
 ) -> SearchResult:
-    """Run the search that a configuration describes, and keep it in a folder.
+    """Run the search that a configuration describes, in a folder.
 
     Args:
-        config: What to search for.
+        config: Settings of the search.
         path: Folder of the run.
-        inputs: Objects that take the place of what the configuration names.
-        resume: Continue a run that was interrupted, that its time limit ended, or that is to have more episodes.
-        time_limit_s: Seconds after which the search ends with the best policy so far.
-        watcher: Observer of phases and episodes.
+        inputs: Objects that replace the model and the data that the configuration names, and shared results.
+        resume: Continue a run that was interrupted, ended by its time limit, or has fewer episodes than `config`.
+        time_limit_s: Time in seconds after which the search ends with the best policy so far; None for no limit.
+        watcher: Receives phases and episodes.
+
+    Returns:
+        The result; for a finished run, the stored one.
 
     Raises:
-        UserError, UnsupportedError, BudgetError: For what cannot be done, before the first episode; UserError at the
-            end if no policy met the goal.
+        UserError: A setting is wrong, or model or data cannot be loaded; at the end, if no policy met the goal.
+        UnsupportedError: The device cannot run the network. It and `BudgetError` are raised before the first episode.
+        BudgetError: No policy can meet the budget.
     """
     began, limit_s = monotonic(), inf if time_limit_s is None else time_limit_s
     settings = config.model_dump(mode="json") | _observations_key(inputs.observations)
@@ -160,10 +164,16 @@ def begin_session(
 
     Args:
         problem: The prepared problem.
-        losses: Loss of every layer at every width, from which the method's prior is made.
+        losses: Loss of every layer at every width, from which the prior is computed; None for no prior.
         store: Evaluations of other searches.
         observations: Policies of other searches with their scores, tried first.
-        began: Time, by `monotonic`, at which the preparation started.
+        began: Time, by `monotonic`, at which the preparation started; None for now.
+
+    Returns:
+        The session, without episodes.
+
+    Raises:
+        UserError: The method needs a library that is not installed.
     """
     expected = None if losses is None else prior_of_pairs(losses.losses, problem.choice.decision_of_layer)
     session = Session(problem, prior=expected, store=store, observations=observations, began=began)
@@ -173,7 +183,17 @@ def begin_session(
 
 
 def finished(run: RunFolder) -> SearchResult:
-    """Read the result of a finished run. Raises UserError if its files are missing or damaged."""
+    """Read the result of a finished run.
+
+    Args:
+        run: Folder of the run.
+
+    Returns:
+        The result, without an artifact.
+
+    Raises:
+        UserError: A file is missing or damaged.
+    """
     try:
         summary = Summary.model_validate(run.read_json(SUMMARY))
     except ValidationError as error:
@@ -182,10 +202,15 @@ def finished(run: RunFolder) -> SearchResult:
 
 
 def run_episodes(session: Session, *, time_limit_s: float = inf, watcher: Watcher = SILENT) -> None:
-    """Run episodes until there are enough or the time limit is reached, then write a checkpoint.
+    """Run episodes until their number or the time limit is reached, then write a checkpoint.
 
-    No checkpoint is written of an interrupted episode, which has used up random numbers: the journal and the checkpoint
-    before it lead to the same result as no interruption.
+    No checkpoint is written in an interrupted episode, which has used random numbers: resuming from the journal and the
+    checkpoint before it gives the same result as no interruption.
+
+    Args:
+        session: The search.
+        time_limit_s: Time of the search in seconds after which no further episode starts; at least one is run.
+        watcher: Receives episodes and warnings.
     """
     for warning in session.warnings:
         watcher.warn(warning)
@@ -266,7 +291,7 @@ def _effort(session: Session, selection: Selection, prior_images: int) -> Effort
 
 
 def _observations_key(observations: Observations) -> dict[str, Any]:
-    """Return the entry of `config.json` for policies that a search begins with, on which its result depends."""
+    """Return the entry of `config.json` that identifies the policies tried first, on which the result depends."""
     if not observations:
         return {}
     digest = blake2b(repr([(bits.tolist(), score) for bits, score in observations]).encode(), digest_size=8)

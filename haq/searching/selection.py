@@ -1,7 +1,7 @@
-"""Choice of the winner: the best few policies of a search, measured again on images that gave no reward.
+"""Selection of the winner: the best few policies of a search are measured again on images that gave no reward.
 
-The best of many policies on a few hundred images owes part of its rank to these images. The finalists are therefore
-compared on the images of the search and of the selection split together, every image counting the same.
+The accuracy of the best of many policies on a few hundred images is biased upwards. The finalists are therefore
+compared on the images of the search and of the selection split together, with equal weight for every image.
 """
 
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from haq.searching.objective import SearchObjective
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The winner of a search, and what choosing it took.
+    """The winner of a search, its finalists and the effort of the selection.
 
     Attributes:
-        winner: The episode as the journal has it.
+        winner: Episode of the winner, with its numbers on the search split.
         finalists: In the order of the search split; empty without a selection split.
-        accuracy: The winner's on the selection split; None without one.
-        accuracy_fp32: The float network's there.
+        accuracy: Accuracy of the winner on the selection split; None without one.
+        accuracy_fp32: Accuracy of the float network on the selection split; None without one.
         images: Size of the selection split.
-        evaluations: Policies that were evaluated for the choice.
-        forward_images: Images that ran through the network for it.
-        confidence: Confidence, from the search and selection images together, that no more accuracy is lost than
-            allowed; None where none was asked for.
+        evaluations: Number of policies evaluated for the selection.
+        forward_images: Number of images that ran through the network for the selection.
+        confidence: Confidence, from the search and selection images together, that the accuracy drop is within the
+            limit; None if none is required.
     """
 
     winner: Episode
@@ -42,17 +42,17 @@ class Selection:
 def select(
     goal: Goal, episodes: Sequence[Episode], search: SearchObjective, selection: SearchObjective | None
 ) -> Selection:
-    """Choose the winner among the finalists of all episodes.
+    """Select the winner among the finalists of all episodes.
 
     Args:
-        goal: What the search is for.
+        goal: Goal of the search.
         episodes: All episodes, of which at least one meets the goal.
-        search: The objective on the search split.
-        selection: The objective on the selection split, if there is one.
+        search: Objective on the search split.
+        selection: Objective on the selection split; None without one.
 
     Returns:
-        The finalist with most merit, on the images of both splits. Where no finalist meets the goal on these, the one
-        that misses it by least.
+        The finalist with the highest merit on the images of both splits. If no finalist meets the goal there, the one
+        with the smallest excess.
     """
     finalists = goal.finalists(episodes)
     if selection is None:

@@ -24,30 +24,30 @@ from haq.searching.selection import Selection, select
 from haq.searching.warm_start import WarmStart
 
 CHECKPOINT_SECONDS = 10.0
-"""An interruption loses about this much work at most; results do not depend on when checkpoints are written."""
+"""Time between checkpoints, about the most work that an interruption loses; it has no effect on results."""
 _RESTART = "delete it to start this run again from its first episode"
 
 
 class Session:
-    """Runs episodes, and keeps the best policy that meets the goal, or the nearest miss while none does.
+    """Search in progress, with the best policy that meets the goal, or the nearest miss while none does.
 
     Args:
         problem: The prepared problem.
-        prior: Expected loss of score by each pair of bits, known before the first episode.
+        prior: Expected loss of score by each pair of bits, estimated before the search.
         store: Evaluations of other searches.
         observations: Policies of other searches with their scores, tried first.
-        began: Time, by `monotonic`, at which the preparation started.
+        began: Time, by `monotonic`, at which the preparation started; None for now.
 
     Attributes:
         episodes: All episodes so far.
-        best: The best one that meets the goal.
-        nearest_miss: The one that misses the goal by least; not updated once an episode meets it.
-        warnings: How far the numbers can be trusted, one line each.
+        best: The best episode that meets the goal.
+        nearest_miss: The episode that misses the goal by least; not updated once an episode meets it.
+        warnings: Limits on how far the numbers can be trusted, one line each.
         single_policy_reason: Why there is a single policy to try; None where there are several.
-        limit: Budget of the next episode, for the objective's cost.
+        limit: Budget of the next episode, for the objective's cost, in SI units.
 
     Raises:
-        UserError: If the method needs a library that is not installed.
+        UserError: The method needs a library that is not installed.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Session:
 
     @property
     def ended_by(self) -> EndedBy | None:
-        """Why there are no further episodes; None where there may be."""
+        """Reason why there are no further episodes; None where there may be."""
         if self.episodes and self.single_policy_reason:
             return "one policy"
         if self._bisection is not None and self._bisection.is_over:
@@ -98,17 +98,20 @@ class Session:
 
     @property
     def seconds(self) -> float:
-        """Time that this search has taken, its preparation and earlier sessions included."""
+        """Time in seconds that this search has taken, its preparation and earlier sessions included."""
         return self._seconds_before + monotonic() - self._began
 
     def enter(self, run: RunFolder) -> None:
-        """Write into a run folder from now on, and resume from its checkpoint.
+        """Start writing into a run folder, and resume from its checkpoint.
 
         Policies that the journal holds beyond the checkpoint are not evaluated again. A checkpoint of another run, or
-        one beyond the undamaged part of the journal, is ignored; the first episode comes next then.
+        one beyond the undamaged part of the journal, is ignored; the search then starts at the first episode.
+
+        Args:
+            run: Folder of the run.
 
         Raises:
-            UserError: If the checkpoint of this run is damaged; nothing is overwritten then.
+            UserError: The checkpoint of this run is damaged; no file is overwritten then.
         """
         self._run = run
         recorded, state = matching_episodes(self.problem, run.episodes.read()), run.load_checkpoint()
@@ -122,7 +125,11 @@ class Session:
             self._recall(episode)
 
     def run_episode(self) -> Episode:
-        """Let the method propose a policy, evaluate it and learn, and write the episode into the journal."""
+        """Run one episode: propose a policy, evaluate it, train the method, and write the episode into the journal.
+
+        Returns:
+            The episode.
+        """
         began = monotonic()
         episode = self._episode(self._method.play())
         episode = episode.model_copy(update={"seconds": round(monotonic() - began, 6)})
@@ -137,7 +144,14 @@ class Session:
         return episode
 
     def select(self, episodes: int | None = None) -> Selection:
-        """Choose the winner of all episodes so far, or of the first few, of which at least one met the goal."""
+        """Select the winner of the episodes, of which at least one met the goal.
+
+        Args:
+            episodes: Number of episodes, from the first; None for all.
+
+        Returns:
+            The winner with its finalists.
+        """
         if self._selection is None and self.problem.task.size("selection"):
             self._selection = SearchObjective(self.problem, "selection", store=self.store)
         return select(self.goal, self.episodes[:episodes], self._objective, self._selection)
@@ -156,7 +170,14 @@ class Session:
         self._saved = monotonic()
 
     def policy(self, episode: Episode) -> Policy:
-        """Return the policy of an episode."""
+        """Convert an episode to a policy.
+
+        Args:
+            episode: An episode.
+
+        Returns:
+            The policy, with its cost and its accuracy on the search split.
+        """
         problem = self.problem
         layers = problem.priced.layers
         bits = zip(layers, episode.w_bits, episode.a_bits, strict=True)
@@ -178,7 +199,7 @@ class Session:
 
     @property
     def _identity(self) -> str:
-        """The settings that a checkpoint belongs to: all but the number of episodes, which it does not depend on."""
+        """Settings that a checkpoint belongs to: all but the number of episodes, which does not affect it."""
         return self.problem.config.model_dump_json(exclude={"episodes"})
 
     def _resume(self, checkpoint: Checkpoint, recorded: list[Episode]) -> None:
@@ -213,7 +234,7 @@ class Session:
         return WarmStart(method, env, problem.choice, self._observations) if self._observations else method
 
     def _changes_budget(self, episode: Episode) -> bool:
-        """Tell the bisection of an episode; return whether the next one has another budget."""
+        """Record an episode in the bisection; return whether the next one has another budget."""
         if self._bisection is None:
             return False
         baseline = cost_in(self.problem.config.objective, self.problem.priced.baseline)

@@ -1,4 +1,4 @@
-"""Summary of a finished search: its policy on images that no decision used, beside uniform bits of no greater cost."""
+"""Summary of a finished search: accuracy of its policy on the report split, beside uniform bits of no greater cost."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,15 +18,15 @@ from haq.tasks.base import GradedTask
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """What a search took, preparation and choice of the winner included and the report not.
+    """Effort of a search, preparation and selection of the winner included and the report excluded.
 
     Attributes:
         episodes: Number of episodes.
-        ended_by: Why there were no more.
-        evaluations: Distinct policies that were evaluated.
-        forward_images: Images that ran through the network.
-        warnings: How far the numbers can be trusted, one line each.
-        seconds: Time.
+        ended_by: Reason for the end of the search.
+        evaluations: Number of distinct policies that were evaluated.
+        forward_images: Number of images that ran through the network.
+        warnings: Limits on how far the numbers can be trusted, one line each.
+        seconds: Time in seconds.
     """
 
     episodes: int
@@ -40,15 +40,18 @@ class Effort:
 def summarize(
     problem: Problem, policy: Policy, selection: Selection, *, report: Evaluator, effort: Effort, notes: Sequence[str]
 ) -> Summary:
-    """Evaluate the winner and uniform bits on the report split and put the result of a search together.
+    """Evaluate the winner and uniform bits on the report split, and assemble the summary of a search.
 
     Args:
         problem: The problem, with the budget that the policy is within.
         policy: The winner.
-        selection: How it was chosen.
+        selection: The winner's episode and the finalists.
         report: Evaluator on the report split.
-        effort: What the search took.
-        notes: What a reader must know of these numbers, one line each.
+        effort: Effort of the search.
+        notes: Remarks on the numbers, one line each.
+
+    Returns:
+        The summary.
     """
     found = report.evaluate(policy.w_bits, policy.a_bits)
     winner = selection.winner
@@ -84,16 +87,30 @@ def summarize(
 
 
 def cost_ratio(problem: Problem, cost: CostSummary) -> float:
-    """Return the objective's cost over that of 8 bits in every layer."""
+    """Compute the ratio of the objective's cost to that of 8 bits in every layer.
+
+    Args:
+        problem: The problem, with the objective and the baseline.
+        cost: Cost of a policy.
+
+    Returns:
+        The ratio.
+    """
     objective = problem.config.objective
     baseline = CostSummary.of(problem.priced.baseline)
     return float(cost.value(objective) or 0.0) / float(baseline.value(objective) or 1.0)
 
 
 def uniform_pairs(problem: Problem) -> list[tuple[int, int]]:
-    """Return the uniform (w_bits, a_bits) to compare with.
+    """Select the uniform bits to compare a policy with.
 
     These are the pairs within every budget that no other such pair exceeds in both, and the largest with equal bits.
+
+    Args:
+        problem: The problem.
+
+    Returns:
+        Pairs (w_bits, a_bits), sorted.
     """
     allowed = problem.allowed
     widths = range(allowed.min_bits, allowed.max_bits + 1)
@@ -105,7 +122,16 @@ def uniform_pairs(problem: Problem) -> list[tuple[int, int]]:
 
 
 def uniform_bits_of(problem: Problem, w_bits: int, a_bits: int) -> IntArray:
-    """Return a policy [decision, 2] that has the same bits in every layer but the pinned ones."""
+    """Return a policy that has the same bits in every layer but the pinned ones.
+
+    Args:
+        problem: The problem.
+        w_bits: Bits of the weights.
+        a_bits: Bits of the inputs.
+
+    Returns:
+        The bits [decision, 2].
+    """
     bits = np.tile(np.array([w_bits, a_bits], dtype=np.int64), (len(problem.choice.names), 1))
     for name, pinned in (problem.allowed.pinned or {}).items():
         bits[problem.choice.names.index(name)] = pinned

@@ -1,4 +1,4 @@
-"""Searches that begin with policies of other searches, whose scores depend on neither device nor budget."""
+"""Start of a search from the policies of other searches, whose scores depend on neither device nor budget."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +13,12 @@ from haq.searching.goals import MAX_FINALISTS
 class WarmStart:
     """Search method that first tries the best feasible policies of other searches.
 
-    These become episodes like any other, and one of them may win. The method itself receives all observations; agents
-    that step through the layers do not use them.
+    These become ordinary episodes, and one of them may win. The wrapped method receives all observations; agents that
+    step through the layers do not use them.
 
     Args:
         method: The method that proposes policies afterwards.
-        env: Evaluates policies.
+        env: Environment that evaluates policies.
         choice: Allowed bits and budgets.
         observations: Policies of other searches with their scores.
     """
@@ -30,7 +30,7 @@ class WarmStart:
         self._played = 0
 
     def play(self) -> Trial:
-        """Evaluate the next policy of the other searches, or the method's own once all of these were tried."""
+        """Evaluate the next policy of the other searches, or after the last one, a policy of the wrapped method."""
         if self._played == len(self._opening):
             return self._method.play()
         bits = self._env.choice.expand(self._opening[self._played])
@@ -39,7 +39,12 @@ class WarmStart:
         return Trial(bits, reward, evaluation, {})
 
     def take_over(self, earlier: Method, observations: ScoredPolicies) -> None:
-        """Let the method take over from the earlier one's."""
+        """Continue from the state of the method on another budget.
+
+        Args:
+            earlier: The `WarmStart` on the other budget.
+            observations: All policies evaluated so far, with their scores.
+        """
         assert isinstance(earlier, WarmStart)
         self._method.take_over(earlier._method, observations)
 
@@ -48,12 +53,24 @@ class WarmStart:
         return {"method": self._method.state_dict(), "played": self._played}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned, for the same observations."""
+        """Restore a state, for the same observations.
+
+        Args:
+            state: Result of `state_dict`.
+        """
         self._method.load_state_dict(state["method"])
         self._played = state["played"]
 
 
 def opening(choice: Choices, observations: Observations) -> list[IntArray]:
-    """Return the policies [decision, 2] to try first: the few allowed ones of the highest scores, the best first."""
+    """Select the policies to try first: the few feasible ones of the highest scores.
+
+    Args:
+        choice: Allowed bits and budgets.
+        observations: Policies [decision, 2] of other searches with their scores.
+
+    Returns:
+        The policies, the best first.
+    """
     legal = [(bits, score) for bits, score in observations if choice.allows(bits) and choice.fits(bits)]
     return [bits for bits, _ in sorted(legal, key=lambda each: -each[1])[:MAX_FINALISTS]]

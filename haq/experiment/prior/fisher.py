@@ -148,10 +148,10 @@ class Directions:
     generator: Generator
 
     def values(self, outputs: Structure) -> Tensor:
-        """Select what directions are drawn in.
+        """Return the values whose Fisher information is estimated.
 
         Args:
-            outputs: Outputs of the network.
+            outputs: Outputs of the network for n items.
 
         Returns:
             Logits [n, classes], or all values of the outputs [n, values].
@@ -159,10 +159,10 @@ class Directions:
         return rows(outputs) if self.logits_of is None else self.logits_of(outputs)
 
     def draw(self, values: Tensor) -> Tensor:
-        """Draw a direction for every image.
+        """Draw a random direction for every image.
 
         Args:
-            values: What `values` returned.
+            values: Result of `values`.
 
         Returns:
             Directions of the same shape.
