@@ -17,7 +17,7 @@ PACKAGES = (
     "haq/config.py",
     "haq/costs",
     "haq/errors.py",
-    "haq/evaluation/engines/onnxruntime",
+    "haq/evaluation",
     "haq/execution",
     "haq/experiment",
     "haq/files.py",

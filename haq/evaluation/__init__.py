@@ -1,1 +1,1 @@
-"""From a policy to its accuracy: engines, corrections, and the store that keeps what was measured."""
+"""Evaluation of policies: engines that run quantized networks, evaluators, and stores of evaluations."""

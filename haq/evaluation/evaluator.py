@@ -1,4 +1,4 @@
-"""Evaluate policies on one split, each policy once."""
+"""Evaluator of policies on one split; each policy is evaluated once."""
 
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
@@ -17,15 +17,29 @@ from hardware_sim.cost import Bits
 
 
 class Evaluator:
-    """Evaluates policies on one split of a task; knows every answer that it gave.
+    """Evaluation of policies on one split of a task, cached in memory and optionally in a store.
 
-    With a `store` it also knows what earlier sessions found of the same network on the same data. What is counted does
-    not depend on that: `evaluations` are the policies that were asked for, each once, `forward_images` the images that
-    running all of them takes, float passes included. Costs of two searches can so be compared, and a run is the same to
-    the byte whatever the store held. What the store itself costs, 16 images for each of eight policies and their
-    corrections, is not counted.
+    The float network is run when the evaluator is created. A store also has evaluations of other searches on the same
+    network and data. It does not change what is counted: `evaluations` counts each policy once, and `forward_images`
+    the images that evaluating all of them without a store takes, float passes included. So the counts of two searches
+    can be compared, and a run gives identical files with an empty and a full store. The images that a store needs for
+    its key, 16 for each of eight policies and for their corrections, are not counted.
 
-    Raises UserError where the float network's outputs are not finite.
+    Args:
+        engine: Engine that runs the network.
+        task: Task with the data and the metric.
+        split: Name of the split.
+        batch_size: Number of items of a batch.
+        store: Store of evaluations; None for none.
+
+    Attributes:
+        evaluations: Number of different policies that were evaluated.
+        forward_images: Number of images that these evaluations and the float pass take.
+        accuracy_fp32: Score of the float network.
+
+    Raises:
+        ValueError: The task does not have the split.
+        UserError: The outputs of the float network are not finite, or items cannot be read.
     """
 
     def __init__(
@@ -45,7 +59,18 @@ class Evaluator:
         self.forward_images += task.size(split) + engine.images_per_policy
 
     def evaluate(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> Evaluation:
-        """Accuracy, divergence and noise of a policy; the second time it is asked for, from memory."""
+        """Evaluate a policy; repeated evaluations are returned from memory and not counted.
+
+        Args:
+            w_bits: Bits of the weights of each layer; None for float.
+            a_bits: Bits of the input of each layer; None for float.
+
+        Returns:
+            Score, divergence and relative output error of the policy.
+
+        Raises:
+            UserError: The store cannot be used.
+        """
         bits = (tuple(w_bits), tuple(a_bits))
         if bits not in self._known:
             self._known[bits] = self._recalled.get(bits) or self._keep(bits)
@@ -54,19 +79,40 @@ class Evaluator:
         return self._known[bits]
 
     def recall(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits], evaluation: Evaluation) -> None:
-        """Take over an answer that an earlier session found, to give it without running anything when it is asked for.
+        """Add a known evaluation, such as one from the journal of an interrupted search.
 
-        It counts like any other then, so that a search that was interrupted counts as one that was not.
+        `evaluate` returns it without running anything. It is counted then like any other, so that an interrupted search
+        has the same counts as one that was not interrupted.
+
+        Args:
+            w_bits: Bits of the weights of each layer; None for float.
+            a_bits: Bits of the input of each layer; None for float.
+            evaluation: Evaluation of this policy on this split.
         """
         self._recalled[tuple(w_bits), tuple(a_bits)] = evaluation
 
     def resume(self, *, evaluations: int, forward_images: int) -> None:
-        """Go on counting, with what was recalled so far as known."""
+        """Set the counts of an interrupted search; evaluations that were added by `recall` are not counted again.
+
+        Args:
+            evaluations: Number of policies evaluated so far.
+            forward_images: Number of images run so far.
+        """
         self._known |= self._recalled
         self.evaluations, self.forward_images = evaluations, forward_images
 
     def kept(self, layers: int) -> Kept | None:
-        """What the store knows of this network with so many layers; None without a store."""
+        """Return the stored evaluations of this network on this split.
+
+        Args:
+            layers: Number of layers of the network.
+
+        Returns:
+            The stored evaluations; None without a store.
+
+        Raises:
+            UserError: The store cannot be used.
+        """
         if self._kept is None and self._store is not None:
             inputs, _ = next(self._task.batches(self._split, batch_size=self._batch_size))
             settings = (self._task.metric.name, self._split, self._batch_size)
@@ -79,7 +125,7 @@ class Evaluator:
         return self._kept
 
     def _keep(self, bits: PolicyBits) -> Evaluation:
-        """An evaluation from the store, or one that is run and put there."""
+        """Return an evaluation from the store, or compute it and add it to the store."""
         kept = self.kept(len(bits[0]))
         found = kept.find(bits) if kept else None
         if found is None:
@@ -101,7 +147,7 @@ class Evaluator:
         return Evaluation(self._task.metric.score(meter.compute()), divergence / items, error / (signal or 1.0))
 
     def _float_run(self) -> FloatRun:
-        """Return the run of the float network that evaluators with the same store share, or run it."""
+        """Return the float run that evaluators with the same store share, or compute it."""
         if self._store is None:
             return self._run_float()
         runs = self._store.float_runs

@@ -1,10 +1,11 @@
-"""What tells two networks with their data and quantizers apart: their tensors, and what they answer, bit by bit.
+"""Keys of evaluations: hashes of a network's tensors, and of its outputs for policies that probe all quantizers.
 
-An evaluation depends on weights, data, calibration, quantizers, corrections, engine, threads, versions of libraries and
-of this program. A list of all that would be wrong as soon as something is added to it. So the network is run as well:
-in float on all data, and on a few with policies in which every layer takes every width. What changes many layers or
-many widths has another key; rounding in later layers can hide a tiny change of one layer's quantizer at one width. It
-could hide a changed weight too, more or less often from processor to processor, so tensors count by themselves.
+An evaluation depends on weights, data, calibration, quantizers, corrections, engine, threads, and the versions of
+libraries and of this program. A list of these would be incomplete after each addition. So the network is run as well:
+in float on all data, and on a few items with policies in which every layer takes every bit width. A change of many
+layers or many bit widths changes the key; rounding in later layers can hide a tiny change of one layer's quantizer at
+one bit width. Rounding could hide a changed weight as well, depending on the processor, so tensors are hashed
+separately.
 """
 
 from hashlib import blake2b
@@ -23,16 +24,24 @@ _KEY_BYTES = 16
 
 
 _PROBED: "WeakKeyDictionary[Engine, dict[bytes, str]]" = WeakKeyDictionary()
-"""Keys of engines that are in use: the searches of a sweep share an engine, and probe it once."""
+"""Keys of engines in use, by engine and hash before probing: searches that share an engine probe it once."""
 
 
 @torch.no_grad()
 def fingerprint(engine: Engine, inputs: Structure, *, layers: int, settings: tuple[Any, ...], data: bytes) -> str:
-    """The key of everything that an engine says of one split.
+    """Compute the key of evaluations by an engine on one split.
 
-    `data` is a digest of the split and the float outputs on it, `settings` are those that outputs do not show. The
-    network's parameters and buffers are hashed, and a few of `inputs` [n, ...] run with the policies of
-    `probe_policies`.
+    The network's parameters and buffers are hashed, and the first items of `inputs` are run with `probe_policies`.
+
+    Args:
+        engine: Engine that evaluates policies.
+        inputs: A batch of inputs of the split, [n, ...].
+        layers: Number of layers of the network.
+        settings: Settings that outputs do not depend on, such as the name of the metric.
+        data: Hash of the split and of the float outputs on it.
+
+    Returns:
+        The key, 32 hexadecimal digits.
     """
     digest = blake2b(data, digest_size=_KEY_BYTES)
     digest.update(repr((engine.name, engine.images_per_policy, torch.get_num_threads(), layers, settings)).encode())
@@ -47,17 +56,32 @@ def fingerprint(engine: Engine, inputs: Structure, *, layers: int, settings: tup
 
 
 def float_key(*, settings: tuple[Any, ...], data: bytes) -> str:
-    """The key of one split for evaluations that are kept no longer than the engine that makes them: without probes."""
+    """Compute the key of one split without probes, for evaluations that are kept no longer than the engine.
+
+    Args:
+        settings: Settings that outputs do not depend on, such as the name of the metric.
+        data: Hash of the split and of the float outputs on it.
+
+    Returns:
+        The key, 32 hexadecimal digits.
+    """
     digest = blake2b(data, digest_size=_KEY_BYTES)
     digest.update(repr(settings).encode())
     return digest.hexdigest()
 
 
 def probe_policies(layers: int) -> "list[PolicyBits]":
-    """Eight policies in which every layer takes every width once.
+    """Return eight policies in which each layer takes each bit width once.
 
-    >>> probe_policies(3)[0]
-    ((1, 2, 3), (8, 7, 6))
+    Args:
+        layers: Number of layers.
+
+    Returns:
+        (w_bits, a_bits) of each policy.
+
+    Examples:
+        >>> probe_policies(3)[0]
+        ((1, 2, 3), (8, 7, 6))
     """
     return [
         (
@@ -69,7 +93,7 @@ def probe_policies(layers: int) -> "list[PolicyBits]":
 
 
 def weights_hash(model: nn.Module) -> str:
-    """Hash the parameters and buffers of a network, as policy files name it.
+    """Compute the hash of a network's parameters and buffers that policy files contain.
 
     Args:
         model: Float network.
@@ -83,7 +107,12 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def hash_network(digest: Any, model: nn.Module) -> None:
-    """Add the names and values of a network's parameters and buffers to a hash."""
+    """Add the names and values of a network's parameters and buffers to a hash.
+
+    Args:
+        digest: Hash object of `hashlib`, which is updated.
+        model: Network.
+    """
     for named in (model.named_parameters(), model.named_buffers()):
         for name, tensor in named:
             digest.update(name.encode())
@@ -91,12 +120,22 @@ def hash_network(digest: Any, model: nn.Module) -> None:
 
 
 def hash_tensors(digest: Any, structure: Structure) -> None:
-    """Add the types, shapes and bytes of all tensors of a structure to a hash."""
+    """Add the dtypes, shapes and bytes of all tensors of a structure to a hash.
+
+    Args:
+        digest: Hash object of `hashlib`, which is updated.
+        structure: Structure of tensors on any device.
+    """
     for tensor in tensors(structure):
         hash_tensor(digest, tensor)
 
 
 def hash_tensor(digest: Any, tensor: Tensor) -> None:
-    """Add a tensor's type, shape and bytes to a hash."""
+    """Add the dtype, shape and bytes of a tensor to a hash.
+
+    Args:
+        digest: Hash object of `hashlib`, which is updated.
+        tensor: Tensor on any device.
+    """
     digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
     digest.update(tensor.cpu().flatten().view(torch.uint8).numpy().data)

@@ -8,15 +8,15 @@ from haq.tasks.base import SplitName, Task
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FloatRun:
-    """Outputs of the float network on one split.
+    """Score and outputs of the float network on one split.
 
     Attributes:
         engine: Engine that ran the network.
         task: Task with the split.
         split: Name of the split.
-        batch_size: Items that were run at once.
+        batch_size: Number of items of a batch.
         score: Score of the network.
-        outputs: Outputs of each batch.
+        outputs: Outputs for each batch, in order.
         digest: Hash of inputs, targets and outputs.
     """
 
@@ -36,13 +36,13 @@ class FloatRuns:
         self._runs: list[FloatRun] = []
 
     def find(self, engine: object, task: Task, split: SplitName, *, batch_size: int) -> FloatRun | None:
-        """Return the run of the same engine on the same task, if there is one.
+        """Return the run of the same engine on the same split, if there is one.
 
         Args:
-            engine: Engine that runs the network.
-            task: Task with the split.
+            engine: Engine that runs the network; compared by identity.
+            task: Task with the split; compared by identity.
             split: Name of the split.
-            batch_size: Items that are run at once.
+            batch_size: Number of items of a batch.
 
         Returns:
             The run, or None.
@@ -58,9 +58,9 @@ class FloatRuns:
         )
 
     def add(self, run: FloatRun) -> None:
-        """Keep a run.
+        """Add a run.
 
         Args:
-            run: The run.
+            run: Run of a float network.
         """
         self._runs.append(run)

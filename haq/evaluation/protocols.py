@@ -1,4 +1,4 @@
-"""Protocols of evaluation: engines that run a network, and stores that keep evaluations."""
+"""Protocols of evaluation: engines that run networks with policies, and stores of evaluations."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -13,70 +13,137 @@ from haq.tasks.predictions import Runner
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a policy is worth on one split."""
+    """Results of one policy on one split.
+
+    Attributes:
+        accuracy: Score of the task's metric, of which higher is better; a fraction in [0, 1] for accuracies.
+        divergence: Mean divergence of the quantized network's outputs from the float network's over items, in nats for
+            distributions; see `haq.tasks.distances`.
+        noise: Relative output error: power of the difference from the float outputs over the power of the float
+            outputs, 1 / SQNR. 0.01 is 20 dB. For logits both powers are about the mean of an item's outputs.
+    """
 
     accuracy: float
-    """The task's score; a fraction in [0, 1] for accuracies."""
     divergence: float
-    """Mean KL divergence, in nats, of the quantized network's outputs from the float network's."""
     noise: float
-    """Power of what quantization adds to the outputs over that of the float outputs, both about the mean of an image's
-    outputs: 1 / SQNR. 0.01 is 20 dB."""
 
 
 class Engine(Protocol):
-    """Runs a network with a policy."""
+    """Evaluator of a network with any policy: runs it with the bits of a policy, or in float.
+
+    Engines are compared and hashed by identity, and can be referenced weakly.
+
+    Attributes:
+        name: Name of the engine, which is part of the key of stored evaluations.
+        images_per_policy: Number of images that are run for a policy before its first output, for corrections or
+            training.
+    """
 
     name: str
     images_per_policy: int
-    """Images that are run for a policy before its first output."""
 
     @property
     def model(self) -> nn.Module:
-        """The float network."""
+        """Float network, in evaluation mode."""
         ...
 
     def runner(self, bits: PolicyBits | None) -> Runner:
-        """Return the network with these bits, or in float, as a function from inputs, on any device, to outputs.
+        """Return the network with a policy as a function.
 
-        The function stays valid when runners of other policies are asked for.
+        Called once for each policy that is evaluated; it is the place to quantize, calibrate, correct or train. The
+        functions of all policies stay valid and may be called in turn.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer, 1 to 8 or None for float; None for the float network.
+
+        Returns:
+            Function from inputs [n, ...], on any device, to outputs [n, ...]. It is called without gradients.
+
+        Raises:
+            UserError: The engine cannot run the network; the message is shown to users as it is.
+            ValueError: The engine cannot run these bits.
         """
         ...
 
 
 @runtime_checkable
 class CorrectingEngine(Engine, Protocol):
-    """Engine that corrects the shift which quantization brings into a network's statistics."""
+    """Engine that corrects the shift in a network's means and variances that quantization causes."""
 
     def corrections(self, bits: PolicyBits) -> Corrections:
-        """Return the corrections of a policy."""
+        """Return the corrections of a policy: those stored for it, else computed from a few images.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer, 1 to 8 or None for float.
+
+        Returns:
+            The corrections; empty ones if the engine does not correct.
+        """
         ...
 
     def store(self, bits: PolicyBits, corrections: Corrections) -> None:
-        """Use these corrections for a policy instead of finding them."""
+        """Store the corrections of a policy, which are then used instead of computed ones.
+
+        Called before `runner`, with corrections from the files of a run.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer, 1 to 8 or None for float.
+            corrections: Corrections of this policy.
+        """
         ...
 
 
 class Kept(Protocol):
-    """Evaluations that outlive a session."""
+    """Evaluations under one key of a store."""
 
     def find(self, bits: PolicyBits) -> Evaluation | None:
-        """What is known of a policy."""
+        """Return the evaluation of a policy.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer, 1 to 8 or None for float.
+
+        Returns:
+            The evaluation; None if it is not stored.
+
+        Raises:
+            UserError: The store cannot be read.
+        """
         ...
 
     def add(self, bits: PolicyBits, evaluation: Evaluation) -> None:
-        """Keep what was found of a policy."""
+        """Store the evaluation of a policy; called once after each evaluation that `find` did not return.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer, 1 to 8 or None for float.
+            evaluation: Its evaluation.
+
+        Raises:
+            UserError: The store cannot be written.
+        """
         ...
 
 
 class Store(Protocol):
-    """Where evaluations are kept."""
+    """Store of evaluations by key.
+
+    Attributes:
+        outlives_engine: Whether evaluations can be found by other engines, so that keys must distinguish engines.
+        float_runs: Runs of float networks that evaluators in this process share.
+    """
 
     outlives_engine: bool
-    """Whether other engines may find what is kept, so that keys must tell engines apart."""
     float_runs: FloatRuns
-    """Outputs of float networks that evaluators in this process share."""
 
     def open(self, key: str) -> Kept:
-        """Those of one key; see `haq.evaluation.fingerprint`."""
+        """Return the evaluations of a key.
+
+        Args:
+            key: Key of `haq.evaluation.fingerprint`, 32 hexadecimal digits.
+
+        Returns:
+            The evaluations; empty ones for a new key.
+
+        Raises:
+            UserError: The store cannot be used.
+        """
         ...

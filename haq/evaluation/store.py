@@ -1,11 +1,11 @@
-"""Evaluations are kept, not spent: whatever was measured once is known to every later search that would measure it.
+"""Persistent cache of evaluations, shared across searches.
 
 Accuracy depends on a network, its data and the bits, not on the device, the budget, the objective or the agent.
-`haq.evaluation.fingerprint` makes the key of evaluations that belong together.
+`haq.evaluation.fingerprint` computes the key of evaluations that belong together.
 
-What is kept changes no result and no count: a search finds, writes and counts the same with an empty store and a full
-one (`haq.evaluation.evaluator.Evaluator`), and is only faster. What other searches found steers an agent only where it
-is told (`haq.searching.warm_start`).
+The store changes no result and no count: a search finds, writes and counts the same with an empty and a full store
+(`haq.evaluation.evaluator.Evaluator`), and is only faster. Agents use the evaluations of other searches only where
+configured (`haq.searching.warm_start`).
 """
 
 import json
@@ -27,7 +27,15 @@ _WIDTH_OF = {letter: width for width, letter in _LETTERS.items()}
 
 
 class EvaluationStore:
-    """A folder with one file for each key; `folder` None takes `evaluations/` in the cache."""
+    """Store of evaluations on disk: a folder with one file for each key.
+
+    Args:
+        folder: Folder, which is created on first use; `evaluations/` in the cache if None.
+
+    Attributes:
+        folder: Folder of the files.
+        float_runs: Runs of float networks that evaluators in this process share.
+    """
 
     outlives_engine = True
 
@@ -36,7 +44,17 @@ class EvaluationStore:
         self.float_runs = FloatRuns()
 
     def open(self, key: str) -> "KeptEvaluations":
-        """What is kept under a key. Raises UserError where the folder cannot be used."""
+        """Return the evaluations of a key.
+
+        Args:
+            key: Key of `haq.evaluation.fingerprint`.
+
+        Returns:
+            The evaluations.
+
+        Raises:
+            UserError: The folder cannot be created.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -45,7 +63,13 @@ class EvaluationStore:
 
 
 class EngineStore:
-    """In-memory evaluations for searches that share an engine; keys need no probe runs, which may be trainings."""
+    """Store of evaluations in memory, for searches that share an engine.
+
+    Keys need no probe runs, each of which may be a training.
+
+    Attributes:
+        float_runs: Runs of float networks that evaluators in this process share.
+    """
 
     outlives_engine = False
 
@@ -54,30 +78,55 @@ class EngineStore:
         self.float_runs = FloatRuns()
 
     def open(self, key: str) -> "RememberedEvaluations":
-        """What is kept under a key."""
+        """Return the evaluations of a key.
+
+        Args:
+            key: Key of `haq.evaluation.fingerprint`.
+
+        Returns:
+            The evaluations.
+        """
         return self._kept.setdefault(key, RememberedEvaluations())
 
 
 class RememberedEvaluations:
-    """The evaluations of one key."""
+    """Evaluations of one key in memory."""
 
     def __init__(self) -> None:
         self._found: dict[PolicyBits, Evaluation] = {}
 
     def find(self, bits: PolicyBits) -> Evaluation | None:
-        """What is known of a policy."""
+        """Return the evaluation of a policy.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer.
+
+        Returns:
+            The evaluation; None if there is none.
+        """
         return self._found.get(bits)
 
     def add(self, bits: PolicyBits, evaluation: Evaluation) -> None:
-        """Keep an evaluation."""
+        """Add the evaluation of a policy.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer.
+            evaluation: Its evaluation.
+        """
         self._found[bits] = evaluation
 
 
 class KeptEvaluations:
-    """The evaluations of one key: a file of JSON lines that any number of processes read and add to at once.
+    """Evaluations of one key on disk: a file of JSON lines that several processes can read and extend at the same time.
 
-    A line is `{"w": "8448", "a": "8fff", "accuracy": 0.97, "divergence": 0.02, "noise": 0.01}`: a letter a layer,
-    `f` for float. Lines that are torn or say something else are passed over.
+    A line is `{"w": "8448", "a": "8fff", "accuracy": 0.97, "divergence": 0.02, "noise": 0.01}`, with one letter for
+    each layer and `f` for float. Incomplete and invalid lines are skipped.
+
+    Args:
+        path: Path of the file; it need not exist.
+
+    Attributes:
+        path: Path of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,13 +135,31 @@ class KeptEvaluations:
         self._read = 0
 
     def find(self, bits: PolicyBits) -> Evaluation | None:
-        """What is known of a policy, whoever found it."""
+        """Return the evaluation of a policy, also one that another process has added.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer.
+
+        Returns:
+            The evaluation; None if there is none.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
         if bits not in self._found:
             self._catch_up()
         return self._found.get(bits)
 
     def add(self, bits: PolicyBits, evaluation: Evaluation) -> None:
-        """Keep an evaluation; one that is not finite is not kept. Raises UserError where the file cannot be written."""
+        """Append the evaluation of a policy; one that is not finite is not stored.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer.
+            evaluation: Its evaluation.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
         if not all(map(isfinite, (evaluation.accuracy, evaluation.divergence, evaluation.noise))):
             return
         w, a = ("".join(_LETTERS[width] for width in each) for each in bits)
@@ -103,7 +170,7 @@ class KeptEvaluations:
             raise UserError(_advice(self.path, error)) from error
 
     def _catch_up(self) -> None:
-        """Read what was added since the last time, up to the last whole line."""
+        """Read the lines that were added since the last call, up to the last complete one."""
         if not self.path.is_file():
             return
         try:
@@ -125,7 +192,9 @@ def _advice(path: Path, error: OSError) -> str:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Add a line in one write, which no other process's can split; a torn line before it is ended first."""
+    """Append a line in a single write, which other processes cannot interleave; terminate an incomplete last line
+    first.
+    """
     with path.open("ab+", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
         if end:

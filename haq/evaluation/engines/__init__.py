@@ -1,1 +1,1 @@
-"""Engines: what runs a network with a policy on it, by which library, and the choice between them."""
+"""Engines that run networks with policies, their comparison, and the choice of one."""

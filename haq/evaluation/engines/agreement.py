@@ -1,9 +1,10 @@
-"""How far onnxruntime's integers and torch's fake quantization agree, layer by layer and end to end.
+"""Comparison of integer inference in onnxruntime with fake quantization in torch, layer by layer and end to end.
 
-Rounding is not continuous: a value halfway between two codes may take either, since float32 sums of the same products
-in another order differ. One code that differs changes others in every later layer, so that at the end the quantization
-noise is a different sample. The outputs alone do not show whether that is rounding or an error. So layers are compared
-from equal inputs, where nothing builds up, and outputs beside those of torch when it is given as many other codes.
+Rounding is not continuous: a value halfway between two codes may get either, since float32 sums of the same products in
+another order differ. One different code changes others in all later layers, so that the quantization errors of the
+outputs are different samples, and outputs alone do not show whether the cause is rounding or a defect. So layers are
+compared on equal inputs, where differences do not accumulate; and the difference of outputs is compared with that
+between torch and torch with as many codes moved by one step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,44 +30,57 @@ from haq.tasks.predictions import Runner
 from hardware_sim.cost import Bits
 
 TIE = 0.01
-"""A code may differ where its value lies within this part of a step of the border between the two codes: a tie.
-Float32 sums in another order move values by 0.0002 of a step at most on the networks of results/engine_agreement.md;
-the rest is room for longer sums. Kernels that saturate, or round by another rule, are off by half a step or more."""
+"""Largest distance, in steps, from the border between two codes of a value whose code may differ: a tie.
+
+Float32 sums in another order change values by at most 0.0002 steps on the networks of results/engine_agreement.md; the
+tolerance is larger to allow for longer sums. Kernels that saturate, or round by another rule, differ by half a step or
+more.
+"""
 OUTPUT_ROUNDING = 1e-4
-"""What outputs of the same codes may differ by, in parts of the largest output: float32 sums in another order."""
+"""Tolerance of outputs computed from equal codes, relative to the largest output: float32 sums in another order."""
 SPREAD = 3.0
-"""Outputs may differ by this many times what moving as many codes does. Two draws of the same noise lie between 0.7
-and 1.4 of each other; few codes that differ, some in places that matter more, spread wider."""
+"""Largest difference of outputs, relative to that caused by moving as many codes, at which engines agree.
+
+Two samples of the same error have differences within 0.7 and 1.4 of each other; the ratio varies more if few codes
+differ, since some have more influence.
+"""
 LAYER_VALUES = 2**19
-"""Input values that layers are compared on: 3 images of 224x224, all that are tried of small ones."""
+"""Number of input values on which layers are compared: 3 images of 224x224, or all images if they are small."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What a comparison of the engines with a few policies counted."""
+    """Counts of a comparison of the engines with one or more policies.
+
+    Attributes:
+        codes: Number of input codes of all layers, computed from equal inputs.
+        differing: Number of these that differ.
+        farthest: Largest distance from the border between two codes, in steps, of a value whose code differs.
+        beyond: Number of codes that differ by more than a tie, by the name of the layer; `outputs` counts outputs of
+            the network that differ by more than `OUTPUT_ROUNDING`.
+        predictions: Number of predictions end to end, each engine with its corrections.
+        other_predictions: Number of predictions of onnxruntime that differ from torch.
+        moved_predictions: Number of predictions of torch that differ when as many codes are moved by one step.
+        spread: Norm of the difference of outputs, relative to the one that moved codes cause; the largest of all
+            policies.
+    """
 
     codes: int = 0
-    """Input codes of all layers, from equal inputs."""
     differing: int = 0
     farthest: float = 0.0
-    """From a border, in steps, of the values whose codes differ; the largest."""
     beyond: Mapping[str, int] = field(default_factory=dict)
-    """Those that differ by more than a tie, by the layer whose input they are; `outputs` for those of the network."""
     predictions: int = 0
-    """End to end, with the corrections that each engine found."""
     other_predictions: int = 0
     moved_predictions: int = 0
-    """Predictions of torch that become others when as many codes are moved by a step."""
     spread: float = 0.0
-    """The difference of the outputs in units of what moving as many codes makes; of the policy where it is largest."""
 
     @property
     def is_close(self) -> bool:
-        """Whether both compute the same but for ties."""
+        """Whether the engines differ only by ties, and outputs by at most `SPREAD`."""
         return not self.beyond and self.spread <= SPREAD
 
     def __add__(self, other: "Agreement") -> "Agreement":
-        """Both comparisons as one."""
+        """Combine two comparisons."""
         names = (*self.beyond, *other.beyond)
         return Agreement(
             self.codes + other.codes,
@@ -80,7 +94,7 @@ class Agreement:
         )
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return a summary in one line."""
         if self.beyond:
             worst = max(self.beyond, key=lambda name: self.beyond[name])
             return (
@@ -101,7 +115,13 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class EnginePair:
-    """onnxruntime and torch, the reference, on the same traced network."""
+    """onnxruntime and torch, the reference, on the same network.
+
+    Attributes:
+        onnxruntime: Engine that is compared.
+        reference: Engine in torch.
+        trace: Trace of the network.
+    """
 
     onnxruntime: OnnxEngine
     reference: TorchEngine
@@ -109,9 +129,17 @@ class EnginePair:
 
     @torch.no_grad()
     def compare(self, inputs: Structure, policies: Sequence[PolicyBits]) -> Agreement:
-        """Compare on inputs [n, ...] with each of the policies.
+        """Compare the engines with each of some policies: layer by layer on the first inputs, end to end on all.
 
-        Raises NotExportableError where onnxruntime does not run them.
+        Args:
+            inputs: Inputs [n, ...].
+            policies: (w_bits, a_bits) of every layer, for each policy.
+
+        Returns:
+            The counts of all policies together.
+
+        Raises:
+            NotExportableError: onnxruntime cannot run a policy.
         """
         found = Agreement()
         few = take(inputs, slice(chunk_size(inputs, LAYER_VALUES)))
@@ -124,10 +152,21 @@ class EnginePair:
     def compare_layers(
         self, bits: PolicyBits, corrections: Corrections, inputs: Structure
     ) -> tuple[Agreement, dict[int, float]]:
-        """Compare input codes and outputs from equal inputs; also answers the share of codes that differ, by layer.
+        """Compare input codes and outputs of layers that are computed from equal inputs.
 
-        Torch computes with the biases that the integer graph has, so that only ties are left. A share counts one code
-        more than differed: where none of a million does, one of the next million may.
+        Torch computes with the biases as the integer graph rounds them, so that only ties remain.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer.
+            corrections: Corrections of both engines.
+            inputs: Inputs [n, ...].
+
+        Returns:
+            The counts, and the share of codes that differ by position of the layer. The share counts one more code than
+            differs, since none among a million does not mean that the probability is 0.
+
+        Raises:
+            NotExportableError: onnxruntime cannot run the policy.
         """
         segments = self.onnxruntime.segments(bits, corrections)
         return self.compare_segments(segments, bits, segments.corrections, inputs)
@@ -136,7 +175,17 @@ class EnginePair:
     def compare_segments(
         self, segments: Segments, bits: PolicyBits, corrections: Corrections, inputs: Structure
     ) -> tuple[Agreement, dict[int, float]]:
-        """Compare a cut graph with torch, computed with any corrections."""
+        """Compare the segments of a graph with torch.
+
+        Args:
+            segments: Segments of the graph of a policy.
+            bits: (w_bits, a_bits) of every layer.
+            corrections: Corrections that torch computes with.
+            inputs: Inputs [n, ...].
+
+        Returns:
+            The counts, and the share of codes that differ by position of the layer; see `compare_layers`.
+        """
         given, expected = self._layer_inputs(bits, corrections, inputs)
         outputs, codes = segments.run(inputs, given)
         counts = {layer: self._count(layer, bits[1][layer], given[layer], codes[layer]) for layer in codes}
@@ -154,9 +203,20 @@ class EnginePair:
     def compare_outputs(
         self, bits: PolicyBits, corrections: Corrections, inputs: Structure, *, shares: Mapping[int, float]
     ) -> Agreement:
-        """Compare what comes out at the end, each engine with the corrections that it finds itself.
+        """Compare the outputs of the network, each engine with the corrections that it computes.
 
-        `shares` are those of the codes that are moved in torch, by layer, for a measure of the difference.
+        Args:
+            bits: (w_bits, a_bits) of every layer.
+            corrections: Corrections of torch.
+            inputs: Inputs [n, ...].
+            shares: Share of codes to move in torch by position of the layer; the difference that they cause is the unit
+                of `Agreement.spread`.
+
+        Returns:
+            The counts of predictions, and the spread.
+
+        Raises:
+            NotExportableError: onnxruntime cannot run the policy.
         """
         expected = rows(self.reference.corrected(bits, corrections)(inputs)).cpu()
         found = rows(self.onnxruntime.runner(bits)(inputs))
@@ -172,7 +232,17 @@ class EnginePair:
         )
 
     def moved(self, bits: PolicyBits, shares: Mapping[int, float]) -> Runner:
-        """Torch with biases as the integer graph has them and some codes moved, when corrections are found too."""
+        """Return the network in torch with some codes moved by one step, and biases as the integer graph rounds them.
+
+        Unless corrections are stored, they are computed with moved codes as well.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer.
+            shares: Share of codes to move by position of the layer.
+
+        Returns:
+            The network as a function from inputs [n, ...] to outputs.
+        """
         model = MovedCodes(self.reference.quantized, self.trace, shares=shares, seed=0)
         model.set_bits(*bits)
         corrector = self.reference.corrector
@@ -187,7 +257,7 @@ class EnginePair:
     def _layer_inputs(
         self, bits: PolicyBits, corrections: Corrections, inputs: Structure
     ) -> tuple[dict[int, Tensor], Tensor]:
-        """What torch hands to every layer, before it is quantized, and the network's outputs."""
+        """Return the unquantized inputs of all layers in torch, by position, and the outputs of the network."""
         model, seen = self.reference.quantized, {}
 
         def answer(layer: int, call: Call) -> Tensor:
@@ -212,7 +282,7 @@ class EnginePair:
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """Of the input codes of one layer."""
+    """Counts of the input codes of one layer; the fields are those of `Agreement`."""
 
     codes: int
     differing: int

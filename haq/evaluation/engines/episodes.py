@@ -1,4 +1,4 @@
-"""Fine-tuning inside the episode of a search, as in the paper: a few steps for every policy."""
+"""Construction of the engine that fine-tunes each policy for a few steps during a search."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -21,7 +21,20 @@ NORM_IMAGES = 256
 
 
 def episode_engine(config: "SearchConfig", model: nn.Module, trace: Trace, *, task: Task) -> EpisodeEngine:
-    """An engine that gives every policy `episode_finetune_steps` steps. Raises UserError where that cannot be done."""
+    """Create the engine that fine-tunes each policy for `episode_finetune_steps` steps before it is evaluated.
+
+    Args:
+        config: Configuration of the search.
+        model: Float network, on the device of the configuration.
+        trace: Its trace.
+        task: Task with a train split.
+
+    Returns:
+        The engine.
+
+    Raises:
+        UserError: The task or the configuration does not allow training.
+    """
     require_trainable(config, task, flag="--episode-finetune-steps")
     batch_size = min(EPISODE_BATCH, task.size("train"))
     norm_images = min(NORM_IMAGES, config.episode_finetune_steps * batch_size)
@@ -39,7 +52,16 @@ def episode_engine(config: "SearchConfig", model: nn.Module, trace: Trace, *, ta
 
 
 def require_trainable(config: "SearchConfig", task: Task, *, flag: str) -> None:
-    """Raise UserError for data without a train split, or for quantizers that have nothing to learn."""
+    """Require a train split, and quantizers and an engine that can be trained.
+
+    Args:
+        config: Configuration of the search.
+        task: Task of the network.
+        flag: Flag that requests training, for the message.
+
+    Raises:
+        UserError: The task has no train split, the quantizer is not linear, or the engine is onnxruntime.
+    """
     if not task.size("train"):
         raise UserError(f"{flag} needs a train split, which {task.name} does not have; add 'train' to its data sets")
     if config.quantizer != "linear":

@@ -1,4 +1,4 @@
-"""Engines whose networks learn: one was fine-tuned before, one fine-tunes every policy for a few steps."""
+"""Engines of trained networks: one that was fine-tuned before, and one that fine-tunes each policy for a few steps."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -22,11 +22,22 @@ from haq.tasks.base import Batch, Task
 from haq.tasks.predictions import Runner
 
 STEP_PASSES = 3
-"""Forward passes that one training step costs, besides the teacher's: its own, and twice as much to go back."""
+"""Cost of a training step in forward passes, teacher excluded: one forward, and two for the backward pass."""
 
 
 class FinetunedEngine:
-    """A network that was fine-tuned with one policy, beside the float network that it came from."""
+    """Engine of a network that was fine-tuned with one policy, and of the float network that training started from.
+
+    Args:
+        model: Float network.
+        network: Fine-tuned network, in evaluation mode.
+        bits: (w_bits, a_bits) of every layer that it was trained with.
+
+    Attributes:
+        name: Name of the engine.
+        images_per_policy: Number of images that are run for a policy before its first output: none.
+        model: Float network.
+    """
 
     name = "torch"
     images_per_policy = 0
@@ -35,19 +46,42 @@ class FinetunedEngine:
         self.model, self._network, self._bits = model, network, bits
 
     def runner(self, bits: PolicyBits | None) -> Runner:
-        """The network, fine-tuned or in float. Raises ValueError for bits that it was not fine-tuned with."""
+        """Return the fine-tuned or the float network as a function.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer; None for the float network.
+
+        Returns:
+            Function from inputs [n, ...] to outputs.
+
+        Raises:
+            ValueError: The network was fine-tuned with other bits.
+        """
         if bits is not None and bits != self._bits:
             raise ValueError("this network was fine-tuned with other bits")
         return runner(self.model if bits is None else self._network)
 
 
 class EpisodeEngine:
-    """Fine-tunes the float network with every policy for a few steps, and then runs it.
+    """Engine that fine-tunes the float network with each policy for a few steps before it is evaluated.
 
-    Every policy starts at the same float weights, which are never changed, and learns from the same batches of the
-    train split: what comes of it does not depend on the policies before it. Learning from the float network's outputs
-    and re-estimating batch norms on the last batches are part of it. A policy whose loss becomes NaN is judged as it
-    was before its first step.
+    Training starts at the same float weights and uses the same batches for each policy, so results do not depend on the
+    policies before. It includes distillation from the float network if configured, and re-estimation of batch norms on
+    the last batches. If the loss of a policy becomes NaN or infinite, the policy is evaluated without training.
+
+    Args:
+        model: Float network; it is not changed.
+        initializer: Initial quantizers of this network.
+        task: Task with a train split.
+        config: Settings of fine-tuning.
+        steps: Number of training steps for each policy.
+        seed: Seed of order, augmentation and dropout.
+
+    Attributes:
+        name: Name of the engine.
+        model: Float network.
+        shift: Zero points of skewed inputs.
+        images_per_policy: Cost of the training of a policy as a number of images in forward passes.
     """
 
     name = "torch"
@@ -62,11 +96,28 @@ class EpisodeEngine:
         self.images_per_policy = steps * config.batch_size * (STEP_PASSES + config.teacher) + config.norm_images
 
     def runner(self, bits: PolicyBits | None) -> Runner:
-        """The network after its steps with these bits, or in float as it is."""
+        """Return the fine-tuned or the float network as a function.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer; None for the float network.
+
+        Returns:
+            Function from inputs [n, ...] to outputs.
+        """
         return runner(self.model if bits is None else self.network(bits))
 
     def network(self, bits: PolicyBits) -> TrainableNetwork:
-        """The network after its steps with these bits."""
+        """Return the network fine-tuned with a policy; the last one is kept.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer.
+
+        Returns:
+            The network, in evaluation mode.
+
+        Raises:
+            UserError: The network disables gradients, or items cannot be read.
+        """
         if self._tuned is None or self._tuned[0] != bits:
             self._tuned = (bits, self._tune(bits))
         return self._tuned[1]
@@ -100,7 +151,7 @@ class EpisodeEngine:
 
     @cached_property
     def _batches(self) -> list[Batch]:
-        """Those of all steps, kept, as every policy learns from them."""
+        """Batches of all steps, which are the same for each policy."""
         return list(islice(self._drawn(), self._steps))
 
     @property
@@ -108,7 +159,7 @@ class EpisodeEngine:
         return self._batches[-max(1, self._config.norm_images // self._config.batch_size) :]
 
     def _drawn(self) -> Iterator[Batch]:
-        """Train batches, augmented, epoch after epoch."""
+        """Yield augmented train batches, epoch after epoch."""
         size, device = self._config.batch_size, self._initializer.device
         for epoch in count():
             with random_numbers(self._seed, epoch) as generator:

@@ -1,4 +1,4 @@
-"""A quantized network some of whose input codes are moved by a step: what roundings at borders do to the outputs."""
+"""Quantized network with some input codes moved by one step, to measure the effect of other roundings on outputs."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,9 +13,15 @@ from haq.quantization.quantized_model import QuantizedModel
 
 
 class MovedCodes(QuantizedModel):
-    """Moves a share of the input codes of every layer, by position, to the next code; which ones is drawn from a seed.
+    """Quantized network in which a random share of each layer's input codes is moved by one step.
 
-    Layers without a share, and those whose input is not quantized, stay as they are.
+    Layers without a share, and layers whose input is not quantized, are not changed.
+
+    Args:
+        original: Quantized network.
+        trace: Its trace.
+        shares: Share of codes to move, in [0, 1], by position of the layer.
+        seed: Seed of the places and directions.
     """
 
     def __init__(self, original: QuantizedModel, trace: Trace, *, shares: Mapping[int, float], seed: int) -> None:
@@ -23,7 +29,15 @@ class MovedCodes(QuantizedModel):
         self._shares, self._generator = shares, Generator().manual_seed(seed)
 
     def quantized(self, layer: int, call: Call) -> Tensor:
-        """What a layer answers with codes moved."""
+        """Compute a layer with moved codes, without corrections.
+
+        Args:
+            layer: Position of the layer.
+            call: Its call.
+
+        Returns:
+            Output of the layer.
+        """
         bits, share = self._bits[layer][1], self._shares.get(layer, 0.0)
         quantizer = None if bits is None or not share else self.quantizers.activation(layer, bits)
         if quantizer is None:
@@ -32,7 +46,7 @@ class MovedCodes(QuantizedModel):
         return super().quantized(layer, replace(call, arguments=arguments))
 
     def _moved(self, x: Tensor, quantizer: QuantizerParameters, share: float) -> Tensor:
-        """A copy of x in which some values stand for the code beside theirs; those at an end move inwards."""
+        """Return a copy of x in which some values are those of an adjacent code; codes at an end are moved inwards."""
         count = int(torch.poisson(torch.tensor(share * x.numel()), generator=self._generator))
         places = torch.randint(x.numel(), (count,), generator=self._generator).to(x.device)
         steps = (2 * torch.randint(2, (count,), generator=self._generator) - 1).to(x.device)

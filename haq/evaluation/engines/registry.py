@@ -23,16 +23,19 @@ if TYPE_CHECKING:  # both import the exporter, which takes seconds
     from haq.evaluation.engines.onnxruntime import OnnxEngine
 
 COMPARISON_WIDTHS = (8, 6, 4)
-"""Where no policies are given, engines are compared at the first and the last of these in all layers, and with all of
-them in turn."""
+"""Bit widths of the default comparison of engines: the first and the last in all layers, and all alternating."""
 
 
 class UnsuitableError(Exception):
-    """An engine that cannot evaluate a network, or should not unless it is asked for.
+    """Error: an engine cannot evaluate a network, or should not unless it is requested by name.
 
     Args:
-        reason: Why another engine is taken, in one line.
-        message: What a user is told who asked for this one.
+        reason: Reason to choose another engine, in one line.
+        message: Message for users who requested this engine; `reason` if empty.
+
+    Attributes:
+        reason: Reason to choose another engine, in one line.
+        message: Message for users who requested this engine.
     """
 
     def __init__(self, reason: str, message: str = "") -> None:
@@ -42,11 +45,11 @@ class UnsuitableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ComparisonData:
-    """What engines are compared on.
+    """Inputs and policies on which engines are compared.
 
     Attributes:
-        inputs: A batch of inputs.
-        policies: Policies; those of `comparison_policies` where there are none.
+        inputs: A batch of inputs, [n, ...].
+        policies: Policies; those of `comparison_policies` if empty.
         batches: Sizes of the batches that will be run.
     """
 
@@ -57,16 +60,16 @@ class ComparisonData:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EngineInputs:
-    """What engines are built from.
+    """Arguments of the functions that create engines.
 
     Attributes:
-        quantized: The network.
-        trace: Its layers.
-        reference: The torch engine, which others are compared with.
-        comparison: What they are compared on.
-        is_requested: Whether the engine was asked for by name, rather than tried by `auto`.
-        config: The settings; only engines that train need them.
-        task: The data; only engines that train need them.
+        quantized: Quantized network.
+        trace: Its trace.
+        reference: Engine in torch, with which others are compared.
+        comparison: Inputs and policies of the comparison.
+        is_requested: Whether the engine was requested by name, not tried by `auto`.
+        config: Configuration of the search; required by engines that train.
+        task: Task of the network; required by engines that train.
     """
 
     quantized: QuantizedModel
@@ -80,17 +83,29 @@ class EngineInputs:
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """An engine, and the reason for it in one line."""
+    """Engine and the reason for choosing it.
+
+    Attributes:
+        engine: The engine.
+        reason: Reason in one line, for the log of a run.
+    """
 
     engine: Engine
     reason: str
 
 
 def comparison_policies(layers: int) -> list[PolicyBits]:
-    """Return the policies that engines are compared with by default.
+    """Return the policies with which engines are compared by default.
 
-    >>> comparison_policies(2)[-1]
-    ((8, 6), (4, 8))
+    Args:
+        layers: Number of layers.
+
+    Returns:
+        (w_bits, a_bits) of three policies: two uniform ones and a mixed one.
+
+    Examples:
+        >>> comparison_policies(2)[-1]
+        ((8, 6), (4, 8))
     """
     widths = COMPARISON_WIDTHS
     uniform = [((width,) * layers, (width,) * layers) for width in (widths[0], widths[-1])]
@@ -104,7 +119,7 @@ def _torch(inputs: EngineInputs) -> EngineChoice:
 
 
 def _onnxruntime(inputs: EngineInputs) -> EngineChoice:
-    """Build onnxruntime's engine; unless it was asked for, it has to agree with torch."""
+    """Create the engine in onnxruntime; unless it was requested by name, it has to agree with torch."""
     from haq.evaluation.engines.onnxruntime import NotExportableError
 
     if not inputs.quantized.quantizers.in_integers:
@@ -137,20 +152,23 @@ ENGINES: Mapping[EngineKey, Callable[[EngineInputs], EngineChoice]] = {
     "onnxruntime": _onnxruntime,
     "episodes": _episodes,
 }
-"""Engines by name, as functions that build them or raise UnsuitableError."""
+"""Engines by name, as functions that create them or raise UnsuitableError."""
 AUTO: tuple[EngineKey, ...] = ("onnxruntime",)
-"""What `auto` tries before torch."""
+"""Engines that `auto` tries, in order, before torch."""
 
 
 def choose_engine(name: EngineName | EngineKey, inputs: EngineInputs) -> EngineChoice:
-    """Build the engine of a name; `auto` is the first of `AUTO` that suits the network, else torch.
+    """Create the engine of a name.
 
     Args:
-        name: A key of `ENGINES`, or `auto`.
-        inputs: What it is built from.
+        name: Key of `ENGINES`, or `auto` for the first of `AUTO` that suits the network, else torch.
+        inputs: Arguments of the function that creates it.
+
+    Returns:
+        The engine, and the reason for it.
 
     Raises:
-        UserError: The engine was asked for by its name and does not run the network.
+        UserError: The engine was requested by name and cannot run the network.
     """
     if name != "auto":
         try:
@@ -167,10 +185,10 @@ def choose_engine(name: EngineName | EngineKey, inputs: EngineInputs) -> EngineC
 
 
 def _compared(inputs: EngineInputs) -> "tuple[OnnxEngine, Agreement]":
-    """Build onnxruntime's engine and compare it with torch.
+    """Create the engine in onnxruntime and compare it with torch.
 
     Raises:
-        NotExportableError: It does not run the network.
+        NotExportableError: The engine cannot run the network.
     """
     from haq.evaluation.engines.agreement import EnginePair
     from haq.evaluation.engines.onnxruntime import NotExportableError, OnnxEngine

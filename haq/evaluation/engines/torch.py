@@ -1,4 +1,4 @@
-"""The reference engine: fake quantization in PyTorch."""
+"""Engine that runs fake quantization in PyTorch; other engines are compared with it."""
 
 from functools import partial
 
@@ -14,9 +14,20 @@ from haq.tasks.predictions import Runner
 
 
 class TorchEngine:
-    """Fake quantization in PyTorch: the reference.
+    """Engine that runs fake quantization in PyTorch, the reference.
 
-    With `images` every policy is corrected by what they show, see `haq.quantization.corrections`.
+    Args:
+        model: Quantized network, on `device`.
+        images: Inputs [n, ...] of the corrections, see `haq.quantization.corrections`; None for no corrections.
+        device: "cpu" or "cuda".
+
+    Attributes:
+        name: Name of the engine.
+        quantized: Quantized network.
+        device: Device that it runs on.
+        images_per_policy: Number of inputs that corrections are computed on; 0 without corrections.
+        stored: Corrections by policy that are used instead of computed ones.
+        corrector: Estimator of corrections; None without corrections.
     """
 
     name = "torch"
@@ -33,13 +44,34 @@ class TorchEngine:
         return self.quantized.model
 
     def runner(self, bits: PolicyBits | None) -> Runner:
-        """The network on its device with these bits, or in float."""
+        """Return the network with a policy as a function.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer; None for the float network.
+
+        Returns:
+            Function from inputs [n, ...], on any device, to outputs on the engine's device.
+
+        Raises:
+            UserError: Activations on the calibration inputs are not finite.
+        """
         if bits is None:
             return self._runner(partial(run_network, self.model))
         return self.corrected(bits, self.corrections(bits))
 
     def corrected(self, bits: PolicyBits, corrections: Corrections) -> Runner:
-        """The network with these bits and corrections, whatever it runs with in between."""
+        """Return the network with a policy and given corrections as a function.
+
+        The function sets bits and corrections at each call, so that functions of several policies can be used
+        alternately.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer.
+            corrections: Corrections of outputs and batch norms.
+
+        Returns:
+            Function from inputs [n, ...], on any device, to outputs on the engine's device.
+        """
 
         def run(inputs: Structure) -> Structure:
             self.quantized.set_bits(*bits)
@@ -55,14 +87,26 @@ class TorchEngine:
         return lambda inputs: in_chunks(network, to_device(inputs, self.device))
 
     def corrections(self, bits: PolicyBits) -> Corrections:
-        """What makes up for the shift that these bits bring."""
+        """Return the corrections of a policy: those stored for it, else computed from the images.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer.
+
+        Returns:
+            The corrections; empty ones if the engine does not correct.
+        """
         if bits in self.stored or self.corrector is None:
             return self.stored.get(bits, Corrections())
         self.quantized.set_bits(*bits)
         return self.corrector.find()
 
     def store(self, bits: PolicyBits, corrections: Corrections) -> None:
-        """Use these corrections for a policy instead of finding them."""
+        """Store the corrections of a policy, which are then used instead of computed ones.
+
+        Args:
+            bits: (w_bits, a_bits) of every layer.
+            corrections: Corrections of this policy.
+        """
         self.stored[bits] = corrections
 
 
