@@ -4,6 +4,7 @@ import torch
 
 from haq.evaluation.protocols import CorrectingEngine
 from haq.execution.progress import SILENT, Watcher
+from haq.execution.structures import to_device
 from haq.experiment.problem import Network
 from haq.experiment.quantized_policy import QuantizedPolicy, describe_quantizers
 from haq.policy import Policy
@@ -34,7 +35,7 @@ def learn_policy(
     bits = (policy.w_bits, policy.a_bits)
     model, trace, task = network.priced.model, network.priced.trace, network.task
     device = next(model.parameters()).device
-    images = next(calibration_batches(task, batch_size=SPREAD_IMAGES, seed=seed)).to(device)
+    images = to_device(next(calibration_batches(task, batch_size=SPREAD_IMAGES, seed=seed)), device)
     spreads = output_spreads(model, trace, images)
     learner = LearnedNetwork(
         model,
@@ -44,8 +45,8 @@ def learn_policy(
         corrections=network.engine.corrections(bits),
         spreads=spreads,
     )
-    batches = (inputs.to(device) for inputs in calibration_batches(task, batch_size=config.batch_size, seed=seed))
-    Reconstruction(learner, spreads, config=config).learn(batches, watcher)
+    batches = calibration_batches(task, batch_size=config.batch_size, seed=seed)
+    Reconstruction(learner, spreads, config=config).learn((to_device(inputs, device) for inputs in batches), watcher)
     with torch.no_grad():
         corrections = learner.corrections()
     names = tuple(layer.name for layer in policy.layers)

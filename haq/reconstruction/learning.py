@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from haq.errors import UserError
 from haq.execution.networks import run_network
 from haq.execution.progress import SILENT, Watcher
+from haq.execution.structures import Structure, item_count, map_tensors
 from haq.network.layer_calls import LayerCalls, LayerIndex
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
@@ -25,13 +26,13 @@ WARM_UP = 0.1
 
 
 @torch.no_grad()
-def output_spreads(model: nn.Module, trace: Trace, images: Tensor) -> dict[int, Tensor]:
+def output_spreads(model: nn.Module, trace: Trace, images: Structure) -> dict[int, Tensor]:
     """Compute the standard deviation of every channel of every layer's output in float.
 
     Args:
         model: Float network.
         trace: Its layers.
-        images: Inputs [n, ...].
+        images: Inputs of n items.
 
     Returns:
         Deviations [c_out] by layer; none for recurrent layers, whose outputs are distributed differently step by step.
@@ -66,11 +67,11 @@ class Reconstruction:
         self._config = config
         self._sizes: dict[int, float] = {}  # outputs of every layer for one item
 
-    def learn(self, batches: Iterator[Tensor], watcher: Watcher = SILENT) -> None:
+    def learn(self, batches: Iterator[Structure], watcher: Watcher = SILENT) -> None:
         """Run all steps, each on the next batch.
 
         Args:
-            batches: Inputs [n, ...].
+            batches: Inputs of n items each.
             watcher: Receives the steps.
 
         Raises:
@@ -83,7 +84,7 @@ class Reconstruction:
         finally:
             watcher.end()
 
-    def _step(self, step: int, inputs: Tensor) -> float:
+    def _step(self, step: int, inputs: Structure) -> float:
         """Train on one batch; return the loss before the step."""
         loss = self.loss(inputs)
         if not isfinite(loss.item()):
@@ -94,7 +95,7 @@ class Reconstruction:
         self._schedule.step()
         return loss.item()
 
-    def loss(self, inputs: Tensor) -> Tensor:
+    def loss(self, inputs: Structure) -> Tensor:
         """Compute the mean over layers of the squared error of outputs, relative to the energy of the float outputs.
 
         A layer that receives other items of a batch than in float, or another number of them in another batch, such as
@@ -102,7 +103,7 @@ class Reconstruction:
         later layers train it.
 
         Args:
-            inputs: Batch [n, ...].
+            inputs: Inputs of n items.
 
         Returns:
             The loss [], with gradient.
@@ -110,11 +111,12 @@ class Reconstruction:
         Raises:
             UserError: No layer can be compared, or no gradient reaches the layers.
         """
+        items = item_count(inputs)
         wanted: dict[int, Tensor] = {}
         errors: dict[int, Tensor] = {}
 
         def remember(layer: int, output: Tensor) -> None:
-            size = output.numel() / len(inputs)
+            size = output.numel() / items
             if layer in self._energies and size == self._sizes.setdefault(layer, size):
                 wanted[layer] = output.clone()  # the network may write into its own
 
@@ -135,7 +137,7 @@ class Reconstruction:
         return loss
 
 
-def calibration_batches(task: Task, *, batch_size: int, seed: int) -> Iterator[Tensor]:
+def calibration_batches(task: Task, *, batch_size: int, seed: int) -> Iterator[Structure]:
     """Yield batches of calibration inputs without end, in a new random order in every pass.
 
     Args:
@@ -144,15 +146,19 @@ def calibration_batches(task: Task, *, batch_size: int, seed: int) -> Iterator[T
         seed: Seed of the order.
 
     Yields:
-        Inputs [n, ...].
+        Inputs of `batch_size` items.
     """
     generator = Generator().manual_seed(seed)
     size = min(batch_size, task.size("calibration"))
     for _ in count():
         for inputs, _ in task.shuffled("calibration", batch_size=size, generator=generator):
-            if len(inputs) == size:
-                # Convolutions on a CPU are faster so.
-                yield inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+            if item_count(inputs) == size:
+                yield map_tensors(_channels_last, inputs)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Arrange images as convolutions on a CPU are fastest; other tensors stay as they are."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def _rate(progress: float) -> float:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from haq.execution.networks import run_network
+from haq.execution.structures import Structure
 from haq.network.layer_calls import LayerCalls, LayerIndex, weight_of
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
@@ -165,7 +166,7 @@ class LearnedNetwork(nn.Module):
             {layer: LearnedBias(corrections.biases.get(layer), spread) for layer, spread in spreads.items()}
         )
 
-    def forward(self, x: Tensor, tap: Tap) -> None:
+    def forward(self, x: Structure, tap: Tap) -> None:
         """Run all layers, quantized and corrected.
 
         Args:
@@ -184,7 +185,7 @@ class LearnedNetwork(nn.Module):
         run_network(self._model, x, LayerCalls(self._index, answer, corrections.normalize))
 
     @torch.no_grad()
-    def float_outputs(self, x: Tensor, tap: Tap) -> None:
+    def float_outputs(self, x: Structure, tap: Tap) -> None:
         """Run the float network.
 
         Args:

@@ -1,6 +1,7 @@
 """Tasks by name: `digits`, `cifar10:DIR`, `fashion_mnist:DIR`, `imagefolder:DIR`, `package.module:callable`."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +27,18 @@ TaskLike = Task | str | Mapping[str, Any]
 """A task, the name of one, or a mapping from names of splits to data sets or loaders."""
 Reader = Callable[[Path, Transform], tuple[Pool, Pool, tuple[str, ...]]]
 
-_FOLDERS: dict[str, tuple[Reader, ImageTransform]] = {
-    "imagefolder": (read_folder, IMAGENET),
-    "cifar10": (read_cifar10, CIFAR),
-    "fashion_mnist": (read_fashion_mnist, GREY),
-}
+Loader = Callable[[str, nn.Module | None, TaskOptions], Task]
+"""Makes the task of a name, such as `imagefolder:DIR`; the network may bring a transform of its images."""
 
 
-def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions | None = None) -> ClassificationTask:
+def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions | None = None) -> Task:
     """Return the task of a name.
 
     Images are read on first use, or by `prepare`.
 
     Args:
         spec: `digits`, `cifar10:DIR`, `fashion_mnist:DIR`, `imagefolder:DIR`, or a callable `package.module:callable`
-            that returns data sets by split.
+            that returns data sets by split, or a task.
         model: Network that may have an attribute `transform`, which replaces the default transform of images; None for
             none.
         options: Options of splits and transforms; the defaults of `TaskOptions` if None.
@@ -57,21 +55,17 @@ def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions
         (288, 71, 540, 10)
     """
     options = options or TaskOptions()
-    name, colon, folder = spec.partition(":")
-    if colon and name in _FOLDERS:
-        return _folder_task(spec, Path(folder).expanduser(), model, options)
-    if spec != "digits" and not is_user_code(spec):
-        raise UserError(
-            f"unknown data {spec!r}; expected digits, {', '.join(f'{known}:DIR' for known in _FOLDERS)} or "
-            "package.module:callable"
-        )
-    if options.changes_transform:
-        raise UserError(f"normalize, resize and crop do not apply to {spec}, whose items are not pictures in files")
-    if spec == "digits":
-        return _digits_task(options)
+    name, _, folder = spec.partition(":")
+    if name in TASKS and bool(folder) == TASKS[name].needs_folder:
+        return TASKS[name].load(spec, model, options)
+    if not is_user_code(spec):
+        expected = [f"{each}:DIR" if task.needs_folder else each for each, task in TASKS.items()]
+        raise UserError(f"unknown data {spec!r}; expected {', '.join(expected)} or package.module:callable")
+    _require_no_transform(spec, options)
     if options.split_seed:
         raise UserError(f"split_seed draws other splits, and those of {spec} are its own; leave it out")
-    return _user_task(read_user_data(spec), name=spec, rule=f"made by {spec}")
+    made = read_user_data(spec)
+    return _user_task(made, name=spec, rule=f"made by {spec}") if isinstance(made, Mapping) else made
 
 
 def as_task(task: TaskLike) -> Task | str:
@@ -97,15 +91,46 @@ def as_task(task: TaskLike) -> Task | str:
     return _user_task(user_splits(task, "task"), name="task", rule="a mapping of data sets")
 
 
-def _folder_task(spec: str, folder: Path, model: nn.Module | None, options: TaskOptions) -> ClassificationTask:
-    read, default = _FOLDERS[spec.partition(":")[0]]
-    transform = resolve_transform(model, default, options)
-    return _drawn_task(spec, read(folder, transform), describe_transform(transform), options)
+def _folder_loader(read: Reader, default: ImageTransform) -> Loader:
+    def load(spec: str, model: nn.Module | None, options: TaskOptions) -> Task:
+        transform = resolve_transform(model, default, options)
+        folder = Path(spec.partition(":")[2]).expanduser()
+        return _drawn_task(spec, read(folder, transform), describe_transform(transform), options)
+
+    return load
 
 
-def _digits_task(options: TaskOptions) -> ClassificationTask:
+def _load_digits(spec: str, _: nn.Module | None, options: TaskOptions) -> Task:
+    _require_no_transform(spec, options)
     transform = {"resize": 16, "interpolation": "bilinear", "scale": "pixel / 16"}
-    return _drawn_task("digits", (*digits_pools(), CLASS_NAMES), transform, options)
+    return _drawn_task(spec, (*digits_pools(), CLASS_NAMES), transform, options)
+
+
+def _require_no_transform(spec: str, options: TaskOptions) -> None:
+    if options.changes_transform:
+        raise UserError(f"normalize, resize and crop do not apply to {spec}, whose items are not pictures in files")
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTask:
+    """Entry of the table of tasks.
+
+    Attributes:
+        load: Makes the task.
+        needs_folder: Whether a folder follows the name, as in `imagefolder:DIR`.
+    """
+
+    load: Loader
+    needs_folder: bool = True
+
+
+TASKS: dict[str, NamedTask] = {
+    "digits": NamedTask(_load_digits, needs_folder=False),
+    "cifar10": NamedTask(_folder_loader(read_cifar10, CIFAR)),
+    "fashion_mnist": NamedTask(_folder_loader(read_fashion_mnist, GREY)),
+    "imagefolder": NamedTask(_folder_loader(read_folder, IMAGENET)),
+}
+"""Tasks by name: the values of `--data`. A further task is a file beside this one and a line here."""
 
 
 def _drawn_task(

@@ -24,6 +24,7 @@ Batch = tuple[Structure, Structure]
 """Inputs and targets of n items."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """Data, loss, metric and distance of what a network was trained for.
 

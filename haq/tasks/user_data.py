@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset, RandomSampler, Sequent
 
 from haq.errors import UserError
 from haq.execution.user_code import call_user_code, one_line, torch_state_kept
-from haq.tasks.base import SplitName
+from haq.tasks.base import SplitName, Task
 from haq.tasks.items import FreshSplit, Split, StoredSplit
 from haq.tasks.tensor_kinds import unsupported_kind
 
@@ -59,21 +59,23 @@ class UserItems:
         return value.detach(), number
 
 
-def read_user_data(spec: str) -> dict[SplitName, Split]:
-    """Read the splits of user data.
+def read_user_data(spec: str) -> dict[SplitName, Split] | Task:
+    """Read user data: their splits, or a whole task.
 
     Args:
-        spec: Callable that returns the splits, as `package.module:callable`.
+        spec: Callable that returns the splits or a task, as `package.module:callable`.
 
     Returns:
-        Data sets by split.
+        Data sets by split, or the task.
 
     Raises:
         UserError: The callable fails, or its result is not a valid mapping.
     """
     sets = call_user_code(spec)
+    if isinstance(sets, Task):
+        return sets
     if not isinstance(sets, Mapping):
-        raise UserError(f"{spec} returned a {type(sets).__name__}; expected {EXPECTED}")
+        raise UserError(f"{spec} returned a {type(sets).__name__}; expected {EXPECTED}, or a task")
     return user_splits(sets, spec)
 
 

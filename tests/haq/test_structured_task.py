@@ -8,7 +8,9 @@ import torch
 from torch import Generator, nn
 
 import haq
+from haq import tasks
 from haq.config import SearchConfig
+from haq.errors import UserError
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.measured import Cell, Sensitivities
 from haq.experiment.problem import prepare_network
@@ -73,6 +75,29 @@ def test_a_network_with_structured_outputs_is_fine_tuned(regression: Task, motio
         prediction, _ = result.network(**inputs)
     assert prediction.isfinite().all()
     assert result.summary["metric"]["name"] == "rmse"
+
+
+def test_a_network_with_structured_inputs_is_reconstructed(regression: Task, motion: nn.Module) -> None:
+    result = haq.reconstruct(motion, regression, policy=(3, 8), steps=3, batch_size=8)
+    assert result.summary["metric"]["name"] == "rmse"
+    assert result.summary["accuracy"] <= 0
+
+
+def test_a_task_is_added_by_one_entry(
+    regression: Task, motion: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tasks.TASKS, "motion", tasks.NamedTask(lambda *_: regression, needs_folder=False))
+    found = haq.search(motion, "motion", out=tmp_path / "run", **{**SETTINGS, "episodes": 1})
+    assert found.summary.metric.name == "rmse"
+    with pytest.raises(UserError, match=r"expected digits, .*, motion or package"):
+        tasks.load_task("position")
+
+
+def test_user_code_may_return_a_task(regression: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "user_tasks.py").write_text("made = None\n\ndef motion():\n    return made\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("user_tasks.made", regression)
+    assert tasks.load_task("user_tasks:motion") is regression
 
 
 def test_episodes_fine_tune_on_structured_inputs(regression: Task, motion: nn.Module) -> None:
