@@ -19,7 +19,7 @@ _OWN = ("agent", "budget", "episodes", "max_accuracy_drop", "confidence")
 _FLAGS = tuple(name for name in ALL_FLAGS if name not in _OWN)
 
 MAX_DIGITS = 9
-"""Digits of a number of evaluations."""
+"""Largest number of digits of a number of evaluations."""
 
 
 @with_config(*_FLAGS)

@@ -195,7 +195,7 @@ def _read_pins(texts: list[str]) -> dict[str, int]:
 
 
 def _shown(text: str) -> str:
-    """Quote a text, shortened where it is long.
+    """Quote a text, shortened to `MAX_SHOWN` characters.
 
     >>> _shown("9" * 1000)[-4:]
     "...'"

@@ -23,11 +23,11 @@ from haq.execution.progress import SILENT, Watcher
 
 LINE_LENGTH = 80
 LINES_AT_MOST = 20
-"""Lines that a loop prints in a pipe, so that a log stays readable."""
+"""Largest number of lines that a loop prints in a pipe."""
 EARLY = ("load", "trace", "read data", "engine check")
 """Phases in which most mistakes of a user are found."""
 HOLD_SECONDS = 30.0
-"""How long the lines of early phases are held back at most."""
+"""Longest time for which the lines of early phases are buffered."""
 
 
 class PlainProgress:

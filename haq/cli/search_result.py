@@ -15,7 +15,7 @@ from haq.searching.running import SearchResult
 from haq.tasks.metrics import Metric, metric_of
 
 USUAL_WIDTH = 80
-"""Width of the bits of all layers, in columns, where standard output has none."""
+"""Line width for the bits of all layers, in characters, if standard output is no terminal."""
 MAX_NAME = 22
 """Characters of a layer's name; three layers with their bits fit a line of the usual width."""
 MAX_NAMED = 60

@@ -19,36 +19,47 @@ from haq.tasks.base import RecalibratableTask, Task
 
 SPREAD, DRAWS, SEED = 0.1, 1000, 0
 CLOSE = 0.005
-"""Half a point of accuracy."""
+"""Largest difference of accuracies that counts as close, a fraction."""
 
 
 @dataclass(frozen=True, slots=True)
 class CostNoise:
-    """Share of random cost errors at which a policy stays within a budget."""
+    """Share of random cost errors at which a policy stays within a budget.
+
+    Attributes:
+        objective: Name of the cost.
+        headroom: Budget over modelled cost.
+        spread: Largest relative error, uniform in both directions.
+        draws: Number of draws.
+        together: Share of draws within the budget when all layers have the same relative error.
+        apart: Share of draws within the budget when every layer has an independent error.
+    """
 
     objective: str
     headroom: float
-    """Budget over modelled cost."""
     spread: float
-    """Largest relative error, uniform in both directions."""
     draws: int
     together: float
-    """Share of draws within the budget when all layers have the same relative error."""
     apart: float
-    """Share of draws within the budget when every layer has an error of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recalibrated:
-    """Accuracy of a policy with quantizers from other images."""
+    """Accuracy of a policy with quantizers from other images.
+
+    Attributes:
+        images: Number of calibration images.
+        shared: Number of images that are also among the run's.
+        search_accuracy: Accuracy on the search split after the new calibration, a fraction.
+        search_accuracy_before: Accuracy on the search split in the run, a fraction.
+        is_close: Whether these differ by at most half a point.
+    """
 
     images: int
     shared: int
-    """Number of images that are also among the run's."""
     search_accuracy: float
     search_accuracy_before: float
     is_close: bool
-    """Whether both lie within half a point of accuracy."""
 
 
 def cost_noise(objective: str, layer_costs: NDArray[np.float64], limit: float) -> CostNoise:

@@ -34,13 +34,13 @@ from hardware_sim.cost import Objective, width_index
 DRAWS = 40
 """Samples of the reward model's terms, for the uncertainty of the distance."""
 NEAR = 4.0
-"""Policies of at most so many times the winner's output error relate output error to accuracy."""
+"""Largest output error, relative to the winner's, of policies in the fit of accuracy to output error."""
 LOW, HIGH = 0.1, 0.9
 """Quantiles of the samples that are reported."""
 NOISY: tuple[Objective, ...] = ("latency", "energy")
 """Costs that a device models; sizes and bit operations are counted exactly."""
 _SAME = 1e-9
-"""Relative difference of costs that counts as rounding."""
+"""Relative tolerance of costs for rounding errors."""
 
 
 def explain(

@@ -25,13 +25,19 @@ FloatArray = NDArray[np.float64]
 MIN_POLICIES, MAX_POLICIES = 4, 300
 """Least and largest number of policies that a model is fitted to; a fit to more takes minutes."""
 SCALES_FROM = 6
-"""Number of policies from which on the scales of the prior are fitted too."""
+"""Least number of policies for which the scales of the prior are fitted too."""
 _RANGE = 1e3
 """Range to which losses are scaled for the solver, whose tolerances are absolute."""
 
 
 class Predicted(NamedTuple):
-    """Predicted reward, and the rewards one standard deviation below and above."""
+    """Predicted reward of a policy.
+
+    Attributes:
+        reward: Reward at the mean of the predicted log loss.
+        low: Reward one standard deviation below.
+        high: Reward one standard deviation above.
+    """
 
     reward: float
     low: float
@@ -39,23 +45,30 @@ class Predicted(NamedTuple):
 
 
 class Relaxed(NamedTuple):
-    """Solution of the relaxed program."""
+    """Solution of the relaxed program.
+
+    Attributes:
+        loss: Lower bound of the loss of any policy within the limits.
+        prices: Decrease of the loss per unit of each limit, [constraint].
+    """
 
     loss: float
-    """Lower bound of the loss of any policy within the limits."""
     prices: FloatArray
-    """Decrease of the loss per unit of each limit, [constraint]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surrogate:
-    """Reward model fitted to policies; losses are in units of the reward."""
+    """Reward model fitted to policies; losses are in units of the reward.
+
+    Attributes:
+        choice: Allowed bits and their costs.
+        ceiling: Reward without any loss.
+        policies: Number of policies that the model was fitted to.
+    """
 
     choice: Choices
     ceiling: float
-    """Reward without any loss."""
     policies: int
-    """Number of policies that it was fitted to."""
     _model: RewardModel
 
     def predict(self, bits: IntArray) -> Predicted:

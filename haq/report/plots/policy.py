@@ -34,7 +34,7 @@ MIN_WIDTH, MAX_WIDTH = 6.4, 16.0
 SIDES_INCHES = 0.8
 """Part of the width for y axis and margins."""
 SLOT_INCHES = 0.2
-"""Width of a layer while the figure can grow."""
+"""Width of a layer in figures narrower than `MAX_WIDTH`."""
 PANEL_INCHES = 1.25
 HANDLE_POINTS = 36.0
 """Width of a legend entry besides its text."""
@@ -42,10 +42,10 @@ LONGEST_NAME = 30
 BAR_WIDTH = 0.76
 FEWEST_SLOTS = 6
 LINE_POINTS = 1.2 * SMALL_SIZE
-"""Least distance between upright names."""
+"""Least distance between upright names, in points."""
 FLOAT = Mark("left in float", "white", "o")
 NUMBERED_SLOT_POINTS = 1.3 * SMALL_SIZE
-"""Least width of a layer at which numbers above the bars are readable."""
+"""Least width of a layer at which numbers above the bars are readable, in points."""
 
 
 @house_style()

@@ -32,9 +32,9 @@ from hardware_sim.roofline import arithmetic_intensity, attainable_macs_per_s
 
 WIDTH, PLOT_INCHES = 6.4, 3.8
 ROOFS: tuple[Bits, ...] = (2, 4, 8, None)
-"""Widths, of both operands, whose roofs are drawn where the device has them."""
+"""Widths of both operands whose roofs are drawn if the device supports them."""
 MARK_AREA, SHARE_AREA = 12.0, 600.0
-"""Area, in square points, of the smallest mark, and what is added for a layer that takes all the time."""
+"""Area of the smallest mark, and additional area for a share of 1, in square points."""
 MARGIN_FACTOR = 2.5
 """Factor of free space around the marks, on the logarithmic axes."""
 
@@ -43,14 +43,20 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Points:
-    """Positions of layers on the roofline, one entry per layer."""
+    """Positions of layers on the roofline, one entry per layer.
+
+    Attributes:
+        kinds: Kinds of the layers.
+        intensity: MACs per byte of main memory, [layer].
+        macs_per_s: Performance in MAC/s, [layer].
+        share: Share of the network's latency, [layer].
+        bounds: `compute` or `memory`, which bounds the latency; None if the device does not model it, [layer].
+    """
 
     kinds: tuple[LayerKind, ...]
     intensity: FloatArray
-    """MACs per byte of main memory."""
     macs_per_s: FloatArray
     share: FloatArray
-    """Share of the network's latency."""
     bounds: tuple[str | None, ...]
 
 

@@ -42,7 +42,7 @@ class _Metric(MetricRecord):
 
 
 class _PolicySummary(Record):
-    """Fields of a summary that the figure of a policy uses; every command that writes a policy writes them."""
+    """Fields of a summary that the figure of a policy uses; commands that do not search write no budget."""
 
     metric: _Metric = _Metric()
     budget: tuple[_Budget, ...] = ()

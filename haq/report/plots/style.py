@@ -17,7 +17,7 @@ from hardware_sim.layer import LayerKind
 
 POINTS_PER_INCH = 72
 GLYPH_WIDTH = 0.6
-"""Average width of a character over the font size, on the wide side."""
+"""Average width of a character over the font size, rounded up."""
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 10.0, 8.0, 6.5
 HEADER_INCHES, LEGEND_INCHES, MARGIN_INCHES = 0.5, 0.25, 0.08
 
@@ -27,7 +27,7 @@ BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
 
 RC: Mapping[str, Any] = {
-    "font.family": "DejaVu Sans",  # matplotlib brings it along, so that every machine draws the same
+    "font.family": "DejaVu Sans",  # included in matplotlib, so that figures are equal on all machines
     "font.size": TEXT_SIZE,
     "text.color": INK,
     "axes.axisbelow": True,
@@ -61,7 +61,14 @@ RC: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Label, colour and mark of a kind of layer in all figures."""
+    """Label, colour and mark of a kind of layer in all figures.
+
+    Attributes:
+        label: Label in the legend.
+        colour: Colour of marks and bars.
+        marker: Matplotlib's marker.
+        hatch: Matplotlib's hatch of bars; None for filled bars.
+    """
 
     label: str
     colour: str
