@@ -17,16 +17,16 @@ from haq.costs.simulation import policy_bits, simulation
 from haq.errors import UserError, warn_caller
 from haq.execution.progress import SILENT, Watcher
 from haq.experiment.artifact import Artifact, load_artifact
-from haq.experiment.evaluating import evaluate_artifact
+from haq.experiment.evaluate import evaluate_artifact
 from haq.experiment.inputs import Inputs, names_of
 from haq.experiment.learning_request import PolicyLike, learning_request
 from haq.experiment.loading import load_priced
-from haq.finetuning.running import FinetuneResult, finetune_configured
+from haq.finetuning.finetune import FinetuneResult, finetune_configured
 from haq.policy import Policy, load_policy, uniform_bits
 from haq.quantization.training.config import FinetuneConfig, finetune_config
 from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
-from haq.reconstruction.running import QUANTIZER_SETTINGS, ReconstructionResult, reconstruct_configured
-from haq.searching.running import SearchResult, search_configured
+from haq.reconstruction.reconstruct import QUANTIZER_SETTINGS, ReconstructionResult, reconstruct_configured
+from haq.searching.search import SearchResult, search_configured
 from haq.tasks import TaskLike, as_task
 
 __all__ = ["evaluate", "finetune", "load", "load_policy", "reconstruct", "search", "simulate"]

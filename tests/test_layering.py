@@ -115,7 +115,7 @@ def test_imports_inside_haq_only_point_down() -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["from haq.searching.running import search_configured\n", "def late():\n    import haq.searching.running\n"],
+    ["from haq.searching.search import search_configured\n", "def late():\n    import haq.searching.search\n"],
     ids=["plain", "lazy"],
 )
 def test_an_upward_import_is_found(source: str, tmp_path: Path) -> None:

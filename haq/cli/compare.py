@@ -12,8 +12,8 @@ from haq.cli.studies import finish_study
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.execution.processes import Processes
+from haq.studies.comparison.compare import compare
 from haq.studies.comparison.plan import Comparison
-from haq.studies.comparison.running import compare
 
 _OWN = ("agent", "budget", "episodes", "max_accuracy_drop", "confidence")
 _FLAGS = tuple(name for name in ALL_FLAGS if name not in _OWN)

@@ -11,7 +11,7 @@ from haq.cli.output import print_json, print_text, say, warn
 from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
 from haq.experiment.artifact import load_artifact
-from haq.experiment.evaluating import evaluate_artifact
+from haq.experiment.evaluate import evaluate_artifact
 from haq.tasks.metrics import metric_in
 
 

@@ -21,7 +21,7 @@ from haq.cli.policies import FloatFlag, PolicyArgument, policy_name, policy_or_b
 from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
 from haq.experiment.learning_request import learning_request
-from haq.finetuning.running import FinetuneResult, finetune_configured
+from haq.finetuning.finetune import FinetuneResult, finetune_configured
 from haq.quantization.training.config import FinetuneConfig, finetune_config
 
 UNIFORM_BITS = 4

@@ -14,7 +14,7 @@ from haq.config import SearchConfig
 from haq.costs.pricing import PricedLayers
 from haq.costs.simulation import Simulation, simulation
 from haq.experiment.loading import load_priced, load_traced
-from haq.experiment.run_settings import policy_source
+from haq.experiment.policy_source import policy_source
 from haq.formatting import format_count
 from haq.policy import LayerBits, uniform_bits
 from hardware_sim.layer import Layer

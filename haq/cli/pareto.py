@@ -14,7 +14,7 @@ from haq.errors import UserError
 from haq.execution.executors import InProcess
 from haq.execution.processes import Processes
 from haq.studies.pareto.plan import Sweep
-from haq.studies.pareto.running import run_sweep
+from haq.studies.pareto.sweep import run_sweep
 from haq.studies.pareto.tables import as_csv, report
 from hardware_sim.cost import Objective
 

@@ -12,7 +12,7 @@ from haq.cli.screen import literal
 from haq.cli.specialization import compare_policies
 from haq.config import SearchConfig
 from haq.errors import UserError
-from haq.experiment.run_settings import policy_source
+from haq.experiment.policy_source import policy_source
 from haq.policy import load_policy
 from haq.report.plots import plot_policy, plot_roofline, plot_run, save_figure
 from haq.report.plots.pareto import load_sweep, plot_pareto

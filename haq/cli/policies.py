@@ -7,7 +7,7 @@ import typer
 
 from haq.errors import UserError
 from haq.experiment.learning_request import PolicyLike
-from haq.experiment.run_settings import policy_path
+from haq.experiment.policy_source import policy_path
 
 PolicyArgument = Annotated[
     Path | None,

@@ -21,7 +21,7 @@ from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
 from haq.experiment.learning_request import learning_request
 from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
-from haq.reconstruction.running import QUANTIZER_SETTINGS, ReconstructionResult, reconstruct_configured
+from haq.reconstruction.reconstruct import QUANTIZER_SETTINGS, ReconstructionResult, reconstruct_configured
 
 W_BITS, A_BITS = 4, 8
 

@@ -14,7 +14,7 @@ from haq.cli.search_result import print_result
 from haq.config import SearchConfig
 from haq.evaluation.store import EvaluationStore
 from haq.experiment.inputs import Inputs
-from haq.searching.running import search_configured
+from haq.searching.search import search_configured
 
 
 @with_config(*ALL_FLAGS)

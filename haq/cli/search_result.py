@@ -11,7 +11,7 @@ from haq.formatting import format_cost, percent, shorten_all
 from haq.policy import CostSummary, LayerBits
 from haq.runs.run_folder import CONFIG, POLICY, RunFolder
 from haq.runs.summary import AccuracyDrop, BudgetLimit, Interval, Summary, UniformResult
-from haq.searching.running import SearchResult
+from haq.searching.search import SearchResult
 from haq.tasks.metrics import Metric, metric_of
 
 USUAL_WIDTH = 80

@@ -19,8 +19,8 @@ from haq.cli.output import draw_figures, print_json, print_table, print_text, wa
 from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
 from haq.experiment.prior.measured import PARTS
+from haq.sensitivity.measure import Extent, measure_sensitivities
 from haq.sensitivity.records import SensitivityDocument
-from haq.sensitivity.running import Extent, measure_sensitivities
 
 WIDTHS_SHOWN = 3
 """Number of widths in the printed table, from the smallest."""

@@ -11,7 +11,7 @@ from haq.costs.specialization import Candidate, PolicyCost, PricedNetwork, Speci
 from haq.costs.unpriced import Refused
 from haq.errors import UserError
 from haq.experiment.loading import load_traced
-from haq.experiment.run_settings import PolicySource, policy_source
+from haq.experiment.policy_source import PolicySource, policy_source
 from haq.formatting import percent
 from haq.network.layers import Trace
 from haq.policy import Policy, uniform_bits

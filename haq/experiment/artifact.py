@@ -25,10 +25,10 @@ from haq.evaluation.protocols import CorrectingEngine
 from haq.execution.structures import Structure
 from haq.experiment.inputs import Inputs
 from haq.experiment.network_state import NETWORK, load_state, save_state, storable_state
+from haq.experiment.policy_source import RECONSTRUCT, PolicySource, RunSettings, policy_source
 from haq.experiment.problem import Network, rounding_of
 from haq.experiment.quantized_policy import QuantizedPolicy, TrainedState, describe_quantizers
 from haq.experiment.restoration import restored_network
-from haq.experiment.run_settings import RECONSTRUCT, PolicySource, RunSettings, policy_source
 from haq.experiment.stored_example import save_example
 from haq.experiment.stored_layers import save_layers
 from haq.network.layers import Trace

@@ -9,8 +9,8 @@ from haq.config import DATA_SETTINGS, DEVICE_SETTINGS, MODEL_SETTINGS, SearchCon
 from haq.costs.pricing import allowed_bits
 from haq.errors import UserError
 from haq.execution.structures import Structure
+from haq.experiment.policy_source import policy_source
 from haq.experiment.problem import PricedModel
-from haq.experiment.run_settings import policy_source
 from haq.policy import CostSummary, LayerBits, Policy
 from haq.tasks.base import Task
 from hardware_sim.cost import Bits, UnsupportedError

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from haq.evaluation.engines.episodes import require_trainable
+from haq.evaluation.engines.episode_finetuning import require_trainable
 from haq.execution.progress import SILENT, Watcher
 from haq.execution.structures import Structure, to_device
 from haq.experiment.artifact import save_result, save_source, trained_state

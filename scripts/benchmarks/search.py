@@ -20,7 +20,7 @@ from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.problem import prepare
 from haq.runs.environment import describe_environment
 from haq.runs.run_folder import RunFolder
-from haq.searching.running import begin_session, run_episodes
+from haq.searching.search import begin_session, run_episodes
 
 
 class Timed:

@@ -10,7 +10,7 @@ from typing import Any
 from haq.files import write_atomically
 from haq.formatting import format_cost, percent
 from haq.runs.run_folder import CONFIG, ENVIRONMENT, RunFolder
-from haq.searching.running import finished
+from haq.searching.search import finished
 from hardware_sim.cost import COST_FIELDS
 
 HEADER = "| run | device | objective | budget | cost of the policy | of 8 bits | policy | best uniform | float |"

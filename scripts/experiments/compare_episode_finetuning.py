@@ -30,13 +30,13 @@ from agents import RandomSearch
 from envs.bit_allocation import BitAllocationEnv
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, read_several, with_config
 from haq.config import SearchConfig, search_config
-from haq.evaluation.engines.episodes import EPISODE_BATCH
+from haq.evaluation.engines.episode_finetuning import EPISODE_BATCH
 from haq.evaluation.evaluator import Evaluator
 from haq.experiment.inputs import Inputs
 from haq.experiment.learning_request import LearningRequest
 from haq.experiment.problem import Network, Problem, prepare, prepare_network
 from haq.files import write_atomically
-from haq.finetuning.running import finetune_configured
+from haq.finetuning.finetune import finetune_configured
 from haq.policy import LayerBits, Policy, PolicyBits
 from haq.quantization.training.config import FinetuneConfig, Learning, finetune_config
 from haq.report.plots import save_figure

@@ -34,7 +34,7 @@ from haq.policy import PolicyBits
 from haq.runs.environment import describe_environment
 from haq.runs.episode import Episode
 from haq.runs.run_folder import RunFolder
-from haq.searching.running import begin_session
+from haq.searching.search import begin_session
 from haq.searching.session import Session
 from haq.studies.comparison.intervals import paired_interval
 

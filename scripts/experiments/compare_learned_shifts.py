@@ -26,7 +26,7 @@ from torch.utils.data import Dataset, Subset
 
 import haq
 from haq.files import write_atomically
-from haq.finetuning.running import FinetuneResult
+from haq.finetuning.finetune import FinetuneResult
 from haq.network.layers import trace
 from haq.quantization import AdaptiveQuantizer
 from haq.quantization.training.batch_norms import reestimate

@@ -18,7 +18,7 @@ from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, read_several, with_config
 from haq.config import Rounding, SearchConfig, search_config
 from haq.formatting import percent
 from haq.reconstruction.config import reconstruction_config
-from haq.reconstruction.running import ReconstructionRequest, reconstruct_configured
+from haq.reconstruction.reconstruct import ReconstructionRequest, reconstruct_configured
 from haq.runs.environment import describe_environment
 
 Summary = dict[str, Any]

@@ -24,11 +24,11 @@ from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.problem import Network, prepare_network
 from haq.policy import PolicyBits
 from haq.runs.environment import describe_environment
-from haq.searching.running import search_configured
+from haq.searching.search import search_configured
 from haq.studies.comparison.intervals import Interval, paired_interval
 from haq.studies.pareto.plan import Sweep
 from haq.studies.pareto.records import SweepDocument, SweepRecord
-from haq.studies.pareto.running import run_sweep
+from haq.studies.pareto.sweep import run_sweep
 
 DEVICES = ("bismo-edge", "bismo-cloud", "bitfusion-edge")
 BUDGETS = ("3bits", "4bits", "5bits", "6bits", "7bits")

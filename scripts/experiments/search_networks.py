@@ -34,7 +34,7 @@ from haq.files import write_atomically
 from haq.formatting import format_cost, percent
 from haq.policy import load_policy
 from haq.runs.environment import describe_environment
-from haq.searching.running import search_configured
+from haq.searching.search import search_configured
 from hardware_sim.cost import Objective
 
 TARGETS: dict[str, tuple[str, Objective]] = {

@@ -42,7 +42,7 @@ from haq.experiment.prior.layer_losses import LayerLosses
 from haq.experiment.problem import Network, prepare, prepare_network
 from haq.runs.environment import describe_environment
 from haq.runs.run_folder import RunFolder
-from haq.searching.running import begin_session, run_episodes
+from haq.searching.search import begin_session, run_episodes
 
 BATCH = 32
 SEARCHES = ("corrections", "no corrections")

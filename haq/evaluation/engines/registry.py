@@ -9,7 +9,7 @@ import torch
 from haq.config import EngineName, SearchConfig
 from haq.errors import UserError
 from haq.evaluation.chunks import chunk_sizes
-from haq.evaluation.engines.episodes import episode_engine
+from haq.evaluation.engines.episode_finetuning import episode_engine
 from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.protocols import Engine
 from haq.execution.structures import Structure, item_count, take, tensors

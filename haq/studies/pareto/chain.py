@@ -20,7 +20,7 @@ from haq.experiment.problem import prepare_network
 from haq.formatting import device_title, percent
 from haq.runs.episode import Episode, distinct
 from haq.runs.run_folder import RunFolder
-from haq.searching.running import finished, search_configured
+from haq.searching.search import finished, search_configured
 from haq.searching.warm_start import opening
 from haq.studies.pareto.plan import PlannedSearch
 from haq.studies.pareto.records import SweepRecord

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from haq.__main__ import main
 from haq.config import SearchConfig
 from haq.files import write_atomically
-from haq.searching.running import SearchResult
+from haq.searching.search import SearchResult
 
 MINE = """
 import torch

@@ -9,7 +9,7 @@ import pytest
 from haq.cli.search_result import bits_lines, next_commands, print_result
 from haq.policy import LayerBits, load_policy
 from haq.runs.summary import Summary
-from haq.searching.running import SearchResult
+from haq.searching.search import SearchResult
 
 
 def result_of(run: Path, **changes: Any) -> SearchResult:

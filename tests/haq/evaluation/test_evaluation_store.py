@@ -17,7 +17,7 @@ from haq.evaluation.protocols import Evaluation
 from haq.evaluation.store import EvaluationStore, KeptEvaluations
 from haq.experiment.inputs import Inputs
 from haq.policy import PolicyBits
-from haq.searching.running import search_configured
+from haq.searching.search import search_configured
 from haq.tasks.classification import ClassificationTask
 
 WIDTHS = st.sampled_from([*range(1, 9), None])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from haq.__main__ import main
-from haq.experiment import evaluating
+from haq.experiment import evaluate as evaluating
 
 
 @pytest.mark.parametrize("accuracy_is_chance", [True, False])

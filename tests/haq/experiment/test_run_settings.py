@@ -18,13 +18,13 @@ from haq.__main__ import main
 from haq.config import search_config
 from haq.errors import UserError
 from haq.experiment.inputs import Inputs
-from haq.experiment.run_settings import policy_source
+from haq.experiment.policy_source import policy_source
 from haq.experiment.stored_example import load_example, save_example
 from haq.experiment.stored_layers import MAX_LAYERS, load_layers, save_layers
 from haq.network.layers import Site, Trace
 from haq.network.tracing.weighted_calls import WeightSlice
 from haq.policy import Policy, uniform_bits
-from haq.report.explanation.running import explain
+from haq.report.explanation.explain import explain
 from haq.runs.code_origins import record_callables, require_recorded
 from haq.runs.run_folder import RunFolder
 from hardware_sim.layer import Layer

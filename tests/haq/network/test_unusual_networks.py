@@ -19,7 +19,7 @@ from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
 from haq.execution.progress import Silent
 from haq.experiment.artifact import load_artifact
-from haq.experiment.evaluating import evaluate_artifact
+from haq.experiment.evaluate import evaluate_artifact
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.problem import Network, prepare_network
 from haq.network.layers import trace

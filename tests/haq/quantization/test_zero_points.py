@@ -17,7 +17,7 @@ from haq.evaluation.engines.onnxruntime import OnnxEngine, export_marked, lower,
 from haq.evaluation.engines.registry import comparison_policies
 from haq.evaluation.engines.torch import TorchEngine
 from haq.experiment.artifact import load_artifact
-from haq.experiment.evaluating import evaluate_artifact
+from haq.experiment.evaluate import evaluate_artifact
 from haq.network.layers import trace
 from haq.quantization import layer_weights, quantized_model
 from haq.quantization.quantized_model import QuantizedModel, QuantizerOptions, Quantizers

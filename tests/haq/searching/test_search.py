@@ -23,7 +23,7 @@ from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
 from haq.execution.progress import Silent
 from haq.experiment.artifact import load_artifact
-from haq.experiment.evaluating import evaluate_artifact
+from haq.experiment.evaluate import evaluate_artifact
 from haq.experiment.inputs import Inputs
 from haq.policy import Policy, load_policy
 from haq.quantization import layer_weights, quantized_model, rounding
@@ -32,7 +32,7 @@ from haq.runs.run_folder import RunFolder
 from haq.searching import session
 from haq.searching.confidence import Pairs, confidence_of_drop
 from haq.searching.objective import SearchObjective
-from haq.searching.running import SearchResult, search_configured
+from haq.searching.search import SearchResult, search_configured
 from haq.tasks.classification import ClassificationTask
 
 FILES = {
@@ -377,7 +377,7 @@ def test_phases_are_named_as_they_begin_and_all_of_them_are_timed(
     search: Callable[..., SearchResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(10**6))
-    for module in ("running", "session"):
+    for module in ("search", "session"):
         monkeypatch.setattr(f"haq.searching.{module}.monotonic", lambda: float(next(clock)))
     watcher = Interruption(after=10**6)
     began_at: dict[str, int] = {}

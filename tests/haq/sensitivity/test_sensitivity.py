@@ -24,7 +24,7 @@ from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
 from haq.report.plots import draw_missing, plot_run
 from haq.report.plots.sensitivity import SensitivityTable, plot_sensitivity
-from haq.sensitivity.running import Extent, measure_sensitivities
+from haq.sensitivity.measure import Extent, measure_sensitivities
 from haq.tasks.classification import ClassificationTask
 
 FLAGS = ("--search-images", "60", "--report-images", "60", "--calibration-images", "64", "--min-bits", "2")
@@ -175,7 +175,7 @@ def test_resuming_after_an_interrupt_gives_identical_files(folder: Path, config:
 def test_resuming_a_finished_measurement_runs_nothing(
     folder: Path, config: SearchConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("haq.sensitivity.running.prepare_network")
+    monkeypatch.delattr("haq.sensitivity.measure.prepare_network")
     document = measure_sensitivities(config, folder, extent=EXTENT, resume=True)
     assert document.to_json() == json.loads((folder / "sensitivity.json").read_text())
 

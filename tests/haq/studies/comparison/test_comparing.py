@@ -10,9 +10,9 @@ from haq.__main__ import main
 from haq.config import SearchConfig, search_config
 from haq.errors import UserError
 from haq.studies.comparison.cell import Cell, shared_settings
+from haq.studies.comparison.compare import collect
 from haq.studies.comparison.plan import Comparison, plan
 from haq.studies.comparison.records import POINTS, ComparisonDocument
-from haq.studies.comparison.running import collect
 
 
 @pytest.mark.parametrize(
