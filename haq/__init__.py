@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 
 def _require_neighbours() -> None:
-    """`agents` and `envs` are names that other distributions use: stop where somebody else's would be imported."""
+    """Check that `agents`, `envs` and `hardware_sim` are those of haq: other distributions use these names too."""
     here = Path(__file__).resolve().parent.parent
     for name in ("agents", "envs", "hardware_sim"):
         spec = find_spec(name)
@@ -28,7 +28,7 @@ __all__ = ["evaluate", "finetune", "load", "load_policy", "reconstruct", "search
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public function when it is first used: with torch that takes seconds, and Ctrl-C may come before."""
+    """Import a public function when it is first used, as importing torch takes seconds."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module("haq.api"), name)

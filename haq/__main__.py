@@ -34,7 +34,7 @@ def process() -> int:
     """Run the command of this process; prints of compiled libraries go to standard error."""
     with _interruption_exits():
         import haq.cli.app  # noqa: F401  takes seconds
-    if sys.stdout is None:  # closed by whoever called
+    if sys.stdout is None:  # closed by the caller
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  for as long as the process lives
         return main()
     encoding, ours = sys.stdout.encoding, _StandardOutput(os.dup(sys.stdout.fileno()), "w")

@@ -275,8 +275,8 @@ def simulate(
         settings: Fields of `haq.config.SearchConfig`, such as `hardware`, `batch` and `input`.
 
     Returns:
-        The document that `haq simulate --json` prints: `hardware`, `model`, `batch`, `layers` and `totals`, with
-        latencies in seconds and energies in joules for the whole batch.
+        The document that `haq simulate --json` prints, with `layers` and `totals`. Latencies are in seconds and
+        energies in joules, of the whole batch; values that the device does not model are None.
 
     Raises:
         UserError: The network cannot be priced, or the policy does not fit it.

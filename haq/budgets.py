@@ -190,7 +190,7 @@ def parse_duration(text: str) -> float:
 
 
 def _units(objective: Objective) -> str:
-    return f"its units are {', '.join(unit for unit, (known, _) in UNITS.items() if known == objective)} and bits"
+    return f"its units are {', '.join(unit for unit, (measured, _) in UNITS.items() if measured == objective)} and bits"
 
 
 def _number(text: str) -> float | None:

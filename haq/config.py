@@ -45,7 +45,7 @@ def _known_method(name: str) -> str:
 
 
 class Group(BaseModel):
-    """Base of the groups of settings. Values are immutable, and unknown names are refused."""
+    """Base class of groups of settings. Values are immutable, and unknown names are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     heading: ClassVar[str]

@@ -1,4 +1,4 @@
-"""Atomic writing of files: a process killed at any moment leaves the old content or the new."""
+"""Atomic writing of files: a process killed at any moment leaves the old or the new content."""
 
 import os
 import tempfile

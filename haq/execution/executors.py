@@ -34,7 +34,7 @@ class Executor(Protocol):
 
         Jobs start in the given order and are yielded in the order in which they finish. If a job raises an exception,
         no further job is started, and the exception is raised here after the running jobs have finished. If the
-        iteration is abandoned or interrupted (`KeyboardInterrupt`), running jobs are stopped where they are.
+        iteration is abandoned or interrupted (`KeyboardInterrupt`), running jobs are stopped at once.
 
         Args:
             jobs: Picklable jobs, independent of each other.

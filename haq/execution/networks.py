@@ -60,7 +60,7 @@ def call_network(
 
 
 def runner(network: nn.Module) -> Callable[[Structure], Structure]:
-    """Return a network as a function.
+    """Convert a network to a function.
 
     Args:
         network: Network.
@@ -170,7 +170,11 @@ class NetworkGuard(TorchFunctionMode):
 
 @contextmanager
 def no_checkpointing() -> Iterator[None]:
-    """Make `torch.utils.checkpoint` call its functions directly, however a network imported it."""
+    """Make `torch.utils.checkpoint` call its functions directly in the context, however a network imported it.
+
+    Yields:
+        None.
+    """
     original = checkpoint._checkpoint_impl
     checkpoint._checkpoint_impl = _call
     try:

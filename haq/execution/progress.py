@@ -89,4 +89,4 @@ SILENT = Silent()
 
 
 def no_progress(_: str) -> None:
-    """Show nothing."""
+    """Ignore the name of a phase."""

@@ -59,7 +59,11 @@ def is_user_code(spec: str) -> bool:
 
 @contextmanager
 def torch_state_kept() -> Iterator[None]:
-    """Restore torch's global state afterwards: gradient mode, autocast, default dtype and device."""
+    """Restore torch's global state at the end of the context: gradient mode, autocast, default dtype and device.
+
+    Yields:
+        None.
+    """
     gradients, dtype, place = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device()
     autocast = {device: torch.is_autocast_enabled(device) for device in _AUTOCAST}
     try:
@@ -79,7 +83,7 @@ def _switch_autocast(enabled: Mapping[str, bool]) -> None:
 
 @contextmanager
 def caller_kept(model: nn.Module | None) -> Iterator[None]:
-    """Run with torch's default settings; restore the caller's settings and the modes of its network afterwards.
+    """Use torch's default settings in the context; restore the caller's settings and its network's modes after it.
 
     The defaults are gradients enabled, float32, the CPU and no autocast.
 
@@ -100,7 +104,7 @@ def caller_kept(model: nn.Module | None) -> Iterator[None]:
 
 @contextmanager
 def modes_kept(model: nn.Module | None) -> Iterator[None]:
-    """Restore the training or evaluation mode of every module of a network afterwards.
+    """Restore the training or evaluation mode of every module of a network at the end of the context.
 
     Args:
         model: Network; None for none.

@@ -1,1 +1,1 @@
-"""From a configuration to a problem that is ready to be searched, and from a folder back to what a run left."""
+"""Preparation of workflows: a configuration becomes a problem, and the folder of a run becomes an artifact."""

@@ -72,7 +72,7 @@ class LearningRequest(Generic[L]):
         return task.example() if self.example is None else self.example
 
     def document(self) -> dict[str, Any]:
-        """Return the contents of `config.json`."""
+        """Return the contents of `config.json` of the run."""
         bits = self.policy if isinstance(self.policy, tuple) else (self.policy.w_bits, self.policy.a_bits)
         return {
             **self.config.model_dump(mode="json"),

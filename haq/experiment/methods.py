@@ -42,16 +42,16 @@ class Method(Protocol):
         ...
 
     def take_over(self, earlier: "Method", observations: ScoredPolicies) -> None:
-        """Start from what the same method learned on another budget.
+        """Continue from the state of the same method on another budget.
 
         Args:
             earlier: The method on the other budget.
-            observations: All policies evaluated so far.
+            observations: All policies evaluated so far, with their scores.
         """
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that the next episode depends on."""
+        """Return the state that the next episode depends on."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from haq.costs.pricing import PricedLayers, allowed_bits, cost_in, resolve_budge
 from haq.policy import PolicyBits
 
 SPREAD = 2
-"""Bits by which layers of a mixed policy lie above and below the uniform ones."""
+"""Difference in bits between the layers of a mixed policy and the uniform ones."""
 
 
 def policies_near_budget(config: SearchConfig, priced: PricedLayers) -> list[PolicyBits]:
@@ -28,7 +28,7 @@ def policies_near_budget(config: SearchConfig, priced: PricedLayers) -> list[Pol
     places = {owner: place for place, owner in enumerate(dict.fromkeys(owners))}
 
     def policy(w_widths: tuple[int, ...], a_widths: tuple[int, ...]) -> PolicyBits:
-        """Decisions take these widths in turn."""
+        """Assign the widths to the decisions, repeated in order."""
         bits = [
             (
                 allowed.uniform(owner, w_widths[places[owner] % len(w_widths)])[0],

@@ -24,7 +24,7 @@ from haq.runs.code_origins import require_recorded
 from haq.runs.run_folder import CONFIG, POLICY, RunFolder
 
 _CALLABLE = ("model", "data")
-"""Settings that may name code."""
+"""Settings whose value may be a callable of the user."""
 _NETWORK = ("model", "weights", "data", "input", "resize", "crop")
 """Settings that decide what is traced."""
 Workflow = Literal["search", "finetune", "reconstruct"]
@@ -86,8 +86,8 @@ class PolicySource:
         """Whether the policy is the result of the run."""
         if self.folder is None:
             return False
-        own = self.folder.path / POLICY
-        return own == self.path or (own.is_file() and _bits(load_policy(own)) == _bits(self.policy))
+        result = self.folder.path / POLICY
+        return result == self.path or (result.is_file() and _bits(load_policy(result)) == _bits(self.policy))
 
     def allow_code(self, *, replaced: Collection[str] = ()) -> None:
         """Check that the code that the files name may be called.
@@ -155,10 +155,10 @@ def policy_source(
         path = policy_path(policy)
         policy, run = load_policy(path), read_run_settings(path.parent)
     settings = {} if run is None else {name: getattr(run.config, name) for name in run.config.model_fields_set}
-    own = {"model": policy.model} | ({"hardware": policy.hardware} if policy.hardware else {})
+    named = {"model": policy.model} | ({"hardware": policy.hardware} if policy.hardware else {})
     given = {name: getattr(config, name) for name in config.model_fields_set}
     chosen = settings if inherited is None else {name: settings[name] for name in settings.keys() & set(inherited)}
-    merged = search_config(**{**own, **chosen, **given})
+    merged = search_config(**{**named, **chosen, **given})
     return PolicySource(path, policy, run, merged, frozenset(given), notify)
 
 

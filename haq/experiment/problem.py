@@ -48,7 +48,7 @@ AUTO_METHOD: MethodChoice = "mse"
 
 @dataclass(frozen=True, slots=True)
 class PricedModel(PricedLayers):
-    """Priced layers together with their network and its trace."""
+    """Priced layers with their network and its trace."""
 
     model: nn.Module
     trace: Trace
@@ -334,7 +334,7 @@ def _placed(model: nn.Module, device: str) -> nn.Module:
 
 
 def _correction_images(config: SearchConfig, task: Task) -> Structure | None:
-    """Return the calibration images that corrections come from, or None where nothing is corrected."""
+    """Return the calibration images that corrections are computed from; None if there are no corrections."""
     return None if config.corrections == "none" else _first_images(task)
 
 

@@ -224,7 +224,7 @@ class FinetuneSession:
 
     @property
     def _identity(self) -> str:
-        """Settings that a checkpoint belongs to."""
+        """Settings that a checkpoint belongs to, as JSON text."""
         return json.dumps(self.request.document())
 
     def _calibration(self) -> Iterator[Structure]:

@@ -118,7 +118,7 @@ class Reconstruction:
         def remember(layer: int, output: Tensor) -> None:
             size = output.numel() / items
             if layer in self._energies and size == self._sizes.setdefault(layer, size):
-                wanted[layer] = output.clone()  # the network may write into its own
+                wanted[layer] = output.clone()  # the network may overwrite its output
 
         def compare(layer: int, output: Tensor) -> None:
             if layer in wanted and output.shape == wanted[layer].shape:

@@ -206,7 +206,7 @@ class LearnedNetwork(nn.Module):
 
     @torch.no_grad()
     def quantizer_tensors(self) -> dict[str, Tensor]:
-        """Return the trained scales and codes, named as by `Quantizers.tensors`."""
+        """Return the trained scales and codes, with the names of `Quantizers.tensors`."""
         found: dict[str, Tensor] = {}
         for layer, (name, owner) in enumerate(zip(self._names, self._owners, strict=True)):
             weights, inputs = str(owner), str(layer)

@@ -27,7 +27,7 @@ class Episode(StoredRecord):
     divergence: Finite
     """Mean KL divergence, in nats, of the quantized network's outputs from the float network's."""
     noise: Amount
-    """Relative output error, 1/SQNR: power of the change that quantization makes to the outputs over their own."""
+    """Relative output error, 1/SQNR: power of the outputs' quantization error over the power of the float outputs."""
     reward: Finite
     score: Finite
     actor_loss: Finite | None

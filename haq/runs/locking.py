@@ -22,13 +22,13 @@ WAIT_S = 2.0
 
 @contextmanager
 def exclusive_folder(path: Path) -> Iterator[None]:
-    """Lock a folder against other processes; it is created if missing, and removed again if it stays empty.
+    """Lock a folder against other processes in the context; it is created if missing, and removed if it stays empty.
 
     Args:
         path: Folder to lock.
 
     Yields:
-        None; the folder is locked until the context is left.
+        None.
 
     Raises:
         UserError: Another process uses the folder, or it cannot be locked.
@@ -45,13 +45,13 @@ def exclusive_folder(path: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive_file(path: Path) -> Iterator[None]:
-    """Lock a file against writing by other processes.
+    """Lock a file against writing by other processes in the context.
 
     Args:
         path: File to lock, which may be missing; its folder must exist.
 
     Yields:
-        None; the file is locked until the context is left.
+        None.
 
     Raises:
         UserError: Another process uses the file, or it cannot be locked.

@@ -1,4 +1,4 @@
-"""Folder of a run, written so that an interruption at any moment leaves it readable and resumable."""
+"""Folder of a run, readable and resumable after an interruption at any moment."""
 
 import json
 import os
@@ -137,7 +137,7 @@ class RunFolder:
         if (path / CONFIG).is_dir():
             raise UserError(f"{path / CONFIG} is a folder; choose another --out")
         if resume and cls(path).read_json(CONFIG) is None:
-            # Every run begins with its environment: without one, files of these names are somebody else's.
+            # Every run begins with its environment: without one, files of these names do not belong to a run.
             strange = [] if (path / ENVIRONMENT).exists() else [name for name in _RESULTS if (path / name).exists()]
             if strange:
                 raise UserError(f"{path} holds {', '.join(strange)}, but is no folder of a run; choose another --out")

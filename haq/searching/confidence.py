@@ -75,7 +75,7 @@ def confidence_of_drop(pairs: Pairs, limit: float) -> float:
 
 
 def images_needed(limit: float, confidence: float) -> int:
-    """Compute the number of images that can show a limited drop for a policy that is right on the same images in float.
+    """Compute the number of images needed to show a limited accuracy drop, for a policy without lost and won images.
 
     Args:
         limit: Drop of accuracy, a fraction above 0.

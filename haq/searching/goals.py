@@ -98,7 +98,7 @@ class MaximumReward:
         return float((choice.total(choice.decisions(episode.bits)) / choice.limits).max() - 1)
 
     def finalists(self, episodes: Sequence[Episode]) -> list[Episode]:
-        """Return the best few, the best first."""
+        """Return the episodes of the highest merit, the best first."""
         return sorted(_met(self, episodes), key=self.merit, reverse=True)[:MAX_FINALISTS]
 
     def against(self, accuracy_fp32: float, images: int) -> "MaximumReward":  # noqa: ARG002  budgets need no images

@@ -227,7 +227,7 @@ def run_episodes(session: Session, *, time_limit_s: float = inf, watcher: Watche
 
 
 def _finish(session: Session, run: RunFolder, *, prior_images: int, watcher: Watcher) -> SearchResult:
-    """Choose the winner, measure it on the report split, and write the last files; the summary comes last."""
+    """Select the winner, measure it on the report split, and write the last files; the summary comes last."""
     _require_result(session, run)
     watcher.phase("selection")
     selection = session.select()
@@ -278,7 +278,7 @@ def _report(session: Session, selection: Selection, *, prior_images: int) -> tup
 
 
 def _effort(session: Session, selection: Selection, prior_images: int) -> Effort:
-    """Return what the search took, prior and choice of the winner included and the report not."""
+    """Return the effort of the search, with the prior and the selection of the winner, without the report."""
     before = session.problem.network.calibration_images + prior_images
     return Effort(
         episodes=session.episode_count,

@@ -39,6 +39,10 @@ class Session:
         began: Time, by `monotonic`, at which the preparation started; None for now.
 
     Attributes:
+        problem: The problem.
+        store: Evaluations of other searches.
+        evaluator: Evaluator on the search split.
+        goal: Criterion for the result.
         episodes: All episodes so far.
         best: The best episode that meets the goal.
         nearest_miss: The episode that misses the goal by least; not updated once an episode meets it.

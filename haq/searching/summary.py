@@ -155,7 +155,7 @@ def _uniform(problem: Problem, pair: tuple[int, int], report: Evaluator) -> Unif
 
 
 def _interval(problem: Problem, accuracy: float) -> Interval | None:
-    """Return the interval of an accuracy on the report split; None for scores that are not shares of images."""
+    """Return the interval of an accuracy on the report split; None for scores that are not fractions of images."""
     if not isinstance(problem.task, GradedTask):
         return None
     return accuracy_interval(accuracy, problem.task.size("report"))
