@@ -41,7 +41,7 @@ def chunk_size(inputs: Structure, values: int = CHUNK_VALUES) -> int:
         values: Largest number of values in a chunk.
 
     Returns:
-        The largest number of items with at most so many values, at least 1.
+        The largest number of items with at most `values` values, at least 1.
 
     Examples:
         >>> import torch

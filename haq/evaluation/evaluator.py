@@ -79,7 +79,7 @@ class Evaluator:
         return self._known[bits]
 
     def recall(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits], evaluation: Evaluation) -> None:
-        """Add a known evaluation, such as one from the journal of an interrupted search.
+        """Add an evaluation made before, such as one from the journal of an interrupted search.
 
         `evaluate` returns it without running anything. It is counted then like any other, so that an interrupted search
         has the same counts as one that was not interrupted.

@@ -46,13 +46,13 @@ def fingerprint(engine: Engine, inputs: Structure, *, layers: int, settings: tup
     digest = blake2b(data, digest_size=_KEY_BYTES)
     digest.update(repr((engine.name, engine.images_per_policy, torch.get_num_threads(), layers, settings)).encode())
     hash_network(digest, engine.model)
-    known, start = _PROBED.setdefault(engine, {}), digest.digest()
-    if start not in known:
+    keys, start = _PROBED.setdefault(engine, {}), digest.digest()
+    if start not in keys:
         few = take(inputs, slice(PROBE_ITEMS))
         for bits in probe_policies(layers):
             hash_tensors(digest, engine.runner(bits)(few))
-        known[start] = digest.hexdigest()
-    return known[start]
+        keys[start] = digest.hexdigest()
+    return keys[start]
 
 
 def float_key(*, settings: tuple[Any, ...], data: bytes) -> str:

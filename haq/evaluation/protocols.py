@@ -51,7 +51,7 @@ class Engine(Protocol):
         """Return the network with a policy as a function.
 
         Called once for each policy that is evaluated; it is the place to quantize, calibrate, correct or train. The
-        functions of all policies stay valid and may be called in turn.
+        functions of all policies stay valid and may be called alternately.
 
         Args:
             bits: (w_bits, a_bits) of every layer, 1 to 8 or None for float; None for the float network.

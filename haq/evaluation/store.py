@@ -176,10 +176,10 @@ class KeptEvaluations:
         try:
             with self.path.open("rb") as file:
                 file.seek(self._read)
-                news = file.read()
+                added = file.read()
         except OSError as error:
             raise UserError(_advice(self.path, error)) from error
-        whole = news[: news.rfind(b"\n") + 1]
+        whole = added[: added.rfind(b"\n") + 1]
         self._read += len(whole)
         for line in whole.splitlines():
             found = _parse(line)

@@ -1,6 +1,6 @@
 """Adaptive quantizer: learnable scale and shift, initialized at the least squared error.
 
-Of the family of LSQ (Esser et al., "Learned Step Size Quantization", 2020) and LSQ+ (Bhalgat et al., 2020).
+A variant of LSQ (Esser et al., "Learned Step Size Quantization", 2020) and LSQ+ (Bhalgat et al., 2020).
 """
 
 from math import prod, sqrt

@@ -79,9 +79,9 @@ def gptq_codes(steps: Tensor, feedback: Feedback, grid: IntegerRange) -> tuple[T
         squared scales, damping included.
 
     Examples:
-        >>> together = torch.tensor([[[1.0, 1.0], [1.0, 1.0]]])  # two inputs that are always equal
+        >>> hessian = torch.tensor([[[1.0, 1.0], [1.0, 1.0]]])  # two inputs that are always equal
         >>> steps, grid = torch.tensor([[[1.4, 2.4]]]), IntegerRange(4, signed=True)
-        >>> gptq_codes(steps, Feedback.of(together), grid)[0].tolist()  # rounding to 1 and 2 would lose 0.8
+        >>> gptq_codes(steps, Feedback.of(hessian), grid)[0].tolist()  # rounding to 1 and 2 would lose 0.8
         [[[1, 3]]]
     """
     order = feedback.order[:, :, None].expand_as(steps.mT)

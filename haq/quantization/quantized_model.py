@@ -395,7 +395,7 @@ def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Structure]) -> C
     builders: dict[int, HistogramBuilder] = {}
     counts: dict[WeightSlice, CallCount] = {}
 
-    def watch(layer: int, call: Call) -> Tensor:
+    def observe(layer: int, call: Call) -> Tensor:
         if call.input.is_floating_point():
             try:
                 builders.setdefault(layer, HistogramBuilder()).update(call.input)
@@ -406,7 +406,7 @@ def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Structure]) -> C
     index = LayerIndex(model, trace.sites)
     with torch.no_grad():
         for batch in batches:
-            run_network(model, batch, LayerCalls(index, watch, counts=counts))
+            run_network(model, batch, LayerCalls(index, observe, counts=counts))
     histograms = [builders[layer].build() if layer in builders else None for layer in range(len(trace.layers))]
     return Calibration(histograms, untraced_text(model, counts))
 

@@ -146,5 +146,5 @@ def _shrinkage(rows: Tensor, rounded: Tensor, covariance: Tensor) -> Tensor:
     """
     wanted = rows @ covariance
     energy, kept = (wanted * rows).sum(dim=2), (wanted * rounded).sum(dim=2)
-    known = (energy > 0) & (kept > 0)
-    return torch.where(known, energy / torch.where(known, kept, 1.0), 1.0).clamp(1 / _LARGEST_GAIN, _LARGEST_GAIN)
+    varies = (energy > 0) & (kept > 0)
+    return torch.where(varies, energy / torch.where(varies, kept, 1.0), 1.0).clamp(1 / _LARGEST_GAIN, _LARGEST_GAIN)

@@ -40,8 +40,8 @@ def distribution_distance(outputs: Tensor, reference: Tensor) -> Distance:
         The distance, summed over the batch.
     """
     logits, wanted = outputs.float().flatten(1), reference.float().flatten(1)
-    ours, theirs = F.log_softmax(logits, dim=1), F.log_softmax(wanted, dim=1)
-    divergence = F.kl_div(ours, theirs, reduction="sum", log_target=True)
+    found, expected = F.log_softmax(logits, dim=1), F.log_softmax(wanted, dim=1)
+    divergence = F.kl_div(found, expected, reduction="sum", log_target=True)
     return Distance(divergence, power(logits - wanted), power(wanted))
 
 
@@ -63,9 +63,9 @@ def squared_distance(outputs: Structure, reference: Structure) -> Distance:
         >>> distance.divergence.item(), distance.error.item(), distance.signal.item()
         (2.0, 4.0, 1.0)
     """
-    ours, theirs = rows(outputs), rows(reference)
-    error = (ours - theirs).square().sum(dtype=torch.float64)
-    return Distance(error.float() / 2, error, theirs.square().sum(dtype=torch.float64))
+    found, expected = rows(outputs), rows(reference)
+    error = (found - expected).square().sum(dtype=torch.float64)
+    return Distance(error.float() / 2, error, expected.square().sum(dtype=torch.float64))
 
 
 def centred(logits: Tensor) -> Tensor:

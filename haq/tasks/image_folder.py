@@ -86,7 +86,7 @@ def read_image(path: Path, transform: Transform) -> Tensor:
         return transform(image)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except Exception as error:  # a transform may be the model's own, and raise anything
+    except Exception as error:  # a transform of the model may raise anything
         raise UserError(f"{path} cannot be transformed ({one_line(error)})") from error
 
 

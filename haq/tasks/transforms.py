@@ -81,7 +81,7 @@ _NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 
 def resolve_transform(model: nn.Module | None, default: ImageTransform, options: TaskOptions) -> Transform:
-    """Choose the transform of images: the model's own, else timm's for its models, else the default.
+    """Choose the transform of images: that of the model, else timm's for its models, else the default.
 
     A transform that is a function of the model cannot be changed: with options, the changed default is used instead.
 

@@ -125,7 +125,7 @@ def unloaded(source: Any, where: str) -> Any:
 
 def _visits_all(loader: DataLoader[Any]) -> bool:
     """Return whether a loader draws every item of its data set once, except for a dropped incomplete last batch."""
-    if loader.batch_size is None and loader.batch_sampler is not None:  # one of the user's own
+    if loader.batch_size is None and loader.batch_sampler is not None:  # a batch sampler of the user
         return False
     sampler = loader.sampler
     if isinstance(sampler, RandomSampler):

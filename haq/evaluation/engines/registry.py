@@ -198,8 +198,8 @@ def _compared(inputs: EngineInputs) -> "tuple[OnnxEngine, Agreement]":
     run, count = engine.runner(None), item_count(data.inputs)
     for size in chunk_sizes(data.inputs, data.batches):
         outputs = run(take(data.inputs, torch.arange(size) % count))
-        answered = {len(tensor) for tensor in tensors(outputs)}
-        if answered != {size}:
-            raise NotExportableError(f"in onnxruntime {size} items have {', '.join(map(str, answered))} outputs")
+        sizes = {len(tensor) for tensor in tensors(outputs)}
+        if sizes != {size}:
+            raise NotExportableError(f"in onnxruntime {size} items have {', '.join(map(str, sizes))} outputs")
     policies = data.policies or comparison_policies(len(trace.layers))
     return engine, EnginePair(engine, inputs.reference, trace).compare(data.inputs, policies)

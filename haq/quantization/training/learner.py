@@ -180,12 +180,12 @@ class Learner:
         with torch.autocast(device_of(inputs).type, torch.bfloat16, enabled=is_bfloat16):
             outputs = self._runner(*positional, **named)
             with torch.no_grad():
-                taught = None if self._teacher is None else run_network(self._teacher, inputs)
+                reference = None if self._teacher is None else run_network(self._teacher, inputs)
         outputs = map_tensors(_in_float32, outputs)
         loss = self._criterion.loss(outputs, targets)
-        if taught is None:
+        if reference is None:
             return outputs, loss
-        distillation = self._criterion.distance(outputs, taught).divergence / item_count(inputs)
+        distillation = self._criterion.distance(outputs, reference).divergence / item_count(inputs)
         return outputs, torch.lerp(loss, distillation, self._config.teacher_weight)
 
 

@@ -136,8 +136,8 @@ def start_network(model: nn.Module, initializer: Initializer, bits: PolicyBits) 
     owner = owners(initializer.trace)
     weights = {owner[layer]: initializer.weight(owner[layer], w) for layer, w in enumerate(bits[0]) if w is not None}
     inputs = {layer: initializer.input(layer, a) for layer, a in enumerate(bits[1]) if a is not None}
-    known = {layer: quantizer for layer, quantizer in inputs.items() if quantizer is not None}
-    return TrainableNetwork(model, initializer.trace, weights=weights, inputs=known)
+    found = {layer: quantizer for layer, quantizer in inputs.items() if quantizer is not None}
+    return TrainableNetwork(model, initializer.trace, weights=weights, inputs=found)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
