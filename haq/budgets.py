@@ -36,7 +36,7 @@ UNITS: dict[str, tuple[Objective, float]] = {
 }
 """Objective and factor to SI units of every unit that `haq.formatting` writes, with `u` for the micro sign."""
 MICRO = str.maketrans("\u00b5\u03bc", "uu")
-"""Replaces the micro sign and the Greek letter mu by `u`."""
+"""Translation table that replaces the micro sign and the Greek letter mu by `u`."""
 _VALUE = re.compile(r"\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?|[-+]?nan|[-+]?inf)\s*([A-Za-z]*|%)\s*")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 

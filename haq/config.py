@@ -23,7 +23,7 @@ QuantizerName = Literal["linear", "kmeans"]
 CalibrationMethod = Literal["kl", "kl-tensorrt", "mse", "percentile", "max"]
 ZeroPoints = Literal["auto", "none"]
 Rounding = Literal["nearest", "gptq"]
-"""To the nearest integer, or so that errors in the layer's outputs cancel (GPTQ)."""
+"""Rounding to the nearest integer, or so that errors in the layer's outputs cancel (GPTQ)."""
 Normalization = Literal["imagenet", "half", "none"]
 RewardKind = Literal["accuracy", "fidelity"]
 PriorName = Literal["fisher", "measured", "none"]
@@ -32,9 +32,9 @@ Width = Annotated[int, Field(strict=True, ge=1, le=8)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 MAX_SEEDS = 1000
-"""Most seeds of a comparison or a sweep."""
+"""Maximum number of seeds of a comparison or a sweep."""
 EIGHT_BITS = ("1",)
-"""The budget that equals the cost of uniform 8 bits."""
+"""Budget equal to the cost of uniform 8 bits."""
 
 
 def _known_method(name: str) -> str:
@@ -290,7 +290,7 @@ def _budget_texts(budget: object) -> tuple[str, ...]:
 
 
 def _first_problem(error: ValidationError) -> str:
-    """Describe the first problem, for an unknown setting with the nearest known one."""
+    """Describe the first problem, for an unknown setting with the most similar valid name."""
     problem = error.errors(include_url=False)[0]
     if problem["type"] != "extra_forbidden":
         return validation_message(error, as_flag=True)

@@ -11,30 +11,10 @@ PACKAGES = (
     "agents",
     "envs",
     "hardware_sim",
-    "haq/api.py",
-    "haq/budgets.py",
-    "haq/cli",
-    "haq/config.py",
-    "haq/costs",
-    "haq/errors.py",
-    "haq/evaluation",
-    "haq/execution",
-    "haq/experiment",
-    "haq/files.py",
-    "haq/finetuning",
-    "haq/formatting.py",
-    "haq/network",
-    "haq/policy.py",
-    "haq/quantization",
-    "haq/reconstruction",
-    "haq/report",
-    "haq/runs",
-    "haq/searching",
-    "haq/sensitivity",
-    "haq/studies",
-    "haq/tasks",
+    *sorted(f"haq/{path.name}" for path in (ROOT / "haq").iterdir() if path.suffix == ".py"),
+    *sorted(f"haq/{path.parent.name}" for path in (ROOT / "haq").glob("*/__init__.py")),
 )
-"""Packages and modules that are checked."""
+"""Packages and modules that are checked: all that are installed."""
 SHARED_PROTOCOLS = ("haq/execution",)
 """Packages with protocols that other packages implement."""
 COMMAND_DECORATORS = {"with_config", "command", "callback"}

@@ -1,6 +1,6 @@
 """Artifact of a search, a fine-tuning or a reconstruction: a policy with everything needed to run and explain it.
 
-An artifact is kept in the folder of its run:
+An artifact is stored in the folder of its run:
 
 - `policy.json`: bits of all layers, cost and accuracy.
 - `quantizers.safetensors`: scales, zero points, codes and corrections.

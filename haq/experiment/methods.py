@@ -27,7 +27,7 @@ class Trial(NamedTuple):
     """Result of one episode."""
 
     bits: IntArray
-    """[layer, 2]"""
+    """Bits [layer, 2] of weights and inputs."""
     reward: float
     evaluation: Evaluation
     losses: Mapping[str, float]

@@ -26,7 +26,7 @@ from haq.runs.run_folder import CONFIG, POLICY, RunFolder
 _CALLABLE = ("model", "data")
 """Settings whose value may be a callable of the user."""
 _NETWORK = ("model", "weights", "data", "input", "resize", "crop")
-"""Settings that decide what is traced."""
+"""Settings that determine the traced layers."""
 Workflow = Literal["search", "finetune", "reconstruct"]
 FINETUNE: Final = "finetune"
 """Key of `config.json` that holds the settings of a fine-tuning."""

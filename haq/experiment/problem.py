@@ -58,14 +58,21 @@ class PricedModel(PricedLayers):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
-    """Priced network with its data, its quantizers and the engine that runs it."""
+    """Priced network with its data, its quantizers and the engine that runs it.
+
+    Attributes:
+        priced: The network with its layers and their costs.
+        task: Its data.
+        quantizers: Quantizers of weights and inputs, calibrated when they are first used.
+        engine: Engine that runs the quantized network.
+        engine_reason: Reason for the choice of this engine, in one line.
+    """
 
     priced: PricedModel
     task: Task
     quantizers: Quantizers
     engine: Engine
     engine_reason: str
-    """Reason for the choice of this engine, in one line."""
 
     @property
     def calibration_images(self) -> int:
@@ -75,14 +82,21 @@ class Network:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
-    """Inputs of a search: network, data, costs, budgets and allowed bits."""
+    """Inputs of a search: network, data, costs, budgets and allowed bits.
+
+    Attributes:
+        config: Settings of the search.
+        network: The network with its data, quantizers and engine.
+        budgets: Budgets as absolute limits, that of the objective first.
+        allowed: Bits that the settings allow.
+        choice: Allowed bits with their costs and limits, without the rules of the environment.
+    """
 
     config: SearchConfig
     network: Network
     budgets: tuple[ResolvedBudget, ...]
     allowed: AllowedBits
     choice: Choices
-    """Allowed bits with their costs and limits, without the rules of the environment."""
 
     @property
     def priced(self) -> PricedModel:

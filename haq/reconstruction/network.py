@@ -25,7 +25,7 @@ FURTHEST = 0.3
 as those of GPTQ do, would otherwise all be undone by the first step of learning."""
 
 Tap = Callable[[int, Tensor], None]
-"""Called with the number and the output of every layer."""
+"""Function that receives the number and the output of every layer."""
 
 
 class LearnedWeight(nn.Module):

@@ -1,6 +1,6 @@
 """Record of the callables that runs were made with, to decide whether a callable named in a file may be called.
 
-Calling what a file names runs code, and a file may be downloaded. haq therefore keeps a record, in the user's cache
+Calling what a file names runs code, and a file may be downloaded. haq therefore writes a record, in the user's cache
 folder, of every run that it made with callables: the folder of the run, the callables, and the source files of each
 one's module and of the packages that contain it, with their hashes. A callable that a file names is called only if this
 record lists it for that folder and Python would import it from the same, unchanged files. A downloaded folder cannot

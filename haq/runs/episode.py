@@ -19,9 +19,9 @@ class Episode(StoredRecord):
     episode: Count
     """Number of the episode, from 0."""
     w_bits: tuple[Width, ...]
-    """[layer]"""
+    """Bits of the weights [layer]."""
     a_bits: tuple[Width, ...]
-    """[layer]"""
+    """Bits of the input activations [layer]."""
     cost: Amount
     accuracy: Finite
     divergence: Finite
@@ -33,12 +33,12 @@ class Episode(StoredRecord):
     actor_loss: Finite | None
     critic_loss: Finite | None
     lost: Count | None = None
-    """Images that only the float network classifies right. Given, as `won`, in a search with a confidence; None there
-    for a policy that loses too much accuracy."""
+    """Number of images that only the float network classifies right. Present, like `won`, in a search with a required
+    confidence; None there for a policy that loses too much accuracy."""
     won: Count | None = None
-    """Images that only the policy classifies right."""
+    """Number of images that only the policy classifies right."""
     seconds: Amount | None = None
-    """Time that the episode took."""
+    """Duration of the episode in seconds."""
 
     @property
     def bits(self) -> NDArray[np.int64]:

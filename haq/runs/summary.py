@@ -111,7 +111,7 @@ class Summary(_Part):
     selection_accuracy: Finite | None = None
     selection_accuracy_fp32: Finite | None = None
     optimism_gap: Finite | None = None
-    """Accuracy on the search split less that on the report split."""
+    """Accuracy on the search split minus the accuracy on the report split."""
     report_images: Count
     search_images: Count
     selection_images: Count = 0
@@ -121,7 +121,7 @@ class Summary(_Part):
     cost: CostSummary
     baseline_cost: CostSummary
     cost_ratio: Amount
-    """The objective's cost over that of uniform 8 bits."""
+    """Ratio of the objective's cost to that of uniform 8 bits."""
     budget: Annotated[tuple[BudgetLimit, ...], Field(min_length=1)]
     objective: Objective
     notes: tuple[str, ...] = ()
@@ -129,10 +129,10 @@ class Summary(_Part):
     episodes: Count
     ended_by: EndedBy = "episodes"
     evaluations: Count
-    """Distinct policies that were evaluated."""
+    """Number of distinct policies that were evaluated."""
     forward_images: Count
-    """Images that ran through the network, those of the prior included and those of the report not."""
+    """Number of images that ran through the network, for the prior too but not for the report."""
     warnings: tuple[str, ...]
     max_accuracy_drop: AccuracyDrop | None = None
-    """Given only in a search with `max_accuracy_drop`."""
+    """Present only in a search with `max_accuracy_drop`."""
     seconds: Amount

@@ -9,7 +9,7 @@ from haq.runs.summary import Interval
 
 METHOD = "score test of a difference of paired proportions (Tango 1998), continuity corrected, one-sided"
 CONFIDENCE = 0.95
-"""Confidence of intervals of accuracies."""
+"""Confidence level of the intervals of accuracies."""
 
 
 def accuracy_interval(accuracy: float, images: int) -> Interval:
@@ -38,11 +38,11 @@ class Pairs(NamedTuple):
     """Numbers of images that only one of two networks, the float network and a policy, classifies right."""
 
     lost: int
-    """Images that only the float network classifies right."""
+    """Number of images that only the float network classifies right."""
     won: int
-    """Images that only the policy classifies right."""
+    """Number of images that only the policy classifies right."""
     images: int
-    """All images."""
+    """Number of all images."""
 
 
 def confidence_of_drop(pairs: Pairs, limit: float) -> float:

@@ -37,7 +37,7 @@ class Goal(Protocol):
             episode: An episode that meets the goal.
 
         Returns:
-            The key; larger is better.
+            Key; larger is better.
         """
         ...
 

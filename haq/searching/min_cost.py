@@ -15,8 +15,11 @@ RESOLUTION = 0.02
 """Smallest step between budgets, as a fraction of the difference of the larger one and the least possible cost."""
 _ROUNDING = 1e-9
 PATIENCE, PATIENCE_SHARE = 4, 4
-"""A budget at which no policy met the goal counts as too tight after a quarter as many episodes as came before it, and
-after at least 4. This does not depend on the number of episodes to come, so that a search can be extended."""
+"""Numbers that decide when a budget at which no policy met the goal counts as too low.
+
+It does after as many episodes as there were before this budget, divided by `PATIENCE_SHARE`, but not before `PATIENCE`
+episodes. The total number of episodes has no effect, so that a search can be extended.
+"""
 
 
 class Bisection:

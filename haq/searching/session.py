@@ -1,4 +1,4 @@
-"""Session of a search: runs episodes one by one and keeps their results in a run folder."""
+"""Session of a search: runs episodes one by one and writes their results into a run folder."""
 
 from time import monotonic
 
