@@ -20,6 +20,7 @@ from haq.execution.structures import Structure, take, tensors
 from haq.policy import PolicyBits
 
 PROBE_ITEMS = 16
+"""Number of inputs that each probe policy is run on."""
 _KEY_BYTES = 16
 
 

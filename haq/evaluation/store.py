@@ -22,6 +22,7 @@ from haq.runs.cache import cache_dir
 from hardware_sim.cost import WIDTHS, Bits
 
 FLOAT_MARK = "f"
+"""Letter of a layer in float."""
 _LETTERS = {width: FLOAT_MARK if width is None else str(width) for width in WIDTHS}
 _WIDTH_OF = {letter: width for width, letter in _LETTERS.items()}
 

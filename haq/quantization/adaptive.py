@@ -57,6 +57,7 @@ class AdaptiveQuantizer(nn.Module):
         start_scale: Initial scale; None before calibration.
         start_zero_point: Initial zero point.
         code_range: (q_min, q_max), int32.
+        shift_kind: How the grid may be shifted.
 
     Raises:
         ValueError: `bits` is outside 1..8.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 Bound = float | Tensor
+"""Bound of a grid in steps: one for the tensor, or a tensor that broadcasts against the values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Counts = NDArray[np.int64]
+"""Array of counts, int64."""
 Floats = NDArray[np.float64]
+"""Array of numbers, float64."""
 
 # A bin holds the float32 values that agree in sign, exponent and the first ten bits of the mantissa: at most 0.1 % wide
 # at any magnitude. So no range has to be chosen in advance, outliers do not widen bins, and batches may come in any

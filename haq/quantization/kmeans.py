@@ -15,7 +15,9 @@ from torch import Tensor
 from haq.quantization.range import ALL_BITS, IntegerRange
 
 Floats = NDArray[np.float64]
+"""Array of numbers, float64."""
 Places = NDArray[np.intp]
+"""Array of indices."""
 
 CENTROID_BYTES = 4  # float32, so that stored values are those that were evaluated, at any magnitude of the weights
 _MAX_ROUNDS = 1000

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 MAX_BITS = 8
+"""Largest bit width of a quantizer."""
 ALL_BITS = range(1, MAX_BITS + 1)
+"""All bit widths of quantizers, 1 to 8."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,12 @@ __all__ = ["ClassificationTask", "SplitName", "Task", "TaskLike", "TaskOptions",
 TaskLike = Task | str | Mapping[str, Any]
 """A task, the name of one, or a mapping from names of splits to data sets or loaders."""
 Reader = Callable[[Path, Transform], tuple[Pool, Pool, tuple[str, ...]]]
+"""Function from a folder and a transform to the items of its train and val part, and the class names."""
 
 Loader = Callable[[str, nn.Module | None, TaskOptions], Task]
-"""Makes the task of a name, such as `imagefolder:DIR`; the network may bring a transform of its images."""
+"""Function that creates a task from its name, such as `imagefolder:DIR`, a network that may have an attribute
+`transform`, and options.
+"""
 
 
 def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions | None = None) -> Task:
@@ -116,7 +119,7 @@ class NamedTask:
     """Entry of the table of tasks.
 
     Attributes:
-        load: Makes the task.
+        load: Function that creates the task.
         needs_folder: Whether a folder follows the name, as in `imagefolder:DIR`.
     """
 
@@ -130,7 +133,7 @@ TASKS: dict[str, NamedTask] = {
     "fashion_mnist": NamedTask(_folder_loader(read_fashion_mnist, GREY)),
     "imagefolder": NamedTask(_folder_loader(read_folder, IMAGENET)),
 }
-"""Tasks by name: the values of `--data`. A further task is a file beside this one and a line here."""
+"""Tasks by name, the values of `--data`. To add one, write a module in this package and an entry here."""
 
 
 def _drawn_task(

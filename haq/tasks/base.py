@@ -31,7 +31,7 @@ class Task(Protocol):
     The splits `calibration`, `search` and `report` have at least one item; `train` and `selection` may be missing.
     Calibration may be part of train; `search`, `selection` and `report` should share no items with it or with each
     other. Methods raise UserError for data that cannot be read or that do not fit; the message is shown to users as it
-    is.
+    is. Objects with all methods and properties are accepted as tasks; they need not inherit from this class.
     """
 
     @property

@@ -15,6 +15,7 @@ from haq.tasks.transforms import Transform
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 RECORD_BYTES = 1 + 3 * 32 * 32
+"""Bytes of an image in the binary version: the label, and 3x32x32 pixels."""
 TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_FILES = ("test_batch.bin",)
 

@@ -22,7 +22,12 @@ CHANCE_PROBABILITY = 0.01
 
 
 class Accuracy:
-    """Meter of the share of items whose highest output is that of the target."""
+    """Meter of the share of items whose highest output is that of the target.
+
+    Attributes:
+        correct: Number of items that are right.
+        count: Number of items.
+    """
 
     def __init__(self) -> None:
         self.correct = 0

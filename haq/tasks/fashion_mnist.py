@@ -17,7 +17,9 @@ CLASS_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 UNSIGNED_BYTES = 0x08
+"""Type code of unsigned bytes in IDX files."""
 MAX_BYTES = 2**30
+"""Largest number of bytes that are read from a compressed file."""
 
 
 def read_fashion_mnist(folder: Path, transform: Transform) -> tuple[Pool, Pool, tuple[str, ...]]:

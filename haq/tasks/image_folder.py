@@ -27,7 +27,9 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
 }
 """Suffixes of image files by Pillow's name of the format; only these formats are opened, whatever the suffix."""
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+"""Suffixes of all image files that are read, in lower case."""
 LAYOUT = "train/<class>/ and val/<class>/ with images, and optionally classes.txt"
+"""Description of the layout, for error messages."""
 
 _BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 """Exceptions of Pillow for damaged files, which depend on the format."""

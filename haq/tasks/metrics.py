@@ -14,6 +14,7 @@ from haq.formatting import percent
 from haq.runs.records import Metric as MetricRecord
 
 MetricFormat = Literal["percent", "number"]
+"""Format of values: fractions that are shown in percent, or plain numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

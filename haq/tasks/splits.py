@@ -14,16 +14,20 @@ from haq.tasks.base import SplitName
 from haq.tasks.options import TaskOptions
 
 SEARCH_SHARE = 0.4
+"""Default share of the items of val, or of train, that are drawn for the search."""
 MAX_SEARCH_ITEMS = 1000
+"""Largest default number of items that are drawn for the search."""
 SELECTION_SHARE = 0.2
-"""Share of the items drawn for the search."""
+"""Share of the items drawn for the search that become the selection split."""
 RULE = (
     "items of each class in random order (numpy.random.default_rng(split_seed)), classes interleaved; "
     "search, selection and report are consecutive parts of val, or search and selection are the first of train; "
     "calibration is the first of what is left of train"
 )
+"""Description of how splits are drawn, which runs record."""
 
 IntArray = NDArray[np.int64]
+"""Array of labels or indices, int64."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from haq.errors import UserError
 from haq.tasks.options import TaskOptions
 
 Transform = Callable[[Image.Image], Tensor]
+"""Function from a picture to an input of the network, [c, h, w]."""
 
 MAX_PIXELS = 64_000_000
 """Largest number of pixels of an image, as stored and after resizing: 256 MB in memory."""
@@ -70,8 +71,11 @@ class ImageTransform:
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGENET = ImageTransform(resize=256, crop=224, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+"""Default transform of image folders."""
 CIFAR = ImageTransform(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+"""Default transform of CIFAR-10."""
 GREY = ImageTransform(mean=(0.0,), std=(1.0,))
+"""Default transform of Fashion-MNIST."""
 
 _NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),

@@ -19,6 +19,7 @@ EXPECTED = (
     "a mapping with torch data sets or loaders 'calibration', 'search', 'report' and, if there are more, 'selection' "
     "and 'train'"
 )
+"""Description of a valid mapping, for error messages."""
 
 
 @dataclass(frozen=True, slots=True)

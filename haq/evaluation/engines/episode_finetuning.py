@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from haq.config import SearchConfig
 
 EPISODE_BATCH = 64
+"""Largest number of items in a training batch."""
 NORM_IMAGES = 256
+"""Largest number of train images for the re-estimation of batch norms."""
 
 
 def episode_engine(config: "SearchConfig", model: nn.Module, trace: Trace, *, task: Task) -> EpisodeEngine:

@@ -147,6 +147,7 @@ def _episodes(inputs: EngineInputs) -> EngineChoice:
 
 
 EngineKey = Literal["torch", "onnxruntime", "episodes"]
+"""Keys of `ENGINES`."""
 ENGINES: Mapping[EngineKey, Callable[[EngineInputs], EngineChoice]] = {
     "torch": _torch,
     "onnxruntime": _onnxruntime,

@@ -8,10 +8,15 @@ from haq.errors import UserError, validation_message
 from haq.quantization.training.initialization import LearnedShift
 
 OptimizerName = Literal["sgd", "adamw"]
+"""Optimizer of the weights."""
 Oscillation = Literal["none", "dampen", "freeze"]
+"""Treatment of weights that oscillate between two codes."""
 Augmentation = Literal["auto", "none", "crop", "flip-crop"]
+"""Random changes of training images; `auto` is `flip-crop` for colour images, else `none`."""
 Precision = Literal["float32", "bfloat16"]
+"""Precision of products in training."""
 Learning = Literal["all", "quantizers"]
+"""Parameters to train: all, or scales and shifts of quantizers only."""
 Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
 Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

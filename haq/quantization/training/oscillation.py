@@ -13,6 +13,7 @@ from torch import Tensor
 from haq.quantization.training.network import TrainableNetwork
 
 FREQUENCY_MOMENTUM = 0.01
+"""Momentum of the oscillation frequency, per step."""
 MEAN_MOMENTUM = 0.05
 """Momentum of the mean code; larger, so that the mean no longer depends on the first step when a weight is frozen."""
 FIRST_LIMIT, LAST_LIMIT = 0.04, 0.011

@@ -58,6 +58,7 @@ class Ranks:
 
 
 ALONE = Ranks()
+"""The only process, for training without torchrun."""
 
 
 @contextmanager

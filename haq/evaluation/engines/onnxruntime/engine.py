@@ -38,6 +38,7 @@ class OnnxEngine:
         template: Graph without the quantizers, weights and biases of its layers.
         model: Float network.
         threads: Threads of onnxruntime.
+        images_per_policy: Number of inputs that corrections are computed on; 0 without corrections.
 
     Raises:
         NotExportableError: The network cannot be exported, or onnxruntime does not accept a graph, also of later calls.
