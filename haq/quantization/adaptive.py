@@ -188,8 +188,7 @@ class AdaptiveQuantizer(nn.Module):
     def round_shift(self) -> None:
         """Round an integer shift to whole codes; the zero point stays as it is.
 
-        A shift that is learned may converge to the middle between two codes, where the zero point changes at every
-        step.
+        A learned shift may converge to the middle between two codes, where the zero point changes at every step.
         """
         if self.shift is not None and self.shift_kind == "integer":
             scale = self.scale
