@@ -290,7 +290,7 @@ Block = str | Table
 
 
 def markdown(blocks: Iterable[Block]) -> str:
-    """Format paragraphs and tables as Markdown, separated by empty lines.
+    r"""Format paragraphs and tables as Markdown, separated by empty lines.
 
     Args:
         blocks: Paragraphs and tables.
@@ -299,7 +299,7 @@ def markdown(blocks: Iterable[Block]) -> str:
         The Markdown text.
 
     Examples:
-        >>> print(markdown(["Costs.", Table(("device", "of\\n8 bits"), (("bismo-edge", "60 %"),))]), end="")
+        >>> print(markdown(["Costs.", Table(("device", "of\n8 bits"), (("bismo-edge", "60 %"),))]), end="")
         Costs.
         <BLANKLINE>
         | device | of 8 bits |

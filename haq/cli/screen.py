@@ -45,7 +45,7 @@ def width_of(stream: TextIO) -> int | None:
 
 
 def literal(text: str) -> str:
-    """Replace line breaks by spaces, and other characters that are not printable by question marks.
+    r"""Replace line breaks by spaces, and other characters that are not printable by question marks.
 
     Args:
         text: Text of any origin.
@@ -54,7 +54,7 @@ def literal(text: str) -> str:
         One line that is safe to print.
 
     Examples:
-        >>> literal("a\\x1b[31m\\nb")
+        >>> literal("a\x1b[31m\nb")
         'a?[31m b'
     """
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split("\n")))

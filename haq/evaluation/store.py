@@ -193,8 +193,9 @@ def _advice(path: Path, error: OSError) -> str:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Append a line in a single write, which other processes cannot interleave; terminate an incomplete last line
-    first.
+    """Append a line in a single write, which no other process can interrupt.
+
+    An incomplete last line is ended first.
     """
     with path.open("ab+", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)

@@ -121,7 +121,7 @@ def modes_kept(model: nn.Module | None) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return type and message of an error in one line of limited length.
+    r"""Return type and message of an error in one line of limited length.
 
     Args:
         error: Error to describe.
@@ -130,7 +130,7 @@ def one_line(error: BaseException) -> str:
         The text.
 
     Examples:
-        >>> one_line(ValueError("two\\nlines"))
+        >>> one_line(ValueError("two\nlines"))
         'ValueError: two lines'
     """
     message = " ".join(str(error).split())

@@ -26,7 +26,8 @@ from haq.execution.structures import Structure
 from haq.experiment.inputs import Inputs
 from haq.experiment.network_state import NETWORK, load_state, save_state, storable_state
 from haq.experiment.policy_source import RECONSTRUCT, PolicySource, RunSettings, policy_source
-from haq.experiment.problem import Network, rounding_of
+from haq.experiment.preparation import rounding_of
+from haq.experiment.problem import Network
 from haq.experiment.quantized_policy import QuantizedPolicy, TrainedState, describe_quantizers
 from haq.experiment.restoration import restored_network
 from haq.experiment.stored_example import save_example

@@ -7,7 +7,8 @@ from haq.evaluation.evaluator import Evaluator
 from haq.execution.progress import Progress, no_progress
 from haq.execution.user_code import caller_kept
 from haq.experiment.artifact import Artifact
-from haq.experiment.problem import Network, PricedModel, prepare_network
+from haq.experiment.preparation import prepare_network
+from haq.experiment.problem import Network, PricedModel
 from haq.policy import CostSummary, Policy
 from haq.tasks.base import float_warning
 from hardware_sim.cost import UnsupportedError

@@ -12,7 +12,7 @@ from haq.execution.user_code import one_line
 from haq.network.layers import Trace
 from haq.policy import Granularity, LayerBits, Policy, PolicyBits
 from haq.quantization.corrections import Corrections
-from haq.quantization.quantized_model import Quantizers
+from haq.quantization.quantizers import Quantizers
 from haq.quantization.training.initialization import LearnedShift
 from haq.quantization.training.network import Saved, TrainableNetwork, load_network
 from hardware_sim.layer import Layer

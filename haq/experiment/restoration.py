@@ -13,12 +13,13 @@ from haq.execution.networks import switch_to_eval
 from haq.execution.structures import Structure
 from haq.execution.user_code import caller_kept
 from haq.experiment.inputs import Inputs
-from haq.experiment.problem import prepare_network, require_device
+from haq.experiment.preparation import prepare_network, require_device
 from haq.experiment.quantized_policy import QuantizedPolicy
 from haq.network.layers import trace
 from haq.network.tracing.unwrapping import unwrapped
 from haq.network.zoo import load_model
-from haq.quantization.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
+from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.quantizers import QuantizerOptions, Quantizers
 
 
 def restored_network(

@@ -17,7 +17,7 @@ from haq.experiment.artifact import save_result, save_source, trained_state
 from haq.experiment.inputs import Inputs
 from haq.experiment.learning_request import LearningRequest
 from haq.experiment.network_state import storable_state
-from haq.experiment.problem import prepare_network
+from haq.experiment.preparation import prepare_network
 from haq.experiment.quantized_policy import QuantizedPolicy, describe_quantizers
 from haq.finetuning.journal import Checkpoint, append_epoch, keep_epochs
 from haq.formatting import percent

@@ -16,7 +16,7 @@ from haq.policy import PolicyBits
 from haq.quantization.adaptive_gradients import LearnedGrid, learned_fake_quantize
 from haq.quantization.corrections import Corrections
 from haq.quantization.linear import QuantizedWeight, QuantizerParameters
-from haq.quantization.quantized_model import Quantizers
+from haq.quantization.quantizers import Quantizers
 from haq.quantization.range import IntegerRange, round_half_even
 from haq.quantization.training.initialization import owners
 

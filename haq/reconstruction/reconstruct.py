@@ -15,7 +15,8 @@ from haq.experiment.artifact import Artifact, save_result, save_source
 from haq.experiment.inputs import Inputs
 from haq.experiment.learning_request import LearningRequest
 from haq.experiment.loading import task_options
-from haq.experiment.problem import Network, prepare_network
+from haq.experiment.preparation import prepare_network
+from haq.experiment.problem import Network
 from haq.experiment.quantized_policy import QuantizedPolicy
 from haq.network.tracing.unwrapping import unwrapped
 from haq.network.zoo import load_model

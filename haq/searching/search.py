@@ -20,9 +20,10 @@ from haq.execution.user_code import caller_kept
 from haq.experiment.artifact import Artifact, quantized_policy, save_result, save_source
 from haq.experiment.inputs import Inputs, Observations
 from haq.experiment.methods import uses_prior
+from haq.experiment.preparation import prepare
 from haq.experiment.prior.compute import compute_prior
 from haq.experiment.prior.layer_losses import LayerLosses, prior_of_pairs
-from haq.experiment.problem import Problem, prepare
+from haq.experiment.problem import Problem
 from haq.policy import Policy, PolicyBudget, load_policy
 from haq.runs.environment import describe_environment
 from haq.runs.run_folder import CONFIG, POLICY, RESOLVED, SUMMARY, RunFolder

@@ -9,10 +9,11 @@ from pathlib import Path
 from haq.config import DECIDE_QUANTIZERS, SearchConfig
 from haq.errors import UserError
 from haq.execution.progress import SILENT, Watcher
+from haq.experiment.preparation import prepare_network
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.layer_losses import LayerLosses
 from haq.experiment.prior.measured import DOCUMENT, PARTS, Cell, CellResult, Sensitivities, cells
-from haq.experiment.problem import Network, prepare_network
+from haq.experiment.problem import Network
 from haq.runs.environment import describe_environment
 from haq.runs.journal import Journal
 from haq.runs.records import Metric, checked

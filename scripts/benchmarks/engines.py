@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from haq.evaluation.chunks import in_chunks
 from haq.evaluation.engines.onnxruntime import OnnxEngine, lower
 from haq.evaluation.engines.torch import TorchEngine
-from haq.experiment.problem import CORRECTION_IMAGES
+from haq.experiment.preparation import CORRECTION_IMAGES
 from haq.network.layers import trace
 from haq.network.zoo import default_input_shape, load_model
 from haq.policy import PolicyBits
-from haq.quantization.quantized_model import QuantizedModel, Quantizers
+from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.quantizers import Quantizers
 from haq.runs.environment import describe_environment
 
 

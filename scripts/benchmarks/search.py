@@ -16,8 +16,8 @@ import torch
 from haq.config import SearchConfig, search_config
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
+from haq.experiment.preparation import prepare
 from haq.experiment.prior.fisher import network_fisher
-from haq.experiment.problem import prepare
 from haq.runs.environment import describe_environment
 from haq.runs.run_folder import RunFolder
 from haq.searching.search import begin_session, run_episodes

@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from haq.config import CalibrationMethod, ZeroPoints, search_config
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
-from haq.experiment.problem import prepare
+from haq.experiment.preparation import prepare
 from haq.network.models.digits_training import train_digits
 from haq.quantization.calibration import CALIBRATION_METHODS
 from haq.runs.environment import describe_environment

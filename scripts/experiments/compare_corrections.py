@@ -12,7 +12,8 @@ from statistics import mean, stdev
 from haq.config import search_config
 from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.evaluator import Evaluator
-from haq.experiment.problem import Problem, prepare
+from haq.experiment.preparation import prepare
+from haq.experiment.problem import Problem
 from haq.network.models.digits_training import train_digits
 from haq.quantization.quantized_model import QuantizedModel
 from haq.runs.environment import describe_environment

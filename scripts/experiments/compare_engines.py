@@ -22,11 +22,12 @@ from haq.evaluation.engines.agreement import LAYER_VALUES, TIE, EnginePair
 from haq.evaluation.engines.moved_codes import MovedCodes
 from haq.evaluation.engines.onnxruntime import OnnxEngine
 from haq.evaluation.engines.torch import TorchEngine
-from haq.experiment.problem import CORRECTION_IMAGES
+from haq.experiment.preparation import CORRECTION_IMAGES
 from haq.network.layers import trace
 from haq.network.models.digits_training import train_digits
 from haq.policy import PolicyBits
-from haq.quantization.quantized_model import QuantizedModel, QuantizerOptions, Quantizers
+from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.quantizers import QuantizerOptions, Quantizers
 from haq.runs.environment import describe_environment
 from haq.tasks import TaskOptions, load_task
 

@@ -34,7 +34,8 @@ from haq.evaluation.engines.episode_finetuning import EPISODE_BATCH
 from haq.evaluation.evaluator import Evaluator
 from haq.experiment.inputs import Inputs
 from haq.experiment.learning_request import LearningRequest
-from haq.experiment.problem import Network, Problem, prepare, prepare_network
+from haq.experiment.preparation import prepare, prepare_network
+from haq.experiment.problem import Network, Problem
 from haq.files import write_atomically
 from haq.finetuning.finetune import finetune_configured
 from haq.policy import LayerBits, Policy, PolicyBits

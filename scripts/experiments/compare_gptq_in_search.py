@@ -26,9 +26,10 @@ import typer
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, read_several, with_config
 from haq.config import Rounding, SearchConfig, search_config
 from haq.evaluation.evaluator import Evaluator
+from haq.experiment.preparation import prepare, prepare_network
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.layer_losses import LayerLosses
-from haq.experiment.problem import Network, prepare, prepare_network
+from haq.experiment.problem import Network
 from haq.files import write_atomically
 from haq.policy import PolicyBits
 from haq.runs.environment import describe_environment

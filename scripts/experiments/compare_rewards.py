@@ -27,7 +27,8 @@ from envs.choices import IntArray
 from haq.config import search_config
 from haq.evaluation.evaluator import Evaluator
 from haq.experiment.methods import search_space
-from haq.experiment.problem import Problem, prepare
+from haq.experiment.preparation import prepare
+from haq.experiment.problem import Problem
 from haq.policy import PolicyBits
 from haq.runs.environment import describe_environment
 

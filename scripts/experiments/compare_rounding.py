@@ -22,7 +22,8 @@ from haq.evaluation.engines.onnxruntime import OnnxEngine
 from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
-from haq.experiment.problem import Network, prepare_network
+from haq.experiment.preparation import prepare_network
+from haq.experiment.problem import Network
 from haq.network.models.digits_training import train_digits
 from haq.quantization.quantized_model import QuantizedModel
 from haq.runs.environment import describe_environment

@@ -20,8 +20,9 @@ import torch
 from haq.config import search_config
 from haq.evaluation.evaluator import Evaluator
 from haq.experiment.inputs import Inputs
+from haq.experiment.preparation import prepare_network
 from haq.experiment.prior.fisher import network_fisher
-from haq.experiment.problem import Network, prepare_network
+from haq.experiment.problem import Network
 from haq.policy import PolicyBits
 from haq.runs.environment import describe_environment
 from haq.searching.search import search_configured

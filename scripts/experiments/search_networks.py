@@ -27,9 +27,10 @@ from haq.config import SearchConfig, search_config
 from haq.costs.pricing import cost_in
 from haq.evaluation.evaluator import Evaluator
 from haq.experiment.inputs import Inputs
+from haq.experiment.preparation import prepare, prepare_network
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.layer_losses import LayerLosses
-from haq.experiment.problem import Network, prepare, prepare_network
+from haq.experiment.problem import Network
 from haq.files import write_atomically
 from haq.formatting import format_cost, percent
 from haq.policy import load_policy

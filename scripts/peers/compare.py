@@ -37,9 +37,10 @@ from torch import nn
 
 from haq.config import SearchConfig, search_config
 from haq.evaluation.evaluator import Evaluator
+from haq.experiment.preparation import prepare, prepare_network
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.layer_losses import LayerLosses
-from haq.experiment.problem import Network, prepare, prepare_network
+from haq.experiment.problem import Network
 from haq.runs.environment import describe_environment
 from haq.runs.run_folder import RunFolder
 from haq.searching.search import begin_session, run_episodes

@@ -11,9 +11,9 @@ import haq
 from haq import tasks
 from haq.config import SearchConfig
 from haq.errors import UserError
+from haq.experiment.preparation import prepare_network
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.measured import Cell, Sensitivities
-from haq.experiment.problem import prepare_network
 from haq.tasks.base import Task
 
 SETTINGS: dict[str, Any] = {"objective": "size", "budget": 0.9, "episodes": 6, "agent": "random", "calibration": "max"}

@@ -11,7 +11,7 @@ import pytest
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS
 from haq.config import search_config
 from haq.evaluation.evaluator import Evaluator
-from haq.experiment.problem import prepare
+from haq.experiment.preparation import prepare
 
 FEW = {"calibration_images": 64}
 

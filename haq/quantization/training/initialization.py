@@ -13,7 +13,7 @@ from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import WeightSlice
 from haq.quantization.adaptive import AdaptiveQuantizer
 from haq.quantization.affine import Shift
-from haq.quantization.quantized_model import Calibration, calibrate
+from haq.quantization.quantizers import Calibration, calibrate
 from hardware_sim.layer import Layer
 
 LearnedShift = Literal["learned", "fixed", "none", "float"]

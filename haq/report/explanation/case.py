@@ -13,7 +13,7 @@ from haq.costs.pricing import PricedLayers, allowed_bits
 from haq.errors import UserError
 from haq.experiment.inputs import Inputs
 from haq.experiment.policy_source import PolicySource, policy_source
-from haq.experiment.problem import prepare_network
+from haq.experiment.preparation import prepare_network
 from haq.policy import Policy, Width
 from haq.runs.episode import Episode
 from haq.runs.records import Record, checked

@@ -11,7 +11,7 @@ from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.experiment.inputs import Inputs
 from haq.experiment.loading import task_options
-from haq.experiment.problem import prepare_network
+from haq.experiment.preparation import prepare_network
 from haq.network.zoo import load_model
 from haq.policy import Policy
 from haq.tasks import load_task

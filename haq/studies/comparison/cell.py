@@ -13,9 +13,9 @@ from haq.config import SearchConfig, search_config
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.store import EvaluationStore
 from haq.experiment.methods import uses_prior
+from haq.experiment.preparation import prepare, prepare_network
 from haq.experiment.prior.compute import compute_prior
 from haq.experiment.prior.layer_losses import LayerLosses
-from haq.experiment.problem import prepare, prepare_network
 from haq.files import write_atomically
 from haq.runs.environment import describe_environment
 from haq.runs.episode import Episode, distinct

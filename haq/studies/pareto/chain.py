@@ -15,8 +15,8 @@ from haq.evaluation.store import EngineStore, EvaluationStore
 from haq.execution.progress import SILENT, Watcher
 from haq.experiment.inputs import Inputs, Observations
 from haq.experiment.methods import uses_prior
+from haq.experiment.preparation import prepare_network
 from haq.experiment.prior.compute import compute_prior
-from haq.experiment.problem import prepare_network
 from haq.formatting import device_title, percent
 from haq.runs.episode import Episode, distinct
 from haq.runs.run_folder import RunFolder

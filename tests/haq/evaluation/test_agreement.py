@@ -16,7 +16,8 @@ from haq.evaluation.engines.torch import TorchEngine
 from haq.experiment.near_budget import policies_near_budget
 from haq.network.layers import trace
 from haq.quantization.corrections import Corrections
-from haq.quantization.quantized_model import QuantizedModel, Quantizers
+from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.quantizers import Quantizers
 from hardware_sim.catalog import load_accelerator
 
 MIXED = ((2, 8, 3), (2, 8, 8))

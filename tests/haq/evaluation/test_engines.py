@@ -18,7 +18,8 @@ from haq.evaluation.engines.torch import TorchEngine
 from haq.network.layers import Trace, trace
 from haq.network.models.digits_training import train_digits
 from haq.policy import PolicyBits
-from haq.quantization.quantized_model import QuantizedModel, Quantizers
+from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.quantizers import Quantizers
 from haq.tasks import load_task
 
 

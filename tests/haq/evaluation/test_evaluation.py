@@ -18,7 +18,8 @@ from haq.evaluation.store import EvaluationStore
 from haq.network.layers import trace
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
-from haq.quantization.quantized_model import QuantizedModel, Quantizers
+from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.quantizers import Quantizers
 from haq.tasks.classification import ClassificationTask
 from haq.tasks.items import StoredSplit
 

@@ -15,7 +15,8 @@ from haq.errors import UserError
 from haq.execution.networks import materialize, require_weights, run_network, switch_to_eval
 from haq.network.layer_calls import require_float_layers
 from haq.network.layers import trace
-from haq.quantization.quantized_model import QuantizedModel, Quantizers
+from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.quantizers import Quantizers
 
 IMAGES = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 

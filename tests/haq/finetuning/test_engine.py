@@ -13,7 +13,7 @@ from haq.errors import UserError
 from haq.evaluation.engines.finetuned import EpisodeEngine, FinetunedEngine
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Engine
-from haq.experiment.problem import prepare_network
+from haq.experiment.preparation import prepare_network
 from haq.network.layers import trace
 from haq.policy import PolicyBits
 from haq.quantization.training.initialization import Initializer

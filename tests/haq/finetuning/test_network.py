@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from haq.errors import UserError
 from haq.network.layers import Trace, trace
-from haq.quantization.quantized_model import QuantizedModel, Quantizers
+from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.quantizers import Quantizers
 from haq.quantization.training.initialization import Initializer, LearnedShift
 from haq.quantization.training.network import Saved, TrainableNetwork, load_network, start_network
 

@@ -10,7 +10,8 @@ from torch.nn.modules import module as torch_modules
 
 from haq.network.layers import trace
 from haq.network.models.digits_cnn import DigitsCNN
-from haq.quantization.quantized_model import QuantizedModel, Quantizers
+from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.quantizers import Quantizers
 
 
 class Shared(nn.Module):

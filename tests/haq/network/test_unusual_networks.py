@@ -20,8 +20,9 @@ from haq.evaluation.protocols import Evaluation
 from haq.execution.progress import Silent
 from haq.experiment.artifact import load_artifact
 from haq.experiment.evaluate import evaluate_artifact
+from haq.experiment.preparation import prepare_network
 from haq.experiment.prior.fisher import network_fisher
-from haq.experiment.problem import Network, prepare_network
+from haq.experiment.problem import Network
 from haq.network.layers import trace
 from haq.tasks.base import SplitName
 from haq.tasks.classification import ClassificationTask

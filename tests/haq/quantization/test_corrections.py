@@ -13,7 +13,8 @@ from haq.evaluation.evaluator import Evaluator
 from haq.network.layers import trace
 from haq.network.models.digits_training import train_digits
 from haq.quantization.corrections import Corrections, Corrector
-from haq.quantization.quantized_model import QuantizedModel, Quantizers
+from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.quantizers import Quantizers
 from haq.tasks import TaskOptions, load_task
 from hardware_sim.cost import Bits
 

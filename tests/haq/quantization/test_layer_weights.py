@@ -9,7 +9,7 @@ from torch import nn
 
 from haq.config import QuantizerName, Rounding, search_config
 from haq.errors import UserError
-from haq.experiment.problem import prepare_network
+from haq.experiment.preparation import prepare_network
 from haq.quantization import rounding
 from haq.quantization.kmeans import codebook_bytes
 from haq.quantization.layer_weights import KMeansWeights, LinearWeights, StoredWeight, make_layer_weights

@@ -15,7 +15,8 @@ from haq.errors import UserError
 from haq.network.layers import Trace, trace
 from haq.network.models.digits_cnn import DigitsCNN
 from haq.quantization import layer_weights, quantized_model
-from haq.quantization.quantized_model import QuantizedModel, QuantizerOptions, Quantizers, calibrate
+from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.quantizers import QuantizerOptions, Quantizers, calibrate
 from haq.quantization.range import fake_quantize
 from haq.runs.run_folder import QUANTIZERS, RunFolder
 from hardware_sim.cost import Bits

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from haq.config import Rounding, search_config
 from haq.errors import UserError
-from haq.experiment.problem import Network, prepare_network
+from haq.experiment.preparation import prepare_network
+from haq.experiment.problem import Network
 from haq.experiment.quantized_policy import QuantizedPolicy
 from haq.policy import LayerBits, Policy, PolicyBits
 from haq.quantization.linear import quantize_weight

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from haq.config import search_config
-from haq.experiment.problem import prepare
+from haq.experiment.preparation import prepare
 from haq.searching.min_cost import PATIENCE, PATIENCE_SHARE, RESOLUTION, Bisection, least_ratio, with_budget_ratio
 from haq.tasks.classification import ClassificationTask
 

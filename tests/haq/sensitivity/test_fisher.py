@@ -13,7 +13,8 @@ from haq.experiment.prior.fisher import Directions, fisher_sensitivity
 from haq.experiment.prior.layer_losses import LayerLosses, LossKind
 from haq.experiment.prior.measured import PARTS, PRIOR_IMAGES, Sensitivities, cells
 from haq.network.layers import trace
-from haq.quantization.quantized_model import QuantizedModel, Quantizers
+from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.quantizers import Quantizers
 from haq.tasks.classification import ClassificationTask
 
 

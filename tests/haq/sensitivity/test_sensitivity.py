@@ -17,9 +17,9 @@ from haq.config import SearchConfig, search_config
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.execution.progress import Silent
+from haq.experiment.preparation import prepare_network
 from haq.experiment.prior.layer_losses import prior_of_pairs
 from haq.experiment.prior.measured import Cell, Sensitivities, cell_policy, cells, network_sensitivities
-from haq.experiment.problem import prepare_network
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
 from haq.report.plots import draw_missing, plot_run

@@ -23,7 +23,7 @@ from haq.evaluation.engines.onnxruntime.template import Node, Template
 from haq.network.layer_calls import NormCall
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections, FloatStatistics, Moments
-from haq.quantization.quantized_model import Quantizers
+from haq.quantization.quantizers import Quantizers
 
 CORRECT = """
 <domain: "haq", opset_import: ["" : 18]>

@@ -16,7 +16,7 @@ from haq.evaluation.engines.onnxruntime.marking import INPUT, MARKS, NORM, WEIGH
 from haq.evaluation.engines.onnxruntime.template import Floats, Node, Product, Template
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
-from haq.quantization.quantized_model import Quantizers
+from haq.quantization.quantizers import Quantizers
 
 
 def lower(

@@ -20,7 +20,7 @@ from haq.evaluation.engines.onnxruntime.template import Floats, Node, Template
 from haq.execution.structures import Structure, rows
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
-from haq.quantization.quantized_model import Quantizers
+from haq.quantization.quantizers import Quantizers
 
 
 class Segments:

@@ -12,7 +12,8 @@ from haq.network.models.digits_training import train_digits
 from haq.network.zoo import load_model
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
-from haq.quantization.quantized_model import QuantizedModel, Quantizers
+from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.quantizers import Quantizers
 from haq.tasks import load_task
 from hardware_sim.cost import Bits
 

@@ -20,7 +20,8 @@ from haq.network.models.digits_cnn import DigitsCNN
 from haq.network.tracing.weighted_calls import Call
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
-from haq.quantization.quantized_model import QuantizedModel, Quantizers
+from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.quantizers import Quantizers
 from haq.quantization.range import quantize
 from hardware_sim.cost import Bits
 

@@ -12,7 +12,8 @@ from haq.evaluation.engines.onnxruntime import NotExportableError, OnnxEngine
 from haq.evaluation.engines.torch import TorchEngine
 from haq.network.layers import trace, trace_layers
 from haq.network.tracing.weighted_calls import Call, WeightedCalls
-from haq.quantization.quantized_model import QuantizedModel, QuantizerOptions, Quantizers, calibrate
+from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.quantizers import QuantizerOptions, Quantizers, calibrate
 from haq.quantization.range import fake_quantize
 from hardware_sim.catalog import device_names, load_accelerator
 from hardware_sim.cost import UnsupportedError, width_index

@@ -1,0 +1,337 @@
+"""Quantizers of all layers of a network, made once per layer and bit width."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from haq.config import QuantizerName, Rounding, ZeroPoints
+from haq.errors import UserError
+from haq.execution.networks import run_network
+from haq.execution.structures import Structure
+from haq.network.layer_calls import CallCount, LayerCalls, LayerIndex, untraced_text, weight_of
+from haq.network.layers import Trace
+from haq.network.tracing.weighted_calls import Call, WeightSlice
+from haq.quantization.calibration import MethodChoice
+from haq.quantization.histogram import Histogram, HistogramBuilder
+from haq.quantization.input_hessians import has_hessian, input_hessians
+from haq.quantization.layer_weights import LayerWeights, StoredWeight, make_layer_weights
+from haq.quantization.linear import QuantizedWeight, QuantizerParameters, activation_quantizer
+from haq.quantization.range import fake_quantize
+from haq.quantization.rounding import ROUNDINGS, WeightRounding
+from hardware_sim.cost import Bits
+
+_PARTS = ("scale", "zero_point", "range")
+"""Stored tensors of an activation quantizer; `range` is (q_min, q_max)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizerOptions:
+    """Settings of the quantizers of a network.
+
+    Attributes:
+        method: Calibration method of the clips, see `haq.quantization.calibration`; or one for each bit width.
+        weights: Quantizer of weights.
+        zero_points: Zero points of activations.
+        rounding: Rounding of linear weights. Layers without a Hessian (`input_hessians.has_hessian`), such as
+            embeddings, transposed convolutions and layers with shared weights, are rounded to nearest in any case.
+    """
+
+    method: MethodChoice = "mse"
+    weights: QuantizerName = "linear"
+    zero_points: ZeroPoints = "auto"
+    rounding: Rounding = "nearest"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Observations of one float pass over the calibration inputs.
+
+    Attributes:
+        histograms: Histogram of each layer's input; None for an input that is not a float tensor.
+        warning: Warning about calls of layers that the trace does not have; None if it has all.
+    """
+
+    histograms: Sequence[Histogram | None]
+    warning: str | None
+
+
+class Quantizers:
+    """Quantizers of a network, each computed on first use and kept.
+
+    Linear weights are symmetric per output channel. Activations are per tensor, and unsigned if calibration saw no
+    negative value. Layers are identified by their position in the trace; layers with the same weights share their
+    quantizer.
+
+    Args:
+        model: Float network.
+        trace: Its trace.
+        batches: Function that returns the batches of calibration inputs, on the device of the network. It is called,
+            and the batches are run in float, when an activation quantizer is first needed, and once more when a Hessian
+            is.
+        options: Settings; the defaults of `QuantizerOptions` if None.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        trace: Trace,
+        batches: Callable[[], Iterable[Structure]],
+        options: QuantizerOptions | None = None,
+    ) -> None:
+        self._model, self._trace = model, trace
+        self._batches, self._options = batches, options or QuantizerOptions()
+        self._layers: dict[int, LayerWeights] = {}
+        self._weights: dict[tuple[int, int], StoredWeight] = {}
+        self._activations: dict[tuple[int, int], tuple[QuantizerParameters, Tensor]] = {}
+
+    @property
+    def in_integers(self) -> bool:
+        """Whether weights are integers with scales, not codebooks."""
+        return self._options.weights == "linear"
+
+    @property
+    def passes(self) -> int:
+        """Largest number of passes over the calibration inputs: for activations, and for the Hessians of GPTQ."""
+        return 2 if ROUNDINGS[self._options.rounding].needs_hessian else 1
+
+    def calibrate(self) -> None:
+        """Run the calibration inputs now instead of when the first activation quantizer is needed.
+
+        Raises:
+            UserError: Activations are not finite; the message names the layer.
+        """
+        _ = self._calibration
+
+    def quantize_weight(self, layer: int, widths: Iterable[int]) -> None:
+        """Quantize a layer's weights to several bit widths now instead of on first use.
+
+        Args:
+            layer: Position of the layer.
+            widths: Bit widths, each 1 to 8.
+
+        Raises:
+            ValueError: The weights are empty or not finite.
+        """
+        for bits in widths:
+            self._quantized(layer, int(bits))
+
+    @property
+    def warning(self) -> str | None:
+        """Warning about calls that the trace does not have, or None.
+
+        The calibration inputs are run if they were not run yet.
+        """
+        return self._calibration.warning
+
+    def codes(self, layer: int, bits: int) -> QuantizedWeight:
+        """Return the integer codes and scales of a layer's weights.
+
+        Args:
+            layer: Position of the layer.
+            bits: Bit width, 1 to 8.
+
+        Returns:
+            The quantized weights.
+
+        Raises:
+            ValueError: The quantizer of weights is not linear.
+        """
+        codes = self._quantized(layer, bits).codes
+        if codes is None:
+            raise ValueError(f"weights quantized by {self._options.weights} are no integers with scales")
+        return codes
+
+    def weight(self, layer: int, bits: int) -> Tensor:
+        """Return a layer's weights after quantization, as floats.
+
+        Args:
+            layer: Position of the layer.
+            bits: Bit width, 1 to 8.
+
+        Returns:
+            The values, in the shape and dtype of the network's weights.
+        """
+        return self._quantized(layer, bits).values
+
+    def activation(self, layer: int, bits: int) -> QuantizerParameters | None:
+        """Return the quantizer of a layer's input.
+
+        Args:
+            layer: Position of the layer.
+            bits: Bit width, 1 to 8.
+
+        Returns:
+            The quantizer; None if the input is not a float tensor, such as the indices of an embedding.
+
+        Raises:
+            UserError: Activations on the calibration inputs are not finite; the message names the layer.
+        """
+        found = self._activation(layer, bits)
+        return found[0] if found else None
+
+    def input(self, x: Tensor, layer: int, bits: int) -> Tensor:
+        """Fake-quantize the input of a layer.
+
+        Args:
+            x: Input of the layer, of any shape.
+            layer: Position of the layer.
+            bits: Bit width, 1 to 8.
+
+        Returns:
+            Values on the grid, in the shape of x; x itself if it is not a float tensor, such as the indices of an
+            embedding.
+        """
+        found = self._activation(layer, bits) if x.is_floating_point() else None
+        if found is None:
+            return x
+        quantizer, scale = found
+        return fake_quantize(x, scale, quantizer.zero_point, quantizer.q_min, quantizer.q_max)
+
+    def tensors(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> dict[str, Tensor]:
+        """Return the parameters of all quantizers of a policy by name.
+
+        Args:
+            w_bits: Bits of the weights of each layer; None for float.
+            a_bits: Bits of the input of each layer; None for float.
+
+        Returns:
+            Tensors by `LAYER.weight.scale`, `LAYER.input.zero_point` and so on; none for what is left in float.
+        """
+        found: dict[str, Tensor] = {}
+        for layer, (w, a) in enumerate(zip(w_bits, a_bits, strict=True)):
+            name = self._trace.layers[layer].name
+            if w is not None:
+                found |= {f"{name}.weight.{part}": value for part, value in self._quantized(layer, w).parts.items()}
+            activation = None if a is None else self._activation(layer, a)
+            if activation is not None:
+                quantizer, scale = activation
+                found |= {f"{name}.input.{part}": value for part, value in _parts(quantizer, scale).items()}
+        return found
+
+    @cached_property
+    def _calibration(self) -> Calibration:
+        return calibrate(self._model, self._trace, self._batches())
+
+    @cached_property
+    def _hessians(self) -> dict[int, Tensor]:
+        return input_hessians(self._model, self._trace, self._batches())
+
+    def _activation(self, layer: int, bits: int) -> tuple[QuantizerParameters, Tensor] | None:
+        """Return the quantizer of a layer's input, and its scale [] on the device; None if the input is not float."""
+        if (layer, bits) not in self._activations:
+            histogram = self._calibration.histograms[layer]
+            if histogram is None:
+                return None
+            method, zero_points = self._options.method, self._options.zero_points
+            quantizer = activation_quantizer(histogram, bits, method=method, zero_points=zero_points)
+            device = weight_of(self._model, self._trace.sites[layer]).device
+            scale = torch.tensor(quantizer.scale, dtype=torch.float32, device=device)
+            self._activations[layer, bits] = (quantizer, scale)
+        return self._activations[layer, bits]
+
+    def load(self, tensors: Mapping[str, Tensor], w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> None:
+        """Restore the quantizers of a policy, so that nothing is calibrated for it again.
+
+        Args:
+            tensors: Result of `tensors` for the same policy.
+            w_bits: Bits of the weights of each layer; None for float.
+            a_bits: Bits of the input of each layer; None for float.
+
+        Raises:
+            KeyError: The quantizer of a layer's weights is missing.
+            ValueError: A quantizer has other bits or another shape.
+        """
+        for layer, (w, a) in enumerate(zip(w_bits, a_bits, strict=True)):
+            name = self._trace.layers[layer].name
+            if w is not None and self._owner(layer) == layer:
+                prefix = f"{name}.weight."
+                parts = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+                if not parts:
+                    raise KeyError(f"{name}.weight")
+                self._weights[layer, w] = self._layer(layer).restore(w, parts)
+            if a is not None and f"{name}.input.scale" in tensors:
+                self._load_input(layer, a, {key: tensors[f"{name}.input.{key}"] for key in _PARTS})
+
+    def _load_input(self, layer: int, bits: int, parts: Mapping[str, Tensor]) -> None:
+        q_min, q_max = parts["range"].tolist()
+        if q_max - q_min >= 2**bits:
+            raise ValueError(f"input codes of {self._trace.layers[layer].name} exceed {bits} bits: {q_min}..{q_max}")
+        scale, zero_point = parts["scale"], int(parts["zero_point"])
+        quantizer = QuantizerParameters(
+            bits=bits, signed=q_min < 0, scale=scale.item(), zero_point=zero_point, q_min=q_min, q_max=q_max
+        )
+        self._activations[layer, bits] = (quantizer, scale)
+
+    def _quantized(self, layer: int, bits: int) -> StoredWeight:
+        owner = self._owner(layer)
+        if (owner, bits) not in self._weights:
+            self._weights[owner, bits] = self._layer(owner).quantize(bits)
+        return self._weights[owner, bits]
+
+    def _layer(self, owner: int) -> LayerWeights:
+        if owner not in self._layers:
+            weight = weight_of(self._model, self._trace.sites[owner])
+            axis = 1 if self._trace.layers[owner].kind == "conv_transpose" else 0
+            self._layers[owner] = make_layer_weights(
+                self._options.weights,
+                weight,
+                channel_axis=axis,
+                method=self._options.method,
+                rounding=self._rounding(owner),
+            )
+        return self._layers[owner]
+
+    def _rounding(self, layer: int) -> WeightRounding:
+        """Return the rounding of a layer's weights."""
+        method = ROUNDINGS[self._options.rounding]
+        if method.needs_hessian and not has_hessian(self._trace, layer):
+            method = ROUNDINGS["nearest"]
+        return method.make(lambda: self._hessians.pop(layer))
+
+    def _owner(self, layer: int) -> int:
+        """Return the first layer that uses the same weights."""
+        weights = self._trace.sites[layer].weights
+        return next(first for first, site in enumerate(self._trace.sites) if site.weights == weights)
+
+
+def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Structure]) -> Calibration:
+    """Run the calibration inputs in float, and observe the inputs of all layers.
+
+    Args:
+        model: Float network.
+        trace: Its trace.
+        batches: Batches of calibration inputs, on the device of the network.
+
+    Returns:
+        Histograms and warning.
+
+    Raises:
+        UserError: Activations are NaN or infinite; the message names the layer.
+    """
+    builders: dict[int, HistogramBuilder] = {}
+    counts: dict[WeightSlice, CallCount] = {}
+
+    def observe(layer: int, call: Call) -> Tensor:
+        if call.input.is_floating_point():
+            try:
+                builders.setdefault(layer, HistogramBuilder()).update(call.input)
+            except ValueError as error:
+                raise UserError(f"input of layer {trace.layers[layer].name!r}: {error}") from error
+        return call.run(call.input, call.weight)
+
+    index = LayerIndex(model, trace.sites)
+    with torch.no_grad():
+        for batch in batches:
+            run_network(model, batch, LayerCalls(index, observe, counts=counts))
+    histograms = [builders[layer].build() if layer in builders else None for layer in range(len(trace.layers))]
+    return Calibration(histograms, untraced_text(model, counts))
+
+
+def _parts(quantizer: QuantizerParameters, scale: Tensor) -> dict[str, Tensor]:
+    """Return the stored tensors of an activation quantizer by the names in `_PARTS`."""
+    integers = (quantizer.zero_point, (quantizer.q_min, quantizer.q_max))
+    values = (scale, *(torch.tensor(each, dtype=torch.int32) for each in integers))
+    return dict(zip(_PARTS, values, strict=True))
