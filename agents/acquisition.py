@@ -1,10 +1,9 @@
 """Acquisition function of the model-based search."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr
 
-FloatArray = NDArray[np.float64]
+from agents.base import FloatArray
 
 
 def log_expected_improvement(mean: FloatArray, std: FloatArray, best: float) -> FloatArray:

@@ -7,7 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
+Float32Array = NDArray[np.float32]
+"""Observations and actions."""
+FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
@@ -23,10 +25,10 @@ class Transition:
         terminated: Whether the episode ended.
     """
 
-    observation: FloatArray
+    observation: Float32Array
     action: float
     reward: float
-    next_observation: FloatArray
+    next_observation: Float32Array
     terminated: bool
 
 
@@ -38,7 +40,7 @@ class Agent(Protocol):
     Two agents with equal state and equal input return the same actions: all randomness is part of `state_dict`.
     """
 
-    def act(self, observation: FloatArray) -> float:
+    def act(self, observation: Float32Array) -> float:
         """Return the next action, including exploration.
 
         Args:
@@ -114,9 +116,9 @@ class Rollout:
 
     bits: IntArray
     """[decision, 2]: weights and activations of the final policy, within the budget."""
-    observations: FloatArray
+    observations: Float32Array
     """[step, observation_size]"""
-    actions: FloatArray
+    actions: Float32Array
     """[step], in [0, 1]: the actions that lead to the final policy."""
 
 
@@ -126,7 +128,7 @@ class RolloutSimulator(Protocol):
     observation_size: int
     """Length of an observation."""
 
-    def rollout(self, act: Callable[[FloatArray], float]) -> Rollout:
+    def rollout(self, act: Callable[[Float32Array], float]) -> Rollout:
         """Simulate a rollout, and bring its policy under the budget at the end.
 
         Args:

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from agents.actor_critic import Actor, Critic, TargetNetworks
-from agents.base import FloatArray, Transition
+from agents.base import Float32Array, Transition
 from agents.ddpg_config import DDPGConfig
 from agents.mlp import MLP
 from agents.noise import decayed_sigma, truncated_normal
@@ -93,7 +93,7 @@ class DDPG:
         self._proposed: list[float] = []
         self._pending: list[Transition] = []
 
-    def act(self, observation: FloatArray) -> float:
+    def act(self, observation: Float32Array) -> float:
         """Return the next action in [0, 1].
 
         Raises:
@@ -104,7 +104,7 @@ class DDPG:
         self._proposed.append(action)
         return action
 
-    def _explore(self, observation: FloatArray) -> float:
+    def _explore(self, observation: Float32Array) -> float:
         learned = self._episodes - self.config.warmup_episodes
         if learned < 0:
             return torch.rand((), generator=self._generator).item()
@@ -127,7 +127,7 @@ class DDPG:
             raise ValueError(f"a reward must be finite, got {transition.reward}")
         self._pending.append(transition)
 
-    def _check(self, observation: FloatArray) -> None:
+    def _check(self, observation: Float32Array) -> None:
         if observation.shape != (self._observation_size,) or not math.isfinite(observation.sum()):
             raise ValueError(f"an observation must be {self._observation_size} finite numbers, got {observation}")
 

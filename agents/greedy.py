@@ -4,13 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agents.archive import Archive
-from agents.base import IntArray
+from agents.base import FloatArray, IntArray
 from agents.space import SearchSpace
 
-FloatArray = NDArray[np.float64]
 _PRICE_TOLERANCE = 1e-9
 _MAX_BIT_CHANGE = 2
 """Maximum number of bits that a decision gains or loses in one step of the hill climbing."""

@@ -5,16 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_array
 
 from agents.archive import Archive
-from agents.base import IntArray
+from agents.base import FloatArray, IntArray
 from agents.greedy import greedy_policy
 from agents.space import SearchSpace
 
-FloatArray = NDArray[np.float64]
 _RANGE = 1e4
 """Range of the summed objective in the solver's units; its absolute gap of 1e-6 is then negligible."""
 _GAP = 1e-4 * _RANGE

@@ -6,12 +6,10 @@ exchanges: one decision takes a better pair, and another one a cheaper pair.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agents.base import IntArray
+from agents.base import FloatArray, IntArray
 from agents.space import SearchSpace
 
-FloatArray = NDArray[np.float64]
 _HALVINGS = 30
 _ROUNDS = 4
 _PARTNERS = 200

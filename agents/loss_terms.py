@@ -1,29 +1,29 @@
-"""Additive loss model: the loss of a policy as a sum of terms, one for every decision, column and width.
+"""Terms of the additive loss model, and the prior covariances of its parameters and of its residual.
 
-A term is an index into vectors theta [decision * 2 * width]: the logarithm of the loss that quantizing only a
-decision's weights (column 0) or activations (column 1) to that width causes.
+A term is the loss from quantizing one column (0 weights, 1 activations) of one decision to one width, everything else
+left in float. theta holds the logarithms of all terms and is indexed by [decision, column, width]; the last index is
+bits - 1. The loss of a policy is the sum of its terms, two for each decision, times the exponential of a residual: a
+Gaussian process over whole policies. `agents.reward_model` fits both.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agents.base import IntArray
+from agents.base import FloatArray, IntArray
 
-FloatArray = NDArray[np.float64]
 LOG_4 = float(np.log(4))
 LENGTH_SCALES = (2.0, 6.0)
-"""Length scales of the two residual kernels: distances in bits, over all decisions."""
+"""Length scales of the two components of the residual, in bits: Euclidean distances between whole policies."""
 
 
 def term_indices(bits: IntArray, widths: int) -> IntArray:
-    """Return the terms whose sum is the loss of each policy.
+    """Return the positions in the flattened theta of the terms whose sum is the loss of each policy.
 
     Args:
         bits: Policies [policy, decision, 2].
         widths: Number of widths.
 
     Returns:
-        Indices [policy, decision * 2].
+        Indices into `theta.ravel()`, [policy, decision * 2].
 
     Example:
         >>> term_indices(np.array([[[1, 8], [2, 2]]]), 8)
@@ -37,8 +37,8 @@ def log_sum_exp(theta: FloatArray, terms: IntArray) -> tuple[FloatArray, FloatAr
     """Compute the logarithm of the summed losses of each policy.
 
     Args:
-        theta: Logarithms of the terms, [term].
-        terms: Indices of the terms of each policy, [policy, term of policy].
+        theta: Logarithms of all terms, flattened.
+        terms: Indices into `theta` of the terms of each policy, [policy, term of policy].
 
     Returns:
         Log sums [policy], and every term's share of the sum, [policy, term of policy].
@@ -69,11 +69,14 @@ def pair_losses(theta: FloatArray) -> FloatArray:
 
 
 def theta_from_prior(prior: FloatArray) -> FloatArray:
-    """Estimate theta from expected losses of pairs of bits.
+    """Estimate theta from the expected losses of pairs of bits.
 
     The loss of a column alone is the smallest one over the widths of the other column. Losses that are zero, negative
-    or not finite count as missing: they are filled in with a decrease by 4**1.5 per width, but not below the smallest
-    valid loss.
+    or not finite count as missing. A missing loss is that of the next narrower width divided by 4**1.5 = 8, or the
+    smallest valid loss of the column if that is larger. One more bit divides the power of a quantizer's error by 4; the
+    divisor is larger because losses are mostly missing where they are too small to be measured. At 1 bit a missing loss
+    is the smallest valid one, and without any valid loss all are 1. Widths beyond an axis of the prior have the loss of
+    its last width.
 
     Args:
         prior: Expected losses [decision, w_bits, a_bits].
@@ -98,10 +101,18 @@ def theta_from_prior(prior: FloatArray) -> FloatArray:
 
 
 def term_covariances(decisions: int, widths: int) -> FloatArray:
-    """Compute prior covariances of theta of about unit variance, one for each component.
+    """Compute the prior covariances of the components of theta, before scaling.
 
-    A level and a decay by width for all terms; both for each column; the level of a decision; level and decay of each
-    (decision, column); and a smooth function of the width for each (decision, column).
+    A level is constant over the widths, with variance 1; a decay is linear in the width, with variance (width - middle
+    width)**2, which is 0.25 to 12.25 for eight widths. The components are
+
+    0. one level of all terms,
+    1. one decay of all terms,
+    2. a level and 0.05 times the variance of a decay for each column, over all decisions,
+    3. a level for each decision, over both columns,
+    4. a level for each column of each decision,
+    5. a decay for each column of each decision,
+    6. a smooth function of the width for each column of each decision: variance 1, length scale 1 bit.
 
     Args:
         decisions: Number of decisions.
@@ -123,7 +134,9 @@ def term_covariances(decisions: int, widths: int) -> FloatArray:
 
 
 def residual_covariances(left: IntArray, right: IntArray) -> FloatArray:
-    """Compute prior covariances of the residual, which is similar for policies that differ in few bits.
+    """Compute the prior covariances of the residual, which is similar for policies that differ in few bits.
+
+    One squared-exponential kernel of unit variance for each of `LENGTH_SCALES`.
 
     Args:
         left: Policies [left, decision, 2].

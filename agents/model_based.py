@@ -3,10 +3,10 @@
 Every evaluation updates a Bayesian model of the loss (`agents.reward_model`) that starts from the space's prior. The
 first proposal is the best policy under the prior, the second the best uniform one, for which errors of the prior matter
 less. Each further proposal is selected from candidates: optima of the posterior mean and of posterior samples,
-exchanges of bits around the best policies, and rollouts of a DDPG actor that is trained on simulated episodes. The
-candidate of highest expected score is proposed as long as that improves on the best; otherwise it alternates with the
-candidate of largest expected improvement. A search that is stopped at any time has therefore evaluated the policy that
-it predicts to be best.
+exchanges of bits around the best policies, and rollouts of a DDPG actor that is trained on simulated episodes. After
+an evaluation that improved the best score, the candidate of highest expected score is proposed. After others that
+happens at every `exploit_every`-th evaluation without improvement, and in between the candidate of largest expected
+improvement is proposed.
 """
 
 import math
@@ -19,10 +19,10 @@ import torch
 from torch import Generator
 
 from agents.acquisition import log_expected_improvement
-from agents.base import IntArray, RolloutSimulator
+from agents.base import FloatArray, IntArray, RolloutSimulator
 from agents.ddpg_config import DDPGConfig
 from agents.local_search import Knapsack
-from agents.loss_terms import FloatArray, pair_losses, theta_from_prior
+from agents.loss_terms import pair_losses, theta_from_prior
 from agents.model_rollouts import ModelRollouts
 from agents.reward_model import DEFAULT_SCALES, MEASURED_PRIOR_SCALES, RewardModel
 from agents.score_transform import fit_ceiling, log_losses
@@ -46,8 +46,8 @@ class ModelBasedConfig:
         updates: Updates of the actor per proposal.
         max_candidates: Candidates that are kept from proposal to proposal.
         max_observations: Observations that the model is fitted to: those of scores near the best, and the latest.
-        exploit_every: Period, counted in evaluations without improvement, at which the candidate of highest expected
-            score is proposed; in between the one of largest expected improvement.
+        exploit_every: Number of evaluations without improvement after which the candidate of highest expected score is
+            proposed again; in between the one of largest expected improvement.
         max_scale_observations: Observations that the scales of the prior are fitted to.
         ddpg: Settings of the actor-critic.
 
@@ -83,8 +83,8 @@ class ModelBasedConfig:
 class ModelBasedDDPG:
     """`Proposer` that selects policies by a model of the reward.
 
-    `tell` accepts any policy of the network, including those that exceed this budget, as the loss does not depend on
-    the budget.
+    `tell` accepts any policy of the network, including those that exceed the budgets of `space`, as the loss does not
+    depend on budgets.
 
     Args:
         space: Search space, with or without a measured prior.
@@ -123,7 +123,7 @@ class ModelBasedDDPG:
         self._next_scale_fit = 6
 
     def propose(self) -> IntArray:
-        """Return the next policy [decision, 2] within the budget, a new one if there is any."""
+        """Return the next policy [decision, 2] within the budgets, a new one if there is any."""
         self.fit_model()
         candidates = self._candidates()
         if len(self._observations) == 1 and self._uniform.tobytes() not in self._observations | self._pending:
@@ -168,37 +168,37 @@ class ModelBasedDDPG:
         due = len(self._observations) >= self._next_scale_fit
         if due or scores.max() >= self.ceiling:
             self.ceiling = fit_ceiling(self.model, bits, scores)
-        targets, goal = log_losses(scores, self.ceiling), self._goal(scores)
-        self.model.fit(bits, targets, goal=goal)
+        targets, best = log_losses(scores, self.ceiling), self._best_log_loss(scores)
+        self.model.fit(bits, targets, best=best)
         if due:
-            near = np.sort(np.argsort(np.abs(targets - goal), kind="stable")[: self._config.max_scale_observations])
-            self.model.fit(bits[near], targets[near], goal=goal)
+            near = np.sort(np.argsort(np.abs(targets - best), kind="stable")[: self._config.max_scale_observations])
+            self.model.fit(bits[near], targets[near], best=best)
             self.model.fit_scales()
-            self.model.fit(bits, targets, goal=goal)
+            self.model.fit(bits, targets, best=best)
             self._next_scale_fit = int(_REFIT_RATIO * len(self._observations)) + 1
 
-    def _goal(self, scores: FloatArray) -> float:
-        """Log loss of the best observed policy within this budget, or else of the best of all."""
+    def _best_log_loss(self, scores: FloatArray) -> float:
+        """Log loss of the best observed policy within the budgets, or else of the best of all."""
         return float(log_losses(np.array(scores.max() if self._best is None else self._best[1]), self.ceiling))
 
     def _training_set(self) -> tuple[IntArray, FloatArray]:
         """Select the observations that the model is fitted to, in the order in which they were made.
 
-        Half of them are those of scores nearest to the best within this budget, the others the latest.
+        Half of them are those of scores nearest to the best within the budgets, the others the latest.
         """
         bits, scores = (np.array(column) for column in zip(*self._observations.values(), strict=True))
         if len(bits) > self._config.max_observations:
-            goal = scores.max() if self._best is None else self._best[1]
-            near = np.argsort(np.abs(scores - goal), kind="stable")[: self._config.max_observations // 2]
+            best = scores.max() if self._best is None else self._best[1]
+            near = np.argsort(np.abs(scores - best), kind="stable")[: self._config.max_observations // 2]
             others = np.setdiff1d(np.arange(len(bits)), near)
             index = np.sort(np.concatenate((near, others[-(self._config.max_observations - len(near)) :])))
             bits, scores = bits[index], scores[index]
         return bits, scores
 
     def _candidates(self) -> IntArray:
-        """Generate distinct new policies [policy, decision, 2] within the budget, in a deterministic order."""
+        """Generate distinct new policies [policy, decision, 2] within the budgets, in a deterministic order."""
         losses = pair_losses(np.concatenate((self.model.theta[None], self._posterior_samples())))
-        solved = np.stack([self._legal(bits) for bits in self._knapsack.solve(losses)])
+        solved = np.stack([self._projected(bits) for bits in self._knapsack.solve(losses)])
         count = self._config.neighbours
         groups = [solved, self._actor_rollouts(solved), self._knapsack.neighbours(losses[0], solved[0], count // 2)]
         if self._best is not None:
@@ -207,7 +207,7 @@ class ModelBasedDDPG:
         new = [bits for key, bits in found.items() if key not in self._observations and key not in self._pending]
         return np.array(new, dtype=np.int64)
 
-    def _legal(self, bits: IntArray) -> IntArray:
+    def _projected(self, bits: IntArray) -> IntArray:
         """Project a policy if it exceeds a budget, which can happen under several budgets."""
         return bits if self._space.fits(bits) else self._space.project(bits)
 
@@ -235,7 +235,7 @@ class ModelBasedDDPG:
         return np.array(candidates[log_expected_improvement(mean, std, target).argmax()])
 
     def _update_best(self, bits: IntArray, score: float) -> bool:
-        """Update the best observed policy within this budget; returns whether it changed."""
+        """Update the best observed policy within the budgets; returns whether it changed."""
         better = self._space.fits(bits) and (self._best is None or score > self._best[1])
         if better:
             self._best = (bits, score)

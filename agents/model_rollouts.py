@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from agents.actor_critic import Actor, Critic
-from agents.base import FloatArray, IntArray, Rollout, RolloutSimulator
+from agents.base import Float32Array, IntArray, Rollout, RolloutSimulator
 from agents.ddpg import unit_ranks
 from agents.ddpg_config import DDPGConfig
 from agents.mlp import MLP
@@ -62,7 +62,7 @@ class ModelRollouts:
         sigma = max(sigma, self._config.sigma_min)
         self._rollouts += 1
 
-        def act(observation: FloatArray) -> float:
+        def act(observation: Float32Array) -> float:
             inputs = torch.as_tensor(observation, dtype=torch.float32)[None]
             mean = self._actor.network.forward(inputs)[-1].sigmoid().item()
             return truncated_normal(mean, sigma, self._generator)

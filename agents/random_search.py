@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from agents.base import FloatArray, Transition
+from agents.base import Float32Array, Transition
 
 
 class RandomSearch:
@@ -24,7 +24,7 @@ class RandomSearch:
     def __init__(self, seed: int = 0) -> None:
         self._generator = torch.Generator().manual_seed(seed)
 
-    def act(self, observation: FloatArray) -> float:  # noqa: ARG002  # part of the protocol
+    def act(self, observation: Float32Array) -> float:  # noqa: ARG002  # part of the protocol
         """Return a uniform number in [0, 1)."""
         return torch.rand((), generator=self._generator).item()
 

@@ -20,8 +20,8 @@ import torch
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
-from agents.base import IntArray
-from agents.loss_terms import FloatArray, log_sum_exp, residual_covariances, term_covariances, term_indices
+from agents.base import FloatArray, IntArray
+from agents.loss_terms import log_sum_exp, residual_covariances, term_covariances, term_indices
 
 DEFAULT_SCALES = np.array([2.0, 0.15, 0.7, 0.7, 0.7, 0.15, 0.3, 0.1, 0.3, 0.05])
 """Default standard deviations in nats of loss: the seven components of theta, the two of the residual, and observation
@@ -33,7 +33,7 @@ THETA, RESIDUAL, NOISE = slice(0, 7), slice(7, 9), 9
 SCALE_PRIOR_STD = 1.0
 """Standard deviation of the logarithms of fitted scales around the default ones."""
 ACCURATE_RANGE = 1.0
-"""Nats above the goal within which the model is accurate: the observation noise grows with the distance beyond it."""
+"""Nats above the best log loss within which the observation noise is constant; it grows with the distance beyond."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,17 +105,17 @@ class RewardModel:
         """Logarithm of the marginal likelihood of the fitted data, up to a constant."""
         return self._fitted.log_marginal_likelihood
 
-    def fit(self, bits: IntArray, targets: FloatArray, *, goal: float | None = None, rounds: int = 4) -> None:
+    def fit(self, bits: IntArray, targets: FloatArray, *, best: float | None = None, rounds: int = 4) -> None:
         """Fit the posterior to observed log losses, starting from the last theta.
 
         Args:
             bits: Policies [policy, decision, 2].
             targets: Their log losses [policy].
-            goal: Log loss around which accuracy matters; the smallest target when None.
+            best: Log loss around which accuracy matters most, that of the best policy; the smallest target when None.
             rounds: Number of linearisations.
         """
         terms = term_indices(bits, self.shape[2])
-        excess = np.maximum(targets - (targets.min() if goal is None else goal) - ACCURATE_RANGE, 0)
+        excess = np.maximum(targets - (targets.min() if best is None else best) - ACCURATE_RANGE, 0)
         residual = np.tensordot(self._scales[RESIDUAL] ** 2, residual_covariances(bits, bits), 1)
         residual[np.diag_indices(len(bits))] += self._scales[NOISE] ** 2 + (0.3 * excess) ** 2
         for _ in range(rounds):

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from agents.base import IntArray
-from agents.loss_terms import FloatArray
+from agents.base import FloatArray, IntArray
 from agents.reward_model import RewardModel
 
 _DISTANCES = 10.0 ** np.arange(-2.0, 1.0, 0.5)

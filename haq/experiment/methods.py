@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.base import Agent, FloatArray, Proposer, Rollout, Transition
+from agents.base import Agent, Float32Array, Proposer, Rollout, Transition
 from agents.registry import METHODS
 from agents.space import SearchSpace
 from envs.bit_allocation import BitAllocationEnv, ExecutedStep
@@ -124,7 +124,7 @@ class RolloutAdapter:
         self.observation_size = rollouts.observation_size
         self._rollouts = rollouts
 
-    def rollout(self, act: Callable[[FloatArray], float]) -> Rollout:
+    def rollout(self, act: Callable[[Float32Array], float]) -> Rollout:
         """Run a rollout, and bring its policy under the budget at the end.
 
         Args:
