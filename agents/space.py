@@ -63,6 +63,17 @@ class Constraints(Protocol):
         """
         ...
 
+    def nearest(self, bits: IntArray) -> IntArray:
+        """Replace the bits of every decision by the nearest allowed pair, whatever it costs.
+
+        Args:
+            bits: Any policy, [decision, 2].
+
+        Returns:
+            A policy of allowed pairs, [decision, 2].
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpace:
@@ -147,9 +158,7 @@ class SearchSpace:
         return np.argwhere(self.allowed[decision]) + 1
 
     def nearest(self, bits: IntArray) -> IntArray:
-        """Replace every decision's bits by the nearest allowed pair, regardless of its cost.
-
-        Of equally near pairs the one with fewer bits.
+        """Replace the bits of every decision by the nearest allowed pair, whatever it costs.
 
         Args:
             bits: Any policy, [decision, 2].
@@ -157,10 +166,7 @@ class SearchSpace:
         Returns:
             A policy of allowed pairs, [decision, 2].
         """
-        w, a = (np.arange(1, count + 1) for count in self.allowed.shape[1:])
-        distance = np.abs(bits[:, 0, None, None] - w[:, None]) + np.abs(bits[:, 1, None, None] - a)
-        nearest = np.where(self.allowed, distance, np.inf).reshape(len(bits), -1).argmin(axis=1)
-        return np.stack(np.divmod(nearest, len(a)), axis=1).astype(np.int64) + 1
+        return self.constraints.nearest(bits)
 
     def sample(self, generator: np.random.Generator) -> IntArray:
         """Sample a legal policy: uniform pairs for all decisions, then projected.

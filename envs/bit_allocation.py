@@ -8,8 +8,9 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.choices import AllowedBits, Budget, Choices, IntArray, choices
-from envs.observation import FloatArray
+from envs.building import build_choices
+from envs.choices import AllowedBits, Budget, Choices, IntArray
+from envs.observation import Float32Array
 from envs.reward import accuracy_reward
 from envs.rollout import BUDGET_RULES, BudgetRule, EnvConfig, LayerRollouts, Trajectories
 from hardware_sim.cost import CostTable
@@ -28,12 +29,12 @@ class ExecutedStep:
         bits: Width of the final policy.
     """
 
-    observation: FloatArray
+    observation: Float32Array
     action: float
     bits: int
 
 
-class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
+class BitAllocationEnv(gym.Env[Float32Array, Float32Array]):
     """Gymnasium environment that gives every layer its bits, one decision at a time, under a budget.
 
     As in HAQ, CVPR 2019, section 3.
@@ -107,7 +108,7 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
         if tuple(layers) != table.layers:
             raise ValueError("the cost table has other layers than the environment")
         if not isinstance(budget, Choices):
-            budget = choices(table, [budget] if isinstance(budget, Budget) else list(budget), allowed)
+            budget = build_choices(table, [budget] if isinstance(budget, Budget) else list(budget), allowed)
         self.rollouts = LayerRollouts(layers, budget, allowed, config)
         self._evaluate, self._reward = evaluate, reward
         self.observation_space = gym.spaces.Box(0.0, 1.0, (self.rollouts.observation_size,), np.float32)
@@ -115,9 +116,9 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
         self._state = self.rollouts.initial_state(1)
 
     @property
-    def choice(self) -> Choices:
+    def choices(self) -> Choices:
         """Allowed bits and their costs; under the cost-aware rule without dominated pairs."""
-        return self.rollouts.choice
+        return self.rollouts.choices
 
     @property
     def episode_length(self) -> int:
@@ -126,7 +127,7 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[FloatArray, dict[str, Any]]:
+    ) -> tuple[Float32Array, dict[str, Any]]:
         """Start an episode.
 
         Args:
@@ -140,7 +141,7 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
         self._state = self.rollouts.initial_state(1)
         return self._observation(), {}
 
-    def step(self, action: NDArray[np.floating[Any]]) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[np.floating[Any]]) -> tuple[Float32Array, float, bool, bool, dict[str, Any]]:
         """Choose the bits of the next decision.
 
         Args:
@@ -173,17 +174,17 @@ class BitAllocationEnv(gym.Env[FloatArray, FloatArray]):
         score = self._evaluate(bits)
         return self._reward(score), score
 
-    def _observation(self) -> FloatArray:
-        observed: FloatArray = self.rollouts.observe(self._state)[0]
+    def _observation(self) -> Float32Array:
+        observed: Float32Array = self.rollouts.observe(self._state)[0]
         return observed
 
     def _end(self) -> dict[str, Any]:
         final = self.rollouts.final_policies(self._state)
-        bits = self.choice.expand(final[0])
+        bits = self.choices.expand(final[0])
         return {
             "bits": bits,
             "score": self._evaluate(bits),
-            "fits": self.choice.fits(final[0]),
+            "fits": self.choices.fits(final[0]),
             "executed": self._executed(self.rollouts.trajectories_of(final, proposed=self._state.actions)),
         }
 

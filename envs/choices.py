@@ -3,7 +3,7 @@
 Arrays are [decision, w_bits, a_bits] with index = bits - 1. A decision is a layer together with all layers tied to it.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 
@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.pairs import MAX_BITS, Upgrade, cheapest_pairs, dominated_pairs, feasible_policy, upgrades_of
-from hardware_sim.cost import CostTable, Objective, UnsupportedError
-from hardware_sim.layer import decision_index
+from hardware_sim.cost import Objective
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
@@ -181,6 +180,23 @@ class Choices:
         """
         return bool(self.allowed[np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1].all())
 
+    def nearest(self, bits: IntArray) -> IntArray:
+        """Replace the bits of every decision by the nearest allowed pair, whatever it costs.
+
+        The distance of two pairs is the sum of the differences of w_bits and of a_bits. Of equally near pairs the one
+        of fewer w_bits is taken, then of fewer a_bits.
+
+        Args:
+            bits: Any policy, [decision, 2].
+
+        Returns:
+            A policy of allowed pairs, which may exceed the limits, [decision, 2].
+        """
+        w, a = (np.arange(1, count + 1) for count in self.allowed.shape[1:])
+        distance = np.abs(bits[:, 0, None, None] - w[:, None]) + np.abs(bits[:, 1, None, None] - a)
+        nearest = np.where(self.allowed, distance, np.inf).reshape(len(bits), -1).argmin(axis=1)
+        return np.stack(np.divmod(nearest, len(a)), axis=1).astype(np.int64) + 1
+
     def with_limit(self, limit: float) -> "Choices":
         """Return the same choices with another limit for the objective's cost.
 
@@ -249,82 +265,12 @@ class Choices:
         Returns:
             The same choices with fewer allowed pairs.
         """
-        return Choices(
-            self.names,
-            self.decision_of_layer,
-            self.allowed & ~dominated_pairs(self.cost, self.allowed),
-            self.cost,
-            self.limits,
-            self.constraint_names,
-        )
+        return replace(self, allowed=self.allowed & ~dominated_pairs(self.cost, self.allowed))
 
 
-def choices(table: CostTable, budgets: Sequence[Budget], bits: AllowedBits) -> Choices:
-    """Build the choices of a network: sum tied layers, forbid widths out of range, fix what is pinned.
-
-    The device's own limits are constraints like the budgets.
-
-    Args:
-        table: Cost of the layers.
-        budgets: Upper limits of the summed costs; the first one is the objective's.
-        bits: Widths to choose from.
-
-    Returns:
-        Allowed pairs, their costs and the limits.
-
-    Raises:
-        ValueError: A pin names no layer, or there is no budget.
-        UnsupportedError: The device has no cost for an allowed pair.
-    """
-    if not budgets:
-        raise ValueError("there is no budget: give at least one, the objective's first")
-    layers, owner = table.layers, decision_index(table.layers)
-    decisions = sorted(set(owner))
-    order = {layer: number for number, layer in enumerate(decisions)}
-    decision_of_layer = tuple(order[layer] for layer in owner)
-    names = tuple(layers[layer].name for layer in decisions)
-    allowed = _allowed(names, bits, ends={names[decision_of_layer[0]], names[decision_of_layer[-1]]})
-    tables = [table.of(budget.objective) for budget in budgets] + [limit.table for limit in table.limits]
-    cost = np.zeros((len(tables), len(names), MAX_BITS, MAX_BITS))
-    for constraint, array in zip(cost, tables, strict=True):
-        np.add.at(constraint, list(decision_of_layer), array[:, :MAX_BITS, :MAX_BITS])
-    _require_costs(table.hardware, names, np.isnan(cost).any(axis=0) & allowed)
-    return Choices(
-        names,
-        decision_of_layer,
-        allowed,
-        np.nan_to_num(cost, nan=np.inf),
-        np.array([budget.limit for budget in budgets] + [limit.value for limit in table.limits]),
-        tuple([budget.objective for budget in budgets] + [limit.name for limit in table.limits]),
-    )
-
-
-def _allowed(names: tuple[str, ...], bits: AllowedBits, *, ends: Set[str]) -> BoolArray:
-    """Mask of allowed pairs; `ends` are the decisions of the first and of the last layer in the order of execution."""
-    allowed = np.zeros((len(names), MAX_BITS, MAX_BITS), dtype=np.bool_)
-    a_range = (
-        slice(bits.a_bits - 1, bits.a_bits) if bits.a_bits is not None else slice(bits.min_bits - 1, bits.max_bits)
-    )
-    allowed[:, bits.min_bits - 1 : bits.max_bits, a_range] = True
-    pinned = dict.fromkeys(ends, (8, 8)) if bits.pinned is None else bits.pinned
-    for name, (w_bits, a_bits) in pinned.items():
-        if name not in names:
-            raise ValueError(f"{name!r} is pinned but is no layer with bits of its own; these are {', '.join(names)}")
-        allowed[names.index(name)] = False
-        allowed[names.index(name), w_bits - 1, a_bits - 1] = True
-    return allowed
-
-
-def _require_costs(hardware: str, names: tuple[str, ...], missing: BoolArray) -> None:
-    pairs = [f"{names[d]} at {w + 1}x{a + 1}" for d, w, a in np.argwhere(missing)]
-    if pairs:
-        more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""
-        raise UnsupportedError(f"{hardware} has no cost for {', '.join(pairs[:4])}{more} (weight x activation bits)")
-
-
-def _infeasibility_message(choice: Choices) -> str:
+def _infeasibility_message(choices: Choices) -> str:
     """Describe in one line which budget no policy can meet, and the smallest possible cost."""
-    for name, least, limit in zip(choice.constraint_names, choice.min_totals, choice.limits, strict=True):
+    for name, least, limit in zip(choices.constraint_names, choices.min_totals, choices.limits, strict=True):
         if least > limit:
             return f"no policy meets the {name} budget of {limit:.6g}: the cheapest allowed bits cost {least:.6g}"
-    return f"no policy meets all of the budgets at once: {', '.join(choice.constraint_names)}"
+    return f"no policy meets all of the budgets at once: {', '.join(choices.constraint_names)}"

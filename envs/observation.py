@@ -11,7 +11,7 @@ from hardware_sim.layer import SPATIAL_KINDS, Layer
 
 ObservationKind = Literal["haq", "rich"]
 OBSERVATION_KINDS: tuple[ObservationKind, ...] = get_args(ObservationKind)
-FloatArray = NDArray[np.float32]
+Float32Array = NDArray[np.float32]
 
 LAYER_FEATURES: Mapping[str, Callable[[Layer], float]] = {
     "c_in": lambda layer: layer.c_in,
@@ -44,7 +44,7 @@ def observation_size(kind: ObservationKind) -> int:
     return len(LAYER_FEATURES) + 3 + (len(RICH_FEATURES) if kind == "rich" else 0)
 
 
-def layer_features(layers: Sequence[Layer]) -> FloatArray:
+def layer_features(layers: Sequence[Layer]) -> Float32Array:
     """Compute the features of every layer, position first, each scaled to [0, 1] over the layers.
 
     Args:
@@ -57,20 +57,20 @@ def layer_features(layers: Sequence[Layer]) -> FloatArray:
     return _scaled(np.array(rows, dtype=np.float64)).astype(np.float32)
 
 
-def rich_features(layers: Sequence[Layer], choice: Choices) -> FloatArray:
+def rich_features(layers: Sequence[Layer], choices: Choices) -> Float32Array:
     """Compute log_macs, cost_share and cost_left of every layer.
 
     The cost is the objective's maximum over the allowed bits: of this layer, and of all layers from this one on.
 
     Args:
         layers: Layers in the order of execution, one for each decision.
-        choice: Allowed bits and their costs.
+        choices: Allowed bits and their costs.
 
     Returns:
         Array [layer, 3] in [0, 1].
     """
     log_macs = np.log1p([layer.macs for layer in layers])
-    max_cost = np.where(choice.allowed, choice.cost[0], 0).max(axis=(1, 2))
+    max_cost = np.where(choices.allowed, choices.cost[0], 0).max(axis=(1, 2))
     left = max_cost[::-1].cumsum()[::-1]
     columns = (_scaled(log_macs), max_cost / max(max_cost.max(), 1e-300), left / max(left[0], 1e-300))
     return np.stack(columns, axis=1).astype(np.float32)

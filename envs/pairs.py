@@ -11,6 +11,8 @@ BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 MAX_BITS = 8
+INTEGER_WIDTHS = np.arange(1, MAX_BITS + 1)
+"""Widths along both bit axes of the arrays of choices; cost tables also have float (`hardware_sim.cost.WIDTHS`)."""
 
 
 class Upgrade(NamedTuple):

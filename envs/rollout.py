@@ -1,23 +1,22 @@
-"""Rollouts over the layers without evaluation: any number at once, each a row of the same arrays."""
+"""Vectorized rollouts over the layers, without evaluating policies; axis 0 of every array is the rollout."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.budget import lower_in_sequence, spend_remaining
-from envs.choices import AllowedBits, Choices, IntArray
-from envs.observation import FloatArray, ObservationKind, layer_features, observation_size, rich_features
-from envs.pairs import MAX_BITS
+from envs.action import actions_of_bits, bits_of_actions
+from envs.budget_rules import lower_in_sequence, spend_remaining
+from envs.choices import AllowedBits, BoolArray, Choices, FloatArray, IntArray
+from envs.observation import Float32Array, ObservationKind, layer_features, observation_size, rich_features
+from envs.pairs import INTEGER_WIDTHS
 from hardware_sim.layer import Layer
 
 BudgetRule = Literal["cost-aware", "haq"]
 BUDGET_RULES: tuple[BudgetRule, ...] = get_args(BudgetRule)
-WIDTHS = np.arange(1, MAX_BITS + 1)
-
-Costs = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +38,9 @@ class Trajectories:
 
     bits: IntArray
     """[rollout, decision, 2]"""
-    observations: FloatArray
+    observations: Float32Array
     """[rollout, step, size]"""
-    actions: NDArray[np.float64]
+    actions: FloatArray
     """[rollout, step], in [0, 1]"""
 
 
@@ -50,18 +49,19 @@ class RolloutState:
 
     Args:
         count: Number of rollouts.
-        reserve: Policy for undecided layers, [decision, 2].
+        reserve: Bits of decisions that are still open, [decision, 2].
         steps: Number of steps of a rollout.
         reserve_cost: Cost of the reserve, [constraint].
 
     Attributes:
-        bits: Bits chosen so far, and those of the reserve for undecided layers, [rollout, decision, 2].
+        bits: Bits chosen so far, and those of the reserve elsewhere, [rollout, decision, 2].
         actions: Executed actions, 1 for steps to come, [rollout, step].
-        spent: Cost of `bits`, where a partly decided layer still counts as in the reserve, [rollout, constraint].
+        spent: Cost of all decisions, [rollout, constraint]: at the chosen bits where both weights and activations are
+            chosen, at the bits of the reserve otherwise.
         step: Number of the next step.
     """
 
-    def __init__(self, count: int, reserve: IntArray, steps: int, reserve_cost: Costs) -> None:
+    def __init__(self, count: int, reserve: IntArray, steps: int, reserve_cost: FloatArray) -> None:
         self.bits = np.repeat(reserve[None], count, axis=0)
         self.actions = np.ones((count, steps))
         self.spent = np.repeat(reserve_cost[None], count, axis=0)
@@ -69,31 +69,49 @@ class RolloutState:
 
 
 class LayerRollouts:
-    """Transition rules of the environment; `envs.bit_allocation.BitAllocationEnv` documents them.
+    """Transition rules of `envs.bit_allocation.BitAllocationEnv`, for any number of rollouts at once.
+
+    A step decides one width, of the weights or of the activations of one decision: the one nearest to that of the
+    action (`envs.action`) among those that may be chosen; of two equally near ones the wider. Where it differs from the
+    width of the action, the executed action is the middle of the interval of the width. Which widths may be chosen, and
+    what happens after the last step, depends on the budget rule:
+
+    - `cost-aware`: dominated pairs of bits are dropped. A width may be chosen if an allowed pair has it, together with
+      the weights' width where that is decided, and the pair is within every limit with all open decisions at the bits
+      of `Choices.reserve`. After the last step `spend_remaining` adds bits.
+    - `haq`: a width may be chosen if an allowed pair has it. After the last step `lower_in_sequence` lowers bits.
 
     Args:
         layers: Layers in the order of execution.
-        choice: Allowed bits and their costs.
-        allowed: Widths to choose from.
+        choices: Allowed bits and their costs.
+        widths: Widths to choose from, as given to `build_choices`.
         config: Kind of observation and budget rule.
+
+    Attributes:
+        choices: Allowed bits and their costs; under the cost-aware rule without dominated pairs.
+        columns: Columns of the bits that are decided for each decision: 0 for weights, 1 for activations.
+        episode_length: Number of steps of a rollout.
+        observation_size: Length of an observation.
 
     Raises:
         BudgetError: Even the cheapest policy exceeds a budget.
     """
 
-    def __init__(self, layers: Sequence[Layer], choice: Choices, allowed: AllowedBits, config: EnvConfig) -> None:
-        self.choice = choice.without_dominated() if config.rule == "cost-aware" else choice
-        self.columns = (0, 1) if allowed.a_bits is None else (0,)
-        self.episode_length = len(choice.names) * len(self.columns)
+    def __init__(self, layers: Sequence[Layer], choices: Choices, widths: AllowedBits, config: EnvConfig) -> None:
+        self.choices = choices.without_dominated() if config.rule == "cost-aware" else choices
+        self.columns = (0, 1) if widths.a_bits is None else (0,)
+        self.episode_length = len(choices.names) * len(self.columns)
         self.observation_size = observation_size(config.observation)
-        self._allowed, self._config = allowed, config
-        decided = [layer for layer in layers if not layer.tied_to]
-        self._features = self._by_step(layer_features(decided))
-        self._rich = self._by_step(rich_features(decided, self.choice))
-        self._reserve = self.choice.reserve
+        self._config = config
+        self._bits_of_actions = partial(bits_of_actions, min_bits=widths.min_bits, max_bits=widths.max_bits)
+        self._actions_of_bits = partial(actions_of_bits, min_bits=widths.min_bits, max_bits=widths.max_bits)
+        untied = [layer for layer in layers if not layer.tied_to]
+        self._features = self._by_step(layer_features(untied))
+        self._rich = self._by_step(rich_features(untied, self.choices))
+        self._reserve = self.choices.reserve
         self._reserve_costs = np.array([self._cost(*each) for each in enumerate(self._reserve)])
         """[decision, constraint]"""
-        self._capacity = self.choice.capacity
+        self._capacity = self.choices.capacity
 
     def initial_state(self, count: int) -> RolloutState:
         """Start rollouts.
@@ -118,8 +136,12 @@ class LayerRollouts:
         decision, part = divmod(step, len(self.columns))
         return decision, self.columns[part]
 
-    def observe(self, state: RolloutState) -> FloatArray:
-        """Compute the observations of the current step; after the last step those of the last one.
+    def observe(self, state: RolloutState) -> Float32Array:
+        """Compute the observations before the next step.
+
+        Columns: the features of the layer (`layer_features`), 1 for a step of weights, the previous action; then for
+        `rich` those of `rich_features`, and the fraction of the budget that is left. Features after the last step are
+        those of the last step, with its action and the budget left in the end.
 
         Args:
             state: State of the rollouts.
@@ -139,10 +161,10 @@ class LayerRollouts:
             spent = state.spent
             if state.step < self.episode_length:
                 spent = spent + self._cost(decision, state.bits[:, decision]) - self._reserve_costs[decision]
-            observed[:, -1] = np.minimum(np.maximum((1 - spent / self.choice.limits).min(axis=1), 0), 1)
+            observed[:, -1] = np.minimum(np.maximum((1 - spent / self.choices.limits).min(axis=1), 0), 1)
         return observed
 
-    def advance(self, state: RolloutState, proposed: NDArray[np.float64]) -> None:
+    def advance(self, state: RolloutState, proposed: FloatArray) -> None:
         """Execute one step of every rollout: choose the allowed bits nearest to those of the actions.
 
         Args:
@@ -153,10 +175,9 @@ class LayerRollouts:
             ValueError: An action is outside [0, 1].
         """
         decision, column = self.decision_at(state.step)
-        wanted = self.bits_of_actions(proposed)
+        wanted = self._bits_of_actions(proposed)
         possible = self._selectable(state, decision, column)
-        # Of two equally close widths the higher one.
-        distance = np.where(possible, 2 * np.abs(WIDTHS - wanted[:, None]) - (wanted[:, None] < WIDTHS), np.inf)
+        distance = np.where(possible, _distances(wanted), np.inf)
         bits = distance.argmin(axis=1) + 1
         state.bits[:, decision, column] = bits
         state.actions[:, state.step] = np.where(wanted == bits, proposed, self._actions_of_bits(bits))
@@ -174,9 +195,9 @@ class LayerRollouts:
             Policies [rollout, decision, 2].
         """
         rule = spend_remaining if self._config.rule == "cost-aware" else lower_in_sequence
-        return np.stack([rule(self.choice, bits) for bits in state.bits])
+        return np.stack([rule(self.choices, bits) for bits in state.bits])
 
-    def run(self, act: Callable[[FloatArray], NDArray[np.floating]], count: int = 1) -> Trajectories:
+    def run(self, act: Callable[[Float32Array], NDArray[np.floating]], count: int = 1) -> Trajectories:
         """Run complete rollouts.
 
         Args:
@@ -194,7 +215,7 @@ class LayerRollouts:
             self.advance(state, np.asarray(act(self.observe(state)), dtype=np.float64).reshape(count))
         return self.trajectories_of(self.final_policies(state), proposed=state.actions)
 
-    def trajectories_of(self, bits: IntArray, *, proposed: NDArray[np.float64] | None = None) -> Trajectories:
+    def trajectories_of(self, bits: IntArray, *, proposed: FloatArray | None = None) -> Trajectories:
         """Reconstruct the trajectories that end in given policies.
 
         Args:
@@ -208,7 +229,7 @@ class LayerRollouts:
         by_step = bits[:, :, list(self.columns)].reshape(len(bits), self.episode_length)
         actions = self._actions_of_bits(by_step)
         if proposed is not None:
-            actions = np.where(self.bits_of_actions(proposed) == by_step, proposed, actions)
+            actions = np.where(self._bits_of_actions(proposed) == by_step, proposed, actions)
         features = self._features.shape[1]
         observed = np.empty((len(bits), self.episode_length, self.observation_size), dtype=np.float32)
         observed[:, :, :features] = self._features
@@ -219,66 +240,52 @@ class LayerRollouts:
             observed[:, :, -1] = self._remaining_budget(bits)
         return Trajectories(bits, observed, actions)
 
-    def bits_of_actions(self, actions: NDArray[np.float64]) -> IntArray:
-        """Convert actions to bits as `envs.action.bits_of_action` does.
-
-        Args:
-            actions: Array in [0, 1].
-
-        Returns:
-            Widths of the same shape.
-
-        Raises:
-            ValueError: An action is outside [0, 1].
-        """
-        if not ((actions >= 0) & (actions <= 1)).all():
-            raise ValueError(f"an action lies in [0, 1], got {actions}")
-        low, high = self._allowed.min_bits, self._allowed.max_bits
-        bits = np.rint(low - 0.5 + actions * (high - low + 1)).astype(np.int64)
-        return np.minimum(np.maximum(bits, low), high)
-
-    def _actions_of_bits(self, bits: IntArray) -> NDArray[np.float64]:
-        """Middle of the interval of actions of every width; an end of [0, 1] for widths out of range."""
-        low, high = self._allowed.min_bits, self._allowed.max_bits
-        return np.minimum(np.maximum((bits - low + 0.5) / (high - low + 1), 0.0), 1.0)
-
-    def _by_step(self, features: FloatArray) -> FloatArray:
+    def _by_step(self, features: Float32Array) -> Float32Array:
         return np.repeat(features, len(self.columns), axis=0)
 
-    def _cost(self, decision: int, pairs: IntArray) -> Costs:
+    def _cost(self, decision: int, pairs: IntArray) -> FloatArray:
         """Cost of pairs [..., 2] of one decision, [..., constraint]."""
-        return np.asarray(self.choice.cost[:, decision, pairs[..., 0] - 1, pairs[..., 1] - 1].T)
+        return np.asarray(self.choices.cost[:, decision, pairs[..., 0] - 1, pairs[..., 1] - 1].T)
 
-    def _selectable(self, state: RolloutState, decision: int, column: int) -> NDArray[np.bool_]:
-        """Mask of the widths that every rollout may choose at this step, [rollout, width]."""
+    def _selectable(self, state: RolloutState, decision: int, column: int) -> BoolArray:
+        """Mask of the widths that each rollout may choose at this step, [rollout, width]."""
         pairs = self._affordable(state, decision)
         if column == 1:
             return np.asarray(pairs[np.arange(len(pairs)), state.bits[:, decision, 0] - 1])
         return np.asarray(pairs.any(axis=2))
 
-    def _affordable(self, state: RolloutState, decision: int) -> NDArray[np.bool_]:
-        """Mask of the pairs of one decision that leave enough for the rest, [rollout, w_bits, a_bits].
+    def _affordable(self, state: RolloutState, decision: int) -> BoolArray:
+        """Mask of the pairs that each rollout may choose for one decision, [rollout, w_bits, a_bits].
 
-        The rest falls back to the reserve.
+        Under the cost-aware rule: those within every limit with all open decisions at the bits of the reserve.
         """
-        allowed = self.choice.allowed[decision]
+        allowed = self.choices.allowed[decision]
         if self._config.rule != "cost-aware":
             return np.broadcast_to(allowed, (len(state.bits), *allowed.shape))
         reserve = self._reserve[decision]
-        room = self._capacity - state.spent + self._reserve_costs[decision]
-        fits = np.asarray((self.choice.cost[:, decision] <= room[:, :, None, None]).all(axis=1))
+        available = self._capacity - state.spent + self._reserve_costs[decision]
+        fits = np.asarray((self.choices.cost[:, decision] <= available[:, :, None, None]).all(axis=1))
         fits[:, reserve[0] - 1, reserve[1] - 1] = True
         return np.asarray(fits & allowed)
 
-    def _remaining_budget(self, bits: IntArray) -> Costs:
-        """Remaining budget before every step, relative to the tightest budget, [rollout, step]."""
+    def _remaining_budget(self, bits: IntArray) -> FloatArray:
+        """Fraction of the budget that is left before every step, minimum over constraints, [rollout, step].
+
+        Decisions to come cost as in the reserve; that of the step counts its bits as far as they are chosen before it.
+        """
         decisions = np.arange(len(self._reserve))
         reserve_cost = self._reserve_costs.T
-        more = self.choice.cost[:, decisions, bits[..., 0] - 1, bits[..., 1] - 1] - reserve_cost[:, None]
+        more = self.choices.cost[:, decisions, bits[..., 0] - 1, bits[..., 1] - 1] - reserve_cost[:, None]
         behind = np.cumsum(more, axis=2) - more
         spent = reserve_cost.sum(axis=1)[:, None, None, None] + np.repeat(behind[..., None], len(self.columns), axis=3)
         if len(self.columns) == 2:
-            half = self.choice.cost[:, decisions, bits[..., 0] - 1, self._reserve[:, 1] - 1] - reserve_cost[:, None]
+            half = self.choices.cost[:, decisions, bits[..., 0] - 1, self._reserve[:, 1] - 1] - reserve_cost[:, None]
             spent[..., 1] += half
-        left = (1 - spent / self.choice.limits[:, None, None, None]).min(axis=0)
+        left = (1 - spent / self.choices.limits[:, None, None, None]).min(axis=0)
         return np.asarray(left.reshape(len(bits), self.episode_length).clip(0, 1))
+
+
+def _distances(wanted: IntArray) -> IntArray:
+    """Rank all widths by their distance from the wanted ones [rollout]: twice the distance, less 1 for wider ones."""
+    difference = INTEGER_WIDTHS - wanted[:, None]
+    return np.asarray(2 * np.abs(difference) - (difference > 0))

@@ -9,19 +9,19 @@ from itertools import product
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hardware_sim import proxy
 from hardware_sim.accelerator import Accelerator, ByteCount, ClockHz, NonNegative, PicoJoules, resolve_batch
+from hardware_sim.bit_fusion_activity import Activity
 from hardware_sim.bit_fusion_lowering import Call, Groups, WriteBack, lower
 from hardware_sim.bit_fusion_nest import PARTIAL_BITS, FusionArray, Mode, Work, performance
-from hardware_sim.bit_fusion_tiling import Activity, find_schedule
-from hardware_sim.cost import Bits, CostTable, FloatArray, UnsupportedError
+from hardware_sim.bit_fusion_tiling import find_schedule
+from hardware_sim.cost import Bits, CostTable, UnsupportedError
 from hardware_sim.energy import PICO
+from hardware_sim.integers import INTEGER_BITS, along_widths
 from hardware_sim.layer import Layer
 
-INTEGER_BITS = range(1, 9)
 # With a single row, keeping outputs in place would not always move the fewest bits, as the model assumes.
 Rows = Annotated[int, Field(strict=True, ge=2, le=65536)]
 Columns = Annotated[int, Field(strict=True, ge=1, le=65536)]
@@ -162,7 +162,7 @@ class BitFusion(Accelerator):
         priced = {call: self._price(call, name) for call, name in names.items()}
         parts = np.array([priced[call] for call in calls], dtype=np.int64).reshape(-1, 8, 8, len(Activity._fields))
         activity = Activity(*np.moveaxis(parts, -1, 0))
-        array, cycles = self.array, _along_widths(activity.cycles)
+        array, cycles = self.array, along_widths(activity.cycles)
         latency_s = cycles / self.clock_hz
         energy_pj = {"compute": activity.compute_pj, "sram": activity.sram_pj, "dram": activity.dram_pj}
         return CostTable(
@@ -172,13 +172,13 @@ class BitFusion(Accelerator):
             cycles=cycles,
             latency_s=latency_s,
             energy_parts_j={
-                **{name: _along_widths(part(array)) * PICO for name, part in energy_pj.items()},
+                **{name: along_widths(part(array)) * PICO for name, part in energy_pj.items()},
                 "static": latency_s * self.static_w,
             },
             weight_bytes=proxy.weight_bytes(layers),
             bops=proxy.bops(layers),
-            dram_bits=_along_widths(activity.dram_bits),
-            compute_bound=_along_widths(activity.compute_cycles * self.port_bits >= activity.dram_bits) > 0,
+            dram_bits=along_widths(activity.dram_bits),
+            compute_bound=along_widths(activity.compute_cycles * self.port_bits >= activity.dram_bits) > 0,
             notes=NOTES[self.mode],
         )
 
@@ -223,7 +223,7 @@ class BitFusion(Accelerator):
     def _price(self, call: Call, name: str) -> list[Activity]:
         """List the activity of all pairs of integer widths, a_bits varying fastest."""
         prices = []
-        for w_bits, a_bits in product(INTEGER_BITS, INTEGER_BITS):
+        for w_bits, a_bits in product(INTEGER_BITS.tolist(), repeat=2):
             activity = self.activity(call, w_bits, a_bits)
             if activity is None:
                 raise UnsupportedError(
@@ -231,8 +231,3 @@ class BitFusion(Accelerator):
                 )
             prices.append(activity)
         return prices
-
-
-def _along_widths(values: NDArray[np.generic]) -> FloatArray:
-    """Extend [layer, 8, 8] to [layer, w_bits, a_bits] along WIDTHS, with NaN for float."""
-    return np.pad(values.astype(np.float64), ((0, 0), (0, 1), (0, 1)), constant_values=np.nan)

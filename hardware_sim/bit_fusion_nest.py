@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from hardware_sim.cost import IntArray
+from hardware_sim.integers import ceil_div
 from hardware_sim.layer import Size
 
 Mode = Literal["as-published", "corrected"]
@@ -79,19 +80,6 @@ def performance(w_bits: int, a_bits: int) -> int:
         (1, 2, 4, 16, 16)
     """
     return (8 // max(2, w_bits)) * (8 // max(2, a_bits))
-
-
-def ceil_div(value: IntArray, divisor: IntArray | int) -> IntArray:
-    """Divide and round up.
-
-    Args:
-        value: Dividend.
-        divisor: Divisor, broadcast against `value`.
-
-    Returns:
-        Quotient of the broadcast shape.
-    """
-    return np.asarray(-(-value // divisor))
 
 
 def extents(nest: Nest) -> IntArray:

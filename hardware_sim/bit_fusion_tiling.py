@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware_sim.bit_fusion_activity import Activity
 from hardware_sim.bit_fusion_nest import (
     BATCH,
     C_IN,
@@ -26,71 +27,14 @@ from hardware_sim.bit_fusion_nest import (
     WIDTH,
     FusionArray,
     Work,
-    ceil_div,
     extents,
     operand_bits,
     performance,
     tile_sizes,
 )
-from hardware_sim.cost import FloatArray, IntArray
+from hardware_sim.cost import IntArray
+from hardware_sim.integers import ceil_div
 from hardware_sim.traffic import UNREAD_BITS
-
-
-class Activity(NamedTuple):
-    """Activity of a nest: cycles, and bits in and out of memory and of the buffers; arrays of one shape."""
-
-    cycles: IntArray
-    compute_cycles: IntArray
-    dram_read_bits: IntArray
-    dram_write_bits: IntArray
-    weight_read_bits: IntArray
-    weight_write_bits: IntArray
-    input_read_bits: IntArray
-    input_write_bits: IntArray
-    output_read_bits: IntArray
-    output_write_bits: IntArray
-
-    @property
-    def dram_bits(self) -> IntArray:
-        """Bits read from and written to main memory."""
-        return self.dram_read_bits + self.dram_write_bits
-
-    def compute_pj(self, array: FusionArray) -> FloatArray:
-        """Compute the energy of the units, each of which draws power in every busy cycle of the array.
-
-        Args:
-            array: The array.
-
-        Returns:
-            Picojoules.
-        """
-        return np.asarray(self.compute_cycles * array.cycle_pj)
-
-    def sram_pj(self, array: FusionArray) -> FloatArray:
-        """Compute the energy of the buffers from the bits that each reads and writes.
-
-        Args:
-            array: The array.
-
-        Returns:
-            Picojoules.
-        """
-        reads = (self.weight_read_bits, self.input_read_bits, self.output_read_bits)
-        writes = (self.weight_write_bits, self.input_write_bits, self.output_write_bits)
-        bits = (*reads, *writes)
-        costs = (*array.buffer_read_pj, *array.buffer_write_pj)
-        return np.asarray(sum(cost * count for cost, count in zip(costs, bits, strict=True)))
-
-    def dram_pj(self, array: FusionArray) -> FloatArray:
-        """Compute the energy of main memory from the bits over the port.
-
-        Args:
-            array: The array.
-
-        Returns:
-            Picojoules.
-        """
-        return np.asarray(self.dram_bits * array.dram_pj)
 
 
 class Schedule(NamedTuple):

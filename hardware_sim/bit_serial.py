@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from hardware_sim import proxy
 from hardware_sim.accelerator import Accelerator, ClockHz, Count, resolve_batch
-from hardware_sim.bit_serial_schedule import INTEGER_BITS, BinaryArray, Price, price_products
-from hardware_sim.cost import WIDTHS, Bits, CostTable, FloatArray
+from hardware_sim.bit_serial_schedule import BinaryArray, ProductCost, price_products
+from hardware_sim.cost import Bits, CostTable, FloatArray
 from hardware_sim.energy import BoardPower
+from hardware_sim.integers import INTEGER_BITS, along_widths
 from hardware_sim.layer import Layer, LayerKind
 from hardware_sim.lowering import Product, image_product, lookup_count
 
@@ -108,32 +108,32 @@ class BitSerial(Accelerator):
         """Compute the cost of every layer at every pair of widths; NaN for float widths."""
         size = resolve_batch(self, batch)
         price = self._prices(layers, size)
-        latency_s = _along_widths(price.cycles / self.clock_hz)
-        dram_bits = _along_widths(self.port_bits * (price.left_beats + price.right_beats))
+        latency_s = along_widths(price.cycles / self.clock_hz)
+        dram_bits = along_widths(self.port_bits * (price.left_beats + price.right_beats))
         binary_macs = size * proxy.bops(layers)
         return CostTable(
             hardware=self.name,
             layers=tuple(layers),
             batch=size,
-            cycles=_along_widths(price.cycles),
+            cycles=along_widths(price.cycles),
             latency_s=latency_s,
             energy_parts_j=self._energy_parts_j(binary_macs, latency_s=latency_s, dram_bits=dram_bits),
             weight_bytes=proxy.weight_bytes(layers),
             bops=proxy.bops(layers),
             dram_bits=dram_bits,
-            compute_bound=_along_widths(price.compute > np.maximum(price.left_beats, price.right_beats)) > 0,
+            compute_bound=along_widths(price.compute_cycles > np.maximum(price.left_beats, price.right_beats)) > 0,
             notes=self._notes(size),
         )
 
-    def _prices(self, layers: Sequence[Layer], batch: int) -> Price:
-        """Price every layer with its cheapest lowering at each pair of widths, [layer, 8, 8]."""
+    def _prices(self, layers: Sequence[Layer], batch: int) -> ProductCost:
+        """ProductCost every layer with its cheapest lowering at each pair of widths, [layer, 8, 8]."""
         array = BinaryArray(self.array_size, self.dot_bits, self.port_bits, self.buffer_words)
         ways = [BATCHING[layer.kind](image_product(layer), batch) for layer in layers]
         priced = price_products(array, [product for way in ways for product in way])
         starts = np.cumsum([0, *map(len, ways)])
-        result = Price(*np.zeros((4, len(layers), 8, 8), dtype=np.int64))
+        result = ProductCost(*np.zeros((4, len(layers), 8, 8), dtype=np.int64))
         for index, layer in enumerate(layers):
-            price = Price(*(part[starts[index] : starts[index + 1]] for part in priced))
+            price = ProductCost(*(part[starts[index] : starts[index + 1]] for part in priced))
             choice = price.cycles.argmin(axis=0)[None]
             for target, part in zip(result, price, strict=True):
                 target[index] = np.take_along_axis(part, choice, axis=0)[0]
@@ -161,10 +161,3 @@ class BitSerial(Accelerator):
         if self.power is not None:
             notes.append(f"energy is an estimate: {self.power.assumption}")
         return tuple(notes)
-
-
-def _along_widths(values: NDArray[np.generic]) -> FloatArray:
-    """Extend [layer, 8, 8] to [layer, w_bits, a_bits] along WIDTHS, with NaN for float."""
-    table = np.full((len(values), len(WIDTHS), len(WIDTHS)), np.nan)
-    table[:, : len(INTEGER_BITS), : len(INTEGER_BITS)] = values
-    return table

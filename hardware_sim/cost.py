@@ -21,7 +21,7 @@ COST_FIELDS: Mapping[Objective, str] = {
 """Attribute of a cost, and its key in files, that an objective minimises."""
 Bits = int | None
 WIDTHS: tuple[Bits, ...] = (1, 2, 3, 4, 5, 6, 7, 8, None)
-"""Widths along both bit axes of a table, in order; None is float."""
+"""Widths along both bit axes of a table, in order; None is float. `hardware_sim.integers.INTEGER_BITS` lacks it."""
 FLOAT_BITS = 32
 WIDTH_BITS = np.array([FLOAT_BITS if width is None else width for width in WIDTHS], dtype=np.int64)
 POLICY_CHUNK = 4096

@@ -10,7 +10,7 @@ from agents.base import Agent, Float32Array, Proposer, Rollout, Transition
 from agents.registry import METHODS
 from agents.space import SearchSpace
 from envs.bit_allocation import BitAllocationEnv, ExecutedStep
-from envs.budget import project
+from envs.budget_rules import project
 from envs.choices import Choices, IntArray
 from envs.rollout import LayerRollouts, Trajectories
 from haq.config import SearchConfig
@@ -91,7 +91,7 @@ def make_method(name: str, env: BitAllocationEnv, *, seed: int, prior: Prior | N
         UserError: The method needs a library that is not installed.
     """
     try:
-        made = METHODS[name].build(search_space(env.choice, prior), RolloutAdapter(env.rollouts), seed)
+        made = METHODS[name].build(search_space(env.choices, prior), RolloutAdapter(env.rollouts), seed)
     except ImportError as error:
         raise UserError(str(error)) from error
     return AgentMethod(made, env) if isinstance(made, Agent) else ProposerMethod(made, env)
@@ -209,7 +209,7 @@ class ProposerMethod:
     def play(self) -> Trial:
         """Evaluate the next proposed policy, and report its reward to the proposer."""
         decided = self._proposer.propose()
-        bits = self._env.choice.expand(decided)
+        bits = self._env.choices.expand(decided)
         reward, evaluation = self._env.outcome_of(bits)
         self._proposer.tell(decided, reward)
         return Trial(bits, reward, evaluation, {})

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from envs.choices import choices
+from envs.building import build_choices
 from haq.config import Rounding, SearchConfig
 from haq.costs.pricing import allowed_bits, require_feasible, resolve_budgets
 from haq.errors import UserError
@@ -80,7 +80,7 @@ def prepare(
         priced, data = _repriced(config, network.priced), network.task
     budgets = resolve_budgets(config, priced)
     allowed = allowed_bits(config, priced)
-    choice = choices(priced.table, [resolved.budget for resolved in budgets], allowed)
+    choice = build_choices(priced.table, [resolved.budget for resolved in budgets], allowed)
     require_feasible(choice, budgets, priced.baseline)
     require(data)
     if network is None:

@@ -33,7 +33,7 @@ class WarmStart:
         """Evaluate the next policy of the other searches, or after the last one, a policy of the wrapped method."""
         if self._played == len(self._opening):
             return self._method.play()
-        bits = self._env.choice.expand(self._opening[self._played])
+        bits = self._env.choices.expand(self._opening[self._played])
         self._played += 1
         reward, evaluation = self._env.outcome_of(bits)
         return Trial(bits, reward, evaluation, {})

@@ -86,7 +86,7 @@ def draw_policies(problem: Problem, count: int) -> list[PolicyBits]:
     agent, found = RandomSearch(seed=0), dict[PolicyBits, None]()
     while len(found) < count:
         walked = env.rollouts.run(lambda observed: np.array([agent.act(observed[0])]))
-        w_bits, a_bits = env.choice.expand(walked.bits[0]).T.tolist()
+        w_bits, a_bits = env.choices.expand(walked.bits[0]).T.tolist()
         found[tuple(w_bits), tuple(a_bits)] = None
     return list(found)
 

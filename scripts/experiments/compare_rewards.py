@@ -56,7 +56,7 @@ def random_policies(problem: Problem, count: int) -> Iterator[IntArray]:
     )
     agent = RandomSearch(seed=0)
     for _ in range(count):
-        yield env.choice.expand(env.rollouts.run(lambda observed: np.array([agent.act(observed[0])])).bits[0])
+        yield env.choices.expand(env.rollouts.run(lambda observed: np.array([agent.act(observed[0])])).bits[0])
 
 
 def near_uniform_policies(problem: Problem, bits: int, count: int) -> Iterator[IntArray]:

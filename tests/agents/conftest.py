@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents import SearchSpace
-from envs.budget import project
+from envs.budget_rules import project
 from envs.choices import Choices
 
 BITS = np.arange(1, 9)

@@ -7,7 +7,7 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.action import bits_of_action
+from envs.action import bits_of_actions
 from envs.bit_allocation import BUDGET_RULES, BitAllocationEnv, BudgetRule, EnvConfig
 from envs.choices import AllowedBits, Budget, BudgetError
 from envs.observation import OBSERVATION_KINDS, ObservationKind
@@ -199,7 +199,7 @@ def test_cost_aware_policies_fit_and_allow_no_further_upgrade(
     if env is None:
         return
     info, _ = play(env, actions)
-    bits, choice = info["bits"], env.choice
+    bits, choice = info["bits"], env.choices
     assert info["fits"]
     assert choice.fits(bits)
     for decision, (w_bits, a_bits) in enumerate(bits):
@@ -253,7 +253,8 @@ def test_executed_steps_lead_to_final_policy(
     info, seen = play(env, actions)
     executed = info["executed"]
     assert [step.bits for step in executed] == info["bits"].ravel().tolist()
-    assert [bits_of_action(step.action, min_bits=2, max_bits=8) for step in executed] == [s.bits for s in executed]
+    decoded = bits_of_actions([step.action for step in executed], min_bits=2, max_bits=8)
+    assert decoded.tolist() == [step.bits for step in executed]
     previous = [1.0] + [step.action for step in executed[:-1]]
     assert [step.observation[9] for step in executed] == pytest.approx(previous)
     # Features of the layers do not depend on actions, and observations stay in the space.
@@ -283,8 +284,8 @@ def test_impossible_action_is_observed_as_executed() -> None:
 
 def test_only_cost_aware_rule_drops_dominated_pairs() -> None:
     by_activations = np.broadcast_to(np.arange(1, 9.0), (1, 8, 8))
-    assert env_of(by_activations, 100).choice.allowed.sum() == 7
-    assert env_of(by_activations, 100, rule="haq").choice.allowed.sum() == 49
+    assert env_of(by_activations, 100).choices.allowed.sum() == 7
+    assert env_of(by_activations, 100, rule="haq").choices.allowed.sum() == 49
     # The executed width is 8 bits, not the 2 of the action, which were raised.
     env = env_of(by_activations, 100)
     env.reset()

@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.choices import AllowedBits, Budget, BudgetError, Choices, choices
+from envs.building import build_choices
+from envs.choices import AllowedBits, Budget, BudgetError, Choices
 from hardware_sim.cost import CostTable, Limit, UnsupportedError
 from hardware_sim.layer import Layer
 from hardware_sim.proxy import proxy_table
 
 PAIRS = np.multiply.outer(np.arange(1, 9.0), np.arange(1, 9.0))
 FREE = AllowedBits(pinned={})
+TWO_TO_FOUR = AllowedBits(min_bits=2, max_bits=4, pinned={})
 
 
 def linear(name: str, *, tied_to: str | None = None) -> Layer:
@@ -45,17 +47,17 @@ def bits_open(choice: Choices, decision: int) -> set[tuple[int, int]]:
 
 def test_first_and_last_layer_are_pinned_to_8_bits_by_default() -> None:
     table = latency_table(np.stack([PAIRS] * 3))
-    choice = choices(table, [Budget("latency", 1e3)], AllowedBits(min_bits=2, max_bits=4))
+    choice = build_choices(table, [Budget("latency", 1e3)], AllowedBits(min_bits=2, max_bits=4))
     assert bits_open(choice, 0) == bits_open(choice, 2) == {(8, 8)}
     assert bits_open(choice, 1) == set(product((2, 3, 4), repeat=2))
-    pinned = choices(table, [Budget("latency", 1e3)], AllowedBits(pinned={"l1": (1, 5)}, a_bits=6))
+    pinned = build_choices(table, [Budget("latency", 1e3)], AllowedBits(pinned={"l1": (1, 5)}, a_bits=6))
     assert bits_open(pinned, 1) == {(1, 5)}
     assert bits_open(pinned, 0) == {(w, 6) for w in range(2, 9)}
 
 
 def test_decision_of_tied_last_layer_is_pinned() -> None:
     layers = (linear("embed"), linear("middle"), linear("embed:2", tied_to="embed"))
-    choice = choices(latency_table(np.stack([PAIRS] * 3), layers), [Budget("latency", 1e3)], AllowedBits())
+    choice = build_choices(latency_table(np.stack([PAIRS] * 3), layers), [Budget("latency", 1e3)], AllowedBits())
     assert bits_open(choice, 0) == {(8, 8)}
     assert len(bits_open(choice, 1)) == 49
 
@@ -63,7 +65,7 @@ def test_decision_of_tied_last_layer_is_pinned() -> None:
 def test_tied_layers_are_one_decision_with_summed_cost() -> None:
     layers = (linear("a"), linear("b"), linear("a:2", tied_to="a"), linear("c"))
     table = latency_table(np.stack([PAIRS, 2 * PAIRS, 3 * PAIRS, 4 * PAIRS]), layers)
-    choice = choices(table, [Budget("latency", 1e3), Budget("size", 1e3)], FREE)
+    choice = build_choices(table, [Budget("latency", 1e3), Budget("size", 1e3)], FREE)
     assert choice.names == ("a", "b", "c")
     np.testing.assert_array_equal(choice.cost[0], [4 * PAIRS, 2 * PAIRS, 4 * PAIRS])
     assert choice.cost[1, 0, 7, 7] == 32  # 8 * 4 weights of one byte, once
@@ -91,12 +93,14 @@ def test_invalid_widths_raise(arguments: dict, says: str) -> None:
 
 def test_pin_of_unknown_layer_raises_and_lists_layers() -> None:
     with pytest.raises(ValueError, match=r"'conv9' .* l0, l1"):
-        choices(latency_table(np.stack([PAIRS] * 2)), [Budget("latency", 1)], AllowedBits(pinned={"conv9": (8, 8)}))
+        build_choices(
+            latency_table(np.stack([PAIRS] * 2)), [Budget("latency", 1)], AllowedBits(pinned={"conv9": (8, 8)})
+        )
 
 
 def test_missing_budget_raises() -> None:
     with pytest.raises(ValueError, match="no budget"):
-        choices(latency_table(np.stack([PAIRS])), [], FREE)
+        build_choices(latency_table(np.stack([PAIRS])), [], FREE)
 
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
@@ -109,30 +113,33 @@ def test_allowed_pair_without_cost_raises_with_its_name() -> None:
     latency = np.stack([PAIRS] * 3)
     latency[1, 2, 4] = np.nan
     with pytest.raises(UnsupportedError, match="l1 at 3x5"):
-        choices(latency_table(latency), [Budget("latency", 1e3)], AllowedBits())
-    choices(latency_table(latency), [Budget("latency", 1e3)], AllowedBits(min_bits=4))
+        build_choices(latency_table(latency), [Budget("latency", 1e3)], AllowedBits())
+    build_choices(latency_table(latency), [Budget("latency", 1e3)], AllowedBits(min_bits=4))
 
 
 def test_unmodelled_objective_raises_with_its_name() -> None:
     with pytest.raises(UnsupportedError, match="energy"):
-        choices(latency_table(np.stack([PAIRS])), [Budget("energy", 1.0)], FREE)
+        build_choices(latency_table(np.stack([PAIRS])), [Budget("energy", 1.0)], FREE)
 
 
 def test_dominated_pairs_of_memory_bound_layer_are_dropped() -> None:
     by_activations = np.broadcast_to(np.arange(1, 9.0), (8, 8))
-    choice = choices(latency_table(by_activations[None]), [Budget("latency", 100)], FREE).without_dominated()
+    choice = build_choices(latency_table(by_activations[None]), [Budget("latency", 100)], FREE).without_dominated()
     assert bits_open(choice, 0) == {(8, a) for a in range(2, 9)}
 
 
 def test_reserve_has_most_bits_among_equally_cheap_pairs() -> None:
     by_activations = np.broadcast_to(np.arange(1, 9.0), (2, 8, 8))
-    assert choices(latency_table(by_activations), [Budget("latency", 100)], FREE).reserve.tolist() == [[8, 2], [8, 2]]
+    assert build_choices(latency_table(by_activations), [Budget("latency", 100)], FREE).reserve.tolist() == [
+        [8, 2],
+        [8, 2],
+    ]
 
 
 def test_pairs_that_cost_more_under_second_budget_do_not_dominate() -> None:
     by_activations = np.broadcast_to(np.arange(1, 9.0), (8, 8))
     budgets = [Budget("latency", 100), Budget("size", 1e3)]
-    choice = choices(latency_table(by_activations[None]), budgets, FREE).without_dominated()
+    choice = build_choices(latency_table(by_activations[None]), budgets, FREE).without_dominated()
     assert len(bits_open(choice, 0)) == 49
 
 
@@ -150,7 +157,9 @@ costs = st.integers(0, 12).map(float)
 def test_dropping_dominated_pairs_keeps_best_policies(rows: list[list[float]], limit: int) -> None:
     latency = np.full((len(rows), 8, 8), 99.0)
     latency[:, 1:4, 1:4] = np.array(rows).reshape(-1, 3, 3)
-    choice = choices(latency_table(latency), [Budget("latency", limit)], AllowedBits(min_bits=2, max_bits=4, pinned={}))
+    choice = build_choices(
+        latency_table(latency), [Budget("latency", limit)], AllowedBits(min_bits=2, max_bits=4, pinned={})
+    )
     kept = brute_force(choice.without_dominated())
     for bits in brute_force(choice):
         assert any((better >= bits).all() and choice.total(better) <= choice.total(bits) for better in kept)
@@ -161,7 +170,9 @@ def test_dropping_dominated_pairs_keeps_best_policies(rows: list[list[float]], l
 def test_reserve_is_cheapest_policy_and_fits_if_any_does(rows: list[list[float]], limit: int) -> None:
     latency = np.full((len(rows), 8, 8), 99.0)
     latency[:, 1:4, 1:4] = np.array(rows).reshape(-1, 3, 3)
-    choice = choices(latency_table(latency), [Budget("latency", limit)], AllowedBits(min_bits=2, max_bits=4, pinned={}))
+    choice = build_choices(
+        latency_table(latency), [Budget("latency", limit)], AllowedBits(min_bits=2, max_bits=4, pinned={})
+    )
     possible = brute_force(choice)
     if not possible:
         with pytest.raises(BudgetError, match="no policy meets the latency budget"):
@@ -176,7 +187,9 @@ def test_reserve_is_cheapest_policy_and_fits_if_any_does(rows: list[list[float]]
 def test_has_one_policy_equals_enumeration(rows: list[list[float]], limit: int) -> None:
     latency = np.full((len(rows), 8, 8), 99.0)
     latency[:, 1:4, 1:4] = np.array(rows).reshape(-1, 3, 3)
-    choice = choices(latency_table(latency), [Budget("latency", limit)], AllowedBits(min_bits=2, max_bits=4, pinned={}))
+    choice = build_choices(
+        latency_table(latency), [Budget("latency", limit)], AllowedBits(min_bits=2, max_bits=4, pinned={})
+    )
     possible = brute_force(choice)
     if possible:
         assert choice.has_one_policy == (len(possible) == 1)
@@ -191,7 +204,7 @@ def two_limits(pairs: list[list[tuple[float, float]]], limits: tuple[float, floa
             cost[:, decision, option + 1, 7] = both
     table = latency_table(cost[0, :, :8, :8], limits=(Limit("RAM", "B", limits[1], cost[1]),))
     allowed = AllowedBits(min_bits=2, max_bits=1 + widest, a_bits=8, pinned={})
-    return choices(table, [Budget("latency", limits[0])], allowed)
+    return build_choices(table, [Budget("latency", limits[0])], allowed)
 
 
 def test_reserve_under_two_limits_without_greedy_solution() -> None:
@@ -247,3 +260,9 @@ def test_has_one_policy_under_two_limits() -> None:
     choice = two_limits([[(9, 1), (1, 9.5)], [(9, 1), (1.5, 9.5)]], (10.2, 11))
     assert len(brute_force(choice)) == 1
     assert choice.has_one_policy
+
+
+def test_nearest_allowed_pair_is_taken() -> None:
+    allowed = AllowedBits(min_bits=3, max_bits=6, pinned={"l1": (8, 8)})
+    choice = build_choices(latency_table(np.stack([PAIRS] * 2)), [Budget("latency", 1e3)], allowed)
+    assert choice.nearest(np.array([[1, 8], [2, 2]])).tolist() == [[3, 6], [8, 8]]

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.action import action_of_bits, bits_of_action
 from envs.bit_allocation import BUDGET_RULES, BitAllocationEnv, BudgetRule, EnvConfig
 from envs.choices import AllowedBits, Budget
 from envs.observation import OBSERVATION_KINDS, ObservationKind
@@ -58,46 +57,6 @@ def test_parallel_rollouts_equal_environment_episodes(
         assert [step.bits for step in info["executed"]] == trajectories.bits[number].ravel().tolist()
         seen = np.stack([step.observation for step in info["executed"]])
         assert np.array_equal(seen, trajectories.observations[number])
-
-
-@given(st.lists(st.floats(0, 1), min_size=16, max_size=16))
-@pytest.mark.parametrize("observation", OBSERVATION_KINDS)
-@settings(max_examples=20, deadline=None)
-def test_reconstructed_observations_equal_stepwise_observations(
-    observation: ObservationKind, actions: list[float]
-) -> None:
-    """Executing the reconstructed actions gives the reconstructed observations if each step is allowed."""
-    env = env_of(observation=observation, part=1.0)
-    bits = env.rollouts.run(from_table(np.array(actions).reshape(2, 8)), 2).bits
-    trajectories = env.rollouts.trajectories_of(bits)
-    state = env.rollouts.initial_state(2)
-    for step in range(env.rollouts.episode_length):
-        assert np.allclose(env.rollouts.observe(state), trajectories.observations[:, step], atol=1e-6)
-        env.rollouts.advance(state, trajectories.actions[:, step])
-    assert np.array_equal(state.bits, bits)
-
-
-def test_reconstructed_actions_are_middles_of_intervals() -> None:
-    bits = np.array([[[2, 8], [3, 4], [5, 5], [8, 2]]])
-    trajectories = env_of(part=1.0).rollouts.trajectories_of(bits)
-    expected = [action_of_bits(int(width), min_bits=2, max_bits=8) for width in bits.ravel()]
-    assert trajectories.actions[0].tolist() == expected
-    assert trajectories.observations.shape == (1, 8, 10)
-
-
-def test_size_objective_has_weight_steps_only() -> None:
-    env = env_of(allowed=AllowedBits(a_bits=6, pinned={}), part=1.0)
-    trajectories = env.rollouts.run(from_table(np.full((1, 4), 0.5)))
-    assert env.rollouts.episode_length == trajectories.actions.shape[1] == 4
-    assert set(trajectories.bits[0, :, 1].tolist()) == {6}
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.integers(1, 4), st.integers(4, 8))
-def test_bits_of_actions_equal_bits_of_action(actions: list[float], low: int, high: int) -> None:
-    rollouts = env_of(allowed=AllowedBits(min_bits=low, max_bits=high, pinned={}), part=1.0).rollouts
-    assert rollouts.bits_of_actions(np.array(actions)).tolist() == [
-        bits_of_action(action, min_bits=low, max_bits=high) for action in actions
-    ]
 
 
 @pytest.mark.parametrize("action", [-0.1, 1.1, np.nan])

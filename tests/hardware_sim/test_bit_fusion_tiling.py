@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from hardware_sim.bit_fusion import BitFusion
+from hardware_sim.bit_fusion_activity import Activity
 from hardware_sim.bit_fusion_lowering import Call
 from hardware_sim.bit_fusion_nest import FusionArray, Nest, Work
-from hardware_sim.bit_fusion_tiling import Activity, Schedule, Tiles, find_schedule
+from hardware_sim.bit_fusion_tiling import Schedule, Tiles, find_schedule
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.energy import PICO
 from hardware_sim.layer import Layer, LayerKind

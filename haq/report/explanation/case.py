@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.choices import Budget, Choices, IntArray, choices
+from envs.building import build_choices
+from envs.choices import Budget, Choices, IntArray
 from haq.config import RewardKind, SearchConfig
 from haq.costs.pricing import PricedLayers, allowed_bits
 from haq.errors import UserError
@@ -109,7 +110,7 @@ def read_case(source: PolicySource, inputs: Inputs) -> SearchCase:
         policy.check_fits(priced.layers, model=priced.name)
     if None in (*policy.w_bits, *policy.a_bits):
         raise UserError(f"{path / POLICY} leaves layers in float, which no search does; the run's own is needed")
-    choice = choices(
+    choice = build_choices(
         priced.table, [Budget(each.objective, each.value) for each in summary.budget], allowed_bits(config, priced)
     )
     choice.require_feasible()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from envs.choices import choices
+from envs.building import build_choices
 from haq.costs.pricing import allowed_bits, require_feasible, resolve_budgets
 from haq.errors import UserError
 from haq.execution.executors import Executor
@@ -116,5 +116,5 @@ def _require_feasible(cells: Sequence[Cell]) -> None:
     priced = load_priced(configs[0])
     for config in configs:
         budgets = resolve_budgets(config, priced)
-        choice = choices(priced.table, [each.budget for each in budgets], allowed_bits(config, priced))
+        choice = build_choices(priced.table, [each.budget for each in budgets], allowed_bits(config, priced))
         require_feasible(choice, budgets, priced.baseline)

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from envs.choices import BudgetError, Choices, choices
+from envs.building import build_choices
+from envs.choices import BudgetError, Choices
 from haq.config import MAX_SEEDS, SearchConfig, search_config
 from haq.costs.pricing import PricedLayers, allowed_bits, require_feasible, resolve_budgets
 from haq.errors import UserError
@@ -151,7 +152,7 @@ def _search_config(sweep: Sweep, device: str, objective: Objective, budget: str)
 def _planned_search(config: SearchConfig, priced: PricedLayers) -> PlannedSearch:
     """Resolve a budget. Raises BudgetError if it cannot be met."""
     budgets = resolve_budgets(config, priced)
-    choice = choices(priced.table, [each.budget for each in budgets], allowed_bits(config, priced))
+    choice = build_choices(priced.table, [each.budget for each in budgets], allowed_bits(config, priced))
     try:
         require_feasible(choice, budgets, priced.baseline)
     except UserError as error:

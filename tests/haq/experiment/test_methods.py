@@ -45,7 +45,7 @@ def environment(part: float = 0.4) -> BitAllocationEnv:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_entry_builds_an_agent_or_a_proposer(name: str) -> None:
     env = environment()
-    made = METHODS[name].build(search_space(env.choice), RolloutAdapter(env.rollouts), 0)
+    made = METHODS[name].build(search_space(env.choices), RolloutAdapter(env.rollouts), 0)
     assert isinstance(made, Agent) != isinstance(made, Proposer)
 
 
@@ -102,13 +102,13 @@ def test_a_device_is_added_by_one_file(tiny_net: nn.Module, tiny_task: Classific
 
 def test_search_space_has_the_choices_of_the_environment() -> None:
     env, prior = environment(), np.full((2, 8, 8), 0.1)
-    space = search_space(env.choice, prior)
+    space = search_space(env.choices, prior)
     assert space.names == ("a", "b")
-    assert np.array_equal(space.allowed, env.choice.allowed)
+    assert np.array_equal(space.allowed, env.choices.allowed)
     assert space.prior is prior
     bits = space.project(np.full((2, 2), 8))
     assert space.fits(bits)
-    assert space.total(bits)[0] <= env.choice.limits[0] * (1 + 1e-12)
+    assert space.total(bits)[0] <= env.choices.limits[0] * (1 + 1e-12)
     assert np.array_equal(space.project(bits), bits)
 
 
@@ -126,7 +126,7 @@ def test_simulated_rollouts_follow_the_rules_of_the_environment() -> None:
     env = environment()
     simulator: RolloutSimulator = RolloutAdapter(env.rollouts)
     rollout = simulator.rollout(lambda observation: float(observation[0]))
-    assert env.choice.fits(rollout.bits)
+    assert env.choices.fits(rollout.bits)
     assert rollout.observations.shape == (4, simulator.observation_size)
     again = simulator.rollout_of(rollout.bits)
     assert np.array_equal(again.bits, rollout.bits)

@@ -53,7 +53,7 @@ class Recorder:
 
 @pytest.fixture
 def env(choice: Choices) -> Any:
-    return SimpleNamespace(choice=choice, outcome_of=lambda bits: (float(bits[:, 0].sum()), EVALUATION))
+    return SimpleNamespace(choices=choice, outcome_of=lambda bits: (float(bits[:, 0].sum()), EVALUATION))
 
 
 def test_opening_has_the_best_policies_that_fit(choice: Choices) -> None:

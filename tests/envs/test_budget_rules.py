@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.budget import lower_in_sequence, project, snap, spend_remaining
+from envs.budget_rules import lower_in_sequence, project, spend_remaining
 from envs.choices import BudgetError, Choices
 
 PAIRS = np.multiply.outer(np.arange(1, 9.0), np.arange(1, 9.0))
@@ -81,13 +81,6 @@ def test_spend_remaining_can_reach_the_budget_exactly() -> None:
     choice = choice_of(cost, [limit])
     assert spend_remaining(choice, np.full((5, 2), 2)).tolist() == [[8, 8]] * 5
     assert choice.fits(np.full((5, 2), 8))
-
-
-def test_snap_takes_nearest_allowed_pair() -> None:
-    choice = choice_of(product_cost(1, 1), [1000], low=3, high=6)
-    choice.allowed[1] = False
-    choice.allowed[1, 7, 7] = True
-    assert snap(choice, np.array([[1, 8], [2, 2]])).tolist() == [[3, 6], [8, 8]]
 
 
 def test_project_lowers_bits_of_largest_saving() -> None:
