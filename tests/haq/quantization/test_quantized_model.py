@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from haq.errors import UserError
 from haq.network.layers import Trace, trace
 from haq.network.models.digits_cnn import DigitsCNN
-from haq.quantization import layer_weights, quantized_model
+from haq.quantization import layer_weights, quantizers
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.quantizers import QuantizerOptions, Quantizers, calibrate
 from haq.quantization.range import fake_quantize
@@ -239,7 +239,7 @@ class Counter:
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Counter]:
     def watch(name: str) -> Counter:
-        user = next(module for module in (quantized_model, layer_weights) if hasattr(module, name))
+        user = next(module for module in (quantizers, layer_weights) if hasattr(module, name))
         counter = Counter(getattr(user, name))
         monkeypatch.setattr(user, name, counter)
         return counter
