@@ -73,10 +73,9 @@ def theta_from_prior(prior: FloatArray) -> FloatArray:
 
     The loss of a column alone is the smallest one over the widths of the other column. Losses that are zero, negative
     or not finite count as missing. A missing loss is that of the next narrower width divided by 4**1.5 = 8, or the
-    smallest valid loss of the column if that is larger. One more bit divides the power of a quantizer's error by 4; the
-    divisor is larger because losses are mostly missing where they are too small to be measured. At 1 bit a missing loss
-    is the smallest valid one, and without any valid loss all are 1. Widths beyond an axis of the prior have the loss of
-    its last width.
+    smallest valid loss of the column if that is larger; for comparison, one more bit divides the power of a quantizer's
+    error by 4. At 1 bit a missing loss is the smallest valid one, and without any valid loss all are 1. Widths beyond
+    an axis of the prior have the loss of its last width.
 
     Args:
         prior: Expected losses [decision, w_bits, a_bits].

@@ -89,7 +89,7 @@ def test_a_method_is_added_by_one_class_and_one_entry(
     entry = SearchMethod(lambda space, _, __: Cheapest(space), uses_prior=False, is_deterministic=True)
     monkeypatch.setitem(METHODS, "cheapest", entry)
     result = haq.search(tiny_net, tiny_task, agent="cheapest", budget=0.9, episodes=4)
-    assert result.summary["episodes"] == 4
+    assert result.summary.episodes == 4
 
 
 def test_a_device_is_added_by_one_file(tiny_net: nn.Module, tiny_task: ClassificationTask, tmp_path: Path) -> None:
