@@ -148,7 +148,7 @@ def _print_device(device: Accelerator) -> None:
     _print_peaks(device)
     for heading, lines in (
         ("sources", [f"{key}: {source}" for key, source in device.sources.items()]),
-        ("held against", device.validation),
+        ("validated against", device.validation),
         ("mind that", _notes(device)),
     ):
         if lines:

@@ -94,7 +94,7 @@ def rows_from_csv(lines: Iterable[str]) -> list[Row]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What is timed, and how.
+    """Layers to time, and the settings of the timing.
 
     Attributes:
         model: Name of the network.
@@ -132,7 +132,7 @@ def measure_layers(layers: Sequence[Layer], path: Path, *, setup: Setup, watcher
     Args:
         layers: Layers of the network.
         path: The table, a .csv file in a folder that exists.
-        setup: What is timed, and how.
+        setup: Layers to time, and the settings of the timing.
         watcher: Receives a line per measurement.
 
     Returns:

@@ -36,7 +36,7 @@ SETTINGS = (*DECIDE_QUANTIZERS, "eval_batch", "engine", "device", "min_bits", "m
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is measured.
+    """Extent of a measurement.
 
     Attributes:
         images: Calibration images on which every cell is measured.
@@ -62,7 +62,7 @@ def measure_sensitivities(
     Args:
         config: Settings; widths are those from `min_bits` to `max_bits`.
         path: Folder of the results.
-        extent: How much is measured.
+        extent: Extent of a measurement.
         resume: Whether to continue in a folder that holds results; otherwise it must be empty.
         watcher: Receives the progress.
 

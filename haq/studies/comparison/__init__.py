@@ -1,1 +1,1 @@
-"""Search methods held against each other on one task."""
+"""Comparison of search methods on one task."""

@@ -96,7 +96,7 @@ def shared_settings(config: SearchConfig) -> str:
 
 
 class _Shared:
-    """What the searches of a process share: the prepared network, its report evaluator and its prior."""
+    """Objects shared by the searches of a process: the prepared network, its report evaluator and its prior."""
 
     def __init__(self, config: SearchConfig) -> None:
         # The key of a store takes forward passes, which are trainings if every policy is fine-tuned.

@@ -15,7 +15,7 @@ from haq.studies.comparison.cell import Cell
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What is compared.
+    """Settings of a comparison.
 
     Attributes:
         config: Settings that all searches share; its seed is the first one.
@@ -69,7 +69,7 @@ def plan(comparison: Comparison, out: Path) -> tuple[Cell, ...]:
     Seeds are outermost, so that an early end leaves whole comparisons.
 
     Args:
-        comparison: What is compared.
+        comparison: Settings of a comparison.
         out: Folder of the comparison. Every search gets a folder below `runs/`.
 
     Returns:

@@ -21,7 +21,7 @@ SHARE_OF_FURTHER = 0.3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """What is swept: every budget of every objective on every device.
+    """Settings of a sweep: every budget of every objective on every device.
 
     Attributes:
         config: Settings that all searches share. Its episodes are those of the first search of a seed, its seed is the

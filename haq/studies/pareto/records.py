@@ -101,7 +101,7 @@ class Front(DocumentRecord):
 
 
 class SweepDocument(DocumentRecord):
-    """What was swept, on which machine, and what came of it.
+    """Settings, environment and results of a sweep.
 
     Attributes:
         config: Settings that all searches share, as JSON values.
