@@ -16,7 +16,7 @@ from haq.config import search_config
 from haq.costs.simulation import policy_bits, simulation
 from haq.errors import UserError, warn_caller
 from haq.execution.progress import SILENT, Watcher
-from haq.experiment.artifact import Artifact, load_artifact
+from haq.experiment.artifact import Artifact, load_artifact, load_temporary
 from haq.experiment.evaluate import evaluate_artifact
 from haq.experiment.inputs import Inputs, names_of
 from haq.experiment.learning_request import PolicyLike, learning_request
@@ -308,10 +308,10 @@ def _artifact(
 
 def _kept(result: Result, path: Path, inputs: Inputs, *, out: str | Path | None) -> Result:
     """Return a result with its artifact, after drawing the figures of a folder that is kept."""
-    artifact = load_artifact(path, inputs=Inputs(inputs.model, inputs.task))
+    objects = Inputs(inputs.model, inputs.task)
     if out is None:
-        return replace(result, artifact=artifact, path=None)
+        return replace(result, artifact=load_temporary(path, objects), path=None)
     from haq.report.plots import draw_missing  # matplotlib takes longer to import than all the rest
 
     draw_missing(path)
-    return replace(result, artifact=artifact)
+    return replace(result, artifact=load_artifact(path, inputs=objects))

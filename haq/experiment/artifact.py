@@ -10,7 +10,7 @@ An artifact is stored in the folder of its run:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from haq.evaluation.engines.finetuned import EpisodeEngine
 from haq.evaluation.protocols import CorrectingEngine
 from haq.execution.structures import Structure
 from haq.experiment.inputs import Inputs
+from haq.experiment.loading import load_priced
 from haq.experiment.network_state import NETWORK, load_state, save_state, storable_state
 from haq.experiment.policy_source import RECONSTRUCT, PolicySource, RunSettings, policy_source
 from haq.experiment.preparation import rounding_of
@@ -51,18 +52,16 @@ class Artifact:
     Attributes:
         quantized: The policy with its quantizers, corrections and trained weights, if the run stored them.
         source: Folder of the run, and the settings: those of the run, overridden by those given to `haq.load`.
-        trace: Traced layers; None if the folder has none, or another network or input was given.
         example: Input [1, ...] of the trace; None as for `trace`.
-        summary: Contents of `summary.json`; None for a run that is not finished, and a policy outside a run.
         inputs: Objects that replace the model and the data that the settings name.
+        is_temporary: Whether the folder of the run is removed after the run.
     """
 
     quantized: QuantizedPolicy
     source: PolicySource
-    trace: Trace | None = None
     example: Structure | None = None
-    summary: Mapping[str, Any] | None = None
     inputs: Inputs = field(default_factory=Inputs)
+    is_temporary: bool = False
 
     @property
     def policy(self) -> Policy:
@@ -76,8 +75,27 @@ class Artifact:
 
     @property
     def path(self) -> Path | None:
-        """Folder of the run; None for a policy outside a run."""
-        return None if self.source.folder is None else self.source.folder.path
+        """Folder of the run; None for a policy outside a run, and for a run that was not kept."""
+        return None if self.source.folder is None or self.is_temporary else self.source.folder.path
+
+    @cached_property
+    def trace(self) -> Trace | None:
+        """Traced layers; None if the folder has none, or another network or input was given.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        return self.source.layers()
+
+    @cached_property
+    def summary(self) -> Mapping[str, Any] | None:
+        """Contents of `summary.json`; None for a run that is not finished, and a policy outside a run.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        folder = self.source.folder
+        return _summary(folder) if folder and self.source.is_runs_own else None
 
     @property
     def quantizers(self) -> Mapping[str, Tensor]:
@@ -96,8 +114,16 @@ class Artifact:
 
     @cached_property
     def priced(self) -> PricedLayers:
-        """Layers with their costs on the device of the settings; loads the network only if there is no `trace`."""
-        return self.source.priced()
+        """Layers with their costs on the device of the settings; loads the network only if there is no `trace`.
+
+        Raises:
+            UserError: The policy does not fit the layers, or the network cannot be loaded.
+        """
+        if self.trace is None:
+            self.allow_code()
+        priced = load_priced(self.config, model=self.inputs.model, layers=self.trace)
+        self.policy.check_fits(priced.layers, model=priced.name)
+        return priced
 
     @cached_property
     def model(self) -> nn.Module:
@@ -146,15 +172,25 @@ def load_artifact(
         UserError: The folder holds no policy, or a file is damaged.
     """
     source = policy_source(policy, config or SearchConfig(), notify=notify)
-    folder = source.folder
-    return Artifact(
-        _quantized(source),
-        source,
-        trace=source.layers(),
-        example=source.example(),
-        summary=_summary(folder) if folder and source.is_runs_own else None,
-        inputs=inputs or Inputs(),
-    )
+    return Artifact(_quantized(source), source, example=source.example(), inputs=inputs or Inputs())
+
+
+def load_temporary(path: Path, inputs: Inputs) -> Artifact:
+    """Read an artifact as a whole, so that it does not need its folder any more.
+
+    Args:
+        path: Folder of the run.
+        inputs: Objects that replace model and data.
+
+    Returns:
+        The artifact, whose `path` is None.
+
+    Raises:
+        UserError: A file is damaged.
+    """
+    artifact = replace(load_artifact(path, inputs=inputs), is_temporary=True)
+    _ = artifact.trace, artifact.summary  # read now and kept
+    return artifact
 
 
 def save_source(run: RunFolder, config: SearchConfig, trace: Trace, example: Structure) -> None:
@@ -190,7 +226,7 @@ def _summary(folder: RunFolder) -> dict[str, Any] | None:
     """Return the summary; None for a run that is not finished. Raises UserError if the file is damaged."""
     document = folder.read_json(SUMMARY)
     if document is None and (folder.path / SUMMARY).exists():
-        raise UserError(f"{folder.path / SUMMARY} is damaged: it holds no JSON object; make the run again")
+        raise UserError(f"{folder.path / SUMMARY} is damaged: it holds no JSON object; go on with the run by --resume")
     return document
 
 

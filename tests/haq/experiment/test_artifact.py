@@ -182,7 +182,7 @@ def test_damaged_file_is_one_line(name: str, content: bytes) -> None:
     if (name, content) == ("config.json", b"{}"):
         return  # no settings at all are those of a search
     with pytest.raises(UserError) as caught:
-        haq.load("finetuned")
+        _ = haq.load("finetuned").trace
     message = str(caught.value)
     assert name in message
     assert "\n" not in message
@@ -202,8 +202,10 @@ def test_quantizers_of_another_network_are_one_line(run: str) -> None:
 @pytest.mark.usefixtures("folder")
 def test_damaged_summary_is_one_line() -> None:
     Path("search/summary.json").write_text("[]")
+    artifact = haq.load("search")
+    assert haq.evaluate(artifact)["images"]  # does not need the summary
     with pytest.raises(UserError, match=r"summary\.json is damaged"):
-        haq.load("search")
+        _ = artifact.summary
 
 
 @pytest.mark.usefixtures("folder")
@@ -229,6 +231,12 @@ def test_objects_take_the_place_of_names(tiny_net: nn.Module, tiny_task: Classif
     assert torch.equal(outputs[0], outputs[1])
     assert torch.equal(outputs[0], outputs[2])
     assert all(module.training for module in tiny_net.modules())
+    assert isinstance(discarded.artifact, Artifact)
+    assert discarded.artifact.path is None
+    assert discarded.artifact.priced.baseline == loaded.priced.baseline
+    (tmp_path / "run" / "layers.json").unlink()
+    traced_again = haq.load(tmp_path / "run", model=tiny_net, task=tiny_task)
+    assert traced_again.priced.layers == loaded.priced.layers
     assert haq.evaluate(kept.policy, model=tiny_net, task=tiny_task)["accuracy"] == kept.summary.accuracy
     with pytest.raises(UserError, match=r"give them to haq\.load"):
         haq.evaluate(loaded, engine="torch")
