@@ -24,7 +24,7 @@ from haq.evaluation.engines.finetuned import EpisodeEngine
 from haq.evaluation.protocols import CorrectingEngine
 from haq.execution.structures import Structure
 from haq.experiment.inputs import Inputs
-from haq.experiment.loading import load_priced
+from haq.experiment.loading import load_priced, load_traced
 from haq.experiment.network_state import NETWORK, load_state, save_state, storable_state
 from haq.experiment.policy_source import RECONSTRUCT, PolicySource, RunSettings, policy_source
 from haq.experiment.preparation import rounding_of
@@ -119,9 +119,13 @@ class Artifact:
         Raises:
             UserError: The policy does not fit the layers, or the network cannot be loaded.
         """
-        if self.trace is None:
+        layers = self.trace
+        if layers is None:
             self.allow_code()
-        priced = load_priced(self.config, model=self.inputs.model, layers=self.trace)
+            task = self.inputs.task
+            example = task.example() if self.example is None and task is not None else self.example
+            layers = load_traced(self.config, model=self.inputs.model, example=example)
+        priced = load_priced(self.config, layers=layers)
         self.policy.check_fits(priced.layers, model=priced.name)
         return priced
 

@@ -23,12 +23,13 @@ MAX_INPUT = 2**28
 """Maximum number of values of one input, 1 GiB of float32."""
 
 
-def load_traced(config: SearchConfig, *, model: nn.Module | None = None) -> Trace:
+def load_traced(config: SearchConfig, *, model: nn.Module | None = None, example: Structure | None = None) -> Trace:
     """Trace the layers of a network.
 
     Args:
         config: Settings with the names of model and data.
         model: Network that replaces the one in the settings.
+        example: Input [1, ...] to trace with; that of `example_input` if None.
 
     Returns:
         The layers.
@@ -37,7 +38,7 @@ def load_traced(config: SearchConfig, *, model: nn.Module | None = None) -> Trac
         UserError: The network cannot be loaded or traced, or the shape of its input is not given.
     """
     network = _structure(config) if model is None else unwrapped(model)
-    return trace(network, example_input(config, model=network))
+    return trace(network, example_input(config, model=network) if example is None else example)
 
 
 def load_priced(config: SearchConfig, *, model: nn.Module | None = None, layers: Trace | None = None) -> PricedLayers:
