@@ -169,7 +169,7 @@ def _draw_noise(axes: Axes, curve: Curve, noise: FloatArray) -> None:
     axes.plot(episode, np.where(best > ceiling, np.nan, best), color=BLUE, drawstyle="steps-post")
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.margins(y=0.15)
-    axes.set_ylabel("noise on\noutputs")
+    axes.set_ylabel("output\nerror")
 
 
 def _draw_costs(axes: Axes, curve: Curve, ratios: FloatArray, target: Target) -> None:

@@ -78,15 +78,15 @@ def report(document: ComparisonDocument) -> Iterator[Block]:
     if not rivals or document.seeds < 2:
         return
     yield (
-        f"`{ours}` minus each rival in points, paired by seed, with 95 % intervals (Student's, by Bonferroni for "
-        f"{len(rivals)} rivals). Ahead: the interval excludes 0. Not behind: it excludes a loss of {100 * MARGIN:g} "
-        f"points. Open: neither can be said. {_SCOPE[document.redraw]}"
+        f"`{ours}` minus each other method in points, paired by seed, with 95 % intervals (Student's, by Bonferroni "
+        f"for {len(rivals)} methods). Ahead: the interval excludes 0. Not behind: it excludes a loss of "
+        f"{100 * MARGIN:g} points. Open: neither can be said. {_SCOPE[document.redraw]}"
     )
     yield _differences(frame, document)
     yield (
-        "How far outputs are from the float network's on the report images, by the noise that the default reward "
-        f"counts and by KL divergence: a rival's over that of `{ours}`, geometric mean with intervals as above. Over "
-        "1: a rival is farther from float."
+        "How far outputs are from the float network's on the report images, by the output error that the default "
+        f"reward counts and by KL divergence: another method's over that of `{ours}`, geometric mean with intervals as "
+        "above. Over 1: that method is farther from float."
     )
     for distance in get_args(Distance):
         yield _ratios(frame, document, distance)
@@ -207,7 +207,7 @@ def _by_rival(
 ) -> Table:
     """Return a table of intervals with one row per rival; "-" where too few seeds of both found a policy."""
     checkpoints = document.checkpoints
-    columns = ("budget", "rival", *(f"{what}{count} evaluations" for count in checkpoints))
+    columns = ("budget", "other method", *(f"{what}{count} evaluations" for count in checkpoints))
     cells = {
         (budget, rival, count): _of_seeds(text(interval), interval.n, document.seeds)
         for budget, rival, count, interval in found

@@ -371,9 +371,9 @@ def test_noise_has_a_panel_where_it_is_the_reward() -> None:
         for number, line in enumerate(lines)
     ]
     labels = [[axes.get_ylabel() for axes in plot_learning(each).axes] for each in (lines, noisy)]
-    assert "noise on\noutputs" not in labels[0]
-    assert "noise on\noutputs" in labels[1]
-    (panel,) = [axes for axes in plot_learning(noisy).axes if axes.get_ylabel() == "noise on\noutputs"]
+    assert "output\nerror" not in labels[0]
+    assert "output\nerror" in labels[1]
+    (panel,) = [axes for axes in plot_learning(noisy).axes if axes.get_ylabel() == "output\nerror"]
     (best,) = panel.lines
     assert float(best.get_ydata()[-1]) == pytest.approx(1 / 30)
 

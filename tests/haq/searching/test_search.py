@@ -475,7 +475,7 @@ def test_the_policy_is_the_finalist_that_is_best_on_all_images(
     monkeypatch: pytest.MonkeyPatch,
     reward: str,
 ) -> None:
-    """By accuracy or by the noise of the outputs, as the search was told; 40 images of the search and 15 others."""
+    """By accuracy or by the output error, as the reward is; 40 images of the search and 15 others."""
     selected, evaluation = {}, SearchObjective.evaluate
 
     def watched(objective: SearchObjective, bits: IntArray) -> Evaluation:

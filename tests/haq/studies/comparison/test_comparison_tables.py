@@ -92,7 +92,7 @@ def test_divergences_are_compared_as_ratios() -> None:
     # 0.11, 0.10, 0.09 over 0.10, 0.08, 0.06: the geometric mean is the cube root of 1.1 * 1.25 * 1.5.
     assert exp(found["3bits", "random", 20].mean) == pytest.approx((1.1 * 1.25 * 1.5) ** (1 / 3))
     text = markdown(report(document()))
-    assert "| budget | rival | divergence, 20 evaluations |" in text
+    assert "| budget | other method | divergence, 20 evaluations |" in text
     assert "| 3bits | random | 1.27 [" in text
     assert "| 3bits | random | 1.62 [" in text  # the square: noise
 
