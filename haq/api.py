@@ -122,7 +122,7 @@ def finetune(
 
     Examples:
         >>> result = finetune(policy=(4, 4), epochs=2, hardware="bismo-edge")  # doctest: +SKIP
-        >>> result.summary["accuracy"]  # doctest: +SKIP
+        >>> result.summary.accuracy  # doctest: +SKIP
     """
     task = None if task is None else as_task(task)
     learning = {name: settings.pop(name) for name in list(settings) if name in FinetuneConfig.model_fields}
@@ -134,7 +134,7 @@ def finetune(
         result = finetune_configured(request, path, inputs=inputs, resume=resume and out is not None, watcher=watcher)
         if result.is_first:  # the other processes of torchrun have no folder
             result = _kept(result, path, inputs, out=out)
-    warn_caller(result.summary["warnings"])
+    warn_caller(result.summary.warnings)
     return result if out is not None else replace(result, path=None)
 
 
@@ -171,7 +171,7 @@ def reconstruct(
 
     Examples:
         >>> result = reconstruct(policy=(4, 8), steps=20)  # doctest: +SKIP
-        >>> result.summary["accuracy"]  # doctest: +SKIP
+        >>> result.summary.accuracy  # doctest: +SKIP
     """
     task = None if task is None else as_task(task)
     learning = {name: settings.pop(name) for name in list(settings) if name in ReconstructionConfig.model_fields}

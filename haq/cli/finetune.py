@@ -56,10 +56,10 @@ def finetune(
     if not result.is_first:
         return
     draw_figures(path)
-    for warning in result.summary["warnings"]:
+    for warning in result.summary.warnings:
         warn(warning)
     if json:
-        print_json(dict(result.summary))
+        print_json(result.summary.model_dump(mode="json"))
     else:
         print_result(result, path)
 
@@ -72,6 +72,6 @@ def print_result(result: FinetuneResult, path: Path) -> None:
         path: Folder of the run.
     """
     summary = result.summary
-    print_learned(summary, "fine-tuned", title=f"{summary['mean_weight_bits']:.3g} mean weight bits")
-    print_text(f"{summary['epochs']} epochs, {summary['steps']} steps, {summary['seconds']:.0f} s")
+    print_learned(summary, "fine-tuned", title=f"{summary.mean_weight_bits:.3g} mean weight bits")
+    print_text(f"{summary.epochs} epochs, {summary.steps} steps, {summary.seconds:.0f} s")
     print_text(f"files in {path}")

@@ -2,13 +2,15 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from haq.cli.screen import literal, write_table, write_text
+from haq.finetuning.journal import Summary as FinetuneSummary
 from haq.formatting import Block, Table, format_cost
-from haq.tasks.metrics import metric_in
+from haq.reconstruction.records import Summary as ReconstructionSummary
+from haq.tasks.metrics import metric_of
 from hardware_sim.cost import Objective
 
 
@@ -64,7 +66,7 @@ def print_blocks(blocks: Iterable[Block]) -> None:
             write_table("", block, sys.stdout)
 
 
-def print_learned(summary: Mapping[str, Any], learned: str, *, title: str) -> None:
+def print_learned(summary: FinetuneSummary | ReconstructionSummary, learned: str, *, title: str) -> None:
     """Print the scores of the float network, and of the quantized one before and after training.
 
     Args:
@@ -72,17 +74,17 @@ def print_learned(summary: Mapping[str, Any], learned: str, *, title: str) -> No
         learned: Name of the trained network in the table.
         title: Title of the table, after the metric.
     """
-    metric = metric_in(summary)
+    metric = metric_of(summary.metric)
     float_network, start, found = (
-        [metric.text(summary[key], digits=2) for key in keys]
-        for keys in (
-            ("search_accuracy_fp32", "accuracy_fp32"),
-            ("search_accuracy_start",),
-            ("search_accuracy", "accuracy"),
+        [metric.text(score, digits=2) for score in scores]
+        for scores in (
+            (summary.search_accuracy_fp32, summary.accuracy_fp32),
+            (summary.search_accuracy_start,),
+            (summary.search_accuracy, summary.accuracy),
         )
     )
     rows = [("float", *float_network), ("quantized, before learning", *start, "-"), (learned, *found)]
-    columns = ("network", f"{summary['search_images']} search images", f"{summary['report_images']} report images")
+    columns = ("network", f"{summary.search_images} search images", f"{summary.report_images} report images")
     print_table(f"{metric.name}, {title}", columns, rows)
 
 

@@ -54,7 +54,7 @@ def reconstruct(
     with shown_progress(quiet=quiet) as watcher:
         result = reconstruct_configured(request, path, watcher=watcher)
     if json:
-        print_json(dict(result.summary))
+        print_json(result.summary.model_dump(mode="json"))
     else:
         print_result(result, path)
 
@@ -67,5 +67,5 @@ def print_result(result: ReconstructionResult, path: Path) -> None:
         path: Folder of the run.
     """
     summary = result.summary
-    print_learned(summary, "reconstructed", title=f"{summary['calibration_images']} calibration images")
-    print_text(f"{summary['seconds']:.0f} s, files in {path}")
+    print_learned(summary, "reconstructed", title=f"{summary.calibration_images} calibration images")
+    print_text(f"{summary.seconds:.0f} s, files in {path}")

@@ -1,10 +1,9 @@
 """The fine-tuning workflow: start a run in a folder, continue it, or load the result of a finished one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -31,7 +30,7 @@ class FinetuneResult:
     Attributes:
         network: The fine-tuned, quantized network in evaluation mode.
         policy: Bits of all layers, with the accuracies of the network.
-        summary: Contents of `summary.json`.
+        summary: Results, as in `summary.json`.
         path: Folder of the run; None if it was not kept.
         is_first: Whether this process is the first of those that trained together, which reports for all.
         artifact: Artifact of the run, as `haq.load` returns it; None on the command line.
@@ -39,7 +38,7 @@ class FinetuneResult:
 
     network: nn.Module
     policy: Policy
-    summary: Mapping[str, Any]
+    summary: Summary
     path: Path | None
     is_first: bool = True
     artifact: Artifact | None = None
@@ -110,7 +109,7 @@ def finished(run: RunFolder, request: FinetuneRequest, inputs: Inputs) -> Finetu
         raise UserError(f"{run.path} holds no finished run: {SUMMARY} is missing or damaged")
     artifact = load_artifact(run.path, inputs=inputs)
     network = restored_network(request.config, artifact.quantized, example=artifact.example, inputs=inputs)
-    return FinetuneResult(network, artifact.policy, summary, run.path)
+    return FinetuneResult(network, artifact.policy, Summary.model_validate(summary), run.path)
 
 
 @contextmanager

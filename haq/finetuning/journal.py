@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import ConfigDict
 
+from haq.policy import CostSummary
 from haq.runs.journal import Journal
-from haq.runs.records import Amount, Count, Finite, Metric, Record
+from haq.runs.records import Amount, Count, Finite, Metric, Record, StoredRecord
 from haq.runs.run_folder import RunFolder
 
 JOURNAL, CURVE = "epochs.jsonl", "learning_curve.png"
@@ -39,20 +40,34 @@ class Checkpoint(Record):
     trainer: TrainerState
 
 
-class Summary(Record):
-    """Fields of the summary of a finished fine-tuning that its readers use."""
+class Summary(StoredRecord):
+    """Result of a finished fine-tuning.
+
+    Accuracies are the task's score: of the fine-tuned network, or of the float network in fields with `fp32`, on the
+    report split unless the field names the search split. Costs are of the hardware's whole batch, in SI units.
+
+    `model_dump(mode="json")` gives the document of `summary.json`, which `haq finetune --json` prints.
+    """
 
     metric: Metric
     accuracy_fp32: Finite
     accuracy: Finite
+    search_accuracy: Finite
     search_accuracy_fp32: Finite
     search_accuracy_start: Finite
-    search_accuracy: Finite
-    search_images: Count
+    """Score of the quantized network before the first step."""
     report_images: Count
+    search_images: Count
+    train_images: Count = 0
     epochs: Count
     steps: Count
     mean_weight_bits: Amount
+    """Mean over the quantized weights."""
+    lr: Amount | None = None
+    scale_lr: Amount | None = None
+    weight_decay: Amount | None = None
+    cost: CostSummary = CostSummary()
+    baseline_cost: CostSummary = CostSummary()
     seconds: Amount
     warnings: tuple[str, ...]
 

@@ -19,7 +19,7 @@ from haq.experiment.learning_request import LearningRequest
 from haq.experiment.network_state import storable_state
 from haq.experiment.preparation import prepare_network
 from haq.experiment.quantized_policy import QuantizedPolicy, describe_quantizers
-from haq.finetuning.journal import Checkpoint, append_epoch, keep_epochs
+from haq.finetuning.journal import Checkpoint, Summary, append_epoch, keep_epochs
 from haq.formatting import percent
 from haq.policy import Policy
 from haq.quantization.training.config import FinetuneConfig
@@ -29,7 +29,7 @@ from haq.quantization.training.network import start_network
 from haq.quantization.training.ranks import ALONE, Ranks
 from haq.quantization.training.recipe import mean_weight_bits, resolve_rates
 from haq.quantization.training.trainer import Line, Trainer, network_score, steps_an_epoch
-from haq.runs.records import damage_named, same_settings
+from haq.runs.records import Metric, damage_named, same_settings
 from haq.runs.run_folder import CHECKPOINT, RunFolder
 from haq.tasks.base import SplitName, float_warning
 
@@ -159,7 +159,7 @@ class FinetuneSession:
             watcher.end()
         self.trainer.finish()
 
-    def finish(self) -> tuple[Policy, dict[str, Any]]:
+    def finish(self) -> tuple[Policy, Summary]:
         """Evaluate the network and write its artifact.
 
         Returns:
@@ -167,17 +167,17 @@ class FinetuneSession:
         """
         summary = self._summary()
         accuracy = {
-            "search": summary["search_accuracy"],
-            "fp32_search": summary["search_accuracy_fp32"],
-            "report": summary["accuracy"],
-            "fp32_report": summary["accuracy_fp32"],
+            "search": summary.search_accuracy,
+            "fp32_search": summary.search_accuracy_fp32,
+            "report": summary.accuracy,
+            "fp32_report": summary.accuracy_fp32,
         }
         tensors = self.network.quantizer_tensors()
         described = describe_quantizers(self.policy, tensors, self._trace.layers)
         policy = described.in_version_2(accuracy=accuracy, weights=self._weights)
         if self._run is not None:
             trained = trained_state(self.network, self.request.learning.shift)
-            save_result(self._run, QuantizedPolicy(policy, tensors, trained), summary)
+            save_result(self._run, QuantizedPolicy(policy, tensors, trained), summary.model_dump(mode="json"))
         return policy, summary
 
     def _opening(self) -> str:
@@ -198,29 +198,30 @@ class FinetuneSession:
             state = {"run": self._identity, "seconds": self.seconds, "trainer": self.trainer.state_dict()}
             self._run.save_checkpoint(state)
 
-    def _summary(self) -> dict[str, Any]:
+    def _summary(self) -> Summary:
         learning, train_images = self.request.learning, self.task.size("train")
         accuracy_fp32, accuracy = self._score(self._model, "report"), self._score(self.network, "report")
-        return {
-            "metric": self.task.metric.record(accuracy),
-            "accuracy_fp32": accuracy_fp32,
-            "accuracy": accuracy,
-            "search_accuracy": self._score(self.network, "search"),
-            **self.start,
-            "report_images": self.task.size("report"),
-            "search_images": self.task.size("search"),
-            "train_images": train_images,
-            "epochs": learning.epochs,
-            "steps": self.trainer.learner.steps,
-            "mean_weight_bits": self._mean_bits,
-            "lr": self.rates.lr,
-            "scale_lr": self.rates.scale_lr,
-            "weight_decay": self.rates.weight_decay,
-            "cost": self.policy.cost.model_dump(),
-            "baseline_cost": self.policy.baseline_cost.model_dump(),
-            "seconds": round(self.seconds, 3),
-            "warnings": list(self.warnings),
-        }
+        return Summary(
+            metric=Metric.model_validate(self.task.metric.record(accuracy)),
+            accuracy_fp32=accuracy_fp32,
+            accuracy=accuracy,
+            search_accuracy=self._score(self.network, "search"),
+            search_accuracy_fp32=self.start["search_accuracy_fp32"],
+            search_accuracy_start=self.start["search_accuracy_start"],
+            report_images=self.task.size("report"),
+            search_images=self.task.size("search"),
+            train_images=train_images,
+            epochs=learning.epochs,
+            steps=self.trainer.learner.steps,
+            mean_weight_bits=self._mean_bits,
+            lr=self.rates.lr,
+            scale_lr=self.rates.scale_lr,
+            weight_decay=self.rates.weight_decay,
+            cost=self.policy.cost,
+            baseline_cost=self.policy.baseline_cost,
+            seconds=round(self.seconds, 3),
+            warnings=self.warnings,
+        )
 
     @property
     def _identity(self) -> str:

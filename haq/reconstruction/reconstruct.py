@@ -1,14 +1,13 @@
 """The reconstruction workflow: reconstruct a policy and write its folder."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
+from haq.evaluation.protocols import Evaluation
 from haq.execution.progress import SILENT, Watcher
 from haq.execution.user_code import caller_kept
 from haq.experiment.artifact import Artifact, save_result, save_source
@@ -23,7 +22,9 @@ from haq.network.zoo import load_model
 from haq.policy import Policy
 from haq.reconstruction.config import ReconstructionConfig
 from haq.reconstruction.learned import learn_policy
+from haq.reconstruction.records import Summary
 from haq.runs.environment import describe_environment
+from haq.runs.records import Metric
 from haq.runs.run_folder import RunFolder
 from haq.tasks import load_task
 from haq.tasks.base import SplitName
@@ -38,13 +39,13 @@ class ReconstructionResult:
 
     Attributes:
         policy: Bits of all layers, with the accuracies reached.
-        summary: Contents of `summary.json`.
+        summary: Results, as in `summary.json`.
         path: Folder of the run; None if it was not kept.
         artifact: Artifact of the run, as `haq.load` returns it; None on the command line.
     """
 
     policy: Policy
-    summary: Mapping[str, Any]
+    summary: Summary
     path: Path | None
     artifact: Artifact | None = None
 
@@ -89,18 +90,17 @@ def _reconstructed(
     learned = learn_policy(network, policy, config=request.learning, seed=config.seed, watcher=watcher)
     watcher.phase("report")
     final = prepare_network(config, model=model, task=task, example=request.example, quantized=learned)
-    summary = {**_summary(final, config, policy), "search_accuracy_start": start.accuracy}
-    summary |= {"search_divergence_start": start.divergence, "seconds": round(monotonic() - began, 3)}
+    summary = _summary(final, config, policy, start=start, began=began)
     accuracy = {
-        "search": summary["search_accuracy"],
-        "fp32_search": summary["search_accuracy_fp32"],
-        "report": summary["accuracy"],
-        "fp32_report": summary["accuracy_fp32"],
+        "search": summary.search_accuracy,
+        "fp32_search": summary.search_accuracy_fp32,
+        "report": summary.accuracy,
+        "fp32_report": summary.accuracy_fp32,
     }
     policy = learned.policy.in_version_2(accuracy=accuracy)
     run = RunFolder.create(path, request.document(), describe_environment(seed=config.seed, device=config.device))
     save_source(run, config, final.priced.trace, request.trace_input(task))
-    save_result(run, QuantizedPolicy(policy, learned.tensors), summary)
+    save_result(run, QuantizedPolicy(policy, learned.tensors), summary.model_dump(mode="json"))
     return ReconstructionResult(policy, summary, path)
 
 
@@ -117,23 +117,26 @@ def _evaluator(network: Network, config: SearchConfig, split: SplitName) -> Eval
     return Evaluator(network.engine, network.task, split, batch_size=config.eval_batch)
 
 
-def _summary(network: Network, config: SearchConfig, policy: Policy) -> dict[str, Any]:
+def _summary(network: Network, config: SearchConfig, policy: Policy, *, start: Evaluation, began: float) -> Summary:
     """Measure the policy on both splits; the report split took no part in any decision."""
     search, report = (_evaluator(network, config, split) for split in ("search", "report"))
     on_search, on_report = (each.evaluate(policy.w_bits, policy.a_bits) for each in (search, report))
     task = network.task
-    return {
-        "metric": task.metric.record(on_report.accuracy),
-        "accuracy_fp32": report.accuracy_fp32,
-        "accuracy": on_report.accuracy,
-        "divergence": on_report.divergence,
-        "search_accuracy_fp32": search.accuracy_fp32,
-        "search_accuracy": on_search.accuracy,
-        "search_divergence": on_search.divergence,
-        "report_images": task.size("report"),
-        "search_images": task.size("search"),
-        "calibration_images": task.size("calibration"),
-        "engine": network.engine_reason,
-        "cost": policy.cost.model_dump(),
-        "baseline_cost": policy.baseline_cost.model_dump(),
-    }
+    return Summary(
+        metric=Metric.model_validate(task.metric.record(on_report.accuracy)),
+        accuracy_fp32=report.accuracy_fp32,
+        accuracy=on_report.accuracy,
+        divergence=on_report.divergence,
+        search_accuracy_fp32=search.accuracy_fp32,
+        search_accuracy=on_search.accuracy,
+        search_divergence=on_search.divergence,
+        report_images=task.size("report"),
+        search_images=task.size("search"),
+        calibration_images=task.size("calibration"),
+        engine=network.engine_reason,
+        cost=policy.cost,
+        baseline_cost=policy.baseline_cost,
+        search_accuracy_start=start.accuracy,
+        search_divergence_start=start.divergence,
+        seconds=round(monotonic() - began, 3),
+    )

@@ -128,7 +128,7 @@ def fully_finetuned(
         found = finetune_configured(LearningRequest(config, learning, policy), folder, inputs=inputs, resume=True)
         seconds.append(process_time() - began)
         loss = report_loss(found.network, network.task, batch=config.eval_batch)
-        reached.append((found.summary["accuracy"], -loss))
+        reached.append((found.summary.accuracy, -loss))
         print(f"{folder.name}: {reached[-1]}, {process_time():.0f} processor s", file=sys.stderr, flush=True)
     return np.array(reached), float(np.median(seconds))
 

@@ -130,12 +130,12 @@ def _row(found: FinetuneResult, **which: Any) -> Row:
     return {
         **{"seed": 0, "learn": "all", "bits": None, "shift": "float"},
         **which,
-        "accuracy": found.summary["accuracy"],
+        "accuracy": found.summary.accuracy,
         "learned_shifts": len(shifts),
         "mean_moved_codes": mean(way for way, _ in shifts) if shifts else 0.0,
         "most_moved_codes": max((way for way, _ in shifts), default=0.0),
         "zero_points_moved": sum(moved for _, moved in shifts),
-        "seconds": found.summary["seconds"],
+        "seconds": found.summary.seconds,
     }
 
 

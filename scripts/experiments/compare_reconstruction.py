@@ -32,7 +32,7 @@ def measure(config: SearchConfig, rounding: Rounding, *, w_bits: int, a_bits: in
     began = process_time()
     with TemporaryDirectory() as folder:
         summary = reconstruct_configured(request, Path(folder) / "run").summary
-    return {**summary, "cpu_s": process_time() - began}
+    return {**summary.model_dump(mode="json"), "cpu_s": process_time() - began}
 
 
 def row(name: str, found: Summary) -> str:

@@ -62,7 +62,7 @@ def run(job: Job) -> tuple[dict[str, Any], Tensor]:
     policy = (job.bits, job.bits)
     settings = job.settings | ({"lr": LR_FEW_BITS} if job.bits is None and job.settings["lr"] is None else {})
     result = haq.finetune(model, task, policy=policy, out=job.folder / job.name, resume=True, **settings)
-    return dict(result.summary), correct(result.network, task)
+    return result.summary.model_dump(mode="json"), correct(result.network, task)
 
 
 @torch.no_grad()

@@ -60,7 +60,7 @@ def tune(plan: Plan, task: Task, policy: Any, *, seed: int, name: str) -> Answer
     model = load_model(plan.settings["model"], weights=plan.settings["weights"])
     out = plan.runs / f"{name}-s{seed}"
     result = haq.finetune(model, task, policy=policy, out=out, resume=True, seed=seed, **plan.learning)
-    return Answer(result.summary["search_accuracy_start"], result.summary["accuracy"], correct(result.network, task))
+    return Answer(result.summary.search_accuracy_start, result.summary.accuracy, correct(result.network, task))
 
 
 @torch.no_grad()

@@ -29,9 +29,9 @@ def test_every_function_takes_a_mapping_of_loaders(tiny_net: nn.Module, tiny_tas
     assert [each.objective for each in found.summary.budget] == ["latency", "size"]
     assert found.summary.report_images == 40
     learned = haq.reconstruct(tiny_net, data, policy=(8, 8), steps=2, engine="torch")
-    assert learned.summary["report_images"] == 40
+    assert learned.summary.report_images == 40
     trained = haq.finetune(tiny_net, data, policy=(8, 8), epochs=1)
-    assert trained.summary["train_images"] == 40
+    assert trained.summary.train_images == 40
 
 
 def test_warnings_reach_python_callers(tiny_net: nn.Module, tiny_task: ClassificationTask, tmp_path: Path) -> None:

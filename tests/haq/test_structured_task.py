@@ -74,13 +74,13 @@ def test_a_network_with_structured_outputs_is_fine_tuned(regression: Task, motio
     with torch.no_grad():
         prediction, _ = result.network(**inputs)
     assert prediction.isfinite().all()
-    assert result.summary["metric"]["name"] == "rmse"
+    assert result.summary.metric.name == "rmse"
 
 
 def test_a_network_with_structured_inputs_is_reconstructed(regression: Task, motion: nn.Module) -> None:
     result = haq.reconstruct(motion, regression, policy=(3, 8), steps=3, batch_size=8)
-    assert result.summary["metric"]["name"] == "rmse"
-    assert result.summary["accuracy"] <= 0
+    assert result.summary.metric.name == "rmse"
+    assert result.summary.accuracy <= 0
 
 
 def test_a_task_is_added_by_one_entry(

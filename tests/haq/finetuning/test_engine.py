@@ -133,7 +133,7 @@ def test_a_search_with_it(small_net: nn.Module, quarters: ClassificationTask, tm
     journals = [(tmp_path / name / "episodes.jsonl").read_text() for name in ("one", "two")]
     lines = [[json.loads(line) for line in journal.splitlines()] for journal in journals]
     assert [each["accuracy"] for each in lines[0]] == [each["accuracy"] for each in lines[1]]
-    assert results[0].summary["accuracy"] == results[1].summary["accuracy"]
+    assert results[0].summary.accuracy == results[1].summary.accuracy
 
 
 def engine_named(name: str, model: nn.Module, task: ClassificationTask) -> Engine:

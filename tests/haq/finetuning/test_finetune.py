@@ -121,7 +121,7 @@ def test_resume_gives_identical_files(
     for name in ("network.safetensors", "quantizers.safetensors", "policy.json", "config.json"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes()
     assert without_seconds(whole) == without_seconds(killed)
-    assert again.summary["accuracy"] == result.summary["accuracy"]
+    assert again.summary.accuracy == result.summary.accuracy
 
 
 def test_reloaded_network_equals_the_result(small_net: nn.Module, quarters: ClassificationTask, tmp_path: Path) -> None:
@@ -130,15 +130,15 @@ def test_reloaded_network_equals_the_result(small_net: nn.Module, quarters: Clas
     inputs = next(quarters.batches("report", batch_size=48))[0]
     with torch.no_grad():
         assert torch.equal(result.network(inputs), again.network(inputs))
-    assert network_score(again.network, quarters, "report", batch_size=256) == result.summary["accuracy"]
+    assert network_score(again.network, quarters, "report", batch_size=256) == result.summary.accuracy
 
 
 def test_float_control_trains_without_quantizers(small_net: nn.Module, quarters: ClassificationTask) -> None:
     result = haq.finetune(small_net, quarters, policy=(None, None), **QUICK)
     assert set(result.policy.w_bits) == {None}
     assert result.policy.hardware is None
-    assert result.summary["mean_weight_bits"] == 8
-    assert result.summary["search_accuracy_start"] is not None
+    assert result.summary.mean_weight_bits == 8
+    assert result.summary.search_accuracy_start is not None
     assert result.path is None
 
 

@@ -171,7 +171,7 @@ def test_gradient_checkpointing_does_not_change_training(
     first, second = (each.state_dict() for each in tuned)
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     learned = [haq.reconstruct(Through(tiny_net, run), task, steps=3, engine="torch") for run in (plain.run, saving)]
-    assert learned[0].summary["divergence"] == learned[1].summary["divergence"]
+    assert learned[0].summary.divergence == learned[1].summary.divergence
 
 
 DATA = """
@@ -301,4 +301,4 @@ def test_network_that_routes_items_is_reconstructed(tiny_task: ClassificationTas
         model = Experts()
     assert len(trace(model, tiny_task.example()).layers) == 4  # one expert sees the item
     result = haq.reconstruct(model, tiny_task, policy=(3, 4), steps=20, engine="torch")
-    assert result.summary["search_divergence"] < result.summary["search_divergence_start"]
+    assert result.summary.search_divergence < result.summary.search_divergence_start

@@ -64,7 +64,7 @@ def test_given_network_is_not_changed(tiny_net: torch.nn.Module, tiny_task: Clas
     result = reconstruct(tiny_net, tiny_task, policy=(2, 8), steps=5, rounding="gptq")
     assert tiny_net.training
     assert result.path is None
-    assert result.summary["calibration_images"] == 40
+    assert result.summary.calibration_images == 40
 
 
 def test_equal_runs_give_equal_quantizers(digits_run: Path, tmp_path: Path) -> None:
