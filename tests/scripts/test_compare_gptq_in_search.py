@@ -26,7 +26,8 @@ def test_arm_equals_search_and_respects_time(script: ModuleType) -> None:
     config = search_config(rounding="gptq", **SETTINGS)
     setup = script.prepared(config, "gptq")
     whole = script.search(config, setup, within_s=float("inf"))
-    found = script.row(config, "gptq", whole.winner(float("inf")), report=setup.report)
+    episodes, _, winner = whole.winner(float("inf"))
+    found = script.row(config, "gptq", episodes=episodes, bits=winner.key, report=setup.report)
     expected = haq.search(rounding="gptq", **SETTINGS)
     assert found["accuracy"] == expected.summary.accuracy
     assert found["w_bits"] == " ".join(map(str, expected.policy.w_bits))
