@@ -87,6 +87,17 @@ class Quantizers:
         self._weights: dict[tuple[int, int], StoredWeight] = {}
         self._activations: dict[tuple[int, int], tuple[QuantizerParameters, Tensor]] = {}
 
+    def of_network(self, model: nn.Module) -> "Quantizers":
+        """Return quantizers with the same settings and calibration inputs for other weights of the network.
+
+        Args:
+            model: The network with other weights.
+
+        Returns:
+            Quantizers, of which none is computed yet.
+        """
+        return Quantizers(model, self._trace, self._batches, self._options)
+
     @property
     def in_integers(self) -> bool:
         """Whether weights are integers with scales, not codebooks."""

@@ -1,0 +1,1 @@
+"""Files of quantized networks that other tools execute, each verified before it is written."""

@@ -1,0 +1,74 @@
+"""Export formats: their names, their options and what an export consists of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from haq.policy import PolicyBits
+from hardware_sim.cost import Bits
+
+FormatName = Literal["onnx", "qonnx", "tflite", "packed", "aimet", "c"]
+"""Names of the export formats."""
+ToolchainName = Literal["finn", "hls4ml"]
+"""Tools that take QONNX files and have rules of their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """Options of an export.
+
+    Attributes:
+        compact: Store weights of 4 and 2 bits as such in ONNX files: smaller, but run in float.
+        toolchain: Tool that the file is for; an export that it cannot take is refused.
+    """
+
+    compact: bool = False
+    toolchain: ToolchainName | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedLayer:
+    """One layer in an exported file.
+
+    Attributes:
+        name: Name of the layer.
+        w_bits: Bits of its weights; None for float.
+        a_bits: Bits of its input in the file, which some formats raise to 8; None for float.
+        storage: How the weights are stored, such as "int8", "packed 3 bits" or "table of 8 values".
+        weight_bytes: Bytes of the stored weights, with lookup tables; scales and biases apart.
+        is_integer: Whether runtimes of this format compute the layer in integers.
+        reason: Reason for float arithmetic, in one line; empty for integers.
+    """
+
+    name: str
+    w_bits: Bits
+    a_bits: Bits
+    storage: str
+    weight_bytes: int
+    is_integer: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Export:
+    """Files of an export, not yet written.
+
+    Attributes:
+        format: Format of the files.
+        files: Content by suffix, such as {".onnx": ...}; the first is the main file.
+        bits: (w_bits, a_bits) of every layer in the files: those of the policy, except where the format cannot have
+            them.
+        layers: Layers in the order of the policy.
+        notes: What users should know, each in one line.
+    """
+
+    format: FormatName
+    files: Mapping[str, bytes]
+    bits: PolicyBits
+    layers: tuple[ExportedLayer, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def main(self) -> bytes:
+        """Content of the main file."""
+        return next(iter(self.files.values()))

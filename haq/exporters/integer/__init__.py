@@ -1,0 +1,1 @@
+"""Networks that compute in integers alone: every tensor is stored in codes, between layers too."""

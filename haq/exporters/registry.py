@@ -1,0 +1,49 @@
+"""Registries of exporters and runtimes."""
+
+from collections.abc import Callable, Mapping
+from typing import get_args
+
+from haq.errors import UserError
+from haq.exporters.formats import FormatName
+from haq.exporters.protocols import Exporter, Runtime
+
+EXPORTERS: Mapping[FormatName, Callable[[], Exporter]] = {}
+"""Exporters by format, as functions that create them, so that their libraries are imported when they are used."""
+
+RUNTIMES: Mapping[str, Callable[[], Runtime]] = {}
+"""Runtimes by name, as functions that create them, in the order in which `haq verify` uses them."""
+
+
+def make_exporter(name: str) -> Exporter:
+    """Create the exporter of a format.
+
+    Args:
+        name: Name of the format.
+
+    Returns:
+        The exporter.
+
+    Raises:
+        UserError: There is no such format.
+    """
+    for known, make in EXPORTERS.items():
+        if known == name:
+            return make()
+    raise UserError(f"--format {name} is unknown; formats are {', '.join(get_args(FormatName))}")
+
+
+def make_runtime(name: str) -> Runtime:
+    """Create a runtime.
+
+    Args:
+        name: Name of the runtime.
+
+    Returns:
+        The runtime.
+
+    Raises:
+        UserError: There is no such runtime.
+    """
+    if name not in RUNTIMES:
+        raise UserError(f"--runtime {name} is unknown; runtimes are {', '.join(RUNTIMES)}")
+    return RUNTIMES[name]()
