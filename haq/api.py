@@ -21,6 +21,9 @@ from haq.experiment.evaluate import evaluate_artifact
 from haq.experiment.inputs import Inputs, names_of
 from haq.experiment.learning_request import PolicyLike, learning_request
 from haq.experiment.loading import load_priced
+from haq.exporters.export import export_artifact
+from haq.exporters.formats import ExportOptions, FormatName, ToolchainName
+from haq.exporters.records import ExportRecord
 from haq.finetuning.finetune import FinetuneResult, finetune_configured
 from haq.policy import Policy, load_policy, uniform_bits
 from haq.quantization.training.config import FinetuneConfig, finetune_config
@@ -29,7 +32,7 @@ from haq.reconstruction.reconstruct import QUANTIZER_SETTINGS, ReconstructionRes
 from haq.searching.search import SearchResult, search_configured
 from haq.tasks import TaskLike, as_task
 
-__all__ = ["evaluate", "finetune", "load", "load_policy", "reconstruct", "search", "simulate"]
+__all__ = ["evaluate", "export", "finetune", "load", "load_policy", "reconstruct", "search", "simulate"]
 Result = TypeVar("Result", SearchResult, FinetuneResult, ReconstructionResult)
 
 
@@ -241,18 +244,51 @@ def evaluate(
         >>> document = evaluate("results/digits")  # doctest: +SKIP
         >>> document["accuracy_fp32"] - document["accuracy"]  # doctest: +SKIP
     """
-    if isinstance(artifact, Artifact):
-        if settings or isinstance(model, str) or isinstance(task, str):
-            raise UserError("the settings of an artifact are those that it was loaded with; give them to haq.load")
-        objects = Inputs.of(model, None if task is None else as_task(task))
-        inputs = Inputs(objects.model or artifact.inputs.model, objects.task or artifact.inputs.task)
-        found = replace(artifact, inputs=inputs)
-    else:
-        source = Path(artifact) if isinstance(artifact, str) else artifact
-        found = _artifact(source, model, task, settings)
-    document = evaluate_artifact(found)
+    document = evaluate_artifact(_as_artifact(artifact, model, task, settings))
     warn_caller(document["warnings"])
     return document
+
+
+def export(
+    artifact: Artifact | Policy | str | Path,
+    format: FormatName = "onnx",  # noqa: A002  the name of the flag
+    *,
+    out: str | Path | None = None,
+    compact: bool = False,
+    toolchain: ToolchainName | None = None,
+    model: nn.Module | str | None = None,
+    task: TaskLike | None = None,
+    **settings: Any,
+) -> ExportRecord:
+    """Export a policy as files that other tools execute.
+
+    The files are compared with the quantized network on images of the search split before they are written.
+
+    Args:
+        artifact: Artifact, policy, policy file, or folder of a run.
+        format: Format of the files.
+        out: Main file; if None, one named after the network in the folder of the artifact.
+        compact: For `onnx`: store weights of 4 and 2 bits as such; smaller, but run in float.
+        toolchain: For `qonnx`: refuse what this tool cannot take.
+        model: Network, as in `haq.load`.
+        task: Data, as in `haq.load`.
+        settings: Fields of `haq.config.SearchConfig` that override those of the run.
+
+    Returns:
+        The written files, their agreement with the quantized network, and how every layer is stored.
+
+    Raises:
+        UserError: The format cannot take the network, the files compute something else, or `out` cannot be used.
+
+    Examples:
+        >>> record = export("results/digits", "onnx", out="digits.onnx")  # doctest: +SKIP
+        >>> record.outputs.noise  # doctest: +SKIP
+    """
+    found = _as_artifact(artifact, model, task, settings)
+    options = ExportOptions(compact=compact, toolchain=toolchain)
+    record = export_artifact(found, format, out=None if out is None else Path(out), options=options)
+    warn_caller(record.warnings)
+    return record
 
 
 def simulate(
@@ -295,6 +331,22 @@ def simulate(
     bits = uniform_bits(layers, w_bits=w_bits, a_bits=a_bits) if policy is None else policy_bits(layers, policy, name)
     refused = priced.refused
     return simulation(name, priced.table, bits, refused=refused, exclude_first_last=exclude_first_last).to_json()
+
+
+def _as_artifact(
+    artifact: Artifact | Policy | str | Path,
+    model: nn.Module | str | None,
+    task: TaskLike | None,
+    settings: dict[str, Any],
+) -> Artifact:
+    """Return an artifact with its network and data replaced by objects that are given."""
+    if not isinstance(artifact, Artifact):
+        return _artifact(Path(artifact) if isinstance(artifact, str) else artifact, model, task, settings)
+    if settings or isinstance(model, str) or isinstance(task, str):
+        raise UserError("the settings of an artifact are those that it was loaded with; give them to haq.load")
+    objects = Inputs.of(model, None if task is None else as_task(task))
+    inputs = Inputs(objects.model or artifact.inputs.model, objects.task or artifact.inputs.task)
+    return replace(artifact, inputs=inputs)
 
 
 def _artifact(

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,18 +17,43 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: The file cannot be written; `filename` is `path`.
     """
-    with system_errors_named(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=unfinished(path.name))
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o666 & ~_umask())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Replace the contents of several files, each atomically, after all of them were written under temporary names.
+
+    So a full disk or a missing permission changes none of them.
+
+    Args:
+        contents: New content by file; the folders must exist.
+
+    Raises:
+        OSError: A file cannot be written; `filename` is its path.
+    """
+    written: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            with system_errors_named(path):
+                _write_temporary(path, content, written)
+        for path in contents:
+            with system_errors_named(path):
+                written[path].replace(path)
+    except BaseException:
+        for temporary in written.values():
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_temporary(path: Path, content: bytes, written: dict[Path, Path]) -> None:
+    """Write a temporary file in the folder of `path`, and add it to `written` before its content."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=unfinished(path.name))
+    written[path] = Path(name)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(name).chmod(0o666 & ~_umask())
 
 
 def append_line(path: Path, line: str) -> None:

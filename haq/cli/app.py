@@ -6,6 +6,7 @@ from haq.cli import hardware
 from haq.cli.compare import compare_command
 from haq.cli.evaluate import evaluate
 from haq.cli.explain import explain_command
+from haq.cli.export import export
 from haq.cli.finetune import finetune
 from haq.cli.help import GroupedCommand
 from haq.cli.models import layers, simulate
@@ -14,6 +15,7 @@ from haq.cli.plot import plot
 from haq.cli.reconstruct import reconstruct
 from haq.cli.search import search
 from haq.cli.sensitivity import sensitivity
+from haq.cli.verify import verify
 from haq.errors import UserError
 
 app = typer.Typer(name="haq", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -26,7 +28,7 @@ def haq(context: typer.Context) -> None:
         raise UserError("give a command, such as haq search; haq --help lists all of them")
 
 
-for command in (search, layers, simulate, evaluate, sensitivity, finetune, reconstruct, plot):
+for command in (search, layers, simulate, evaluate, sensitivity, finetune, reconstruct, export, verify, plot):
     app.command(cls=GroupedCommand)(command)
 app.command("compare", cls=GroupedCommand)(compare_command)
 app.command("explain", cls=GroupedCommand)(explain_command)

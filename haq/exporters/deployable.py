@@ -111,10 +111,17 @@ class Deployable:
         engine.store(bits, self.corrections_of(bits))
         return engine.runner(bits)
 
-    @cached_property
-    def check_inputs(self) -> Structure:
-        """The first inputs of the search split, on which exports are compared with the network."""
-        return next(iter(self.network.task.batches("search", batch_size=CHECK_IMAGES)))[0]
+    def check_inputs(self, images: int | None = None) -> Structure:
+        """Return the first inputs of the search split, on which exports are compared with the network.
+
+        Args:
+            images: Largest number of inputs; None for `CHECK_IMAGES`.
+
+        Returns:
+            Inputs [n, ...].
+        """
+        size = CHECK_IMAGES if images is None else min(images, CHECK_IMAGES)
+        return next(iter(self.network.task.batches("search", batch_size=size)))[0]
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:

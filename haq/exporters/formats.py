@@ -20,10 +20,12 @@ class ExportOptions:
     Attributes:
         compact: Store weights of 4 and 2 bits as such in ONNX files: smaller, but run in float.
         toolchain: Tool that the file is for; an export that it cannot take is refused.
+        stem: Name of the files without suffix, for files that name each other.
     """
 
     compact: bool = False
     toolchain: ToolchainName | None = None
+    stem: str = "network"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,10 +65,13 @@ class Runtime(Protocol):
     Attributes:
         name: Name of the runtime.
         format: Format of the files that it executes.
+        max_images: Number of images that it executes in about a minute where it is slow, such as an emulator; None for
+            runtimes of ordinary speed.
     """
 
     name: str
     format: FormatName
+    max_images: int | None
 
     def missing(self) -> str | None:
         """Return what this machine lacks to use the runtime, in one line; None if it can be used."""

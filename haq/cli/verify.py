@@ -1,0 +1,102 @@
+"""`haq verify`: a policy in the runtimes of this machine, compared with an exact integer reference."""
+
+import sys
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from haq.cli.export import ArtifactArgument
+from haq.cli.flags import DATA_FLAGS, DEVICE_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, read_several, with_config
+from haq.cli.output import print_json, print_table, print_text, say
+from haq.cli.progress import shown_progress
+from haq.config import SearchConfig
+from haq.experiment.artifact import load_artifact
+from haq.exporters.records import RuntimeRecord, VerificationRecord
+from haq.exporters.registry import RUNTIMES
+from haq.exporters.verify import verify_artifact
+from haq.formatting import percent
+from haq.tasks.metrics import metric_of
+
+
+@with_config(*MODEL_FLAGS, *DATA_FLAGS, *DEVICE_FLAGS, *QUANTIZER_FLAGS)
+def verify(
+    config: SearchConfig,
+    artifact: ArtifactArgument,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Runtimes, separated by commas: {', '.join(RUNTIMES)}.", show_default="all", metavar="NAMES"
+        ),
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Report images for each runtime.", show_default="all, fewer in slow ones")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Execute a policy in every runtime of this machine, and compare codes, predictions and scores.
+
+    From equal input codes, the output codes of every layer are compared with an exact integer reference. Exits with 1
+    if a layer that a runtime computes in integers has different codes.
+    """
+    with shown_progress(quiet=not sys.stderr.isatty()) as watcher:
+        names = read_several(runtime or "")
+        record = verify_artifact(load_artifact(artifact, config, notify=say), names, images=images, watcher=watcher)
+    if json:
+        print_json(record.model_dump(mode="json"))
+    else:
+        _print_verification(record)
+    if any(each.differing for each in record.runtimes):
+        raise typer.Exit(1)
+
+
+def _print_verification(record: VerificationRecord) -> None:
+    ran = [each for each in record.runtimes if each.missing is None]
+    if ran:
+        columns = ("layer", *(each.name for each in ran))
+        cells = zip(*map(_cells, ran), strict=True)
+        rows = [(layer, *row) for layer, row in zip(record.layers, cells, strict=True)]
+        print_table("differing output codes of each layer, from equal input codes", columns, rows)
+        metric = metric_of(record.metric)
+        columns = ("runtime", "format", "images", metric.name, "expected", "same predictions", "output error")
+        print_text("")
+        print_table("report split", columns, (_row(each, record) for each in ran), text_columns=2)
+        for line in _floats(ran):
+            print_text(line)
+    for each in record.runtimes:
+        if each.missing is not None:
+            print_text(f"not verified in {each.name}: {each.missing}")
+
+
+def _cells(runtime: RuntimeRecord) -> list[str]:
+    """Return the cells of a runtime's column: differing codes of compared ones, in brackets where it is in float."""
+    texts = [f"{layer.differing:,} of {layer.compared:,}" if layer.compared else "-" for layer in runtime.layers]
+    return [text if layer.is_integer else f"({text})" for text, layer in zip(texts, runtime.layers, strict=True)]
+
+
+def _row(runtime: RuntimeRecord, record: VerificationRecord) -> tuple[str, ...]:
+    assert runtime.outputs is not None
+    assert runtime.score is not None
+    assert runtime.expected_score is not None
+    metric, same = metric_of(record.metric), runtime.outputs.same_predictions
+    scores = (metric.text(score, digits=2) for score in (runtime.score, runtime.expected_score))
+    agreement = "-" if same is None else percent(same, digits=2)
+    return (
+        runtime.name,
+        runtime.format,
+        str(runtime.outputs.images),
+        *scores,
+        agreement,
+        f"{runtime.outputs.noise:.2g}",
+    )
+
+
+def _floats(runtimes: list[RuntimeRecord]) -> Iterator[str]:
+    """Yield a line for every reason why layers stay in float."""
+    for runtime in runtimes:
+        reasons: dict[str, list[str]] = {}
+        for layer in runtime.layers:
+            if not layer.is_integer:
+                reasons.setdefault(layer.reason, []).append(layer.layer)
+        for reason, layers in reasons.items():
+            yield f"in float in {runtime.name}: {', '.join(layers)} ({reason})"

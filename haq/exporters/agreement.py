@@ -1,0 +1,71 @@
+"""Agreement of an exported network's outputs with those of the quantized network."""
+
+from dataclasses import dataclass
+
+import torch
+
+from haq.errors import UserError
+from haq.execution.structures import Structure, item_count, tensors
+from haq.tasks.base import Task
+
+
+@dataclass(frozen=True, slots=True)
+class OutputAgreement:
+    """Comparison of outputs of two networks; comparisons of several batches add up.
+
+    Attributes:
+        items: Number of items that were compared.
+        same_predictions: Number of items for which the largest outputs are at the same places; None for outputs that
+            are no scores of classes.
+        error: Power of the difference.
+        signal: Power of the expected outputs.
+    """
+
+    items: int = 0
+    same_predictions: int | None = 0
+    error: float = 0.0
+    signal: float = 0.0
+
+    @property
+    def predictions(self) -> float | None:
+        """Fraction of items with the same predictions; None for outputs that are no scores of classes."""
+        return None if self.same_predictions is None else self.same_predictions / max(self.items, 1)
+
+    @property
+    def noise(self) -> float:
+        """Relative output error: power of the difference over the power of the expected outputs."""
+        return self.error / (self.signal or 1.0)
+
+    def __add__(self, other: "OutputAgreement") -> "OutputAgreement":
+        """Combine the comparisons of two batches."""
+        same = None
+        if self.same_predictions is not None and other.same_predictions is not None:
+            same = self.same_predictions + other.same_predictions
+        return OutputAgreement(self.items + other.items, same, self.error + other.error, self.signal + other.signal)
+
+
+def compare_outputs(task: Task, found: Structure, expected: Structure) -> OutputAgreement:
+    """Compare the outputs of two networks for one batch.
+
+    Args:
+        task: Task of the network, which defines the distance between outputs.
+        found: Outputs for n items.
+        expected: Outputs for the same items, in the same structure.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        UserError: The outputs have other shapes.
+    """
+    pairs = list(zip(tensors(found), tensors(expected), strict=False))
+    if len(list(tensors(found))) != len(list(tensors(expected))) or any(a.shape != b.shape for a, b in pairs):
+        shapes = [" and ".join(str(list(x.shape)) for x in tensors(each)) for each in (found, expected)]
+        raise UserError(f"the exported network's outputs have the shapes {shapes[0]} instead of {shapes[1]}")
+    distance = task.distance(found, expected)
+    floats = [(a, b) for a, b in pairs if b.is_floating_point()]
+    same = None
+    if all(b.ndim >= 2 and b.shape[1] > 1 for _, b in floats):
+        equal = [(a.argmax(dim=1) == b.argmax(dim=1)).flatten(1 if b.ndim > 2 else 0) for a, b in floats]
+        same = int(torch.stack([each if each.ndim == 1 else each.all(dim=1) for each in equal]).all(dim=0).sum())
+    return OutputAgreement(item_count(expected), same, distance.error.item(), distance.signal.item())

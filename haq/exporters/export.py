@@ -1,0 +1,119 @@
+"""Export of an artifact: build the files, compare them with the quantized network, write them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from haq.errors import UserError
+from haq.execution.progress import SILENT, Watcher
+from haq.experiment.artifact import Artifact
+from haq.exporters.agreement import OutputAgreement, compare_outputs
+from haq.exporters.deployable import Deployable, make_deployable
+from haq.exporters.formats import Export, ExportOptions
+from haq.exporters.protocols import Exporter, Runtime
+from haq.exporters.records import ExportRecord, FileRecord, LayerRecord, OutputRecord
+from haq.exporters.registry import make_exporter, make_runtime
+from haq.files import write_together
+from haq.runs.run_folder import safe_name
+
+MAX_NOISE = 0.1
+"""Largest relative output error of a file that is written; a wrong graph has about 1."""
+MIN_SAME_PREDICTIONS = 0.99
+"""Fraction of equal predictions below which a warning says so."""
+
+
+def export_artifact(
+    artifact: Artifact,
+    format_name: str,
+    *,
+    out: Path | None = None,
+    options: ExportOptions | None = None,
+    watcher: Watcher = SILENT,
+) -> ExportRecord:
+    """Export an artifact and verify the files before they are written.
+
+    Args:
+        artifact: Policy with its network and quantizers.
+        format_name: Name of the format.
+        out: Main file; None for one named after the network, in the folder of the artifact.
+        options: Options of the format.
+        watcher: Receives phases.
+
+    Returns:
+        The files, their agreement with the quantized network, and the layers.
+
+    Raises:
+        UserError: The format cannot take the network, the files compute something else, or `out` cannot be used.
+    """
+    exporter = make_exporter(format_name)
+    path = _main_file(artifact, exporter) if out is None else out
+    _require_usable(path, exporter)
+    network = make_deployable(artifact, progress=watcher.phase)
+    watcher.phase(f"build {exporter.format}")
+    stem = path.name.removesuffix(exporter.suffix)
+    export = exporter.build(network, replace(options or ExportOptions(), stem=stem))
+    watcher.phase("verify")
+    runtime = _first_available(exporter)
+    agreement = None if runtime is None else _agreement(runtime, export, network)
+    _require_same(agreement, path)
+    contents = {path.with_name(stem + suffix): content for suffix, content in export.files.items()}
+    write_together(dict(reversed(contents.items())))  # the main file last
+    return ExportRecord(
+        format=exporter.format,
+        files=tuple(FileRecord(path=str(file), bytes=len(content)) for file, content in contents.items()),
+        runtime=None if runtime is None else runtime.name,
+        outputs=None if agreement is None else OutputRecord.of(agreement),
+        layers=tuple(map(LayerRecord.of, export.layers)),
+        notes=export.notes,
+        warnings=tuple(_warnings(exporter, agreement)),
+    )
+
+
+def _main_file(artifact: Artifact, exporter: Exporter) -> Path:
+    """Return the default path of the main file."""
+    folder = artifact.path or (artifact.source.path.parent if artifact.source.path else Path())
+    suffix = exporter.suffix if exporter.suffix == f".{exporter.format}" else f".{exporter.format}{exporter.suffix}"
+    return folder / f"{safe_name(artifact.config.model)}{suffix}"
+
+
+def _require_usable(path: Path, exporter: Exporter) -> None:
+    """Raise UserError for a path that cannot be the main file, before the network is loaded."""
+    if path.is_dir():
+        raise UserError(f"--out {path} is a folder; name a file, such as {path / 'network'}{exporter.suffix}")
+    if not path.parent.is_dir():
+        raise UserError(f"--out {path}: there is no folder {path.parent}; create it first")
+    if not path.name.endswith(exporter.suffix) or path.name == exporter.suffix:
+        raise UserError(f"--out {path}: a file of --format {exporter.format} ends in {exporter.suffix}")
+
+
+def _first_available(exporter: Exporter) -> Runtime | None:
+    runtimes = map(make_runtime, exporter.runtimes)
+    return next((runtime for runtime in runtimes if runtime.missing() is None), None)
+
+
+def _agreement(runtime: Runtime, export: Export, network: Deployable) -> OutputAgreement:
+    """Compare the files with the quantized network on the inputs of the check."""
+    inputs = network.check_inputs(runtime.max_images)
+    with torch.no_grad():
+        expected, found = network.quantized(export.bits)(inputs), runtime.runner(export, network)(inputs)
+    return compare_outputs(network.network.task, found, expected)
+
+
+def _require_same(agreement: OutputAgreement | None, path: Path) -> None:
+    """Raise UserError if files compute something else than the quantized network."""
+    if agreement is not None and not agreement.noise <= MAX_NOISE:
+        raise UserError(
+            f"{path} was not written: its outputs differ from those of the quantized network, with a relative output "
+            f"error of {agreement.noise:.3g} on {agreement.items} images"
+        )
+
+
+def _warnings(exporter: Exporter, agreement: OutputAgreement | None) -> Iterator[str]:
+    if agreement is None:
+        lacks = "; ".join(f"{name}: {make_runtime(name).missing()}" for name in exporter.runtimes)
+        yield f"not verified, since no runtime of this format is here ({lacks})"
+    elif agreement.predictions is not None and agreement.predictions < MIN_SAME_PREDICTIONS:
+        same = f"{agreement.same_predictions} of {agreement.items}"
+        yield f"only {same} predictions are those of the quantized network; see haq verify"

@@ -1,0 +1,103 @@
+"""Verification of an artifact in the runtimes of this machine: codes layer by layer, predictions and scores."""
+
+from collections.abc import Sequence
+
+import torch
+
+from haq.errors import UserError
+from haq.execution.progress import SILENT, Watcher
+from haq.experiment.artifact import Artifact
+from haq.exporters.agreement import OutputAgreement, compare_outputs
+from haq.exporters.deployable import Deployable, make_deployable
+from haq.exporters.formats import Export, ExportOptions, FormatName
+from haq.exporters.protocols import Runtime
+from haq.exporters.records import CodesRecord, OutputRecord, RuntimeRecord, VerificationRecord
+from haq.exporters.registry import RUNTIMES, make_exporter, make_runtime
+from haq.runs.records import Metric
+from haq.tasks.predictions import predictions
+
+CODE_IMAGES = 8
+"""Number of images on which codes are compared."""
+
+
+def verify_artifact(
+    artifact: Artifact,
+    runtimes: Sequence[str] = (),
+    *,
+    images: int | None = None,
+    watcher: Watcher = SILENT,
+) -> VerificationRecord:
+    """Execute a policy in several runtimes, and compare them with the integer reference and the quantized network.
+
+    Args:
+        artifact: Policy with its network and quantizers.
+        runtimes: Names of the runtimes; all if empty. Those that this machine lacks are named in the result.
+        images: Largest number of report images for each runtime; None for the whole split, or what the runtime executes
+            in about a minute where it is slow.
+        watcher: Receives phases.
+
+    Returns:
+        The results of all runtimes.
+
+    Raises:
+        UserError: A runtime is unknown, or network or data cannot be loaded.
+    """
+    found = [make_runtime(name) for name in runtimes or RUNTIMES]
+    network = make_deployable(artifact, progress=watcher.phase)
+    exports: dict[FormatName, Export | str] = {}
+    records = []
+    for runtime in found:
+        watcher.phase(runtime.name)
+        records.append(_verified(runtime, network, exports, images))
+    return VerificationRecord(
+        model=network.network.priced.name,
+        metric=Metric(**network.network.task.metric.record(0.0) | {"value": None}),
+        layers=tuple(layer.name for layer in network.policy.layers),
+        runtimes=tuple(records),
+    )
+
+
+def _verified(
+    runtime: Runtime, network: Deployable, exports: dict[FormatName, Export | str], images: int | None
+) -> RuntimeRecord:
+    """Verify one runtime; `exports` keeps the files of a format, or the reason why there are none."""
+    missing = runtime.missing()
+    if missing is None:
+        if runtime.format not in exports:
+            exports[runtime.format] = _built(runtime.format, network)
+        export = exports[runtime.format]
+        if not isinstance(export, str):
+            return _record(runtime, export, network, images=images or runtime.max_images)
+        missing = export
+    return RuntimeRecord(name=runtime.name, format=runtime.format, missing=missing)
+
+
+def _built(name: FormatName, network: Deployable) -> Export | str:
+    try:
+        return make_exporter(name).build(network, ExportOptions())
+    except UserError as error:
+        return str(error)
+
+
+def _record(runtime: Runtime, export: Export, network: Deployable, *, images: int | None) -> RuntimeRecord:
+    """Compare codes on a few images, then outputs and scores on the report split."""
+    limit = CODE_IMAGES if runtime.max_images is None else min(CODE_IMAGES, runtime.max_images)
+    layers = tuple(map(CodesRecord.of, runtime.layer_codes(export, network, network.check_inputs(limit))))
+    task, batch_size = network.network.task, network.artifact.config.eval_batch
+    run, expected = runtime.runner(export, network), network.quantized(export.bits)
+    meters, agreement = (task.meter(), task.meter()), OutputAgreement()
+    for each in predictions(run, task, "report", batch_size=batch_size, limit=images):
+        with torch.no_grad():
+            outputs = expected(each.inputs)
+        agreement += compare_outputs(task, each.outputs, outputs)
+        for meter, answer in zip(meters, (each.outputs, outputs), strict=True):
+            meter.update(answer, each.targets)
+    score, expected_score = (task.metric.score(meter.compute()) for meter in meters)
+    return RuntimeRecord(
+        name=runtime.name,
+        format=runtime.format,
+        score=score,
+        expected_score=expected_score,
+        outputs=OutputRecord.of(agreement),
+        layers=layers,
+    )
