@@ -1,0 +1,186 @@
+"""The way from an artifact to files: verified first, written whole or not at all."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import haq
+from haq.__main__ import main
+from haq.errors import HaqWarning, UserError
+from haq.execution.structures import Structure
+from haq.exporters import registry
+from haq.exporters.deployable import Deployable
+from haq.exporters.formats import Export, ExportedLayer, ExportOptions, FormatName
+from haq.exporters.protocols import LayerCodes
+from haq.tasks.predictions import Runner
+
+
+class TextExporter:
+    """Exporter of two files of text, which name each other."""
+
+    format: FormatName = "c"
+    suffix = ".c"
+    runtimes = ("text",)
+
+    def build(self, network: Deployable, options: ExportOptions) -> Export:
+        layers = tuple(
+            ExportedLayer(name=layer.name, w_bits=layer.w_bits, a_bits=layer.a_bits, storage="text", weight_bytes=1)
+            for layer in network.policy.layers
+        )
+        files = {".c": f"#include {options.stem}.h".encode(), ".h": b"header"}
+        return Export(format="c", files=files, bits=network.bits, layers=layers, notes=("a note",))
+
+
+class TextRuntime:
+    """Runtime whose outputs are those of the quantized network, changed by `change`."""
+
+    name, format, max_images = "text", "c", None
+    reason: str | None = None
+    differing = 0
+
+    def missing(self) -> str | None:
+        return self.reason
+
+    def change(self, outputs: Structure) -> Structure:
+        return outputs
+
+    def runner(self, export: Export, network: Deployable) -> Runner:
+        run = network.quantized(export.bits)
+        return lambda inputs: self.change(run(inputs))
+
+    def layer_codes(self, export: Export, *_: object) -> Iterator[LayerCodes]:
+        for layer in export.layers:
+            yield LayerCodes(layer=layer.name, is_integer=True, compared=10, differing=self.differing)
+
+
+@pytest.fixture(autouse=True)
+def runtime(monkeypatch: pytest.MonkeyPatch) -> TextRuntime:
+    """The exporter and its runtime, registered in place of all others."""
+    found = TextRuntime()
+    monkeypatch.setattr(registry, "EXPORTERS", {"c": TextExporter})
+    for module in ("registry", "verify"):
+        monkeypatch.setattr(f"haq.exporters.{module}.RUNTIMES", {"text": lambda: found})
+    return found
+
+
+def test_files_are_written_under_the_name_that_was_given(digits_run: Path, tmp_path: Path) -> None:
+    record = haq.export(digits_run, "c", out=tmp_path / "digits.c")
+    assert [file.path for file in record.files] == [str(tmp_path / "digits.c"), str(tmp_path / "digits.h")]
+    assert (tmp_path / "digits.c").read_text() == "#include digits.h"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.c", "digits.h"]
+    assert record.runtime == "text"
+    assert record.outputs is not None
+    assert record.outputs.noise == 0
+
+
+def test_the_default_name_is_that_of_the_network_in_the_folder_of_the_run(digits_run: Path) -> None:
+    record = haq.export(digits_run, "c")
+    assert record.files[0].path == str(digits_run / "digits_cnn.c")
+
+
+def test_a_policy_file_alone_is_exported_with_the_settings_of_its_search(digits_run: Path, tmp_path: Path) -> None:
+    policy = haq.load_policy(digits_run / "policy.json")
+    policy.save(tmp_path / "policy.json")
+    record = haq.export(tmp_path / "policy.json", "c", out=tmp_path / "n.c", hardware="bismo-edge")
+    assert record.outputs is not None
+    assert record.outputs.noise == 0
+
+
+def test_files_that_compute_something_else_are_not_written(
+    digits_run: Path, tmp_path: Path, runtime: TextRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "change", lambda outputs: -outputs)
+    with pytest.raises(UserError, match="was not written: its outputs differ"):
+        haq.export(digits_run, "c", out=tmp_path / "n.c")
+    assert not list(tmp_path.iterdir())
+
+
+def test_outputs_that_are_not_numbers_are_not_written(
+    digits_run: Path, tmp_path: Path, runtime: TextRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "change", lambda outputs: outputs * torch.nan)
+    with pytest.raises(UserError, match="was not written"):
+        haq.export(digits_run, "c", out=tmp_path / "n.c")
+
+
+def test_outputs_of_another_shape_are_named(
+    digits_run: Path, tmp_path: Path, runtime: TextRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "change", lambda outputs: outputs[:, 1:])
+    with pytest.raises(UserError, match=r"\[64, 9\] instead of \[64, 10\]"):
+        haq.export(digits_run, "c", out=tmp_path / "n.c")
+
+
+def test_a_missing_runtime_is_a_warning(
+    digits_run: Path, tmp_path: Path, runtime: TextRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "reason", "install it")
+    with pytest.warns(HaqWarning, match="not verified, since no runtime of this format is here .text: install it."):
+        record = haq.export(digits_run, "c", out=tmp_path / "n.c")
+    assert (record.runtime, record.outputs) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("n.onnx", "a file of --format c ends in .c"),
+        (".c", "a file of --format c ends in .c"),
+        ("missing/n.c", "there is no folder"),
+        (".", "is a folder; name a file"),
+    ],
+)
+def test_a_path_that_cannot_be_the_file_is_one_line(
+    digits_run: Path, tmp_path: Path, out: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(digits_run), "--format", "c", "--out", str(tmp_path / out)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_changes_no_file(
+    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "n.h").write_text("old")
+    calls = []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("haq.files.os.fsync", full)
+    assert main(["export", str(digits_run), "--format", "c", "--out", str(tmp_path / "n.c")]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["n.h"]
+    assert (tmp_path / "n.h").read_text() == "old"
+
+
+def test_the_command_prints_layers_notes_and_files(
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(digits_run), "--format", "c", "--out", str(tmp_path / "n.c")]) == 0
+    output = capsys.readouterr().out
+    for text in ("stem.0", "a note", "verified in text on 64 search images: 100.0 % of predictions agree", "n.h"):
+        assert text in output
+
+
+def test_verify_names_what_is_missing_and_exits_with_1_for_differing_codes(
+    digits_run: Path, runtime: TextRuntime, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(digits_run)]) == 0
+    assert "0 of 10" in capsys.readouterr().out
+    monkeypatch.setattr(runtime, "differing", 3)
+    assert main(["verify", str(digits_run), "--runtime", "text", "--images", "5"]) == 1
+    assert "3 of 10" in capsys.readouterr().out
+    monkeypatch.setattr(runtime, "reason", "install it")
+    assert main(["verify", str(digits_run)]) == 0
+    assert "not verified in text: install it" in capsys.readouterr().out
+
+
+def test_an_unknown_runtime_is_one_line(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(digits_run), "--runtime", "tensorrt"]) == 2
+    assert "--runtime tensorrt is unknown; runtimes are text" in capsys.readouterr().err
