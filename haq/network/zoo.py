@@ -16,6 +16,7 @@ from haq.network.models.cifar_resnet import CifarResNet
 from haq.network.models.digits_cnn import DigitsCNN
 from haq.network.models.digits_training import train_digits
 from haq.network.models.mobilenet_v1 import MobileNetV1
+from haq.network.models.resnet8 import ResNet8
 from haq.network.tracing.unwrapping import unwrapped
 from haq.network.weight_files import load_weights
 
@@ -25,6 +26,7 @@ Shape = tuple[int, ...]
 BUILT_IN: dict[str, tuple[Builder, Shape]] = {
     "digits_cnn": (DigitsCNN, (1, 16, 16)),
     **{f"cifar_resnet{depth}": (partial(CifarResNet, depth), (3, 32, 32)) for depth in (20, 32, 44, 56)},
+    "resnet8": (ResNet8, (3, 32, 32)),
     "mobilenet_v1": (MobileNetV1, (3, 224, 224)),
 }
 """Builder of each model, and the shape [c, h, w] of its images."""
