@@ -15,7 +15,7 @@ from haq.experiment.artifact import load_artifact
 from haq.exporters.records import RuntimeRecord, VerificationRecord
 from haq.exporters.registry import RUNTIMES
 from haq.exporters.verify import verify_artifact
-from haq.formatting import percent
+from haq.formatting import format_cost, percent
 from haq.tasks.metrics import metric_of
 
 
@@ -58,7 +58,7 @@ def _print_verification(record: VerificationRecord) -> None:
         rows = [(layer, *row) for layer, row in zip(record.layers, cells, strict=True)]
         print_table("differing output codes of each layer, from equal input codes", columns, rows)
         metric = metric_of(record.metric)
-        columns = ("runtime", "format", "images", metric.name, "expected", "same predictions", "output error")
+        columns = ("runtime", "format", "size", "images", metric.name, "expected", "same predictions", "output error")
         print_text("")
         print_table("report split", columns, (_row(each, record) for each in ran), text_columns=2)
         for line in _floats(ran):
@@ -76,6 +76,7 @@ def _cells(runtime: RuntimeRecord) -> list[str]:
 
 def _row(runtime: RuntimeRecord, record: VerificationRecord) -> tuple[str, ...]:
     assert runtime.outputs is not None
+    assert runtime.file_bytes is not None
     assert runtime.score is not None
     assert runtime.expected_score is not None
     metric, same = metric_of(record.metric), runtime.outputs.same_predictions
@@ -84,6 +85,7 @@ def _row(runtime: RuntimeRecord, record: VerificationRecord) -> tuple[str, ...]:
     return (
         runtime.name,
         runtime.format,
+        format_cost("size", runtime.file_bytes),
         str(runtime.outputs.images),
         *scores,
         agreement,

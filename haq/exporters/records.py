@@ -115,6 +115,8 @@ class RuntimeRecord(Record):
     format: str
     missing: str | None = None
     """What this machine lacks, or why the network cannot be exported in this format."""
+    file_bytes: Count | None = None
+    """Bytes of the files."""
     score: Finite | None = None
     """Score on the report images; higher is better."""
     expected_score: Finite | None = None

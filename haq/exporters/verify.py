@@ -42,13 +42,38 @@ def verify_artifact(
     Raises:
         UserError: A runtime is unknown, or network or data cannot be loaded.
     """
-    found = [make_runtime(name) for name in runtimes or RUNTIMES]
+    for name in runtimes:
+        make_runtime(name)  # raises for an unknown one before anything is loaded
     network = make_deployable(artifact, progress=watcher.phase)
+    return verify_network(network, runtimes, images=images, watcher=watcher)
+
+
+def verify_network(
+    network: Deployable,
+    runtimes: Sequence[str] = (),
+    *,
+    images: int | None = None,
+    watcher: Watcher = SILENT,
+) -> VerificationRecord:
+    """Execute a loaded network in several runtimes; see `verify_artifact`.
+
+    Args:
+        network: Network with its policy.
+        runtimes: Names of the runtimes; all if empty.
+        images: Largest number of report images for each runtime.
+        watcher: Receives phases.
+
+    Returns:
+        The results of all runtimes.
+
+    Raises:
+        UserError: A runtime is unknown.
+    """
     exports: dict[FormatName, Export | str] = {}
     records = []
-    for runtime in found:
-        watcher.phase(runtime.name)
-        records.append(_verified(runtime, network, exports, images))
+    for name in runtimes or RUNTIMES:
+        watcher.phase(name)
+        records.append(_verified(make_runtime(name), network, exports, images))
     return VerificationRecord(
         model=network.network.priced.name,
         metric=Metric(**network.network.task.metric.record(0.0) | {"value": None}),
@@ -96,6 +121,7 @@ def _record(runtime: Runtime, export: Export, network: Deployable, *, images: in
     return RuntimeRecord(
         name=runtime.name,
         format=runtime.format,
+        file_bytes=sum(map(len, export.files.values())),
         score=score,
         expected_score=expected_score,
         outputs=OutputRecord.of(agreement),
