@@ -29,7 +29,7 @@ ROWS = (
     ("costs",),
     ("runs",),
     ("execution",),
-    ("config",),
+    ("config", "interchange"),
     ("policy", "budgets"),
     ("files", "formatting"),
     ("errors",),

@@ -2,7 +2,7 @@
 
 import typer
 
-from haq.cli import hardware
+from haq.cli import hardware, policy
 from haq.cli.compare import compare_command
 from haq.cli.evaluate import evaluate
 from haq.cli.explain import explain_command
@@ -34,3 +34,4 @@ app.command("compare", cls=GroupedCommand)(compare_command)
 app.command("explain", cls=GroupedCommand)(explain_command)
 app.command("pareto", cls=GroupedCommand)(pareto_command)
 app.add_typer(hardware.app, name="hardware")
+app.add_typer(policy.app, name="policy")
