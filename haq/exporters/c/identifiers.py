@@ -1,0 +1,40 @@
+"""C identifiers from the names of models, layers and tensors, which may hold any characters."""
+
+import re
+
+_FOREIGN = re.compile(r"[^A-Za-z0-9]+")
+_LONGEST = 40
+
+
+def identifier(prefix: str, name: str) -> str:
+    """Return a C identifier that begins with a prefix and resembles a name.
+
+    Args:
+        prefix: Identifier, unique among all prefixes that are used.
+        name: Any text.
+
+    Returns:
+        The prefix, with the ASCII letters and digits of the name behind it.
+
+    Examples:
+        >>> identifier("op3", "features.0.conv */ int x;")
+        'op3_features_0_conv_int_x'
+    """
+    readable = plain(name)
+    return f"{prefix}_{readable}" if readable else prefix
+
+
+def plain(name: str) -> str:
+    """Return the ASCII letters and digits of a name, for comments and string literals.
+
+    Args:
+        name: Any text.
+
+    Returns:
+        At most 40 characters; all others become single underscores.
+
+    Examples:
+        >>> plain("a.b/*c")
+        'a_b_c'
+    """
+    return _FOREIGN.sub("_", name)[:_LONGEST].strip("_")

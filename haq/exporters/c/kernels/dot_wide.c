@@ -1,0 +1,25 @@
+/* Add the two fields of a sum, the lower of 23 bits. */
+static void haq_add_fields(int64_t sum, int32_t *sums)
+{
+    const int32_t low = (int32_t)((uint32_t)sum << 9) >> 9;
+    sums[0] += low;
+    sums[1] += (int32_t)((sum - low) >> 23);
+}
+
+/* Multiply two rows of codes with two filters. A product with a word is two products, in one of 64 bits. */
+static void haq_dot_wide(const int8_t *a, const int8_t *b, const int32_t *words, int32_t count, int32_t *sums)
+{
+    int64_t a0 = 0, b0 = 0;
+#define HAQ_STEP(at)                                                                                                   \
+    a0 += (int64_t)a[at] * words[at];                                                                                  \
+    b0 += (int64_t)b[at] * words[at];
+    for (; count >= 4; count -= 4, a += 4, b += 4, words += 4) {
+        HAQ_STEP(0) HAQ_STEP(1) HAQ_STEP(2) HAQ_STEP(3)
+    }
+    for (; count > 0; count--, a++, b++, words++) {
+        HAQ_STEP(0)
+    }
+#undef HAQ_STEP
+    haq_add_fields(a0, sums);
+    haq_add_fields(b0, sums + 2);
+}

@@ -1,0 +1,244 @@
+"""C code of convolutions and matrix products."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from haq.errors import UserError
+from haq.exporters.c.fragments import Fragment, Scope, image_shape
+from haq.exporters.c.literals import array, structure
+from haq.exporters.c.packing import pack, stored_bits
+from haq.exporters.integer.arithmetic import Multiplier, fixed_point
+from haq.exporters.integer.network import Codes, CodeTensor, IntegerNetwork, Product
+
+LINEAR_FILTERS = 4
+"""Filters that a matrix product computes together."""
+STRUCTURE_BYTES = 64
+"""Bytes of a `struct haq_product` on a processor of 32 bits."""
+_SUM_LIMIT = 2**31 - 256
+_LONGEST_PERIOD = 2**15 - 1
+_SHORTEST_NARROW_PERIOD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How a convolution multiplies an input with two filters at once: the codes of both in fields of one word.
+
+    Attributes:
+        kernel: Name of the function.
+        filters: Filters that it computes together.
+        limit: Largest absolute value of a sum in a field.
+    """
+
+    kernel: str
+    filters: int
+    limit: int
+
+
+NARROW = Packing("dot_narrow", filters=4, limit=2**15 - 1)
+WIDE = Packing("dot_wide", filters=2, limit=2**22 - 1)
+
+
+@dataclass(frozen=True)
+class ProductCode:
+    """A product and what its C code depends on.
+
+    Attributes:
+        product: Product.
+        source: Its input.
+        output: Its output.
+        is_channels_last: Whether the input is a flattened image in the order of the image.
+        image: Shape of that image.
+    """
+
+    product: Product
+    source: CodeTensor
+    output: CodeTensor
+    image: tuple[int, ...] | None = None
+
+    @cached_property
+    def filters(self) -> Codes:
+        """Weights in the order of memory: [c_out, kernel height, kernel width, c_in / groups]."""
+        weights = self.product.weights
+        if weights.ndim == 4:
+            return np.ascontiguousarray(weights.transpose(0, 2, 3, 1))
+        if self.image is not None:
+            weights = weights.reshape(len(weights), *self.image).transpose(0, 2, 3, 1)
+        return np.ascontiguousarray(weights.reshape(len(weights), 1, 1, -1))
+
+    @cached_property
+    def size(self) -> int:
+        """Codes of a filter."""
+        return int(self.filters[0].size)
+
+    @cached_property
+    def bits(self) -> int:
+        """Bits of a stored code."""
+        return stored_bits(self.product.weights, self.product.w_bits)
+
+    @property
+    def kernel(self) -> str:
+        """Name of the function that computes the product."""
+        shape = image_shape(self.output)
+        if self.product.groups == image_shape(self.source)[0] == shape[0] and self.filters.shape[3] == 1:
+            return "depthwise" if self.product.groups > 1 else "convolution"
+        is_matrix = self.filters.shape[1:3] == (1, 1) and image_shape(self.source)[1:] == shape[1:] == (1, 1)
+        return "linear" if is_matrix and self.product.groups == 1 else "convolution"
+
+    @property
+    def largest_product(self) -> int:
+        """Largest absolute value of a product of two codes."""
+        codes = max(abs(self.source.q_min), abs(self.source.q_max), abs(self.source.zero_point))
+        return max(int(np.abs(self.filters.astype(np.int16)).max(initial=0)) * codes, 1)
+
+    @property
+    def packing(self) -> Packing:
+        """How a convolution packs its filters: narrow fields where sums fit into them."""
+        return NARROW if NARROW.limit // self.largest_product >= _SHORTEST_NARROW_PERIOD else WIDE
+
+    @property
+    def period(self) -> int:
+        """Number of products that fields can add up."""
+        return min(self.packing.limit // self.largest_product, _LONGEST_PERIOD)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of working memory."""
+        if self.kernel == "depthwise":
+            return self.size
+        if self.kernel == "linear":
+            return LINEAR_FILTERS * self.size
+        return 2 * self.packing.filters * self.size + 2 * self.size
+
+    @cached_property
+    def stream(self) -> bytes:
+        """Packed weights in the order in which the function unpacks them."""
+        return pack(np.concatenate(list(self._blocks())), self.bits)
+
+    def _blocks(self) -> Iterator[Codes]:
+        """Yield the codes that are unpacked together, those of the same input next to each other."""
+        flat = self.filters.reshape(len(self.filters), -1)
+        if self.kernel == "depthwise":
+            yield flat.reshape(-1)
+            return
+        together = LINEAR_FILTERS if self.kernel == "linear" else self.packing.filters
+        for group in np.split(flat, self.product.groups):
+            for first in range(0, len(group), together):
+                block = group[first : first + together]
+                is_single = self.kernel == "linear" and len(block) < together
+                yield (block if is_single else block.T).reshape(-1)
+
+    @cached_property
+    def bias(self) -> NDArray[np.int64]:
+        """Biases with the part that the zero point of the input has in every sum, [c_out]."""
+        sums = np.sum(self.filters, axis=(1, 2, 3), dtype=np.int64)
+        return np.asarray(self.product.bias, np.int64) - np.int64(self.source.zero_point) * sums
+
+    @cached_property
+    def multipliers(self) -> list[Multiplier]:
+        """Factors from sums to output codes, per filter."""
+        return [fixed_point(self.source.scale * float(each) / self.output.scale) for each in self.product.w_scale]
+
+    def check(self) -> None:
+        """Check that the sums fit into 32 bits.
+
+        Raises:
+            UserError: They do not.
+        """
+        magnitudes = np.abs(self.filters.reshape(len(self.filters), -1).astype(np.int64)).sum(axis=1) * 128
+        if int((magnitudes + np.abs(self.bias)).max()) > _SUM_LIMIT:
+            raise UserError(f"layer {self.product.layer}: sums exceed 32 bits; its bias is too large for its scales")
+        if max(each.exponent for each in self.multipliers) > 30:
+            raise UserError(f"layer {self.product.layer}: the factor of its output exceeds 2^30")
+
+
+def product_code(product: Product, network: IntegerNetwork, image: tuple[int, ...] | None = None) -> ProductCode:
+    """Return what the C code of a product depends on.
+
+    Args:
+        product: Product.
+        network: Its network.
+        image: Shape of the image whose codes the input, a vector, has in the order of memory.
+
+    Returns:
+        The product with its tensors.
+    """
+    return ProductCode(product, network.tensors[product.source], network.tensors[product.output], image)
+
+
+def emit_product(code: ProductCode, scope: Scope) -> Fragment:
+    """Return the C code of a product.
+
+    Args:
+        code: Product.
+        scope: What the code refers to.
+
+    Returns:
+        The code.
+
+    Raises:
+        UserError: Its sums exceed 32 bits.
+    """
+    code.check()
+    product = code.product
+    kernels = [code.kernel, f"unpack_{code.bits}", *([code.packing.kernel] if code.kernel == "convolution" else [])]
+    channels = len(product.bias)
+    return Fragment(
+        call=f"haq_{code.kernel}(&{scope.name}, {scope.pointers[product.source]}, {scope.pointers[product.output]}, "
+        f"{scope.scratch});",
+        kernels=tuple(kernels),
+        constants=_constants(code, scope.name),
+        weight_bytes=len(code.stream),
+        constant_bytes=len(code.stream) + 9 * channels + STRUCTURE_BYTES,
+        storage=f"packed {code.bits} bits",
+    )
+
+
+def _constants(code: ProductCode, name: str) -> str:
+    return "".join(
+        (
+            array("uint8_t", f"{name}_weights", code.stream),
+            array("int32_t", f"{name}_bias", code.bias.tolist()),
+            array("int32_t", f"{name}_mantissa", [each.mantissa for each in code.multipliers]),
+            array("int8_t", f"{name}_exponent", [each.exponent for each in code.multipliers]),
+            structure("haq_product", name, _members(code, name)),
+        )
+    )
+
+
+def _members(code: ProductCode, name: str) -> dict[str, int | str]:
+    product, is_convolution = code.product, code.kernel == "convolution"
+    pointers = {part: f"{name}_{part}" for part in ("weights", "bias", "mantissa", "exponent")}
+    dot: dict[str, int | str] = {
+        "dot": f"haq_{code.packing.kernel}",
+        "filters": code.packing.filters,
+        "period": code.period,
+    }
+    return {
+        **pointers,
+        "unpack": f"haq_unpack_{code.bits}",
+        **(dot if is_convolution else {}),
+        **_sizes("in", code.source),
+        **_sizes("out", code.output),
+        "kernel_height": code.filters.shape[1],
+        "kernel_width": code.filters.shape[2],
+        "stride_y": product.stride[0],
+        "stride_x": product.stride[1],
+        "top": product.padding[0],
+        "left": product.padding[1],
+        "dilation_y": product.dilation[0],
+        "dilation_x": product.dilation[1],
+        "groups": product.groups,
+        "in_zero": code.source.zero_point,
+        "out_zero": code.output.zero_point,
+        "low": product.low,
+        "high": product.high,
+    }
+
+
+def _sizes(side: str, tensor: CodeTensor) -> dict[str, int | str]:
+    channels, height, width = image_shape(tensor)
+    return {f"{side}_height": height, f"{side}_width": width, f"{side}_channels": channels}

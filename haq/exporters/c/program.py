@@ -1,0 +1,171 @@
+"""C program of an integer network."""
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from haq.exporters.c.fragments import Fragment, Scope, count_of, image_shape, name_of
+from haq.exporters.c.identifiers import identifier, plain
+from haq.exporters.c.kernel_sources import fill_template, kernel_sources
+from haq.exporters.c.memory import Memory, plan_tensors
+from haq.exporters.c.others import (
+    emit_concatenation,
+    emit_elementwise,
+    emit_pool,
+    emit_rearrangement,
+    emit_table,
+)
+from haq.exporters.c.products import emit_product, product_code
+from haq.exporters.integer.network import (
+    CodeTensor,
+    Concatenation,
+    Elementwise,
+    IntegerNetwork,
+    Operation,
+    Pool,
+    Product,
+    Table,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedProduct:
+    """Weights of a layer in a program.
+
+    Attributes:
+        layer: Name of the layer.
+        w_bits: Bits of the policy.
+        storage: How they are stored.
+        weight_bytes: Their bytes.
+    """
+
+    layer: str
+    w_bits: int
+    storage: str
+    weight_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """Source and header of a network.
+
+    Attributes:
+        source: The source file.
+        header: The header.
+        arena_bytes: Bytes of static working memory.
+        constant_bytes: Bytes of weights, biases, factors, tables and parameters.
+        products: Layers, in order.
+        traced: Tensors that `HAQ_TRACE` receives, in order. Images are in the order height, width, channels.
+    """
+
+    source: str
+    header: str
+    arena_bytes: int
+    constant_bytes: int
+    products: tuple[ExportedProduct, ...]
+    traced: tuple[str, ...]
+
+
+def make_program(network: IntegerNetwork) -> Program:
+    """Write the C program of a network.
+
+    Args:
+        network: Network.
+
+    Returns:
+        The program; equal networks give equal texts.
+
+    Raises:
+        UserError: A layer cannot be computed in 32 bits.
+    """
+    memory = plan_tensors(network)
+    operations = network.operations
+    fragments = [_fragment(each, _scope(at, network, memory)) for at, each in enumerate(operations)]
+    products = tuple(
+        ExportedProduct(layer=each.layer, w_bits=each.w_bits, storage=part.storage, weight_bytes=part.weight_bytes)
+        for each, part in zip(operations, fragments, strict=True)
+        if isinstance(each, Product)
+    )
+    return Program(
+        source=_source(network, memory, fragments),
+        header=_header(network, memory.arena_bytes),
+        arena_bytes=memory.arena_bytes,
+        constant_bytes=sum(each.constant_bytes for each in fragments),
+        products=products,
+        traced=tuple(each.output for each, part in zip(operations, fragments, strict=True) if part.call),
+    )
+
+
+def _scope(at: int, network: IntegerNetwork, memory: Memory) -> Scope:
+    operation = network.operations[at]
+    return Scope(
+        name=identifier(f"op{at}", name_of(operation)),
+        network=network,
+        pointers=memory.pointers,
+        scratch=memory.scratch.get(operation.output, ""),
+        images=memory.images,
+    )
+
+
+def _fragment(operation: Operation, scope: Scope) -> Fragment:
+    if isinstance(operation, Product):
+        image = scope.images.get(operation.source)
+        return emit_product(product_code(operation, scope.network, image), scope)
+    if isinstance(operation, Elementwise):
+        return emit_elementwise(operation, scope)
+    if isinstance(operation, Pool):
+        return emit_pool(operation, scope)
+    if isinstance(operation, Concatenation):
+        return emit_concatenation(operation, scope)
+    return emit_table(operation, scope) if isinstance(operation, Table) else emit_rearrangement(operation, scope)
+
+
+def _source(network: IntegerNetwork, memory: Memory, fragments: list[Fragment]) -> str:
+    calls = [_call(network, at, memory, part) for at, part in enumerate(fragments) if part.call]
+    if network.output == network.input:
+        calls = [f"memcpy(output, input, {count_of(network.tensors[network.input])});"]
+    arena = f"static int32_t net_arena[{memory.arena_bytes // 4}];\n" if memory.arena_bytes else ""
+    return fill_template(
+        "network.c.in",
+        title=plain(network.name),
+        layers="\n".join(_comment(each, part) for each, part in zip(network.operations, fragments, strict=True)),
+        kernels=kernel_sources(name for part in fragments for name in part.kernels),
+        constants="\n".join(part.constants for part in fragments if part.constants),
+        arena=arena,
+        calls=textwrap.indent("\n".join(calls), "    "),
+    )
+
+
+def _call(network: IntegerNetwork, at: int, memory: Memory, part: Fragment) -> str:
+    operation = network.operations[at]
+    name = identifier(f"op{at}", name_of(operation))
+    count = count_of(network.tensors[operation.output])
+    trace = f'HAQ_TRACE("{name}", {memory.pointers[operation.output]}, {count})'
+    return f'HAQ_BEGIN("{name}")\n{part.call}\nHAQ_END("{name}")\n{trace}'
+
+
+def _comment(operation: Operation, part: Fragment) -> str:
+    kind = type(operation).__name__.lower()
+    return f" *   {plain(name_of(operation))}: {part.storage or kind}"
+
+
+def _header(network: IntegerNetwork, arena_bytes: int) -> str:
+    source, output = network.tensors[network.input], network.tensors[network.output]
+    values: dict[str, object] = {**_values("input", source), **_values("output", output)}
+    return fill_template("network.h.in", title=plain(network.name), arena_size=arena_bytes, **values)
+
+
+def _values(side: str, tensor: CodeTensor) -> Mapping[str, object]:
+    channels, height, width = image_shape(tensor)
+    return {
+        f"{side}_height": height,
+        f"{side}_width": width,
+        f"{side}_channels": channels,
+        f"{side}_size": channels * height * width,
+        f"{side}_scale": f"{np.float32(tensor.scale):.9e}",
+        f"{side}_zero": tensor.zero_point,
+        f"{side}_min": tensor.q_min,
+        f"{side}_max": tensor.q_max,
+    }

@@ -1,0 +1,18 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haq.exporters.c.identifiers import identifier, plain
+
+
+@given(st.text())
+def test_no_name_brings_in_more_than_letters_digits_and_single_underscores(name: str) -> None:
+    assert re.fullmatch(r"([A-Za-z0-9]+(_[A-Za-z0-9]+)*)?", plain(name))
+    assert re.fullmatch(r"op0(_[A-Za-z0-9]+)*", identifier("op0", name))
+
+
+@pytest.mark.parametrize("name", ["", "*/", "int", "0", "für\n#define x", '"); system("', "??/"])
+def test_identifiers_begin_with_their_prefix(name: str) -> None:
+    assert identifier("op7", name).startswith("op7")
