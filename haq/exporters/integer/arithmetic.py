@@ -47,12 +47,37 @@ def fixed_point(factor: float) -> Multiplier:
     return Multiplier(0, 0) if exponent < -31 else Multiplier(mantissa, exponent)
 
 
-def multiply(values: Wide, multiplier: Multiplier) -> Wide:
+class Multipliers(NamedTuple):
+    """Real factors in fixed point, as `Multiplier`.
+
+    Attributes:
+        mantissa: Mantissas, of any shape.
+        exponent: Exponents, of the same shape.
+    """
+
+    mantissa: Wide
+    exponent: Wide
+
+
+def fixed_points(factors: NDArray[np.float64]) -> Multipliers:
+    """Convert real factors to fixed point.
+
+    Args:
+        factors: Factors of any shape, at least 0.
+
+    Returns:
+        Multipliers of the shape of `factors`.
+    """
+    parts = np.array([fixed_point(float(factor)) for factor in factors.flat], np.int64).reshape(*factors.shape, 2)
+    return Multipliers(parts[..., 0], parts[..., 1])
+
+
+def multiply(values: Wide, multiplier: Multiplier | Multipliers) -> Wide:
     """Multiply integers by a factor in fixed point.
 
     Args:
         values: Integers in the range of int32, of any shape.
-        multiplier: Factor.
+        multiplier: Factor, or factors of a shape that broadcasts.
 
     Returns:
         Rounded products, of the shape of `values`.
@@ -61,16 +86,16 @@ def multiply(values: Wide, multiplier: Multiplier) -> Wide:
         >>> multiply(np.array([2, -2, 5]), fixed_point(0.75)).tolist()
         [2, -1, 4]
     """
-    left, right = max(multiplier.exponent, 0), max(-multiplier.exponent, 0)
+    left, right = np.maximum(multiplier.exponent, 0), np.maximum(-np.asarray(multiplier.exponent), 0)
     return rounding_shift(_doubling_high(values << left, multiplier.mantissa), right)
 
 
-def rounding_shift(values: Wide, places: int) -> Wide:
+def rounding_shift(values: Wide, places: int | Wide) -> Wide:
     """Divide by a power of two, rounded to nearest with halves away from zero.
 
     Args:
         values: Integers of any shape.
-        places: Exponent of the power of two, at least 0.
+        places: Exponents of the power of two, at least 0.
 
     Returns:
         The quotients.
@@ -79,13 +104,11 @@ def rounding_shift(values: Wide, places: int) -> Wide:
         >>> rounding_shift(np.array([3, -3, 5]), 1).tolist()
         [2, -2, 3]
     """
-    if places == 0:
-        return values
-    half = np.int64(1) << (places - 1)
+    half = (np.int64(1) << places) >> 1
     return np.where(values < 0, -((-values + half) >> places), (values + half) >> places)
 
 
-def _doubling_high(values: Wide, mantissa: int) -> Wide:
+def _doubling_high(values: Wide, mantissa: int | Wide) -> Wide:
     """Return (2 * values * mantissa) / 2^32, rounded to nearest with halves upwards."""
     product = values.astype(np.int64) * mantissa
     nudge = np.where(product >= 0, 1 << 30, 1 - (1 << 30))

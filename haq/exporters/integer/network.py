@@ -44,23 +44,28 @@ class CodeTensor:
 class Product:
     """Convolution or matrix product of a tensor with constant weights, with a bias, requantized per channel.
 
-    Codes of zero pad the borders. Batch norm is folded into scales and bias; its sign is in the codes.
+    Codes of zero pad the borders. Batch norm is folded into scales and bias; its sign is in the codes. Scales and
+    offsets per channel that are part of no layer, such as those of a batch norm that follows an addition, are depthwise
+    convolutions of one pixel with 8 bits.
 
     Attributes:
-        layer: Name of the layer.
+        layer: Name of the layer; for a scale and offset per channel, one that no layer of the policy has.
         source: Input tensor.
         output: Output tensor.
         weights: Codes of `w_bits` with zero point 0, [c_out, c_in / groups, kernel height, kernel width], or
             [c_out, c_in] for matrix products.
         w_bits: Bits of the weights.
-        w_scale: Step sizes of the weights, float64 [c_out].
-        bias: In steps of the accumulator (input scale * w_scale), int32 [c_out].
+        w_scale: Step sizes of the weights, exact in float32, as float64 [c_out].
+        bias: In steps of the accumulator, input scale * w_scale / 2^shift, int32 [c_out].
         low: Lowest output code, of the output tensor or of a ReLU that is part of the operation.
         high: Highest output code, of the output tensor or of a ReLU6.
         stride: Vertical and horizontal stride.
         padding: Rows and columns of zeros: top, left, bottom, right.
         dilation: Vertical and horizontal dilation.
         groups: Number of groups of channels.
+        shift: Left shift of the sum of products before the bias is added, 0 to 6: accumulator = (sum << shift) + bias.
+            Sums of 2-bit codes are so coarse that biases rounded to their steps would cost accuracy. The same results
+            from int8 weights alone: codes shifted left, and w_scale / 2^shift.
     """
 
     layer: str
@@ -76,6 +81,7 @@ class Product:
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    shift: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +158,8 @@ class Table:
 class Rearrangement:
     """Change of shape or selection without arithmetic.
 
-    `flatten` takes [c, h, w] to [c * h * w] in the order of channels first. `pad` adds channels or pixels that have the
-    code of zero. `subsample` takes every n-th pixel.
+    `flatten` takes [c, h, w] to [c * h * w] in the order of channels first, or [c] to [c, 1, 1]. `pad` adds channels or
+    pixels that have the code of zero. `subsample` takes every n-th pixel.
 
     Attributes:
         operator: Operator.
@@ -177,8 +183,8 @@ Operation = Product | Elementwise | Pool | Concatenation | Table | Rearrangement
 class IntegerNetwork:
     """Network of integer operations.
 
-    The input is quantized by rounding to nearest even: code = clip(rint(x / scale) + zero_point). The output is
-    dequantized.
+    The input is quantized in float32 by rounding to nearest even: code = clip(rint(x / scale) + zero_point). The output
+    is dequantized.
 
     Attributes:
         name: Name of the network.

@@ -41,20 +41,21 @@ class Integers:
         return Integers(np.ascontiguousarray(self.codes.T), self.scale, 1 - self.axis)
 
 
-def integer_weight(weight: QuantizedWeight, factor: Floats | None = None) -> Integers:
+def integer_weight(weight: QuantizedWeight, factor: Floats | None = None, *, fill: bool = True) -> Integers:
     """Fold a factor per channel into quantized weights; its sign goes into the codes.
 
-    Codes of fewer than 8 bits are stored as multiples of a power of two, with scales that are smaller by that power.
-    The values are the same; accumulators, and so biases, get finer steps at no cost.
+    Codes of fewer than 8 bits are stored as multiples of a power of two, with scales that are smaller by that power,
+    if they are to fill int8. The values are the same; accumulators, and so biases, get finer steps at no cost.
 
     Args:
         weight: Quantized weights.
         factor: Factors, [channels]; None for 1.
+        fill: Whether codes fill int8.
 
     Returns:
         Codes, int8 in the shape of the weight, and scales.
     """
-    room = np.int8(1 << 8 - max(weight.bits, 2))
+    room = np.int8(1 << 8 - max(weight.bits, 2) if fill else 1)
     codes, scale = weight.codes.numpy() * room, weight.scale.numpy().astype(np.float64) / room
     if factor is not None:
         codes = codes * align_channels(np.where(factor < 0, -1, 1).astype(np.int8), codes.ndim, weight.channel_axis)
