@@ -1,8 +1,8 @@
 """The Python API: functions that run a workflow and draw the figures of its run folder.
 
 `search`, `finetune` and `reconstruct` run a workflow and return its result with an `Artifact`; `load` reads the
-artifact of an earlier run; `evaluate` and `simulate` measure accuracy and cost of a policy. All are available from
-`haq`.
+artifact of an earlier run, and `load_packed` a packed file; `evaluate` and `simulate` measure accuracy and cost of a
+policy. All are available from `haq`.
 """
 
 from dataclasses import replace
@@ -23,6 +23,7 @@ from haq.experiment.learning_request import PolicyLike, learning_request
 from haq.experiment.loading import load_priced
 from haq.exporters.export import export_artifact
 from haq.exporters.formats import ExportOptions, FormatName, ToolchainName
+from haq.exporters.packed.model import load_packed
 from haq.exporters.records import ExportRecord
 from haq.finetuning.finetune import FinetuneResult, finetune_configured
 from haq.policy import Policy, load_policy, uniform_bits
@@ -32,7 +33,7 @@ from haq.reconstruction.reconstruct import QUANTIZER_SETTINGS, ReconstructionRes
 from haq.searching.search import SearchResult, search_configured
 from haq.tasks import TaskLike, as_task
 
-__all__ = ["evaluate", "export", "finetune", "load", "load_policy", "reconstruct", "search", "simulate"]
+__all__ = ["evaluate", "export", "finetune", "load", "load_packed", "load_policy", "reconstruct", "search", "simulate"]
 Result = TypeVar("Result", SearchResult, FinetuneResult, ReconstructionResult)
 
 

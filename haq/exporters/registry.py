@@ -7,10 +7,23 @@ from haq.errors import UserError
 from haq.exporters.formats import FormatName
 from haq.exporters.protocols import Exporter, Runtime
 
-EXPORTERS: Mapping[FormatName, Callable[[], Exporter]] = {}
+
+def _packed_exporter() -> Exporter:
+    from haq.exporters.packed.exporter import PackedExporter
+
+    return PackedExporter()
+
+
+def _packed_runtime() -> Runtime:
+    from haq.exporters.packed.runtime import PackedRuntime
+
+    return PackedRuntime()
+
+
+EXPORTERS: Mapping[FormatName, Callable[[], Exporter]] = {"packed": _packed_exporter}
 """Exporters by format, as functions that create them, so that their libraries are imported when they are used."""
 
-RUNTIMES: Mapping[str, Callable[[], Runtime]] = {}
+RUNTIMES: Mapping[str, Callable[[], Runtime]] = {"torch": _packed_runtime}
 """Runtimes by name, as functions that create them, in the order in which `haq verify` uses them."""
 
 

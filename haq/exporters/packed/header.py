@@ -1,0 +1,117 @@
+"""Header of a packed file: the policy, where its weights belong, and the quantizers of inputs. It may be hostile."""
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from math import prod
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from haq.network.layers import Site
+from haq.network.tracing.weighted_calls import WeightSlice
+from haq.policy import Name, Policy
+
+KEY = "haq"
+"""Key of the header in the metadata of the file."""
+MAX_DIMENSIONS = 8
+Integer = Annotated[int, Field(strict=True, ge=-(2**10), le=2**10)]
+Size = Annotated[int, Field(strict=True, ge=0, le=2**40)]
+Step = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PackedInput(_Frozen):
+    """Quantizer of a layer's input: value = (code - zero_point) * scale."""
+
+    scale: Step
+    zero_point: Integer
+    q_min: Integer
+    q_max: Integer
+
+
+class PackedLayer(_Frozen):
+    """Place of a layer's weights in the network, and the quantizer of its input; None for an input in float."""
+
+    parameter: Name
+    offset: Size
+    shape: Annotated[tuple[Size, ...], Field(min_length=1, max_length=MAX_DIMENSIONS)]
+    call: Annotated[int, Field(strict=True, ge=1, le=2**20)]
+    channel_axis: Literal[0, 1]
+    input: PackedInput | None = None
+
+    @property
+    def site(self) -> Site:
+        """Position of the layer in a forward pass."""
+        return Site(WeightSlice(self.parameter, self.offset, self.shape), self.call)
+
+    @property
+    def count(self) -> int:
+        """Number of weights."""
+        return prod(self.shape)
+
+    @property
+    def channels(self) -> int:
+        """Number of scales of the weights."""
+        return self.shape[self.channel_axis]
+
+
+class Header(_Frozen):
+    """Header of a packed file.
+
+    Attributes:
+        format: Name of the format.
+        version: Version of the format.
+        policy: Bits of all layers.
+        layers: Layers in the order of the policy.
+        norms: Modules with a batch norm that is stored as factors `weight`, 1 if not stored, and offsets `bias`.
+        digest: Hash of the rest of the header and of all tensors.
+    """
+
+    format: Literal["haq-packed"] = "haq-packed"
+    version: Literal[1] = 1
+    policy: Policy
+    layers: tuple[PackedLayer, ...]
+    norms: tuple[Name, ...] = ()
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+    @model_validator(mode="after")
+    def _fits_policy(self) -> Self:
+        if len(self.layers) != len(self.policy.layers):
+            raise ValueError(f"layers: {len(self.layers)} for a policy of {len(self.policy.layers)}")
+        for bits, layer in zip(self.policy.layers, self.layers, strict=True):
+            quantizer = layer.input
+            if quantizer and (bits.a_bits is None or not 0 <= quantizer.q_max - quantizer.q_min < 2**bits.a_bits):
+                raise ValueError(f"layers: input codes of {bits.name} exceed its bits")
+            if layer.channel_axis >= len(layer.shape):
+                raise ValueError(f"layers: weights of {bits.name} have no axis {layer.channel_axis}")
+        return self
+
+    @property
+    def owners(self) -> tuple[int, ...]:
+        """For each layer, position of the first layer that uses the same weights."""
+        first: dict[WeightSlice, int] = {}
+        return tuple(first.setdefault(layer.site.weights, place) for place, layer in enumerate(self.layers))
+
+
+def digest_of(header: Header, tensors: Mapping[str, Tensor]) -> str:
+    """Return a hash of a file's contents, to detect damage.
+
+    Args:
+        header: Header, whose digest does not matter.
+        tensors: Tensors by name, on the CPU.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    digest = blake2b(digest_size=16)
+    digest.update(header.model_copy(update={"digest": ""}).model_dump_json(by_alias=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
