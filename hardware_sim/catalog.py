@@ -12,6 +12,7 @@ from hardware_sim.bit_fusion import BitFusion
 from hardware_sim.bit_serial import BitSerial
 from hardware_sim.lookup import Lookup, csv_device
 from hardware_sim.mcu import Mcu
+from hardware_sim.mcu_measured import MeasuredMcu
 from hardware_sim.roofline import Roofline
 from hardware_sim.systolic import Systolic
 from hardware_sim.units import closest_key, unit_hint
@@ -24,6 +25,7 @@ KINDS: Mapping[str, type[Accelerator]] = {
     "systolic": Systolic,
     "roofline": Roofline,
     "mcu": Mcu,
+    "mcu_measured": MeasuredMcu,
     "lookup": Lookup,
 }
 """Device classes by the key `kind` of a device file."""

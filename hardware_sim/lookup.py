@@ -19,8 +19,10 @@ MAX_TABLE_BYTES = 64 * 2**20
 KEY_COLUMNS = ("layer", "w_bits", "a_bits")
 VALUE_COLUMNS = ("latency_s", "energy_j")
 BATCH_COLUMN = "batch"
-OPTIONAL_COLUMNS = (BATCH_COLUMN, "latency_iqr_s")
-"""Columns that a table may have: the batch of the measurement, and the spread of repeated measurements."""
+INSTRUCTIONS_COLUMN = "instructions"
+OPTIONAL_COLUMNS = (BATCH_COLUMN, "latency_iqr_s", INSTRUCTIONS_COLUMN)
+"""Columns that a table may have: the batch of the measurement, the spread of repeated measurements, and instructions
+that the latency was computed from."""
 FLOAT_WORD = "float"
 Width = Annotated[int, Field(strict=True, ge=1, le=8)]
 Widths = Annotated[tuple[Width, ...], Field(min_length=1)]
@@ -40,7 +42,8 @@ class Lookup(Accelerator):
 
     A `.csv` has the columns layer, w_bits, a_bits and latency_s, energy_j or both; a width is 1 to 8 or `float`; rows
     are found by the layer's name. It may have a column `batch`, which must agree with the device's, and
-    `latency_iqr_s`, the spread of a measurement, which is not used. A `.npy` is an array [layer, w_bits, a_bits] of
+    `latency_iqr_s`, the spread of a measurement, and `instructions`, which are not used; with the latter the latency is
+    called an estimate. A `.npy` is an array [layer, w_bits, a_bits] of
     times in `unit` (`cycles` need `clock_hz`), with `w_bits` and `a_bits` along its axes; its rows are `layers` by
     name, or without that key the network's layers in order.
 
@@ -61,6 +64,7 @@ class Lookup(Accelerator):
     round_up: Annotated[bool, Field(strict=True)] = False
     _by_name: Mapping[str, MeasuredCosts] = PrivateAttr(default_factory=dict)
     _in_order: tuple[MeasuredCosts, ...] = PrivateAttr(default=())
+    _has_instructions: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
     def _read_table(self, info: ValidationInfo) -> Self:
@@ -82,9 +86,12 @@ class Lookup(Accelerator):
             raise ValueError(f"{', '.join(extra)}: only for a .npy table; a .csv has these in its columns")
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
-                self._by_name = _measurements(csv.reader(file, strict=True), path.name, batch=self.batch)
+                lines = csv.reader(file, strict=True)
+                header = next(lines, [])
+                self._by_name = _measurements(header, lines, path.name, batch=self.batch)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{path.name}: not a CSV file: {error}") from error
+        self._has_instructions = INSTRUCTIONS_COLUMN in header
 
     def _read_npy(self, path: Path) -> None:
         if self.w_bits is None or self.a_bits is None:
@@ -135,7 +142,12 @@ class Lookup(Accelerator):
     @property
     def _notes(self) -> tuple[str, ...]:
         rounding = ("widths that it lacks cost what the next wider ones do",) if self.round_up else ()
-        return (f"looked up in {self.table_file}, not modelled", *rounding)
+        counted = ("latency is instructions divided by a clock, an estimate of time: instructions are not cycles",)
+        return (
+            f"looked up in {self.table_file}, not modelled",
+            *rounding,
+            *(counted if self._has_instructions else ()),
+        )
 
     def _rows(self, layers: Sequence[Layer]) -> Sequence[MeasuredCosts]:
         if self._in_order:
@@ -197,13 +209,14 @@ def _rounded_up(measured: MeasuredCosts) -> MeasuredCosts:
     return filled
 
 
-def _measurements(lines: Iterator[list[str]], file: str, *, batch: int) -> dict[str, MeasuredCosts]:
-    header = next(lines, [])
+def _measurements(
+    header: Sequence[str], lines: Iterator[list[str]], file: str, *, batch: int
+) -> dict[str, MeasuredCosts]:
     allowed = {*KEY_COLUMNS, *VALUE_COLUMNS, *OPTIONAL_COLUMNS}
     if not set(KEY_COLUMNS) <= set(header) <= allowed or not set(VALUE_COLUMNS) & set(header):
         raise ValueError(
             f"{file}, line 1: columns are {', '.join(header) or 'missing'}; they must be {', '.join(KEY_COLUMNS)} and "
-            f"{' or '.join(VALUE_COLUMNS)} or both, and may be {' and '.join(OPTIONAL_COLUMNS)}"
+            f"{' or '.join(VALUE_COLUMNS)} or both, and may be {', '.join(OPTIONAL_COLUMNS)}"
         )
     result: dict[str, MeasuredCosts] = {}
     for number, cells in enumerate(lines, start=2):

@@ -13,10 +13,9 @@ from pydantic import Field, model_validator
 
 from hardware_sim import proxy
 from hardware_sim.accelerator import Accelerator, ByteCount, ClockHz, Positive, Watts, resolve_batch
-from hardware_sim.cost import FLOAT_BITS, WIDTHS, Bits, CostTable, FloatArray, Limit, UnsupportedError, width_index
+from hardware_sim.cost import FLOAT_BITS, WIDTHS, Bits, CostTable, FloatArray, UnsupportedError
 from hardware_sim.layer import Layer, LayerKind
-from hardware_sim.liveness import Live, live_elements
-from hardware_sim.traffic import UNREAD_BITS
+from hardware_sim.mcu_memory import flash_limit, ram_limits
 
 KERNEL_KINDS: tuple[LayerKind, ...] = ("conv", "depthwise", "linear")
 IM2COL_BYTES = 2 * 2
@@ -86,7 +85,16 @@ class Mcu(Accelerator):
             weight_bytes=proxy.weight_bytes(layers),
             bops=proxy.bops(layers),
             compute_bound=np.ones(latency_s.shape, dtype=np.bool_),
-            limits=(self._flash_limit(layers), *self._ram_limits(layers, size)),
+            limits=(
+                flash_limit(layers, self._bytes_by_width(), flash_bytes=self.flash_bytes),
+                *ram_limits(
+                    layers,
+                    self._bytes_by_width(),
+                    batch=size,
+                    ram_bytes=self.ram_bytes,
+                    scratch_bytes=_im2col_bytes,
+                ),
+            ),
             notes=(
                 "cycles per MAC are from memory, not measured: trust the limits and the order of magnitude",
                 "energy is an estimate: time multiplied by the active power",
@@ -105,27 +113,6 @@ class Mcu(Accelerator):
         """Bytes of one element along WIDTHS."""
         return np.array([self._stored_bits(bits) / 8 for bits in WIDTHS])
 
-    def _flash_limit(self, layers: Sequence[Layer]) -> Limit:
-        count = np.array([layer.weight_count for layer in layers], dtype=np.float64)
-        table = count[:, None, None] * self._bytes_by_width()[None, :, None] * np.ones(len(WIDTHS))
-        return Limit(name="flash", unit="B", value=float(self.flash_bytes), table=table)
 
-    def _ram_limits(self, layers: Sequence[Layer], batch: int) -> tuple[Limit, ...]:
-        """Limits of all steps that exceed the memory at the widest kernels, and of the largest step."""
-        limits = [
-            self._ram_limit(layers, batch, step=step, live=live) for step, live in enumerate(live_elements(layers))
-        ]
-        widest = width_index(self.kernel_bits[-1])
-        peaks = [float(limit.table[:, widest, widest].sum()) for limit in limits]
-        return tuple(
-            limit for limit, peak in zip(limits, peaks, strict=True) if peak > self.ram_bytes or peak == max(peaks)
-        )
-
-    def _ram_limit(self, layers: Sequence[Layer], batch: int, *, step: int, live: Live) -> Limit:
-        table = np.zeros((len(layers), len(WIDTHS), len(WIDTHS)))
-        for row, elements in live.by_reader.items():
-            table[row] += batch * elements * self._bytes_by_width()
-        layer = layers[step]
-        unfolded = prod(layer.kernel) * layer.c_in // layer.groups
-        table[step] += batch * live.unread * UNREAD_BITS / 8 + IM2COL_BYTES * unfolded
-        return Limit(name=f"RAM at {layer.name}", unit="B", value=float(self.ram_bytes), table=table)
+def _im2col_bytes(layer: Layer) -> int:
+    return IM2COL_BYTES * prod(layer.kernel) * layer.c_in // layer.groups

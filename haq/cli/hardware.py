@@ -12,7 +12,8 @@ from haq.cli.help import GroupedCommand
 from haq.cli.output import print_json, print_table, print_text
 from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
-from haq.costs.measuring import CAVEAT, Row, Setup, device_file, measure_layers
+from haq.costs.measured_table import device_file
+from haq.costs.measuring import CAVEAT, Row, Setup, measure_layers
 from haq.experiment.loading import example_input, load_traced
 from haq.formatting import format_count, format_seconds
 from hardware_sim.accelerator import Accelerator

@@ -1,9 +1,8 @@
 """Latency of a network's layers on this machine's processor, as a table that can be used as a device."""
 
 import csv
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from time import perf_counter
@@ -11,16 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from haq.errors import UserError
+from haq.costs.measured_table import MeasuredTable
 from haq.execution.progress import SILENT, Watcher
-from haq.files import append_line, write_atomically
+from haq.files import append_line
 from haq.formatting import format_seconds
 from haq.runs.environment import describe_environment
 from haq.runs.locking import exclusive_file
-from hardware_sim.catalog import device_names
 from hardware_sim.cost import Bits
+from hardware_sim.instruction_table import shape_of
 from hardware_sim.layer import Layer
-from hardware_sim.lookup import csv_device
 
 WARM_UP_RUNS = 3
 PRECISIONS: tuple[Bits, ...] = (None, 8)
@@ -145,47 +143,44 @@ def measure_layers(layers: Sequence[Layer], path: Path, *, setup: Setup, watcher
 
     for layer in layers:
         onnx_shape(layer, batch=setup.batch)
-    _check_table_path(path)
+    table = MeasuredTable(path=path, columns=COLUMNS, description=setup.description, batch=setup.batch, notes=(CAVEAT,))
+    table.check()
     with exclusive_file(path):
-        return _measured(layers, path, setup=setup, watcher=watcher)
+        return _measured(layers, table, setup=setup, watcher=watcher)
 
 
-def _measured(layers: Sequence[Layer], path: Path, *, setup: Setup, watcher: Watcher) -> list[Row]:
-    measured = {(row.layer, row.bits): row for row in _open_table(path, setup)}
+def _measured(layers: Sequence[Layer], table: MeasuredTable, *, setup: Setup, watcher: Watcher) -> list[Row]:
+    measured = {(row.layer, row.bits): row for row in _rows_so_far(table)}
     timings = {
-        (_shape(layer), bits): measured[layer.name, bits].timing
+        (shape_of(layer), bits): measured[layer.name, bits].timing
         for layer, bits in _cells(layers)
         if (layer.name, bits) in measured
     }
     rows = []
     for layer, bits in _cells(layers):
-        cell = _shape(layer), bits
+        cell = shape_of(layer), bits
         if cell not in timings:
             timings[cell] = time_layer(layer, setup, is_int8=bits is not None)
         row = measured.get((layer.name, bits)) or Row(layer.name, bits, timings[cell])
         if (layer.name, bits) not in measured:
-            append_line(path, row.to_csv(batch=setup.batch))
+            append_line(table.path, row.to_csv(batch=setup.batch))
         watcher.line(_result(row))
         rows.append(row)
     return rows
+
+
+def _rows_so_far(table: MeasuredTable) -> list[Row]:
+    lines = table.open()
+    try:
+        return rows_from_csv(lines)
+    except (KeyError, TypeError, ValueError) as error:
+        raise table.damaged() from error
 
 
 def _result(row: Row) -> str:
     """Describe a measurement."""
     median, spread = map(format_seconds, row.timing)
     return f"{row.layer} {'float32' if row.bits is None else 'int8'}: {median}, spread {spread}"
-
-
-def device_file(path: Path) -> Path:
-    """Return the path of the .toml device that belongs to a table.
-
-    Args:
-        path: The table.
-
-    Returns:
-        File of the same name beside it.
-    """
-    return path.with_suffix(".toml")
 
 
 def time_layer(layer: Layer, setup: Setup, *, is_int8: bool) -> Timing:
@@ -225,60 +220,3 @@ def time_layer(layer: Layer, setup: Setup, *, is_int8: bool) -> Timing:
 
 def _cells(layers: Sequence[Layer]) -> Iterator[tuple[Layer, Bits]]:
     return ((layer, bits) for layer in layers for bits in PRECISIONS)
-
-
-def _shape(layer: Layer) -> Layer:
-    """Return a layer without its name and tensors; equal for layers that take equally long."""
-    return replace(layer, name="", tied_to=None, input_tensors=(), output_tensor=None, held_tensors=())
-
-
-def _check_table_path(path: Path) -> None:
-    """Raise UserError for a path that cannot be that of a table."""
-    if path.suffix != ".csv":
-        raise UserError(f"--out {path}: the table's name must end in .csv")
-    if not path.parent.is_dir():
-        raise UserError(f"--out {path}: there is no folder {path.parent}")
-    if path.stem in device_names():
-        raise UserError(f"--out {path}: {path.stem} is the name of a shipped device; choose another")
-
-
-def _open_table(path: Path, setup: Setup) -> list[Row]:
-    """Write the device file, and return the rows of an unfinished table of the same setup. Raises UserError."""
-    device, text = device_file(path), _device_text(path, setup)
-    try:
-        before = device.read_text(encoding="utf-8") if device.exists() else None
-        if before not in (text, None) or (before is None and path.exists()):
-            raise UserError(
-                f"{device if before else path} is there already, of another measurement; choose another --out"
-            )
-        write_atomically(device, text.encode())
-        return _rows_so_far(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--out {path} cannot be used: {error}") from error
-
-
-def _device_text(path: Path, setup: Setup) -> str:
-    values = {
-        "kind": "lookup",
-        "name": csv_device(path)["name"],
-        "description": setup.description[:400],
-        "batch": setup.batch,
-        "table_file": path.name,
-        "round_up": True,
-        "validation": [CAVEAT],
-    }
-    # Texts, integers, booleans and lists are written the same in JSON and TOML.
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
-    return "\n".join(["# Written by `haq hardware measure`.", *lines]) + "\n"
-
-
-def _rows_so_far(path: Path) -> list[Row]:
-    """Read a table, remove an unfinished last line, and write the names of the columns to a new one."""
-    content = path.read_text(encoding="utf-8") if path.exists() else ""
-    whole = content[: content.rfind("\n") + 1] or f"{','.join(COLUMNS)}\n"
-    if whole != content:
-        write_atomically(path, whole.encode())
-    try:
-        return rows_from_csv(whole.splitlines())
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged; delete it and measure again") from error

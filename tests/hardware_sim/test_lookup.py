@@ -102,6 +102,15 @@ def test_csv_may_have_batch_and_spread(tmp_path: Path) -> None:
         load_accelerator(csv_file(tmp_path, text.replace(",4", ",0")))
 
 
+def test_latency_from_instructions_is_called_an_estimate(tmp_path: Path) -> None:
+    text = "layer,w_bits,a_bits,instructions,latency_s,batch\na,8,8,480000,1e-3,1\n"
+    table = load_accelerator(csv_file(tmp_path, text)).table([A])
+    cost = table.layer_cost(0, 8, 8)
+    assert (cost.latency_s, cost.cycles) == (1e-3, None)
+    assert any("instructions are not cycles" in note for note in table.notes)
+    assert not any("instructions" in note for note in load_accelerator(csv_file(tmp_path)).table([A]).notes)
+
+
 def test_other_batch_raises(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="my-board was measured at batch 1, not 4"):
         load_accelerator(csv_file(tmp_path)).table([A], batch=4)

@@ -8,7 +8,8 @@ import pytest
 
 from haq.costs import measuring
 from haq.costs.layer_graph import layer_graph, onnx_shape
-from haq.costs.measuring import COLUMNS, Setup, Timing, device_file, measure_layers, time_layer
+from haq.costs.measured_table import device_file
+from haq.costs.measuring import COLUMNS, Setup, Timing, measure_layers, time_layer
 from haq.errors import UserError
 from haq.execution.progress import Silent
 from hardware_sim.catalog import load_accelerator

@@ -1,0 +1,106 @@
+"""Tables of measurements that are written row by row and can be continued, with a device file beside each."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from haq.errors import UserError
+from haq.files import write_atomically
+from hardware_sim.catalog import device_names
+from hardware_sim.lookup import csv_device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredTable:
+    """A table of costs and the device that reads it.
+
+    Attributes:
+        path: The table, a .csv file.
+        columns: Names of its columns.
+        description: One line about the measurement; an unfinished table is continued only if it is the same.
+        batch: Size of the batch that a row is of.
+        notes: What a user of the numbers should know.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    description: str
+    batch: int
+    notes: tuple[str, ...]
+
+    @property
+    def device(self) -> Path:
+        """Path of the device file."""
+        return device_file(self.path)
+
+    def check(self) -> None:
+        """Check that the path can be that of a table.
+
+        Raises:
+            UserError: It cannot.
+        """
+        if self.path.suffix != ".csv":
+            raise UserError(f"--out {self.path}: the table's name must end in .csv")
+        if not self.path.parent.is_dir():
+            raise UserError(f"--out {self.path}: there is no folder {self.path.parent}")
+        if self.path.stem in device_names():
+            raise UserError(f"--out {self.path}: {self.path.stem} is the name of a shipped device; choose another")
+
+    def open(self) -> Sequence[str]:
+        """Write the device file and the names of the columns, or continue an unfinished table.
+
+        Returns:
+            The lines of the table so far, the first with the names of the columns.
+
+        Raises:
+            UserError: The path cannot be used, or holds another measurement.
+        """
+        text = self._device_text()
+        try:
+            before = self.device.read_text(encoding="utf-8") if self.device.exists() else None
+            if before not in (text, None) or (before is None and self.path.exists()):
+                found = self.device if before else self.path
+                raise UserError(f"{found} is there already, of another measurement; choose another --out")
+            write_atomically(self.device, text.encode())
+            return self._lines_so_far()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--out {self.path} cannot be used: {error}") from error
+
+    def damaged(self) -> UserError:
+        """Return the error for a table whose rows cannot be read."""
+        return UserError(f"{self.path} is damaged; delete it and measure again")
+
+    def _device_text(self) -> str:
+        values = {
+            "kind": "lookup",
+            "name": csv_device(self.path)["name"],
+            "description": self.description[:400],
+            "batch": self.batch,
+            "table_file": self.path.name,
+            "round_up": True,
+            "validation": list(self.notes),
+        }
+        # Texts, integers, booleans and lists are written the same in JSON and TOML.
+        lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+        return "\n".join(["# Written by `haq hardware measure`.", *lines]) + "\n"
+
+    def _lines_so_far(self) -> list[str]:
+        """Read the table, remove an unfinished last line, and write the names of the columns to a new one."""
+        content = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        whole = content[: content.rfind("\n") + 1] or f"{','.join(self.columns)}\n"
+        if whole != content:
+            write_atomically(self.path, whole.encode())
+        return whole.splitlines()
+
+
+def device_file(path: Path) -> Path:
+    """Return the path of the .toml device that belongs to a table.
+
+    Args:
+        path: The table.
+
+    Returns:
+        File of the same name beside it.
+    """
+    return path.with_suffix(".toml")
