@@ -98,6 +98,8 @@ def _bits_fewer(bits: IntArray) -> IntArray:
 def lower_in_sequence(choices: Choices, bits: IntArray) -> IntArray:
     """Lower bits by the rule of the HAQ paper: one at a time, last layer first, activations before weights.
 
+    Widths that are not allowed are skipped.
+
     Stops as soon as the budgets are met. Where fewer bits can cost more, a policy may still exceed a budget when no
     layer can be lowered any further.
 
@@ -113,11 +115,16 @@ def lower_in_sequence(choices: Choices, bits: IntArray) -> IntArray:
         before = bits.copy()
         for decision in reversed(range(len(bits))):
             for column in (1, 0):
-                lower = bits[decision] - np.eye(2, dtype=np.int64)[column]
-                if lower.min() >= 1 and choices.allowed[decision, lower[0] - 1, lower[1] - 1]:
-                    bits[decision] = lower
+                bits[decision, column] = _next_lower(choices, decision, bits[decision], column)
                 if choices.fits(bits):
                     return bits
         if (bits == before).all():
             break
     return bits
+
+
+def _next_lower(choices: Choices, decision: int, pair: IntArray, column: int) -> int:
+    """Return the next lower allowed width of the weights (column 0) or activations; the same if there is none."""
+    allowed = choices.allowed[decision, :, pair[1] - 1] if column == 0 else choices.allowed[decision, pair[0] - 1]
+    (lower,) = np.nonzero(allowed[: pair[column] - 1])
+    return int(lower[-1]) + 1 if len(lower) else int(pair[column])

@@ -11,7 +11,7 @@ from hardware_sim.layer import decision_index
 
 
 def build_choices(table: CostTable, budgets: Sequence[Budget], bits: AllowedBits) -> Choices:
-    """Build the choices of a network: sum tied layers, forbid widths out of range, fix what is pinned.
+    """Build the choices of a network: sum tied layers, forbid widths out of range or not legal, fix what is pinned.
 
     The device's own limits are constraints like the budgets.
 
@@ -24,7 +24,7 @@ def build_choices(table: CostTable, budgets: Sequence[Budget], bits: AllowedBits
         Allowed pairs, their costs and the limits.
 
     Raises:
-        ValueError: A pin names no layer, or there is no budget.
+        ValueError: A pin names no layer, no legal pair is left for a layer, or there is no budget.
         UnsupportedError: The device has no cost for an allowed pair.
     """
     if not budgets:
@@ -57,13 +57,29 @@ def _allowed(names: tuple[str, ...], bits: AllowedBits, *, ends: Set[str]) -> Bo
         slice(bits.a_bits - 1, bits.a_bits) if bits.a_bits is not None else slice(bits.min_bits - 1, bits.max_bits)
     )
     allowed[:, bits.min_bits - 1 : bits.max_bits, a_range] = True
+    legal = _legal(names, bits)
+    allowed &= legal
     pinned = dict.fromkeys(ends, (8, 8)) if bits.pinned is None else bits.pinned
     for name, (w_bits, a_bits) in pinned.items():
         if name not in names:
             raise ValueError(f"{name!r} is pinned but is no layer with bits of its own; these are {', '.join(names)}")
         allowed[names.index(name)] = False
-        allowed[names.index(name), w_bits - 1, a_bits - 1] = True
+        allowed[names.index(name), w_bits - 1, a_bits - 1] = legal[names.index(name), w_bits - 1, a_bits - 1]
+    for name, mask in zip(names, allowed, strict=True):
+        if not mask.any():
+            raise ValueError(f"no legal bits are left for layer {name!r}")
     return allowed
+
+
+def _legal(names: tuple[str, ...], bits: AllowedBits) -> BoolArray:
+    """Mask of the pairs that are legal on the deployment target."""
+    legal = np.ones((len(names), MAX_BITS, MAX_BITS), dtype=np.bool_)
+    for decision, name in enumerate(names):
+        if name in bits.legal:
+            legal[decision] = False
+            for w_bits, a_bits in bits.legal[name]:
+                legal[decision, w_bits - 1, a_bits - 1] = True
+    return legal
 
 
 def _require_costs(hardware: str, names: tuple[str, ...], missing: BoolArray) -> None:

@@ -3,8 +3,8 @@
 Arrays are [decision, w_bits, a_bits] with index = bits - 1. A decision is a layer together with all layers tied to it.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 
 import numpy as np
@@ -53,6 +53,8 @@ class AllowedBits:
         max_bits: Largest width.
         a_bits: Fixed width of all activations, as under the size objective; None leaves them free.
         pinned: Fixed (w_bits, a_bits) by name of layer; None pins the first and the last layer to 8 bits.
+        legal: Pairs (w_bits, a_bits) that a deployment target takes, by name of layer; all are legal for a layer that
+            is missing.
 
     Raises:
         ValueError: A width is outside 1 to 8, or the range is empty.
@@ -62,6 +64,7 @@ class AllowedBits:
     max_bits: int = MAX_BITS
     a_bits: int | None = None
     pinned: Mapping[str, tuple[int, int]] | None = None
+    legal: Mapping[str, Set[tuple[int, int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_bits <= self.max_bits <= MAX_BITS:
@@ -87,6 +90,23 @@ class AllowedBits:
             (4, 8)
         """
         return (self.pinned or {}).get(name, (bits, self.a_bits or bits))
+
+    def nearest_legal(self, name: str, pair: tuple[int, int]) -> tuple[int, int]:
+        """Return the legal pair that is nearest to a pair.
+
+        Args:
+            name: Name of the layer.
+            pair: (w_bits, a_bits).
+
+        Returns:
+            The pair of least summed difference, of equally near ones that of fewer bits.
+
+        Example:
+            >>> AllowedBits(legal={"conv": {(2, 8), (8, 8)}}).nearest_legal("conv", (6, 6))
+            (8, 8)
+        """
+        legal = self.legal.get(name, {pair})
+        return min(sorted(legal), key=lambda each: abs(each[0] - pair[0]) + abs(each[1] - pair[1]))
 
 
 @dataclass(frozen=True, eq=False)

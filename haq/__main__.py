@@ -57,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from envs.choices import BudgetError
     from haq.cli.app import app
     from haq.errors import UserError
-    from hardware_sim.catalog import DeviceError
     from hardware_sim.cost import UnsupportedError
+    from hardware_sim.description_files import DescriptionError
 
     try:
         # A number is what Typer makes of a KeyboardInterrupt; commands themselves return nothing.
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return READER_GONE
     except TyperException as error:
         return _refuse(error.format_message())
-    except (UserError, UnsupportedError, BudgetError, DeviceError) as error:
+    except (UserError, UnsupportedError, BudgetError, DescriptionError) as error:
         return _refuse(str(error))
     except OSError as error:  # a file that cannot be read or written
         if error.filename == STANDARD_OUTPUT:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from haq.config import search_config
+from haq.costs.deployment import deployment_target, require_deployable
 from haq.costs.simulation import policy_bits, simulation
 from haq.errors import UserError, warn_caller
 from haq.execution.progress import SILENT, Watcher
@@ -330,6 +331,7 @@ def simulate(
     priced = load_priced(config, model=None if isinstance(model, str) else model)
     layers = priced.layers
     bits = uniform_bits(layers, w_bits=w_bits, a_bits=a_bits) if policy is None else policy_bits(layers, policy, name)
+    require_deployable(deployment_target(config), bits, layers=layers, heads=priced.heads)
     refused = priced.refused
     return simulation(name, priced.table, bits, refused=refused, exclude_first_last=exclude_first_last).to_json()
 

@@ -98,6 +98,11 @@ class DeviceSettings(Group):
     batch: Annotated[int, Field(strict=True, ge=1, le=MAX_BATCH)] | None = Field(
         None, description="Images that the accelerator processes at once; the device's own batch by default."
     )
+    deploy: str | None = Field(
+        None,
+        description="Deployment target whose rules bits, quantizers and sizes follow: a name (see haq hardware "
+        "targets) or a .toml file.",
+    )
 
 
 class BudgetSettings(Group):
@@ -241,7 +246,7 @@ DEVICE_SETTINGS = settings_of(DeviceSettings)
 QUANTIZER_SETTINGS = settings_of(QuantizerSettings)
 _LEAVE_QUANTIZERS = ("input", "report_images", "eval_batch", "engine", "device")
 DECIDE_QUANTIZERS = tuple(
-    name for name in (*MODEL_SETTINGS, *DATA_SETTINGS, *QUANTIZER_SETTINGS) if name not in _LEAVE_QUANTIZERS
+    name for name in (*MODEL_SETTINGS, *DATA_SETTINGS, "deploy", *QUANTIZER_SETTINGS) if name not in _LEAVE_QUANTIZERS
 )
 """Settings that quantizers and corrections depend on."""
 

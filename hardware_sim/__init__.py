@@ -10,17 +10,24 @@
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import DeviceError, device_names, load_accelerator
 from hardware_sim.cost import Cost, CostModel, CostTable, Limit, UnsupportedError
+from hardware_sim.deployment_target import DeploymentTarget
+from hardware_sim.description_files import DescriptionError
 from hardware_sim.layer import Layer
+from hardware_sim.target_catalog import load_target, target_names
 
 __all__ = [
     "Accelerator",
     "Cost",
     "CostModel",
     "CostTable",
+    "DeploymentTarget",
+    "DescriptionError",
     "DeviceError",
     "Layer",
     "Limit",
     "UnsupportedError",
     "device_names",
     "load_accelerator",
+    "load_target",
+    "target_names",
 ]

@@ -12,6 +12,7 @@ import typer
 
 from haq.cli.app import app
 from hardware_sim.catalog import device_names
+from hardware_sim.target_catalog import target_names
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -91,7 +92,7 @@ def test_readme_lists_exactly_the_shipped_devices() -> None:
 def test_devices_exist(path: Path) -> None:
     kinds = "bismo|bitfusion|systolic|gpu|mcu"
     named = set(re.findall(rf"(?<![\w/-])(?:{kinds})-[a-z0-9]+(?:-m7)?\b", path.read_text(encoding="utf-8")))
-    assert named <= set(device_names())
+    assert named <= {*device_names(), *target_names()}
 
 
 @pytest.mark.parametrize("path", [*PAGES, *sorted((ROOT / "results").rglob("*.md"))], ids=str)

@@ -11,6 +11,7 @@ from haq.cli.flags import MODEL_FLAGS, JsonFlag, QuietFlag, with_config
 from haq.cli.help import GroupedCommand
 from haq.cli.output import print_json, print_table, print_text
 from haq.cli.progress import shown_progress
+from haq.cli.targets import print_target, print_targets
 from haq.config import SearchConfig
 from haq.costs.measured_table import device_file
 from haq.costs.measuring import CAVEAT, Row, Setup, measure_layers
@@ -19,6 +20,7 @@ from haq.formatting import format_count, format_seconds
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import device_names, load_accelerator
 from hardware_sim.cost import Bits, UnsupportedError
+from hardware_sim.target_catalog import load_target
 
 app = typer.Typer(help="List, show, validate or measure accelerators.", invoke_without_command=True)
 
@@ -110,6 +112,23 @@ def measure(
         print_json(_measurement(rows, out, setup))
     else:
         _print_measurement(rows, out, setup)
+
+
+@app.command(cls=GroupedCommand)
+def targets(
+    name: Annotated[
+        str | None, typer.Argument(help="Name of a target, or a .toml file; all targets are listed if not given.")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """List deployment targets, or show the rules of one.
+
+    --deploy takes a target; the rules of a .toml file are checked.
+    """
+    if name is None:
+        print_targets(json=json)
+    else:
+        print_target(load_target(name), json=json)
 
 
 def device_document(device: Accelerator) -> dict[str, Any]:

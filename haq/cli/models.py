@@ -11,6 +11,7 @@ from haq.cli.flags import DEVICE_FLAGS, MODEL_FLAGS, JsonFlag, with_config
 from haq.cli.output import cost_text, count_text, print_json, print_table, print_text, say
 from haq.cli.specialization import compare_policies, compare_uniform, print_comparison, print_refused
 from haq.config import SearchConfig
+from haq.costs.deployment import deployment_target, require_deployable
 from haq.costs.pricing import PricedLayers
 from haq.costs.simulation import Simulation, simulation
 from haq.experiment.loading import load_priced, load_traced
@@ -80,6 +81,7 @@ def simulate(
     if not paths:
         priced = load_priced(config)
         bits = uniform_bits(priced.layers, w_bits=w_bits, a_bits=a_bits)
+        require_deployable(deployment_target(config), bits, layers=priced.layers, heads=priced.heads)
         documents = [_simulate(priced, bits, exclude_first_last=exclude_first_last)]
     if json:
         printed = [document.to_json() for document in documents]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from haq.cli.output import cost_text, print_table, print_text, say
 from haq.config import SearchConfig
+from haq.costs.deployment import deployment_target, require_deployable
 from haq.costs.pricing import PricedLayers
 from haq.costs.simulation import policy_bits
 from haq.costs.specialization import Candidate, PolicyCost, PricedNetwork, Specialization, specialization
@@ -62,7 +63,10 @@ def compare_policies(
         DeviceError: A device does not exist.
     """
     sources = [policy_source(path, config, notify=say) for path in paths]
-    network = _network(sources[0].config, sources[0].priced(), exclude_first_last=exclude_first_last)
+    priced = sources[0].priced()
+    network = _network(sources[0].config, priced, exclude_first_last=exclude_first_last)
+    for source in sources:
+        require_deployable(network.target, source.policy.layers, layers=priced.layers, heads=priced.heads)
     names = [load_accelerator(each.config.hardware).name for each in sources]
     candidates = [
         _candidate(network.layers, source.policy, name=name, hardware=hardware, model=network.model)
@@ -91,8 +95,10 @@ def compare_uniform(
         UserError: A name is empty.
         DeviceError: A device does not exist.
     """
-    network = _network(config, load_traced(config), exclude_first_last=exclude_first_last)
+    found = load_traced(config)
+    network = _network(config, found, exclude_first_last=exclude_first_last)
     bits = uniform_bits(network.layers, w_bits=w_bits, a_bits=a_bits)
+    require_deployable(network.target, bits, layers=found.layers, heads=found.heads)
     candidate = Candidate(f"uniform {w_bits}/{a_bits}", bits)
     return specialization(network, [candidate], [load_accelerator(device) for device in device_list(devices)])
 
@@ -194,6 +200,7 @@ def _network(config: SearchConfig, found: PricedLayers | Trace, *, exclude_first
         objective=config.objective,
         batch=config.batch,
         exclude_first_last=exclude_first_last,
+        target=deployment_target(config),
     )
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from envs.choices import AllowedBits, BudgetError, Choices
 from haq.budgets import ResolvedBudget
 from haq.config import SearchConfig
+from haq.costs.deployment import deployment_target, end_layers
+from haq.costs.target_rules import TargetRules, fixed_a_bits
 from haq.costs.unpriced import Refused
 from haq.errors import UserError
 from haq.formatting import format_cost
@@ -80,30 +82,40 @@ def allowed_bits(config: SearchConfig, priced: PricedLayers) -> AllowedBits:
     """Return the widths to choose from, and the fixed bits of first layer, heads and pinned layers.
 
     Args:
-        config: Settings with the widths and pins.
+        config: Settings with the widths and pins, and the deployment target.
         priced: Layers of the network.
 
     Returns:
         The allowed bits.
 
     Raises:
-        UserError: A pin names no layer, or a layer that shares the bits of another.
+        UserError: A pin names no layer, or a layer that shares the bits of another; or the deployment target does not
+            take the pins, or none of the widths to choose from.
+        DescriptionError: The deployment target is unknown, or its file invalid.
     """
-    size_only = config.objective == "size"
-    pins: dict[str, int] = {}
+    widths: dict[str, tuple[int, str]] = {}
+    ends = {_decides(name, priced) for name in end_layers(priced.layers, priced.heads)}
     if config.first_last_bits is not None:
-        ends = (priced.layers[0].name, *priced.heads)
-        pins |= dict.fromkeys((_decides(name, priced) for name in ends), config.first_last_bits)
+        widths |= dict.fromkeys(ends, (config.first_last_bits, f"--first-last-bits {config.first_last_bits}"))
     for name, bits in config.pin.items():
         if _decides(name, priced) != name:
             raise UserError(f"--pin {name}: its bits are those of {_decides(name, priced)}; pin that instead")
-        pins[name] = bits
-    return AllowedBits(
+        widths[name] = bits, f"--pin {name}={bits}"
+    target = deployment_target(config)
+    if target is None:
+        a_bits = config.a_bits if config.objective == "size" else None
+        pinned = {name: (bits, bits if a_bits is None else a_bits) for name, (bits, _) in widths.items()}
+        return AllowedBits(min_bits=config.min_bits, max_bits=config.max_bits, a_bits=a_bits, pinned=pinned)
+    rules = TargetRules(target, ends, a_bits=fixed_a_bits(config, target))
+    found = AllowedBits(
         min_bits=config.min_bits,
         max_bits=config.max_bits,
-        a_bits=config.a_bits if size_only else None,
-        pinned={name: (bits, config.a_bits if size_only else bits) for name, bits in pins.items()},
+        a_bits=rules.a_bits,
+        pinned={name: rules.pinned(name, bits, flag=flag) for name, (bits, flag) in widths.items()},
+        legal={layer.name: rules.legal(layer.name) for layer in priced.layers if not layer.tied_to},
     )
+    rules.require_choice(found)
+    return found
 
 
 def _decides(name: str, priced: PricedLayers) -> str:

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from haq.costs.deployment import deployed_table
 from haq.costs.pricing import BASELINE_BITS
 from haq.costs.simulation import Count, LayerCost, Simulation, refused_to_json, simulation
 from haq.costs.unpriced import Refused
 from haq.policy import LayerBits, uniform_bits
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.cost import COST_FIELDS, CostTable, Objective, UnsupportedError
+from hardware_sim.deployment_target import DeploymentTarget
 from hardware_sim.layer import Layer
 
 LIMITS_SHOWN = 2
@@ -44,6 +46,7 @@ class PricedNetwork:
         objective: Cost that is compared.
         batch: Images that devices work on at once; None for each device's own number.
         exclude_first_last: Whether to leave the first and the last layer out of the costs.
+        target: Deployment target that stores the weights; None for none.
     """
 
     model: str
@@ -52,6 +55,7 @@ class PricedNetwork:
     objective: Objective = "latency"
     batch: int | None = None
     exclude_first_last: bool = False
+    target: DeploymentTarget | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +180,7 @@ def _column(
 ) -> tuple[ComparedDevice, list[PolicyCost]]:
     """Price all policies on one device."""
     try:
-        table = device.table(network.layers, batch=network.batch)
+        table = deployed_table(device.table(network.layers, batch=network.batch), network.target)
     except UnsupportedError as error:
         refusals = [PolicyCost(refused=str(error)) for _ in candidates]
         return ComparedDevice(device.name, network.batch or device.batch, ()), refusals

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from haq.config import DECIDE_QUANTIZERS, SearchConfig
+from haq.costs.deployment import deployment_target, require_deployable
 from haq.costs.pricing import PricedLayers
 from haq.errors import UserError
 from haq.evaluation.engines.finetuned import EpisodeEngine
@@ -117,7 +118,7 @@ class Artifact:
         """Layers with their costs on the device of the settings; loads the network only if there is no `trace`.
 
         Raises:
-            UserError: The policy does not fit the layers, or the network cannot be loaded.
+            UserError: The policy does not fit the layers or the deployment target, or the network cannot be loaded.
         """
         layers = self.trace
         if layers is None:
@@ -127,6 +128,7 @@ class Artifact:
             layers = load_traced(self.config, model=self.inputs.model, example=example)
         priced = load_priced(self.config, layers=layers)
         self.policy.check_fits(priced.layers, model=priced.name)
+        require_deployable(deployment_target(self.config), self.policy.layers, layers=priced.layers, heads=priced.heads)
         return priced
 
     @cached_property

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from haq.config import SearchConfig
+from haq.costs.deployment import deployed_table, deployment_target
 from haq.costs.pricing import PricedLayers
 from haq.errors import UserError
 from haq.execution.structures import Structure
@@ -54,13 +55,13 @@ def load_priced(config: SearchConfig, *, model: nn.Module | None = None, layers:
 
     Raises:
         UserError: The network cannot be loaded or traced.
-        UnsupportedError: The device cannot run a layer.
-        DeviceError: The device does not exist, or its file is invalid.
+        UnsupportedError: The device or the deployment target cannot run a layer.
+        DescriptionError: The device or the target does not exist, or its file is invalid.
     """
-    accelerator = load_accelerator(config.hardware)
+    accelerator, target = load_accelerator(config.hardware), deployment_target(config)
     if layers is None:
         layers = load_traced(config, model=model)
-    table = accelerator.table(layers.layers, batch=config.batch)
+    table = deployed_table(accelerator.table(layers.layers, batch=config.batch), target)
     priced = _with_codebooks(table) if config.quantizer == "kmeans" else table
     return PricedLayers(config.model, layers.layers, layers.heads, layers.refused, priced)
 

@@ -30,9 +30,12 @@ def policies_near_budget(config: SearchConfig, priced: PricedLayers) -> list[Pol
     def policy(w_widths: tuple[int, ...], a_widths: tuple[int, ...]) -> PolicyBits:
         """Assign the widths to the decisions, repeated in order."""
         bits = [
-            (
-                allowed.uniform(owner, w_widths[places[owner] % len(w_widths)])[0],
-                allowed.uniform(owner, a_widths[places[owner] % len(a_widths)])[1],
+            allowed.nearest_legal(
+                owner,
+                (
+                    allowed.uniform(owner, w_widths[places[owner] % len(w_widths)])[0],
+                    allowed.uniform(owner, a_widths[places[owner] % len(a_widths)])[1],
+                ),
             )
             for owner in owners
         ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from haq.config import SearchConfig, search_config
+from haq.costs.deployment import deployment_target, require_deployable
 from haq.costs.pricing import PricedLayers
 from haq.errors import UserError
 from haq.execution.structures import Structure
@@ -119,13 +120,15 @@ class PolicySource:
             The layers with their costs.
 
         Raises:
-            UserError: The policy does not fit the layers, or haq has no record that this user ran the network's code.
+            UserError: The policy does not fit the layers or the deployment target, or haq has no record that this user
+                ran the network's code.
         """
         layers = self.layers()
         if layers is None:
             self.allow_code()
         priced = load_priced(self.config, layers=layers)
         self.policy.check_fits(priced.layers, model=priced.name)
+        require_deployable(deployment_target(self.config), self.policy.layers, layers=priced.layers, heads=priced.heads)
         return priced
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from envs.building import build_choices
 from haq.config import Rounding, SearchConfig
+from haq.costs.deployment import deployment_target, require_deployable
 from haq.costs.pricing import allowed_bits, require_feasible, resolve_budgets
 from haq.errors import UserError
 from haq.evaluation.chunks import part_sizes
@@ -127,6 +128,8 @@ def prepare_network(
     priced, data = _priced(config, model=model, task=task, example=example, progress=progress)
     if quantized is not None:
         quantized.policy.check_fits(priced.layers, model=priced.name)
+        target = deployment_target(config)
+        require_deployable(target, quantized.policy.layers, layers=priced.layers, heads=priced.heads)
     quantizers = _quantizers(config, priced, data)
     if quantized is not None and quantized.trained is not None:
         network = quantized.trained_network(priced.model, priced.trace)

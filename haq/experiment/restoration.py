@@ -6,6 +6,7 @@ from copy import deepcopy
 from torch import nn
 
 from haq.config import SearchConfig
+from haq.costs.deployment import deployment_target, require_deployable
 from haq.errors import UserError
 from haq.evaluation.engines.finetuned import EpisodeEngine
 from haq.evaluation.engines.torch import TorchEngine
@@ -48,6 +49,8 @@ def restored_network(
         switch_to_eval(model)
         layers = trace(model, example)
         quantized.policy.check_fits(layers.layers, model=config.model)
+        target = deployment_target(config)
+        require_deployable(target, quantized.policy.layers, layers=layers.layers, heads=layers.heads)
         model = model.to(config.device)
         if quantized.trained is not None:
             return quantized.trained_network(model, layers)

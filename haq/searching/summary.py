@@ -115,10 +115,15 @@ def uniform_pairs(problem: Problem) -> list[tuple[int, int]]:
     allowed = problem.allowed
     widths = range(allowed.min_bits, allowed.max_bits + 1)
     a_widths = (allowed.a_bits,) if allowed.a_bits else widths
-    within = [(w, a) for w in widths for a in a_widths if problem.choice.fits(uniform_bits_of(problem, w, a))]
+    within = [(w, a) for w in widths for a in a_widths if _is_possible(problem, uniform_bits_of(problem, w, a))]
     best = [(w, a) for w, a in within if not any((v >= w and b >= a) and (v, b) != (w, a) for v, b in within)]
     equal = [(w, a) for w, a in within if w == a]
     return sorted({*best, *equal[-1:]})
+
+
+def _is_possible(problem: Problem, bits: IntArray) -> bool:
+    """Check whether a policy is within every budget, and legal on the deployment target."""
+    return problem.choice.fits(bits) and problem.choice.allows(bits)
 
 
 def uniform_bits_of(problem: Problem, w_bits: int, a_bits: int) -> IntArray:

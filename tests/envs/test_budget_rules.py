@@ -130,3 +130,10 @@ def test_project_is_legal_maximal_and_idempotent(
     assert all(choice.allowed[decision, w - 1, a - 1] for decision, (w, a) in enumerate(bits))
     assert not any(choice.fits(step) for step in ladder(choice, bits))
     np.testing.assert_array_equal(project(choice, bits), bits)
+
+
+def test_lower_in_sequence_skips_widths_that_are_not_allowed() -> None:
+    choice = choice_of(product_cost(1, 1), [16 + 32])
+    choice.allowed[:] = False
+    choice.allowed[:, [[1], [3], [7]], 7] = True  # weights of 2, 4 or 8 bits, activations of 8
+    assert lower_in_sequence(choice, np.array([[8, 8], [8, 8]])).tolist() == [[4, 8], [2, 8]]

@@ -266,3 +266,19 @@ def test_nearest_allowed_pair_is_taken() -> None:
     allowed = AllowedBits(min_bits=3, max_bits=6, pinned={"l1": (8, 8)})
     choice = build_choices(latency_table(np.stack([PAIRS] * 2)), [Budget("latency", 1e3)], allowed)
     assert choice.nearest(np.array([[1, 8], [2, 2]])).tolist() == [[3, 6], [8, 8]]
+
+
+def test_only_legal_pairs_are_open() -> None:
+    table = latency_table(np.stack([PAIRS] * 3))
+    legal = {name: {(w, 8) for w in (2, 4, 8)} for name in ("l0", "l1")}
+    choice = build_choices(table, [Budget("latency", 1e3)], AllowedBits(max_bits=8, pinned={"l0": (4, 8)}, legal=legal))
+    assert bits_open(choice, 0) == {(4, 8)}
+    assert bits_open(choice, 1) == {(2, 8), (4, 8), (8, 8)}
+    assert bits_open(choice, 2) == set(product(range(2, 9), repeat=2))
+
+
+@pytest.mark.parametrize("allowed", [{"pinned": {"l0": (3, 8)}}, {"pinned": {}, "max_bits": 7}])
+def test_layer_without_legal_pairs_is_named(allowed: dict[str, object]) -> None:
+    bits = AllowedBits(**allowed, legal={"l0": {(4, 8), (8, 8)}})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no legal bits are left for layer 'l0'"):
+        build_choices(latency_table(PAIRS[None]), [Budget("latency", 1e3)], bits)

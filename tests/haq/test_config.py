@@ -130,5 +130,5 @@ def test_configuration_has_its_parsed_budgets() -> None:
 def test_settings_that_decide_quantizers() -> None:
     model_and_data = set(settings_of(ModelSettings, DataSettings)) - {"input", "report_images", "eval_batch"}
     assert set(DECIDE_QUANTIZERS) == model_and_data | {
-        *("quantizer", "calibration", "zero_points", "rounding", "corrections")
+        *("deploy", "quantizer", "calibration", "zero_points", "rounding", "corrections")
     }

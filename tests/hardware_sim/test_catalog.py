@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hardware_sim.catalog import DEVICES, MAX_FILE_BYTES, DeviceError, device_names, load_accelerator
+from hardware_sim.catalog import DEVICES, DeviceError, device_names, load_accelerator
+from hardware_sim.description_files import MAX_FILE_BYTES
 
 GOOD = """
 kind = "bit_serial"

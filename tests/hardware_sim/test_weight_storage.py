@@ -1,0 +1,60 @@
+"""Bytes of weights in TensorFlow Lite Micro: tables, int4 or int8."""
+
+import numpy as np
+import pytest
+
+from hardware_sim.cost import WIDTHS, width_index
+from hardware_sim.layer import Layer, LayerKind
+from hardware_sim.weight_storage import stored_weight_bytes, tflm_weight_bytes
+
+CONV = Layer(name="conv", kind="conv", c_in=64, c_out=64, kernel=(3, 3))
+DEPTHWISE = Layer(name="dw", kind="depthwise", c_in=64, c_out=64, kernel=(3, 3), groups=64)
+LINEAR = Layer(name="fc", kind="linear", c_in=64, c_out=10)
+
+
+@pytest.mark.parametrize(
+    ("layer", "bits", "stored"),
+    [
+        (CONV, 2, ("table", 36864 * 2 // 8 + 64 * 4)),
+        (CONV, 3, ("table", 36864 * 3 // 8 + 64 * 8)),
+        (CONV, 4, ("int4", 36864 // 2)),
+        (CONV, 5, ("table", 36864 * 5 // 8 + 64 * 32)),
+        (CONV, 7, ("int8", 36864)),
+        (CONV, 8, ("int8", 36864)),
+        (CONV, None, ("float32", 4 * 36864)),
+        (DEPTHWISE, 2, ("int4", 576 // 2)),
+        (DEPTHWISE, 5, ("int8", 576)),
+        (LINEAR, 4, ("table", 640 // 2 + 10 * 16)),
+        (LINEAR, 6, ("int8", 640)),
+    ],
+)
+def test_the_smallest_storage_is_chosen(layer: Layer, bits: int | None, stored: tuple[str, int]) -> None:
+    assert stored_weight_bytes(layer, bits) == stored
+
+
+def test_bits_that_fill_no_whole_byte_round_up() -> None:
+    layer = Layer(name="c", kind="conv", c_in=3, c_out=1, kernel=(3, 3))
+    assert stored_weight_bytes(layer, 4) == ("int4", 14)
+    wide = Layer(name="c", kind="linear", c_in=1001, c_out=1)
+    assert stored_weight_bytes(wide, 3) == ("table", 376 + 8)
+
+
+@pytest.mark.parametrize("kind", ["embedding", "recurrent", "conv_transpose"])
+def test_other_kinds_are_stored_in_int8(kind: LayerKind) -> None:
+    assert stored_weight_bytes(Layer(name="x", kind=kind, c_in=64, c_out=64), 2) == ("int8", 4096)
+
+
+def test_tied_layers_and_products_of_activations_store_nothing() -> None:
+    tied = Layer(name="conv:2", kind="conv", c_in=64, c_out=64, kernel=(3, 3), tied_to="conv")
+    product = Layer(name="mm", kind="matmul", c_in=64, c_out=64)
+    assert all(stored_weight_bytes(layer, bits)[1] == 0 for layer in (tied, product) for bits in WIDTHS)
+
+
+def test_the_table_has_the_bytes_of_every_layer_and_width() -> None:
+    layers = (CONV, DEPTHWISE, LINEAR)
+    table = tflm_weight_bytes(layers)
+    assert table.shape == (3, len(WIDTHS), len(WIDTHS))
+    for row, layer in enumerate(layers):
+        for bits in WIDTHS:
+            assert np.all(table[row, width_index(bits)] == stored_weight_bytes(layer, bits)[1])
+    assert tflm_weight_bytes(()).shape == (0, len(WIDTHS), len(WIDTHS))
