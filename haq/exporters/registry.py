@@ -8,10 +8,22 @@ from haq.exporters.formats import FormatName
 from haq.exporters.protocols import Exporter, Runtime
 
 
+def _onnx() -> Exporter:
+    from haq.exporters.onnx import OnnxExporter
+
+    return OnnxExporter()
+
+
 def _packed_exporter() -> Exporter:
     from haq.exporters.packed.exporter import PackedExporter
 
     return PackedExporter()
+
+
+def _onnxruntime() -> Runtime:
+    from haq.exporters.onnx import OnnxRuntime
+
+    return OnnxRuntime()
 
 
 def _packed_runtime() -> Runtime:
@@ -20,10 +32,16 @@ def _packed_runtime() -> Runtime:
     return PackedRuntime()
 
 
-EXPORTERS: Mapping[FormatName, Callable[[], Exporter]] = {"packed": _packed_exporter}
+EXPORTERS: Mapping[FormatName, Callable[[], Exporter]] = {
+    "onnx": _onnx,
+    "packed": _packed_exporter,
+}
 """Exporters by format, as functions that create them, so that their libraries are imported when they are used."""
 
-RUNTIMES: Mapping[str, Callable[[], Runtime]] = {"torch": _packed_runtime}
+RUNTIMES: Mapping[str, Callable[[], Runtime]] = {
+    "onnxruntime": _onnxruntime,
+    "torch": _packed_runtime,
+}
 """Runtimes by name, as functions that create them, in the order in which `haq verify` uses them."""
 
 

@@ -47,8 +47,19 @@ class Assembly:
         Returns:
             The name.
         """
-        self._constants[name] = numpy_helper.from_array(np.asarray(values), name)
-        return name
+        return self.tensor(numpy_helper.from_array(np.asarray(values), name))
+
+    def tensor(self, tensor: onnx.TensorProto) -> str:
+        """Add a constant tensor of any type.
+
+        Args:
+            tensor: Tensor with its name.
+
+        Returns:
+            The name.
+        """
+        self._constants[tensor.name] = tensor
+        return tensor.name
 
     def add(self, operator: str, inputs: Sequence[str], output: str, *others: str, **attributes: Any) -> str:
         """Append a new node.

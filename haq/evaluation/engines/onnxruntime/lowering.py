@@ -103,10 +103,15 @@ class Lowering:
             self._dequantized(product.bias_tensor, bias, product.bias_tensor)
             self.bias_rounding[layer] = bias.values - affine.offset
         codes = codes.transposed if product.is_transposed else codes
-        if self._fold and step is None and product.operator != "MatMul":
-            self._graph.constant(mark.output[0], codes.values)
+        is_folded = self._fold and step is None and product.operator != "MatMul"
+        self._put_weight(product.name, codes, mark.output[0], is_folded=is_folded)
+
+    def _put_weight(self, layer: str, codes: Integers, output: str, *, is_folded: bool) -> None:
+        """Add the weights of a layer, as floats if onnxruntime computes the layer in floats anyway."""
+        if is_folded:
+            self._graph.constant(output, codes.values)
         else:
-            self._dequantized(f"{product.name}.weight", codes, mark.output[0])
+            self._dequantized(f"{layer}.weight", codes, output)
 
     def _integer_step(self, layer: int) -> float | None:
         """Return the scale of a layer's input, or None if runtimes cannot compute layer and bias in integers."""
@@ -137,10 +142,13 @@ class Lowering:
 
     def _dequantized(self, name: str, integers: Integers, output: str) -> None:
         """Add constant codes, and the node that computes their values."""
-        zeros = np.zeros_like(integers.scale, integers.codes.dtype)
-        parts = {"codes": integers.codes, "scale": integers.scale, "zero_point": zeros}
-        inputs = [self._graph.constant(f"{name}.{part}", values) for part, values in parts.items()]
-        self._graph.add("DequantizeLinear", inputs, output, axis=integers.axis)
+        codes = self._graph.constant(f"{name}.codes", integers.codes)
+        self._graph.add("DequantizeLinear", [codes, *self._scales(name, integers)], output, axis=integers.axis)
+
+    def _scales(self, name: str, integers: Integers) -> list[str]:
+        """Add scales and zero points, and return their names."""
+        parts = {"scale": integers.scale, "zero_point": np.zeros_like(integers.scale, integers.codes.dtype)}
+        return [self._graph.constant(f"{name}.{part}", values) for part, values in parts.items()]
 
 
 def _integer_bias(offset: Floats, steps: NDArray[np.float32]) -> Integers:
