@@ -10,7 +10,8 @@ from haq.evaluation.engines.onnxruntime.sessions import run_session
 from haq.execution.structures import Structure, rebuilt
 from haq.exporters.deployable import Deployable
 from haq.exporters.formats import Export, FormatName
-from haq.exporters.onnx.kernel_codes import Count, compare_kernels
+from haq.exporters.onnx.float_layers import compare_float_layers
+from haq.exporters.onnx.kernel_codes import compare_kernels
 from haq.exporters.onnx.kernels import optimize
 from haq.exporters.protocols import LayerCodes
 from haq.tasks.predictions import Runner
@@ -55,7 +56,7 @@ class OnnxRuntime:
 
         return lambda inputs: in_chunks(run, inputs)
 
-    def layer_codes(self, export: Export, network: Deployable, inputs: Structure) -> Iterator[LayerCodes]:  # noqa: ARG002
+    def layer_codes(self, export: Export, network: Deployable, inputs: Structure) -> Iterator[LayerCodes]:
         """Compare the output codes of every layer with those of the integer reference.
 
         Args:
@@ -66,15 +67,16 @@ class OnnxRuntime:
         Returns:
             Iterator over the layers of the policy in order.
         """
-        names = [layer.name for layer in export.layers]
-        optimized = optimize(export.main, names, threads=torch.get_num_threads())
-        counts = compare_kernels(optimized, inputs, threads=torch.get_num_threads())
+        threads, names = torch.get_num_threads(), [layer.name for layer in export.layers]
+        optimized = optimize(export.main, names, threads=threads)
+        counts = compare_kernels(optimized, inputs, threads=threads)
+        floats = [name for name in names if name not in counts]
+        counts |= compare_float_layers(export.main, network, floats, inputs, threads=threads)
         for layer in export.layers:
-            count = counts.get(layer.name, Count())
             yield LayerCodes(
                 layer=layer.name,
-                is_integer=layer.is_integer,
+                is_integer=layer.name in optimized.kernels,
                 reason=layer.reason,
-                compared=count.compared,
-                differing=count.differing,
+                compared=counts[layer.name].compared,
+                differing=counts[layer.name].differing,
             )

@@ -1,0 +1,115 @@
+"""Exported graph cut at the codes of its quantized inputs, so that every layer is computed from codes that are fed."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from haq.evaluation.engines.onnxruntime import open_session
+from haq.evaluation.engines.onnxruntime.sessions import by_name, run_named
+from haq.execution.structures import Structure
+
+StoredCodes = NDArray[np.uint8]
+OUTPUTS = ""
+"""Name that stands for the outputs of the network among the layers that a segment ends in."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentValues:
+    """Results of all segments.
+
+    Attributes:
+        codes: Codes of the quantized inputs at the end of the preceding segments, by layer.
+        outputs: Outputs of the network.
+    """
+
+    codes: Mapping[str, StoredCodes]
+    outputs: Sequence[NDArray[np.float32]]
+
+
+class CodeSegments:
+    """Segments of an exported graph in one onnxruntime session.
+
+    Args:
+        graph: Serialized ONNX model, with the names of `haq.exporters.onnx.names`.
+        layers: Names of the layers.
+        threads: Threads of onnxruntime.
+    """
+
+    def __init__(self, graph: bytes, layers: Sequence[str], *, threads: int) -> None:
+        model = onnx.load_model_from_string(graph)
+        self._inputs = [value.name for value in model.graph.input]
+        self._output_count = len(model.graph.output)
+        self.ends = segment_ends(model.graph, layers)
+        self._layers = _cut(model.graph, layers)
+        self._session = open_session(model.SerializeToString(), threads=threads)
+
+    def run(self, inputs: Structure, given: Mapping[str, StoredCodes]) -> SegmentValues:
+        """Run all segments.
+
+        Args:
+            inputs: Inputs of the network, [n, ...]; the part before the first cut is computed from them.
+            given: Codes of the input of every quantized layer, by its name.
+
+        Returns:
+            Codes and outputs at the ends of the segments.
+        """
+        named = {name: tensor.numpy(force=True) for name, tensor in by_name(self._inputs, inputs).items()}
+        codes = {_given(layer): given[layer] for layer in self._layers}
+        answered = run_named(self._session, named | codes)
+        found = dict(zip(self._layers, answered[self._output_count :], strict=True))
+        return SegmentValues(found, answered[: self._output_count])
+
+
+def _given(layer: str) -> str:
+    return f"{layer}.input.given"
+
+
+def _cut(graph: onnx.GraphProto, layers: Sequence[str]) -> list[str]:
+    """Cut a graph before the dequantization of each layer's input, and return the layers that have one."""
+    readers = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    cut = [layer for layer in layers if f"{layer}.input" in readers]
+    for layer in cut:
+        node = readers[f"{layer}.input"]
+        graph.output.append(helper.make_tensor_value_info(node.input[0], TensorProto.UINT8, None))
+        graph.input.append(helper.make_tensor_value_info(_given(layer), TensorProto.UINT8, None))
+        node.input[0] = _given(layer)
+    return cut
+
+
+def segment_ends(graph: onnx.GraphProto, layers: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Find the quantized inputs that depend on the output of each layer, without another one in between.
+
+    Args:
+        graph: Graph with the names of `haq.exporters.onnx.names`.
+        layers: Names of the layers.
+
+    Returns:
+        Names of the layers with these inputs, by layer, in the order of the graph; `OUTPUTS` if an output of the
+        network depends on it.
+    """
+    inputs = {f"{layer}.input": layer for layer in layers}
+    products = {f"{layer}.weight": layer for layer in layers}
+    sources: defaultdict[str, set[str]] = defaultdict(set)  # by tensor: the layers that it depends on
+    ends: dict[str, list[str]] = {layer: [] for layer in layers}
+    for node in graph.node:
+        found = set().union(*(sources[name] for name in node.input))
+        end = inputs.get(node.output[0]) if node.op_type == "DequantizeLinear" else None
+        if end is not None:
+            for layer in _in_order(found, layers):
+                ends[layer].append(end)
+            found = set()
+        found |= {products[name] for name in node.input if name in products}
+        for name in node.output:
+            sources[name] = found
+    for layer in set().union(*(sources[value.name] for value in graph.output)):
+        ends[layer].append(OUTPUTS)
+    return {layer: tuple(found) for layer, found in ends.items()}
+
+
+def _in_order(found: set[str], layers: Sequence[str]) -> Iterator[str]:
+    return (layer for layer in layers if layer in found)
