@@ -16,7 +16,7 @@ from haq.exporters.integer.network import Codes, CodeTensor, IntegerNetwork, Pro
 
 LINEAR_FILTERS = 4
 """Filters that a matrix product computes together."""
-STRUCTURE_BYTES = 64
+STRUCTURE_BYTES = 68
 """Bytes of a `struct haq_product` on a processor of 32 bits."""
 _SUM_LIMIT = 2**31 - 256
 _LONGEST_PERIOD = 2**15 - 1
@@ -105,8 +105,15 @@ class ProductCode:
         return min(self.packing.limit // self.largest_product, _LONGEST_PERIOD)
 
     @property
+    def is_direct(self) -> bool:
+        """Whether the weights are used where they are stored, without being unpacked."""
+        return self.kernel == "linear" and self.bits == 8
+
+    @property
     def scratch_bytes(self) -> int:
         """Bytes of working memory."""
+        if self.is_direct:
+            return 0
         if self.kernel == "depthwise":
             return self.size
         if self.kernel == "linear":
@@ -184,11 +191,13 @@ def emit_product(code: ProductCode, scope: Scope) -> Fragment:
     """
     code.check()
     product = code.product
-    kernels = [code.kernel, f"unpack_{code.bits}", *([code.packing.kernel] if code.kernel == "convolution" else [])]
+    kernels = [code.kernel, *([] if code.is_direct else [f"unpack_{code.bits}"])]
+    if code.kernel == "convolution":
+        kernels.append(code.packing.kernel)
     channels = len(product.bias)
     return Fragment(
         call=f"haq_{code.kernel}(&{scope.name}, {scope.pointers[product.source]}, {scope.pointers[product.output]}, "
-        f"{scope.scratch});",
+        f"{scope.scratch or 0});",
         kernels=tuple(kernels),
         constants=_constants(code, scope.name),
         weight_bytes=len(code.stream),
@@ -219,7 +228,7 @@ def _members(code: ProductCode, name: str) -> dict[str, int | str]:
     }
     return {
         **pointers,
-        "unpack": f"haq_unpack_{code.bits}",
+        "unpack": "0" if code.is_direct else f"haq_unpack_{code.bits}",
         **(dot if is_convolution else {}),
         **_sizes("in", code.source),
         **_sizes("out", code.output),

@@ -14,20 +14,33 @@ static void haq_copy_window(const struct haq_product *p, const int8_t *input, in
     }
 }
 
-/* Find the codes under the kernel at an output pixel: in the input where they lie in rows there, else in `patch`.
- * `step` is the distance between rows. */
-static const int8_t *haq_window(const struct haq_product *p, const int8_t *input, int32_t pixel, int8_t *patch,
-                                int32_t *step)
+/* Where the window of an output pixel begins in the input. */
+struct haq_position {
+    int32_t y, x, column;
+};
+
+static void haq_advance(const struct haq_product *p, struct haq_position *at)
 {
-    const int32_t y = pixel / p->out_width * p->stride_y - p->top;
-    const int32_t x = pixel % p->out_width * p->stride_x - p->left;
-    if (y >= 0 && x >= 0 && y + (p->kernel_height - 1) * p->dilation_y < p->in_height &&
-        x + (p->kernel_width - 1) * p->dilation_x < p->in_width && p->groups == 1 && p->dilation_x == 1) {
+    at->x += p->stride_x;
+    if (++at->column == p->out_width) {
+        at->column = 0;
+        at->x = -p->left;
+        at->y += p->stride_y;
+    }
+}
+
+/* Find the codes of a window: in the input where they lie in rows there, else copied to `patch`.
+ * `step` is the distance between rows. */
+static const int8_t *haq_window(const struct haq_product *p, const int8_t *input, const struct haq_position *at,
+                                int8_t *patch, int32_t *step)
+{
+    if (at->y >= 0 && at->x >= 0 && at->y + (p->kernel_height - 1) * p->dilation_y < p->in_height &&
+        at->x + (p->kernel_width - 1) * p->dilation_x < p->in_width && p->groups == 1 && p->dilation_x == 1) {
         *step = p->in_width * p->in_channels * p->dilation_y;
-        return input + (y * p->in_width + x) * p->in_channels;
+        return input + (at->y * p->in_width + at->x) * p->in_channels;
     }
     *step = p->kernel_width * (p->in_channels / p->groups);
-    haq_copy_window(p, input, y, x, patch);
+    haq_copy_window(p, input, at->y, at->x, patch);
     return patch;
 }
 
@@ -53,45 +66,40 @@ static void haq_unpack_words(const struct haq_product *p, int32_t filter, int32_
     }
 }
 
-/* Compute a block of filters at one or two pixels. */
-static void haq_pixels(const struct haq_product *p, const int8_t *const windows[2], const int32_t steps[2],
-                       const int32_t *words, int32_t *sums)
+/* Compute a block of filters at all pixels, two at a time. */
+static void haq_pixels(const struct haq_product *p, int32_t filter, int32_t filters, const int8_t *input,
+                       int8_t *output, const int32_t *words, int8_t *patches)
 {
-    const int8_t *a = windows[0], *b = windows[1];
-    const int32_t length = p->kernel_width * (p->in_channels / p->groups);
-    for (int32_t at = 0; at < 2 * p->filters; at++)
-        sums[at] = 0;
-    for (int32_t row = 0; row < p->kernel_height; row++, a += steps[0], b += steps[1])
-        for (int32_t at = 0; at < length; at += p->period) {
-            const int32_t count = length - at < p->period ? length - at : p->period;
-            p->dot(a + at, b + at, words, count, sums);
-            words += count * (p->filters / 2);
-        }
+    const int32_t size = p->kernel_height * p->kernel_width * (p->in_channels / p->groups);
+    struct haq_position position = {-p->top, -p->left, 0};
+    output += filter;
+    for (int32_t left = p->out_height * p->out_width; left > 0; left -= 2, output += 2 * p->out_channels) {
+        int32_t sums[8] = {0, 0, 0, 0, 0, 0, 0, 0}, steps[2];
+        const int8_t *const a = haq_window(p, input, &position, patches, steps);
+        const int8_t *b = a;
+        haq_advance(p, &position);
+        if (left > 1) {
+            b = haq_window(p, input, &position, patches + size, steps + 1);
+            haq_advance(p, &position);
+        } else
+            steps[1] = steps[0];
+        p->dot(p, a, b, steps, words, sums);
+        for (int32_t at = 0; at < filters; at++)
+            haq_requantize(p, filter + at, sums + at, p->filters, left > 1 ? 2 : 1, output + at);
+    }
 }
 
 /* `scratch` has room for a block of filters in words and for two windows. */
 static void haq_convolution(const struct haq_product *p, const int8_t *input, int8_t *output, int32_t *scratch)
 {
-    const int32_t size = p->kernel_height * p->kernel_width * (p->in_channels / p->groups);
+    const int32_t channels = p->in_channels / p->groups;
+    const int32_t size = p->kernel_height * p->kernel_width * channels;
     const int32_t group = p->out_channels / p->groups;
-    const int32_t pixels = p->out_height * p->out_width;
-    int8_t *patches = (int8_t *)(scratch + size * (p->filters / 2));
     int32_t filters;
     for (int32_t filter = 0; filter < p->out_channels; filter += filters) {
-        const int8_t *from = input + filter / group * (p->in_channels / p->groups);
         filters = group - filter % group < p->filters ? group - filter % group : p->filters;
         haq_unpack_words(p, filter, filters, size, scratch);
-        for (int32_t pixel = 0; pixel < pixels; pixel += 2) {
-            int32_t sums[8], steps[2];
-            const int8_t *windows[2];
-            const int32_t count = pixel + 1 < pixels ? 2 : 1;
-            windows[0] = haq_window(p, from, pixel, patches, steps);
-            windows[1] = haq_window(p, from, pixel + count - 1, patches + size, steps + 1);
-            haq_pixels(p, windows, steps, scratch, sums);
-            for (int32_t each = 0; each < count; each++)
-                for (int32_t at = 0; at < filters; at++)
-                    output[(pixel + each) * p->out_channels + filter + at] =
-                        haq_requantize(p, filter + at, sums[each * p->filters + at]);
-        }
+        haq_pixels(p, filter, filters, input + filter / group * channels, output, scratch,
+                   (int8_t *)(scratch + size * (p->filters / 2)));
     }
 }

@@ -6,20 +6,33 @@ static void haq_add_fields(int64_t sum, int32_t *sums)
     sums[1] += (int32_t)((sum - low) >> 23);
 }
 
-/* Multiply two rows of codes with two filters. A product with a word is two products, in one of 64 bits. */
-static void haq_dot_wide(const int8_t *a, const int8_t *b, const int32_t *words, int32_t count, int32_t *sums)
+/* Multiply two windows with two filters. A product with a word is two products, in one of 64 bits. */
+static void haq_dot_wide(const struct haq_product *p, const int8_t *a, const int8_t *b, const int32_t *steps,
+                         const int32_t *words, int32_t *sums)
 {
+    const int32_t length = p->kernel_width * (p->in_channels / p->groups);
+    int32_t room = p->period;
     int64_t a0 = 0, b0 = 0;
+    for (int32_t row = p->kernel_height; row > 0; row--, a += steps[0] - length, b += steps[1] - length)
+        for (int32_t left = length; left > 0;) {
+            int32_t count = left < room ? left : room;
+            left -= count;
+            room -= count;
 #define HAQ_STEP(at)                                                                                                   \
     a0 += (int64_t)a[at] * words[at];                                                                                  \
     b0 += (int64_t)b[at] * words[at];
-    for (; count >= 4; count -= 4, a += 4, b += 4, words += 4) {
-        HAQ_STEP(0) HAQ_STEP(1) HAQ_STEP(2) HAQ_STEP(3)
-    }
-    for (; count > 0; count--, a++, b++, words++) {
-        HAQ_STEP(0)
-    }
+            for (; count >= 4; count -= 4, a += 4, b += 4, words += 4) {
+                HAQ_STEP(0) HAQ_STEP(1) HAQ_STEP(2) HAQ_STEP(3)
+            }
+            for (; count > 0; count--, a++, b++, words++) {
+                HAQ_STEP(0)
+            }
 #undef HAQ_STEP
-    haq_add_fields(a0, sums);
-    haq_add_fields(b0, sums + 2);
+            if (room == 0 || (row == 1 && left == 0)) {
+                haq_add_fields(a0, sums);
+                haq_add_fields(b0, sums + 2);
+                a0 = b0 = 0;
+                room = p->period;
+            }
+        }
 }

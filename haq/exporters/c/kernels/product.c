@@ -5,7 +5,8 @@ struct haq_product {
     const int32_t *mantissa; /* factors from sums to codes of the output, per filter */
     const int8_t *exponent;
     void (*unpack)(const uint8_t *stream, int32_t first, int32_t count, int8_t *codes);
-    void (*dot)(const int8_t *a, const int8_t *b, const int32_t *words, int32_t count, int32_t *sums);
+    void (*dot)(const struct haq_product *p, const int8_t *a, const int8_t *b, const int32_t *steps,
+                const int32_t *words, int32_t *sums);
     int16_t filters; /* filters in a block, which `dot` computes together */
     int16_t period;  /* products that `dot` can add up */
     int16_t in_height, in_width, in_channels;
@@ -14,8 +15,13 @@ struct haq_product {
     int16_t in_zero, out_zero, low, high;
 };
 
-static int8_t haq_requantize(const struct haq_product *p, int32_t filter, int32_t sum)
+/* Convert sums of a filter at some pixels to codes. */
+static void haq_requantize(const struct haq_product *p, int32_t filter, const int32_t *sums, int32_t step,
+                           int32_t count, int8_t *output)
 {
-    const int32_t value = haq_multiply(sum + p->bias[filter], p->mantissa[filter], p->exponent[filter]);
-    return (int8_t)haq_clip(value + p->out_zero, p->low, p->high);
+    const int32_t bias = p->bias[filter], mantissa = p->mantissa[filter], exponent = p->exponent[filter];
+    for (; count > 0; count--, sums += step, output += p->out_channels) {
+        const int32_t value = haq_multiply(*sums + bias, mantissa, exponent) + p->out_zero;
+        *output = (int8_t)haq_clip(value, p->low, p->high);
+    }
 }
