@@ -32,15 +32,36 @@ def _packed_runtime() -> Runtime:
     return PackedRuntime()
 
 
+def _c_exporter() -> Exporter:
+    from haq.exporters.c.exporter import CExporter
+
+    return CExporter()
+
+
+def _c_runtime() -> Runtime:
+    from haq.exporters.c.runtimes import host_runtime
+
+    return host_runtime()
+
+
+def _mcu_runtime() -> Runtime:
+    from haq.exporters.c.runtimes import mcu_runtime
+
+    return mcu_runtime()
+
+
 EXPORTERS: Mapping[FormatName, Callable[[], Exporter]] = {
     "onnx": _onnx,
     "packed": _packed_exporter,
+    "c": _c_exporter,
 }
 """Exporters by format, as functions that create them, so that their libraries are imported when they are used."""
 
 RUNTIMES: Mapping[str, Callable[[], Runtime]] = {
     "onnxruntime": _onnxruntime,
     "torch": _packed_runtime,
+    "c": _c_runtime,
+    "mcu": _mcu_runtime,
 }
 """Runtimes by name, as functions that create them, in the order in which `haq verify` uses them."""
 

@@ -63,6 +63,20 @@ def plan_tensors(network: IntegerNetwork) -> Memory:
     )
 
 
+def traced_tensors(network: IntegerNetwork) -> list[tuple[str, int]]:
+    """Return the tensors that `HAQ_TRACE` receives: all but flattened images that stay where they are.
+
+    Args:
+        network: Network.
+
+    Returns:
+        Names and numbers of codes, in order.
+    """
+    kept = kept_images(network)
+    written = [each.output for each in network.operations if each.output not in kept]
+    return [(name, count_of(network.tensors[name])) for name in written]
+
+
 def kept_images(network: IntegerNetwork) -> dict[str, tuple[int, ...]]:
     """Find the flattened images that only products read, whose weights can follow the order of the image.
 

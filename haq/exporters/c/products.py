@@ -11,12 +11,12 @@ from haq.errors import UserError
 from haq.exporters.c.fragments import Fragment, Scope, image_shape
 from haq.exporters.c.literals import array, structure
 from haq.exporters.c.packing import pack, stored_bits
-from haq.exporters.integer.arithmetic import Multiplier, fixed_point
+from haq.exporters.integer.arithmetic import Multiplier, fixed_points
 from haq.exporters.integer.network import Codes, CodeTensor, IntegerNetwork, Product
 
 LINEAR_FILTERS = 4
 """Filters that a matrix product computes together."""
-STRUCTURE_BYTES = 68
+STRUCTURE_BYTES = 72
 """Bytes of a `struct haq_product` on a processor of 32 bits."""
 _SUM_LIMIT = 2**31 - 256
 _LONGEST_PERIOD = 2**15 - 1
@@ -142,12 +142,16 @@ class ProductCode:
     def bias(self) -> NDArray[np.int64]:
         """Biases with the part that the zero point of the input has in every sum, [c_out]."""
         sums = np.sum(self.filters, axis=(1, 2, 3), dtype=np.int64)
-        return np.asarray(self.product.bias, np.int64) - np.int64(self.source.zero_point) * sums
+        return np.asarray(self.product.bias, np.int64) - (np.int64(self.source.zero_point) * sums << self.product.shift)
 
     @cached_property
     def multipliers(self) -> list[Multiplier]:
         """Factors from sums to output codes, per filter."""
-        return [fixed_point(self.source.scale * float(each) / self.output.scale) for each in self.product.w_scale]
+        w_scale = self.product.w_scale / 2**self.product.shift
+        mantissas, exponents = fixed_points(self.source.scale * w_scale / self.output.scale)
+        return [
+            Multiplier(int(mantissa), int(exponent)) for mantissa, exponent in zip(mantissas, exponents, strict=True)
+        ]
 
     def check(self) -> None:
         """Check that the sums fit into 32 bits.
@@ -155,8 +159,8 @@ class ProductCode:
         Raises:
             UserError: They do not.
         """
-        magnitudes = np.abs(self.filters.reshape(len(self.filters), -1).astype(np.int64)).sum(axis=1) * 128
-        if int((magnitudes + np.abs(self.bias)).max()) > _SUM_LIMIT:
+        magnitudes = np.sum(np.abs(self.filters.astype(np.int64)), axis=(1, 2, 3)) * 128
+        if int(((magnitudes << self.product.shift) + np.abs(self.bias)).max()) > _SUM_LIMIT:
             raise UserError(f"layer {self.product.layer}: sums exceed 32 bits; its bias is too large for its scales")
         if max(each.exponent for each in self.multipliers) > 30:
             raise UserError(f"layer {self.product.layer}: the factor of its output exceeds 2^30")
@@ -243,6 +247,7 @@ def _members(code: ProductCode, name: str) -> dict[str, int | str]:
         "groups": product.groups,
         "in_zero": code.source.zero_point,
         "out_zero": code.output.zero_point,
+        "shift": product.shift,
         "low": product.low,
         "high": product.high,
     }

@@ -57,7 +57,7 @@ class Program:
         arena_bytes: Bytes of static working memory.
         constant_bytes: Bytes of weights, biases, factors, tables and parameters.
         products: Layers, in order.
-        traced: Tensors that `HAQ_TRACE` receives, in order. Images are in the order height, width, channels.
+        input_bytes: Bytes of the input of the network.
     """
 
     source: str
@@ -65,7 +65,7 @@ class Program:
     arena_bytes: int
     constant_bytes: int
     products: tuple[ExportedProduct, ...]
-    traced: tuple[str, ...]
+    input_bytes: int
 
 
 def make_program(network: IntegerNetwork) -> Program:
@@ -94,7 +94,7 @@ def make_program(network: IntegerNetwork) -> Program:
         arena_bytes=memory.arena_bytes,
         constant_bytes=sum(each.constant_bytes for each in fragments),
         products=products,
-        traced=tuple(each.output for each, part in zip(operations, fragments, strict=True) if part.call),
+        input_bytes=count_of(network.tensors[network.input]),
     )
 
 

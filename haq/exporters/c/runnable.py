@@ -51,13 +51,13 @@ def from_memory_order(codes: Codes, tensor: CodeTensor) -> Codes:
     """Return the codes of a tensor in the order channels, height, width.
 
     Args:
-        codes: Codes in the order of C, [n, count].
+        codes: Codes in the order of C, of any shape.
         tensor: Tensor that they belong to.
 
     Returns:
         The codes, [n, *shape].
     """
     if len(tensor.shape) == 1:
-        return codes
+        return codes.reshape(-1, *tensor.shape)
     channels, height, width = tensor.shape
     return codes.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)

@@ -12,6 +12,7 @@ struct haq_product {
     int16_t in_height, in_width, in_channels;
     int16_t out_height, out_width, out_channels;
     int16_t kernel_height, kernel_width, stride_y, stride_x, top, left, dilation_y, dilation_x, groups;
+    int16_t shift; /* of the sums, before the bias is added */
     int16_t in_zero, out_zero, low, high;
 };
 
@@ -21,7 +22,7 @@ static void haq_requantize(const struct haq_product *p, int32_t filter, const in
 {
     const int32_t bias = p->bias[filter], mantissa = p->mantissa[filter], exponent = p->exponent[filter];
     for (; count > 0; count--, sums += step, output += p->out_channels) {
-        const int32_t value = haq_multiply(*sums + bias, mantissa, exponent) + p->out_zero;
+        const int32_t value = haq_multiply(*sums * (INT32_C(1) << p->shift) + bias, mantissa, exponent) + p->out_zero;
         *output = (int8_t)haq_clip(value, p->low, p->high);
     }
 }
