@@ -1,6 +1,7 @@
 """`haq export`: files of a policy for other tools, verified before they are written."""
 
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -63,9 +64,10 @@ def export(
 
 def _print_export(record: ExportRecord) -> None:
     columns = ("layer", "weights", "input", "weight bytes", "stored as", "arithmetic")
-    print_table("", columns, map(_row, record.layers), text_columns=1, wraps=True)
-    for note in record.notes:
-        print_text(note)
+    print_table("", columns, map(_row, record.layers))
+    reasons = {layer.name: layer.reason for layer in record.layers if not layer.is_integer}
+    for line in (*float_lines(reasons, count=len(record.layers)), *record.notes):
+        print_text(line)
     if record.outputs is not None:
         same = record.outputs.same_predictions
         agreement = "" if same is None else f"{percent(same)} of predictions agree, "
@@ -79,5 +81,26 @@ def _print_export(record: ExportRecord) -> None:
 
 def _row(layer: LayerRecord) -> tuple[str, ...]:
     widths = ("float" if bits is None else str(bits) for bits in (layer.w_bits, layer.a_bits))
-    arithmetic = "integer" if layer.is_integer else f"float: {layer.reason}"
-    return (layer.name, *widths, str(layer.weight_bytes), layer.storage, arithmetic)
+    arithmetic = "integer" if layer.is_integer else "float"
+    return (layer.name, *widths, f"{layer.weight_bytes:,}", layer.storage, arithmetic)
+
+
+def float_lines(reasons: Mapping[str, str], *, count: int) -> Iterator[str]:
+    """List the layers that are computed in float, with a line for every reason.
+
+    Args:
+        reasons: Reason by name of the layer.
+        count: Number of all layers.
+
+    Returns:
+        Iterator over the lines.
+
+    Examples:
+        >>> list(float_lines({"a": "too wide", "c": "too wide"}, count=3))
+        ['in float: a, c (too wide)']
+    """
+    layers: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        layers.setdefault(reason, []).append(name)
+    for reason, names in layers.items():
+        yield f"in float: {'all layers' if len(names) == count else ', '.join(names)} ({reason})"

@@ -1,12 +1,11 @@
 """`haq verify`: a policy in the runtimes of this machine, compared with an exact integer reference."""
 
 import sys
-from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
-from haq.cli.export import ArtifactArgument
+from haq.cli.export import ArtifactArgument, float_lines
 from haq.cli.flags import DATA_FLAGS, DEVICE_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, read_several, with_config
 from haq.cli.output import print_json, print_table, print_text, say
 from haq.cli.progress import shown_progress
@@ -61,8 +60,10 @@ def _print_verification(record: VerificationRecord) -> None:
         columns = ("runtime", "format", "size", "images", metric.name, "expected", "same predictions", "output error")
         print_text("")
         print_table("report split", columns, (_row(each, record) for each in ran), text_columns=2)
-        for line in _floats(ran):
-            print_text(line)
+        for each in ran:
+            reasons = {layer.layer: layer.reason for layer in each.layers if not layer.is_integer}
+            for line in float_lines(reasons, count=len(record.layers)):
+                print_text(f"{each.name}, {line}")
     for each in record.runtimes:
         if each.missing is not None:
             print_text(f"not verified in {each.name}: {each.missing}")
@@ -91,14 +92,3 @@ def _row(runtime: RuntimeRecord, record: VerificationRecord) -> tuple[str, ...]:
         agreement,
         f"{runtime.outputs.noise:.2g}",
     )
-
-
-def _floats(runtimes: list[RuntimeRecord]) -> Iterator[str]:
-    """Yield a line for every reason why layers stay in float."""
-    for runtime in runtimes:
-        reasons: dict[str, list[str]] = {}
-        for layer in runtime.layers:
-            if not layer.is_integer:
-                reasons.setdefault(layer.reason, []).append(layer.layer)
-        for reason, layers in reasons.items():
-            yield f"in float in {runtime.name}: {', '.join(layers)} ({reason})"
