@@ -54,7 +54,9 @@ def call_network(
     Returns:
         Outputs of the network.
     """
-    with torch_state_kept(), no_checkpointing(), NetworkGuard(), mode or nullcontext():
+    # An exported program holds operations on tensors only; it has no state of torch to restore.
+    state = nullcontext() if torch.compiler.is_exporting() else torch_state_kept()
+    with state, no_checkpointing(), NetworkGuard(), mode or nullcontext():
         copied, copied_named = map_tensors(torch.clone, inputs), map_tensors(torch.clone, dict(named))
         return map_tensors(torch.clone, network(*copied, **copied_named))
 

@@ -18,6 +18,7 @@ from haq.experiment.loading import load_priced
 from haq.experiment.stored_example import load_example
 from haq.experiment.stored_layers import load_layers
 from haq.network.layers import Trace
+from haq.network.zoo import is_model_name
 from haq.policy import Policy, load_policy
 from haq.quantization.training.config import finetune_config
 from haq.quantization.training.initialization import LearnedShift
@@ -97,11 +98,22 @@ class PolicySource:
             replaced: Settings, `model` or `data`, that an object replaces, so that they are not called.
 
         Raises:
-            UserError: haq has no record that this user called this code for this run.
+            UserError: haq has no record that this user called this code for this run, or the model was an object.
         """
         named = {name: getattr(self.config, name) for name in _CALLABLE if name not in {*self.given, *replaced}}
+        if "model" in named:
+            self._require_model_name(named["model"])
         for line in require_recorded(None if self.path is None else self.path.parent, named):
             self.notify(line)
+
+    def _require_model_name(self, model: str) -> None:
+        """Raise UserError for a model that is no name of one, but the class of an object that the run was made with."""
+        if not is_model_name(model):
+            source = "the policy" if self.folder is None else f"the run in {self.folder.path}"
+            raise UserError(
+                f"{source} was made with an object as model ({model}): "
+                "give it again as model= in Python, or its name by --model"
+            )
 
     def layers(self) -> Trace | None:
         """Return the stored layers of the run; None if there are none, or another network, data or input was given."""

@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from haq.errors import UserError
-from haq.execution.user_code import one_line
 from haq.network.layers import Trace
 from haq.policy import Granularity, LayerBits, Policy, PolicyBits
 from haq.quantization.corrections import Corrections
 from haq.quantization.quantizers import Quantizers
+from haq.quantization.stored_tensors import misfit_text, require_shapes
 from haq.quantization.training.initialization import LearnedShift
 from haq.quantization.training.network import Saved, TrainableNetwork, load_network
 from hardware_sim.layer import Layer
@@ -78,12 +78,13 @@ class QuantizedPolicy:
         """
         tensors = {name: tensor.to(device) for name, tensor in (self.tensors or {}).items()}
         try:
+            require_shapes(tensors)
             quantizers.load(tensors, *self.bits)
             corrections = Corrections.from_tensors(tensors, tuple(layer.name for layer in self.policy.layers))
             _require_usable(tensors, corrections, trace)
         except _MISFITS as error:
             subject, remedy = ("the quantizers do", "") if self.path is None else (f"{self.path} does", "; delete it")
-            raise UserError(f"{subject} not fit the policy: {one_line(error)}{remedy}") from error
+            raise UserError(f"{subject} not fit the policy: {misfit_text(error)}{remedy}") from error
         return corrections
 
     def trained_network(self, model: nn.Module, trace: Trace) -> TrainableNetwork:

@@ -87,6 +87,22 @@ def build_model(spec: str, *, num_classes: int | None = None, seed: int = 0) -> 
     return model
 
 
+def is_model_name(spec: str) -> bool:
+    """Return whether a name is that of a model that can be loaded, without checking that it exists.
+
+    Args:
+        spec: Name of a model.
+
+    Returns:
+        True for the forms that `load_model` takes.
+
+    Examples:
+        >>> is_model_name("torchvision:resnet18"), is_model_name("nets:small"), is_model_name("Sequential")
+        (True, True, False)
+    """
+    return spec in BUILT_IN or spec.partition(":")[0] in _SOURCES or is_user_code(spec)
+
+
 def default_input_shape(spec: str) -> Shape | None:
     """Return the image shape that a model was published for.
 
@@ -117,7 +133,7 @@ def _build(spec: str, options: dict[str, Any]) -> nn.Module:
         return BUILT_IN[spec][0](**options)
     if source in _SOURCES:
         return _SOURCES[source](name, options)
-    if not is_user_code(spec):
+    if not is_model_name(spec):
         others = "torchvision:NAME, timm:NAME or package.module:callable"
         raise UserError(
             f"unknown model {spec!r}{_suggestion(spec, BUILT_IN)}; expected {', '.join(BUILT_IN)}, {others}"

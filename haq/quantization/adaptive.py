@@ -204,7 +204,9 @@ class AdaptiveQuantizer(nn.Module):
             Values on the grid, in the shape and dtype of x.
         """
         scale, shift, start = self._aligned(x.shape)
-        values = x.to(torch.promote_types(x.dtype, scale.dtype))
+        values = _widened(x, scale)
+        if torch.compiler.is_exporting():
+            return self._without_gradient(values, scale, shift, start).to(x.dtype)
         grid = self._learned_grid(values, scale.detach(), shift, start)
         return learned_fake_quantize(values, scale, shift, grid).to(x.dtype)
 
@@ -219,7 +221,7 @@ class AdaptiveQuantizer(nn.Module):
             Codes, int32 in the shape of x.
         """
         scale, shift, start = self._aligned(x.shape)
-        values = x.to(torch.promote_types(x.dtype, scale.dtype))
+        values = _widened(x, scale)
         if shift is not None and self.shift_kind == "float":
             values = values - shift
         return quantize(values, scale, self._zero_point(scale, shift, start), self.grid.q_min, self.grid.q_max)
@@ -247,11 +249,19 @@ class AdaptiveQuantizer(nn.Module):
         elements = prod([size for axis, size in enumerate(shape) if axis not in apart])
         return 1 / sqrt(max(elements, 1) * self.grid.steps)
 
-    @torch.no_grad()
     def _zero_point(self, scale: Tensor, shift: Tensor | None, start: Tensor) -> Tensor:
         if shift is None or self.shift_kind == "float":
             return start
-        return torch.clamp(start - torch.round(shift / scale), self.grid.q_min, self.grid.q_max)
+        return torch.clamp(start - torch.round(shift.detach() / scale.detach()), self.grid.q_min, self.grid.q_max)
+
+    def _without_gradient(self, x: Tensor, scale: Tensor, shift: Tensor | None, start: Tensor) -> Tensor:
+        """Compute the values of `forward` in operations that an exported program can hold."""
+        zero_point = self._zero_point(scale, shift, start)
+        offset = shift if self.shift_kind == "float" else None
+        values = x if offset is None else x - offset
+        low, high = self.grid.q_min - zero_point, self.grid.q_max - zero_point
+        quantized = (values / scale).clamp(low, high).round() * scale
+        return quantized if offset is None else quantized + offset
 
     @torch.no_grad()
     def _learned_grid(self, x: Tensor, scale: Tensor, shift: Tensor | None, start: Tensor) -> LearnedGrid:
@@ -298,3 +308,8 @@ class AdaptiveQuantizer(nn.Module):
             if stored.tolist() != [self.grid.q_min, self.grid.q_max]:
                 args[-1].append(f"{prefix}code_range is {stored.tolist()}, not that of {self.grid}")
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _widened(x: Tensor, scale: Tensor) -> Tensor:
+    """Return values in the wider dtype of the two."""
+    return x if x.dtype == scale.dtype else x.to(torch.promote_types(x.dtype, scale.dtype))

@@ -63,7 +63,9 @@ class QuantizedModel(nn.Module):
         Returns:
             Outputs of the network.
         """
-        calls = LayerCalls(self.index, self._answer, self._corrections.normalize)
+        # Built anew for every pass: a copy of this network, a move to a device and an export have other tensors.
+        index = LayerIndex(self.model, self._trace.sites)
+        calls = LayerCalls(index, self._answer, self._corrections.normalize)
         return call_network(self.model, inputs, named, calls)
 
     def set_corrections(self, corrections: Corrections) -> None:

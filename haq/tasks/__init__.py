@@ -63,7 +63,10 @@ def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions
         return TASKS[name].load(spec, model, options)
     if not is_user_code(spec):
         expected = [f"{each}:DIR" if task.needs_folder else each for each, task in TASKS.items()]
-        raise UserError(f"unknown data {spec!r}; expected {', '.join(expected)} or package.module:callable")
+        raise UserError(
+            f"unknown data {spec!r}; expected {', '.join(expected)} or package.module:callable; "
+            "data that a run got as an object have to be given again as task="
+        )
     _require_no_transform(spec, options)
     if options.split_seed:
         raise UserError(f"split_seed draws other splits, and those of {spec} are its own; leave it out")

@@ -17,6 +17,7 @@ from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
 from haq.policy import PolicyBits
 from haq.quantization.adaptive import AdaptiveQuantizer
+from haq.quantization.stored_tensors import misfit_text, require_shapes
 from haq.quantization.training.initialization import (
     Initializer,
     LearnedShift,
@@ -171,6 +172,7 @@ def load_network(model: nn.Module, trace: Trace, bits: PolicyBits, saved: Saved)
         UserError: The stored state does not fit the network or the bits.
     """
     try:
+        require_shapes(saved.quantizers)
         network = _empty_network(model, trace, bits, saved)
         # A network may keep more than tensors in its state_dict, and need not take it back.
         misfits = network.model.load_state_dict(dict(saved.network), strict=False)
@@ -183,6 +185,8 @@ def load_network(model: nn.Module, trace: Trace, bits: PolicyBits, saved: Saved)
         for name, quantizer in network.quantizers():
             parts = {part: saved.quantizers[f"{name}.{part}"] for part in quantizer.state_dict()}
             quantizer.load_state_dict(parts)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"the files of the fine-tuned network do not fit it: {misfit_text(error)}") from error
     except Exception as error:  # a user's set_extra_state may raise anything
         raise UserError(f"the files of the fine-tuned network do not fit it: {one_line(error)}") from error
     device = next(model.parameters()).device

@@ -5,13 +5,14 @@ import pickle
 import shutil
 import sys
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 
 import haq
 from haq.__main__ import main
@@ -131,6 +132,29 @@ def test_model_of_a_stored_trace_needs_no_data(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("run", RUNS)
+@pytest.mark.usefixtures("folder")
+def test_model_is_exported_with_its_outputs_for_any_batch(run: str, tmp_path: Path) -> None:
+    model, path = haq.load(run).model, tmp_path / "model.pt2"
+    batch = torch.export.Dim("batch")
+    inputs = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(2)) * 3
+    program = torch.export.export(model, (inputs[:2],), dynamic_shapes={"inputs": ({0: batch},)})
+    torch.export.save(program, path)
+    with torch.no_grad():
+        expected = model(inputs)
+        assert torch.allclose(torch.export.load(path).module()(inputs), expected, atol=1e-6)
+        float_outputs = sys.modules["artifact_nets"].net().eval()(inputs)
+    assert not torch.allclose(expected, float_outputs, atol=1e-3)
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.usefixtures("folder")
+def test_copy_of_the_model_is_quantized_too(run: str) -> None:
+    model, inputs = haq.load(run).model, torch.ones(1, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(deepcopy(model)(inputs), model(inputs))
+
+
+@pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("command", [("plot",), ("simulate",), ("plot", "--kind", "roofline"), ("explain",)])
 def test_commands_on_a_run_need_neither_network_nor_data(command: tuple[str, ...], run: str, folder: Path) -> None:
     (folder / "artifact_nets.py").unlink()
@@ -199,6 +223,26 @@ def test_quantizers_of_another_network_are_one_line(run: str) -> None:
         _ = haq.load(run).model
 
 
+@pytest.mark.parametrize(
+    ("name", "tensor", "says"),
+    [
+        ("3.input.scale", torch.ones(2), "3.input.scale is float32 of shape [2], not one float"),
+        ("3.input.zero_point", torch.tensor(0.5), "3.input.zero_point is float32 of shape [], not one integer"),
+        ("3.input.range", torch.tensor(3), "3.input.range is int64 of shape [], not two integers"),
+        ("3.weight.range", torch.zeros(1, dtype=torch.int32), "3.weight.range is int32 of shape [1], not two integers"),
+    ],
+)
+@pytest.mark.parametrize("run", ["search", "finetuned"])
+@pytest.mark.usefixtures("folder")
+def test_quantizer_of_another_shape_is_named(run: str, name: str, tensor: Tensor, says: str) -> None:
+    path = Path(run, "quantizers.safetensors")
+    path.write_bytes(save({**load(path.read_bytes()), name: tensor}))
+    with pytest.raises(UserError) as caught:
+        _ = haq.load(run).model
+    assert says in str(caught.value)
+    assert "Error" not in str(caught.value)
+
+
 @pytest.mark.usefixtures("folder")
 def test_damaged_summary_is_one_line() -> None:
     Path("search/summary.json").write_text("[]")
@@ -234,6 +278,9 @@ def test_objects_take_the_place_of_names(tiny_net: nn.Module, tiny_task: Classif
     assert isinstance(discarded.artifact, Artifact)
     assert discarded.artifact.path is None
     assert discarded.artifact.priced.baseline == loaded.priced.baseline
+    for without in (haq.load(tmp_path / "run"), haq.load(tmp_path / "run", task=tiny_task)):
+        with pytest.raises(UserError, match=r"was made with an object as model \(TinyNet\): give it again as model="):
+            _ = without.model
     (tmp_path / "run" / "layers.json").unlink()
     traced_again = haq.load(tmp_path / "run", model=tiny_net, task=tiny_task)
     assert traced_again.priced.layers == loaded.priced.layers
