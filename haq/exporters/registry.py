@@ -20,6 +20,12 @@ def _packed_exporter() -> Exporter:
     return PackedExporter()
 
 
+def _qonnx_exporter() -> Exporter:
+    from haq.exporters.qonnx.exporter import QonnxExporter
+
+    return QonnxExporter()
+
+
 def _onnxruntime() -> Runtime:
     from haq.exporters.onnx import OnnxRuntime
 
@@ -50,10 +56,17 @@ def _mcu_runtime() -> Runtime:
     return mcu_runtime()
 
 
+def _qonnx_runtime() -> Runtime:
+    from haq.exporters.qonnx.runtime import QonnxRuntime
+
+    return QonnxRuntime()
+
+
 EXPORTERS: Mapping[FormatName, Callable[[], Exporter]] = {
     "onnx": _onnx,
     "packed": _packed_exporter,
     "c": _c_exporter,
+    "qonnx": _qonnx_exporter,
 }
 """Exporters by format, as functions that create them, so that their libraries are imported when they are used."""
 
@@ -62,6 +75,7 @@ RUNTIMES: Mapping[str, Callable[[], Runtime]] = {
     "torch": _packed_runtime,
     "c": _c_runtime,
     "mcu": _mcu_runtime,
+    "qonnx": _qonnx_runtime,
 }
 """Runtimes by name, as functions that create them, in the order in which `haq verify` uses them."""
 

@@ -74,9 +74,9 @@ def build_graph(network: Deployable, widths: tuple[Width, ...] = (8,)) -> Stored
     names = tensor_names(template, input_names(network.model, network.example), output_names(outputs))
     rename(model.graph, names)
     _share_constants(model.graph)
-    _remove_metadata(model.graph)
+    remove_metadata(model.graph)
     _raise_versions(model, min((stored.width for stored in lowering.stored.values()), default=8))
-    _describe(model, network)
+    describe(model, network)
     onnx.checker.check_model(model, full_check=True)
     return StoredGraph(model, dict(_weights(network, model.graph, lowering.stored)))
 
@@ -112,8 +112,12 @@ def _share_constants(graph: onnx.GraphProto) -> None:
         node.input[:] = [other.get(name, name) for name in node.input]
 
 
-def _remove_metadata(graph: onnx.GraphProto) -> None:
-    """Remove what the exporter of torch adds for debugging, such as names of source files."""
+def remove_metadata(graph: onnx.GraphProto) -> None:
+    """Remove what the exporter of torch adds for debugging, such as names of source files.
+
+    Args:
+        graph: Graph, changed in place.
+    """
     for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
@@ -127,8 +131,13 @@ def _raise_versions(model: onnx.ModelProto, narrowest: Width) -> None:
             opset.version = max(opset.version, OPSETS[narrowest])
 
 
-def _describe(model: onnx.ModelProto, network: Deployable) -> None:
-    """Add name, producer and metadata: the policy with its costs and accuracies, and the versions of the tools."""
+def describe(model: onnx.ModelProto, network: Deployable) -> None:
+    """Add name, producer and metadata: the policy with its costs and accuracies, and the versions of the tools.
+
+    Args:
+        model: Model, changed in place.
+        network: Network with its policy.
+    """
     policy = network.policy
     model.graph.name = policy.model
     model.producer_name, model.producer_version = DISTRIBUTION, version(DISTRIBUTION)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from haq.evaluation.engines.onnxruntime.assembly import Assembly
 from haq.evaluation.engines.onnxruntime.codes import Integers, align_channels, enlarge_scales, integer_weight
 from haq.evaluation.engines.onnxruntime.marking import INPUT, MARKS, NORM, WEIGHT, epsilon_of, layer_of, norm_of
-from haq.evaluation.engines.onnxruntime.template import Floats, Node, Product, Template
+from haq.evaluation.engines.onnxruntime.template import Affine, Floats, Node, Product, Template
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
 from haq.quantization.quantizers import Quantizers
@@ -87,8 +87,7 @@ class Lowering:
         """Add a layer's weights and bias, with the batch norm that follows folded in."""
         layer = layer_of(mark)
         product, weight = self._template.products[layer], self._weights[layer]
-        moments = self._corrections.statistics.get(product.norm.name) if product.norm else None
-        affine = product.affine(self._corrections.biases.get(layer), moments)
+        affine = self._affine(layer)
         factor = affine.factor if product.norm else None
         if weight is None:
             self._float_weight(mark, product, factor)
@@ -112,6 +111,12 @@ class Lowering:
             self._graph.constant(output, codes.values)
         else:
             self._dequantized(f"{layer}.weight", codes, output)
+
+    def _affine(self, layer: int) -> Affine:
+        """Return bias and batch norm of a layer, with corrections, as one affine function."""
+        product = self._template.products[layer]
+        moments = self._corrections.statistics.get(product.norm.name) if product.norm else None
+        return product.affine(self._corrections.biases.get(layer), moments)
 
     def _integer_step(self, layer: int) -> float | None:
         """Return the scale of a layer's input, or None if runtimes cannot compute layer and bias in integers."""

@@ -1,0 +1,77 @@
+"""What tools for FPGAs cannot take of a network, by the rules of the deployment target of the same name."""
+
+from collections.abc import Iterator
+from typing import get_args
+
+import numpy as np
+
+from haq.exporters.deployable import Deployable
+from haq.exporters.formats import ToolchainName
+from haq.exporters.qonnx.lowering import weight_grid
+from hardware_sim.deployment_target import DeploymentTarget
+from hardware_sim.target_catalog import load_target
+
+TOOLCHAINS: tuple[ToolchainName, ...] = get_args(ToolchainName)
+
+
+_POWERS = "haq does not restrict scales to these, so round them there, or use FINN or C"
+
+
+def obstacles(network: Deployable, toolchain: ToolchainName) -> Iterator[str]:
+    """Find what a toolchain cannot take.
+
+    Args:
+        network: Network with its policy.
+        toolchain: Name of the toolchain.
+
+    Yields:
+        A line for every obstacle: the layer, what it has, and what the toolchain would take.
+    """
+    target = load_target(toolchain)
+    for place, layer in enumerate(network.policy.layers):
+        for obstacle in _of_layer(network, place, target):
+            yield f"{layer.name} {obstacle}"
+    for part in network.trace.refused:
+        if part.macs:
+            yield f"{part.name} {part.reason}; replace it, or leave it to a processor"
+
+
+def _of_layer(network: Deployable, place: int, target: DeploymentTarget) -> Iterator[str]:
+    bits, remedy = network.policy.layers[place], f"search with --deploy {target.name}"
+    names = [layer.name for layer in network.trace.layers]
+    is_end = place == 0 or names[place] in network.trace.heads
+    if bits.kind not in target.layer_kinds:
+        yield f"is {bits.kind}, and {target.name} takes {', '.join(target.layer_kinds)}; replace it"
+        return
+    if bits.w_bits is None or bits.a_bits is None:
+        if not target.float_layers:
+            yield f"is left in float; {remedy}"
+        return
+    if not target.allows(bits.w_bits, bits.a_bits, is_end=is_end):
+        yield f"has {bits.w_bits}/{bits.a_bits} bits, not {target.legal_text(is_end=is_end)}; {remedy}"
+    yield from _of_input(network, place, target)
+    yield from _of_weights(network, place, target)
+
+
+def _of_input(network: Deployable, place: int, target: DeploymentTarget) -> Iterator[str]:
+    a_bits = network.policy.a_bits[place]
+    quantizer = None if a_bits is None else network.quantizers.activation(place, a_bits)
+    if quantizer is None:
+        return
+    if quantizer.zero_point and not target.zero_points:
+        yield f"has the zero point {quantizer.zero_point} at its input, not 0; search with --zero-points none"
+    if "activations" in target.power_of_two_scales and not _are_powers_of_two(np.float32(quantizer.scale)):
+        yield f"has the input scale {quantizer.scale:.4g}, no power of two; {_POWERS}"
+
+
+def _of_weights(network: Deployable, place: int, target: DeploymentTarget) -> Iterator[str]:
+    w_bits, product = network.policy.w_bits[place], network.template.products[place]
+    if w_bits is None or "weights" not in target.power_of_two_scales:
+        return
+    _, grid = weight_grid(network.quantizers.codes(place, w_bits), product.affine().factor if product.norm else None)
+    if not _are_powers_of_two(grid.scale):
+        yield (f"has {grid.scale.size} weight scales, with batch norm, not all powers of two; {_POWERS}")
+
+
+def _are_powers_of_two(scale: np.typing.ArrayLike) -> bool:
+    return bool((np.frexp(np.abs(scale))[0] == 0.5).all())
