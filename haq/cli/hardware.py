@@ -9,14 +9,12 @@ import typer
 
 from haq.cli.flags import MODEL_FLAGS, JsonFlag, QuietFlag, with_config
 from haq.cli.help import GroupedCommand
+from haq.cli.measurements import MeasuredTarget, measure_microcontroller, measure_processor
 from haq.cli.output import print_json, print_table, print_text
-from haq.cli.progress import shown_progress
 from haq.cli.targets import print_target, print_targets
 from haq.config import SearchConfig
-from haq.costs.measured_table import device_file
-from haq.costs.measuring import CAVEAT, Row, Setup, measure_layers
-from haq.experiment.loading import example_input, load_traced
-from haq.formatting import format_count, format_seconds
+from haq.exporters.c.measurement.table import CLOCK_HZ
+from haq.formatting import format_count
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import device_names, load_accelerator
 from hardware_sim.cost import Bits, UnsupportedError
@@ -93,25 +91,29 @@ def validate(
 def measure(
     config: SearchConfig,
     out: Annotated[Path, typer.Option(help="Table to write, a .csv file in an existing folder.")],
+    target: Annotated[
+        MeasuredTarget,
+        typer.Option(help="This processor, or the kernels of `haq export --format c` on an emulated Cortex-M7."),
+    ] = "processor",
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of the runtime.", metavar="N")] = 1,
     repeats: Annotated[
         int, typer.Option(min=3, max=100_000, help="Runs of each layer; the median counts.", metavar="N")
     ] = 30,
+    clock: Annotated[
+        float, typer.Option(min=1e3, max=1e11, help="Clock of the Cortex-M7 in Hz.", metavar="HZ")
+    ] = CLOCK_HZ,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
-    """Time every layer on this processor.
+    """Time every layer on this processor, or count its instructions on a microcontroller.
 
-    Writes a table of latencies in float32 and int8, and a device file that can be given as --hardware.
+    Writes a table of latencies, in float32 and int8 or for each pair of 2 to 8 bits, and a device file that can be
+    given as --hardware.
     """
-    shape = tuple(example_input(config).shape[1:])
-    setup = Setup(model=config.model, input_shape=shape, batch=config.batch or 1, threads=threads, repeats=repeats)
-    with shown_progress(quiet=quiet) as watcher:
-        rows = measure_layers(load_traced(config).layers, out, setup=setup, watcher=watcher)
-    if json:
-        print_json(_measurement(rows, out, setup))
+    if target == "mcu-c":
+        measure_microcontroller(config, out, clock_hz=clock, json=json, quiet=quiet)
     else:
-        _print_measurement(rows, out, setup)
+        measure_processor(config, out, threads=threads, repeats=repeats, json=json, quiet=quiet)
 
 
 @app.command(cls=GroupedCommand)
@@ -221,30 +223,3 @@ def _notes(device: Accelerator) -> list[str]:
 
 def _width(bits: Bits) -> str:
     return "float" if bits is None else str(bits)
-
-
-def _seconds(row: Row) -> str:
-    return format_seconds(row.timing.latency_s)
-
-
-def _measurement(rows: list[Row], out: Path, setup: Setup) -> dict[str, Any]:
-    return {
-        "table": str(out),
-        "device": str(device_file(out)),
-        "model": setup.model,
-        "batch": setup.batch,
-        "setup": setup.description,
-        "layers": [{"name": row.layer, "bits": row.bits, **row.timing._asdict()} for row in rows],
-        "notes": [CAVEAT],
-    }
-
-
-def _print_measurement(rows: list[Row], out: Path, setup: Setup) -> None:
-    pairs = list(zip(rows[::2], rows[1::2], strict=True))
-    cells = [(a.layer, _seconds(a), _seconds(b), f"{a.timing.latency_s / b.timing.latency_s:.2f}") for a, b in pairs]
-    totals = [sum(row.timing.latency_s for row in part) for part in zip(*pairs, strict=True)]
-    cells.append(("all layers", format_seconds(totals[0]), format_seconds(totals[1]), f"{totals[0] / totals[1]:.2f}"))
-    print_text(setup.description)
-    print_table("a batch", ("layer", "float32", "int8", "float32 / int8"), cells)
-    print_text(f"note: {CAVEAT}")
-    print_text(f"written {out} and {device_file(out)}; price a network with --hardware {device_file(out)}")

@@ -15,16 +15,18 @@ A program is a mapping from file names to texts. It has one `int main(void)` tha
     }
 """
 
-from haq.exporters.c.toolchain.cortex_m7 import CortexM7, McuRun
+from haq.exporters.c.toolchain.cortex_m7 import MCU_TOOLS, CortexM7, McuRun, compiler_version
 from haq.exporters.c.toolchain.errors import CompileError, MissingToolError, ProgramError
 from haq.exporters.c.toolchain.host import host_program, host_run
 
 __all__ = [
+    "MCU_TOOLS",
     "CompileError",
     "CortexM7",
     "McuRun",
     "MissingToolError",
     "ProgramError",
+    "compiler_version",
     "host_program",
     "host_run",
 ]

@@ -13,6 +13,7 @@ from haq.exporters.c.toolchain.report import read_report
 from haq.exporters.c.toolchain.tools import (
     C_FLAGS,
     HARNESS,
+    OPTIMIZATION,
     RESERVED_PREFIX,
     compile_with,
     find_tool,
@@ -130,6 +131,19 @@ class CortexM7:
         linked = (*map(str, objects.values()), *harness)
         compile_with(COMPILER, [*CPU_FLAGS, *LINK_FLAGS, *linked, "-lm", "-o", "program.elf"], folder)
         return {file.name: _object_size(target, folder) for file, target in objects.items()}
+
+
+def compiler_version() -> str:
+    """Return name, version and optimization of the compiler, such as `arm-none-eabi-gcc 12.2.1 -O2`.
+
+    Returns:
+        The version.
+
+    Raises:
+        MissingToolError: The compiler is not installed.
+    """
+    version = run_program([find_tool(COMPILER), "-dumpfullversion"], folder=Path(), stdin=b"", seconds=60)
+    return f"{COMPILER} {version.decode().strip()} {OPTIMIZATION}"
 
 
 @cache

@@ -19,7 +19,8 @@ DEBIAN_PACKAGES: Mapping[str, str] = {
 """Debian packages that bring each tool."""
 HARNESS = Path(__file__).parent / "harness"
 """Folder of the C sources that connect a program to the machine that it runs on."""
-C_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-O2", f"-I{HARNESS}")
+OPTIMIZATION = "-O2"
+C_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", OPTIMIZATION, f"-I{HARNESS}")
 COMPILE_SECONDS = 300.0
 RESERVED_PREFIX = "harness_"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.[ch]")
