@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from haq.__main__ import main
+from haq.cli import measurements
 from hardware_sim.catalog import device_names, load_accelerator
 
 GOOD = """
@@ -186,3 +187,47 @@ def test_measured_table_is_a_device(tmp_path: Path, capsys: Output) -> None:
     assert "no cost for layer 'stem.0' at 4 bits x 8 bits" in capsys.readouterr().err
     assert main(["simulate", "--hardware", measured["device"], "--w-bits", "4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["totals"]["latency_s"] == document["totals"]["latency_s"]
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A microcontroller whose instructions are made up."""
+    monkeypatch.setattr(measurements, "find_tool", lambda _: "")
+    monkeypatch.setattr(measurements, "compiler_version", lambda: "gcc 1.0 -O2")
+    monkeypatch.setattr(measurements, "count_instructions", lambda layer, w, a, *, core: layer.macs + w + a)  # noqa: ARG005
+
+
+@pytest.mark.usefixtures("counted")
+def test_counted_instructions_are_a_device(tmp_path: Path, capsys: Output) -> None:
+    out = tmp_path / "m7.csv"
+    words = ["hardware", "measure", "--target", "mcu-c", "--out", str(out), "--clock", "1e6", "--quiet"]
+    assert main([*words, "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert (measured["clock_hz"], len(measured["layers"])) == (1e6, 15 * 49)
+    assert main(words) == 0  # nothing is counted again
+    shown = capsys.readouterr().out
+    assert "instructions of an image, by bits of weights/inputs" in shown
+    assert "instructions are not cycles" in shown
+    assert main(["simulate", "--hardware", measured["device"], "--w-bits", "4", "--a-bits", "4", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    total = sum(row["instructions"] for row in measured["layers"] if (row["w_bits"], row["a_bits"]) == (4, 4))
+    assert document["totals"]["latency_s"] == pytest.approx(total / 1e6)
+    assert document["totals"]["cycles"] is None
+
+
+@pytest.mark.usefixtures("counted")
+def test_microcontroller_takes_one_image_at_a_time(tmp_path: Path, capsys: Output) -> None:
+    words = ["hardware", "measure", "--target", "mcu-c", "--out", str(tmp_path / "m7.csv"), "--batch", "4"]
+    assert main(words) == 2
+    assert capsys.readouterr().err == "haq: --batch 4: --target mcu-c processes one image at a time\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_compiler_is_named_with_its_package(
+    tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert main(["hardware", "measure", "--target", "mcu-c", "--out", str(tmp_path / "m7.csv")]) == 2
+    error = capsys.readouterr().err
+    assert "arm-none-eabi-gcc is not installed; the Debian package gcc-arm-none-eabi" in error
+    assert error.count("\n") == 1
