@@ -258,6 +258,7 @@ def export(
     out: str | Path | None = None,
     compact: bool = False,
     toolchain: ToolchainName | None = None,
+    lookup_tables: bool = True,
     model: nn.Module | str | None = None,
     task: TaskLike | None = None,
     **settings: Any,
@@ -272,6 +273,8 @@ def export(
         out: Main file; if None, one named after the network in the folder of the artifact.
         compact: For `onnx`: store weights of 4 and 2 bits as such; smaller, but run in float.
         toolchain: For `qonnx`: refuse what this tool cannot take.
+        lookup_tables: For `tflite`: store weights as lookup tables where that is smallest; without, LiteRT runs the
+            file too.
         model: Network, as in `haq.load`.
         task: Data, as in `haq.load`.
         settings: Fields of `haq.config.SearchConfig` that override those of the run.
@@ -287,7 +290,7 @@ def export(
         >>> record.outputs.noise  # doctest: +SKIP
     """
     found = _as_artifact(artifact, model, task, settings)
-    options = ExportOptions(compact=compact, toolchain=toolchain)
+    options = ExportOptions(compact=compact, toolchain=toolchain, lookup_tables=lookup_tables)
     record = export_artifact(found, format, out=None if out is None else Path(out), options=options)
     warn_caller(record.warnings)
     return record

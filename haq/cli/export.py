@@ -40,6 +40,13 @@ def export(
     toolchain: Annotated[
         ToolchainName | None, typer.Option("--for", help="qonnx: refuse what this tool cannot take.")
     ] = None,
+    lookup_tables: Annotated[
+        bool,
+        typer.Option(
+            "--lookup-tables/--no-lookup-tables",
+            help="tflite: store weights as lookup tables where that is smallest; without, LiteRT runs the file too.",
+        ),
+    ] = True,
     json: JsonFlag = False,
 ) -> None:
     """Export a policy as files that other tools execute.
@@ -51,7 +58,7 @@ def export(
             load_artifact(artifact, config, notify=say),
             format_name,
             out=out,
-            options=ExportOptions(compact=compact, toolchain=toolchain),
+            options=ExportOptions(compact=compact, toolchain=toolchain, lookup_tables=lookup_tables),
             watcher=watcher,
         )
     for warning in record.warnings:

@@ -20,11 +20,14 @@ class ExportOptions:
     Attributes:
         compact: Store weights of 4 and 2 bits as such in ONNX files: smaller, but run in float.
         toolchain: Tool that the file is for; an export that it cannot take is refused.
+        lookup_tables: Store weights of 2 to 7 bits in TFLite files as lookup tables where that is smallest. TensorFlow
+            Lite Micro alone decodes them; without them LiteRT runs the files too.
         stem: Name of the files without suffix, for files that name each other.
     """
 
     compact: bool = False
     toolchain: ToolchainName | None = None
+    lookup_tables: bool = True
     stem: str = "network"
 
 

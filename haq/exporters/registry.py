@@ -62,11 +62,30 @@ def _qonnx_runtime() -> Runtime:
     return QonnxRuntime()
 
 
+def _tflite() -> Exporter:
+    from haq.exporters.tflite.exporter import TfliteExporter
+
+    return TfliteExporter()
+
+
+def _tflm() -> Runtime:
+    from haq.exporters.tflite.runtimes import tflm
+
+    return tflm()
+
+
+def _litert() -> Runtime:
+    from haq.exporters.tflite.runtimes import litert
+
+    return litert()
+
+
 EXPORTERS: Mapping[FormatName, Callable[[], Exporter]] = {
     "onnx": _onnx,
     "packed": _packed_exporter,
     "c": _c_exporter,
     "qonnx": _qonnx_exporter,
+    "tflite": _tflite,
 }
 """Exporters by format, as functions that create them, so that their libraries are imported when they are used."""
 
@@ -76,6 +95,8 @@ RUNTIMES: Mapping[str, Callable[[], Runtime]] = {
     "c": _c_runtime,
     "mcu": _mcu_runtime,
     "qonnx": _qonnx_runtime,
+    "tflm": _tflm,
+    "litert": _litert,
 }
 """Runtimes by name, as functions that create them, in the order in which `haq verify` uses them."""
 

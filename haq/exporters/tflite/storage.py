@@ -1,0 +1,139 @@
+"""Storage of weights in TFLite files: int8, int4, or indices into a lookup table (TFLM_DECODE)."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+Storage = Literal["int8", "int4", "table"]
+
+DECODE_NAME = "TFLM_DECODE"
+"""Custom operator that decodes lookup tables."""
+STORED_BITS: Mapping[Storage, int] = {"int8": 8, "int4": 4, "table": 8}
+"""Bits of the weights that operators compute with."""
+MAX_TABLE_BITS = 7
+"""Widest indices into a table; a table of 8-bit indices would hold all of int8."""
+TABLE_HEADER_BYTES = 16
+DECODE_BYTES = 192
+"""Approximate bytes of the operator and the tensors that decode a table, which the choice of a storage counts too."""
+_ONE_TABLE = 15
+"""Axis in the header of a table that all channels share."""
+
+
+def storage_bytes(count: int, w_bits: int, storage: Storage) -> int:
+    """Compute the bytes of weights in a storage.
+
+    Args:
+        count: Number of weights.
+        w_bits: Their bits.
+        storage: Storage.
+
+    Returns:
+        Bytes of the codes or indices, and of the table with its header.
+
+    Examples:
+        >>> [storage_bytes(1000, 3, storage) for storage in ("int8", "int4", "table")]
+        [1000, 500, 399]
+    """
+    if storage == "int8":
+        return count
+    if storage == "int4":
+        return -(-count // 2)
+    return -(-count * w_bits // 8) + TABLE_HEADER_BYTES + (1 << w_bits)
+
+
+def choose_storage(count: int, w_bits: int, *, lookup_tables: bool) -> Storage:
+    """Choose the smallest storage for weights.
+
+    Args:
+        count: Number of weights.
+        w_bits: Their bits, 1 to 8.
+        lookup_tables: Whether tables are allowed, which only TensorFlow Lite Micro decodes.
+
+    Returns:
+        The storage; of equal ones the one that needs less decoding.
+    """
+    sizes: dict[Storage, int] = {"int8": count}
+    if w_bits <= STORED_BITS["int4"]:
+        sizes["int4"] = storage_bytes(count, w_bits, "int4")
+    if lookup_tables and w_bits <= MAX_TABLE_BITS:
+        sizes["table"] = storage_bytes(count, w_bits, "table") + DECODE_BYTES
+    return min(sizes, key=lambda storage: sizes[storage])
+
+
+def code_bits(codes: NDArray[np.int8]) -> int:
+    """Return the bits that codes need in two's complement.
+
+    They are those of the policy, except where a negative scale of a batch norm turned the codes -1 and 0 of one bit
+    to 0 and 1, or where a layer does not use its range.
+
+    Args:
+        codes: Codes of any shape.
+
+    Returns:
+        1 to 8.
+
+    Examples:
+        >>> [code_bits(np.array(codes, np.int8)) for codes in ([-1, 0], [0, 1], [-4, 3], [-127, 127])]
+        [1, 2, 3, 8]
+    """
+    return max(int(codes.max(initial=0)).bit_length(), (-1 - int(codes.min(initial=-1))).bit_length()) + 1
+
+
+def pack_int4(codes: NDArray[np.int8]) -> Bytes:
+    """Pack codes of 4 bits in two's complement, the first of two in the low half of a byte.
+
+    Args:
+        codes: Codes from -8 to 7, of any shape.
+
+    Returns:
+        The bytes, with a last half of zeros for odd numbers of codes.
+
+    Examples:
+        >>> pack_int4(np.array([1, -1, 2], np.int8)).tolist()
+        [241, 2]
+    """
+    halves: Bytes = codes.reshape(-1).astype(np.uint8) & np.uint8(15)
+    halves = np.append(halves, np.zeros(halves.size % 2, np.uint8))
+    packed: Bytes = halves[0::2] | (halves[1::2] << np.uint8(4))
+    return packed
+
+
+def pack_indices(codes: NDArray[np.int8], w_bits: int) -> Bytes:
+    """Pack codes as indices into the table of their width, without gaps, the highest bit first.
+
+    Args:
+        codes: Codes of `w_bits`, of any shape.
+        w_bits: Bits of the codes, 1 to 7.
+
+    Returns:
+        The bytes.
+
+    Examples:
+        >>> pack_indices(np.array([-2, 1, 0, -1], np.int8), 2).tolist()
+        [57]
+    """
+    indices = (codes.reshape(-1, 1).astype(np.int64) + 2 ** (w_bits - 1)).astype(np.uint8)
+    return np.packbits(np.unpackbits(indices, axis=1)[:, 8 - w_bits :])
+
+
+def lookup_table(w_bits: int, shift: int) -> Bytes:
+    """Return the table of all codes of a width with its header.
+
+    The channels of a layer have scales of their own, but their codes lie on the same grid: a distance of 0 between the
+    tables of neighbouring channels makes them share one.
+
+    Args:
+        w_bits: Bits of the codes, 1 to 7.
+        shift: Left shift of the codes in the table.
+
+    Returns:
+        The header of 16 bytes (type 0, version 1, table version 1, axis and bits, distance between tables) and the
+        codes.
+    """
+    header = np.zeros(TABLE_HEADER_BYTES, np.uint8)
+    header[[1, 4, 5]] = 1, 1, _ONE_TABLE << 4 | w_bits
+    codes = np.arange(-(2 ** (w_bits - 1)), 2 ** (w_bits - 1), dtype=np.int8) << shift
+    return np.concatenate([header, codes.astype(np.int8).view(np.uint8)])
