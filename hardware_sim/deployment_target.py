@@ -91,6 +91,11 @@ class DeploymentTarget(BaseModel):
         """Legal pairs (w_bits, a_bits) of the first layer and of those that produce outputs."""
         return frozenset[Pair]().union(*(rule.pairs for rule in self.first_last)) if self.first_last else self.pairs
 
+    @property
+    def restricts_scales(self) -> bool:
+        """Whether scales cannot be learned freely: powers of two, or one scale for all weights of a layer."""
+        return bool(self.power_of_two_scales) or self.weight_granularity == "per_tensor"
+
     def allows(self, w_bits: Bits, a_bits: Bits, *, is_end: bool = False) -> bool:
         """Check whether a layer may have a pair of widths.
 

@@ -27,7 +27,7 @@ from haq.quantization.training.config import FinetuneConfig, finetune_config
 UNIFORM_BITS = 4
 
 
-@with_config(*MODEL_FLAGS, *DATA_FLAGS, "hardware", "first_last_bits", "pin", "device", "seed")
+@with_config(*MODEL_FLAGS, *DATA_FLAGS, "hardware", "deploy", "first_last_bits", "pin", "device", "seed")
 @with_settings("learning", FinetuneConfig, finetune_config, heading="Training")
 def finetune(
     config: SearchConfig,

@@ -29,7 +29,7 @@ W_BITS, A_BITS = 4, 8
 @with_config(
     *MODEL_FLAGS,
     *DATA_FLAGS,
-    *("hardware", "first_last_bits", "pin"),
+    *("hardware", "deploy", "first_last_bits", "pin"),
     *("calibration", "zero_points", "rounding", "corrections", "engine", "device", "seed"),
 )
 @with_settings("learning", ReconstructionConfig, reconstruction_config, heading="Reconstruction")

@@ -26,7 +26,7 @@ WIDTHS_SHOWN = 3
 """Number of widths in the printed table, from the smallest."""
 
 
-@with_config(*MODEL_FLAGS, *DATA_FLAGS, *QUANTIZER_FLAGS, "min_bits", "max_bits", "seed")
+@with_config(*MODEL_FLAGS, *DATA_FLAGS, "deploy", *QUANTIZER_FLAGS, "min_bits", "max_bits", "seed")
 def sensitivity(
     config: SearchConfig,
     images: Annotated[int, typer.Option(min=1, help="Calibration images for each measurement.", metavar="N")] = 128,

@@ -28,12 +28,13 @@ from haq.experiment.inputs import Inputs
 from haq.experiment.loading import load_priced, load_traced
 from haq.experiment.network_state import NETWORK, load_state, save_state, storable_state
 from haq.experiment.policy_source import RECONSTRUCT, PolicySource, RunSettings, policy_source
-from haq.experiment.preparation import rounding_of
+from haq.experiment.preparation import quantizer_options
 from haq.experiment.problem import Network
 from haq.experiment.quantized_policy import QuantizedPolicy, TrainedState, describe_quantizers
 from haq.experiment.restoration import restored_network
 from haq.experiment.stored_example import save_example
 from haq.experiment.stored_layers import save_layers
+from haq.experiment.target_quantizers import require_legal_quantizers
 from haq.network.layers import Trace
 from haq.policy import Policy
 from haq.quantization.corrections import Corrections
@@ -282,10 +283,13 @@ def _quantized(source: PolicySource) -> QuantizedPolicy:
     if run is None or folder is None or not source.is_runs_own:
         return QuantizedPolicy(source.policy)
     path, tensors = folder.path / QUANTIZERS, folder.load_tensors(QUANTIZERS)
+    if run.trains or run.workflow == RECONSTRUCT:
+        require_legal_quantizers(deployment_target(source.config), tensors or {})
     if run.trains:
         return QuantizedPolicy(source.policy, tensors, _trained(folder, run, tensors), path)
     changed = _changed_quantizers(source.config, run.config)
     if run.workflow == RECONSTRUCT:
+        changed = [name for name in changed if name != "deploy"]  # the target takes what was learned
         if changed:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
             raise UserError(f"the quantizers of {folder.path} learned with other settings; leave out {flags}")
@@ -307,6 +311,8 @@ def _trained(folder: RunFolder, run: RunSettings, tensors: Mapping[str, Tensor] 
 def _changed_quantizers(ours: SearchConfig, theirs: SearchConfig) -> list[str]:
     """Return the settings that quantizers and corrections depend on and that differ from those of the run."""
     changed = [name for name in DECIDE_QUANTIZERS if getattr(ours, name) != getattr(theirs, name)]
-    if rounding_of(ours) == rounding_of(theirs):
-        return [name for name in changed if name != "rounding"]
-    return changed
+    now, before = quantizer_options(ours), quantizer_options(theirs)
+    equal = {"rounding"} if now.rounding == before.rounding else set()
+    if now.rules == before.rules:
+        equal |= {"deploy", "zero_points"}
+    return [name for name in changed if name not in equal]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from haq.config import DATA_SETTINGS, DEVICE_SETTINGS, MODEL_SETTINGS, SearchConfig
+from haq.costs.deployment import deployment_target, require_deployable
 from haq.costs.pricing import allowed_bits
 from haq.errors import UserError
 from haq.execution.structures import Structure
@@ -90,8 +91,15 @@ class LearningRequest(Generic[L]):
             The policy, with its cost if the device has one for it.
 
         Raises:
-            UserError: The policy does not fit the network, or settings of bits were given in addition to it.
+            UserError: The policy does not fit the network or the deployment target, or settings of bits were given in
+                addition to it.
         """
+        policy = self._policy_for(priced)
+        target = deployment_target(self.config)
+        require_deployable(target, policy.layers, layers=priced.layers, heads=priced.heads)
+        return policy
+
+    def _policy_for(self, priced: PricedModel) -> Policy:
         if isinstance(self.policy, tuple):
             return _uniform_policy(self.config, priced, *self.policy)
         ignored = {"pin", "first_last_bits"} & self.config.model_fields_set

@@ -34,6 +34,7 @@ from haq.policy import PolicyBits
 from haq.quantization.calibration import MethodChoice
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.quantizers import QuantizerOptions, Quantizers
+from haq.quantization.weight_scales import ScaleRule
 from haq.tasks import load_task
 from haq.tasks.base import SplitName, Task
 from hardware_sim.catalog import load_accelerator
@@ -147,7 +148,7 @@ def _priced(
     progress: Progress,
 ) -> tuple[PricedModel, Task]:
     """Return the network with its layers priced, on the device that it runs on, and its data."""
-    rounding_of(config)  # raises for settings that contradict each other, before anything is loaded
+    quantizer_options(config)  # raises for settings that contradict each other, before anything is loaded
     require_device(config.device)
     load_accelerator(config.hardware)  # raises for a device that does not exist
     progress("load")
@@ -184,17 +185,12 @@ def _repriced(config: SearchConfig, priced: PricedModel) -> PricedModel:
 
 
 def _quantizers(config: SearchConfig, priced: PricedModel, data: Task) -> Quantizers:
-    method = AUTO_METHOD if config.calibration == "auto" else config.calibration
-
     def calibration() -> Iterator[Structure]:
         return (
             to_device(inputs, config.device) for inputs, _ in data.batches("calibration", batch_size=config.eval_batch)
         )
 
-    options = QuantizerOptions(
-        method=method, weights=config.quantizer, zero_points=config.zero_points, rounding=rounding_of(config)
-    )
-    return Quantizers(priced.model, priced.trace, calibration, options)
+    return Quantizers(priced.model, priced.trace, calibration, quantizer_options(config))
 
 
 def _network(
@@ -237,6 +233,44 @@ def _batch_sizes(data: Task, size: int) -> list[int]:
     """Return the sizes of the batches of all splits that are evaluated."""
     counts = [data.size(split) for split in get_args(SplitName) if split != "train"]
     return [part for count in counts for part in part_sizes(count, size)]
+
+
+def quantizer_options(config: SearchConfig) -> QuantizerOptions:
+    """Resolve the settings of quantizers, which a deployment target may restrict.
+
+    Args:
+        config: Settings of quantizers, episodes and target.
+
+    Returns:
+        The options of the quantizers.
+
+    Raises:
+        UserError: Settings contradict each other or the target.
+        DescriptionError: The target is unknown, or its file invalid.
+    """
+    rounding, target = rounding_of(config), deployment_target(config)
+    method = AUTO_METHOD if config.calibration == "auto" else config.calibration
+    options = QuantizerOptions(
+        method=method, weights=config.quantizer, zero_points=config.zero_points, rounding=rounding
+    )
+    if target is None:
+        return options
+    if config.quantizer == "kmeans":
+        raise UserError(f"--deploy {target.name} takes integers, not codebooks; use --quantizer linear")
+    if config.episode_finetune_steps > 0 and (target.restricts_scales or not target.zero_points):
+        raise UserError(
+            f"--episode-finetune-steps learns scales and zero points, which --deploy {target.name} restricts; "
+            "leave it out"
+        )
+    return replace(
+        options,
+        zero_points=options.zero_points if target.zero_points else "none",
+        weight_scales=ScaleRule(
+            per_tensor=target.weight_granularity == "per_tensor",
+            power_of_two="weights" in target.power_of_two_scales,
+        ),
+        power_of_two_inputs="activations" in target.power_of_two_scales,
+    )
 
 
 def rounding_of(config: SearchConfig) -> Rounding:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
+from haq.costs.deployment import deployment_target
 from haq.errors import UserError
 from haq.execution.progress import SILENT, Watcher
 from haq.execution.user_code import caller_kept
@@ -67,7 +68,7 @@ def finetune_configured(
     Raises:
         UserError: A setting is wrong, model or data cannot be loaded or do not fit the policy, or the loss became NaN.
     """
-    inputs = inputs or Inputs()
+    request, inputs = _for_target(request), inputs or Inputs()
     with (
         joined(request.config.device) as ranks,
         caller_kept(inputs.model),
@@ -88,6 +89,24 @@ def finetune_configured(
         watcher.phase("report")
         policy, summary = session.finish()
         return FinetuneResult(session.network, policy, summary, path, is_first=ranks.is_first)
+
+
+def _for_target(request: FinetuneRequest) -> FinetuneRequest:
+    """Return a request without zero points if the deployment target has none.
+
+    Raises:
+        UserError: The target restricts scales, which are learned, or zero points are explicitly to be learned.
+    """
+    target, learning = deployment_target(request.config), request.learning
+    if target is None:
+        return request
+    if target.restricts_scales:
+        raise UserError(f"fine-tuning learns scales, which --deploy {target.name} restricts; use haq reconstruct")
+    if target.zero_points or learning.shift == "none":
+        return request
+    if "shift" in learning.model_fields_set:
+        raise UserError(f"--shift {learning.shift}: --deploy {target.name} has no zero points; use --shift none")
+    return replace(request, learning=learning.model_copy(update={"shift": "none"}))
 
 
 def finished(run: RunFolder, request: FinetuneRequest, inputs: Inputs) -> FinetuneResult:

@@ -45,6 +45,7 @@ def affine_fits(
     signed: bool,
     shift: Shift = "integer",
     narrow: bool = False,
+    power_of_two: bool = False,
     bits: Iterable[int] = ALL_BITS,
 ) -> dict[int, AffineFit]:
     """Find the (scale, zero point) of least squared error for every bit width.
@@ -58,6 +59,7 @@ def affine_fits(
         signed: Whether the codes are signed.
         shift: How the grid may be shifted.
         narrow: Whether the lowest signed code is left out.
+        power_of_two: Whether scales are powers of two.
         bits: Bit widths, each 1 to 8.
 
     Returns:
@@ -81,8 +83,16 @@ def affine_fits(
     if not span or not grids:
         return {grid.bits: AffineFit(scale=1.0, zero_point=0.0, error=0.0) for grid in grids}
     levels = max(grid.q_max - grid.q_min for grid in grids)
-    tables = [_Table.build(histogram, span * _CANDIDATE_RATIOS, fraction, levels) for fraction in _FRACTIONS[shift]]
+    scales = _powers(span) if power_of_two else span * _CANDIDATE_RATIOS
+    tables = [_Table.build(histogram, scales, fraction, levels) for fraction in _FRACTIONS[shift]]
     return {grid.bits: _best(tables, grid, shift) for grid in grids}
+
+
+def _powers(span: float) -> Floats:
+    """Return the powers of two over as many octaves as other candidates, from the one above the range of the data."""
+    octaves = len(_CANDIDATE_RATIOS) // 48
+    powers: Floats = np.exp2(np.ceil(np.log2(span)) - np.arange(octaves + 1))
+    return powers
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -14,6 +14,7 @@ from haq.quantization.kmeans import Codebook, kmeans_codebooks
 from haq.quantization.linear import QuantizedWeight, quantize_to_clips, quantize_to_scale, weight_clips
 from haq.quantization.range import IntegerRange
 from haq.quantization.rounding import NearestRounding, WeightRounding
+from haq.quantization.weight_scales import ANY_SCALES, ScaleRule, rows_with_scales, stored_scale, with_powers_of_two
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +74,7 @@ class LinearWeights:
         channel_axis: Axis of the output channels.
         method: Calibration method, or one for each bit width; see `haq.quantization.calibration`.
         rounding: Rounding of the weights; to nearest if None.
+        scales: Rule for the scales.
     """
 
     def __init__(
@@ -82,20 +84,22 @@ class LinearWeights:
         channel_axis: int,
         method: MethodChoice,
         rounding: WeightRounding | None = None,
+        scales: ScaleRule = ANY_SCALES,
     ) -> None:
         self._weight, self._axis, self._method = weight, channel_axis, method
-        self._rounding = rounding or NearestRounding()
+        self._rounding, self._scales = rounding or NearestRounding(), scales
 
     def quantize(self, bits: int) -> StoredWeight:
-        nearest = quantize_to_clips(self._weight, bits, clip=self._clips[bits], channel_axis=self._axis)
-        found = self._rounding.round(self._weight, nearest)
+        clip = self._clips[bits].expand(self._weight.shape[self._axis])
+        nearest = quantize_to_clips(self._weight, bits, clip=clip, channel_axis=self._axis)
+        found = self._rounding.round(self._weight, with_powers_of_two(self._weight, nearest, self._scales))
         return self._stored(found, {"codes": found.codes} if self._rounding.stores_codes else None)
 
     def restore(self, bits: int, parts: Mapping[str, Tensor]) -> StoredWeight:
         scale, channels = parts["scale"].to(self._weight.device), self._weight.shape[self._axis]
-        if tuple(scale.shape) != (channels,):
+        if tuple(scale.shape) not in ((channels,), ()):
             raise ValueError(f"{channels} output channels need as many scales, not {scale.numel()}")
-        nearest = quantize_to_scale(self._weight, bits, scale=scale, channel_axis=self._axis)
+        nearest = quantize_to_scale(self._weight, bits, scale=scale.expand(channels), channel_axis=self._axis)
         if "codes" not in parts:
             return self._stored(nearest)
         codes = self._given(bits, parts["codes"])
@@ -111,12 +115,17 @@ class LinearWeights:
 
     @cached_property
     def _clips(self) -> dict[int, Tensor]:
-        return weight_clips(self._weight, channel_axis=self._axis, method=self._method)
+        rows, axis = rows_with_scales(self._weight, self._axis, self._scales)
+        return weight_clips(rows, channel_axis=axis, method=self._method)
 
     def _stored(self, codes: QuantizedWeight, more: Mapping[str, Tensor] | None = None) -> StoredWeight:
         grid = IntegerRange(codes.bits, signed=True, narrow=True)
         bounds = torch.tensor((grid.q_min, grid.q_max), dtype=torch.int32)
-        parts = {"scale": codes.scale, "zero_point": torch.tensor(0, dtype=torch.int32), "range": bounds}
+        parts = {
+            "scale": stored_scale(codes.scale, self._scales),
+            "zero_point": torch.tensor(0, dtype=torch.int32),
+            "range": bounds,
+        }
         return StoredWeight(codes.dequantize().to(self._weight), {**parts, **(more or {})}, codes)
 
 
@@ -152,6 +161,7 @@ def make_layer_weights(
     channel_axis: int,
     method: MethodChoice,
     rounding: WeightRounding | None = None,
+    scales: ScaleRule = ANY_SCALES,
 ) -> LayerWeights:
     """Create the quantizer of a layer's weights.
 
@@ -161,12 +171,15 @@ def make_layer_weights(
         channel_axis: Axis of the output channels.
         method: Calibration method, or one for each bit width; used by `linear`.
         rounding: Rounding of the weights, used by `linear`; to nearest if None.
+        scales: Rule for the scales, used by `linear`.
 
     Returns:
         The quantizer.
     """
     makers: Mapping[QuantizerName, Callable[[], LayerWeights]] = {
-        "linear": lambda: LinearWeights(weight, channel_axis=channel_axis, method=method, rounding=rounding),
+        "linear": lambda: LinearWeights(
+            weight, channel_axis=channel_axis, method=method, rounding=rounding, scales=scales
+        ),
         "kmeans": lambda: KMeansWeights(weight),
     }
     return makers[name]()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import frexp
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from haq.config import ZeroPoints
 from haq.quantization.affine import affine_fits
-from haq.quantization.calibration import MethodChoice, clips, method_at
+from haq.quantization.calibration import MethodChoice, clips, distortion, method_at
 from haq.quantization.histogram import Histogram, build_histogram
 from haq.quantization.range import ALL_BITS, IntegerRange, align_channels, dequantize, quantize
 
@@ -168,7 +169,12 @@ def weight_clips(
 
 
 def activation_quantizers(
-    histogram: Histogram, *, method: MethodChoice, zero_points: ZeroPoints = "auto", bits: Iterable[int] = ALL_BITS
+    histogram: Histogram,
+    *,
+    method: MethodChoice,
+    zero_points: ZeroPoints = "auto",
+    power_of_two: bool = False,
+    bits: Iterable[int] = ALL_BITS,
 ) -> dict[int, QuantizerParameters]:
     """Calibrate the quantizer of one tensor for every bit width.
 
@@ -181,6 +187,8 @@ def activation_quantizers(
         histogram: Histogram of the tensor's values.
         method: Calibration method, or one for each bit width.
         zero_points: `auto` for zero points where they help, `none` for none.
+        power_of_two: Whether scales are powers of two: of the two around a calibrated scale the one of less squared
+            error, with a zero point the one of least error of all.
         bits: Bit widths, each 1 to 8.
 
     Returns:
@@ -191,20 +199,28 @@ def activation_quantizers(
     """
     methods = {width: method_at(method, width) for width in bits}
     shifted = [width for width, name in methods.items() if name == "mse" and zero_points == "auto" and histogram.signed]
-    fits = affine_fits(histogram, signed=True, bits=shifted) if shifted else {}
+    fits = affine_fits(histogram, signed=True, power_of_two=power_of_two, bits=shifted) if shifted else {}
     plain = [width for width in methods if width not in fits]
     found = clips(histogram, method=method, signed=histogram.signed, bits=plain)
     grids = {width: IntegerRange(width, signed=histogram.signed) for width in methods}
+    scales = {width: clip / grids[width].steps for width, clip in found.items()}
+    if power_of_two:
+        scales = {width: _power_of_two(histogram, scale, grids[width]) for width, scale in scales.items()}
     return {
         width: _parameters(grid, fits[width].scale, round(fits[width].zero_point))
         if width in fits
-        else _parameters(grid, found[width] / grid.steps)
+        else _parameters(grid, scales[width])
         for width, grid in grids.items()
     }
 
 
 def activation_quantizer(
-    histogram: Histogram, bits: int, *, method: MethodChoice, zero_points: ZeroPoints = "auto"
+    histogram: Histogram,
+    bits: int,
+    *,
+    method: MethodChoice,
+    zero_points: ZeroPoints = "auto",
+    power_of_two: bool = False,
 ) -> QuantizerParameters:
     """Calibrate the quantizer of one tensor at one bit width.
 
@@ -213,6 +229,7 @@ def activation_quantizer(
         bits: Bit width, 1 to 8.
         method: Calibration method.
         zero_points: `auto` for a zero point where it helps, `none` for none.
+        power_of_two: Whether the scale is a power of two.
 
     Returns:
         The quantizer.
@@ -226,7 +243,16 @@ def activation_quantizer(
         >>> activation_quantizer(build_histogram([torch.tensor([-0.5, 0.0, 0.5, 1.0])]), 2, method="mse").zero_point
         -1
     """
-    return activation_quantizers(histogram, method=method, zero_points=zero_points, bits=(bits,))[bits]
+    return activation_quantizers(
+        histogram, method=method, zero_points=zero_points, power_of_two=power_of_two, bits=(bits,)
+    )[bits]
+
+
+def _power_of_two(histogram: Histogram, scale: float, grid: IntegerRange) -> float:
+    """Return the power of two below or above a scale that has less squared error; of equal ones the lower."""
+    lower = 2.0 ** (frexp(max(scale, float(np.finfo(np.float32).tiny)))[1] - 1)
+    powers = np.array([lower, 2 * lower])
+    return float(powers[distortion(histogram, powers, grid=grid).argmin()])
 
 
 def _parameters(grid: IntegerRange, scale: float, zero_point: int = 0) -> QuantizerParameters:

@@ -21,6 +21,7 @@ from haq.quantization.layer_weights import LayerWeights, StoredWeight, make_laye
 from haq.quantization.linear import QuantizedWeight, QuantizerParameters, activation_quantizer
 from haq.quantization.range import fake_quantize
 from haq.quantization.rounding import ROUNDINGS, WeightRounding
+from haq.quantization.weight_scales import ANY_SCALES, ScaleRule
 from hardware_sim.cost import Bits
 
 _PARTS = ("scale", "zero_point", "range")
@@ -37,12 +38,21 @@ class QuantizerOptions:
         zero_points: Zero points of activations.
         rounding: Rounding of linear weights. Layers without a Hessian (`input_hessians.has_hessian`), such as
             embeddings, transposed convolutions and layers with shared weights, are rounded to nearest in any case.
+        weight_scales: Rule for the scales of weights.
+        power_of_two_inputs: Whether scales of activations are powers of two.
     """
 
     method: MethodChoice = "mse"
     weights: QuantizerName = "linear"
     zero_points: ZeroPoints = "auto"
     rounding: Rounding = "nearest"
+    weight_scales: ScaleRule = ANY_SCALES
+    power_of_two_inputs: bool = False
+
+    @property
+    def rules(self) -> tuple[ZeroPoints, ScaleRule, bool]:
+        """Options that a deployment target restricts."""
+        return self.zero_points, self.weight_scales, self.power_of_two_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,11 @@ class Quantizers:
             Quantizers, of which none is computed yet.
         """
         return Quantizers(model, self._trace, self._batches, self._options)
+
+    @property
+    def options(self) -> QuantizerOptions:
+        """Settings of the quantizers."""
+        return self._options
 
     @property
     def in_integers(self) -> bool:
@@ -236,8 +251,14 @@ class Quantizers:
             histogram = self._calibration.histograms[layer]
             if histogram is None:
                 return None
-            method, zero_points = self._options.method, self._options.zero_points
-            quantizer = activation_quantizer(histogram, bits, method=method, zero_points=zero_points)
+            options = self._options
+            quantizer = activation_quantizer(
+                histogram,
+                bits,
+                method=options.method,
+                zero_points=options.zero_points,
+                power_of_two=options.power_of_two_inputs,
+            )
             device = weight_of(self._model, self._trace.sites[layer]).device
             scale = torch.tensor(quantizer.scale, dtype=torch.float32, device=device)
             self._activations[layer, bits] = (quantizer, scale)
@@ -292,6 +313,7 @@ class Quantizers:
                 channel_axis=axis,
                 method=self._options.method,
                 rounding=self._rounding(owner),
+                scales=self._options.weight_scales,
             )
         return self._layers[owner]
 
@@ -300,7 +322,7 @@ class Quantizers:
         method = ROUNDINGS[self._options.rounding]
         if method.needs_hessian and not has_hessian(self._trace, layer):
             method = ROUNDINGS["nearest"]
-        return method.make(lambda: self._hessians.pop(layer))
+        return method.make(lambda: self._hessians.pop(layer), self._options.weight_scales)
 
     def _owner(self, layer: int) -> int:
         """Return the first layer that uses the same weights."""

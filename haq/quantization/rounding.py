@@ -12,9 +12,12 @@ from haq.config import Rounding
 from haq.quantization.gptq import Feedback, gptq_codes
 from haq.quantization.linear import QuantizedWeight
 from haq.quantization.range import IntegerRange
+from haq.quantization.weight_scales import ANY_SCALES, ScaleRule
 
 # Scales that GPTQ tries, relative to those of the nearest codes: eight to the octave, 1 first.
 _SCALE_RATIOS = 2.0 ** (torch.tensor([0, -6, -5, -4, -3, -2, -1, 1, 2]) / 8)
+# The same for scales that are powers of two.
+_POWER_RATIOS = torch.tensor([1.0, 0.5, 2.0])
 _WEIGHTS_AT_ONCE = 1 << 24  # of all the scales that are tried together
 _LARGEST_GAIN = 2.0
 
@@ -56,15 +59,16 @@ class GptqRounding:
     Args:
         hessian: Function that returns the Hessian of the layer's inputs, see `haq.quantization.input_hessians`; called
             once, when weights are first rounded.
+        scales: Rule for the scales, which those of the nearest codes follow.
     """
 
     stores_codes = True
 
-    def __init__(self, hessian: Callable[[], Tensor]) -> None:
-        self._hessian = hessian
+    def __init__(self, hessian: Callable[[], Tensor], scales: ScaleRule = ANY_SCALES) -> None:
+        self._hessian, self._scales = hessian, scales
 
     def round(self, weight: Tensor, nearest: QuantizedWeight) -> QuantizedWeight:
-        return _rounded(weight, nearest, self._inputs)
+        return _rounded(weight, nearest, self._inputs, self._scales)
 
     @cached_property
     def _inputs(self) -> "_Inputs":
@@ -77,15 +81,16 @@ class RoundingMethod:
 
     Attributes:
         needs_hessian: Whether it uses the Hessian of the layer's inputs; layers without one are rounded to nearest.
-        make: Function that creates the rounding of one layer from a function that returns its Hessian.
+        make: Function that creates the rounding of one layer from a function that returns its Hessian, and the rule for
+            its scales.
     """
 
     needs_hessian: bool
-    make: Callable[[Callable[[], Tensor]], WeightRounding]
+    make: Callable[[Callable[[], Tensor], ScaleRule], WeightRounding]
 
 
 ROUNDINGS: Mapping[Rounding, RoundingMethod] = {
-    "nearest": RoundingMethod(needs_hessian=False, make=lambda _: NearestRounding()),
+    "nearest": RoundingMethod(needs_hessian=False, make=lambda _hessian, _scales: NearestRounding()),
     "gptq": RoundingMethod(needs_hessian=True, make=GptqRounding),
 }
 """Roundings by the values of `--rounding`."""
@@ -110,33 +115,42 @@ class _Inputs:
         return cls(Feedback.of(moments), moments - mean @ mean.mT)
 
 
-def _rounded(weight: Tensor, nearest: QuantizedWeight, inputs: _Inputs) -> QuantizedWeight:
+def _rounded(weight: Tensor, nearest: QuantizedWeight, inputs: _Inputs, rule: ScaleRule) -> QuantizedWeight:
     """Round weights with GPTQ at several scales, and choose for each channel the scale of least output error.
 
     Output channels are axis 0. Candidate scales lie around those of the nearest codes, which are tried first. Finally
-    each scale is multiplied by `_shrinkage`.
+    each scale is multiplied by `_shrinkage`, unless it has to be a power of two. Channels that share a scale take the
+    one of least error of all of them.
     """
     groups, columns = inputs.feedback.order.shape
     grid = IntegerRange(nearest.bits, signed=True, narrow=True)
     rows, scale = weight.float().reshape(groups, -1, columns), nearest.scale.reshape(groups, -1)
     least = torch.full_like(scale, torch.inf)
     best_scale, best_codes = scale.clone(), torch.zeros_like(rows, dtype=torch.int8)
-    for ratios in torch.split(_SCALE_RATIOS.to(scale), max(1, _WEIGHTS_AT_ONCE // weight.numel())):
+    candidates = _POWER_RATIOS if rule.power_of_two else _SCALE_RATIOS
+    for ratios in torch.split(candidates.to(scale), max(1, _WEIGHTS_AT_ONCE // weight.numel())):
         scales = scale[:, None] * ratios[:, None]  # [groups, ratios, rows]
         steps = (rows[:, None] / scales[..., None]).flatten(1, 2)
         codes, error = gptq_codes(steps, inputs.feedback, grid)
-        error, place = (error.reshape(scales.shape) * scales**2).min(dim=1)
+        error = error.reshape(scales.shape) * scales**2
+        error, place = (_shared(error) if rule.per_tensor else error).min(dim=1)
         codes = codes.to(torch.int8).reshape(*scales.shape, columns)
         codes = codes.take_along_dim(place[:, None, :, None], dim=1).squeeze(1)
         better = error < least
         least = torch.where(better, error, least)
         best_scale = torch.where(better, scales.take_along_dim(place[:, None], dim=1).squeeze(1), best_scale)
         best_codes = torch.where(better[:, :, None], codes, best_codes)
-    best_scale = best_scale * _shrinkage(rows, best_codes * best_scale[:, :, None], inputs.covariance)
+    if not rule.power_of_two:
+        best_scale = best_scale * _shrinkage(rows, best_codes * best_scale[:, :, None], inputs.covariance, rule)
     return replace(nearest, codes=best_codes.reshape(weight.shape), scale=best_scale.flatten())
 
 
-def _shrinkage(rows: Tensor, rounded: Tensor, covariance: Tensor) -> Tensor:
+def _shared(values: Tensor) -> Tensor:
+    """Sum values [groups, n, rows] over all groups and rows, in the same shape."""
+    return values.sum(dim=(0, 2), keepdim=True).expand_as(values)
+
+
+def _shrinkage(rows: Tensor, rounded: Tensor, covariance: Tensor, rule: ScaleRule) -> Tensor:
     """Return the factors [groups, rows] by which the regression of rounded on float outputs gets slope 1.
 
     Rows are [groups, rows, columns]. The least squared error shrinks outputs towards their mean, a little in every
@@ -146,5 +160,7 @@ def _shrinkage(rows: Tensor, rounded: Tensor, covariance: Tensor) -> Tensor:
     """
     wanted = rows @ covariance
     energy, kept = (wanted * rows).sum(dim=2), (wanted * rounded).sum(dim=2)
+    if rule.per_tensor:
+        energy, kept = (_shared(each[:, None]).squeeze(1) for each in (energy, kept))
     varies = (energy > 0) & (kept > 0)
     return torch.where(varies, energy / torch.where(varies, kept, 1.0), 1.0).clamp(1 / _LARGEST_GAIN, _LARGEST_GAIN)

@@ -19,6 +19,7 @@ from haq.quantization.linear import QuantizedWeight, QuantizerParameters
 from haq.quantization.quantizers import Quantizers
 from haq.quantization.range import IntegerRange, round_half_even
 from haq.quantization.training.initialization import owners
+from haq.quantization.weight_scales import ANY_SCALES, stored_scale
 
 FURTHEST = 0.3
 """Largest distance, in steps of the grid, from a weight's start to its code. Codes that compensate each other's errors,
@@ -128,6 +129,8 @@ class LearnedBias(nn.Module):
 class LearnedNetwork(nn.Module):
     """Copy of a network with trainable quantizers and corrections of a policy; its weights are fixed.
 
+    Scales that a deployment target restricts stay as they start.
+
     Args:
         model: Float network.
         trace: Its layers.
@@ -162,6 +165,11 @@ class LearnedNetwork(nn.Module):
         inputs = {layer: quantizers.activation(layer, a) for layer, a in enumerate(bits[1]) if a is not None}
         self.weights = _by_layer(weights)
         self.inputs = _by_layer({layer: LearnedInput(each, device) for layer, each in inputs.items() if each})
+        self._scales = quantizers.options.weight_scales
+        if self._scales != ANY_SCALES:
+            _fix_scales(self.weights)
+        if quantizers.options.power_of_two_inputs:
+            _fix_scales(self.inputs)
         self.biases = _by_layer(
             {layer: LearnedBias(corrections.biases.get(layer), spread) for layer, spread in spreads.items()}
         )
@@ -212,7 +220,8 @@ class LearnedNetwork(nn.Module):
             weights, inputs = str(owner), str(layer)
             if weights in self.weights:
                 weight = cast(LearnedWeight, self.weights[weights])
-                found |= {f"{name}.weight.scale": weight.scale, f"{name}.weight.codes": weight.codes}
+                scale = stored_scale(weight.scale, self._scales)
+                found |= {f"{name}.weight.scale": scale, f"{name}.weight.codes": weight.codes}
             if inputs in self.inputs:
                 found[f"{name}.input.scale"] = cast(LearnedInput, self.inputs[inputs]).scale
         return found
@@ -221,6 +230,13 @@ class LearnedNetwork(nn.Module):
         weights, inputs = str(self._owners[layer]), str(layer)
         weight = self.weights[weights]() if weights in self.weights else call.weight
         return call.run(self.inputs[inputs](call.input) if inputs in self.inputs else call.input, weight)
+
+
+def _fix_scales(quantizers: nn.ModuleDict) -> None:
+    """Exclude the scales of quantizers from training."""
+    for quantizer in quantizers.values():
+        assert isinstance(quantizer, LearnedWeight | LearnedInput)
+        quantizer.log_gain.requires_grad = False
 
 
 def _by_layer(modules: Mapping[int, nn.Module]) -> nn.ModuleDict:
