@@ -54,7 +54,7 @@ def _print_verification(record: VerificationRecord) -> None:
     if ran:
         columns = ("layer", *(each.name for each in ran))
         cells = zip(*map(_cells, ran), strict=True)
-        rows = [(layer, *row) for layer, row in zip(record.layers, cells, strict=True)]
+        rows = [(layer, *row) for layer, row in zip((*record.layers, "of all codes"), cells, strict=True)]
         print_table("differing output codes of each layer, from equal input codes", columns, rows)
         metric = metric_of(record.metric)
         columns = ("runtime", "format", "size", "images", metric.name, "expected", "same predictions", "output error")
@@ -70,9 +70,10 @@ def _print_verification(record: VerificationRecord) -> None:
 
 
 def _cells(runtime: RuntimeRecord) -> list[str]:
-    """Return the cells of a runtime's column: differing codes of compared ones, in brackets where it is in float."""
-    texts = [f"{layer.differing:,} of {layer.compared:,}" if layer.compared else "-" for layer in runtime.layers]
-    return [text if layer.is_integer else f"({text})" for text, layer in zip(texts, runtime.layers, strict=True)]
+    """Return the cells of a runtime's column: differing codes, in brackets where it is in float, and compared ones."""
+    counts = [f"{layer.differing:,}" if layer.compared else "-" for layer in runtime.layers]
+    cells = [text if layer.is_integer else f"({text})" for text, layer in zip(counts, runtime.layers, strict=True)]
+    return [*cells, f"{sum(layer.compared for layer in runtime.layers):,}"]
 
 
 def _row(runtime: RuntimeRecord, record: VerificationRecord) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The way from an artifact to files: verified first, written whole or not at all."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -172,10 +173,10 @@ def test_verify_names_what_is_missing_and_exits_with_1_for_differing_codes(
     digits_run: Path, runtime: TextRuntime, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["verify", str(digits_run)]) == 0
-    assert "0 of 10" in capsys.readouterr().out
+    assert re.search(r"of all codes +150", capsys.readouterr().out)
     monkeypatch.setattr(runtime, "differing", 3)
     assert main(["verify", str(digits_run), "--runtime", "text", "--images", "5"]) == 1
-    assert "3 of 10" in capsys.readouterr().out
+    assert re.search(r"stem\.0 +3", capsys.readouterr().out)
     monkeypatch.setattr(runtime, "reason", "install it")
     assert main(["verify", str(digits_run)]) == 0
     assert "not verified in text: install it" in capsys.readouterr().out
