@@ -8,23 +8,66 @@ import numpy as np
 from hardware_sim.cost import WIDTHS, Bits, FloatArray
 from hardware_sim.layer import Layer, LayerKind
 
-StorageKind = Literal["table", "int4", "int8", "float32"]
-TABLE_KINDS: tuple[LayerKind, ...] = ("conv", "depthwise", "linear")
-"""Kinds of layers whose weights may be indices into tables."""
-INT4_KINDS: tuple[LayerKind, ...] = ("conv", "depthwise")
-"""Kinds of layers with int4 kernels: fully connected ones with int4 weights per channel did not allocate."""
+IntegerStorage = Literal["table", "int4", "int8"]
+StorageKind = IntegerStorage | Literal["float32"]
+NARROW_KINDS: tuple[LayerKind, ...] = ("conv", "depthwise", "linear")
+"""Kinds of layers whose weights may be int4 or indices into tables; linear layers are convolutions of one pixel."""
+INT4_BITS = 4
 MAX_TABLE_BITS = 7
 """Widest indices; a table of 8-bit indices would hold all of int8."""
+TABLE_HEADER_BYTES = 16
+DECODE_BYTES = 192
+"""Approximate bytes of the operator and the tensors that decode a table. The choice of a storage counts them too."""
+
+
+def storage_bytes(count: int, w_bits: int, storage: IntegerStorage) -> int:
+    """Compute the bytes of weights in a storage.
+
+    Args:
+        count: Number of weights.
+        w_bits: Their bits.
+        storage: Storage.
+
+    Returns:
+        Bytes of the codes or indices, and of the table with its header.
+
+    Examples:
+        >>> [storage_bytes(1000, 3, storage) for storage in ("int8", "int4", "table")]
+        [1000, 500, 399]
+    """
+    if storage == "int8":
+        return count
+    if storage == "int4":
+        return -(-count // 2)
+    return -(-count * w_bits // 8) + TABLE_HEADER_BYTES + (1 << w_bits)
+
+
+def choose_storage(count: int, w_bits: int, *, lookup_tables: bool = True) -> IntegerStorage:
+    """Choose the smallest storage for weights.
+
+    Args:
+        count: Number of weights.
+        w_bits: Their bits, 1 to 8.
+        lookup_tables: Whether tables are allowed, which only TensorFlow Lite Micro decodes.
+
+    Returns:
+        The storage; of equal ones the one that needs less decoding.
+    """
+    sizes: dict[IntegerStorage, int] = {"int8": count}
+    if w_bits <= INT4_BITS:
+        sizes["int4"] = storage_bytes(count, w_bits, "int4")
+    if lookup_tables and w_bits <= MAX_TABLE_BITS:
+        sizes["table"] = storage_bytes(count, w_bits, "table") + DECODE_BYTES
+    return min(sizes, key=lambda storage: sizes[storage])
 
 
 def stored_weight_bytes(layer: Layer, w_bits: Bits) -> tuple[StorageKind, int]:
     """Compute how TensorFlow Lite Micro stores the weights of a layer, and their bytes.
 
-    A tensor of up to 7 bits is either stored as indices of `w_bits`, packed without gaps, and a table of 2^w_bits int8
-    values for each output channel; or as int4 (up to 4 bits, convolutions only); or as int8. The smallest is chosen, of
-    equal ones the one that needs least decoding. Executed with tflite-micro 0.dev20261023 (TFLM_DECODE) in November
-    2026: tables of 2 to 7 bits give the codes of int8. A file may be smaller, as a table only needs the values that
-    occur. Scales, biases and the 16 bytes that head each table are not counted.
+    A tensor of up to 7 bits is either stored as indices of `w_bits`, packed without gaps, and one table of 2^w_bits
+    int8 values; or as int4 (up to 4 bits); or as int8. Executed with tflite-micro 0.dev20261023 (TFLM_DECODE) in November
+    2026: tables of 1 to 7 bits, shared by all channels, give the codes of int8. Layers of the same width share a table
+    in the file, but each counts it here. Scales and biases are not counted.
 
     Args:
         layer: The layer; one that is tied to another stores nothing.
@@ -36,18 +79,13 @@ def stored_weight_bytes(layer: Layer, w_bits: Bits) -> tuple[StorageKind, int]:
     Example:
         >>> conv = Layer(name="c", kind="conv", c_in=64, c_out=64, kernel=(3, 3))
         >>> [stored_weight_bytes(conv, bits) for bits in (2, 4, 7)]
-        [('table', 9472), ('int4', 18432), ('int8', 36864)]
+        [('table', 9236), ('int4', 18432), ('table', 32400)]
     """
     count = layer.weight_count
     if w_bits is None:
         return "float32", 4 * count
-    options: list[tuple[int, StorageKind]] = [(count, "int8")]
-    if w_bits <= 4 and layer.kind in INT4_KINDS:
-        options.append((-(-count // 2), "int4"))
-    if w_bits <= MAX_TABLE_BITS and layer.kind in TABLE_KINDS and count:
-        options.append((-(-count * w_bits // 8) + layer.c_out * 2**w_bits, "table"))
-    size, kind = min(options, key=lambda option: option[0])
-    return kind, size
+    storage = choose_storage(count, w_bits) if layer.kind in NARROW_KINDS else "int8"
+    return storage, storage_bytes(count, w_bits, storage)
 
 
 def tflm_weight_bytes(layers: Sequence[Layer]) -> FloatArray:

@@ -5,7 +5,7 @@ import pytest
 
 from hardware_sim.cost import WIDTHS, width_index
 from hardware_sim.layer import Layer, LayerKind
-from hardware_sim.weight_storage import stored_weight_bytes, tflm_weight_bytes
+from hardware_sim.weight_storage import choose_storage, stored_weight_bytes, tflm_weight_bytes
 
 CONV = Layer(name="conv", kind="conv", c_in=64, c_out=64, kernel=(3, 3))
 DEPTHWISE = Layer(name="dw", kind="depthwise", c_in=64, c_out=64, kernel=(3, 3), groups=64)
@@ -15,16 +15,16 @@ LINEAR = Layer(name="fc", kind="linear", c_in=64, c_out=10)
 @pytest.mark.parametrize(
     ("layer", "bits", "stored"),
     [
-        (CONV, 2, ("table", 36864 * 2 // 8 + 64 * 4)),
-        (CONV, 3, ("table", 36864 * 3 // 8 + 64 * 8)),
+        (CONV, 2, ("table", 36864 * 2 // 8 + 16 + 4)),
+        (CONV, 3, ("table", 36864 * 3 // 8 + 16 + 8)),
         (CONV, 4, ("int4", 36864 // 2)),
-        (CONV, 5, ("table", 36864 * 5 // 8 + 64 * 32)),
-        (CONV, 7, ("int8", 36864)),
+        (CONV, 5, ("table", 36864 * 5 // 8 + 16 + 32)),
+        (CONV, 7, ("table", 36864 * 7 // 8 + 16 + 128)),
         (CONV, 8, ("int8", 36864)),
         (CONV, None, ("float32", 4 * 36864)),
         (DEPTHWISE, 2, ("int4", 576 // 2)),
         (DEPTHWISE, 5, ("int8", 576)),
-        (LINEAR, 4, ("table", 640 // 2 + 10 * 16)),
+        (LINEAR, 4, ("int4", 640 // 2)),
         (LINEAR, 6, ("int8", 640)),
     ],
 )
@@ -35,8 +35,13 @@ def test_the_smallest_storage_is_chosen(layer: Layer, bits: int | None, stored: 
 def test_bits_that_fill_no_whole_byte_round_up() -> None:
     layer = Layer(name="c", kind="conv", c_in=3, c_out=1, kernel=(3, 3))
     assert stored_weight_bytes(layer, 4) == ("int4", 14)
-    wide = Layer(name="c", kind="linear", c_in=1001, c_out=1)
-    assert stored_weight_bytes(wide, 3) == ("table", 376 + 8)
+    wide = Layer(name="c", kind="linear", c_in=10001, c_out=1)
+    assert stored_weight_bytes(wide, 3) == ("table", 3751 + 16 + 8)
+
+
+@pytest.mark.parametrize(("w_bits", "storage"), [(2, "int4"), (4, "int4"), (5, "int8"), (7, "int8")])
+def test_without_tables_weights_are_int4_or_int8(w_bits: int, storage: str) -> None:
+    assert choose_storage(36864, w_bits, lookup_tables=False) == storage
 
 
 @pytest.mark.parametrize("kind", ["embedding", "recurrent", "conv_transpose"])

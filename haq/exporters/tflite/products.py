@@ -9,18 +9,9 @@ from haq.exporters.formats import ExportedLayer
 from haq.exporters.integer.network import Codes, IntegerNetwork, Product
 from haq.exporters.tflite.flatbuffer import Operator, Quantization
 from haq.exporters.tflite.graph import Graph, layout
-from haq.exporters.tflite.storage import (
-    DECODE_NAME,
-    STORED_BITS,
-    Storage,
-    choose_storage,
-    code_bits,
-    lookup_table,
-    pack_indices,
-    pack_int4,
-    storage_bytes,
-)
+from haq.exporters.tflite.storage import DECODE_NAME, STORED_BITS, code_bits, lookup_table, pack_indices, pack_int4
 from haq.exporters.tflite.windows import Axis, window_padding
+from hardware_sim.weight_storage import IntegerStorage, choose_storage, storage_bytes
 
 CONVOLUTION = Operator("CONV_2D", 3, "Conv2DOptions")
 CONVOLUTION_INT4 = Operator("CONV_2D", 7, "Conv2DOptions")
@@ -59,7 +50,7 @@ def _fitted(product: Product, *, lookup_tables: bool) -> Product:
     return replace(product, shift=product.shift - lost, bias=bias)
 
 
-def storage_of(product: Product, *, lookup_tables: bool) -> Storage:
+def storage_of(product: Product, *, lookup_tables: bool) -> IntegerStorage:
     """Choose the storage of the weights of a product.
 
     Args:

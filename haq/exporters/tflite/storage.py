@@ -1,66 +1,20 @@
-"""Storage of weights in TFLite files: int8, int4, or indices into a lookup table (TFLM_DECODE)."""
+"""Packing of weights in TFLite files as int4, or as indices into a lookup table."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware_sim.weight_storage import INT4_BITS, TABLE_HEADER_BYTES, IntegerStorage
+
 Bytes = NDArray[np.uint8]
-Storage = Literal["int8", "int4", "table"]
 
 DECODE_NAME = "TFLM_DECODE"
 """Custom operator that decodes lookup tables."""
-STORED_BITS: Mapping[Storage, int] = {"int8": 8, "int4": 4, "table": 8}
+STORED_BITS: Mapping[IntegerStorage, int] = {"int8": 8, "int4": INT4_BITS, "table": 8}
 """Bits of the weights that operators compute with."""
-MAX_TABLE_BITS = 7
-"""Widest indices into a table; a table of 8-bit indices would hold all of int8."""
-TABLE_HEADER_BYTES = 16
-DECODE_BYTES = 192
-"""Approximate bytes of the operator and the tensors that decode a table, which the choice of a storage counts too."""
 _ONE_TABLE = 15
 """Axis in the header of a table that all channels share."""
-
-
-def storage_bytes(count: int, w_bits: int, storage: Storage) -> int:
-    """Compute the bytes of weights in a storage.
-
-    Args:
-        count: Number of weights.
-        w_bits: Their bits.
-        storage: Storage.
-
-    Returns:
-        Bytes of the codes or indices, and of the table with its header.
-
-    Examples:
-        >>> [storage_bytes(1000, 3, storage) for storage in ("int8", "int4", "table")]
-        [1000, 500, 399]
-    """
-    if storage == "int8":
-        return count
-    if storage == "int4":
-        return -(-count // 2)
-    return -(-count * w_bits // 8) + TABLE_HEADER_BYTES + (1 << w_bits)
-
-
-def choose_storage(count: int, w_bits: int, *, lookup_tables: bool) -> Storage:
-    """Choose the smallest storage for weights.
-
-    Args:
-        count: Number of weights.
-        w_bits: Their bits, 1 to 8.
-        lookup_tables: Whether tables are allowed, which only TensorFlow Lite Micro decodes.
-
-    Returns:
-        The storage; of equal ones the one that needs less decoding.
-    """
-    sizes: dict[Storage, int] = {"int8": count}
-    if w_bits <= STORED_BITS["int4"]:
-        sizes["int4"] = storage_bytes(count, w_bits, "int4")
-    if lookup_tables and w_bits <= MAX_TABLE_BITS:
-        sizes["table"] = storage_bytes(count, w_bits, "table") + DECODE_BYTES
-    return min(sizes, key=lambda storage: sizes[storage])
 
 
 def code_bits(codes: NDArray[np.int8]) -> int:

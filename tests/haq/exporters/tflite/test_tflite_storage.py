@@ -1,45 +1,14 @@
-"""Storage of weights: sizes, choice, and packing that can be undone."""
+"""Packing of weights, which can be undone and has the bytes that size budgets count."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from haq.exporters.tflite.storage import (
-    TABLE_HEADER_BYTES,
-    choose_storage,
-    code_bits,
-    lookup_table,
-    pack_indices,
-    pack_int4,
-    storage_bytes,
-)
+from haq.exporters.tflite.storage import code_bits, lookup_table, pack_indices, pack_int4
+from hardware_sim.weight_storage import TABLE_HEADER_BYTES, storage_bytes
 
 WIDTHS = st.integers(1, 7)
-
-
-@pytest.mark.parametrize(
-    ("count", "w_bits", "storage"),
-    [
-        (36864, 2, "table"),
-        (36864, 3, "table"),
-        (36864, 4, "int4"),
-        (36864, 5, "table"),
-        (36864, 7, "table"),
-        (36864, 8, "int8"),
-        (100, 2, "int4"),
-        (100, 5, "int8"),
-        (1, 4, "int8"),
-    ],
-)
-def test_smallest_storage_is_chosen(count: int, w_bits: int, storage: str) -> None:
-    assert choose_storage(count, w_bits, lookup_tables=True) == storage
-
-
-@pytest.mark.parametrize(("w_bits", "storage"), [(2, "int4"), (3, "int4"), (5, "int8"), (7, "int8")])
-def test_without_tables_weights_are_int4_or_int8(w_bits: int, storage: str) -> None:
-    assert choose_storage(36864, w_bits, lookup_tables=False) == storage
 
 
 @given(st.lists(st.integers(-8, 7), min_size=1, max_size=40))
