@@ -15,6 +15,7 @@ class Scope:
         network: Network of the operation.
         pointers: C expressions of the tensors.
         scratch: C expression of the working memory, an `int32_t *`.
+        has_any_factors: Whether a product of the network has a factor of one half or more, or sums that exceed 2^30.
         images: Shapes of the images whose order flattened tensors have kept in memory.
     """
 
@@ -22,6 +23,7 @@ class Scope:
     network: IntegerNetwork
     pointers: Mapping[str, str]
     scratch: str = ""
+    has_any_factors: bool = False
     images: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def tensor(self, name: str) -> CodeTensor:

@@ -7,17 +7,24 @@ from string import Template
 
 _KERNELS = Path(__file__).parent / "kernels"
 _TEMPLATES = Path(__file__).parent / "templates"
+REQUANTIZE = "requantize_down"
+"""File of the conversion of sums by factors below one half, as almost all are."""
+_REQUANTIZE_ANY = "requantize_any"
+"""The same by any factors."""
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "arithmetic": (),
+    "fixed_point": ("arithmetic",),
     "code": (),
     "product": ("arithmetic",),
-    "convolution": ("product",),
+    "requantize_down": ("product",),
+    "requantize_any": ("product", "fixed_point"),
+    "convolution": (REQUANTIZE,),
     "dot_narrow": ("product",),
     "dot_wide": ("product",),
-    "linear": ("product",),
-    "depthwise": ("product",),
-    "add": ("arithmetic",),
-    "multiply": ("arithmetic",),
+    "linear": (REQUANTIZE,),
+    "depthwise": (REQUANTIZE,),
+    "add": ("fixed_point",),
+    "multiply": ("fixed_point",),
     "windows": (),
     "max_pool": ("windows",),
     "average_pool": ("windows",),
@@ -35,11 +42,12 @@ class _Template(Template):
     delimiter = "@"
 
 
-def kernel_sources(names: Iterable[str]) -> str:
+def kernel_sources(names: Iterable[str], *, has_any_factors: bool = False) -> str:
     """Return the functions of some files and of those that they use.
 
     Args:
         names: Names of files without their suffix; `unpack_3` is `unpack` for 3 bits.
+        has_any_factors: Whether factors of one half and more convert sums to codes, or sums exceed 2^30.
 
     Returns:
         C source.
@@ -50,6 +58,8 @@ def kernel_sources(names: Iterable[str]) -> str:
         name = pending.pop()
         needed.add(name)
         pending.extend(_NEEDS[name])
+    if has_any_factors and REQUANTIZE in needed:
+        needed = needed - {REQUANTIZE} | {_REQUANTIZE_ANY}
     return "\n".join(_text(name) for name in _NEEDS if name in needed)
 
 

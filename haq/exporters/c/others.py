@@ -28,13 +28,13 @@ def emit_elementwise(operation: Elementwise, scope: Scope) -> Fragment:
     is_sum = operation.operator == "add"
     make = _sum_members if is_sum else _product_members
     kind, function = ("haq_sum", "haq_add") if is_sum else ("haq_tensor_product", "haq_multiply_tensors")
-    limits: Members = {"out_zero": scope.tensor(operation.output).zero_point}
-    limits |= {"low": operation.low, "high": operation.high}
+    members = make(scope, first, second, operation.output)
+    members |= {"out_zero": scope.tensor(operation.output).zero_point, "low": operation.low, "high": operation.high}
     return Fragment(
         call=f"{function}(&{scope.name}, {scope.pointers[first]}, {scope.pointers[second]}, "
         f"{scope.pointers[operation.output]}, {height * width}, {channels}, {0 if is_repeated else channels});",
         kernels=(operation.operator,),
-        constants=structure(kind, scope.name, make(scope, first, second, operation.output) | limits),
+        constants=structure(kind, scope.name, members),
         constant_bytes=_SUM_BYTES if is_sum else _TENSOR_PRODUCT_BYTES,
     )
 

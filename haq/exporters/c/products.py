@@ -14,11 +14,12 @@ from haq.exporters.c.packing import pack, stored_bits
 from haq.exporters.integer.arithmetic import Multiplier, fixed_points
 from haq.exporters.integer.network import Codes, CodeTensor, IntegerNetwork, Product
 
-LINEAR_FILTERS = 4
-"""Filters that a matrix product computes together."""
-STRUCTURE_BYTES = 72
+FILTERS = 4
+"""Filters that are computed together."""
+STRUCTURE_BYTES = 68
 """Bytes of a `struct haq_product` on a processor of 32 bits."""
 _SUM_LIMIT = 2**31 - 256
+_SMALL_SUMS = 2**30
 _LONGEST_PERIOD = 2**15 - 1
 _SHORTEST_NARROW_PERIOD = 8
 
@@ -29,17 +30,22 @@ class Packing:
 
     Attributes:
         kernel: Name of the function.
-        filters: Filters that it computes together.
-        limit: Largest absolute value of a sum in a field.
+        field: Bits of the lower field.
     """
 
     kernel: str
-    filters: int
-    limit: int
+    field: int
+
+    @property
+    def limit(self) -> int:
+        """Largest absolute value of a sum in the lower field."""
+        return int(2 ** (self.field - 1)) - 1
 
 
-NARROW = Packing("dot_narrow", filters=4, limit=2**15 - 1)
-WIDE = Packing("dot_wide", filters=2, limit=2**22 - 1)
+NARROW = Packing("dot_narrow", field=16)
+"""Fields in a product of 32 bits."""
+WIDE = Packing("dot_wide", field=23)
+"""Fields in a product of 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +121,10 @@ class ProductCode:
         if self.is_direct:
             return 0
         if self.kernel == "depthwise":
-            return self.size
+            return 4 * image_shape(self.output)[2] + self.size
         if self.kernel == "linear":
-            return LINEAR_FILTERS * self.size
-        return 2 * self.packing.filters * self.size + 2 * self.size
+            return FILTERS * self.size
+        return 8 * self.size + 2 * self.size
 
     @cached_property
     def stream(self) -> bytes:
@@ -131,11 +137,10 @@ class ProductCode:
         if self.kernel == "depthwise":
             yield flat.reshape(-1)
             return
-        together = LINEAR_FILTERS if self.kernel == "linear" else self.packing.filters
         for group in np.split(flat, self.product.groups):
-            for first in range(0, len(group), together):
-                block = group[first : first + together]
-                is_single = self.kernel == "linear" and len(block) < together
+            for first in range(0, len(group), FILTERS):
+                block = group[first : first + FILTERS]
+                is_single = self.kernel == "linear" and len(block) < FILTERS
                 yield (block if is_single else block.T).reshape(-1)
 
     @cached_property
@@ -153,14 +158,25 @@ class ProductCode:
             Multiplier(int(mantissa), int(exponent)) for mantissa, exponent in zip(mantissas, exponents, strict=True)
         ]
 
+    @cached_property
+    def largest_sum(self) -> int:
+        """Bound of the absolute values of all sums, on the way to them too."""
+        magnitudes = np.sum(np.abs(self.filters.astype(np.int64)), axis=(1, 2, 3)) * 128 << self.product.shift
+        return int((magnitudes + np.abs(self.bias)).max())
+
+    @property
+    def has_any_factors(self) -> bool:
+        """Whether a factor is one half or more, or sums may exceed 2^30."""
+        is_large = any(each.exponent >= 0 and each.mantissa > 0 for each in self.multipliers)
+        return is_large or self.largest_sum >= _SMALL_SUMS
+
     def check(self) -> None:
         """Check that the sums fit into 32 bits.
 
         Raises:
             UserError: They do not.
         """
-        magnitudes = np.sum(np.abs(self.filters.astype(np.int64)), axis=(1, 2, 3)) * 128
-        if int(((magnitudes << self.product.shift) + np.abs(self.bias)).max()) > _SUM_LIMIT:
+        if self.largest_sum > _SUM_LIMIT:
             raise UserError(f"layer {self.product.layer}: sums exceed 32 bits; its bias is too large for its scales")
         if max(each.exponent for each in self.multipliers) > 30:
             raise UserError(f"layer {self.product.layer}: the factor of its output exceeds 2^30")
@@ -203,37 +219,49 @@ def emit_product(code: ProductCode, scope: Scope) -> Fragment:
         call=f"haq_{code.kernel}(&{scope.name}, {scope.pointers[product.source]}, {scope.pointers[product.output]}, "
         f"{scope.scratch or 0});",
         kernels=tuple(kernels),
-        constants=_constants(code, scope.name),
+        constants=_constants(code, scope),
         weight_bytes=len(code.stream),
         constant_bytes=len(code.stream) + 9 * channels + STRUCTURE_BYTES,
         storage=f"packed {code.bits} bits",
     )
 
 
-def _constants(code: ProductCode, name: str) -> str:
+def _constants(code: ProductCode, scope: Scope) -> str:
+    name = scope.name
     return "".join(
         (
             array("uint8_t", f"{name}_weights", code.stream),
-            array("int32_t", f"{name}_bias", code.bias.tolist()),
-            array("int32_t", f"{name}_mantissa", [each.mantissa for each in code.multipliers]),
-            array("int8_t", f"{name}_exponent", [each.exponent for each in code.multipliers]),
+            array("int32_t", f"{name}_factors", _factors(code)),
+            array("int8_t", f"{name}_exponents", [_exponent(each, scope) for each in code.multipliers]),
             structure("haq_product", name, _members(code, name)),
         )
     )
 
 
+def _factors(code: ProductCode) -> list[int]:
+    """Return bias and mantissa of filter by filter."""
+    pairs = zip(code.bias.tolist(), code.multipliers, strict=True)
+    return [each for bias, multiplier in pairs for each in (bias, multiplier.mantissa)]
+
+
+def _exponent(multiplier: Multiplier, scope: Scope) -> int:
+    """Return an exponent as `requantize_any` reads it, or the places less one that `requantize_down` shifts by."""
+    return multiplier.exponent if scope.has_any_factors else max(-multiplier.exponent - 1, 0)
+
+
 def _members(code: ProductCode, name: str) -> dict[str, int | str]:
     product, is_convolution = code.product, code.kernel == "convolution"
-    pointers = {part: f"{name}_{part}" for part in ("weights", "bias", "mantissa", "exponent")}
+    pointers = {part: f"{name}_{part}" for part in ("weights", "factors", "exponents")}
     dot: dict[str, int | str] = {
         "dot": f"haq_{code.packing.kernel}",
-        "filters": code.packing.filters,
+        "field": code.packing.field,
         "period": code.period,
     }
     return {
         **pointers,
         "unpack": "0" if code.is_direct else f"haq_unpack_{code.bits}",
         **(dot if is_convolution else {}),
+        "row": code.filters.shape[2] * code.filters.shape[3],
         **_sizes("in", code.source),
         **_sizes("out", code.output),
         "kernel_height": code.filters.shape[1],

@@ -105,8 +105,14 @@ def _scope(at: int, network: IntegerNetwork, memory: Memory) -> Scope:
         network=network,
         pointers=memory.pointers,
         scratch=memory.scratch.get(operation.output, ""),
+        has_any_factors=_has_any_factors(network),
         images=memory.images,
     )
+
+
+def _has_any_factors(network: IntegerNetwork) -> bool:
+    """Whether a product of the network needs the general conversion of sums to codes."""
+    return any(product_code(each, network).has_any_factors for each in network.operations if isinstance(each, Product))
 
 
 def _fragment(operation: Operation, scope: Scope) -> Fragment:
@@ -131,7 +137,9 @@ def _source(network: IntegerNetwork, memory: Memory, fragments: list[Fragment]) 
         "network.c.in",
         title=plain(network.name),
         layers="\n".join(_comment(each, part) for each, part in zip(network.operations, fragments, strict=True)),
-        kernels=kernel_sources(name for part in fragments for name in part.kernels),
+        kernels=kernel_sources(
+            (name for part in fragments for name in part.kernels), has_any_factors=_has_any_factors(network)
+        ),
         constants="\n".join(part.constants for part in fragments if part.constants),
         arena=arena,
         calls=textwrap.indent("\n".join(calls), "    "),

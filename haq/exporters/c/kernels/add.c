@@ -5,7 +5,7 @@ struct haq_sum {
 };
 
 /* Add pixels of some channels; the second tensor repeats its first pixel where `b_step` is 0. */
-static void haq_add(const struct haq_sum *p, const int8_t *a, const int8_t *b, int8_t *output, int32_t pixels,
+HAQ_KERNEL static void haq_add(const struct haq_sum *p, const int8_t *a, const int8_t *b, int8_t *output, int32_t pixels,
                     int32_t channels, int32_t b_step)
 {
     for (int32_t pixel = 0; pixel < pixels; pixel++, a += channels, b += b_step, output += channels)

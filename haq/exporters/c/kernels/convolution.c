@@ -14,55 +14,69 @@ static void haq_copy_window(const struct haq_product *p, const int8_t *input, in
     }
 }
 
-/* Where the window of an output pixel begins in the input. */
-struct haq_position {
-    int32_t y, x, column;
+/* The window of an output pixel, and what all windows of a convolution have in common. */
+struct haq_walk {
+    int32_t y, x, offset, column; /* first row, column and code in the input, column of the output */
+    int32_t y_end, x_end;         /* end of the windows that lie in the input, if there are any */
+    int32_t step, patch_step;     /* distances between rows */
 };
 
-static void haq_advance(const struct haq_product *p, struct haq_position *at)
+static void haq_begin_row(const struct haq_product *p, struct haq_walk *at, int32_t y)
 {
+    at->y = y;
+    at->x = -p->left;
+    at->offset = (y * p->in_width + at->x) * p->in_channels;
+    at->column = 0;
+}
+
+static void haq_begin(const struct haq_product *p, struct haq_walk *at)
+{
+    const int is_dense = p->groups == 1 && p->dilation_x == 1;
+    at->y_end = is_dense ? p->in_height - (p->kernel_height - 1) * p->dilation_y : 0;
+    at->x_end = p->in_width - p->kernel_width + 1;
+    at->step = p->in_width * p->in_channels * p->dilation_y;
+    at->patch_step = p->row;
+    haq_begin_row(p, at, -p->top);
+}
+
+/* Return the codes of the window and go on to the next. Windows that do not lie in the input are copied to `patch`. */
+static const int8_t *haq_next(const struct haq_product *p, const int8_t *input, struct haq_walk *at, int8_t *patch,
+                              int32_t *step)
+{
+    const int8_t *window = patch;
+    if (at->y >= 0 && at->x >= 0 && at->y < at->y_end && at->x < at->x_end) {
+        window = input + at->offset;
+        *step = at->step;
+    } else {
+        haq_copy_window(p, input, at->y, at->x, patch);
+        *step = at->patch_step;
+    }
     at->x += p->stride_x;
-    if (++at->column == p->out_width) {
-        at->column = 0;
-        at->x = -p->left;
-        at->y += p->stride_y;
-    }
+    at->offset += p->stride_x * p->in_channels;
+    if (++at->column == p->out_width)
+        haq_begin_row(p, at, at->y + p->stride_y);
+    return window;
 }
 
-/* Find the codes of a window: in the input where they lie in rows there, else copied to `patch`.
- * `step` is the distance between rows. */
-static const int8_t *haq_window(const struct haq_product *p, const int8_t *input, const struct haq_position *at,
-                                int8_t *patch, int32_t *step)
+/* Unpack a block of up to four filters. Each word holds the codes of two filters for the same input: for both pairs one
+ * after the other in narrow fields, first all of one pair in wide fields. */
+static void haq_unpack_words(const struct haq_product *p, int32_t filter, int32_t filters, int32_t *words)
 {
-    if (at->y >= 0 && at->x >= 0 && at->y + (p->kernel_height - 1) * p->dilation_y < p->in_height &&
-        at->x + (p->kernel_width - 1) * p->dilation_x < p->in_width && p->groups == 1 && p->dilation_x == 1) {
-        *step = p->in_width * p->in_channels * p->dilation_y;
-        return input + (at->y * p->in_width + at->x) * p->in_channels;
-    }
-    *step = p->kernel_width * (p->in_channels / p->groups);
-    haq_copy_window(p, input, at->y, at->x, patch);
-    return patch;
-}
-
-/* Unpack a block of filters: each word holds the codes of two filters for the same input. */
-static void haq_unpack_words(const struct haq_product *p, int32_t filter, int32_t filters, int32_t size, int32_t *words)
-{
-    const int32_t pairs = p->filters / 2;
-    int8_t *codes = (int8_t *)(words + size * pairs) - size * p->filters; /* the upper half: words overtake no codes */
-    const int32_t field = p->filters == 4 ? INT32_C(1) << 16 : INT32_C(1) << 23;
-    if (filters < p->filters) {
+    const int32_t size = p->kernel_height * p->row, field = INT32_C(1) << p->field;
+    const int32_t step = p->field == 16 ? 2 : 1, second = p->field == 16 ? 1 : size;
+    const int8_t *codes = (int8_t *)(words + size); /* words overtake no codes */
+    int8_t *const to = (int8_t *)(words + size);
+    if (filters == 4)
+        p->unpack(p->weights, filter * size, 4 * size, to);
+    else {
+        memset(to, 0, (size_t)(4 * size));
         for (int32_t at = 0; at < size; at++)
-            for (int32_t each = 0; each < p->filters; each++)
-                if (each < filters)
-                    p->unpack(p->weights, filter * size + at * filters + each, 1, codes + at * p->filters + each);
-                else
-                    codes[at * p->filters + each] = 0;
-    } else
-        p->unpack(p->weights, filter * size, filters * size, codes);
-    for (int32_t at = 0; at < size * pairs; at++) {
-        const int32_t word = codes[0] + codes[1] * field;
-        codes += 2;
-        words[at] = word;
+            p->unpack(p->weights, filter * size + at * filters, filters, to + 4 * at);
+    }
+    for (int32_t *const end = words + step * size; words != end; words += step, codes += 4) {
+        const int32_t first_pair = codes[0] + codes[1] * field, second_pair = codes[2] + codes[3] * field;
+        words[0] = first_pair;
+        words[second] = second_pair;
     }
 }
 
@@ -70,36 +84,34 @@ static void haq_unpack_words(const struct haq_product *p, int32_t filter, int32_
 static void haq_pixels(const struct haq_product *p, int32_t filter, int32_t filters, const int8_t *input,
                        int8_t *output, const int32_t *words, int8_t *patches)
 {
-    const int32_t size = p->kernel_height * p->kernel_width * (p->in_channels / p->groups);
-    struct haq_position position = {-p->top, -p->left, 0};
+    const int32_t size = p->kernel_height * p->row;
+    const int32_t channels = p->out_channels;
+    struct haq_walk at;
+    haq_begin(p, &at);
     output += filter;
-    for (int32_t left = p->out_height * p->out_width; left > 0; left -= 2, output += 2 * p->out_channels) {
-        int32_t sums[8] = {0, 0, 0, 0, 0, 0, 0, 0}, steps[2];
-        const int8_t *const a = haq_window(p, input, &position, patches, steps);
+    for (int32_t left = p->out_height * p->out_width; left > 0; left -= 2, output += 2 * channels) {
+        int32_t sums[8], steps[2];
+        const int8_t *const a = haq_next(p, input, &at, patches, steps);
         const int8_t *b = a;
-        haq_advance(p, &position);
-        if (left > 1) {
-            b = haq_window(p, input, &position, patches + size, steps + 1);
-            haq_advance(p, &position);
-        } else
-            steps[1] = steps[0];
+        steps[1] = steps[0];
+        if (left > 1)
+            b = haq_next(p, input, &at, patches + size, steps + 1);
         p->dot(p, a, b, steps, words, sums);
-        for (int32_t at = 0; at < filters; at++)
-            haq_requantize(p, filter + at, sums + at, p->filters, left > 1 ? 2 : 1, output + at);
+        haq_requantize(p, filter, 1, sums, filters, output, 1);
+        if (left > 1)
+            haq_requantize(p, filter, 1, sums + 4, filters, output + channels, 1);
     }
 }
 
 /* `scratch` has room for a block of filters in words and for two windows. */
-static void haq_convolution(const struct haq_product *p, const int8_t *input, int8_t *output, int32_t *scratch)
+HAQ_KERNEL static void haq_convolution(const struct haq_product *p, const int8_t *input, int8_t *output, int32_t *scratch)
 {
-    const int32_t channels = p->in_channels / p->groups;
-    const int32_t size = p->kernel_height * p->kernel_width * channels;
-    const int32_t group = p->out_channels / p->groups;
+    const int32_t channels = p->in_channels / p->groups, group = p->out_channels / p->groups;
+    int8_t *const patches = (int8_t *)(scratch + 2 * p->kernel_height * p->row);
     int32_t filters;
     for (int32_t filter = 0; filter < p->out_channels; filter += filters) {
-        filters = group - filter % group < p->filters ? group - filter % group : p->filters;
-        haq_unpack_words(p, filter, filters, size, scratch);
-        haq_pixels(p, filter, filters, input + filter / group * channels, output, scratch,
-                   (int8_t *)(scratch + size * (p->filters / 2)));
+        filters = group - filter % group < 4 ? group - filter % group : 4;
+        haq_unpack_words(p, filter, filters, scratch);
+        haq_pixels(p, filter, filters, input + filter / group * channels, output, scratch, patches);
     }
 }

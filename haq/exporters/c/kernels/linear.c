@@ -21,7 +21,7 @@ static void haq_four_filters(const int8_t *input, const int8_t *codes, int32_t c
 }
 
 /* Product of a vector with a matrix. `scratch` has room for the codes of a block of filters. */
-static void haq_linear(const struct haq_product *p, const int8_t *input, int8_t *output, int32_t *scratch)
+HAQ_KERNEL static void haq_linear(const struct haq_product *p, const int8_t *input, int8_t *output, int32_t *scratch)
 {
     const int32_t size = p->in_channels;
     int32_t filters;
@@ -38,7 +38,6 @@ static void haq_linear(const struct haq_product *p, const int8_t *input, int8_t 
         else
             for (int32_t at = 0; at < size; at++)
                 sums[0] += input[at] * codes[at];
-        for (int32_t at = 0; at < filters; at++)
-            haq_requantize(p, filter + at, sums + at, 1, 1, output + filter + at);
+        haq_requantize(p, filter, 1, sums, filters, output + filter, 1);
     }
 }

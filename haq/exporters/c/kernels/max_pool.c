@@ -1,4 +1,4 @@
-static void haq_max_pool(const struct haq_pool *p, const int8_t *input, int8_t *output)
+HAQ_KERNEL static void haq_max_pool(const struct haq_pool *p, const int8_t *input, int8_t *output)
 {
     for (int32_t out_y = 0; out_y < p->out_height; out_y++) {
         const struct haq_range rows = haq_inside(out_y * p->stride_y - p->top, p->kernel_height, p->in_height);

@@ -3,7 +3,7 @@ struct haq_padding {
     int16_t in_height, in_width, in_channels, out_height, out_width, out_channels, top, left, front, code;
 };
 
-static void haq_pad(const struct haq_padding *p, const int8_t *input, int8_t *output)
+HAQ_KERNEL static void haq_pad(const struct haq_padding *p, const int8_t *input, int8_t *output)
 {
     memset(output, p->code, (size_t)(p->out_height * p->out_width * p->out_channels));
     for (int32_t y = 0; y < p->in_height; y++)

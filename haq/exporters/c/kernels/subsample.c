@@ -1,5 +1,5 @@
 /* Copy every n-th pixel. */
-static void haq_subsample(const int8_t *input, int32_t width, int32_t channels, int32_t stride_y, int32_t stride_x,
+HAQ_KERNEL static void haq_subsample(const int8_t *input, int32_t width, int32_t channels, int32_t stride_y, int32_t stride_x,
                           int8_t *output, int32_t out_height, int32_t out_width)
 {
     for (int32_t y = 0; y < out_height; y++)

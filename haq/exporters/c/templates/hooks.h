@@ -6,3 +6,6 @@
 #ifdef HAQ_WITH_TRACE
 #define HAQ_TRACE(name, codes, count) haq_write(codes, count);
 #endif
+
+/* Kernels are compiled as in a network of many layers, not for the one that is measured. */
+#define HAQ_KERNEL __attribute__((noipa))
