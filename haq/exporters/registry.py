@@ -26,6 +26,12 @@ def _qonnx_exporter() -> Exporter:
     return QonnxExporter()
 
 
+def _aimet_exporter() -> Exporter:
+    from haq.exporters.aimet.exporter import AimetExporter
+
+    return AimetExporter()
+
+
 def _onnxruntime() -> Runtime:
     from haq.exporters.onnx import OnnxRuntime
 
@@ -80,12 +86,19 @@ def _litert() -> Runtime:
     return litert()
 
 
+def _encodings_runtime() -> Runtime:
+    from haq.exporters.aimet.runtime import EncodingsRuntime
+
+    return EncodingsRuntime()
+
+
 EXPORTERS: Mapping[FormatName, Callable[[], Exporter]] = {
     "onnx": _onnx,
     "packed": _packed_exporter,
     "c": _c_exporter,
     "qonnx": _qonnx_exporter,
     "tflite": _tflite,
+    "aimet": _aimet_exporter,
 }
 """Exporters by format, as functions that create them, so that their libraries are imported when they are used."""
 
@@ -97,6 +110,7 @@ RUNTIMES: Mapping[str, Callable[[], Runtime]] = {
     "qonnx": _qonnx_runtime,
     "tflm": _tflm,
     "litert": _litert,
+    "encodings": _encodings_runtime,
 }
 """Runtimes by name, as functions that create them, in the order in which `haq verify` uses them."""
 

@@ -12,12 +12,11 @@ from haq.evaluation.engines.onnxruntime.sessions import by_name
 from haq.execution.structures import Structure, item_count, rebuilt
 from haq.exporters.deployable import Deployable
 from haq.exporters.formats import Export, FormatName
+from haq.exporters.layer_inputs import compare_layers
 from haq.exporters.protocols import LayerCodes
 from haq.exporters.qonnx.batch import set_batch
-from haq.exporters.qonnx.cut import cut_at_inputs
 from haq.exporters.qonnx.execution import execute, missing_qonnx
 from haq.exporters.qonnx.exporter import REASON
-from haq.exporters.qonnx.layer_inputs import compare_inputs, layer_inputs
 from haq.tasks.predictions import Runner
 
 
@@ -48,21 +47,9 @@ class QonnxRuntime:
         return run
 
     def layer_codes(self, export: Export, network: Deployable, inputs: Structure) -> Iterator[LayerCodes]:
-        """Compare the input codes of every layer, computed from equal inputs of the layers before it.
-
-        Codes at ties, whose values in torch are within 0.01 steps of the border between two codes, do not count as
-        differing: floats are added in another order.
-        """
-        seen = layer_inputs(network, inputs)
-        model, names = cut_at_inputs(onnx.load_model_from_string(export.main), network, seen)
-        given = {names[layer]: each.quantized for layer, each in seen.items()}
-        found = _execute(model, inputs, given)
-        for layer, bits in enumerate(network.policy.layers):
-            if layer not in seen:
-                yield LayerCodes(layer=bits.name, is_integer=False, reason="its input is in float")
-                continue
-            compared, differing = compare_inputs(seen[layer], found[f"{bits.name}.input"])
-            yield LayerCodes(layer=bits.name, is_integer=False, reason=REASON, compared=compared, differing=differing)
+        tensors = {place: f"{layer.name}.input" for place, layer in enumerate(network.policy.layers)}
+        model = onnx.load_model_from_string(export.main)
+        return compare_layers(network, inputs, model=model, tensors=tensors, execute=_execute, reason=REASON)
 
 
 def _execute(model: onnx.ModelProto, inputs: Structure, given: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:

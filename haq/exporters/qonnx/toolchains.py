@@ -14,7 +14,7 @@ from hardware_sim.target_catalog import load_target
 TOOLCHAINS: tuple[ToolchainName, ...] = get_args(ToolchainName)
 
 
-_POWERS = "haq does not restrict scales to these, so round them there, or use FINN or C"
+_POWERS = "haq does not choose such scales"
 
 
 def obstacles(network: Deployable, toolchain: ToolchainName) -> Iterator[str]:

@@ -77,7 +77,11 @@ class Lowering:
             if node.domain == MARKS:
                 handlers[node.op_type](node)
             else:
-                self._graph.append(node)
+                self._other(node)
+
+    def _other(self, node: Node) -> None:
+        """Add a node that is no mark."""
+        self._graph.append(node)
 
     def _input(self, mark: Node) -> None:
         """Add the quantizer of a layer's input."""

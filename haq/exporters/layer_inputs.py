@@ -1,9 +1,11 @@
-"""Inputs of all layers in torch, the reference of comparisons from equal inputs."""
+"""Comparison of a graph in floats with torch, layer by layer from equal inputs."""
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -11,11 +13,16 @@ from torch import Tensor
 from haq.evaluation.engines.agreement import TIE
 from haq.execution.networks import run_network
 from haq.execution.structures import Structure
+from haq.exporters.cut_graph import cut_at, given_name
 from haq.exporters.deployable import Deployable
+from haq.exporters.protocols import LayerCodes
 from haq.network.layer_calls import LayerCalls
 from haq.network.tracing.weighted_calls import Call
 from haq.quantization.linear import QuantizerParameters
 from haq.quantization.quantized_model import QuantizedModel
+
+Execute = Callable[[onnx.ModelProto, Structure, Mapping[str, Tensor]], Mapping[str, NDArray[Any]]]
+"""Function that runs a graph on the inputs of a network and on given tensors by name, and returns its outputs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,16 +66,45 @@ def layer_inputs(network: Deployable, inputs: Structure) -> dict[int, LayerInput
     return seen
 
 
-def compare_inputs(expected: LayerInput, found: NDArray[Any]) -> tuple[int, int]:
-    """Compare quantized values with those of torch.
+def compare_layers(
+    network: Deployable,
+    inputs: Structure,
+    *,
+    model: onnx.ModelProto,
+    tensors: Mapping[int, str],
+    execute: Execute,
+    reason: str,
+) -> Iterator[LayerCodes]:
+    """Compare the input codes of every layer, computed from equal inputs of the layers before it.
+
+    Codes at ties, whose values in torch are within 0.01 steps of the border between two codes, do not count as
+    differing: floats are added in another order.
 
     Args:
-        expected: Input of a layer in torch.
-        found: The same after its quantizer elsewhere, as values.
+        network: Network with its policy.
+        inputs: Inputs of the network, [n, ...].
+        model: Graph of the network in floats.
+        tensors: Quantized input of each layer in the graph, by position.
+        execute: Function that runs a graph.
+        reason: Reason why the runtime computes in floats.
 
-    Returns:
-        Number of codes, and number of those that differ by more than a tie.
+    Yields:
+        The layers of the policy in order.
     """
+    seen = {layer: each for layer, each in layer_inputs(network, inputs).items() if layer in tensors}
+    cut = cut_at(model, {tensors[layer]: tuple(each.exact.shape) for layer, each in seen.items()})
+    given = {given_name(tensors[layer]): each.quantized for layer, each in seen.items()}
+    found = execute(cut, inputs, given) if seen else {}
+    for layer, bits in enumerate(network.policy.layers):
+        if layer not in seen:
+            yield LayerCodes(layer=bits.name, is_integer=False, reason="its input is in float")
+            continue
+        compared, differing = _count(seen[layer], found[tensors[layer]])
+        yield LayerCodes(layer=bits.name, is_integer=False, reason=reason, compared=compared, differing=differing)
+
+
+def _count(expected: LayerInput, found: NDArray[Any]) -> tuple[int, int]:
+    """Return the number of codes, and of those that differ by more than a tie."""
     quantizer = expected.quantizer
     low, high = quantizer.q_min - quantizer.zero_point, quantizer.q_max - quantizer.zero_point
     steps = (expected.exact.double().numpy() / quantizer.scale).clip(low, high)

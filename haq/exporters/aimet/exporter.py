@@ -1,0 +1,165 @@
+"""Exporter of AIMET encodings beside a float ONNX graph."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx
+
+from haq.errors import UserError
+from haq.evaluation.engines.onnxruntime import NotExportableError
+from haq.exporters.aimet.encodings import MIN_BITS, Encoding, input_encoding, version_1, version_2
+from haq.exporters.aimet.lowering import FloatLowering
+from haq.exporters.deployable import Deployable
+from haq.exporters.formats import Export, ExportedLayer, ExportOptions, FormatName
+from haq.exporters.onnx.graph import describe, remove_metadata
+from haq.exporters.onnx.names import input_names, output_names, rename, tensor_names
+
+VERSION_1, VERSION_2 = ".encodings", ".v2.encodings"
+"""Suffixes of the encodings."""
+FLOAT_BYTES = 4
+REASON = "the graph is in float; tools that read its encodings quantize it"
+
+
+class AimetExporter:
+    """Exporter of a float ONNX graph with AIMET encodings of versions 1.0.0 and 2.0.0.
+
+    Attributes:
+        format: Name of the format.
+        suffix: Suffix of the graph.
+        runtimes: Names of the runtimes.
+    """
+
+    format: FormatName = "aimet"
+    suffix = ".onnx"
+    runtimes: tuple[str, ...] = ("encodings",)
+
+    def build(self, network: Deployable, options: ExportOptions) -> Export:  # noqa: ARG002
+        try:
+            encoded = encode(network)
+        except NotExportableError as error:
+            raise UserError(f"--format aimet: {error.reason}") from error
+        return Export(
+            format=self.format,
+            files={
+                self.suffix: encoded.model.SerializeToString(deterministic=True),
+                VERSION_1: version_1(encoded.weights, encoded.inputs),
+                VERSION_2: version_2(encoded.weights, encoded.inputs),
+            },
+            bits=network.bits,
+            layers=tuple(_layers(network)),
+            notes=tuple(_notes(network, encoded.model)),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedGraph:
+    """Float graph and the encodings of its tensors.
+
+    Attributes:
+        model: The graph.
+        weights: Encodings of weights.
+        inputs: Encodings of inputs.
+    """
+
+    model: onnx.ModelProto
+    weights: tuple[Encoding, ...]
+    inputs: tuple[Encoding, ...]
+
+
+def encode(network: Deployable) -> EncodedGraph:
+    """Build the float graph of a network and the encodings of its tensors.
+
+    Args:
+        network: Network with its policy.
+
+    Returns:
+        Graph and encodings.
+
+    Raises:
+        NotExportableError: The network has no ONNX graph.
+        UserError: An input has 1 bit, which AIMET does not have.
+    """
+    names = [layer.name for layer in network.policy.layers]
+    narrow = [layer.name for layer in network.policy.layers if layer.a_bits is not None and layer.a_bits < MIN_BITS]
+    if narrow:
+        raise UserError(f"--format aimet: the input of {narrow[0]} has 1 bit; AIMET has encodings of 2 bits or more")
+    lowering = FloatLowering(network)
+    model = lowering.model()
+    inputs, outputs = input_names(network.model, network.example), output_names(network.evaluated(network.example))
+    rename(model.graph, tensor_names(network.template, inputs, outputs))
+    remove_metadata(model.graph)
+    describe(model, network)
+    weights = tuple(
+        Encoding(
+            name=weight_tensor(names[layer]),
+            bits=max(network.bits[0][layer] or MIN_BITS, MIN_BITS),
+            scale=tuple(map(float, found.scale)),
+            axis=found.axis,
+        )
+        for layer, found in lowering.weights.items()
+    )
+    read = input_tensors(model, names)
+    encodings = {read[layer]: input_encoding(read[layer], each) for layer, each in lowering.inputs.items()}
+    return EncodedGraph(model, weights, tuple(encodings.values()))
+
+
+def weight_tensor(layer: str) -> str:
+    """Return the name of the weights of a layer in the graph.
+
+    Args:
+        layer: Name of the layer.
+
+    Returns:
+        Name of the tensor.
+    """
+    return f"{layer}.weight"
+
+
+def input_tensors(model: onnx.ModelProto, names: list[str]) -> dict[int, str]:
+    """Find the tensors that the layers read.
+
+    Args:
+        model: Graph.
+        names: Names of the layers.
+
+    Returns:
+        Name of the tensor by position of the layer.
+    """
+    places = {weight_tensor(name): place for place, name in enumerate(names)}
+    return {
+        places[name]: next(other for other in node.input if other != name)
+        for node in model.graph.node
+        for name in node.input
+        if name in places
+    }
+
+
+def _layers(network: Deployable) -> Iterator[ExportedLayer]:
+    for layer, bits in zip(network.trace.layers, network.policy.layers, strict=True):
+        yield ExportedLayer(
+            name=bits.name,
+            w_bits=bits.w_bits,
+            a_bits=bits.a_bits,
+            storage="float32" if bits.w_bits is None else f"float32, encoded in {max(bits.w_bits, MIN_BITS)} bits",
+            weight_bytes=FLOAT_BYTES * layer.weights_read,
+            is_integer=False,
+            reason=REASON,
+        )
+
+
+def _notes(network: Deployable, model: onnx.ModelProto) -> Iterator[str]:
+    yield f"encodings of version 1.0.0 in *{VERSION_1}, of version 2.0.0 in *{VERSION_2}, for the tensors of the graph"
+    read = set(input_tensors(model, [layer.name for layer in network.policy.layers]).values())
+    apart = sum(node.op_type == "Identity" and node.output[0] in read for node in model.graph.node)
+    if apart:
+        yield (
+            f"{apart} inputs of layers are outputs of an Identity, as others read the tensor in float or in other "
+            "bits; AIMET's encodings_to_onnx_qdq reads their encodings, its QuantizationSimModel has no quantizer there"
+        )
+    others = sorted({bits for part in network.bits for bits in part if bits is not None} - {4, 8})
+    if others:
+        text = ", ".join(map(str, others))
+        yield f"{text} bits are read by AIMET's simulator; its ONNX QDQ, and chips, have 4 and 8"
+    ones = [layer.name for layer in network.policy.layers if layer.w_bits == 1]
+    if ones:
+        yield f"weights of 1 bit are encoded in 2, the least that AIMET has: {', '.join(ones[:3])}"
