@@ -65,9 +65,9 @@ def stored_weight_bytes(layer: Layer, w_bits: Bits) -> tuple[StorageKind, int]:
     """Compute how TensorFlow Lite Micro stores the weights of a layer, and their bytes.
 
     A tensor of up to 7 bits is either stored as indices of `w_bits`, packed without gaps, and one table of 2^w_bits
-    int8 values; or as int4 (up to 4 bits); or as int8. Executed with tflite-micro 0.dev20261023 (TFLM_DECODE) in November
-    2026: tables of 1 to 7 bits, shared by all channels, give the codes of int8. Layers of the same width share a table
-    in the file, but each counts it here. Scales and biases are not counted.
+    int8 values; or as int4 (up to 4 bits); or as int8. Executed with tflite-micro 0.dev20261023 (TFLM_DECODE) in
+    November 2026: tables of 1 to 7 bits, shared by all channels, give the codes of int8. Layers of the same width share
+    a table in the file, but each counts it here. Scales and biases are not counted.
 
     Args:
         layer: The layer; one that is tied to another stores nothing.
