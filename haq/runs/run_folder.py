@@ -21,6 +21,7 @@ from haq.runs.episode import Episode
 from haq.runs.journal import Journal
 from haq.runs.locking import LOCK, exclusive_folder
 from haq.runs.records import parse_object
+from haq.runs.version import KEY, VERSION, require_known_version
 
 CONFIG, ENVIRONMENT, JOURNAL = "config.json", "environment.json", "episodes.jsonl"
 POLICY, NEAREST_MISS, QUANTIZERS = "policy.json", "nearest_miss.json", "quantizers.safetensors"
@@ -116,7 +117,7 @@ class RunFolder:
             for name in _RESULTS:
                 (path / name).unlink(missing_ok=True)
             run.write_json(ENVIRONMENT, environment)
-            run.write_json(CONFIG, config)
+            run.write_json(CONFIG, {KEY: VERSION, **config})
         except OSError as error:
             raise UserError(f"cannot write to {path}: {error.strerror}") from error
         return run
@@ -187,7 +188,7 @@ class RunFolder:
         if before is None:
             return None
         ours = json.loads(json.dumps(config))
-        compared = (before.keys() | ours.keys()) - {RESOLVED, may_differ}
+        compared = (before.keys() | ours.keys()) - {RESOLVED, KEY, may_differ}
         different = [key for key in sorted(compared) if before.get(key) != ours.get(key)]
         if different:
             raise UserError(f"{path} was started with other settings: {_differences(before, ours, different)}")
@@ -231,9 +232,15 @@ class RunFolder:
 
         Returns:
             The object; None if the file is missing or incomplete.
+
+        Raises:
+            UserError: It is the configuration of a run of a later version.
         """
         path = self.path / name
-        return parse_object(path.read_bytes()) if path.is_file() else None
+        document = parse_object(path.read_bytes()) if path.is_file() else None
+        if name == CONFIG and document is not None:
+            require_known_version(document, path)
+        return document
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file atomically.

@@ -28,7 +28,7 @@ def one_line(caught: pytest.ExceptionInfo[UserError]) -> str:
 def test_new_run_has_settings_and_environment(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "deep" / "run", SETTINGS, {"torch": "2"})
     assert sorted(path.name for path in run.path.iterdir()) == [CONFIG, ENVIRONMENT]
-    assert json.loads((run.path / CONFIG).read_text()) == {**SETTINGS, "budget": ["0.6"]}
+    assert json.loads((run.path / CONFIG).read_text()) == {"version": 2, **SETTINGS, "budget": ["0.6"]}
     assert run.read_json(ENVIRONMENT) == {"torch": "2"}
     assert not run.is_finished
     assert run.episodes.read() == []

@@ -252,7 +252,9 @@ def test_quantizers_of_something_else_are_a_line(finished_run: Path, tmp_path: P
 
 
 def config_of(run: Path) -> Any:
-    return search_config(**{key: value for key, value in read(run / "config.json").items() if key != "resolved"})
+    return search_config(
+        **{key: value for key, value in read(run / "config.json").items() if key not in ("version", "resolved")}
+    )
 
 
 @pytest.fixture
