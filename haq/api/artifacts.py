@@ -69,7 +69,7 @@ def evaluate(
     Raises:
         UserError: Model or data cannot be loaded or do not fit the policy.
         UnsupportedError: The device cannot run the network with these bits.
-        DeviceError: The device does not exist, or its file is invalid.
+        DescriptionError: The device or the deployment target does not exist, or its file is invalid.
 
     Examples:
         >>> document = evaluate("results/digits")  # doctest: +SKIP

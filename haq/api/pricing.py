@@ -37,7 +37,7 @@ def simulate(
     Raises:
         UserError: The network cannot be priced, or the policy does not fit it.
         UnsupportedError: The device has no cost for the bits.
-        DeviceError: The device does not exist, or its file is invalid.
+        DescriptionError: The device or the deployment target does not exist, or its file is invalid.
 
     Examples:
         >>> document = simulate("digits_cnn", hardware="bismo-edge", w_bits=4, a_bits=4)

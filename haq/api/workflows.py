@@ -57,7 +57,7 @@ def search(
         UserError: A setting is wrong, or model or data cannot be loaded; at the end, if no policy met the budget.
         UnsupportedError: The device cannot run the network. It and `BudgetError` are raised before the first episode.
         BudgetError: No policy can meet the budget.
-        DeviceError: The device does not exist, or its file is invalid.
+        DescriptionError: The device or the deployment target does not exist, or its file is invalid.
 
     Examples:
         >>> result = search("digits_cnn", "digits", hardware="bismo-edge", budget=0.6)  # doctest: +SKIP
@@ -108,7 +108,7 @@ def finetune(
     Raises:
         UserError: A setting is wrong, model or data cannot be loaded or do not fit the policy, or the loss became NaN.
         UnsupportedError: The device cannot run the network.
-        DeviceError: The device does not exist, or its file is invalid.
+        DescriptionError: The device or the deployment target does not exist, or its file is invalid.
 
     Examples:
         >>> result = finetune(policy=(4, 4), epochs=2, hardware="bismo-edge")  # doctest: +SKIP
@@ -157,7 +157,7 @@ def reconstruct(
     Raises:
         UserError: A setting is wrong, model or data cannot be loaded or do not fit the policy, or the loss became NaN.
         UnsupportedError: The device cannot run the network.
-        DeviceError: The device does not exist, or its file is invalid.
+        DescriptionError: The device or the deployment target does not exist, or its file is invalid.
 
     Examples:
         >>> result = reconstruct(policy=(4, 8), steps=20)  # doctest: +SKIP

@@ -56,8 +56,11 @@ def search(
 
 
 def _default_out(config: SearchConfig) -> Path:
-    """Return results/<model>-<hardware>-<objective>-<budget>-<agent>-s<seed>, with drop0.5 in place of a budget."""
+    """Return results/<model>-<hardware>-<objective>-<budget>-<agent>-s<seed>.
+
+    The name has drop0.5 in place of a budget, and the deployment target, if any, after the device.
+    """
     drop = config.max_accuracy_drop
     target = str(config.budgets[0]) if drop is None else f"drop{drop:g}"
-    device = Path(config.hardware).stem
+    device = "-".join(Path(name).stem for name in (config.hardware, config.deploy) if name is not None)
     return default_out(config.model, device, config.objective, target, config.agent, f"s{config.seed}")

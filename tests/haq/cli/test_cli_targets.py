@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from haq.__main__ import main
+from haq.cli.search import _default_out as default_folder
+from haq.config import search_config
 from hardware_sim.target_catalog import TARGETS, load_target, target_names
 
 Output = pytest.CaptureFixture[str]
@@ -33,3 +35,9 @@ def test_a_file_is_checked(capsys: Output, tmp_path: Path) -> None:
     path.write_text((TARGETS / "finn.toml").read_text().replace('"finn"', '"mine"').replace("zero_points", "zeros", 1))
     assert main(["hardware", "targets", str(path)]) == 2
     assert "unknown key 'zeros'" in capsys.readouterr().err
+
+
+def test_the_default_folder_of_a_search_names_the_target() -> None:
+    plain, deployed = (default_folder(search_config(deploy=deploy)) for deploy in (None, "tflm"))
+    assert plain.name == "digits_cnn-bismo-edge-latency-0.6-ddpg-s0"
+    assert deployed.name == "digits_cnn-bismo-edge-tflm-latency-0.6-ddpg-s0"

@@ -168,3 +168,21 @@ def test_on_another_budget_agents_continue_and_proposers_receive_all_policies() 
     before.play()
     after.take_over(before, known)
     assert after.state_dict()["episodes"] == 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_keeps_to_legal_pairs_with_gaps(name: str) -> None:
+    legal = {(2, 8), (4, 8), (8, 8), (8, 4)}
+    table = proxy_table(LAYERS)
+    limit = 0.6 * float(table.policy_cost([8] * 3, [8] * 3).bops or 0)
+    env = BitAllocationEnv(
+        LAYERS,
+        table,
+        Budget("bops", limit),
+        lambda bits: float(bits.sum()),
+        reward=lambda score: score / 100,
+        allowed=AllowedBits(pinned={}, legal={"a": legal, "b": legal}),
+    )
+    method = make_method(name, env, seed=0)
+    for _ in range(6):
+        assert {tuple(pair) for pair in method.play().bits.tolist()} <= legal
