@@ -1,6 +1,7 @@
 """Exporter of C sources."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from haq.exporters.c.lowered import lowered
 from haq.exporters.c.program import ExportedProduct, Program, make_program
@@ -25,7 +26,8 @@ class CExporter:
     runtimes: tuple[str, ...] = ("c", "mcu")
 
     def build(self, network: Deployable, options: ExportOptions) -> Export:  # noqa: ARG002
-        program = make_program(lowered(network, network.bits))
+        integers = lowered(network, network.bits)
+        program = make_program(replace(integers, name=network.network.priced.name))
         return Export(
             format=self.format,
             files={SOURCE: program.source.encode(), HEADER: program.header.encode()},

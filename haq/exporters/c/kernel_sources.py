@@ -56,10 +56,9 @@ def kernel_sources(names: Iterable[str], *, has_any_factors: bool = False) -> st
     pending = list(names)
     while pending:
         name = pending.pop()
+        name = _REQUANTIZE_ANY if name == REQUANTIZE and has_any_factors else name
         needed.add(name)
         pending.extend(_NEEDS[name])
-    if has_any_factors and REQUANTIZE in needed:
-        needed = needed - {REQUANTIZE} | {_REQUANTIZE_ANY}
     return "\n".join(_text(name) for name in _NEEDS if name in needed)
 
 
