@@ -160,9 +160,9 @@ class _Planner:
         return isinstance(step, RearrangementStep) and step.operator == "pad"
 
     def _calibrated(self, tensor: str, function: Function) -> Calibrated:
-        """Return a quantizer of a tensor; zeros that a step adds do not count."""
+        """Return a quantizer of a tensor; it is that of the tensor before a change of shape or added zeros."""
         step = self._sources.get(tensor)
-        if isinstance(step, RearrangementStep) and self._adds_zeros(tensor):
+        if isinstance(step, RearrangementStep) and step.operator != "subsample":
             return self._calibrated(step.source.root, step.source.function.then(function))
         return Calibrated(tensor, function)
 

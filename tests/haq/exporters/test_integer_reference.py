@@ -105,7 +105,9 @@ def test_convolutions_agree_with_floats_within_one_code(groups: int) -> None:
     changes = {"w_scale": generator.uniform(0.01, 0.05, 6), "stride": (2, 2), "padding": (1, 1, 1, 1), "groups": groups}
     operation = product(weights, **changes)
     found = run_operation(operation, {"x": x, "y": y}, codes)
-    exact = convolve((codes - 3.0) * x.scale, weights * operation.w_scale[:, None, None, None], groups)
+    exact = convolve(
+        np.asarray((codes - 3.0) * x.scale, np.float64), weights * operation.w_scale[:, None, None, None], groups
+    )
     assert np.abs(found - np.clip(exact / y.scale - 7, -128, 127)).max() <= 0.5 + 1e-5
 
 

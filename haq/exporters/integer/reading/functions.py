@@ -164,6 +164,9 @@ _OPERATORS: Mapping[str, Callable[[list[Floats], Attributes], Floats]] = {
     "Mul": lambda x, _: x[0] * x[1],
     "Div": lambda x, _: x[0] / x[1],
     "Pow": lambda x, _: x[0] ** x[1],
+    "Greater": lambda x, _: np.asarray(x[0] > x[1], np.float64),
+    "Less": lambda x, _: np.asarray(x[0] < x[1], np.float64),
+    "Where": lambda x, _: np.where(x[0] != 0, x[1], x[2]),
     "Min": lambda x, _: np.minimum.reduce(x),
     "Max": lambda x, _: np.maximum.reduce(x),
 }

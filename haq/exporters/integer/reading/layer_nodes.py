@@ -89,8 +89,8 @@ def read_affine(state: GraphState, node: Node, affine: Affine, *, name: str) -> 
         return
     image = (shape[0], 1, 1)
     value = state.flattened(value, image, f"{output}.source")
-    value = state.append(_channel_product(name, f"{output}.image", image, value, affine))
-    state.flattened(value, shape, output)
+    value = state.append(_channel_product(name, output, image, value, affine))
+    state.values[output] = state.flattened(value, shape, f"{output}.flat")
 
 
 def _channel_product(name: str, output: str, shape: Shape, value: Value, affine: Affine) -> ProductStep:

@@ -52,11 +52,10 @@ def read_mean(state: GraphState, node: Node) -> None:
     shape, axes = state.shape(value), _integers(state, node, 1, "axes")
     if len(shape) != 3 or axes is None or sorted(axis % 4 for axis in axes) != [2, 3]:
         refuse(node, f" of shape {list(shape)} over axes {axes}")
-    keeps = attribute(node, "keepdims", 1)
-    pooled = node.output[0] if keeps else f"{node.output[0]}.pooled"
-    result = _append_pool(state, pooled, value, whole_image(shape[1:]), is_max=False)
-    if not keeps:
-        state.flattened(result, shape[:1], node.output[0])
+    name = node.output[0]
+    result = _append_pool(state, name, value, whole_image(shape[1:]), is_max=False)
+    if not attribute(node, "keepdims", 1):
+        state.values[name] = state.flattened(result, shape[:1], f"{name}.flat")
 
 
 def _append_pool(state: GraphState, output: str, value: Value, windows: Windows, *, is_max: bool) -> Value:
