@@ -35,7 +35,7 @@ def export(
         Path | None, typer.Option(help="Main file, in an existing folder.", show_default="MODEL.FORMAT in ARTIFACT")
     ] = None,
     compact: Annotated[
-        bool, typer.Option("--compact", help="onnx: store weights in 4 and 2 bits; smaller, but runs in float.")
+        bool, typer.Option("--compact", help="onnx: store weights in 4 and 2 bits; fewer runtimes read it.")
     ] = False,
     toolchain: Annotated[
         ToolchainName | None, typer.Option("--for", help="qonnx: refuse what this tool cannot take.")

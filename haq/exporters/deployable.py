@@ -146,6 +146,8 @@ def make_deployable(artifact: Artifact, *, progress: Progress = no_progress) -> 
     config = artifact.config.model_copy(update={"device": "cpu"})
     if config.quantizer != "linear":
         raise UserError("codebooks of --quantizer kmeans are not exported; make the policy with --quantizer linear")
+    if artifact.quantized.trained is not None and artifact.quantized.trained.shift == "float":
+        raise UserError("grids of --shift float have no code of zero, and no format has them; use --shift learned")
     network = prepare_network(
         config,
         model=artifact.inputs.model,

@@ -18,7 +18,7 @@ class ExportOptions:
     """Options of an export.
 
     Attributes:
-        compact: Store weights of 4 and 2 bits as such in ONNX files: smaller, but run in float.
+        compact: Store weights of up to 4 bits in 4 or 2 bits in ONNX files, which fewer runtimes read.
         toolchain: Tool that the file is for; an export that it cannot take is refused.
         lookup_tables: Store weights of 2 to 7 bits in TFLite files as lookup tables where that is smallest. TensorFlow
             Lite Micro alone decodes them; without them LiteRT runs the files too.

@@ -17,6 +17,7 @@ WIDTHS: tuple[Width, ...] = (8,)
 """Widths of stored weights that all runtimes take."""
 COMPACT_WIDTHS: tuple[tuple[Width, ...], ...] = ((2, 4, 8), (4, 8))
 """Widths of stored weights of compact files, the preferred ones first; older releases of onnxruntime lack int2."""
+_REQUANTIZED = ", and onnxruntime quantizes them to 8 bits by itself"
 
 
 class OnnxExporter:
@@ -48,7 +49,9 @@ class OnnxExporter:
         try:
             graph, content, optimized = _opened(network, options)
         except NotExportableError as error:
-            raise UserError(f"--format onnx: {error.reason}") from error
+            raise UserError(
+                f"--format onnx: {error.reason}; use --format packed, which holds the weights alone"
+            ) from error
         layers = tuple(_layers(network, graph, optimized))
         return Export(
             format=self.format,
@@ -86,7 +89,7 @@ def _layers(network: Deployable, graph: StoredGraph, optimized: Optimized) -> It
             storage=stored.storage,
             weight_bytes=stored.bytes,
             is_integer=is_integer,
-            reason="" if is_integer else reasons.find(layer),
+            reason="" if is_integer else reasons.find(layer) + _REQUANTIZED * (layer.name in optimized.requantized),
         )
 
 
@@ -94,4 +97,10 @@ def _notes(network: Deployable, graph: StoredGraph, content: bytes, layers: tupl
     integers = sum(layer.is_integer for layer in layers)
     yield f"{integers} of {len(layers)} layers run as integer kernels of onnxruntime {version('onnxruntime')}"
     yield speed_note(network, content)
-    yield f"needs a runtime with opset {graph.opset}"
+    narrow = [stored.storage for stored in graph.weights.values() if stored.storage in ("int2", "int4")]
+    if narrow:
+        types = " and ".join(sorted(set(narrow)))
+        yield (
+            f"weights of {len(narrow)} layers are stored in {types}, which takes a runtime with opset {graph.opset}; "
+            "onnxruntime widens them when it opens the file and runs the same kernels"
+        )

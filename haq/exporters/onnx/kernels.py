@@ -29,10 +29,12 @@ class Optimized:
         model: The optimized graph, for the processor of this machine.
         kernels: Node that multiplies integer codes with the weights of a layer, by name of the layer; layers without
             such a node are computed in floats.
+        requantized: Layers whose float weights onnxruntime quantizes by itself.
     """
 
     model: onnx.ModelProto
     kernels: dict[str, onnx.NodeProto]
+    requantized: frozenset[str]
 
 
 def optimize(graph: bytes, layers: Sequence[str], *, threads: int = 1) -> Optimized:
@@ -53,9 +55,10 @@ def optimize(graph: bytes, layers: Sequence[str], *, threads: int = 1) -> Optimi
         path = Path(folder) / "optimized.onnx"
         open_session(graph, threads=threads, optimized=str(path))
         model = onnx.load(path)
-    nodes = [node for node in model.graph.node if node.op_type in INTEGER_OPERATORS]
-    found = {_layer_of(node): node for node in nodes}
-    return Optimized(model, {layer: found[layer] for layer in layers if layer in found})
+    nodes = {_layer_of(node): node for node in model.graph.node if node.op_type in INTEGER_OPERATORS}
+    added = {tensor.name.rpartition("/")[0] for tensor in model.graph.initializer if "_weight_q" in tensor.name}
+    found = {layer: nodes[layer] for layer in layers if layer in nodes and layer not in added}
+    return Optimized(model, found, frozenset(added.intersection(layers)))
 
 
 def _layer_of(node: onnx.NodeProto) -> str:

@@ -17,6 +17,8 @@ OPSETS: Mapping[Width, int] = {2: 25, 4: 21, 8: 13}
 """First opset that has a type of this width."""
 IR_VERSIONS: Mapping[Width, int] = {2: 13, 4: 10, 8: 7}
 """First version of the file format that has a type of this width."""
+NODES_BYTES = 300
+"""Size of the nodes that widen narrow values."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +59,8 @@ class NarrowCodes:
 def narrowed(codes: NDArray[np.int8], widths: Sequence[Width]) -> NarrowCodes:
     """Choose the narrowest storage of codes.
 
-    Codes of few bits may be multiples of a power of two; narrow values are stored without that factor.
+    Codes of few bits may be multiples of a power of two; narrow values are stored without that factor. Weights are
+    stored in 8 bits if the nodes that widen them take more bytes than narrow values save.
 
     Args:
         codes: Codes, int8.
@@ -67,13 +70,15 @@ def narrowed(codes: NDArray[np.int8], widths: Sequence[Width]) -> NarrowCodes:
         The values to store.
 
     Examples:
-        >>> narrowed(np.array([-64, 0, 64], np.int8), (2, 4, 8)).values.tolist()
-        [-1, 0, 1]
+        >>> found = narrowed(np.tile(np.array([-64, 0, 64], np.int8), 300), (2, 4, 8))
+        >>> found.width, found.factor, found.values[:3].tolist()
+        (2, 64, [-1, 0, 1])
     """
     lowest_bit = int(np.bitwise_or.reduce(codes.view(np.uint8), axis=None))
     factor = lowest_bit & -lowest_bit or 1
     least, most = int(codes.min(initial=0)) // factor, int(codes.max(initial=0)) // factor
     for width in widths:
-        if width != 8 and -(1 << width - 1) <= least and most < 1 << width - 1:
+        fits = -(1 << width - 1) <= least and most < 1 << width - 1
+        if width != 8 and fits and codes.size * (8 - width) // 8 > NODES_BYTES:
             return NarrowCodes((codes // factor).astype(np.int8), width, factor)
     return NarrowCodes(codes, 8)

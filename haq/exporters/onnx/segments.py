@@ -45,7 +45,7 @@ class CodeSegments:
         self._inputs = [value.name for value in model.graph.input]
         self._output_count = len(model.graph.output)
         self.ends = segment_ends(model.graph, layers)
-        self._layers = _cut(model.graph, layers)
+        self._ends = _cut(model.graph, layers)
         self._session = open_session(model.SerializeToString(), threads=threads)
 
     def run(self, inputs: Structure, given: Mapping[str, StoredCodes]) -> SegmentValues:
@@ -59,9 +59,10 @@ class CodeSegments:
             Codes and outputs at the ends of the segments.
         """
         named = {name: tensor.numpy(force=True) for name, tensor in by_name(self._inputs, inputs).items()}
-        codes = {_given(layer): given[layer] for layer in self._layers}
-        answered = run_named(self._session, named | codes)
-        found = dict(zip(self._layers, answered[self._output_count :], strict=True))
+        fed = {_given(layer): given[layer] for layer in self._ends}
+        answered = run_named(self._session, named | fed)
+        codes = dict(zip(dict.fromkeys(self._ends.values()), answered[self._output_count :], strict=True))
+        found = {layer: codes[name] for layer, name in self._ends.items()}
         return SegmentValues(found, answered[: self._output_count])
 
 
@@ -69,16 +70,18 @@ def _given(layer: str) -> str:
     return f"{layer}.input.given"
 
 
-def _cut(graph: onnx.GraphProto, layers: Sequence[str]) -> list[str]:
-    """Cut a graph before the dequantization of each layer's input, and return the layers that have one."""
+def _cut(graph: onnx.GraphProto, layers: Sequence[str]) -> dict[str, str]:
+    """Cut a graph before the dequantization of each layer's input, and return the tensors of codes by layer."""
     readers = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
-    cut = [layer for layer in layers if f"{layer}.input" in readers]
-    for layer in cut:
+    ends: dict[str, str] = {}
+    for layer in (layer for layer in layers if f"{layer}.input" in readers):
         node = readers[f"{layer}.input"]
-        graph.output.append(helper.make_tensor_value_info(node.input[0], TensorProto.UINT8, None))
+        ends[layer] = node.input[0]
         graph.input.append(helper.make_tensor_value_info(_given(layer), TensorProto.UINT8, None))
         node.input[0] = _given(layer)
-    return cut
+    codes = dict.fromkeys(ends.values())  # layers may share them
+    graph.output.extend(helper.make_tensor_value_info(name, TensorProto.UINT8, None) for name in codes)
+    return ends
 
 
 def segment_ends(graph: onnx.GraphProto, layers: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -28,6 +28,7 @@ class Assembly:
         self._template = template
         self._nodes: list[Node] = []
         self._constants = dict(template.constants)
+        self._shared: dict[tuple[str, QuantizerParameters, tuple[int, int]], tuple[str, str, str]] = {}
 
     def append(self, node: Node) -> None:
         """Append a node unchanged.
@@ -90,8 +91,12 @@ class Assembly:
             operator, others = ("Identity", []) if activation is None else (activation.operator, activation.inputs)
             self.add(operator, [mark.input[0], *others], mark.output[0])
             return
-        codes, *parts = self._codes(mark, quantizer, source=mark.input[0], name=self._input_name(mark))
-        self.add("DequantizeLinear", [codes, *parts], mark.output[0])
+        # Equal quantizers of a tensor share its codes, so that the layer before gets an integer kernel.
+        bounds = _code_bounds(quantizer, self._template.activations.get(mark.output[0]))
+        key = (mark.input[0], quantizer, bounds)
+        if key not in self._shared:
+            self._shared[key] = self._codes(mark, quantizer, source=mark.input[0], name=self._input_name(mark))
+        self.add("DequantizeLinear", self._shared[key], mark.output[0])
 
     def add_cut_input(self, mark: Node, quantizer: QuantizerParameters) -> str:
         """Add the quantizer of a layer's input twice: at the end of the preceding segment, and for a fed tensor.

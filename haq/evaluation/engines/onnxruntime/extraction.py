@@ -53,7 +53,7 @@ def make_template(marked: onnx.ModelProto, trace: Trace) -> Template:
         graph.extract_product(marks[n], layer, len(site.weights.shape)) for n, (layer, site) in enumerate(layers)
     ]
     activations = graph.extract_activations()
-    next_layers = {product.output: graph.next_layer(product.output) for product in products}
+    next_layers = {product.output: graph.next_layers(product.output) for product in products}
     return Template(marked, tuple(graph.nodes), graph.constants, tuple(products), activations, next_layers)
 
 
@@ -101,12 +101,18 @@ class _Graph:
             self._readers[node.input[0]] = [*others, *marks]
         return found
 
-    def next_layer(self, name: str) -> int | None:
-        """Return the layer that alone reads a tensor, with only operators in between that commute with quantization."""
-        node = self._only_reader(name, INPUT, *_KEEP_VALUES)
-        while node is not None and not is_mark(node, INPUT):
-            node = self._only_reader(node.output[0], INPUT, *_KEEP_VALUES)
-        return None if node is None else layer_of(node)
+    def next_layers(self, name: str) -> tuple[int, ...]:
+        """Return the layers that alone read a tensor.
+
+        Before a single layer, there may be operators in between that commute with quantization.
+        """
+        node = self._only_reader(name, *_KEEP_VALUES)
+        while node is not None:
+            name = node.output[0]
+            node = self._only_reader(name, *_KEEP_VALUES)
+        readers = self._readers[name]
+        is_quantized = name not in self._outputs and all(is_mark(reader, INPUT) for reader in readers)
+        return tuple(layer_of(reader) for reader in readers) if is_quantized else ()
 
     def _bounds(self, node: Node) -> tuple[float, float] | None:
         """Return the range of an activation's output; None if it is computed."""

@@ -106,8 +106,18 @@ class Lowering:
             self._dequantized(product.bias_tensor, bias, product.bias_tensor)
             self.bias_rounding[layer] = bias.values - affine.offset
         codes = codes.transposed if product.is_transposed else codes
-        is_folded = self._fold and step is None and product.operator != "MatMul"
+        is_folded = self._fold and step is None and not self._needs_codes(layer)
         self._put_weight(product.name, codes, mark.output[0], is_folded=is_folded)
+
+    def _needs_codes(self, layer: int) -> bool:
+        """Return whether onnxruntime computes a layer without integer bias correctly, or fast, only from codes.
+
+        Matrix products have integer kernels with a bias in float. Constant weights of transposed convolutions are
+        quantized by onnxruntime itself, with one scale for all channels, if input and output are quantized. Matrix
+        products of floats with codes are no reason: onnxruntime quantizes their input by itself.
+        """
+        operator, is_quantized = self._template.products[layer].operator, self._inputs[layer] is not None
+        return is_quantized and operator in ("MatMul", "ConvTranspose")
 
     def _put_weight(self, layer: str, codes: Integers, output: str, *, is_folded: bool) -> None:
         """Add the weights of a layer, as floats if onnxruntime computes the layer in floats anyway."""
@@ -125,8 +135,8 @@ class Lowering:
     def _integer_step(self, layer: int) -> float | None:
         """Return the scale of a layer's input, or None if runtimes cannot compute layer and bias in integers."""
         product, quantizer = self._template.products[layer], self._inputs[layer]
-        reader = self._template.next_layers[product.output]
-        output_is_quantized = reader is not None and self._inputs[reader] is not None
+        outputs = {self._inputs[reader] for reader in self._template.next_layers[product.output]}
+        output_is_quantized = len(outputs) == 1 and None not in outputs
         if quantizer is None or not (
             product.operator == "Gemm" or (product.operator == "Conv" and output_is_quantized)
         ):

@@ -136,8 +136,8 @@ class Template:
         constants: Constant tensors by name.
         products: Multiplications of the layers, in the order of the trace.
         activations: Removed activation functions, by the output of the mark that followed.
-        next_layers: By the output of a layer: the layer that alone reads it, possibly after ReLU, pooling or reshaping;
-            None if there is none.
+        next_layers: By the output of a layer: the layers that alone read it, or the one that alone reads it after ReLU,
+            pooling or reshaping; empty if something else reads it.
     """
 
     marked: onnx.ModelProto
@@ -145,4 +145,4 @@ class Template:
     constants: Mapping[str, onnx.TensorProto]
     products: tuple[Product, ...]
     activations: Mapping[str, Activation]
-    next_layers: Mapping[str, int | None]
+    next_layers: Mapping[str, tuple[int, ...]]

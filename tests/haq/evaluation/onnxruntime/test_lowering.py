@@ -276,3 +276,43 @@ def test_convolution_after_pooling_uses_integer_kernel(tmp_path: Path) -> None:
 def test_linear_layers_on_tokens_use_integer_kernels(tmp_path: Path) -> None:
     net = Net(nn.Sequential(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 5)))
     assert fused(net, net.uniform(6, 6), tmp_path)["MatMulIntegerToFloat"] == 2
+
+
+class Fork(nn.Module):
+    """A convolution that two others read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.left, self.right = nn.Conv2d(4, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        total: Tensor = self.left(x) + self.right(x)
+        return total
+
+
+def test_a_convolution_that_several_layers_read_uses_an_integer_kernel_with_its_codes(tmp_path: Path) -> None:
+    net = Net(Fork())
+    policy = net.uniform(4, 8)
+    assert fused(net, policy, tmp_path)["QLinearConv"] == 1
+    assert apart(opened(net, policy), net.expected(policy)) < 0.01
+
+
+def test_weights_of_transposed_convolutions_keep_a_scale_for_every_channel() -> None:
+    net = Net(nn.Sequential(nn.Conv2d(4, 6, 1), nn.ReLU(), nn.ConvTranspose2d(6, 6, 2), nn.ReLU(), nn.Conv2d(6, 3, 1)))
+    with torch.no_grad():
+        net.model[2].weight[:, 0] *= 100  # type: ignore[index, operator]
+    net = Net(net.model)
+    policy = net.uniform(8, 8)
+    assert apart(opened(net, policy), net.expected(policy)) < 0.01
+
+
+def test_float_inputs_of_linear_layers_are_not_quantized(tmp_path: Path) -> None:
+    net = Net(nn.Sequential(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 5)))
+    assert set(fused(net, net.uniform(8, None), tmp_path)) & {"MatMulNBits", "DynamicQuantizeMatMul"} == set()
+
+
+def opened(net: Net, policy: PolicyBits) -> Tensor:
+    """Return the outputs of a policy with all optimizations of onnxruntime."""
+    session = open_session(net.graph(policy, fold=True).SerializeToString(), threads=1)
+    return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: net.inputs.numpy()})[0])
