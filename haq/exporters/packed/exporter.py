@@ -27,7 +27,7 @@ class PackedExporter:
     def build(self, network: Deployable, options: ExportOptions) -> Export:  # noqa: ARG002
         contents = make_contents(network)
         # One entry: the file would be another one each time if there were several, which have no order.
-        content = save(contents.tensors, metadata={KEY: contents.header.model_dump_json(by_alias=True)})
+        content = save(contents.tensors, metadata={KEY: contents.header.to_json()})
         return Export(
             format=self.format,
             files={self.suffix: content},

@@ -1,5 +1,6 @@
 """Header of a packed file: the policy, where its weights belong, and the quantizers of inputs. It may be hostile."""
 
+import json
 from collections.abc import Mapping
 from hashlib import blake2b
 from math import prod
@@ -38,10 +39,10 @@ class PackedLayer(_Frozen):
     """Place of a layer's weights in the network, and the quantizer of its input; None for an input in float."""
 
     parameter: Name
-    offset: Size
+    offset: Size = 0
     shape: Annotated[tuple[Size, ...], Field(min_length=1, max_length=MAX_DIMENSIONS)]
-    call: Annotated[int, Field(strict=True, ge=1, le=2**20)]
-    channel_axis: Literal[0, 1]
+    call: Annotated[int, Field(strict=True, ge=1, le=2**20)] = 1
+    channel_axis: Literal[0, 1] = 0
     input: PackedInput | None = None
 
     @property
@@ -90,6 +91,11 @@ class Header(_Frozen):
             if layer.channel_axis >= len(layer.shape):
                 raise ValueError(f"layers: weights of {bits.name} have no axis {layer.channel_axis}")
         return self
+
+    def to_json(self) -> str:
+        """Return the content of the header; values that are the defaults of their fields are left out."""
+        document = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return json.dumps({"format": self.format, "version": self.version, **document}, separators=(",", ":"))
 
     @property
     def owners(self) -> tuple[int, ...]:

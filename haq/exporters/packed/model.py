@@ -1,7 +1,6 @@
 """Runnable network of a packed file."""
 
 from copy import deepcopy
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +166,9 @@ def _load_weights(model: nn.Module, contents: Contents) -> set[str]:
             continue
         values = weight.codes.float() * align_channels(weight.scale, weight.codes.ndim, weight.channel_axis)
         parameter = model.get_parameter(layer.parameter)
-        part = parameter.detach().reshape(-1)[layer.offset : layer.offset + prod(layer.shape)]
-        part.copy_(values.reshape(-1))
+        flat = parameter.detach().reshape(-1).clone()  # a parameter may be in another order in memory
+        flat[layer.offset : layer.offset + layer.count] = values.reshape(-1)
+        parameter.copy_(flat.view(parameter.shape))
         names |= {f"{bits.name}.{each}" for each in (PACKED, SCALE, SHAPE)}
     return names
 

@@ -83,6 +83,14 @@ def test_a_loaded_file_computes_what_the_quantized_network_does(
     assert int((found.argmax(1) == expected.argmax(1)).sum()) >= len(images) - 1
 
 
+def test_the_order_of_a_network_in_memory_does_not_matter(digits: Export) -> None:
+    contents = parse_packed(digits.main)
+    values = packed_model(DigitsCNN().eval(), contents).model.state_dict()
+    channels_last = DigitsCNN().to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    found = packed_model(channels_last, contents).model.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in values.items())
+
+
 class Mixed(nn.Module):
     """Network with what is stored in its own way: batch norms of all kinds, tied and transposed weights, attention."""
 
