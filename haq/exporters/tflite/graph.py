@@ -30,6 +30,7 @@ class Graph:
         writer: Writer of the file.
         indices: Tensors of the network that are in the graph.
         layers: Layers that are in the graph, by name.
+        stored: The first layer with certain weights, by their storage and bytes.
     """
 
     network: IntegerNetwork
@@ -37,6 +38,7 @@ class Graph:
     writer: GraphWriter = field(default_factory=GraphWriter)
     indices: dict[str, int] = field(default_factory=dict)
     layers: dict[str, ExportedLayer] = field(default_factory=dict)
+    stored: dict[tuple[str, bytes], str] = field(default_factory=dict)
 
     def output(self, name: str) -> int:
         """Add a tensor of the network.

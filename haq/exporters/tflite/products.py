@@ -9,7 +9,15 @@ from haq.exporters.formats import ExportedLayer
 from haq.exporters.integer.network import Codes, IntegerNetwork, Product
 from haq.exporters.tflite.flatbuffer import Operator, Quantization
 from haq.exporters.tflite.graph import Graph, layout
-from haq.exporters.tflite.storage import DECODE_NAME, STORED_BITS, code_bits, lookup_table, pack_indices, pack_int4
+from haq.exporters.tflite.storage import (
+    DECODE_NAME,
+    STORED_BITS,
+    Bytes,
+    code_bits,
+    lookup_table,
+    pack_indices,
+    pack_int4,
+)
 from haq.exporters.tflite.windows import Axis, window_padding
 from hardware_sim.weight_storage import IntegerStorage, choose_storage, storage_bytes
 
@@ -115,26 +123,40 @@ def _axes(graph: Graph, product: Product, kernel: tuple[int, int]) -> tuple[Axis
 def _write_weights(graph: Graph, product: Product, codes: Codes, axis: int) -> tuple[int, bool]:
     """Write the weights; return the index of the tensor that the operator takes and whether it is int4."""
     storage, bits = storage_of(product, lookup_tables=graph.lookup_tables), code_bits(codes)
-    label = f"table of {2**bits} values" if storage == "table" else storage
-    graph.layers[product.layer] = ExportedLayer(
-        name=product.layer,
-        w_bits=product.w_bits,
-        a_bits=INPUT_BITS,
-        storage=label,
-        weight_bytes=storage_bytes(codes.size, bits, storage),
-    )
     name, writer = f"{product.layer}.weight", graph.writer
     scales = Quantization(scale=_scales(product).astype(np.float32), axis=axis)
     values = np.ascontiguousarray(codes) << product.shift
-    if storage == "int8":
-        return writer.constant(name, values, scales), False
-    if storage == "int4":
-        return writer.tensor(name, codes.shape, dtype="INT4", quantization=scales, data=pack_int4(values)), True
-    indices = writer.constant(f"{name}.indices", pack_indices(codes, bits))
+    data = _stored(values, codes, storage)
+    _note(graph, product, storage, data.tobytes())
+    if storage != "table":
+        dtype = storage.upper()
+        return writer.tensor(name, codes.shape, dtype=dtype, quantization=scales, data=data), storage == "int4"
+    indices = writer.constant(f"{name}.indices", data)
     table = writer.constant(f"table{bits}", lookup_table(bits, product.shift))
     decoded = writer.tensor(name, codes.shape, quantization=scales)
     writer.operator(DECODE, (indices, table), decoded)
     return decoded, False
+
+
+def _stored(values: Codes, codes: Codes, storage: IntegerStorage) -> Bytes:
+    """Return the bytes of weights in the file."""
+    if storage == "table":
+        return pack_indices(codes, code_bits(codes))
+    return pack_int4(values) if storage == "int4" else np.frombuffer(values.tobytes(), np.uint8)
+
+
+def _note(graph: Graph, product: Product, storage: IntegerStorage, data: bytes) -> None:
+    """Note how a layer is stored; equal weights, such as those of tied layers, are stored once."""
+    bits = code_bits(product.weights)
+    label = f"table of {2**bits} values" if storage == "table" else storage
+    first = graph.stored.setdefault((label, data), product.layer)
+    graph.layers[product.layer] = ExportedLayer(
+        name=product.layer,
+        w_bits=product.w_bits,
+        a_bits=INPUT_BITS,
+        storage=label if first == product.layer else f"{label}, shared with {first}",
+        weight_bytes=storage_bytes(product.weights.size, bits, storage) if first == product.layer else 0,
+    )
 
 
 def _write_bias(graph: Graph, product: Product) -> int:

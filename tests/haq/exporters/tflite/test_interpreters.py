@@ -1,12 +1,13 @@
 """Files of small networks in TensorFlow Lite Micro and LiteRT, tensor by tensor against the integer reference."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from haq.errors import UserError
-from haq.exporters.integer.network import Codes, IntegerNetwork
+from haq.exporters.integer.network import Codes, IntegerNetwork, Product
 from haq.exporters.integer.reference import run_from
 from haq.exporters.tflite.interpreters import LiteRt, TfliteMicro
 from haq.exporters.tflite.storage import DECODE_NAME
@@ -105,6 +106,21 @@ def test_equal_tables_are_stored_once() -> None:
     model = write_model(network, lookup_tables=True)
     assert [layer.storage for layer in model.layers] == ["table of 128 values"] * 2
     assert model.content.count(bytes(each % 256 for each in range(-128, 128, 2))) == 1
+
+
+def test_equal_weights_are_stored_once(open_file: Open) -> None:
+    net = Network((64, 4, 4))
+    net.product(net.input, 64, w_bits=4)
+    single = len(write_model(net.finish(), lookup_tables=False).content)
+    first = net.operations[0]
+    assert isinstance(first, Product)
+    net.operations.append(replace(first, layer="again", source=first.output, output=net.like(first.output, (64, 4, 4))))
+    network = net.finish()
+    model = write_model(network, lookup_tables=False)
+    assert [layer.weight_bytes for layer in model.layers] == [2048, 0]
+    assert model.layers[1].storage == "int4, shared with layer0"
+    assert len(model.content) < single + 2048
+    assert _differing(model.network, _tensors(open_file, model, network, net.inputs(1))) == {}
 
 
 def test_average_pooling_whose_padding_tflite_lacks_is_refused() -> None:
