@@ -10,11 +10,13 @@ run again. `deploy_networks.py --table --out DIR` prints the tables of all files
 
 import argparse
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,8 @@ from haq.policy import LayerBits, Policy
 from haq.runs.environment import describe_environment
 
 SEED = 0
+FLASH = re.compile(r"([\d,]+) B of flash")
+"""Flash in the notes of a C export."""
 WIDTHS = (8, 7, 6, 5, 4, 3, 2)
 _IMAGENET = {
     "data": "imagefolder:{}/imagenet",
@@ -79,20 +83,23 @@ def policies(layers: Sequence[LayerBits], model: str) -> Iterator[tuple[str, Pol
 
 
 def sizes(network: Deployable) -> dict[str, int | str]:
-    """Return the bytes of the files of every format, or the reason why there is none."""
+    """Return the bytes of the files of every format, or the reason why there is none; for C the flash."""
     variants: list[tuple[str, FormatName, ExportOptions]] = [(name, name, ExportOptions()) for name in EXPORTERS]
     variants.append(("onnx compact", "onnx", ExportOptions(compact=True)))
     found: dict[str, int | str] = {}
     for label, name, options in variants:
         try:
-            found[label] = sum(map(len, make_exporter(name).build(network, options).files.values()))
+            export = make_exporter(name).build(network, options)
         except UserError as error:
             found[label] = str(error)
+            continue
+        flash = [match for note in export.notes if (match := FLASH.search(note))]
+        found[label] = int(flash[0][1].replace(",", "")) if flash else sum(map(len, export.files.values()))
     return found
 
 
-def deploy(name: str, data: Path, weights: Path, out: Path) -> None:
-    """Export and verify all policies of a network."""
+def deploy(name: str, data: Path, weights: Path, out: Path, *, only: Sequence[str]) -> None:
+    """Export and verify the policies of a network; `only` names some of them."""
     case = CASES[name]
     settings = {key: value.format(data) if isinstance(value, str) else value for key, value in case.settings.items()}
     if case.weights is not None:
@@ -101,7 +108,7 @@ def deploy(name: str, data: Path, weights: Path, out: Path) -> None:
     first: Deployable | None = None
     for label, policy in policies(_layers(config), config.model):
         path = out / f"{name}-{label}.json"
-        if path.exists():
+        if path.exists() or (only and label not in only):
             continue
         artifact = load_artifact(policy, config)
         first = make_deployable(artifact) if first is None else first
@@ -137,14 +144,64 @@ def _summary(document: Mapping[str, Any]) -> str:
         if runtime["missing"]:
             parts.append(f"{runtime['name']}: {runtime['missing'][:60]}")
             continue
-        integer = [layer for layer in runtime["layers"] if layer["is_integer"]]
-        differing, compared = (sum(layer[key] for layer in integer) for key in ("differing", "compared"))
         same = runtime["outputs"]["same_predictions"]
         parts.append(
-            f"{runtime['name']}: {differing} of {compared} codes, same {same}, "
-            f"score {runtime['score']:.4f} of {runtime['expected_score']:.4f}"
+            f"{runtime['name']}: {_codes(runtime)}, same {same}, score {runtime['score']:.4f} of "
+            f"{runtime['expected_score']:.4f}"
         )
     return " | ".join(parts)
+
+
+def _codes(*runtimes: Mapping[str, Any]) -> str:
+    """Return the differing codes of layers that are computed in integers, and in brackets those of other layers."""
+    texts = []
+    for is_integer, form in ((True, "{} of {}"), (False, "({} of {})")):
+        layers = [layer for each in runtimes for layer in each["layers"] if layer["is_integer"] == is_integer]
+        differing, compared = (sum(layer[key] for layer in layers) for key in ("differing", "compared"))
+        if compared:
+            texts.append(form.format(f"{differing:,}", f"{compared:,}"))
+    return " ".join(texts) or "-"
+
+
+def tables(documents: Sequence[Mapping[str, Any]]) -> str:
+    """Return the tables of codes, predictions and sizes in Markdown."""
+    names = list(dict.fromkeys(document["network"] for document in documents))
+    columns = (
+        "network, runtime",
+        "policies",
+        "differing codes",
+        "images",
+        "same predictions, mean and least",
+        "output error",
+    )
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for name in names:
+        lines += _runtime_rows(name, [document for document in documents if document["network"] == name])
+    kinds = list(dict.fromkeys(kind for document in documents for kind in document["bytes"]))
+    lines += ["", f"| network, policy | weight bytes | float | {' | '.join(kinds)} |", "|---" * (len(kinds) + 3) + "|"]
+    for document in documents:
+        cells = (document["bytes"].get(kind, "-") for kind in kinds)
+        texts = (f"{cell:,}" if isinstance(cell, int) else "refused" for cell in cells)
+        bytes_ = (f"{document[key]:,.0f}" for key in ("weight_bytes", "float_bytes"))
+        lines.append(f"| {document['network']} {document['policy']} | {' | '.join((*bytes_, *texts))} |")
+    return "\n".join(lines)
+
+
+def _runtime_rows(name: str, documents: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    by_runtime: dict[str, list[Mapping[str, Any]]] = {}
+    for document in documents:
+        for runtime in document["verification"]["runtimes"]:
+            by_runtime.setdefault(runtime["name"], []).append(runtime)
+    for runtime, found in by_runtime.items():
+        ran = [each for each in found if each["missing"] is None]
+        if not ran:
+            yield f"| {name}, {runtime} | 0 | {found[0]['missing']} | | | |"
+            continue
+        same = [each["outputs"]["same_predictions"] for each in ran]
+        images = max(each["outputs"]["images"] for each in ran)
+        noise = max(each["outputs"]["noise"] for each in ran)
+        agreement = f"{100 * mean(same):.2f} %, {100 * min(same):.2f} %"
+        yield f"| {name}, {runtime} | {len(ran)} | {_codes(*ran)} | {images} | {agreement} | {noise:.2g} |"
 
 
 def main() -> None:
@@ -154,14 +211,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--weights", type=Path, default=Path("weights"))
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--policies", nargs="+", default=(), help="names of policies, such as w4a4 or mixed; default: all"
+    )
     parser.add_argument("--table", action="store_true", help="print the tables of the files in --out")
     arguments = parser.parse_args()
     torch.manual_seed(SEED)
     if arguments.table:
-        for path in sorted(arguments.out.glob("*.json")):
-            print(_summary(json.loads(path.read_text())))
+        order = {label: number for number, label in enumerate((*(f"w{b}a{b}" for b in WIDTHS), "mixed"))}
+        found = [json.loads(path.read_text()) for path in arguments.out.glob("*.json")]
+        print(tables(sorted(found, key=lambda each: (list(CASES).index(each["network"]), order[each["policy"]]))))
     for name in arguments.network:
-        deploy(name, arguments.data, arguments.weights, arguments.out)
+        deploy(name, arguments.data, arguments.weights, arguments.out, only=arguments.policies)
 
 
 if __name__ == "__main__":
