@@ -10,14 +10,15 @@ from haq.exporters.c.fragments import Fragment, Scope, count_of, image_shape, na
 from haq.exporters.c.identifiers import identifier, plain
 from haq.exporters.c.kernel_sources import fill_template, kernel_sources
 from haq.exporters.c.memory import Memory, plan_tensors
-from haq.exporters.c.others import (
+from haq.exporters.c.product_fragments import emit_product
+from haq.exporters.c.products import product_code
+from haq.exporters.c.tensor_operations import (
     emit_concatenation,
     emit_elementwise,
     emit_pool,
     emit_rearrangement,
     emit_table,
 )
-from haq.exporters.c.products import emit_product, product_code
 from haq.exporters.integer.network import (
     CodeTensor,
     Concatenation,
