@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from haq.exporters.c.lowered import lowered
 from haq.exporters.c.program import ExportedProduct, Program, make_program
 from haq.exporters.c.sizes import measured_sizes
 from haq.exporters.deployable import Deployable
 from haq.exporters.formats import Export, ExportedLayer, ExportOptions, FormatName
+from haq.exporters.integer.lowering import integer_network
 
 SOURCE, HEADER = ".c", ".h"
 
@@ -26,7 +26,7 @@ class CExporter:
     runtimes: tuple[str, ...] = ("c", "mcu")
 
     def build(self, network: Deployable, options: ExportOptions) -> Export:  # noqa: ARG002
-        integers = lowered(network, network.bits)
+        integers = integer_network(network, network.bits)
         program = make_program(replace(integers, name=network.network.priced.name))
         return Export(
             format=self.format,

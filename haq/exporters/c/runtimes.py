@@ -12,7 +12,6 @@ from haq.errors import UserError
 from haq.execution.structures import Structure, tensors
 from haq.exporters.c.agreement import layer_agreements
 from haq.exporters.c.exporter import HEADER, SOURCE
-from haq.exporters.c.lowered import lowered
 from haq.exporters.c.memory import traced_tensors
 from haq.exporters.c.runnable import Hooks, from_memory_order, in_memory_order, runnable_sources
 from haq.exporters.c.toolchain import CompileError, CortexM7, ProgramError, host_program
@@ -21,6 +20,7 @@ from haq.exporters.c.toolchain.host import HOST_TOOLS
 from haq.exporters.c.toolchain.tools import missing_tools
 from haq.exporters.deployable import Deployable
 from haq.exporters.formats import Export, FormatName
+from haq.exporters.integer.lowering import integer_network
 from haq.exporters.integer.network import Codes, IntegerNetwork
 from haq.exporters.integer.reference import dequantize, quantize
 from haq.exporters.protocols import LayerCodes
@@ -90,7 +90,7 @@ class CRuntime:
         return self._machine.missing()
 
     def runner(self, export: Export, network: Deployable) -> Runner:
-        integers = lowered(network, export.bits)
+        integers = integer_network(network, export.bits)
         execute = self._compiled(export, "none")
 
         def run(inputs: Structure) -> Structure:
@@ -101,7 +101,7 @@ class CRuntime:
         return run
 
     def layer_codes(self, export: Export, network: Deployable, inputs: Structure) -> Iterator[LayerCodes]:
-        integers = lowered(network, export.bits)
+        integers = integer_network(network, export.bits)
         codes = _quantized(integers, inputs)
         traces = _codes(self._compiled(export, "trace")(in_memory_order(codes))).reshape(len(codes), -1)
         found = {integers.input: codes, **dict(_tensors(integers, traces))}

@@ -1,6 +1,7 @@
 """Lowering of a network with its policy to an integer network."""
 
 from collections.abc import Iterable
+from weakref import WeakKeyDictionary
 
 from haq.errors import UserError
 from haq.evaluation.engines.onnxruntime.template import Template
@@ -19,6 +20,9 @@ from haq.quantization.corrections import Corrections
 from haq.quantization.linear import QuantizedWeight
 from haq.quantization.quantizers import Quantizers
 
+_LOWERED: WeakKeyDictionary[Deployable, dict[PolicyBits, IntegerNetwork]] = WeakKeyDictionary()
+"""Integer networks by network and bits: several runtimes compare themselves with the same one."""
+
 
 def integer_network(network: Deployable, bits: PolicyBits | None = None) -> IntegerNetwork:
     """Lower a network with its policy to operations on int8 codes.
@@ -28,16 +32,23 @@ def integer_network(network: Deployable, bits: PolicyBits | None = None) -> Inte
         bits: (w_bits, a_bits) of every layer; those of the policy if None.
 
     Returns:
-        The integer network.
+        The integer network; the same object for the same arguments.
 
     Raises:
         UserError: A layer or an operator has no integer form; the message names it.
     """
     bits = bits or network.bits
-    data, config = network.network.task, network.artifact.config
-    batches = (inputs for inputs, _ in data.batches("calibration", batch_size=config.eval_batch))
-    corrections = network.corrections_of(bits)
-    return lower_to_integers(network.template, network.quantizers, bits, corrections=corrections, batches=batches)
+    lowered = _LOWERED.setdefault(network, {})
+    if bits not in lowered:
+        data, config = network.network.task, network.artifact.config
+        lowered[bits] = lower_to_integers(
+            network.template,
+            network.quantizers,
+            bits,
+            corrections=network.corrections_of(bits),
+            batches=(inputs for inputs, _ in data.batches("calibration", batch_size=config.eval_batch)),
+        )
+    return lowered[bits]
 
 
 def lower_to_integers(

@@ -1,11 +1,8 @@
 """Exporter of TFLite files."""
 
-from functools import lru_cache
-
 from haq.exporters.deployable import Deployable
 from haq.exporters.formats import Export, ExportedLayer, ExportOptions, FormatName
 from haq.exporters.integer.lowering import integer_network
-from haq.exporters.integer.network import IntegerNetwork
 from haq.exporters.tflite.products import INPUT_BITS
 from haq.exporters.tflite.writing import write_model
 from haq.policy import PolicyBits
@@ -26,7 +23,7 @@ class TfliteExporter:
 
     def build(self, network: Deployable, options: ExportOptions) -> Export:
         bits = bits_of_file(network)
-        model = write_model(integer_form(network, bits), lookup_tables=options.lookup_tables)
+        model = write_model(integer_network(network, bits), lookup_tables=options.lookup_tables)
         stored = {layer.name: layer for layer in model.layers}
         layers = tuple(stored[layer.name] for layer in network.policy.layers)
         return Export(
@@ -36,23 +33,6 @@ class TfliteExporter:
             layers=layers,
             notes=_notes(network, layers),
         )
-
-
-@lru_cache(maxsize=2)
-def integer_form(network: Deployable, bits: PolicyBits) -> IntegerNetwork:
-    """Lower a network to integers, once for the exporter and the runtimes.
-
-    Args:
-        network: Network with its policy.
-        bits: (w_bits, a_bits) of every layer.
-
-    Returns:
-        The integer network.
-
-    Raises:
-        UserError: A layer or an operator has no integer form; the message names it.
-    """
-    return integer_network(network, bits)
 
 
 def bits_of_file(network: Deployable) -> PolicyBits:

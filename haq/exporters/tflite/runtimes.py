@@ -8,10 +8,10 @@ import torch
 from haq.execution.structures import Structure, tensors
 from haq.exporters.deployable import Deployable
 from haq.exporters.formats import Export, FormatName
+from haq.exporters.integer.lowering import integer_network
 from haq.exporters.integer.network import Codes
 from haq.exporters.protocols import LayerCodes
 from haq.exporters.tflite.comparison import compare_operations
-from haq.exporters.tflite.exporter import integer_form
 from haq.exporters.tflite.interpreters import Grid, LiteRt, TfliteMicro, missing_library
 from haq.exporters.tflite.storage import DECODE_NAME
 from haq.exporters.tflite.writing import TfliteModel, write_model
@@ -72,7 +72,7 @@ class TfliteRuntime:
     def _model(self, export: Export, network: Deployable) -> TfliteModel:
         """Return the file with the indices of its tensors; without tables if the runtime does not decode them."""
         tables = self._decodes_tables and DECODE_NAME.encode() in export.main
-        return write_model(integer_form(network, export.bits), lookup_tables=tables)
+        return write_model(integer_network(network, export.bits), lookup_tables=tables)
 
 
 def litert() -> TfliteRuntime:

@@ -11,6 +11,7 @@ import torch
 from haq.errors import UserError
 from haq.exporters.deployable import Deployable
 from haq.exporters.formats import Export, ExportOptions
+from haq.exporters.integer.lowering import integer_network
 from haq.exporters.integer.network import Product
 from haq.exporters.integer.reference import run
 from haq.exporters.registry import make_exporter
@@ -27,7 +28,7 @@ def with_tables(deployable: Deployable) -> Export:
     """The digits network at 2 bits, so that lookup tables are smallest in several layers."""
     layers = len(deployable.policy.layers)
     bits = ((8, *[2] * (layers - 2), 8), (8,) * layers)
-    model = write_model(exporter.integer_form(deployable, bits), lookup_tables=True)
+    model = write_model(integer_network(deployable, bits), lookup_tables=True)
     return Export(format="tflite", files={".tflite": model.content}, bits=bits, layers=model.layers)
 
 
@@ -40,7 +41,7 @@ def test_activations_have_8_bits(deployable: Deployable) -> None:
 def test_tables_are_named_and_can_be_forbidden(deployable: Deployable, with_tables: Export) -> None:
     assert any(layer.storage == "table of 4 values" for layer in with_tables.layers)
     assert DECODE_NAME.encode() in with_tables.main
-    form = exporter.integer_form(deployable, with_tables.bits)
+    form = integer_network(deployable, with_tables.bits)
     without = write_model(form, lookup_tables=False)
     assert {layer.storage for layer in without.layers} == {"int4", "int8"}
     assert DECODE_NAME.encode() not in without.content
@@ -56,14 +57,14 @@ def test_files_with_tables_run_in_both_runtimes(
     assert isinstance(inputs, torch.Tensor)
     runtime = make()
     tables = runtime.name == "tflm"
-    model = write_model(exporter.integer_form(deployable, with_tables.bits), lookup_tables=tables)
+    model = write_model(integer_network(deployable, with_tables.bits), lookup_tables=tables)
     outputs = runtime.runner(with_tables, deployable)(inputs)
     assert torch.equal(outputs, torch.from_numpy(run(model.network, inputs.numpy())))
     assert {layer.differing for layer in runtime.layer_codes(with_tables, deployable, inputs[:1])} == {0}
 
 
 def test_a_wrong_bias_is_found_in_its_layer(deployable: Deployable, with_tables: Export) -> None:
-    form = exporter.integer_form(deployable, with_tables.bits)
+    form = integer_network(deployable, with_tables.bits)
     names = [layer.name for layer in deployable.policy.layers]
     wrong = [
         replace(each, bias=each.bias + 30000) if isinstance(each, Product) and each.layer == names[3] else each
