@@ -23,7 +23,8 @@ from hardware_sim.target_catalog import load_target
 pytestmark = pytest.mark.filterwarnings("ignore:the float network's accuracy")
 FAST: dict[str, Any] = {
     "agent": "random",
-    "episodes": 6,
+    "episodes": 3,
+    "rounding": "nearest",
     "engine": "torch",
     "prior": "none",
     "first_last_bits": None,
@@ -66,7 +67,7 @@ def zero_points(tensors: dict[str, Tensor]) -> list[int]:
     return [int(tensor) for name, tensor in tensors.items() if name.endswith(".input.zero_point")]
 
 
-@pytest.mark.parametrize("name", ["tflm", "finn", "imx500", "hls4ml", "mcu-c"])
+@pytest.mark.parametrize("name", ["tflm", "finn", "imx500", "hls4ml"])
 def test_a_search_keeps_the_rules_of_its_target(name: str, net: nn.Module, task: ClassificationTask) -> None:
     target = load_target(name)
     result = haq.search(net, task, deploy=name, **{**FAST, "budget": 1.0 if name == "tflm" else 0.8})
@@ -116,17 +117,18 @@ def test_evaluation_under_a_target_calibrates_a_searched_policy_again(
 
 def test_evaluations_of_other_rules_have_other_keys(net: nn.Module, task: ClassificationTask) -> None:
     keys = set()
-    for deploy in (None, "finn", "imx500", "hls4ml"):
-        config = search_config(model="Sequential", data="signs", engine="torch", deploy=deploy)
+    for deploy in (None, "imx500"):
+        fast: dict[str, Any] = {"engine": "torch", "rounding": "nearest", "calibration": "max"}
+        config = search_config(model="Sequential", data="signs", deploy=deploy, **fast)
         network = prepare_network(config, model=net, task=task)
         inputs, _ = next(task.batches("search", batch_size=8))
         keys.add(fingerprint(network.engine, inputs, layers=3, settings=(), data=b""))
-    assert len(keys) == 4
+    assert len(keys) == 2
 
 
-@pytest.mark.parametrize("name", ["imx500", "hls4ml", "finn"])
+@pytest.mark.parametrize("name", ["hls4ml", "finn"])
 def test_reconstruction_keeps_the_rules(name: str, net: nn.Module, task: ClassificationTask, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"policy": (4, 8), "steps": 4, "engine": "torch", "deploy": name}
+    settings: dict[str, Any] = {"policy": (4, 8), "steps": 2, "engine": "torch", "rounding": "nearest", "deploy": name}
     result = haq.reconstruct(net, task, out=tmp_path / "run", **settings)
     assert result.artifact is not None
     require_legal_quantizers(load_target(name), result.artifact.quantizers)
