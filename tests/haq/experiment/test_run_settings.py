@@ -371,7 +371,7 @@ def test_resume_with_other_weights_is_refused(run: Path, user_folder: Path, caps
     ("name", "value"),
     [
         ("0.input.range", torch.tensor(3, dtype=torch.int32)),
-        ("0.weight.scale", torch.tensor(1.0)),
+        ("0.weight.scale", torch.ones(3)),
         ("0.weight.scale", torch.full((4,), torch.nan)),
         ("0.output.bias", torch.zeros(3)),
     ],
