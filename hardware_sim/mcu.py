@@ -96,7 +96,7 @@ class Mcu(Accelerator):
                 ),
             ),
             notes=(
-                "cycles per MAC are from memory, not measured: trust the limits and the order of magnitude",
+                "one rate for all layers at a pair of widths: trust the limits and the order of magnitude",
                 "energy is an estimate: time multiplied by the active power",
             ),
         )

@@ -19,6 +19,8 @@ from hardware_sim.mcu_memory import flash_limit, ram_limits
 
 SCRATCH_BYTES: Mapping[LayerKind, int] = {"conv": 10, "linear": 4, "depthwise": 1}
 """Working memory of each kernel for every weight of a filter: unpacked filters, and windows at the border."""
+SUM_BYTES = 4
+"""Bytes of a sum; a depthwise kernel keeps those of a row of outputs."""
 
 
 class MeasuredMcu(Accelerator):
@@ -61,9 +63,10 @@ class MeasuredMcu(Accelerator):
         widths = self._measured_widths(w_bits, a_bits)
         if widths is None:
             return None
-        fitted = [float(fits[widths].coefficients[0]) for fits in self._fits.values()]
-        counted = [rows[widths] / layer.macs for layer, rows in self._shapes]
-        return self.clock_hz / min(*fitted, *counted)
+        fitted = (float(fits[widths].coefficients[0]) for fits in self._fits.values())
+        counted = (rows[widths] / layer.macs for layer, rows in self._shapes)
+        # A kind whose instructions are explained by its outputs alone has no rate of its own.
+        return self.clock_hz / min(each for each in (*fitted, *counted) if each > 0)
 
     def table(self, layers: Sequence[Layer], *, batch: int | None = None) -> CostTable:
         """Compute the cost of every layer at every pair of widths; NaN for float.
@@ -149,4 +152,5 @@ def _size(widths: Widths) -> tuple[int, Widths]:
 
 
 def _scratch_bytes(layer: Layer) -> int:
-    return SCRATCH_BYTES.get(layer.kind, 0) * prod(layer.kernel) * layer.c_in // layer.groups
+    row = SUM_BYTES * layer.output_size[1] if layer.kind == "depthwise" else 0
+    return SCRATCH_BYTES.get(layer.kind, 0) * prod(layer.kernel) * layer.c_in // layer.groups + row

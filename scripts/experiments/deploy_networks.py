@@ -58,7 +58,7 @@ class Case:
 
 CASES = {
     "digits": Case(),
-    "resnet8": Case({"model": "mlperf_resnet8", **_CIFAR}, "mlperf_tiny_resnet8_cifar10_fp32.pth", 1000),
+    "resnet8": Case({"model": "resnet8", **_CIFAR}, "mlperf_tiny_resnet8_cifar10_fp32.pth", 1000),
     "resnet20": Case({"model": "cifar_resnet20", **_CIFAR}, "cifar10jpeg_resnet20_ft3ep.pth", 1000),
     "silu": Case({"model": "depthwise_silu:depthwise_silu", **_CIFAR}, "depthwise_silu.safetensors", 500),
     "mobilenet_v2": Case(

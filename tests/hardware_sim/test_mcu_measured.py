@@ -1,10 +1,14 @@
 """Measured microcontrollers: counted layers, fitted layers, limits, and damaged tables."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from haq.network.layers import trace
+from haq.network.zoo import load_model
 from hardware_sim.catalog import DeviceError, load_accelerator
 from hardware_sim.cost import UnsupportedError, width_index
 from hardware_sim.instruction_fit import features, fit_instructions, leave_one_out_errors
@@ -157,3 +161,31 @@ def test_missing_and_huge_tables(board: Path) -> None:
     table.unlink()
     with pytest.raises(DeviceError, match="no file"):
         load_accelerator(board)
+
+
+def test_stated_errors_of_the_shipped_formula_are_those_of_layers_left_out() -> None:
+    device = load_accelerator("mcu-cortex-m7-measured")
+    assert isinstance(device, MeasuredMcu)
+    (stated,) = [line for line in device.validation if "left out" in line]
+    for kind in ("conv", "depthwise", "linear"):
+        shapes = [shape for shape in device.shapes if shape.layer.kind == kind]
+        layers = [shape.layer for shape in shapes]
+        pairs = shapes[0].instructions
+        errors = [leave_one_out_errors(layers, [shape.instructions[pair] for shape in shapes]) for pair in pairs]
+        match = re.search(rf"{kind} median ([\d.]+) %, largest ([\d.]+) %", stated)
+        assert match is not None
+        found = 100 * np.percentile(errors, (50, 100))
+        np.testing.assert_allclose(found, [float(number) for number in match.groups()], atol=0.2)
+
+
+def test_shipped_device_has_counted_every_layer_of_resnet8_and_a_mean_rate_of_it() -> None:
+    """The rates of mcu-cortex-m7 are instructions per MAC of ResNet-8."""
+    counted, rated = (load_accelerator(f"mcu-cortex-m7{suffix}") for suffix in ("-measured", ""))
+    layers = trace(load_model("resnet8"), torch.zeros(1, 3, 32, 32)).layers
+    table, coarse = counted.table(layers), rated.table(layers)
+    assert not any("fitted" in note for note in table.notes)
+    for w_bits in (2, 4, 8):
+        for a_bits in (2, 4, 8):
+            bits = [w_bits] * len(layers), [a_bits] * len(layers)
+            exact, rounded = (one.policy_cost(*bits).latency_s for one in (table, coarse))
+            assert rounded == pytest.approx(exact, rel=0.01)

@@ -1,4 +1,4 @@
-"""Integer networks of a single layer, with random weights."""
+"""Integer networks of a single shape of layer, with random weights."""
 
 import numpy as np
 
@@ -7,11 +7,14 @@ from hardware_sim.cost import UnsupportedError
 from hardware_sim.layer import Layer
 
 MEASURED_KINDS = ("conv", "depthwise", "linear")
-INPUT, OUTPUT = "input", "output"
+INPUT, OTHER, OUTPUT = "input", "other", "output"
 
 
 def layer_network(layer: Layer, w_bits: int, a_bits: int) -> IntegerNetwork:
-    """Build the integer network that computes one layer.
+    """Build an integer network that applies two layers of the same shape to its input.
+
+    With a single layer the compiler would specialize the kernel for its sizes, as it cannot in a whole network. The
+    output is that of the second layer, and nothing reads that of the first.
 
     Input and output are unsigned and of the same width, as between layers with a ReLU. A linear layer that is applied
     to several positions is a convolution with a kernel of one pixel.
@@ -29,15 +32,17 @@ def layer_network(layer: Layer, w_bits: int, a_bits: int) -> IntegerNetwork:
     """
     check_kind(layer)
     is_vector = layer.kind == "linear" and layer.output_size == (1, 1)
-    weights = _weights(layer, w_bits, np.random.default_rng([w_bits, a_bits]), kernel=() if is_vector else layer.kernel)
-    # A sum of n products deviates by about sqrt(n) of their size, which is to be a quarter of the range of codes.
-    spread = float(np.sqrt(weights[0].size) * 2 ** (w_bits - 2) * 2 ** (a_bits - 1))
     before, after = ((), ()) if is_vector else (layer.input_size, layer.output_size)
+    weights = [_weights(layer, w_bits, seed, kernel=() if is_vector else layer.kernel) for seed in range(2)]
+    # A sum of n products deviates by about sqrt(n) of their size, which is to be a quarter of the range of codes.
+    spread = float(np.sqrt(weights[0][0].size) * 2 ** (w_bits - 2) * 2 ** (a_bits - 1))
     source = _unsigned(INPUT, (layer.c_in, *before), 1.0, a_bits)
-    output = _unsigned(OUTPUT, (layer.c_out, *after), spread / 2 ** (a_bits - 2), a_bits)
-    product = _product(layer, weights, w_bits, output)
-    tensors = {INPUT: source, OUTPUT: output}
-    return IntegerNetwork(name=layer.name, input=INPUT, output=OUTPUT, tensors=tensors, operations=(product,))
+    other, output = (
+        _unsigned(name, (layer.c_out, *after), spread / 2 ** (a_bits - 2), a_bits) for name in (OTHER, OUTPUT)
+    )
+    products = (_product(layer, weights[0], w_bits, other), _product(layer, weights[1], w_bits, output))
+    tensors = {tensor.name: tensor for tensor in (source, other, output)}
+    return IntegerNetwork(name=layer.name, input=INPUT, output=OUTPUT, tensors=tensors, operations=products)
 
 
 def check_kind(layer: Layer) -> None:
@@ -61,7 +66,8 @@ def _unsigned(name: str, shape: tuple[int, ...], scale: float, a_bits: int) -> C
     return CodeTensor(name=name, shape=shape, scale=scale, zero_point=lowest, q_min=lowest, q_max=highest)
 
 
-def _weights(layer: Layer, w_bits: int, generator: np.random.Generator, *, kernel: tuple[int, ...]) -> Codes:
+def _weights(layer: Layer, w_bits: int, seed: int, *, kernel: tuple[int, ...]) -> Codes:
+    generator = np.random.default_rng(seed)
     largest = 2 ** (w_bits - 1) - 1
     shape = (layer.c_out, layer.c_in // layer.groups, *kernel)
     weights = generator.integers(-largest, largest, shape, dtype=np.int8, endpoint=True)
@@ -73,7 +79,7 @@ def _product(layer: Layer, weights: Codes, w_bits: int, output: CodeTensor) -> P
     return Product(
         layer=layer.name,
         source=INPUT,
-        output=OUTPUT,
+        output=output.name,
         weights=weights,
         w_bits=w_bits,
         w_scale=np.linspace(0.75, 1.25, layer.c_out),
