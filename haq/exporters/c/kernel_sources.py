@@ -13,7 +13,8 @@ _REQUANTIZE_ANY = "requantize_any"
 """The same by any factors."""
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "arithmetic": (),
-    "fixed_point": ("arithmetic",),
+    "division": ("arithmetic",),
+    "fixed_point": ("division",),
     "code": (),
     "product": ("arithmetic",),
     "requantize_down": ("product",),
@@ -23,7 +24,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "dot_wide": ("product",),
     "linear": (REQUANTIZE,),
     "depthwise": (REQUANTIZE,),
-    "add": ("fixed_point",),
+    "add": ("division",),
     "multiply": ("fixed_point",),
     "windows": (),
     "max_pool": ("windows",),

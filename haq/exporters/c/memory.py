@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from haq.exporters.c.arena import Buffer, plan_memory
 from haq.exporters.c.fragments import count_of, image_shape
 from haq.exporters.c.products import product_code
+from haq.exporters.c.tensor_operations import SUM_SCRATCH_BYTES
 from haq.exporters.integer.network import (
     Elementwise,
     IntegerNetwork,
@@ -149,4 +150,7 @@ def _tensor_buffers(network: IntegerNetwork, owners: Mapping[str, str], outside:
 
 
 def _scratch_bytes(operation: Operation, network: IntegerNetwork) -> int:
-    return product_code(operation, network).scratch_bytes if isinstance(operation, Product) else 0
+    if isinstance(operation, Product):
+        return product_code(operation, network).scratch_bytes
+    is_sum = isinstance(operation, Elementwise) and operation.operator == "add"
+    return SUM_SCRATCH_BYTES if is_sum else 0

@@ -1,10 +1,13 @@
 """C code of operations without weights."""
 
+from haq.errors import UserError
 from haq.exporters.c.fragments import Fragment, Scope, count_of, image_shape
 from haq.exporters.c.literals import array, structure
 from haq.exporters.integer.arithmetic import Multiplier, fixed_point
-from haq.exporters.integer.network import Concatenation, Elementwise, Pool, Rearrangement, Table
+from haq.exporters.integer.network import CodeTensor, Concatenation, Elementwise, Pool, Rearrangement, Table
 
+SUM_SCRATCH_BYTES = 2 * 256 * 4
+"""Bytes of working memory of a sum: a table of int32 for each input."""
 _ADD_FRACTION_BITS = 20
 _SUM_BYTES, _TENSOR_PRODUCT_BYTES, _POOL_BYTES, _PADDING_BYTES, _TABLE_BYTES = 28, 16, 22, 20, 256
 Members = dict[str, int | str]
@@ -24,15 +27,16 @@ def emit_elementwise(operation: Elementwise, scope: Scope) -> Fragment:
     if scope.tensor(first).shape != scope.tensor(operation.output).shape:
         first, second = second, first
     channels, height, width = image_shape(scope.tensor(first))
-    is_repeated = scope.tensor(second).shape != scope.tensor(first).shape
+    step = channels if scope.tensor(second).shape == scope.tensor(first).shape else 0
     is_sum = operation.operator == "add"
     make = _sum_members if is_sum else _product_members
     kind, function = ("haq_sum", "haq_add") if is_sum else ("haq_tensor_product", "haq_multiply_tensors")
     members = make(scope, first, second, operation.output)
+    scratch = f", {scope.scratch}" if is_sum else ""
     members |= {"out_zero": scope.tensor(operation.output).zero_point, "low": operation.low, "high": operation.high}
     return Fragment(
         call=f"{function}(&{scope.name}, {scope.pointers[first]}, {scope.pointers[second]}, "
-        f"{scope.pointers[operation.output]}, {height * width}, {channels}, {0 if is_repeated else channels});",
+        f"{scope.pointers[operation.output]}, {height * width}, {channels}, {step}{scratch});",
         kernels=(operation.operator,),
         constants=structure(kind, scope.name, members),
         constant_bytes=_SUM_BYTES if is_sum else _TENSOR_PRODUCT_BYTES,
@@ -44,12 +48,24 @@ def _sum_members(scope: Scope, first: str, second: str, output: str) -> Members:
     a, b = scope.tensor(first), scope.tensor(second)
     unit = 2 * max(a.scale, b.scale)
     return {
-        **_multiplier("a_", fixed_point(a.scale / unit)),
-        **_multiplier("b_", fixed_point(b.scale / unit)),
-        **_multiplier("out_", fixed_point(unit / (2**_ADD_FRACTION_BITS * scope.tensor(output).scale))),
+        **_divisor("a_", fixed_point(a.scale / unit)),
+        **_divisor("b_", fixed_point(b.scale / unit)),
+        **_divisor("out_", _output_factor(unit, scope.tensor(output))),
         "a_zero": a.zero_point,
         "b_zero": b.zero_point,
     }
+
+
+def _output_factor(unit: float, output: CodeTensor) -> Multiplier:
+    """Return the factor from sums to output codes; raise UserError for one that the C code has no form for."""
+    factor = fixed_point(unit / (2**_ADD_FRACTION_BITS * output.scale))
+    if factor.exponent > 0:
+        raise UserError(f"{output.name}: the scale of the sum is less than a 2^19th of those of its inputs")
+    return factor
+
+
+def _divisor(prefix: str, multiplier: Multiplier) -> Members:
+    return {f"{prefix}mantissa": multiplier.mantissa, f"{prefix}places": -multiplier.exponent}
 
 
 def _product_members(scope: Scope, first: str, second: str, output: str) -> Members:
