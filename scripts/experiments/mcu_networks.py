@@ -13,12 +13,12 @@ from haq.config import SearchConfig, search_config
 from haq.execution.structures import tensors
 from haq.experiment.artifact import load_artifact
 from haq.experiment.loading import load_traced
-from haq.exporters.c.lowered import lowered
 from haq.exporters.c.measurement.instructions import run_network
 from haq.exporters.c.program import make_program
 from haq.exporters.c.runnable import in_memory_order, runnable_sources
 from haq.exporters.c.toolchain import CortexM7, compiler_version, host_run
 from haq.exporters.deployable import Deployable, make_deployable
+from haq.exporters.integer.lowering import integer_network
 from haq.exporters.integer.network import IntegerNetwork, Product
 from haq.exporters.integer.reference import quantize
 from haq.policy import LayerBits, Policy
@@ -54,7 +54,7 @@ def rows(name: str, config: SearchConfig) -> Iterator[str]:
 
 
 def row(label: str, network: Deployable, predicted: float) -> str:
-    integers = lowered(network, network.bits)
+    integers = integer_network(network, network.bits)
     (example,) = tensors(network.example)
     codes = in_memory_order(quantize(integers, example.numpy()))
     run = run_network(integers, codes, CortexM7())
