@@ -109,7 +109,7 @@ class CodesRecord(Record):
 
 
 class RuntimeRecord(Record):
-    """Verification in one runtime. Without it on this machine, `missing` says what lacks and the rest is empty."""
+    """Verification in one runtime. If it was not run, `missing` says why, and the rest is empty."""
 
     name: str
     format: str

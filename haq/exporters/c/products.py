@@ -54,8 +54,7 @@ class ProductCode:
         product: Product.
         source: Its input.
         output: Its output.
-        is_channels_last: Whether the input is a flattened image in the order of the image.
-        image: Shape of that image.
+        image: Shape of the image that the input, a vector, is in the order of memory; None for other inputs.
     """
 
     product: Product

@@ -34,7 +34,7 @@ class Machine(Protocol):
     """Compiler of C programs, and machine that runs them."""
 
     def missing(self) -> str | None:
-        """Return what lacks, in one line; None if nothing does."""
+        """Return what is missing, in one line; None if nothing is."""
         ...
 
     def prepare(self, sources: Mapping[str, str], stack: ExitStack) -> Execute:
@@ -142,8 +142,8 @@ def mcu_runtime() -> CRuntime:
 
 
 def _missing(tools: tuple[str, ...]) -> str | None:
-    lacking = missing_tools(tools)
-    return f"{' and '.join(lacking)} is not installed" if lacking else None
+    missing = missing_tools(tools)
+    return f"{' and '.join(missing)} is not installed" if missing else None
 
 
 def _quantized(network: IntegerNetwork, inputs: Structure) -> Codes:

@@ -42,19 +42,19 @@ def _convolve(product: Product, values: NDArray[Any], weights: NDArray[Any]) -> 
     count, channels, height, width = images.shape
     c_out, per_group, rows, columns = weights.shape
     groups = channels // per_group
-    spread, stride = product.dilation, product.stride
-    out_height = (height - spread[0] * (rows - 1) - 1) // stride[0] + 1
-    out_width = (width - spread[1] * (columns - 1) - 1) // stride[1] + 1
+    dilation, stride = product.dilation, product.stride
+    out_height = (height - dilation[0] * (rows - 1) - 1) // stride[0] + 1
+    out_width = (width - dilation[1] * (columns - 1) - 1) // stride[1] + 1
     sums = np.zeros((count, groups, c_out // groups, out_height * out_width), values.dtype)
     for row in range(rows):
         for column in range(columns):
-            first, left = row * spread[0], column * spread[1]
-            seen = images[
+            first_row, first_column = row * dilation[0], column * dilation[1]
+            pixels = images[
                 :,
                 :,
-                first : first + (out_height - 1) * stride[0] + 1 : stride[0],
-                left : left + (out_width - 1) * stride[1] + 1 : stride[1],
+                first_row : first_row + (out_height - 1) * stride[0] + 1 : stride[0],
+                first_column : first_column + (out_width - 1) * stride[1] + 1 : stride[1],
             ].reshape(count, groups, per_group, -1)
             factors = weights[:, :, row, column].reshape(groups, c_out // groups, per_group)
-            sums += seen * factors if per_group == 1 else factors @ seen
+            sums += pixels * factors if per_group == 1 else factors @ pixels
     return sums.reshape(count, c_out, out_height, out_width)

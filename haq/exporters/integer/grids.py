@@ -1,4 +1,4 @@
-"""Grids of stored codes."""
+"""Grids in which the tensors of integer networks are stored."""
 
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from haq.quantization.linear import QuantizerParameters
 STORED_LOWER = 128
 """Difference between the codes of an unsigned grid of 8 bits and the stored ones."""
 WHOLE_BITS = 8
+"""Bits of grids that have all codes of int8."""
 ALL_CODES = np.arange(-128, 128)
 """All codes that an input of a table may have."""
 

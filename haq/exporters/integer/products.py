@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haq.evaluation.engines.onnxruntime.codes import Integers, enlarge_scales, integer_weight
+from haq.exporters.integer.grids import WHOLE_BITS
 from haq.exporters.integer.network import Codes
 from haq.exporters.integer.network import Integers as Int32
 from haq.exporters.integer.reading.steps import ProductStep
 from haq.quantization.linear import QuantizedWeight
 
-_WHOLE_BITS, _LARGEST_CODE = 8, 127
+_LARGEST_CODE = 127
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,11 +49,11 @@ def product_codes(step: ProductStep, weight: QuantizedWeight | None, input_scale
         The codes.
     """
     if weight is None:
-        integers, bits = _channel_factors(step), _WHOLE_BITS
+        integers, bits = _channel_factors(step), WHOLE_BITS
     else:
         integers = integer_weight(weight, step.affine.factor if step.has_norm else None, fill=False)
         bits = weight.bits
-    shift = _WHOLE_BITS - max(bits, 2)
+    shift = WHOLE_BITS - max(bits, 2)
     steps = Integers(integers.codes, integers.scale / np.float32(1 << shift), integers.axis)
     steps = enlarge_scales(steps, step.affine.offset, input_scale)
     scale = steps.scale.astype(np.float64)

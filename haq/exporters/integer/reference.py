@@ -1,4 +1,4 @@
-"""Exact execution of integer networks in numpy, the judge of every runtime."""
+"""Exact execution of integer networks in numpy, which the runtimes of C programs and TFLite files are compared with."""
 
 from collections.abc import Iterator, Mapping
 

@@ -1,4 +1,7 @@
-"""Header of a packed file: the policy, where its weights belong, and the quantizers of inputs. It may be hostile."""
+"""Header of a packed file: the policy, where its weights belong, and the quantizers of inputs.
+
+Files may come from anybody, so that types, sizes and lengths are bounded.
+"""
 
 import json
 from collections.abc import Mapping

@@ -64,7 +64,7 @@ class Operator:
 
 @dataclass(eq=False)
 class GraphWriter:
-    """Graph in the making: tensors are added with their operators, then the file is finished.
+    """Builder of a file of one graph: tensors and operators are added, then `finish` gives the content.
 
     Attributes:
         types: Classes of the schema.
@@ -188,7 +188,7 @@ class GraphWriter:
         if builtin is None:
             made.customCode, builtin = operator.name, self.types.BuiltinOperator.CUSTOM
         made.builtinCode, made.version = builtin, operator.version
-        made.deprecatedBuiltinCode = min(builtin, 127)  # older readers know this field only
+        made.deprecatedBuiltinCode = min(builtin, 127)  # older readers read this field only
         return made
 
 

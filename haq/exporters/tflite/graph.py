@@ -22,7 +22,7 @@ LOWEST, HIGHEST = -128, 127
 
 @dataclass(eq=False)
 class Graph:
-    """Graph in the making.
+    """TFLite graph of an integer network, which grows operation by operation.
 
     Attributes:
         network: Network that is written.

@@ -3,6 +3,7 @@
 import numpy as np
 
 from haq.exporters.integer.arithmetic import fixed_point, multiply
+from haq.exporters.integer.grids import ALL_CODES
 from haq.exporters.integer.network import Codes, CodeTensor, Table
 from haq.exporters.tflite.flatbuffer import Operator
 from haq.exporters.tflite.graph import HIGHEST, LOWEST, Graph, layout, quantization_of
@@ -11,7 +12,6 @@ QUANTIZE = Operator("QUANTIZE", 2, "QuantizeOptions")
 CAST = Operator("CAST", 1, "CastOptions")
 ADD_INTEGERS = Operator("ADD", 1, "AddOptions")
 GATHER = Operator("GATHER", 2, "GatherOptions")
-ALL_CODES = np.arange(LOWEST, HIGHEST + 1)
 
 
 def write_table(graph: Graph, table: Table) -> None:

@@ -1,4 +1,4 @@
-"""Padding of windows: TFLite knows none and `SAME`; all other padding needs an operator of its own."""
+"""Padding of windows: operators of TFLite pad by `SAME` or not at all; other padding is an operator of its own."""
 
 from typing import NamedTuple
 

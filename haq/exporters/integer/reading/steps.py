@@ -1,4 +1,4 @@
-"""Operations on tensors with two or more dimensions, as they follow from an ONNX graph before codes are chosen."""
+"""Steps of a network, read from its ONNX graph: operations on float tensors, before their codes are chosen."""
 
 from dataclasses import dataclass
 from typing import Literal
