@@ -29,7 +29,7 @@ def verify(
         ),
     ] = None,
     images: Annotated[
-        int | None, typer.Option(min=1, help="Report images for each runtime.", show_default="all, fewer in slow ones")
+        int | None, typer.Option(min=1, help="Report images for each runtime.", show_default="all; fewer in slow ones")
     ] = None,
     json: JsonFlag = False,
 ) -> None:

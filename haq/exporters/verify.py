@@ -32,8 +32,8 @@ def verify_artifact(
     Args:
         artifact: Policy with its network and quantizers.
         runtimes: Names of the runtimes; all if empty. Those that this machine lacks are named in the result.
-        images: Largest number of report images for each runtime; None for the whole split, or what the runtime executes
-            in about a minute where it is slow.
+        images: Largest number of report images for each runtime; None for the whole split. A slow runtime takes no more
+            than it executes in about a minute.
         watcher: Receives phases.
 
     Returns:
@@ -92,7 +92,8 @@ def _verified(
             exports[runtime.format] = _built(runtime.format, network)
         export = exports[runtime.format]
         if not isinstance(export, str):
-            return _record(runtime, export, network, images=images or runtime.max_images)
+            limits = [limit for limit in (images, runtime.max_images) if limit is not None]
+            return _record(runtime, export, network, images=min(limits, default=None))
         missing = export
     return RuntimeRecord(name=runtime.name, format=runtime.format, missing=missing)
 
