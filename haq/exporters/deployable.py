@@ -1,11 +1,10 @@
 """Network with its policy, ready to be exported."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import nn
 
 from haq.errors import UserError
 from haq.evaluation.engines.torch import TorchEngine
@@ -122,11 +121,6 @@ class Deployable:
         """
         size = CHECK_IMAGES if images is None else min(images, CHECK_IMAGES)
         return next(iter(self.network.task.batches("search", batch_size=size)))[0]
-
-    @property
-    def tensors(self) -> Mapping[str, Tensor]:
-        """Parameters of the quantizers of the policy by name, such as `LAYER.weight.scale`."""
-        return self.quantizers.tensors(*self.bits)
 
 
 def make_deployable(artifact: Artifact, *, progress: Progress = no_progress) -> Deployable:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from haq.exporters.integer.network import Codes
+from haq.exporters.integer.network import Codes, code_bits
 
 
 def stored_bits(codes: Codes, bits: int) -> int:
@@ -16,8 +16,7 @@ def stored_bits(codes: Codes, bits: int) -> int:
     Returns:
         The bits of the policy; more where folding the sign of a batch norm made a code that does not fit, such as 8.
     """
-    lowest, highest = int(codes.min(initial=0)), int(codes.max(initial=0))
-    return max(bits, (max(highest, -lowest - 1)).bit_length() + 1)
+    return max(bits, code_bits(codes))
 
 
 def pack(codes: NDArray[np.int8], bits: int) -> bytes:
@@ -36,19 +35,3 @@ def pack(codes: NDArray[np.int8], bits: int) -> bytes:
     """
     lowest_first = np.unpackbits(codes.astype(np.uint8)[:, None], axis=1, bitorder="little")[:, :bits]
     return np.packbits(lowest_first.reshape(-1), bitorder="little").tobytes()
-
-
-def unpack(stream: bytes, bits: int, count: int) -> Codes:
-    """Unpack a stream.
-
-    Args:
-        stream: Packed codes.
-        bits: Bits of a code.
-        count: Number of codes.
-
-    Returns:
-        The codes, int8 [count].
-    """
-    found = np.unpackbits(np.frombuffer(stream, np.uint8), bitorder="little")[: count * bits].reshape(count, bits)
-    sign = found[:, -1:].repeat(8 - bits, axis=1)
-    return np.packbits(np.concatenate([found, sign], axis=1), axis=1, bitorder="little").reshape(-1).view(np.int8)

@@ -10,7 +10,6 @@ import torch
 
 from haq.errors import UserError
 from haq.execution.structures import Structure, tensors
-from haq.exporters.c.agreement import layer_agreements
 from haq.exporters.c.exporter import HEADER, SOURCE
 from haq.exporters.c.memory import traced_tensors
 from haq.exporters.c.runnable import Hooks, from_memory_order, in_memory_order, runnable_sources
@@ -20,6 +19,7 @@ from haq.exporters.c.toolchain.host import HOST_TOOLS
 from haq.exporters.c.toolchain.tools import missing_tools
 from haq.exporters.deployable import Deployable
 from haq.exporters.formats import Export, FormatName
+from haq.exporters.integer.comparison import compare_operations
 from haq.exporters.integer.lowering import integer_network
 from haq.exporters.integer.network import Codes, IntegerNetwork
 from haq.exporters.integer.reference import dequantize, quantize
@@ -105,7 +105,7 @@ class CRuntime:
         codes = _quantized(integers, inputs)
         traces = _codes(self._compiled(export, "trace")(in_memory_order(codes))).reshape(len(codes), -1)
         found = {integers.input: codes, **dict(_tensors(integers, traces))}
-        yield from layer_agreements(integers, found, [each.name for each in network.policy.layers])
+        yield from compare_operations(integers, found, [each.name for each in network.policy.layers])
 
     def _compiled(self, export: Export, hooks: Hooks) -> Execute:
         """Compile a program, whose files are removed when nothing refers to it any more."""

@@ -213,3 +213,22 @@ def sources_of(operation: Operation) -> tuple[str, ...]:
     if isinstance(operation, Elementwise | Concatenation):
         return operation.sources
     return (operation.source,)
+
+
+def code_bits(codes: Codes) -> int:
+    """Return the bits that codes need in two's complement.
+
+    They are those of the policy, except where a negative scale of a batch norm turned the codes -1 and 0 of one bit
+    to 0 and 1, or where a layer does not use its range.
+
+    Args:
+        codes: Codes of any shape.
+
+    Returns:
+        1 to 8.
+
+    Examples:
+        >>> [code_bits(np.array(codes, np.int8)) for codes in ([-1, 0], [0, 1], [-4, 3], [-127, 127])]
+        [1, 2, 3, 8]
+    """
+    return max(int(codes.max(initial=0)).bit_length(), (-1 - int(codes.min(initial=-1))).bit_length()) + 1

@@ -6,14 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haq.exporters.formats import ExportedLayer
-from haq.exporters.integer.network import Codes, IntegerNetwork, Product
+from haq.exporters.integer.network import Codes, IntegerNetwork, Product, code_bits
 from haq.exporters.tflite.flatbuffer import Operator, Quantization
 from haq.exporters.tflite.graph import Graph, layout
 from haq.exporters.tflite.storage import (
     DECODE_NAME,
     STORED_BITS,
     Bytes,
-    code_bits,
     lookup_table,
     pack_indices,
     pack_int4,

@@ -1,6 +1,6 @@
 """Runtimes of TFLite files: execution, and comparison with the integer reference operation by operation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -8,10 +8,10 @@ import torch
 from haq.execution.structures import Structure, tensors
 from haq.exporters.deployable import Deployable
 from haq.exporters.formats import Export, FormatName
+from haq.exporters.integer.comparison import compare_operations
 from haq.exporters.integer.lowering import integer_network
-from haq.exporters.integer.network import Codes
+from haq.exporters.integer.network import Codes, IntegerNetwork
 from haq.exporters.protocols import LayerCodes
-from haq.exporters.tflite.comparison import compare_operations
 from haq.exporters.tflite.interpreters import Grid, LiteRt, TfliteMicro, missing_library
 from haq.exporters.tflite.storage import DECODE_NAME
 from haq.exporters.tflite.writing import TfliteModel, write_model
@@ -61,13 +61,11 @@ class TfliteRuntime:
     def layer_codes(self, export: Export, network: Deployable, inputs: Structure) -> Iterator[LayerCodes]:
         model = self._model(export, network)
         interpreter = self._interpreter(model.content, keep_all=True)
-        items = (codes[None] for codes in _codes(inputs, interpreter.source))
-        found = (
-            dict(zip(model.indices, interpreter.tensors(item, tuple(model.indices.values())), strict=True))
-            for item in items
-        )
+        indices = tuple(model.indices.values())
+        items = [interpreter.tensors(codes[None], indices) for codes in _codes(inputs, interpreter.source)]
+        found = dict(zip(model.indices, map(np.concatenate, zip(*items, strict=True)), strict=True))
         layers = [layer.name for layer in network.policy.layers]
-        yield from compare_operations(model.network, layers, found)
+        yield from compare_operations(model.network, channels_first(model.network, found), layers)
 
     def _model(self, export: Export, network: Deployable) -> TfliteModel:
         """Return the file with the indices of its tensors; without tables if the runtime does not decode them."""
@@ -91,6 +89,19 @@ def tflm() -> TfliteRuntime:
         The runtime.
     """
     return TfliteRuntime("tflm", "tflite_micro", TfliteMicro, decodes_tables=True)
+
+
+def channels_first(network: IntegerNetwork, found: Mapping[str, Codes]) -> dict[str, Codes]:
+    """Convert tensors of a file to the layout of an integer network.
+
+    Args:
+        network: Integer network.
+        found: Codes by tensor, [n, height, width, channels].
+
+    Returns:
+        Codes by tensor, [n, *shape].
+    """
+    return {name: np.moveaxis(codes, -1, 1).reshape(-1, *network.tensors[name].shape) for name, codes in found.items()}
 
 
 def _codes(inputs: Structure, grid: Grid) -> Codes:

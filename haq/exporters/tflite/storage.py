@@ -17,25 +17,6 @@ _ONE_TABLE = 15
 """Axis in the header of a table that all channels share."""
 
 
-def code_bits(codes: NDArray[np.int8]) -> int:
-    """Return the bits that codes need in two's complement.
-
-    They are those of the policy, except where a negative scale of a batch norm turned the codes -1 and 0 of one bit
-    to 0 and 1, or where a layer does not use its range.
-
-    Args:
-        codes: Codes of any shape.
-
-    Returns:
-        1 to 8.
-
-    Examples:
-        >>> [code_bits(np.array(codes, np.int8)) for codes in ([-1, 0], [0, 1], [-4, 3], [-127, 127])]
-        [1, 2, 3, 8]
-    """
-    return max(int(codes.max(initial=0)).bit_length(), (-1 - int(codes.min(initial=-1))).bit_length()) + 1
-
-
 def pack_int4(codes: NDArray[np.int8]) -> Bytes:
     """Pack codes of 4 bits in two's complement, the first of two in the low half of a byte.
 

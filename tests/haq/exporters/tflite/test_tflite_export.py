@@ -11,12 +11,12 @@ import torch
 from haq.errors import UserError
 from haq.exporters.deployable import Deployable
 from haq.exporters.formats import Export, ExportOptions
+from haq.exporters.integer.comparison import compare_operations
 from haq.exporters.integer.lowering import integer_network
 from haq.exporters.integer.network import Product
 from haq.exporters.integer.reference import run
 from haq.exporters.registry import make_exporter
 from haq.exporters.tflite import exporter, flatbuffer, interpreters, runtimes
-from haq.exporters.tflite.comparison import compare_operations
 from haq.exporters.tflite.storage import DECODE_NAME
 from haq.exporters.tflite.writing import write_model
 
@@ -75,7 +75,8 @@ def test_a_wrong_bias_is_found_in_its_layer(deployable: Deployable, with_tables:
     channels, height, width = form.tensors[form.input].shape
     item = np.zeros((1, height, width, channels), np.int8)
     found = interpreters.LiteRt(model.content, keep_all=True).tensors(item, tuple(model.indices.values()))
-    layers = compare_operations(right, names, [dict(zip(model.indices, found, strict=True))])
+    codes = runtimes.channels_first(right, dict(zip(model.indices, found, strict=True)))
+    layers = compare_operations(right, codes, names)
     assert [layer.layer for layer in layers if layer.differing] == [names[3]]
 
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from haq.exporters.tflite.storage import code_bits, lookup_table, pack_indices, pack_int4
+from haq.exporters.integer.network import code_bits
+from haq.exporters.tflite.storage import lookup_table, pack_indices, pack_int4
 from hardware_sim.weight_storage import TABLE_HEADER_BYTES, storage_bytes
 
 WIDTHS = st.integers(1, 7)

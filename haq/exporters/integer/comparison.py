@@ -1,4 +1,4 @@
-"""Comparison of the codes of all tensors with the integer reference."""
+"""Comparison of the codes of a runtime with the integer reference, operation by operation."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -7,7 +7,7 @@ from haq.exporters.integer.reference import run_operation
 from haq.exporters.protocols import LayerCodes
 
 
-def layer_agreements(
+def compare_operations(
     network: IntegerNetwork, found: Mapping[str, Codes], layers: Sequence[str]
 ) -> Iterator[LayerCodes]:
     """Compare the codes of every operation with those that the reference computes from the same input codes.
