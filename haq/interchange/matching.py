@@ -1,5 +1,6 @@
 """Bits of a file matched to the layers of a network by their names."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,9 +12,10 @@ from haq.policy import LayerBits
 from hardware_sim.cost import Bits
 from hardware_sim.layer import Layer
 
-MAX_BITS = 8
+POLICY_BITS = 8
 """Widest integers of a policy."""
 LONGEST_NAME = 100
+"""Characters of a name that messages show."""
 Graph = Mapping[str, Sequence[str]]
 """Names of the tensors that a layer reads, the nearest first, by layer."""
 
@@ -101,7 +103,7 @@ def _inputs_by_output(outputs: Mapping[str, GivenBits], layers: Sequence[Layer])
     for layer in layers:
         parts = [written[tensor] for tensor in layer.input_tensors if tensor in written]
         if parts:
-            found[layer.name] = max(parts, key=lambda part: MAX_BITS * 8 if part.bits is None else part.bits)
+            found[layer.name] = max(parts, key=lambda part: math.inf if part.bits is None else part.bits)
     return found
 
 
@@ -139,12 +141,12 @@ def _bits(given: Mapping[str, GivenBits], layer: Layer, *, wide_as_float: bool) 
     found = given.get(layer.name) or given.get(layer.tied_to or "")
     if found is None or found.bits is None:
         return None
-    if found.bits <= MAX_BITS:
+    if found.bits <= POLICY_BITS:
         return found.bits
     if wide_as_float:
         return None
     raise UserError(
-        f"{found.place}: {found.bits} bits, but a policy has 1 to {MAX_BITS} or float; "
+        f"{found.place}: {found.bits} bits, but a policy has 1 to {POLICY_BITS} or float; "
         "--wide-as-float leaves more in float"
     )
 

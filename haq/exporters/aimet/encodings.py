@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from haq.exporters.onnx.graph import DISTRIBUTION
 from haq.quantization.linear import QuantizerParameters
 
-PRODUCER = "haq"
 MIN_BITS = 2
 """Narrowest encoding of AIMET."""
 
@@ -77,7 +77,7 @@ def version_2(weights: Sequence[Encoding], inputs: Sequence[Encoding]) -> bytes:
 
 
 def _content(number: str, sections: Mapping[str, Any]) -> bytes:
-    producer = {"package": PRODUCER, "version": version(PRODUCER)}
+    producer = {"package": DISTRIBUTION, "version": version(DISTRIBUTION)}
     return (json.dumps({"version": number, "producer": producer, **sections}, allow_nan=False) + "\n").encode()
 
 

@@ -10,13 +10,13 @@ from haq.evaluation.engines.onnxruntime import NotExportableError
 from haq.exporters.aimet.encodings import MIN_BITS, Encoding, input_encoding, version_1, version_2
 from haq.exporters.aimet.lowering import FloatLowering
 from haq.exporters.deployable import Deployable
-from haq.exporters.formats import Export, ExportedLayer, ExportOptions, FormatName
+from haq.exporters.float_graphs import float_layers
+from haq.exporters.formats import Export, ExportOptions, FormatName
 from haq.exporters.onnx.graph import describe, remove_metadata
 from haq.exporters.onnx.names import input_names, output_names, rename, tensor_names
 
 VERSION_1, VERSION_2 = ".encodings", ".v2.encodings"
 """Suffixes of the encodings."""
-FLOAT_BYTES = 4
 REASON = "the graph is in float; tools that read its encodings quantize it"
 
 
@@ -46,7 +46,7 @@ class AimetExporter:
                 VERSION_2: version_2(encoded.weights, encoded.inputs),
             },
             bits=network.bits,
-            layers=tuple(_layers(network)),
+            layers=tuple(float_layers(network, lambda bits: f", encoded in {max(bits, MIN_BITS)} bits", reason=REASON)),
             notes=tuple(_notes(network, encoded.model)),
         )
 
@@ -132,19 +132,6 @@ def input_tensors(model: onnx.ModelProto, names: list[str]) -> dict[int, str]:
         for name in node.input
         if name in places
     }
-
-
-def _layers(network: Deployable) -> Iterator[ExportedLayer]:
-    for layer, bits in zip(network.trace.layers, network.policy.layers, strict=True):
-        yield ExportedLayer(
-            name=bits.name,
-            w_bits=bits.w_bits,
-            a_bits=bits.a_bits,
-            storage="float32" if bits.w_bits is None else f"float32, encoded in {max(bits.w_bits, MIN_BITS)} bits",
-            weight_bytes=FLOAT_BYTES * layer.weights_read,
-            is_integer=False,
-            reason=REASON,
-        )
 
 
 def _notes(network: Deployable, model: onnx.ModelProto) -> Iterator[str]:

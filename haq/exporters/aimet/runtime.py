@@ -14,8 +14,8 @@ from haq.execution.structures import Structure, rebuilt
 from haq.exporters.aimet.applied import apply_encodings, quantized_name
 from haq.exporters.aimet.exporter import REASON, VERSION_2, input_tensors
 from haq.exporters.deployable import Deployable
+from haq.exporters.float_graphs import compare_layers
 from haq.exporters.formats import Export, FormatName
-from haq.exporters.layer_inputs import compare_layers
 from haq.exporters.protocols import LayerCodes
 from haq.tasks.predictions import Runner
 

@@ -89,7 +89,7 @@ def _layers(template: Template, quantizers: Quantizers, bits: PolicyBits) -> tup
     for layer, (product, w_bits, a_bits) in enumerate(zip(template.products, *bits, strict=True)):
         if w_bits is None or a_bits is None:
             raise UserError(
-                f"layer {product.name} is left in float, and a network in integers alone needs 2 to 8 bits for weights "
+                f"layer {product.name} is left in float, and a network in integers alone needs 1 to 8 bits for weights "
                 f"and inputs of every layer; {ELSEWHERE}"
             )
         quantizer = quantizers.activation(layer, a_bits)

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from haq.evaluation.engines.onnxruntime import open_session
 from haq.evaluation.engines.onnxruntime.sessions import by_name, run_named
 from haq.execution.structures import Structure
+from haq.exporters.cut_graph import given_name
 
 StoredCodes = NDArray[np.uint8]
 OUTPUTS = ""
@@ -59,15 +60,11 @@ class CodeSegments:
             Codes and outputs at the ends of the segments.
         """
         named = {name: tensor.numpy(force=True) for name, tensor in by_name(self._inputs, inputs).items()}
-        fed = {_given(layer): given[layer] for layer in self._ends}
+        fed = {given_name(f"{layer}.input"): given[layer] for layer in self._ends}
         answered = run_named(self._session, named | fed)
         codes = dict(zip(dict.fromkeys(self._ends.values()), answered[self._output_count :], strict=True))
         found = {layer: codes[name] for layer, name in self._ends.items()}
         return SegmentValues(found, answered[: self._output_count])
-
-
-def _given(layer: str) -> str:
-    return f"{layer}.input.given"
 
 
 def _cut(graph: onnx.GraphProto, layers: Sequence[str]) -> dict[str, str]:
@@ -77,8 +74,8 @@ def _cut(graph: onnx.GraphProto, layers: Sequence[str]) -> dict[str, str]:
     for layer in (layer for layer in layers if f"{layer}.input" in readers):
         node = readers[f"{layer}.input"]
         ends[layer] = node.input[0]
-        graph.input.append(helper.make_tensor_value_info(_given(layer), TensorProto.UINT8, None))
-        node.input[0] = _given(layer)
+        graph.input.append(helper.make_tensor_value_info(given_name(f"{layer}.input"), TensorProto.UINT8, None))
+        node.input[0] = given_name(f"{layer}.input")
     codes = dict.fromkeys(ends.values())  # layers may share them
     graph.output.extend(helper.make_tensor_value_info(name, TensorProto.UINT8, None) for name in codes)
     return ends

@@ -7,14 +7,14 @@ import onnx
 from haq.errors import UserError
 from haq.evaluation.engines.onnxruntime import NotExportableError
 from haq.exporters.deployable import Deployable
-from haq.exporters.formats import Export, ExportedLayer, ExportOptions, FormatName, ToolchainName
+from haq.exporters.float_graphs import float_layers
+from haq.exporters.formats import Export, ExportOptions, FormatName, ToolchainName
 from haq.exporters.onnx.graph import describe, remove_metadata
 from haq.exporters.onnx.names import input_names, output_names, rename, tensor_names
 from haq.exporters.qonnx.batch import set_batch
 from haq.exporters.qonnx.lowering import QuantLowering
 from haq.exporters.qonnx.toolchains import TOOLCHAINS, obstacles
 
-FLOAT_BYTES = 4
 REASON = "qonnx computes with the floats that codes stand for"
 _KNOWN = ("Quant", "Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "Add", "Relu", "Clip", "MaxPool", "AveragePool")
 _SHAPES = ("GlobalAveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Concat", "Identity", "Pad")
@@ -57,7 +57,7 @@ class QonnxExporter:
             format=self.format,
             files={self.suffix: model.SerializeToString(deterministic=True)},
             bits=network.bits,
-            layers=tuple(_layers(network)),
+            layers=tuple(float_layers(network, lambda bits: f" on a grid of {bits} bits", reason=REASON)),
             notes=tuple(_notes(model, found)),
         )
 
@@ -82,19 +82,6 @@ def build_graph(network: Deployable) -> onnx.ModelProto:
     set_batch(model.graph, 1)
     describe(model, network)
     return model
-
-
-def _layers(network: Deployable) -> Iterator[ExportedLayer]:
-    for layer, bits in zip(network.trace.layers, network.policy.layers, strict=True):
-        yield ExportedLayer(
-            name=bits.name,
-            w_bits=bits.w_bits,
-            a_bits=bits.a_bits,
-            storage="float32" if bits.w_bits is None else f"float32 on a grid of {bits.w_bits} bits",
-            weight_bytes=FLOAT_BYTES * layer.weights_read,
-            is_integer=False,
-            reason=REASON,
-        )
 
 
 def _notes(model: onnx.ModelProto, found: Mapping[ToolchainName, list[str]]) -> Iterator[str]:

@@ -11,8 +11,8 @@ from torch import Tensor
 from haq.evaluation.engines.onnxruntime.sessions import by_name
 from haq.execution.structures import Structure, item_count, rebuilt
 from haq.exporters.deployable import Deployable
+from haq.exporters.float_graphs import compare_layers
 from haq.exporters.formats import Export, FormatName
-from haq.exporters.layer_inputs import compare_layers
 from haq.exporters.protocols import LayerCodes
 from haq.exporters.qonnx.batch import set_batch
 from haq.exporters.qonnx.execution import execute, missing_qonnx

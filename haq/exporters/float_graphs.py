@@ -1,4 +1,4 @@
-"""Comparison of a graph in floats with torch, layer by layer from equal inputs."""
+"""Formats whose graphs compute in floats: their layers, and comparison with torch, layer by layer from equal inputs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,14 +15,39 @@ from haq.execution.networks import run_network
 from haq.execution.structures import Structure
 from haq.exporters.cut_graph import cut_at, given_name
 from haq.exporters.deployable import Deployable
+from haq.exporters.formats import ExportedLayer
 from haq.exporters.protocols import LayerCodes
 from haq.network.layer_calls import LayerCalls
 from haq.network.tracing.weighted_calls import Call
 from haq.quantization.linear import QuantizerParameters
 from haq.quantization.quantized_model import QuantizedModel
 
+FLOAT_BYTES = 4
 Execute = Callable[[onnx.ModelProto, Structure, Mapping[str, Tensor]], Mapping[str, NDArray[Any]]]
 """Function that runs a graph on the inputs of a network and on given tensors by name, and returns its outputs."""
+
+
+def float_layers(network: Deployable, grid_text: Callable[[int], str], *, reason: str) -> Iterator[ExportedLayer]:
+    """Describe the layers of a file whose weights are float32 values on grids.
+
+    Args:
+        network: Network with its policy.
+        grid_text: Describes the grid of weights of some bits.
+        reason: Reason why runtimes compute the layers in floats.
+
+    Yields:
+        The layers in the order of the policy.
+    """
+    for layer, bits in zip(network.trace.layers, network.policy.layers, strict=True):
+        yield ExportedLayer(
+            name=bits.name,
+            w_bits=bits.w_bits,
+            a_bits=bits.a_bits,
+            storage="float32" if bits.w_bits is None else f"float32{grid_text(bits.w_bits)}",
+            weight_bytes=FLOAT_BYTES * layer.weights_read,
+            is_integer=False,
+            reason=reason,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
