@@ -11,6 +11,7 @@ from hardware_sim.cost import FloatArray
 from hardware_sim.layer import Layer
 
 FEATURES = ("macs", "outputs", "rows", "weights", "border_macs", "calls")
+"""Names of the counts that instructions are proportional to, in the order of `features`."""
 
 
 def features(layer: Layer) -> FloatArray:
@@ -71,7 +72,7 @@ def fit_instructions(layers: Sequence[Layer], instructions: Sequence[float]) -> 
     """
     counts = np.array([features(layer) for layer in layers])
     relative = counts / np.asarray(instructions, dtype=np.float64)[:, None]
-    # Columns differ by orders of magnitude; the solver is told lengths of about one.
+    # Columns differ by orders of magnitude; scaled to largest entries of 1 they suit the solver's tolerances.
     scale = np.maximum(np.abs(relative).max(axis=0), 1e-300)
     solution, _ = nnls(relative / scale, np.ones(len(layers)))
     return InstructionFit(solution / scale)

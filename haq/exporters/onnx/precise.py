@@ -31,8 +31,7 @@ class PreciseNetwork:
         self._trace, self._quantizers = network.trace, network.quantizers
         self._w_bits, self._a_bits = network.bits
         self._original = network.model
-        rounded = with_rounded_biases(network.template, network.quantizers, network.bits, network.corrections)
-        self._corrections = rounded
+        self._corrections = with_rounded_biases(network.template, network.quantizers, network.bits, network.corrections)
         self._in_dtype(torch.float64)
 
     def _in_dtype(self, dtype: torch.dtype) -> None:

@@ -8,7 +8,7 @@ class MissingToolError(UserError):
 
 
 class CompileError(RuntimeError):
-    """A compiler or linker refused a program; the message is its first complaint, in one line."""
+    """A compiler or linker refused a program; the message is its first error, in one line."""
 
 
 class ProgramError(RuntimeError):

@@ -24,7 +24,7 @@ C_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", OPTIMIZATION, f"-I{HARNESS
 COMPILE_SECONDS = 300.0
 RESERVED_PREFIX = "harness_"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.[ch]")
-_COMPLAINT = re.compile(r"error|undefined reference|overflowed|multiple definition", re.IGNORECASE)
+_ERROR = re.compile(r"error|undefined reference|overflowed|multiple definition", re.IGNORECASE)
 
 
 def find_tool(name: str) -> str:
@@ -95,7 +95,7 @@ def compile_with(compiler: str, arguments: Sequence[str | Path], folder: Path) -
     except subprocess.TimeoutExpired as error:
         raise CompileError(f"{compiler} took more than {COMPILE_SECONDS:g} s") from error
     if done.returncode != 0:
-        raise CompileError(f"{compiler}: {_first_complaint(done.stderr.decode(errors='replace'), folder)}")
+        raise CompileError(f"{compiler}: {_first_error(done.stderr.decode(errors='replace'), folder)}")
 
 
 def run_program(command: Sequence[str | Path], *, folder: Path, stdin: bytes, seconds: float) -> bytes:
@@ -159,10 +159,10 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C"}
 
 
-def _first_complaint(text: str, folder: Path) -> str:
+def _first_error(text: str, folder: Path) -> str:
     """Return the line that says what is wrong; warnings and the context of a message come before and after it."""
     lines = [line.replace(f"{folder}/", "") for line in text.splitlines() if line.strip()]
-    return next((line for line in lines if _COMPLAINT.search(line)), lines[0] if lines else "no message")
+    return next((line for line in lines if _ERROR.search(line)), lines[0] if lines else "no message")
 
 
 def _ending(code: int) -> str:
