@@ -3,12 +3,11 @@
 from haq.errors import UserError
 from haq.exporters.c.fragments import Fragment, Scope, count_of, image_shape
 from haq.exporters.c.literals import array, structure
-from haq.exporters.integer.arithmetic import Multiplier, fixed_point
+from haq.exporters.integer.arithmetic import ADDITION_SHIFT, Multiplier, fixed_point
 from haq.exporters.integer.network import CodeTensor, Concatenation, Elementwise, Pool, Rearrangement, Table
 
 SUM_SCRATCH_BYTES = 2 * 256 * 4
 """Bytes of working memory of a sum: a table of int32 for each input."""
-_ADD_FRACTION_BITS = 20
 _SUM_BYTES, _TENSOR_PRODUCT_BYTES, _POOL_BYTES, _PADDING_BYTES, _TABLE_BYTES = 28, 16, 22, 20, 256
 Members = dict[str, int | str]
 
@@ -22,6 +21,9 @@ def emit_elementwise(operation: Elementwise, scope: Scope) -> Fragment:
 
     Returns:
         The code.
+
+    Raises:
+        UserError: The scale of a sum is too small for those of its inputs.
     """
     first, second = operation.sources
     if scope.tensor(first).shape != scope.tensor(operation.output).shape:
@@ -58,7 +60,7 @@ def _sum_members(scope: Scope, first: str, second: str, output: str) -> Members:
 
 def _output_factor(unit: float, output: CodeTensor) -> Multiplier:
     """Return the factor from sums to output codes; raise UserError for one that the C code has no form for."""
-    factor = fixed_point(unit / (2**_ADD_FRACTION_BITS * output.scale))
+    factor = fixed_point(unit / (2**ADDITION_SHIFT * output.scale))
     if factor.exponent > 0:
         raise UserError(f"{output.name}: the scale of the sum is less than a 2^19th of those of its inputs")
     return factor

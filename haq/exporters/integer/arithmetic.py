@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Wide = NDArray[np.int64]
+ADDITION_SHIFT = 20
+"""Left shift of the inputs of additions."""
 
 
 class Multiplier(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from haq.exporters.integer.arithmetic import Wide, fixed_point, fixed_points, multiply
+from haq.exporters.integer.arithmetic import ADDITION_SHIFT, Wide, fixed_point, fixed_points, multiply
 from haq.exporters.integer.convolution import accumulate
 from haq.exporters.integer.network import (
     Codes,
@@ -22,8 +22,6 @@ from haq.exporters.integer.network import (
 )
 from haq.exporters.integer.pooling import average, largest
 
-ADDITION_SHIFT = 20
-"""Left shift of the inputs of additions."""
 IMAGES_AT_ONCE = 16
 
 Tensors = Mapping[str, CodeTensor]
