@@ -100,7 +100,7 @@ def export(
         artifact: Artifact, policy, policy file, or folder of a run.
         format: Format of the files.
         out: Main file; if None, one named after the network in the folder of the artifact.
-        compact: For `onnx`: store weights of 4 and 2 bits as such; smaller, but run in float.
+        compact: For `onnx`: store weights of 4 and 2 bits as such; fewer runtimes read the file.
         toolchain: For `qonnx`: refuse what this tool cannot take.
         lookup_tables: For `tflite`: store weights as lookup tables where that is smallest; without, LiteRT runs the
             file too.

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -11,7 +12,7 @@ from haq.execution.progress import SILENT, Watcher
 from haq.experiment.artifact import Artifact
 from haq.exporters.agreement import OutputAgreement, compare_outputs
 from haq.exporters.deployable import Deployable, make_deployable
-from haq.exporters.formats import Export, ExportOptions
+from haq.exporters.formats import Export, ExportOptions, FormatName, ToolchainName
 from haq.exporters.protocols import Exporter, Runtime
 from haq.exporters.records import ExportRecord, FileRecord, LayerRecord, OutputRecord
 from haq.exporters.registry import make_exporter, make_runtime
@@ -45,15 +46,17 @@ def export_artifact(
         The files, their agreement with the quantized network, and the layers.
 
     Raises:
-        UserError: The format cannot take the network, the files compute something else, or `out` cannot be used.
+        UserError: An option is of another format, the format cannot take the network, the files compute something else,
+            or `out` cannot be used.
     """
-    exporter = make_exporter(format_name)
+    exporter, options = make_exporter(format_name), options or ExportOptions()
+    _require_applicable(options, exporter.format)
     path = _main_file(artifact, exporter) if out is None else out
     _require_usable(path, exporter)
     network = make_deployable(artifact, progress=watcher.phase)
     watcher.phase(f"build {exporter.format}")
     stem = path.name.removesuffix(exporter.suffix)
-    export = exporter.build(network, replace(options or ExportOptions(), stem=stem))
+    export = exporter.build(network, replace(options, stem=stem))
     watcher.phase("verify")
     runtime = _first_available(exporter)
     agreement = None if runtime is None else _agreement(runtime, export, network)
@@ -69,6 +72,21 @@ def export_artifact(
         notes=export.notes,
         warnings=tuple(_warnings(exporter, agreement)),
     )
+
+
+def _require_applicable(options: ExportOptions, name: FormatName) -> None:
+    """Raise UserError for an unknown toolchain, and for an option of another format, which would have no effect."""
+    toolchains = get_args(ToolchainName)
+    if options.toolchain is not None and options.toolchain not in toolchains:
+        raise UserError(f"--for {options.toolchain} is unknown; tools are {', '.join(toolchains)}")
+    given: tuple[tuple[str, FormatName, bool], ...] = (
+        ("--compact", "onnx", options.compact),
+        (f"--for {options.toolchain}", "qonnx", options.toolchain is not None),
+        ("--no-lookup-tables", "tflite", not options.lookup_tables),
+    )
+    for flag, owner, is_given in given:
+        if is_given and name != owner:
+            raise UserError(f"{flag} is an option of --format {owner}; leave it out for --format {name}")
 
 
 def _main_file(artifact: Artifact, exporter: Exporter) -> Path:
@@ -106,7 +124,7 @@ def _require_same(agreement: OutputAgreement | None, path: Path) -> None:
     if agreement is not None and not agreement.noise <= MAX_NOISE:
         raise UserError(
             f"{path} was not written: its outputs differ from those of the quantized network, with a relative output "
-            f"error of {agreement.noise:.3g} on {agreement.items} images"
+            f"error of {agreement.noise:.3g} on {agreement.items} images; haq verify compares its layers"
         )
 
 

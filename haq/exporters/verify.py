@@ -59,7 +59,7 @@ def verify_network(
 
     Args:
         network: Network with its policy.
-        runtimes: Names of the runtimes; all if empty.
+        runtimes: Names of the runtimes, of which equal ones run once; all if empty.
         images: Largest number of report images for each runtime.
         watcher: Receives phases.
 
@@ -71,7 +71,7 @@ def verify_network(
     """
     exports: dict[FormatName, Export | str] = {}
     records = []
-    for name in runtimes or RUNTIMES:
+    for name in dict.fromkeys(runtimes or RUNTIMES):
         watcher.phase(name)
         records.append(_verified(make_runtime(name), network, exports, images))
     return VerificationRecord(

@@ -91,7 +91,7 @@ def trace(model: nn.Module, example: Structure) -> Trace:
         The layers, their positions, and the parts that stay in float.
 
     Raises:
-        UserError: The network does not run on the example, or has no quantizable layer.
+        UserError: The network does not run on the example, or has no quantizable layer, or one of unprintable name.
     """
     with modes_kept(model):
         try:
@@ -108,6 +108,9 @@ def trace(model: nn.Module, example: Structure) -> Trace:
     if not result.layers:
         why = "; ".join(map(str, result.refused[:3]))
         raise UserError(f"the model has no quantizable layer{f' ({why})' if why else ''}")
+    for layer in result.layers:
+        if not layer.name.isprintable():
+            raise UserError(f"the name of layer {layer.name!r} has unprintable characters; rename the module")
     return result
 
 

@@ -37,7 +37,9 @@ class AimetExporter:
         try:
             encoded = encode(network)
         except NotExportableError as error:
-            raise UserError(f"--format aimet: {error.reason}") from error
+            raise UserError(
+                f"--format aimet: {error.reason}; use --format packed, which holds the weights alone"
+            ) from error
         return Export(
             format=self.format,
             files={

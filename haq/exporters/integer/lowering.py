@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from weakref import WeakKeyDictionary
 
 from haq.errors import UserError
+from haq.evaluation.engines.onnxruntime.errors import NotExportableError
 from haq.evaluation.engines.onnxruntime.template import Template
 from haq.execution.structures import Structure
 from haq.exporters.deployable import Deployable
@@ -42,13 +43,21 @@ def integer_network(network: Deployable, bits: PolicyBits | None = None) -> Inte
     if bits not in lowered:
         data, config = network.network.task, network.artifact.config
         lowered[bits] = lower_to_integers(
-            network.template,
+            _template(network),
             network.quantizers,
             bits,
             corrections=network.corrections_of(bits),
             batches=(inputs for inputs, _ in data.batches("calibration", batch_size=config.eval_batch)),
         )
     return lowered[bits]
+
+
+def _template(network: Deployable) -> Template:
+    """Return the ONNX graph of a network; raise UserError if it has none."""
+    try:
+        return network.template
+    except NotExportableError as error:
+        raise UserError(f"{error.reason}; use --format packed, which holds the weights alone") from error
 
 
 def lower_to_integers(

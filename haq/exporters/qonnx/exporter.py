@@ -49,7 +49,9 @@ class QonnxExporter:
         try:
             model = build_graph(network)
         except NotExportableError as error:
-            raise UserError(f"--format qonnx: {error.reason}") from error
+            raise UserError(
+                f"--format qonnx: {error.reason}; use --format packed, which holds the weights alone"
+            ) from error
         found = {name: list(obstacles(network, name)) for name in TOOLCHAINS}
         if options.toolchain is not None and found[options.toolchain]:
             raise UserError(f"--for {options.toolchain}: {_summary(found[options.toolchain])}")

@@ -14,9 +14,6 @@ from hardware_sim.target_catalog import load_target
 TOOLCHAINS: tuple[ToolchainName, ...] = get_args(ToolchainName)
 
 
-_POWERS = "haq does not choose such scales"
-
-
 def obstacles(network: Deployable, toolchain: ToolchainName) -> Iterator[str]:
     """Find what a toolchain cannot take.
 
@@ -55,22 +52,28 @@ def _of_layer(network: Deployable, place: int, target: DeploymentTarget) -> Iter
 
 def _of_input(network: Deployable, place: int, target: DeploymentTarget) -> Iterator[str]:
     a_bits = network.policy.a_bits[place]
+    remedy = f"search with --deploy {target.name}"
     quantizer = None if a_bits is None else network.quantizers.activation(place, a_bits)
     if quantizer is None:
         return
     if quantizer.zero_point and not target.zero_points:
-        yield f"has the zero point {quantizer.zero_point} at its input, not 0; search with --zero-points none"
+        yield f"has the zero point {quantizer.zero_point} at its input, not 0; {remedy}"
     if "activations" in target.power_of_two_scales and not _are_powers_of_two(np.float32(quantizer.scale)):
-        yield f"has the input scale {quantizer.scale:.4g}, no power of two; {_POWERS}"
+        yield f"has the input scale {quantizer.scale:.4g}, no power of two; {remedy}"
 
 
 def _of_weights(network: Deployable, place: int, target: DeploymentTarget) -> Iterator[str]:
     w_bits, product = network.policy.w_bits[place], network.template.products[place]
     if w_bits is None or "weights" not in target.power_of_two_scales:
         return
-    _, grid = weight_grid(network.quantizers.codes(place, w_bits), product.affine().factor if product.norm else None)
-    if not _are_powers_of_two(grid.scale):
-        yield (f"has {grid.scale.size} weight scales, with batch norm, not all powers of two; {_POWERS}")
+    codes = network.quantizers.codes(place, w_bits)
+    if not _are_powers_of_two(weight_grid(codes)[1].scale):
+        yield f"has weight scales that are no powers of two; search with --deploy {target.name}"
+    elif product.norm and not _are_powers_of_two(weight_grid(codes, product.affine().factor)[1].scale):
+        yield (
+            "has weight scales that are no powers of two once its batch norm is folded into them; "
+            f"{target.name} takes layers without batch norm"
+        )
 
 
 def _are_powers_of_two(scale: np.typing.ArrayLike) -> bool:

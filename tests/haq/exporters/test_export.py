@@ -1,5 +1,6 @@
 """The way from an artifact to files: verified first, written whole or not at all."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,3 +186,31 @@ def test_verify_names_what_is_missing_and_exits_with_1_for_differing_codes(
 def test_an_unknown_runtime_is_one_line(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(digits_run), "--runtime", "tensorrt"]) == 2
     assert "--runtime tensorrt is unknown; runtimes are text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--compact",), "--compact is an option of --format onnx"),
+        (("--for", "finn"), "--for finn is an option of --format qonnx"),
+        (("--no-lookup-tables",), "--no-lookup-tables is an option of --format tflite"),
+    ],
+)
+def test_an_option_of_another_format_is_refused_in_one_line(
+    digits_run: Path, tmp_path: Path, flags: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(digits_run), "--format", "c", "--out", str(tmp_path / "n.c"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_runtime_that_is_named_twice_runs_once(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(digits_run), "--runtime", "text,text", "--images", "2", "--json"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)["runtimes"]] == ["text"]
+
+
+def test_an_unknown_toolchain_is_refused_with_the_known_ones(digits_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--for vivado is unknown; tools are finn, hls4ml"):
+        haq.export(digits_run, "c", out=tmp_path / "n.c", toolchain="vivado")  # type: ignore[arg-type]

@@ -222,7 +222,7 @@ def test_finn_takes_a_network_without_zero_points(tiny_net: nn.Module, prepared:
 
 
 def test_hls4ml_refuses_scales_that_are_no_powers_of_two(tiny_net: nn.Module, prepared: Prepare) -> None:
-    with pytest.raises(UserError, match=r"--for hls4ml: conv has the input scale \S+, no power of two"):
+    with pytest.raises(UserError, match=r"conv has the input scale \S+, no power of two; search with --deploy"):
         QonnxExporter().build(prepared(tiny_net, (4,), zero_points="none"), ExportOptions(toolchain="hls4ml"))
 
 

@@ -406,3 +406,9 @@ def test_shortcut_tensors_are_held_until_added() -> None:
         "e": (),
     }
     assert [layer.input_tensors for layer in layers.values()] == [(0,), (1,), (2,), (3,), (3, 4)]
+
+
+def test_names_that_would_break_a_line_are_refused() -> None:
+    model = Wired(lambda m, x: getattr(m, "a\nb")(x), **{"a\nb": nn.Conv2d(4, 6, 1)})
+    with pytest.raises(UserError, match=r"the name of layer 'a\\nb' has unprintable characters"):
+        trace(model, IMAGE)
