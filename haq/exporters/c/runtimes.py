@@ -143,7 +143,7 @@ def mcu_runtime() -> CRuntime:
 
 def _missing(tools: tuple[str, ...]) -> str | None:
     missing = missing_tools(tools)
-    return f"{' and '.join(missing)} is not installed" if missing else None
+    return f"not installed: {', '.join(missing)}" if missing else None
 
 
 def _quantized(network: IntegerNetwork, inputs: Structure) -> Codes:

@@ -17,7 +17,7 @@ def measured_sizes(program: Program) -> str:
         The line. Without the compiler and the emulator, it says which tools are missing.
     """
     if missing := missing_tools(MCU_TOOLS):
-        return f"flash and stack are not measured, as {' and '.join(missing)} is not installed"
+        return f"flash and stack are not measured, since these are not installed: {', '.join(missing)}"
     try:
         run = CortexM7().run(runnable_sources(program.source, program.header), bytes(program.input_bytes))
     except (CompileError, ProgramError) as error:
