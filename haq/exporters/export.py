@@ -9,10 +9,12 @@ import torch
 
 from haq.errors import UserError
 from haq.execution.progress import SILENT, Watcher
+from haq.execution.structures import take
 from haq.experiment.artifact import Artifact
 from haq.exporters.agreement import OutputAgreement, compare_outputs
 from haq.exporters.deployable import Deployable, make_deployable
 from haq.exporters.formats import Export, ExportOptions, FormatName, ToolchainName
+from haq.exporters.integer.reference import run
 from haq.exporters.protocols import Exporter, Runtime
 from haq.exporters.records import ExportRecord, FileRecord, LayerRecord, OutputRecord
 from haq.exporters.registry import make_exporter, make_runtime
@@ -21,6 +23,8 @@ from haq.runs.run_folder import safe_name
 
 MAX_NOISE = 0.1
 """Largest relative output error of a file that is written; a wrong graph has about 1."""
+EXACT_IMAGES = 4
+"""Number of inputs on which files that compute in integers alone are compared with the exact reference."""
 MIN_SAME_PREDICTIONS = 0.99
 """Fraction of equal predictions below which a warning says so."""
 
@@ -59,8 +63,7 @@ def export_artifact(
     export = exporter.build(network, replace(options, stem=stem))
     watcher.phase("verify")
     runtime = _first_available(exporter)
-    agreement = None if runtime is None else _agreement(runtime, export, network)
-    _require_same(agreement, path)
+    agreement = None if runtime is None else _agreement(runtime, export, network, path)
     contents = {path.with_name(stem + suffix): content for suffix, content in export.files.items()}
     write_together(dict(reversed(contents.items())))  # the main file last
     return ExportRecord(
@@ -111,19 +114,31 @@ def _first_available(exporter: Exporter) -> Runtime | None:
     return next((runtime for runtime in runtimes if runtime.missing() is None), None)
 
 
-def _agreement(runtime: Runtime, export: Export, network: Deployable) -> OutputAgreement:
-    """Compare the files with the quantized network on the inputs of the check."""
+def _agreement(runtime: Runtime, export: Export, network: Deployable, path: Path) -> OutputAgreement:
+    """Compare the files with the quantized network on the inputs of the check.
+
+    Raises:
+        UserError: The files compute something else than they should: the quantized network, or the integer network,
+            which is less close to it at few bits.
+    """
     inputs = network.check_inputs(runtime.max_images)
     with torch.no_grad():
         expected, found = network.quantized(export.bits)(inputs), runtime.runner(export, network)(inputs)
-    return compare_outputs(network.network.task, found, expected)
+    agreement = compare_outputs(network.network.task, found, expected)
+    if export.integers is None:
+        _require_same(agreement, path, "quantized")
+    else:
+        few = slice(EXACT_IMAGES)
+        exact = torch.from_numpy(run(export.integers, take(inputs, few).numpy(force=True)))
+        _require_same(compare_outputs(network.network.task, take(found, few), exact), path, "integer")
+    return agreement
 
 
-def _require_same(agreement: OutputAgreement | None, path: Path) -> None:
-    """Raise UserError if files compute something else than the quantized network."""
-    if agreement is not None and not agreement.noise <= MAX_NOISE:
+def _require_same(agreement: OutputAgreement, path: Path, name: str) -> None:
+    """Raise UserError if files compute something else than a network."""
+    if not agreement.noise <= MAX_NOISE:
         raise UserError(
-            f"{path} was not written: its outputs differ from those of the quantized network, with a relative output "
+            f"{path} was not written: its outputs differ from those of the {name} network, with a relative output "
             f"error of {agreement.noise:.3g} on {agreement.items} images; haq verify compares its layers"
         )
 
@@ -135,3 +150,5 @@ def _warnings(exporter: Exporter, agreement: OutputAgreement | None) -> Iterator
     elif agreement.predictions is not None and agreement.predictions < MIN_SAME_PREDICTIONS:
         same = f"{agreement.same_predictions} of {agreement.items}"
         yield f"only {same} predictions are those of the quantized network; see haq verify"
+    elif agreement.noise > MAX_NOISE:
+        yield f"the relative output error against the quantized network is {agreement.noise:.3g}; see haq verify"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from haq.exporters.integer.network import IntegerNetwork
 from haq.policy import PolicyBits
 from hardware_sim.cost import Bits
 
@@ -65,6 +66,8 @@ class Export:
             them.
         layers: Layers in the order of the policy.
         notes: What users should know, each in one line.
+        integers: Network that the files compute, where all of it is in integers; None for files with floats between
+            layers, which compute what the search evaluates.
     """
 
     format: FormatName
@@ -72,6 +75,7 @@ class Export:
     bits: PolicyBits
     layers: tuple[ExportedLayer, ...]
     notes: tuple[str, ...] = ()
+    integers: IntegerNetwork | None = None
 
     @property
     def main(self) -> bytes:

@@ -34,6 +34,7 @@ class CExporter:
             bits=network.bits,
             layers=tuple(_layers(network, program)),
             notes=tuple(_notes(program)),
+            integers=integers,
         )
 
 

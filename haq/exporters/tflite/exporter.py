@@ -32,6 +32,7 @@ class TfliteExporter:
             bits=bits,
             layers=layers,
             notes=_notes(network, layers),
+            integers=model.network,
         )
 
 
