@@ -105,10 +105,10 @@ def measure(
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
-    """Time every layer on this processor, or count its instructions on a microcontroller.
+    """Measure layers on this processor or a microcontroller.
 
-    Writes a table of latencies, in float32 and int8 or for each pair of 2 to 8 bits, and a device file that can be
-    given as --hardware.
+    Times them on the processor, or counts their instructions on an emulated core. Writes a table of latencies, in
+    float32 and int8 or for each pair of 2 to 8 bits, and a device file that can be given as --hardware.
     """
     if target == "mcu-c":
         measure_microcontroller(config, out, clock_hz=clock, json=json, quiet=quiet)

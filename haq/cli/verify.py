@@ -33,7 +33,7 @@ def verify(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Execute a policy in every runtime of this machine, and compare codes, predictions and scores.
+    """Compare a policy in all runtimes with an exact reference.
 
     From equal input codes, the output codes of every layer are compared with an exact integer reference. Exits with 1
     if a layer that a runtime computes in integers has different codes.

@@ -24,7 +24,10 @@ from haq.policy import (
 from hardware_sim.cost import OBJECTIVES, Cost
 from hardware_sim.layer import LAYER_KINDS, Layer
 
-POLICIES_OF_VERSION_1 = sorted((Path(__file__).resolve().parents[2] / "results").glob("**/policy.json"))
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+POLICIES_OF_VERSION_1 = sorted(
+    path for path in RESULTS.glob("**/policy.json") if json.loads(path.read_text(encoding="utf-8"))["version"] == 1
+)
 names = st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), min_size=1, max_size=20)
 widths = st.none() | st.integers(1, 8)
 numbers = st.none() | st.floats(0, 1e300)
