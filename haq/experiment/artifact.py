@@ -27,7 +27,7 @@ from haq.execution.structures import Structure
 from haq.experiment.inputs import Inputs
 from haq.experiment.loading import load_priced, load_traced
 from haq.experiment.network_state import NETWORK, load_state, save_state, storable_state
-from haq.experiment.policy_source import RECONSTRUCT, PolicySource, RunSettings, policy_source
+from haq.experiment.policy_source import RECONSTRUCT, PolicySource, RunSettings, policy_source, user_callables
 from haq.experiment.preparation import quantizer_options
 from haq.experiment.problem import Network
 from haq.experiment.quantized_policy import QuantizedPolicy, TrainedState, describe_quantizers
@@ -211,7 +211,7 @@ def save_source(run: RunFolder, config: SearchConfig, trace: Trace, example: Str
     """
     save_layers(run, trace)
     save_example(run, example)
-    record_callables(run.path, (config.model, config.data))
+    record_callables(run.path, user_callables(config).values())
 
 
 def save_result(run: RunFolder, quantized: QuantizedPolicy, summary: Mapping[str, Any]) -> None:

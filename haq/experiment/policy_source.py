@@ -18,15 +18,14 @@ from haq.experiment.loading import load_priced
 from haq.experiment.stored_example import load_example
 from haq.experiment.stored_layers import load_layers
 from haq.network.layers import Trace
-from haq.network.zoo import is_model_name
+from haq.network.zoo import is_model_name, is_user_model
 from haq.policy import Policy, load_policy
 from haq.quantization.training.config import finetune_config
 from haq.quantization.training.initialization import LearnedShift
 from haq.runs.code_origins import require_recorded
 from haq.runs.run_folder import CONFIG, POLICY, RunFolder
+from haq.tasks import is_user_data
 
-_CALLABLE = ("model", "data")
-"""Settings whose value may be a callable of the user."""
 _NETWORK = ("model", "weights", "data", "input", "resize", "crop")
 """Settings that determine the traced layers."""
 Workflow = Literal["search", "finetune", "reconstruct"]
@@ -100,7 +99,8 @@ class PolicySource:
         Raises:
             UserError: haq has no record that this user called this code for this run, or the model was an object.
         """
-        named = {name: getattr(self.config, name) for name in _CALLABLE if name not in {*self.given, *replaced}}
+        skipped = {*self.given, *replaced}
+        named = {name: spec for name, spec in user_callables(self.config).items() if name not in skipped}
         if "model" in named:
             self._require_model_name(named["model"])
         for line in require_recorded(None if self.path is None else self.path.parent, named):
@@ -142,6 +142,19 @@ class PolicySource:
         self.policy.check_fits(priced.layers, model=priced.name)
         require_deployable(deployment_target(self.config), self.policy.layers, layers=priced.layers, heads=priced.heads)
         return priced
+
+
+def user_callables(config: SearchConfig) -> dict[str, str]:
+    """Return the callables of the user that settings name.
+
+    Args:
+        config: Settings.
+
+    Returns:
+        Names by setting, `model` or `data`.
+    """
+    named = {"model": config.model} if is_user_model(config.model) else {}
+    return named | ({"data": config.data} if is_user_data(config.data) else {})
 
 
 def policy_source(

@@ -103,6 +103,22 @@ def is_model_name(spec: str) -> bool:
     return spec in BUILT_IN or spec.partition(":")[0] in _SOURCES or is_user_code(spec)
 
 
+def is_user_model(spec: str) -> bool:
+    """Return whether a name is that of a callable of the user, which loading the model calls.
+
+    Args:
+        spec: Name of a model.
+
+    Returns:
+        True for `package.module:callable`; False for built-in models and those of libraries.
+
+    Examples:
+        >>> is_user_model("nets:small"), is_user_model("torchvision:resnet18")
+        (True, False)
+    """
+    return spec.partition(":")[0] not in _SOURCES and is_user_code(spec)
+
+
 def default_input_shape(spec: str) -> Shape | None:
     """Return the image shape that a model was published for.
 

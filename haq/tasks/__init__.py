@@ -34,6 +34,22 @@ Loader = Callable[[str, nn.Module | None, TaskOptions], Task]
 """
 
 
+def is_user_data(spec: str) -> bool:
+    """Return whether a name is that of a callable of the user, which loading the data calls.
+
+    Args:
+        spec: Name of data.
+
+    Returns:
+        True for `package.module:callable`; False for tasks of `TASKS`, whose folder may have any name.
+
+    Examples:
+        >>> is_user_data("my_data:splits"), is_user_data("imagefolder:data")
+        (True, False)
+    """
+    return not _is_named_task(spec) and is_user_code(spec)
+
+
 def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions | None = None) -> Task:
     """Return the task of a name.
 
@@ -58,8 +74,8 @@ def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions
         (288, 71, 540, 10)
     """
     options = options or TaskOptions()
-    name, _, folder = spec.partition(":")
-    if name in TASKS and bool(folder) == TASKS[name].needs_folder:
+    name = spec.partition(":")[0]
+    if _is_named_task(spec):
         return TASKS[name].load(spec, model, options)
     if not is_user_code(spec):
         expected = [f"{each}:DIR" if task.needs_folder else each for each, task in TASKS.items()]
@@ -169,3 +185,8 @@ def _user_task(splits: Mapping[SplitName, Split], *, name: str, rule: str) -> Cl
         facts={"splits": {each: {"size": len(split)} for each, split in splits.items()}, "rule": rule},
         exact_classes=False,
     )
+
+
+def _is_named_task(spec: str) -> bool:
+    name, _, folder = spec.partition(":")
+    return name in TASKS and bool(folder) == TASKS[name].needs_folder

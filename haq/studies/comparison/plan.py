@@ -8,9 +8,9 @@ from typing import Any
 from agents.registry import METHODS
 from haq.config import MAX_SEEDS, SearchConfig, search_config
 from haq.errors import UserError
-from haq.execution.user_code import is_user_code
 from haq.runs.run_folder import safe_name
 from haq.studies.comparison.cell import Cell
+from haq.tasks import is_user_data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Comparison:
                 raise UserError(f"compare needs {name}, each once; got {', '.join(map(str, values)) or 'none'}")
         if not 1 <= self.seeds <= MAX_SEEDS or min(self.checkpoints) < 1:
             raise UserError(f"compare needs 1 to {MAX_SEEDS} seeds, and checkpoints of at least one evaluation")
-        if self.redraw and is_user_code(self.config.data):
+        if self.redraw and is_user_data(self.config.data):
             raise UserError(f"--redraw draws other splits, and those of {self.config.data} are its own; leave it out")
 
     def settings(self) -> dict[str, Any]:

@@ -18,12 +18,12 @@ from haq.__main__ import main
 from haq.config import search_config
 from haq.errors import UserError
 from haq.experiment.inputs import Inputs
-from haq.experiment.policy_source import policy_source
+from haq.experiment.policy_source import policy_source, user_callables
 from haq.experiment.stored_example import load_example, save_example
 from haq.experiment.stored_layers import MAX_LAYERS, load_layers, save_layers
 from haq.network.layers import Site, Trace
 from haq.network.tracing.weighted_calls import WeightSlice
-from haq.policy import Policy, uniform_bits
+from haq.policy import LayerBits, Policy, uniform_bits
 from haq.report.explanation.explain import explain
 from haq.runs.code_origins import record_callables, require_recorded
 from haq.runs.run_folder import RunFolder
@@ -401,3 +401,18 @@ def test_control_characters_of_files_do_not_reach_the_terminal(run: Path, capsys
     (run / "config.json").write_text(json.dumps(document))
     assert main(["evaluate", str(run)]) == 2
     assert "\x1b" not in capsys.readouterr().err
+
+
+def test_only_names_of_users_callables_are_code() -> None:
+    library = search_config(model="torchvision:resnet18", data="imagefolder:data")
+    assert user_callables(library) == {}
+    assert user_callables(search_config(model="nets:small", data="nets:data")) == {
+        "model": "nets:small",
+        "data": "nets:data",
+    }
+
+
+def test_a_policy_file_of_a_library_model_needs_no_record(tmp_path: Path) -> None:
+    layer = LayerBits(name="conv1", kind="conv", w_bits=4, a_bits=8)
+    Policy(model="torchvision:resnet18", hardware=None, objective=None, layers=(layer,)).save(tmp_path / "policy.json")
+    policy_source(tmp_path / "policy.json", search_config()).allow_code()
