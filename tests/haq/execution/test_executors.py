@@ -81,7 +81,8 @@ def test_every_job_is_run_once_in_order_and_its_results_are_there(executor: Exec
         finished.append(job.name)
     assert [(tmp_path / f"{job.name}.runs").read_text() for job in jobs] == ["x"] * 5
     assert sorted(finished) == list("abcde")
-    assert max(abs(place - "abcde".index(name)) for place, name in enumerate(finished)) <= 1
+    # Two processes begin jobs in order, but the system decides which ends first.
+    assert isinstance(executor, Processes) or finished == list("abcde")
 
 
 def test_no_jobs_are_no_work(executor: Executor) -> None:
