@@ -100,9 +100,9 @@ class PolicySource:
             UserError: haq has no record that this user called this code for this run, or the model was an object.
         """
         skipped = {*self.given, *replaced}
+        if "model" not in skipped:
+            self._require_model_name(self.config.model)
         named = {name: spec for name, spec in user_callables(self.config).items() if name not in skipped}
-        if "model" in named:
-            self._require_model_name(named["model"])
         for line in require_recorded(None if self.path is None else self.path.parent, named):
             self.notify(line)
 
