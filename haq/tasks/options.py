@@ -54,3 +54,17 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "search_from": ("val", "train"),
     "normalize": (None, *get_args(Normalization)),
 }
+
+
+def require_no_transform(spec: str, options: TaskOptions) -> None:
+    """Refuse options that change the transform of images, for data without images in files.
+
+    Args:
+        spec: Name of the data.
+        options: Options.
+
+    Raises:
+        UserError: An option changes the transform.
+    """
+    if options.changes_transform:
+        raise UserError(f"normalize, resize and crop do not apply to {spec}, whose items are not pictures in files")

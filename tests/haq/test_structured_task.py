@@ -8,12 +8,12 @@ import torch
 from torch import Generator, nn
 
 import haq
-from haq import tasks
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.experiment.preparation import prepare_network
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.measured import Cell, Sensitivities
+from haq.tasks import loading
 from haq.tasks.base import Task
 
 SETTINGS: dict[str, Any] = {"objective": "size", "budget": 0.9, "episodes": 6, "agent": "random", "calibration": "max"}
@@ -86,18 +86,18 @@ def test_a_network_with_structured_inputs_is_reconstructed(regression: Task, mot
 def test_a_task_is_added_by_one_entry(
     regression: Task, motion: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(tasks.TASKS, "motion", tasks.NamedTask(lambda *_: regression, needs_folder=False))
+    monkeypatch.setitem(loading.TASKS, "motion", loading.NamedTask(lambda *_: regression, needs_folder=False))
     found = haq.search(motion, "motion", out=tmp_path / "run", **{**SETTINGS, "episodes": 1})
     assert found.summary.metric.name == "rmse"
     with pytest.raises(UserError, match=r"expected digits, .*, motion or package"):
-        tasks.load_task("position")
+        loading.load_task("position")
 
 
 def test_user_code_may_return_a_task(regression: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "user_tasks.py").write_text("made = None\n\ndef motion():\n    return made\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("user_tasks.made", regression)
-    assert tasks.load_task("user_tasks:motion") is regression
+    assert loading.load_task("user_tasks:motion") is regression
 
 
 def test_episodes_fine_tune_on_structured_inputs(regression: Task, motion: nn.Module) -> None:

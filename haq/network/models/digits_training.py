@@ -15,7 +15,7 @@ from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 from haq.files import write_atomically
 from haq.network.models.digits_cnn import DigitsCNN
 from haq.runs.cache import cache_dir
-from haq.tasks.digits import digits_pools
+from haq.tasks.classification.digits import digits_pools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

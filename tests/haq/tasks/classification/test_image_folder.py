@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from haq.errors import UserError
 from haq.tasks import TaskOptions, load_task
 from haq.tasks.classification import chance_warning
-from haq.tasks.image_folder import SUFFIXES, read_image
+from haq.tasks.classification.image_folder import SUFFIXES, read_image
 from haq.tasks.transforms import ImageTransform
 
 SMALL = TaskOptions(resize=8, crop=8, search_images=4)

@@ -6,7 +6,7 @@ import torch
 
 from haq.errors import UserError
 from haq.tasks import TaskOptions, load_task
-from haq.tasks.cifar10 import TEST_FILES, TRAIN_FILES
+from haq.tasks.classification.cifar10 import TEST_FILES, TRAIN_FILES
 
 PLAIN = TaskOptions(normalize="none")
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from haq.errors import UserError
-from haq.tasks.image_folder import read_folder, require_folder
+from haq.tasks.classification.image_folder import read_folder, require_folder
 from haq.tasks.splits import Pool
 from haq.tasks.transforms import Transform
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from haq.errors import UserError
-from haq.tasks.image_folder import require_folder
+from haq.tasks.classification.image_folder import require_folder
 from haq.tasks.splits import Pool
 from haq.tasks.transforms import Transform
 
