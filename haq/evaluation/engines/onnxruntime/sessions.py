@@ -41,7 +41,7 @@ def open_session(graph: bytes, *, threads: int, optimized: str | None = None) ->
     options.use_deterministic_compute = True
     # Spinning threads occupy the cores that torch and other processes need: 1.3 times as slow, or more.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Without VNNI instructions, products of unsigned and signed codes saturate at 16 bits unless weights become unsigned.
+    # Without VNNI instructions, sums of unsigned times signed codes saturate, unless weights are made unsigned.
     options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = _LOG_NOTHING
     if optimized is not None:
