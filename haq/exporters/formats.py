@@ -12,6 +12,8 @@ FormatName = Literal["onnx", "qonnx", "tflite", "packed", "aimet", "c"]
 """Names of the export formats."""
 ToolchainName = Literal["finn", "hls4ml"]
 """Tools that take QONNX files and have rules of their own."""
+STEM = "network"
+"""Name of the files of an export, unless another is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +25,13 @@ class ExportOptions:
         toolchain: Tool that the file is for; an export that it cannot take is refused.
         lookup_tables: Store weights of 2 to 7 bits in TFLite files as lookup tables where that is smallest. TensorFlow
             Lite Micro alone decodes them; without them LiteRT runs the files too.
-        stem: Name of the files without suffix, for files that name each other.
+        stem: Name of the files without suffix, for files that name each other and for identifiers.
     """
 
     compact: bool = False
     toolchain: ToolchainName | None = None
     lookup_tables: bool = True
-    stem: str = "network"
+    stem: str = STEM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class Export:
         notes: What users should know, each in one line.
         integers: Network that the files compute, where all of it is in integers; None for files with floats between
             layers, which compute what the search evaluates.
+        stem: Name of the files without suffix, as in the options.
     """
 
     format: FormatName
@@ -76,6 +79,7 @@ class Export:
     layers: tuple[ExportedLayer, ...]
     notes: tuple[str, ...] = ()
     integers: IntegerNetwork | None = None
+    stem: str = STEM
 
     @property
     def main(self) -> bytes:

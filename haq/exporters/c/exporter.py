@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from haq.exporters.c.identifiers import symbol_of
 from haq.exporters.c.program import ExportedProduct, Program, make_program
 from haq.exporters.c.sizes import measured_sizes
 from haq.exporters.deployable import Deployable
@@ -25,9 +26,9 @@ class CExporter:
     suffix = SOURCE
     runtimes: tuple[str, ...] = ("c", "mcu")
 
-    def build(self, network: Deployable, options: ExportOptions) -> Export:  # noqa: ARG002
+    def build(self, network: Deployable, options: ExportOptions) -> Export:
         integers = integer_network(network, network.bits)
-        program = make_program(replace(integers, name=network.network.priced.name))
+        program = make_program(replace(integers, name=network.network.priced.name), symbol=symbol_of(options.stem))
         return Export(
             format=self.format,
             files={SOURCE: program.source.encode(), HEADER: program.header.encode()},
@@ -35,6 +36,7 @@ class CExporter:
             layers=tuple(_layers(network, program)),
             notes=tuple(_notes(program)),
             integers=integers,
+            stem=options.stem,
         )
 
 

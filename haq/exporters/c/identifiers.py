@@ -2,8 +2,12 @@
 
 import re
 
+SYMBOL = "network"
+"""First part of the names of a network, unless another is given."""
 _FOREIGN = re.compile(r"[^A-Za-z0-9]+")
 _LONGEST = 40
+_RESERVED = re.compile(r"\d|haq|op\d|$", re.IGNORECASE)
+"""Beginnings of identifiers that names in the sources have, or that C does not allow."""
 
 
 def identifier(prefix: str, name: str) -> str:
@@ -38,3 +42,20 @@ def plain(name: str) -> str:
         'a_b_c'
     """
     return _FOREIGN.sub("_", name)[:_LONGEST].strip("_")
+
+
+def symbol_of(stem: str) -> str:
+    """Return the identifier that the functions of a program begin with.
+
+    Args:
+        stem: Name of its files without suffix.
+
+    Returns:
+        The ASCII letters and digits of the name, behind `net_` where they would be no identifier of their own.
+
+    Examples:
+        >>> symbol_of("ResNet-8.w4"), symbol_of("8bit")
+        ('ResNet_8_w4', 'net_8bit')
+    """
+    readable = _FOREIGN.sub("_", stem).strip("_")
+    return f"net_{readable}".rstrip("_") if _RESERVED.match(readable) else readable

@@ -55,10 +55,10 @@ def plan_tensors(network: IntegerNetwork) -> Memory:
     ]
     outside = {owners[network.input]: "input", owners[network.output]: "output"}
     plan = plan_memory([*buffers, *_tensor_buffers(network, owners, frozenset(outside))])
-    places = {name: f"(int8_t *)net_arena + {offset}" for name, offset in plan.offsets.items()} | outside
+    places = {name: f"(int8_t *)haq_arena + {offset}" for name, offset in plan.offsets.items()} | outside
     return Memory(
         pointers={name: places[owner] for name, owner in owners.items()},
-        scratch={each.output: f"net_arena + {plan.offsets[name] // 4}" for name, each in scratch.items()},
+        scratch={each.output: f"haq_arena + {plan.offsets[name] // 4}" for name, each in scratch.items()},
         images=images,
         arena_bytes=plan.size,
     )

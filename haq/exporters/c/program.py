@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from haq.exporters.c.fragments import Fragment, Scope, count_of, image_shape, name_of
-from haq.exporters.c.identifiers import identifier, plain
+from haq.exporters.c.identifiers import SYMBOL, identifier, plain
 from haq.exporters.c.kernel_sources import fill_template, kernel_sources
 from haq.exporters.c.memory import Memory, plan_tensors
 from haq.exporters.c.product_fragments import emit_product
@@ -59,6 +59,7 @@ class Program:
         constant_bytes: Bytes of weights, biases, factors, tables and parameters.
         products: Layers, in order.
         input_bytes: Bytes of the input of the network.
+        symbol: Identifier that the names of the network begin with.
     """
 
     source: str
@@ -67,13 +68,15 @@ class Program:
     constant_bytes: int
     products: tuple[ExportedProduct, ...]
     input_bytes: int
+    symbol: str
 
 
-def make_program(network: IntegerNetwork) -> Program:
+def make_program(network: IntegerNetwork, *, symbol: str = SYMBOL) -> Program:
     """Write the C program of a network.
 
     Args:
         network: Network.
+        symbol: Identifier that the names of functions and macros begin with, different for each network of a program.
 
     Returns:
         The program; equal networks give equal texts.
@@ -90,12 +93,13 @@ def make_program(network: IntegerNetwork) -> Program:
         if isinstance(each, Product)
     )
     return Program(
-        source=_source(network, memory, fragments),
-        header=_header(network, memory.arena_bytes),
+        source=_source(network, memory, fragments, symbol=symbol),
+        header=_header(network, memory.arena_bytes, symbol=symbol),
         arena_bytes=memory.arena_bytes,
         constant_bytes=sum(each.constant_bytes for each in fragments),
         products=products,
         input_bytes=count_of(network.tensors[network.input]),
+        symbol=symbol,
     )
 
 
@@ -129,13 +133,14 @@ def _fragment(operation: Operation, scope: Scope) -> Fragment:
     return emit_table(operation, scope) if isinstance(operation, Table) else emit_rearrangement(operation, scope)
 
 
-def _source(network: IntegerNetwork, memory: Memory, fragments: list[Fragment]) -> str:
+def _source(network: IntegerNetwork, memory: Memory, fragments: list[Fragment], *, symbol: str) -> str:
     calls = [_call(network, at, memory, part) for at, part in enumerate(fragments) if part.call]
     if network.output == network.input:
         calls = [f"memcpy(output, input, {count_of(network.tensors[network.input])});"]
-    arena = f"static int32_t net_arena[{memory.arena_bytes // 4}];\n" if memory.arena_bytes else ""
+    arena = f"static int32_t haq_arena[{memory.arena_bytes // 4}];\n" if memory.arena_bytes else ""
     return fill_template(
         "network.c.in",
+        symbol=symbol,
         title=plain(network.name),
         layers="\n".join(_comment(each, part) for each, part in zip(network.operations, fragments, strict=True)),
         kernels=kernel_sources(
@@ -160,10 +165,11 @@ def _comment(operation: Operation, part: Fragment) -> str:
     return f" *   {plain(name_of(operation))}: {part.storage or kind}"
 
 
-def _header(network: IntegerNetwork, arena_bytes: int) -> str:
+def _header(network: IntegerNetwork, arena_bytes: int, *, symbol: str) -> str:
     source, output = network.tensors[network.input], network.tensors[network.output]
     values: dict[str, object] = {**_values("input", source), **_values("output", output)}
-    return fill_template("network.h.in", title=plain(network.name), arena_size=arena_bytes, **values)
+    names = {"symbol": symbol, "SYMBOL": symbol.upper(), "title": plain(network.name)}
+    return fill_template("network.h.in", **names, arena_size=arena_bytes, **values)
 
 
 def _values(side: str, tensor: CodeTensor) -> Mapping[str, object]:

@@ -5,14 +5,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from haq.exporters.c.kernel_sources import template
+from haq.exporters.c.identifiers import SYMBOL
+from haq.exporters.c.kernel_sources import fill_template, template
 from haq.exporters.integer.network import Codes, CodeTensor
 
 Hooks = Literal["none", "sections", "trace"]
 """What a run gives beside the outputs: nothing, the instructions of each operation, or the codes of each operation."""
 
 
-def runnable_sources(source: str, header: str, *, hooks: Hooks = "none") -> dict[str, str]:
+def runnable_sources(source: str, header: str, *, symbol: str = SYMBOL, hooks: Hooks = "none") -> dict[str, str]:
     """Return the sources of a program that runs a network.
 
     It reads input codes from the input until it ends. With `trace` it writes the codes of all operations instead of the
@@ -21,13 +22,15 @@ def runnable_sources(source: str, header: str, *, hooks: Hooks = "none") -> dict
     Args:
         source: Source file of the network.
         header: Its header.
+        symbol: Identifier that its names begin with.
         hooks: What is measured.
 
     Returns:
         Texts by file name.
     """
     switch = "#define HAQ_WITH_TRACE\n" if hooks == "trace" else ""
-    sources = {"net.h": header, "net.c": source, "run.c": switch + template("run.c")}
+    main = fill_template("run.c", symbol=symbol, SYMBOL=symbol.upper())
+    sources = {"net.h": header, "net.c": source, "run.c": switch + main}
     if hooks != "none":
         sources["hooks.h"] = switch + template("hooks.h")
         sources["net.c"] = f'#include "hooks.h"\n{source}'

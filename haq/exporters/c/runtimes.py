@@ -11,6 +11,7 @@ import torch
 from haq.errors import UserError
 from haq.execution.structures import Structure, tensors
 from haq.exporters.c.exporter import HEADER, SOURCE
+from haq.exporters.c.identifiers import symbol_of
 from haq.exporters.c.memory import traced_tensors
 from haq.exporters.c.runnable import Hooks, from_memory_order, in_memory_order, runnable_sources
 from haq.exporters.c.toolchain import CompileError, CortexM7, ProgramError, host_program
@@ -109,7 +110,8 @@ class CRuntime:
 
     def _compiled(self, export: Export, hooks: Hooks) -> Execute:
         """Compile a program, whose files are removed when nothing refers to it any more."""
-        sources = runnable_sources(export.files[SOURCE].decode(), export.files[HEADER].decode(), hooks=hooks)
+        texts = (export.files[suffix].decode() for suffix in (SOURCE, HEADER))
+        sources = runnable_sources(*texts, symbol=symbol_of(export.stem), hooks=hooks)
         stack = ExitStack()
         compiled = self._machine.prepare(sources, stack)
 

@@ -19,7 +19,8 @@ def measured_sizes(program: Program) -> str:
     if missing := missing_tools(MCU_TOOLS):
         return f"flash and stack are not measured, since these are not installed: {', '.join(missing)}"
     try:
-        run = CortexM7().run(runnable_sources(program.source, program.header), bytes(program.input_bytes))
+        sources = runnable_sources(program.source, program.header, symbol=program.symbol)
+        run = CortexM7().run(sources, bytes(program.input_bytes))
     except (CompileError, ProgramError) as error:
         return f"flash and stack are not measured: {error}"
     size = run.objects["net.c"]

@@ -4,9 +4,9 @@
 
 int main(void)
 {
-    static int8_t input[NET_INPUT_SIZE], output[NET_OUTPUT_SIZE];
+    static int8_t input[@{SYMBOL}_INPUT_SIZE], output[@{SYMBOL}_OUTPUT_SIZE];
     while (haq_read(input, sizeof input) == sizeof input) {
-        const int status = net_run(input, output);
+        const int status = @{symbol}_run(input, output);
         if (status != 0)
             return status;
 #ifndef HAQ_WITH_TRACE

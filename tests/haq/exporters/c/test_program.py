@@ -20,6 +20,21 @@ needs_gcc = pytest.mark.skipif(bool(missing_tools(HOST_TOOLS)), reason="gcc is n
 needs_mcu = pytest.mark.skipif(bool(missing_tools(MCU_TOOLS)), reason="the tools of the Cortex-M7 are not installed")
 
 
+TWO_NETWORKS = """#include "first.h"
+#include "second.h"
+#include "haq_harness.h"
+int main(void) {
+    static int8_t a[FIRST_INPUT_SIZE], b[SECOND_INPUT_SIZE], first[FIRST_OUTPUT_SIZE], second[SECOND_OUTPUT_SIZE];
+    haq_read(a, sizeof a);
+    haq_read(b, sizeof b);
+    const int status = first_run(a, first) + second_run(b, second);
+    haq_write(first, sizeof first);
+    haq_write(second, sizeof second);
+    return status;
+}
+"""
+
+
 def all_widths() -> RandomNetwork:
     """A chain of convolutions and a linear layer for every width of weights and inputs."""
     net = RandomNetwork(1, (3, 6, 5))
@@ -95,21 +110,37 @@ def test_input_values_are_quantized_as_in_the_reference() -> None:
     net = RandomNetwork(6, (1, 4, 4))
     net.table(net.input)
     network, program = net.network(), make_program(net.network())
-    main = """#define NET_WITH_FLOATS
+    main = """#define NETWORK_WITH_FLOATS
 #include "net.h"
 #include "haq_harness.h"
 int main(void) {
     float value;
     while (haq_read(&value, sizeof value) == sizeof value) {
-        const int8_t code = net_quantize(value);
+        const int8_t code = network_quantize(value);
         haq_write(&code, 1);
     }
-    return net_dequantize(NET_OUTPUT_ZERO_POINT) != 0.0f;
+    return network_dequantize(NETWORK_OUTPUT_ZERO_POINT) != 0.0f;
 }
 """
     values = np.linspace(-20, 20, 999, dtype=np.float32)
     found = host_run({"net.h": program.header, "main.c": main}, values.tobytes(), flags=STRICT)
     assert found == quantize(network, values).tobytes()
+
+
+@needs_gcc
+def test_two_networks_in_one_program_give_their_own_outputs() -> None:
+    nets = {"first": RandomNetwork(8, (3, 5, 4)), "second": RandomNetwork(9, (2, 3, 3))}
+    for net in nets.values():
+        net.product(net.product(net.input, 6, (3, 3), bits=3), 4, (1, 1), bits=5)
+    sources = {"main.c": TWO_NETWORKS}
+    inputs, outputs = b"", b""
+    for name, net in nets.items():
+        network, program = net.network(), make_program(net.network(), symbol=name)
+        sources |= {f"{name}.c": program.source, f"{name}.h": program.header}
+        codes = inputs_of(network, images=1)
+        inputs += in_memory_order(codes)
+        outputs += in_memory_order(dict(run_from(network, {network.input: codes}))[network.output])
+    assert host_run(sources, inputs, flags=STRICT) == outputs
 
 
 def test_equal_networks_give_equal_programs() -> None:
