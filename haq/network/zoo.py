@@ -17,6 +17,8 @@ from haq.network.models.digits_cnn import DigitsCNN
 from haq.network.models.digits_training import train_digits
 from haq.network.models.mobilenet_v1 import MobileNetV1
 from haq.network.models.resnet8 import ResNet8
+from haq.network.models.yolo.yolov4 import YoloV4
+from haq.network.models.yolo.yolov4_tiny import YoloV4Tiny
 from haq.network.tracing.unwrapping import unwrapped
 from haq.network.weight_files import load_weights
 
@@ -28,8 +30,12 @@ BUILT_IN: dict[str, tuple[Builder, Shape]] = {
     **{f"cifar_resnet{depth}": (partial(CifarResNet, depth), (3, 32, 32)) for depth in (20, 32, 44, 56)},
     "resnet8": (ResNet8, (3, 32, 32)),
     "mobilenet_v1": (MobileNetV1, (3, 224, 224)),
+    "yolov4": (YoloV4, (3, 608, 608)),
+    "yolov4_tiny": (YoloV4Tiny, (3, 416, 416)),
 }
 """Builder of each model, and the shape [c, h, w] of its images."""
+_SCALABLE = ("mobilenet_v1", "yolov4", "yolov4_tiny")
+"""Models whose name may be followed by a width, as in `mobilenet_v1:0.5`."""
 _NEED_INIT_WEIGHTS = ("googlenet", "inception_v3")
 """Models for which torchvision warns if no initialization is chosen."""
 
@@ -39,8 +45,8 @@ def load_model(
 ) -> nn.Module:
     """Load a model by name, in evaluation mode.
 
-    `digits_cnn` is trained; other models without weights are initialized at random. `mobilenet_v1:0.5` has half the
-    width. The caller's random state is unchanged.
+    `digits_cnn` is trained; other models without weights are initialized at random. `mobilenet_v1:0.5`, and
+    `yolov4:0.5` likewise, has half the width. The caller's random state is unchanged.
 
     Args:
         spec: Name of the model.
@@ -138,8 +144,8 @@ def default_input_shape(spec: str) -> Shape | None:
         True
     """
     source, _, name = spec.partition(":")
-    if spec in BUILT_IN:
-        return BUILT_IN[spec][1]
+    if source in BUILT_IN:
+        return BUILT_IN[source][1]
     return _INPUTS[source](name) if source in _INPUTS else None
 
 
@@ -160,14 +166,15 @@ def _build(spec: str, options: dict[str, Any]) -> nn.Module:
     return unwrapped(model)
 
 
-def _mobilenet_v1(width: str, options: dict[str, Any]) -> nn.Module:
+def _scaled(model: str, width: str, options: dict[str, Any]) -> nn.Module:
+    """Build a model whose channels are multiplied by a width."""
     try:
         value = float(width)
     except ValueError:
         value = 0.0
     if not 0 < value <= 4:
-        raise UserError(f"mobilenet_v1:{width} has no width between 0 and 4; try mobilenet_v1:0.75")
-    return MobileNetV1(value, **options)
+        raise UserError(f"{model}:{width} has no width between 0 and 4; try {model}:0.75")
+    return BUILT_IN[model][0](width=value, **options)
 
 
 def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
@@ -217,12 +224,11 @@ def _timm_with(name: str) -> Any:
 _SOURCES: dict[str, Callable[[str, dict[str, Any]], nn.Module]] = {
     "torchvision": _torchvision,
     "timm": _timm,
-    "mobilenet_v1": _mobilenet_v1,
+    **{name: partial(_scaled, name) for name in _SCALABLE},
 }
 _INPUTS: dict[str, Callable[[str], Shape]] = {
     "torchvision": _torchvision_input,
     "timm": _timm_input,
-    "mobilenet_v1": lambda _: (3, 224, 224),
 }
 
 
