@@ -96,10 +96,17 @@ def _weights(
 
 
 def _share_constants(graph: onnx.GraphProto) -> None:
-    """Store equal constants once, under the name of the first."""
+    """Store equal constants once, under the name of the first.
+
+    Weights keep zero points of their own: with `session.x64quantprecision`, onnxruntime refuses shared ones.
+    """
     first: dict[bytes, str] = {}
     kept, other = [], {}
+    zero_points = _weight_zero_points(graph)
     for tensor in graph.initializer:
+        if tensor.name in zero_points:
+            kept.append(tensor)
+            continue
         unnamed = onnx.TensorProto()
         unnamed.CopyFrom(tensor)
         unnamed.name = ""
@@ -110,6 +117,12 @@ def _share_constants(graph: onnx.GraphProto) -> None:
     graph.initializer.extend(kept)
     for node in graph.node:
         node.input[:] = [other.get(name, name) for name in node.input]
+
+
+def _weight_zero_points(graph: onnx.GraphProto) -> set[str]:
+    readers = (node for node in graph.node if node.op_type == "DequantizeLinear" and len(node.input) == 3)
+    int8 = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
+    return {node.input[2] for node in readers} & int8
 
 
 def remove_metadata(graph: onnx.GraphProto) -> None:

@@ -10,6 +10,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 from torch import Tensor
 
 from haq.evaluation.engines.onnxruntime.errors import NotExportableError
+from haq.evaluation.engines.onnxruntime.unshared import without_shared_codes
 from haq.execution.structures import Structure, tensors
 
 _FAILURES: tuple[type[Exception], ...] = (
@@ -20,6 +21,8 @@ _FAILURES: tuple[type[Exception], ...] = (
 _LOG_NOTHING = 4
 """Severity above fatal errors; failures are raised as well."""
 _LONGEST_REASON = 200
+_SHARED = "Attempt to replace the existing tensor"
+"""Part of the message where onnxruntime converts an int8 constant for a second reader."""
 
 
 def open_session(graph: bytes, *, threads: int, optimized: str | None = None) -> ort.InferenceSession:
@@ -47,9 +50,18 @@ def open_session(graph: bytes, *, threads: int, optimized: str | None = None) ->
     if optimized is not None:
         options.optimized_model_filepath = optimized
     try:
-        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        return _session(graph, options)
+    except _FAILURES as error:
+        if _SHARED not in str(error):
+            raise NotExportableError(f"onnxruntime does not open the network: {_reason(error)}") from error
+    try:
+        return _session(without_shared_codes(graph), options)
     except _FAILURES as error:
         raise NotExportableError(f"onnxruntime does not open the network: {_reason(error)}") from error
+
+
+def _session(graph: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 def run_session(session: ort.InferenceSession, inputs: Structure) -> list[NDArray[Any]]:
