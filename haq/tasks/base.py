@@ -179,11 +179,16 @@ class GradedTask(Protocol):
         """
         ...
 
+
+@runtime_checkable
+class ChanceTask(Protocol):
+    """Optional part of a task that knows which scores show that something is wrong with the network or the data."""
+
     def chance_warning(self, score: float, *, items: int) -> str | None:
-        """Return a warning if a score is no better than guessing.
+        """Return a warning if a score is no better than that of an untrained network.
 
         Args:
-            score: Share of items that are right, in [0, 1].
+            score: Score.
             items: Number of items that it was computed on.
 
         Returns:
@@ -204,6 +209,25 @@ class DistributionTask(Protocol):
 
         Returns:
             Logits, float32 [n, classes].
+        """
+        ...
+
+
+@runtime_checkable
+class AugmentingTask(Protocol):
+    """Optional part of a task whose targets have places in the inputs, which augmentation moves together with them."""
+
+    def augment(self, inputs: Structure, targets: Structure, how: str, generator: Generator) -> Batch:
+        """Shift and mirror the inputs of a batch at random.
+
+        Args:
+            inputs: Inputs of n items.
+            targets: Targets of these items.
+            how: `none`, `crop` (shifts), `flip-crop` (shifts and mirroring), or `auto`, which leaves it to the task.
+            generator: Random number generator on the CPU.
+
+        Returns:
+            Inputs and targets of n items.
         """
         ...
 
@@ -231,9 +255,9 @@ def float_warning(task: Task, score: float, split: SplitName) -> str | None:
         split: Split that it was computed on.
 
     Returns:
-        The warning; None if the score is better, or if the task is not a `GradedTask`.
+        The warning; None if the score is better, or if the task is not a `ChanceTask`.
     """
-    if not isinstance(task, GradedTask):
+    if not isinstance(task, ChanceTask):
         return None
     warning = task.chance_warning(score, items=task.size(split))
     return f"the float network's {warning}" if warning else None

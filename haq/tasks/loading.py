@@ -13,6 +13,7 @@ from haq.tasks.classification.cifar10 import read_cifar10
 from haq.tasks.classification.fashion_mnist import read_fashion_mnist
 from haq.tasks.classification.image_folder import read_folder
 from haq.tasks.classification.loading import folder_loader, load_digits, user_task
+from haq.tasks.detection.loading import load_shapes
 from haq.tasks.options import TaskOptions, require_no_transform
 from haq.tasks.transforms import CIFAR, GREY, IMAGENET
 from haq.tasks.user_data import read_user_data, user_splits
@@ -122,6 +123,7 @@ TASKS: dict[str, NamedTask] = {
     "cifar10": NamedTask(folder_loader(read_cifar10, CIFAR)),
     "fashion_mnist": NamedTask(folder_loader(read_fashion_mnist, GREY)),
     "imagefolder": NamedTask(folder_loader(read_folder, IMAGENET)),
+    "shapes": NamedTask(load_shapes, needs_folder=False),
 }
 """Tasks by name, the values of `--data`. To add one, write a module in this package and an entry here."""
 
