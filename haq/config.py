@@ -74,7 +74,8 @@ class DataSettings(Group):
 
     data: str = Field(
         "digits",
-        description="Data: digits, cifar10:DIR, fashion_mnist:DIR, imagefolder:DIR or package.module:callable.",
+        description="Data: digits, cifar10:DIR, fashion_mnist:DIR, imagefolder:DIR, text:DIR or "
+        "package.module:callable.",
     )
     search_from: Literal["val", "train"] = Field("val", description="Part of the data that search images come from.")
     search_images: Count | None = Field(

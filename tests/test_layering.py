@@ -20,7 +20,7 @@ ROWS = (
     ("__main__", "__init__", "cli", "api"),
     ("report",),
     ("studies",),
-    ("searching", "finetuning", "reconstruction", "sensitivity", "exporters"),
+    ("searching", "training", "finetuning", "reconstruction", "sensitivity", "exporters"),
     ("experiment",),
     ("evaluation",),
     ("quantization",),

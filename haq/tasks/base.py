@@ -233,6 +233,50 @@ class AugmentingTask(Protocol):
 
 
 @runtime_checkable
+class StatefulTask(Protocol):
+    """Optional part of a task whose networks return a state, which is an input of the next batch.
+
+    Batches of the task have initial states in their inputs. What evaluates a whole split, or trains on one, replaces
+    them by those of `haq.tasks.carried_state`; what looks at single batches uses the initial ones.
+    """
+
+    def streams(self, split: SplitName) -> int | None:
+        """Return the number of sequences that the items of a split belong to.
+
+        Args:
+            split: Name of the split; the task has it.
+
+        Returns:
+            The number n: in the order of `batches`, item k continues item k - n. In those of `shuffled`, item i of a
+            batch continues item i of the batch before. None if there is no state to carry.
+        """
+        ...
+
+    def state(self, batch: Structure) -> Structure:
+        """Return the state in a batch of inputs, or in the outputs of a network.
+
+        Args:
+            batch: Inputs or outputs of n items.
+
+        Returns:
+            State of these items; the first dimension of each tensor counts items.
+        """
+        ...
+
+    def with_state(self, inputs: Structure, state: Structure) -> Structure:
+        """Replace the state in inputs.
+
+        Args:
+            inputs: Inputs of n items.
+            state: State of the items that they continue.
+
+        Returns:
+            Inputs with this state.
+        """
+        ...
+
+
+@runtime_checkable
 class RecalibratableTask(Protocol):
     """Optional part of a task that has other items to calibrate on; measurements can then be repeated with them."""
 

@@ -24,6 +24,8 @@ from haq.tasks.detection.outputs import Detections, GroundTruth, OutputPart
 from haq.tasks.detection.task import DetectionTask, heads_of
 from haq.tasks.distances import Distance, squared_distance
 from haq.tasks.items import StoredSplit
+from haq.tasks.language_modelling import LanguageModellingTask
+from haq.tasks.loading import load_task
 from haq.tasks.metrics import Metric
 
 IMAGES = ("--search-images", "60", "--report-images", "60", "--calibration-images", "64")
@@ -322,3 +324,58 @@ def cells(cell_net: CellNet) -> DetectionTask:
         class_names=("red", "green"),
         heads=heads_of(cell_net),
     )
+
+
+WORDS = ("the", "a", "cat", "dog", "bird", "sees", "hears", "likes", "small", "old", "red")
+"""Words of the tiny text; with the end of a line and <unk> its vocabulary has 13 tokens."""
+
+
+def sentence(generator: np.random.Generator) -> str:
+    """A sentence in which the kind of a word follows from the one before it."""
+    article, noun, verb, adjective = WORDS[:2], WORDS[2:5], WORDS[5:8], WORDS[8:]
+    kinds = (article, adjective, noun, verb, article, noun)
+    return " ".join(str(generator.choice(kind)) for kind in kinds)
+
+
+@pytest.fixture(scope="session")
+def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of text with some hundred words."""
+    folder, generator = tmp_path_factory.mktemp("text"), np.random.default_rng(0)
+    for part, lines in (("train", 120), ("valid", 60), ("test", 40)):
+        text = [sentence(generator) for _ in range(lines)]
+        text[0] = "the <unk> sees " + text[0]
+        (folder / f"{part}.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
+    return folder
+
+
+class Successor(nn.Module):
+    """Predicts the only token that ever follows another; its state is the number of tokens so far."""
+
+    def __init__(self, followers: Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(20 * nn.functional.one_hot(followers).float())
+
+    def forward(self, tokens: Tensor, count: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        before = torch.zeros(len(tokens), 1) if count is None else count
+        return nn.functional.embedding(tokens, self.logits), before + tokens.shape[1]
+
+
+@pytest.fixture(scope="session")
+def cyclic_text(tmp_path_factory: pytest.TempPathFactory) -> LanguageModellingTask:
+    """A task of which `successor` is certain."""
+    folder = tmp_path_factory.mktemp("cyclic")
+    for part in ("train", "valid", "test"):
+        (folder / f"{part}.txt").write_text("a b c d\n" * 40, encoding="utf-8")
+    found = load_task(f"text:{folder}?length=7", model=_successor())
+    assert isinstance(found, LanguageModellingTask)
+    return found
+
+
+def _successor() -> Successor:
+    return Successor(torch.tensor([1, 2, 3, 4, 0])).eval()
+
+
+@pytest.fixture(scope="session")
+def successor() -> Successor:
+    """A network that knows `cyclic_text`."""
+    return _successor()

@@ -16,7 +16,7 @@ from haq.tasks import load_task
 from haq.tasks.base import SplitName, Task
 from haq.tasks.predictions import predictions, score
 
-NETWORKS = {"regression": "motion", "cells": "cell_net"}
+NETWORKS = {"regression": "motion", "cells": "cell_net", "cyclic_text": "successor"}
 """Fixture of a network that solves the task, by the fixture of the task."""
 
 
