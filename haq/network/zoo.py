@@ -1,4 +1,4 @@
-"""Construction of models by name: built in, `torchvision:NAME`, `timm:NAME` or `package.module:callable`."""
+"""Construction of models by name: built in, of torchvision, timm or a Darknet cfg, or by a callable of the user."""
 
 from collections.abc import Callable, Collection
 from difflib import get_close_matches
@@ -13,6 +13,7 @@ from haq.errors import UserError
 from haq.execution.networks import switch_to_eval
 from haq.execution.user_code import call_user_code, is_user_code
 from haq.network.models.cifar_resnet import CifarResNet
+from haq.network.models.darknet.building import build_darknet, cfg_input_shape
 from haq.network.models.digits_cnn import DigitsCNN
 from haq.network.models.digits_training import train_digits
 from haq.network.models.language_models import LANGUAGE_MODELS, STEPS, stored_vocabulary_size
@@ -183,7 +184,7 @@ def _build(spec: str, options: dict[str, Any]) -> nn.Module:
     if source in _SOURCES:
         return _SOURCES[source](name, options)
     if not is_model_name(spec):
-        others = "torchvision:NAME, timm:NAME or package.module:callable"
+        others = "torchvision:NAME, timm:NAME, darknet:FILE.cfg or package.module:callable"
         raise UserError(
             f"unknown model {spec!r}{_suggestion(spec, BUILT_IN)}; expected {', '.join(BUILT_IN)}, {others}"
         )
@@ -202,6 +203,14 @@ def _scaled(model: str, width: str, options: dict[str, Any]) -> nn.Module:
     if not 0 < value <= 4:
         raise UserError(f"{model}:{width} has no width between 0 and 4; try {model}:0.75")
     return BUILT_IN[model][0](width=value, **options)
+
+
+def _darknet(path: str, options: dict[str, Any]) -> nn.Module:
+    model = build_darknet(path)
+    classes = options.get("num_classes", model.detection.num_classes)
+    if classes != model.detection.num_classes:
+        raise UserError(f"{path} has {model.detection.num_classes} classes, not {classes}; change its [yolo] sections")
+    return model
 
 
 def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
@@ -251,11 +260,13 @@ def _timm_with(name: str) -> Any:
 _SOURCES: dict[str, Callable[[str, dict[str, Any]], nn.Module]] = {
     "torchvision": _torchvision,
     "timm": _timm,
+    "darknet": _darknet,
     **{name: partial(_scaled, name) for name in _SCALABLE},
 }
 _INPUTS: dict[str, Callable[[str], Shape]] = {
     "torchvision": _torchvision_input,
     "timm": _timm_input,
+    "darknet": cfg_input_shape,
 }
 
 
