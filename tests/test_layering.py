@@ -170,6 +170,7 @@ AT_MODULE_LEVEL: dict[str, set[str]] = {
     "haq/exporters": {"onnx", "onnxscript", "onnxruntime"},
     "haq/evaluation/engines/onnxruntime": {"onnx", "onnxruntime", "onnxscript"},
     "haq/costs/layer_graph": {"onnx"},
+    "haq/execution/onnx_sessions": {"onnxruntime"},
     # Tables of many searches, made where these are put together.
     "haq/studies": {"pandas"},
 }
