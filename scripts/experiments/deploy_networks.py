@@ -25,6 +25,7 @@ from deployment_tables import tables
 from haq.config import SearchConfig, search_config
 from haq.errors import UserError
 from haq.experiment.artifact import load_artifact
+from haq.experiment.loading import load_traced
 from haq.exporters.deployable import Deployable, make_deployable
 from haq.exporters.formats import ExportOptions, FormatName
 from haq.exporters.records import CodesRecord, RuntimeRecord
@@ -77,6 +78,19 @@ CASES = {
 """EfficientNet-B0 has random weights unless torchvision's are in its cache: agreement counts, not accuracy."""
 
 
+def case_config(case: Case, data: Path, weights: Path) -> SearchConfig:
+    """Return the settings of a network, with the folders of data and weights."""
+    settings = {key: value.format(data) if isinstance(value, str) else value for key, value in case.settings.items()}
+    if case.weights is not None:
+        settings["weights"] = str(weights / case.weights)
+    return search_config(**settings)
+
+
+def policy_layers(config: SearchConfig) -> list[LayerBits]:
+    """Return the layers of a network with 8 bits."""
+    return [LayerBits(name=layer.name, kind=layer.kind, w_bits=8, a_bits=8) for layer in load_traced(config).layers]
+
+
 def policies(layers: Sequence[LayerBits], model: str) -> Iterator[tuple[str, Policy]]:
     """Yield uniform policies, with 8 bits in the first and the last layer, a random mixed one, and `NARROW`."""
     generator = np.random.default_rng(SEED)
@@ -112,12 +126,9 @@ def deploy(
 ) -> None:
     """Export and verify the policies of a network; `only` names some of them."""
     case = CASES[name]
-    settings = {key: value.format(data) if isinstance(value, str) else value for key, value in case.settings.items()}
-    if case.weights is not None:
-        settings["weights"] = str(weights / case.weights)
-    config = search_config(**settings)
+    config = case_config(case, data, weights)
     first: Deployable | None = None
-    for label, policy in policies(_layers(config), config.model):
+    for label, policy in policies(policy_layers(config), config.model):
         path = out / f"{name}-{label}.json"
         if path.exists() or (only and label not in only):
             continue
@@ -156,12 +167,6 @@ def read_documents(folder: Path) -> list[dict[str, Any]]:
     networks, labels = list(CASES), [*(f"w{bits}a{bits}" for bits in WIDTHS), "mixed", NARROW]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
     return sorted(found, key=lambda each: (networks.index(each["network"]), labels.index(each["policy"])))
-
-
-def _layers(config: SearchConfig) -> list[LayerBits]:
-    from haq.experiment.loading import load_traced
-
-    return [LayerBits(name=layer.name, kind=layer.kind, w_bits=8, a_bits=8) for layer in load_traced(config).layers]
 
 
 def _runtime(record: RuntimeRecord) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def _score(runtime: Document) -> str:
 
 def _sizes(documents: Sequence[Document]) -> str:
     columns = ["policy", "bits a weight", "weight bytes", "float", *FORMATS, "tflite / w8a8", "packed / w8a8"]
-    whole = next((document["bytes"] for document in documents if document["policy"] == "w8a8"), {})
+    whole: Document = next((document["bytes"] for document in documents if document["policy"] == "w8a8"), {})
 
     def rows() -> Iterator[Sequence[str]]:
         for document in documents:
