@@ -20,6 +20,20 @@ def write_atomically(path: Path, content: bytes) -> None:
     write_together({path: content})
 
 
+def link_target(path: Path) -> Path:
+    """Return the file that a symbolic link leads to, so that writing it leaves the link.
+
+    For files that users name. Links in folders of runs are replaced, since folders can come from others.
+
+    Args:
+        path: Path of a file, which may be missing.
+
+    Returns:
+        The target of a link, which may be missing; other paths as they are.
+    """
+    return path.resolve() if path.is_symlink() else path
+
+
 def write_together(contents: Mapping[Path, bytes]) -> None:
     """Replace the contents of several files, each atomically, after all of them were written under temporary names.
 

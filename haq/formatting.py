@@ -19,6 +19,23 @@ COUNTS: Units = ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"))
 BOPS: Units = ((1.0, "BOP"), (1e3, "kBOP"), (1e6, "MBOP"), (1e9, "GBOP"), (1e12, "TBOP"))
 
 
+def counted(count: int, noun: str) -> str:
+    """Format a number of things.
+
+    Args:
+        count: The number.
+        noun: Name of one thing, whose plural ends in s.
+
+    Returns:
+        The number with the noun, in the plural unless it is one.
+
+    Examples:
+        >>> counted(1, "layer"), counted(2, "layer")
+        ('1 layer', '2 layers')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def format_seconds(seconds: float) -> str:
     """Format a time.
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from haq.errors import UserError, validation_message
-from haq.files import write_atomically
+from haq.files import link_target, write_atomically
+from haq.formatting import counted
 from hardware_sim.cost import COST_FIELDS, Bits, Cost, Objective
 from hardware_sim.layer import Layer, LayerKind
 
@@ -202,7 +203,7 @@ class Policy(_Frozen):
             UserError: The file cannot be written.
         """
         try:
-            write_atomically(Path(path), self.to_json().encode())
+            write_atomically(link_target(Path(path)), self.to_json().encode())
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from error
 
@@ -218,7 +219,7 @@ class Policy(_Frozen):
         """
         difference = self._difference_of_names(layers, model) or self._difference_of_layers(layers)
         if difference:
-            theirs = f"for {self.model}, {len(self.layers)} layers"
+            theirs = f"for {self.model}, {counted(len(self.layers), 'layer')}"
             raise UserError(f"the policy ({theirs}) does not fit {model}: {difference}")
 
     def _difference_of_names(self, layers: tuple[Layer, ...], model: str) -> str:

@@ -12,14 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hardware_sim.cost import Bits
 from hardware_sim.layer import LAYER_KINDS, LayerKind
+from hardware_sim.weight_storage import FileStorage
 
 Width = Annotated[int, Field(strict=True, ge=1, le=8)]
 Widths = Annotated[tuple[Width, ...], Field(min_length=1)]
 Pair = tuple[int, int]
 """(w_bits, a_bits)"""
 Operand = Literal["weights", "activations"]
-WeightStorage = Literal["packed", "tflm"]
-"""Storage of weights: w_bits each, or as TensorFlow Lite Micro stores them (`hardware_sim.weight_storage`)."""
+WeightStorage = Literal["packed", FileStorage]
+"""Storage of weights: w_bits each, or as files store them (`hardware_sim.weight_storage`)."""
 
 
 class BitRule(BaseModel):

@@ -1,7 +1,7 @@
 """Reading of TOML files that describe a device or a deployment target; every mistake is reported in one line."""
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -85,7 +85,7 @@ def closest(word: str, known: Iterable[str]) -> str:
 
 
 def _messages(error: ValidationError, cls: type[BaseModel]) -> Iterator[str]:
-    problems = error.errors(include_url=False)
+    problems = [*_causes(error.errors(include_url=False))]
     unknown = {problem["loc"]: problem["input"] for problem in problems if problem["type"] == "extra_forbidden"}
     hints = {loc: unit_hint(str(loc[-1]), value, _keys(cls)) for loc, value in unknown.items()}
     in_other_units = {(*loc[:-1], hint.partition(" ")[0]) for loc, hint in hints.items() if hint}
@@ -99,6 +99,16 @@ def _messages(error: ValidationError, cls: type[BaseModel]) -> Iterator[str]:
                 yield f"missing key {key!r}"
         else:
             yield _message(key, problem["type"], message=problem["msg"], got=problem["input"])
+
+
+def _causes(problems: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the problems without those of lists that are too short only because an item of theirs is wrong."""
+    places = [problem["loc"] for problem in problems]
+    for problem in problems:
+        place = problem["loc"]
+        has_cause = any(len(other) > len(place) and other[: len(place)] == place for other in places)
+        if not (problem["type"] == "too_short" and has_cause):
+            yield problem
 
 
 def _message(key: str, kind: str, *, message: str, got: object) -> str:

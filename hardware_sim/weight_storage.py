@@ -1,7 +1,11 @@
-"""Bytes of weights as files of TensorFlow Lite Micro store them: lookup tables, int4 or int8, whichever is smallest."""
+"""Bytes of weights as files store them.
 
-from collections.abc import Sequence
-from typing import Literal
+TensorFlow Lite Micro has lookup tables, int4 and int8, whichever is smallest for a layer; ONNX has int8, and in compact
+files int2 and int4 too.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
 
 import numpy as np
 
@@ -10,6 +14,12 @@ from hardware_sim.layer import Layer, LayerKind
 
 IntegerStorage = Literal["table", "int4", "int8"]
 StorageKind = IntegerStorage | Literal["float32"]
+FileStorage = Literal["int8", "narrow", "tflm"]
+"""Storage in a file: int8, the narrowest of int2, int4 and int8, or that of TensorFlow Lite Micro."""
+CONTAINERS: Final[Mapping[FileStorage, tuple[int, ...]]] = {"int8": (8,), "narrow": (2, 4, 8)}
+"""Bits that a weight may take in a file without tables."""
+WIDENING_BYTES = 300
+"""Size of the nodes that widen int2 and int4 in an ONNX file; int8 is stored where they take more than is saved."""
 NARROW_KINDS: tuple[LayerKind, ...] = ("conv", "depthwise", "linear")
 """Kinds of layers whose weights may be int4 or indices into tables; linear layers are convolutions of one pixel."""
 INT4_BITS = 4
@@ -88,14 +98,45 @@ def stored_weight_bytes(layer: Layer, w_bits: Bits) -> tuple[StorageKind, int]:
     return storage, storage_bytes(count, w_bits, storage)
 
 
-def tflm_weight_bytes(layers: Sequence[Layer]) -> FloatArray:
-    """Compute the bytes of every layer's weights in a file of TensorFlow Lite Micro.
+def container_weight_bytes(layer: Layer, w_bits: Bits, storage: FileStorage) -> int:
+    """Compute the bytes of a layer's weights in an ONNX file.
+
+    Args:
+        layer: The layer; one that is tied to another stores nothing.
+        w_bits: Bits of the weights, 1 to 8; None for float.
+        storage: Storage, a key of `CONTAINERS`.
+
+    Returns:
+        Number of bytes.
+
+    Example:
+        >>> conv = Layer(name="c", kind="conv", c_in=64, c_out=64, kernel=(3, 3))
+        >>> [container_weight_bytes(conv, 3, storage) for storage in ("int8", "narrow")]
+        [36864, 18432]
+    """
+    count = layer.weight_count
+    if w_bits is None:
+        return 4 * count
+    width = next(each for each in CONTAINERS[storage] if each >= w_bits)
+    saved = count * (8 - width) // 8
+    return -(-count * width // 8) if saved > WIDENING_BYTES else count
+
+
+def file_weight_bytes(layers: Sequence[Layer], storage: FileStorage) -> FloatArray:
+    """Compute the bytes of every layer's weights in a file.
 
     Args:
         layers: The layers.
+        storage: Storage of the file.
 
     Returns:
         Bytes [layer, w_bits, a_bits] along `WIDTHS`.
     """
-    sizes = np.array([[stored_weight_bytes(layer, bits)[1] for bits in WIDTHS] for layer in layers], dtype=np.float64)
+
+    def size(layer: Layer, bits: Bits) -> int:
+        return (
+            stored_weight_bytes(layer, bits)[1] if storage == "tflm" else container_weight_bytes(layer, bits, storage)
+        )
+
+    sizes = np.array([[size(layer, bits) for bits in WIDTHS] for layer in layers], dtype=np.float64)
     return np.repeat(sizes.reshape(len(layers), len(WIDTHS))[:, :, None], len(WIDTHS), axis=2)

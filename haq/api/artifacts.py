@@ -43,7 +43,7 @@ def load(
         >>> artifact = load("results/digits")  # doctest: +SKIP
         >>> logits = artifact.model(images)  # doctest: +SKIP
     """
-    return _artifact(Path(path), model, task, settings)
+    return _artifact(_path("path", path), model, task, settings)
 
 
 def evaluate(
@@ -120,7 +120,7 @@ def export(
     """
     found = _as_artifact(artifact, model, task, settings)
     options = ExportOptions(compact=compact, toolchain=toolchain, lookup_tables=lookup_tables)
-    record = export_artifact(found, format, out=None if out is None else Path(out), options=options)
+    record = export_artifact(found, format, out=None if out is None else _path("out", out), options=options)
     warn_caller(record.warnings)
     return record
 
@@ -133,12 +133,22 @@ def _as_artifact(
 ) -> Artifact:
     """Return an artifact with its network and data replaced by objects that are given."""
     if not isinstance(artifact, Artifact):
-        return _artifact(Path(artifact) if isinstance(artifact, str) else artifact, model, task, settings)
+        return _artifact(
+            artifact if isinstance(artifact, Policy) else _path("artifact", artifact), model, task, settings
+        )
     if settings or isinstance(model, str) or isinstance(task, str):
         raise UserError("the settings of an artifact are those that it was loaded with; give them to haq.load")
     objects = Inputs.of(model, None if task is None else as_task(task))
     inputs = Inputs(objects.model or artifact.inputs.model, objects.task or artifact.inputs.task)
     return replace(artifact, inputs=inputs)
+
+
+def _path(name: str, value: str | Path) -> Path:
+    """Return the path that an argument names; raise UserError for an argument of another type."""
+    if not isinstance(value, str | Path):
+        others = "an artifact, a policy or a path" if name == "artifact" else "a path"
+        raise UserError(f"{name}={value!r:.60} is no path; give {others}")
+    return Path(value)
 
 
 def _artifact(

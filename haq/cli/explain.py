@@ -10,7 +10,7 @@ import typer
 from haq.cli.flags import MODEL_FLAGS, JsonFlag, with_config
 from haq.cli.output import print_json, print_table, print_text, say
 from haq.config import SearchConfig
-from haq.formatting import format_cost, percent
+from haq.formatting import counted, format_cost, percent
 from haq.report.explanation.explain import explain
 from haq.report.explanation.findings import Distance, Exchange, Explanation, Plateau, Price, Step
 from haq.report.explanation.robustness import CostNoise, Recalibrated
@@ -186,7 +186,8 @@ def _free_line(free: tuple[Plateau, ...]) -> str:
     fewer = sum(each.least != each.bits for each in free)
     if not free:
         return "No bits are free on this device: every bit has a cost."
-    return f"Bits are free on this device: in {more} layers more bits cost nothing, in {fewer} fewer bits save nothing."
+    more_text = f"in {counted(more, 'layer')} more bits cost nothing"
+    return f"Bits are free on this device: {more_text}, in {fewer} fewer bits save nothing."
 
 
 def _noise_line(noise: CostNoise) -> str:

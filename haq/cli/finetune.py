@@ -22,6 +22,7 @@ from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
 from haq.experiment.learning_request import learning_request
 from haq.finetuning.finetune import FinetuneResult, finetune_configured
+from haq.formatting import counted
 from haq.quantization.training.config import FinetuneConfig, finetune_config
 
 UNIFORM_BITS = 4
@@ -73,5 +74,5 @@ def print_result(result: FinetuneResult, path: Path) -> None:
     """
     summary = result.summary
     print_learned(summary, "fine-tuned", title=f"{summary.mean_weight_bits:.3g} mean weight bits")
-    print_text(f"{summary.epochs} epochs, {summary.steps} steps, {summary.seconds:.0f} s")
+    print_text(f"{counted(summary.epochs, 'epoch')}, {counted(summary.steps, 'step')}, {summary.seconds:.0f} s")
     print_text(f"files in {path}")

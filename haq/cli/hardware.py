@@ -13,6 +13,7 @@ from haq.cli.measurements import MeasuredTarget, measure_microcontroller, measur
 from haq.cli.output import print_json, print_table, print_text
 from haq.cli.targets import print_target, print_targets
 from haq.config import SearchConfig
+from haq.errors import UserError
 from haq.exporters.c.measurement.table import CLOCK_HZ
 from haq.formatting import format_count
 from hardware_sim.accelerator import Accelerator
@@ -22,6 +23,7 @@ from hardware_sim.target_catalog import load_target
 
 app = typer.Typer(help="List, show, validate or measure accelerators.", invoke_without_command=True)
 
+THREADS, REPEATS = 1, 30
 PROSE = ("name", "description", "kind", "sources", "validation")
 SHOWN_WIDTHS: tuple[Bits, ...] = (8, 4, 2, None)
 UNSURE = re.compile(r"\b(memory|estimated?|assumed)\b", re.IGNORECASE)
@@ -95,13 +97,28 @@ def measure(
         MeasuredTarget,
         typer.Option(help="This processor, or the kernels of `haq export --format c` on an emulated Cortex-M7."),
     ] = "processor",
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of the runtime.", metavar="N")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=1024, help="processor: threads of the runtime.", metavar="N", show_default=str(THREADS)
+        ),
+    ] = None,
     repeats: Annotated[
-        int, typer.Option(min=3, max=100_000, help="Runs of each layer; the median counts.", metavar="N")
-    ] = 30,
+        int | None,
+        typer.Option(
+            min=3,
+            max=100_000,
+            help="processor: runs of each layer; the median counts.",
+            metavar="N",
+            show_default=str(REPEATS),
+        ),
+    ] = None,
     clock: Annotated[
-        float, typer.Option(min=1e3, max=1e11, help="Clock of the Cortex-M7 in Hz.", metavar="HZ")
-    ] = CLOCK_HZ,
+        float | None,
+        typer.Option(
+            min=1e3, max=1e11, help="mcu-c: clock of the Cortex-M7 in Hz.", metavar="HZ", show_default=f"{CLOCK_HZ:g}"
+        ),
+    ] = None,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
@@ -110,9 +127,17 @@ def measure(
     Times them on the processor, or counts their instructions on an emulated core. Writes a table of latencies, in
     float32 and int8 or for each pair of 2 to 8 bits, and a device file that can be given as --hardware.
     """
+    for flag, owner, value in (
+        ("--threads", "processor", threads),
+        ("--repeats", "processor", repeats),
+        ("--clock", "mcu-c", clock),
+    ):
+        if value is not None and owner != target:
+            raise UserError(f"{flag} is an option of --target {owner}; leave it out for --target {target}")
     if target == "mcu-c":
-        measure_microcontroller(config, out, clock_hz=clock, json=json, quiet=quiet)
+        measure_microcontroller(config, out, clock_hz=clock or CLOCK_HZ, json=json, quiet=quiet)
     else:
+        threads, repeats = threads or THREADS, repeats or REPEATS
         measure_processor(config, out, threads=threads, repeats=repeats, json=json, quiet=quiet)
 
 

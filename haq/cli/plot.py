@@ -13,6 +13,7 @@ from haq.cli.specialization import compare_policies
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.experiment.policy_source import policy_source
+from haq.files import link_target
 from haq.policy import load_policy
 from haq.report.plots import plot_policy, plot_roofline, plot_run, save_figure
 from haq.report.plots.pareto import load_sweep, plot_pareto
@@ -70,7 +71,7 @@ def _plot_files(source: Path, kind: PlotKind | None, out: Path | None) -> list[P
         drawn = "learning curve" if kind == "learning" else "sensitivities"
         raise UserError(f"{source} is not the folder of a run; a policy file has no {drawn}")
     path = out or source.with_suffix(".png")
-    save_figure(plot_policy(load_policy(source)), path)
+    save_figure(plot_policy(load_policy(source)), path if out is None else link_target(out))
     return [path]
 
 
@@ -98,5 +99,5 @@ def _save_specialization(
 def _save(figure: "Figure", source: Path, *, out: Path | None, name: str) -> Path:
     """Save a figure to `out`, else into the folder of a run, else beside a policy file with its name as prefix."""
     path = out or (source / name if source.is_dir() else source.with_name(f"{source.stem}-{name}"))
-    save_figure(figure, path)
+    save_figure(figure, path if out is None else link_target(out))
     return path

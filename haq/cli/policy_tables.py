@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from haq.cli.output import cost_text, print_table, print_text
-from haq.formatting import device_title, format_cost, model_title
+from haq.formatting import counted, device_title, format_cost, model_title
 from haq.policy import Granularity, LayerBits, Policy
 from hardware_sim.cost import OBJECTIVES, Bits
 
@@ -55,7 +55,8 @@ def print_difference(first: Policy, second: Policy, *, names: Names) -> None:
     ]
     print_text(f"A is {names[0]}, B is {names[1]}")
     if rows:
-        print_table(f"{len(rows)} layers differ, weights/input", ("layer", "A", "B"), rows)
+        differing = f"{counted(len(rows), 'layer')} with different bits"
+        print_table(f"{differing}, weights/input", ("layer", "A", "B"), rows)
     else:
         print_text("all layers that both have have the same bits")
     for side, key in (("A", "only_a"), ("B", "only_b")):

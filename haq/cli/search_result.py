@@ -102,6 +102,8 @@ def next_commands(path: Path) -> Iterator[str]:
     # Learning starts from the network before its training, and so from the policy alone.
     start = path / POLICY if is_trained else path
     yield f"haq {'reconstruct' if has_rounding else 'finetune'} {quote(str(start))}"
+    if config.get("quantizer") == "linear":
+        yield f"haq export {quote(str(path))}"
 
 
 def _print_table(summary: Summary) -> None:

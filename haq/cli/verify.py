@@ -10,6 +10,7 @@ from haq.cli.flags import DATA_FLAGS, DEVICE_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS
 from haq.cli.output import print_json, print_table, print_text, say
 from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
+from haq.errors import UserError
 from haq.experiment.artifact import load_artifact
 from haq.exporters.records import RuntimeRecord, VerificationRecord
 from haq.exporters.registry import RUNTIMES
@@ -38,8 +39,10 @@ def verify(
     From equal input codes, the output codes of every layer are compared with an exact integer reference. Exits with 1
     if a layer that a runtime computes in integers has different codes.
     """
+    names = read_several(runtime or "")
+    if runtime is not None and not names:
+        raise UserError(f"--runtime {runtime!r} names no runtime; runtimes are {', '.join(RUNTIMES)}")
     with shown_progress(quiet=not sys.stderr.isatty()) as watcher:
-        names = read_several(runtime or "")
         record = verify_artifact(load_artifact(artifact, config, notify=say), names, images=images, watcher=watcher)
     if json:
         print_json(record.model_dump(mode="json"))

@@ -10,7 +10,7 @@ from hardware_sim.cost import Bits, CostTable, FloatArray, Limit, UnsupportedErr
 from hardware_sim.deployment_target import DeploymentTarget
 from hardware_sim.layer import Layer
 from hardware_sim.target_catalog import load_target
-from hardware_sim.weight_storage import tflm_weight_bytes
+from hardware_sim.weight_storage import file_weight_bytes
 
 FLASH = "flash"
 """Name of a device's limit of the memory that holds the weights."""
@@ -34,7 +34,7 @@ def deployment_target(config: SearchConfig) -> DeploymentTarget | None:
 def deployed_table(table: CostTable, target: DeploymentTarget | None) -> CostTable:
     """Return the costs of layers as a target stores them.
 
-    Size, and a limit of flash, count the bytes of the target with lookup tables; other costs are those of the device.
+    Size, and a limit of flash, count the bytes in the target's files; other costs are those of the device.
 
     Args:
         table: Costs on a device.
@@ -52,7 +52,8 @@ def deployed_table(table: CostTable, target: DeploymentTarget | None) -> CostTab
         if layer.kind not in target.layer_kinds:
             kinds = ", ".join(target.layer_kinds)
             raise UnsupportedError(f"{target.name} does not take layer {layer.name!r} ({layer.kind}), only {kinds}")
-    size = tflm_weight_bytes(table.layers) if target.weight_storage == "tflm" else table.weight_bytes
+    storage = target.weight_storage
+    size = table.weight_bytes if storage == "packed" else file_weight_bytes(table.layers, storage)
     limits = tuple(_stored(limit, size) for limit in table.limits)
     return replace(table, weight_bytes=size, limits=limits, notes=(*table.notes, *target.notes))
 

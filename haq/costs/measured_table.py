@@ -1,14 +1,17 @@
 """Tables of measurements that are written row by row and can be continued, with a device file beside each."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from haq.errors import UserError
-from haq.files import write_atomically
+from haq.files import link_target, write_atomically
 from hardware_sim.catalog import device_names
 from hardware_sim.lookup import csv_device
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,29 +50,37 @@ class MeasuredTable:
         if self.path.stem in device_names():
             raise UserError(f"--out {self.path}: {self.path.stem} is the name of a shipped device; choose another")
 
-    def open(self) -> Sequence[str]:
+    def rows(self, read: Callable[[Sequence[str]], list[R]]) -> list[R]:
         """Write the device file and the names of the columns, or continue an unfinished table.
 
+        Args:
+            read: Function that reads the rows from the lines of a table, the first with the names of the columns. It
+                raises KeyError, TypeError or ValueError if they cannot be read.
+
         Returns:
-            The lines of the table so far, the first with the names of the columns.
+            The rows so far.
 
         Raises:
-            UserError: The path cannot be used, or holds another measurement.
+            UserError: The path cannot be used, holds another measurement, or is damaged.
         """
+        lines = self._open()
+        try:
+            return read(lines)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{self.path} is damaged; delete it and measure again") from error
+
+    def _open(self) -> Sequence[str]:
+        """Write the device file, and return the lines of the table so far."""
         text = self._device_text()
         try:
             before = self.device.read_text(encoding="utf-8") if self.device.exists() else None
             if before not in (text, None) or (before is None and self.path.exists()):
                 found = self.device if before else self.path
                 raise UserError(f"{found} is there already, of another measurement; choose another --out")
-            write_atomically(self.device, text.encode())
+            write_atomically(link_target(self.device), text.encode())
             return self._lines_so_far()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--out {self.path} cannot be used: {error}") from error
-
-    def damaged(self) -> UserError:
-        """Return the error for a table whose rows cannot be read."""
-        return UserError(f"{self.path} is damaged; delete it and measure again")
 
     def _device_text(self) -> str:
         values = {
@@ -90,7 +101,7 @@ class MeasuredTable:
         content = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
         whole = content[: content.rfind("\n") + 1] or f"{','.join(self.columns)}\n"
         if whole != content:
-            write_atomically(self.path, whole.encode())
+            write_atomically(link_target(self.path), whole.encode())
         return whole.splitlines()
 
 

@@ -150,7 +150,7 @@ def measure_layers(layers: Sequence[Layer], path: Path, *, setup: Setup, watcher
 
 
 def _measured(layers: Sequence[Layer], table: MeasuredTable, *, setup: Setup, watcher: Watcher) -> list[Row]:
-    measured = {(row.layer, row.bits): row for row in _rows_so_far(table)}
+    measured = {(row.layer, row.bits): row for row in table.rows(rows_from_csv)}
     timings = {
         (shape_of(layer), bits): measured[layer.name, bits].timing
         for layer, bits in _cells(layers)
@@ -167,14 +167,6 @@ def _measured(layers: Sequence[Layer], table: MeasuredTable, *, setup: Setup, wa
         watcher.line(_result(row))
         rows.append(row)
     return rows
-
-
-def _rows_so_far(table: MeasuredTable) -> list[Row]:
-    lines = table.open()
-    try:
-        return rows_from_csv(lines)
-    except (KeyError, TypeError, ValueError) as error:
-        raise table.damaged() from error
 
 
 def _result(row: Row) -> str:
@@ -197,13 +189,13 @@ def time_layer(layer: Layer, setup: Setup, *, is_int8: bool) -> Timing:
     import onnxruntime
 
     from haq.costs.layer_graph import layer_graph
-    from haq.execution.onnx_sessions import session_options
 
     generator = np.random.default_rng(0)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = setup.threads
+    options.inter_op_num_threads = 1
     graph = layer_graph(layer, batch=setup.batch, is_int8=is_int8, generator=generator)
-    session = onnxruntime.InferenceSession(
-        graph, session_options(threads=setup.threads), providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     values = generator.integers(0, 256, session.get_inputs()[0].shape, dtype=np.uint8)
     # Bound once, so that no run copies its input or allocates its output.
     binding = session.io_binding()

@@ -6,7 +6,7 @@ from typing import Any
 
 from haq.costs.unpriced import Refused
 from haq.errors import UserError
-from haq.formatting import format_bytes
+from haq.formatting import counted, format_bytes
 from haq.policy import LayerBits, Policy
 from hardware_sim.cost import COST_FIELDS, Bits, Cost, CostTable, Objective, total, width_index
 from hardware_sim.layer import Layer, LayerKind
@@ -184,7 +184,7 @@ def simulation(
         UnsupportedError: The device has no cost for some of the bits.
     """
     if exclude_first_last and len(bits) < 3:
-        raise UserError(f"{model} has {len(bits)} layers: none is left without the first and the last")
+        raise UserError(f"{model} has {counted(len(bits), 'layer')}: none is left without the first and the last")
     chosen = range(1, len(bits) - 1) if exclude_first_last else range(len(bits))
     costs = [table.layer_cost(layer, bits[layer].w_bits, bits[layer].a_bits) for layer in chosen]
     return Simulation(

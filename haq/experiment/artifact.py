@@ -9,7 +9,7 @@ An artifact is stored in the folder of its run:
 - `config.json`, `summary.json`: settings, with the names of model and data, and results.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from haq.config import DECIDE_QUANTIZERS, SearchConfig
+from haq.config import DECIDE_QUANTIZERS, QUANTIZER_SETTINGS, SearchConfig
 from haq.costs.deployment import deployment_target, require_deployable
 from haq.costs.pricing import PricedLayers
 from haq.errors import UserError
@@ -285,17 +285,23 @@ def _quantized(source: PolicySource) -> QuantizedPolicy:
     path, tensors = folder.path / QUANTIZERS, folder.load_tensors(QUANTIZERS)
     if run.trains or run.workflow == RECONSTRUCT:
         require_legal_quantizers(deployment_target(source.config), tensors or {})
-    if run.trains:
-        return QuantizedPolicy(source.policy, tensors, _trained(folder, run, tensors), path)
     changed = _changed_quantizers(source.config, run.config)
+    if run.trains:
+        # Trained weights and quantizers take other data, but no other quantizers.
+        _require_learned(folder, [name for name in changed if name in QUANTIZER_SETTINGS])
+        return QuantizedPolicy(source.policy, tensors, _trained(folder, run, tensors), path)
     if run.workflow == RECONSTRUCT:
-        changed = [name for name in changed if name != "deploy"]  # the target takes what was learned
-        if changed:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-            raise UserError(f"the quantizers of {folder.path} learned with other settings; leave out {flags}")
+        _require_learned(folder, [name for name in changed if name != "deploy"])  # the target takes what was learned
         if tensors is None:
             raise UserError(f"{path} is missing, which holds what was learned; reconstruct the policy again")
     return QuantizedPolicy(source.policy, None if changed else tensors, path=path)
+
+
+def _require_learned(folder: RunFolder, changed: Sequence[str]) -> None:
+    """Raise UserError for settings that differ from those that the quantizers of a run were learned with."""
+    if changed:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise UserError(f"the quantizers of {folder.path} learned with other settings; leave out {flags}")
 
 
 def _trained(folder: RunFolder, run: RunSettings, tensors: Mapping[str, Tensor] | None) -> TrainedState:

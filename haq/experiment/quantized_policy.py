@@ -62,12 +62,13 @@ class QuantizedPolicy:
         names = tuple(layer.name for layer in self.policy.layers)
         return Corrections() if self.tensors is None else Corrections.from_tensors(self.tensors, names)
 
-    def restore(self, quantizers: Quantizers, trace: Trace, *, device: str = "cpu") -> Corrections:
+    def restore(self, quantizers: Quantizers, trace: Trace, *, model: nn.Module, device: str = "cpu") -> Corrections:
         """Load the stored quantizers, so that no calibration is needed for this policy.
 
         Args:
             quantizers: Receives the quantizers.
             trace: Layers of the network, which the policy fits.
+            model: The network.
             device: Device of the network.
 
         Returns:
@@ -82,6 +83,7 @@ class QuantizedPolicy:
             quantizers.load(tensors, *self.bits)
             corrections = Corrections.from_tensors(tensors, tuple(layer.name for layer in self.policy.layers))
             _require_usable(tensors, corrections, trace)
+            _require_statistics(corrections, model)
         except _MISFITS as error:
             subject, remedy = ("the quantizers do", "") if self.path is None else (f"{self.path} does", "; delete it")
             raise UserError(f"{subject} not fit the policy: {misfit_text(error)}{remedy}") from error
@@ -143,3 +145,16 @@ def _require_usable(tensors: Mapping[str, Tensor], corrections: Corrections, tra
     for layer, bias in corrections.biases.items():
         if tuple(bias.shape) != (trace.layers[layer].c_out,):
             raise ValueError(f"the bias of {trace.layers[layer].name} has the shape {tuple(bias.shape)}")
+
+
+def _require_statistics(corrections: Corrections, model: nn.Module) -> None:
+    """Raise ValueError for statistics of no batch norm of the network, of another shape, or negative variances."""
+    buffers = dict(model.named_buffers())
+    for (path, call), moments in corrections.statistics.items():
+        if path not in buffers:
+            raise ValueError(f"{path}:{call} is no batch norm of the network")
+        for part in moments:
+            if part.shape != buffers[path].shape:
+                raise ValueError(f"the statistics of {path}:{call} have the shape {tuple(part.shape)}")
+        if (moments[1] < 0).any():
+            raise ValueError(f"{path}:{call}.variance has values that it cannot have")

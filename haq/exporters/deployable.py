@@ -155,5 +155,5 @@ def make_deployable(artifact: Artifact, *, progress: Progress = no_progress) -> 
         return Deployable(artifact, network, network.priced.model, network.quantizers, example)
     trained = artifact.quantized.trained_network(network.priced.model, network.priced.trace)
     quantizers = network.quantizers.of_network(trained.model)
-    artifact.quantized.restore(quantizers, network.priced.trace)
+    artifact.quantized.restore(quantizers, network.priced.trace, model=trained.model)
     return Deployable(artifact, network, trained.model, quantizers, example)

@@ -18,7 +18,7 @@ from haq.exporters.integer.reference import run
 from haq.exporters.protocols import Exporter, Runtime
 from haq.exporters.records import ExportRecord, FileRecord, LayerRecord, OutputRecord
 from haq.exporters.registry import make_exporter, make_runtime
-from haq.files import write_together
+from haq.files import link_target, write_together
 from haq.runs.run_folder import safe_name
 
 MAX_NOISE = 0.1
@@ -65,7 +65,8 @@ def export_artifact(
     runtime = _first_available(exporter)
     agreement = None if runtime is None else _agreement(runtime, export, network, path)
     contents = {path.with_name(stem + suffix): content for suffix, content in export.files.items()}
-    write_together(dict(reversed(contents.items())))  # the main file last
+    targets = contents if out is None else {link_target(file): content for file, content in contents.items()}
+    write_together(dict(reversed(targets.items())))  # the main file last
     return ExportRecord(
         format=exporter.format,
         files=tuple(FileRecord(path=str(file), bytes=len(content)) for file, content in contents.items()),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from haq.evaluation.engines.agreement import TIE
+from haq.evaluation.engines.onnxruntime.sessions import by_name
 from haq.execution.networks import run_network
 from haq.execution.structures import Structure
 from haq.exporters.cut_graph import cut_at, given_name
@@ -23,8 +24,9 @@ from haq.quantization.linear import QuantizerParameters
 from haq.quantization.quantized_model import QuantizedModel
 
 FLOAT_BYTES = 4
-Execute = Callable[[onnx.ModelProto, Structure, Mapping[str, Tensor]], Mapping[str, NDArray[Any]]]
-"""Function that runs a graph on the inputs of a network and on given tensors by name, and returns its outputs."""
+Arrays = Mapping[str, NDArray[Any]]
+Execute = Callable[[onnx.ModelProto, Arrays], Arrays]
+"""Function that runs a graph on its inputs by name, and returns its outputs by name."""
 
 
 def float_layers(network: Deployable, grid_text: Callable[[int], str], *, reason: str) -> Iterator[ExportedLayer]:
@@ -63,6 +65,22 @@ class LayerInput:
     exact: Tensor
     quantized: Tensor
     quantizer: QuantizerParameters
+
+
+def graph_inputs(model: onnx.ModelProto, inputs: Structure, given: Mapping[str, Tensor] | None = None) -> Arrays:
+    """Return the inputs of a graph by name.
+
+    Args:
+        model: Graph, whose inputs are those of a network in their order, and `given`.
+        inputs: Inputs of the network, [n, ...].
+        given: Further inputs by name.
+
+    Returns:
+        Arrays by name.
+    """
+    others = given or {}
+    own = [value.name for value in model.graph.input if value.name not in others]
+    return {name: tensor.numpy(force=True) for name, tensor in {**by_name(own, inputs), **others}.items()}
 
 
 @torch.no_grad()
@@ -119,7 +137,7 @@ def compare_layers(
     seen = {layer: each for layer, each in layer_inputs(network, inputs).items() if layer in tensors}
     cut = cut_at(model, {tensors[layer]: tuple(each.exact.shape) for layer, each in seen.items()})
     given = {given_name(tensors[layer]): each.quantized for layer, each in seen.items()}
-    found = execute(cut, inputs, given) if seen else {}
+    found = execute(cut, graph_inputs(cut, inputs, given)) if seen else {}
     for layer, bits in enumerate(network.policy.layers):
         if layer not in seen:
             yield LayerCodes(layer=bits.name, is_integer=False, reason="its input is in float")

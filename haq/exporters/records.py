@@ -1,5 +1,7 @@
 """Records of exports and verifications: what the commands print under `--json`."""
 
+from dataclasses import asdict
+
 from haq.exporters.agreement import OutputAgreement
 from haq.exporters.formats import ExportedLayer
 from haq.exporters.protocols import LayerCodes
@@ -49,15 +51,7 @@ class LayerRecord(Record):
         Returns:
             The record.
         """
-        return cls(
-            name=layer.name,
-            w_bits=layer.w_bits,
-            a_bits=layer.a_bits,
-            storage=layer.storage,
-            weight_bytes=layer.weight_bytes,
-            is_integer=layer.is_integer,
-            reason=layer.reason,
-        )
+        return cls(**asdict(layer))
 
 
 class FileRecord(Record):
@@ -99,13 +93,7 @@ class CodesRecord(Record):
         Returns:
             The record.
         """
-        return cls(
-            layer=codes.layer,
-            is_integer=codes.is_integer,
-            reason=codes.reason,
-            compared=codes.compared,
-            differing=codes.differing,
-        )
+        return cls(**asdict(codes))
 
 
 class RuntimeRecord(Record):

@@ -8,7 +8,7 @@ from haq.exporters.formats import FormatName
 from haq.exporters.protocols import Exporter, Runtime
 
 
-def _onnx() -> Exporter:
+def _onnx_exporter() -> Exporter:
     from haq.exporters.onnx import OnnxExporter
 
     return OnnxExporter()
@@ -20,10 +20,22 @@ def _packed_exporter() -> Exporter:
     return PackedExporter()
 
 
+def _c_exporter() -> Exporter:
+    from haq.exporters.c.exporter import CExporter
+
+    return CExporter()
+
+
 def _qonnx_exporter() -> Exporter:
     from haq.exporters.qonnx.exporter import QonnxExporter
 
     return QonnxExporter()
+
+
+def _tflite_exporter() -> Exporter:
+    from haq.exporters.tflite.exporter import TfliteExporter
+
+    return TfliteExporter()
 
 
 def _aimet_exporter() -> Exporter:
@@ -32,22 +44,16 @@ def _aimet_exporter() -> Exporter:
     return AimetExporter()
 
 
-def _onnxruntime() -> Runtime:
+def _onnxruntime_runtime() -> Runtime:
     from haq.exporters.onnx import OnnxRuntime
 
     return OnnxRuntime()
 
 
-def _packed_runtime() -> Runtime:
+def _torch_runtime() -> Runtime:
     from haq.exporters.packed.runtime import PackedRuntime
 
     return PackedRuntime()
-
-
-def _c_exporter() -> Exporter:
-    from haq.exporters.c.exporter import CExporter
-
-    return CExporter()
 
 
 def _c_runtime() -> Runtime:
@@ -68,19 +74,13 @@ def _qonnx_runtime() -> Runtime:
     return QonnxRuntime()
 
 
-def _tflite() -> Exporter:
-    from haq.exporters.tflite.exporter import TfliteExporter
-
-    return TfliteExporter()
-
-
-def _tflm() -> Runtime:
+def _tflm_runtime() -> Runtime:
     from haq.exporters.tflite.runtimes import tflm
 
     return tflm()
 
 
-def _litert() -> Runtime:
+def _litert_runtime() -> Runtime:
     from haq.exporters.tflite.runtimes import litert
 
     return litert()
@@ -93,23 +93,23 @@ def _encodings_runtime() -> Runtime:
 
 
 EXPORTERS: Mapping[FormatName, Callable[[], Exporter]] = {
-    "onnx": _onnx,
+    "onnx": _onnx_exporter,
     "packed": _packed_exporter,
     "c": _c_exporter,
     "qonnx": _qonnx_exporter,
-    "tflite": _tflite,
+    "tflite": _tflite_exporter,
     "aimet": _aimet_exporter,
 }
 """Exporters by format, as functions that create them, so that their libraries are imported when they are used."""
 
 RUNTIMES: Mapping[str, Callable[[], Runtime]] = {
-    "onnxruntime": _onnxruntime,
-    "torch": _packed_runtime,
+    "onnxruntime": _onnxruntime_runtime,
+    "torch": _torch_runtime,
     "c": _c_runtime,
     "mcu": _mcu_runtime,
     "qonnx": _qonnx_runtime,
-    "tflm": _tflm,
-    "litert": _litert,
+    "tflm": _tflm_runtime,
+    "litert": _litert_runtime,
     "encodings": _encodings_runtime,
 }
 """Runtimes by name, as functions that create them, in the order in which `haq verify` uses them."""

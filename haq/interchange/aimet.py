@@ -20,14 +20,14 @@ _DTYPE = re.compile(r"u?int([1-9][0-9]?)")
 _FLOAT = re.compile(r"b?float(16|32)?")
 
 
-class _Old(Part):
+class _Encoding0(Part):
     """Encoding of version 0.6.1, of a tensor or of one channel."""
 
     bitwidth: int
     dtype: str = "int"
 
 
-class _Listed(Part):
+class _Encoding1(Part):
     """Encoding of version 1.0.0."""
 
     name: Name
@@ -36,7 +36,7 @@ class _Listed(Part):
     block_size: int | None = None
 
 
-class _Typed(Part):
+class _Encoding2(Part):
     """Encoding of versions 2.0.0 and 2.1.0."""
 
     name: Name
@@ -44,12 +44,12 @@ class _Typed(Part):
     block_size: int | None = None
 
 
-_OfModule = dict[str, dict[str, _Old]]
+_OfModule = dict[str, dict[str, _Encoding0]]
 """Encodings of a module by `input` and `output` and by their number: the form of aimet_torch."""
-_OLD_PARAMETERS = TypeAdapter(dict[Name, list[_Old]])
-_OLD_ACTIVATIONS = TypeAdapter(dict[Name, list[_Old] | _OfModule])
-_LISTED = TypeAdapter(list[_Listed])
-_TYPED = TypeAdapter(list[_Typed])
+_PARAMETERS_0 = TypeAdapter(dict[Name, list[_Encoding0]])
+_ACTIVATIONS_0 = TypeAdapter(dict[Name, list[_Encoding0] | _OfModule])
+_ENCODINGS_1 = TypeAdapter(list[_Encoding1])
+_ENCODINGS_2 = TypeAdapter(list[_Encoding2])
 _BLOCKS = "scales of blocks become scales of channels"
 
 
@@ -85,9 +85,9 @@ def read_aimet(document: Any) -> ImportedBits:
     if version not in VERSIONS:
         raise UserError(f"version: {str(version)[:20]!r}, but encodings of {', '.join(VERSIONS)} are read")
     if version in ("2.0.0", "2.1.0"):
-        entries: list[_Typed] = validated(_TYPED, document.get("encodings"), place="encodings")
-        return _imported(entries, undecided=tuple(_typed(entries)))
-    read = _old if version == "0.6.1" else _listed
+        entries: list[_Encoding2] = validated(_ENCODINGS_2, document.get("encodings"), place="encodings")
+        return _imported(entries, undecided=tuple(_bits_2(entries)))
+    read = _read_0 if version == "0.6.1" else _read_1
     return read(document)
 
 
@@ -98,7 +98,7 @@ def _version_without_mark(document: Mapping[str, Any]) -> str:
     return "0.6.1" if isinstance(document.get("param_encodings"), dict) else "1.0.0"
 
 
-def _typed(entries: Sequence[_Typed]) -> Iterator[GivenBits]:
+def _bits_2(entries: Sequence[_Encoding2]) -> Iterator[GivenBits]:
     for number, entry in enumerate(entries):
         place = f"encodings.{number}"
         found = _DTYPE.fullmatch(entry.output_dtype)
@@ -106,10 +106,10 @@ def _typed(entries: Sequence[_Typed]) -> Iterator[GivenBits]:
         yield GivenBits(entry.name, _checked(bits, entry.output_dtype, f"{place}.output_dtype"), place)
 
 
-def _listed(document: Mapping[str, Any]) -> ImportedBits:
+def _read_1(document: Mapping[str, Any]) -> ImportedBits:
     entries, found = [], {}
     for section in ("param_encodings", "activation_encodings"):
-        part: list[_Listed] = validated(_LISTED, document.get(section, []), place=section)
+        part: list[_Encoding1] = validated(_ENCODINGS_1, document.get(section, []), place=section)
         found[section] = tuple(
             GivenBits(entry.name, _checked(_integer(entry.bw, entry.dtype), entry.dtype, place), place)
             for number, entry in enumerate(part)
@@ -119,10 +119,10 @@ def _listed(document: Mapping[str, Any]) -> ImportedBits:
     return _imported(entries, weights=found["param_encodings"], tensors=found["activation_encodings"])
 
 
-def _old(document: Mapping[str, Any]) -> ImportedBits:
-    parameters = validated(_OLD_PARAMETERS, document.get("param_encodings", {}), place="param_encodings")
+def _read_0(document: Mapping[str, Any]) -> ImportedBits:
+    parameters = validated(_PARAMETERS_0, document.get("param_encodings", {}), place="param_encodings")
     weights = tuple(_channels(name, part, f"param_encodings.{name}") for name, part in parameters.items())
-    activations = validated(_OLD_ACTIVATIONS, document.get("activation_encodings", {}), place="activation_encodings")
+    activations = validated(_ACTIVATIONS_0, document.get("activation_encodings", {}), place="activation_encodings")
     tensors: list[GivenBits] = []
     inputs: list[GivenBits] = []
     for name, part in activations.items():
@@ -136,7 +136,7 @@ def _old(document: Mapping[str, Any]) -> ImportedBits:
     return _imported((), weights=weights, tensors=tuple(tensors), inputs=tuple(inputs))
 
 
-def _channels(name: str, channels: Sequence[_Old], place: str) -> GivenBits:
+def _channels(name: str, channels: Sequence[_Encoding0], place: str) -> GivenBits:
     """Return the bits that all channels of a tensor have."""
     widths = {_checked(_integer(part.bitwidth, part.dtype), part.dtype, place) for part in channels}
     if len(widths) != 1:
@@ -155,6 +155,6 @@ def _checked(bits: Bits, dtype: str, place: str) -> Bits:
     return None if bits is None else checked_bits(bits, place)
 
 
-def _imported(entries: Sequence[_Listed | _Typed], **bits: tuple[GivenBits, ...]) -> ImportedBits:
+def _imported(entries: Sequence[_Encoding1 | _Encoding2], **bits: tuple[GivenBits, ...]) -> ImportedBits:
     has_blocks = any(entry.block_size is not None for entry in entries)
     return ImportedBits("AIMET encodings", may_have_others=True, notes=(_BLOCKS,) if has_blocks else (), **bits)

@@ -1,7 +1,7 @@
 """Bits of a file matched to the layers of a network by their names."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -52,16 +52,14 @@ def match(found: ImportedBits, layers: Sequence[Layer], *, graph: Graph | None, 
     tensors = (*found.tensors, *(each for each in found.undecided if names.of_parameter(each.name) is None))
     weights = _by_layer((*found.weights, *found.undecided), names)
     outputs = _by_layer((*found.outputs, *found.tensors), names)
-    read, note = _read_tensors(tensors, names, graph, quantized=weights)
+    read, note = _read_tensors(tensors, names, graph, quantized=weights, wide_as_float=wide_as_float)
     notes = [*found.notes, *_unmatched(found, names, layers), *([note] if note else [])]
     inputs = read | _inputs_by_output(outputs, layers) | _by_layer(found.inputs, names)
     bits = []
     for layer in layers:
         pair = [_bits(part, layer, wide_as_float=wide_as_float) for part in (weights, inputs)]
         bits.append(LayerBits(name=layer.name, kind=layer.kind, w_bits=pair[0], a_bits=pair[1]))
-    named = {owner for part in (weights, inputs) for owner in part}
-    left = [layer.name for layer in layers if named.isdisjoint({layer.name, layer.tied_to})]
-    return Matched(tuple(bits), (*notes, *_left_in_float(left)))
+    return Matched(tuple(bits), (*notes, *_left_in_float(layers, weights, inputs)))
 
 
 def _by_layer(given: Iterable[GivenBits], names: LayerNames) -> dict[str, GivenBits]:
@@ -108,7 +106,12 @@ def _inputs_by_output(outputs: Mapping[str, GivenBits], layers: Sequence[Layer])
 
 
 def _read_tensors(
-    tensors: Sequence[GivenBits], names: LayerNames, graph: Graph | None, *, quantized: Mapping[str, GivenBits]
+    tensors: Sequence[GivenBits],
+    names: LayerNames,
+    graph: Graph | None,
+    *,
+    quantized: Mapping[str, GivenBits],
+    wide_as_float: bool,
 ) -> tuple[dict[str, GivenBits], str | None]:
     """Return the bits of inputs by layer from those of activation tensors, and a note on how they were found."""
     by_name = {each.name: each for each in tensors}
@@ -132,8 +135,14 @@ def _read_tensors(
     for layer, weight in quantized.items():
         if weight.bits is not None:
             found.setdefault(layer, activations[0])
-    text = "float" if activations[0].bits is None else f"{activations[0].bits} bits"
-    return found, f"all {len(activations)} activations have {text}: so have the inputs of the layers with weights"
+    bits = activations[0].bits
+    text, verb = ("are in float", "are") if bits is None else (f"have {bits} bits", "have")
+    if bits is not None and wide_as_float and bits > POLICY_BITS:
+        text, verb = f"{text}, which stay in float", "do"
+    return (
+        found,
+        f"all {len(activations)} activations {text}: so {verb} the inputs of the layers with quantized weights",
+    )
 
 
 def _bits(given: Mapping[str, GivenBits], layer: Layer, *, wide_as_float: bool) -> Bits:
@@ -151,8 +160,17 @@ def _bits(given: Mapping[str, GivenBits], layer: Layer, *, wide_as_float: bool) 
     )
 
 
-def _left_in_float(left: Sequence[str]) -> list[str]:
-    if not left:
-        return []
-    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-    return [f"left in float, since the file gives no bits: {', '.join(left[:3])}{more}"]
+def _left_in_float(
+    layers: Sequence[Layer], weights: Mapping[str, GivenBits], inputs: Mapping[str, GivenBits]
+) -> Iterator[str]:
+    """Yield notes about what stays in float because the file does not name it: layers, or their weights or inputs."""
+    missing: dict[str, list[str]] = {"": [], "weights of ": [], "inputs of ": []}
+    for layer in layers:
+        names = {layer.name, layer.tied_to}
+        left = names.isdisjoint(weights), names.isdisjoint(inputs) and layer.kind != "embedding"  # reads indices
+        if any(left):
+            missing["" if all(left) else "weights of " if left[0] else "inputs of "].append(layer.name)
+    for part, found in missing.items():
+        if found:
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            yield f"left in float, since the file gives no bits: {part}{', '.join(found[:3])}{more}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from haq.costs.pricing import cost_in
-from haq.formatting import format_cost, percent
+from haq.formatting import counted, format_cost, percent
 from haq.searching.session import Session
 
 
@@ -18,7 +18,8 @@ def opening_lines(session: Session) -> Iterator[str]:
     """
     problem = session.problem
     config, task, priced = problem.config, problem.task, problem.priced
-    yield f"{priced.name} ({len(priced.layers)} layers) on {priced.table.hardware}, batch {priced.table.batch}"
+    layers = counted(len(priced.layers), "layer")
+    yield f"{priced.name} ({layers}) on {priced.table.hardware}, batch {priced.table.batch}"
     if config.max_accuracy_drop is not None:
         sure = "" if config.confidence is None else f", at {100 * config.confidence:.4g} % confidence"
         yield f"least {config.objective}, at most {config.max_accuracy_drop:g} points below the float accuracy{sure}"

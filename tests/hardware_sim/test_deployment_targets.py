@@ -34,7 +34,7 @@ def test_every_shipped_target_loads_and_has_a_source_for_every_rule(name: str) -
 
 
 def test_the_targets_of_the_documentation_are_shipped() -> None:
-    assert target_names() == ("finn", "hls4ml", "imx500", "mcu-c", "onnxruntime", "tflm")
+    assert target_names() == ("finn", "hls4ml", "imx500", "mcu-c", "onnxruntime", "onnxruntime-compact", "tflm")
 
 
 def test_legal_pairs() -> None:
@@ -91,6 +91,15 @@ def test_invalid_files_are_refused_in_one_line_with_the_field(text: str, message
         load_target(file_of(tmp_path, text))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("widths", ["[9]", "['a']", "[2.5]", "[0]"])
+def test_a_wrong_width_is_one_clause(widths: str, tmp_path: Path) -> None:
+    with pytest.raises(DescriptionError) as caught:
+        load_target(file_of(tmp_path, GOOD.replace("[4, 8]", widths)))
+    _, _, clauses = str(caught.value).partition(": ")
+    assert clauses.startswith("bits.0.w_bits.0: input should be ")
+    assert ";" not in clauses
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 
 from hardware_sim.cost import WIDTHS, width_index
 from hardware_sim.layer import Layer, LayerKind
-from hardware_sim.weight_storage import choose_storage, stored_weight_bytes, tflm_weight_bytes
+from hardware_sim.weight_storage import choose_storage, container_weight_bytes, file_weight_bytes, stored_weight_bytes
 
 CONV = Layer(name="conv", kind="conv", c_in=64, c_out=64, kernel=(3, 3))
 DEPTHWISE = Layer(name="dw", kind="depthwise", c_in=64, c_out=64, kernel=(3, 3), groups=64)
@@ -57,9 +57,36 @@ def test_tied_layers_and_products_of_activations_store_nothing() -> None:
 
 def test_the_table_has_the_bytes_of_every_layer_and_width() -> None:
     layers = (CONV, DEPTHWISE, LINEAR)
-    table = tflm_weight_bytes(layers)
+    table = file_weight_bytes(layers, "tflm")
     assert table.shape == (3, len(WIDTHS), len(WIDTHS))
     for row, layer in enumerate(layers):
         for bits in WIDTHS:
             assert np.all(table[row, width_index(bits)] == stored_weight_bytes(layer, bits)[1])
-    assert tflm_weight_bytes(()).shape == (0, len(WIDTHS), len(WIDTHS))
+    assert file_weight_bytes((), "tflm").shape == (0, len(WIDTHS), len(WIDTHS))
+
+
+@pytest.mark.parametrize(
+    ("bits", "int8", "narrow"),
+    [
+        (2, 36864, 9216),
+        (3, 36864, 18432),
+        (4, 36864, 18432),
+        (5, 36864, 36864),
+        (8, 36864, 36864),
+        (None, 147456, 147456),
+    ],
+)
+def test_containers_of_onnx_files(bits: int | None, int8: int, narrow: int) -> None:
+    assert container_weight_bytes(CONV, bits, "int8") == int8
+    assert container_weight_bytes(CONV, bits, "narrow") == narrow
+
+
+def test_narrow_containers_that_save_less_than_their_nodes_take_are_int8() -> None:
+    assert container_weight_bytes(DEPTHWISE, 4, "narrow") == 576
+    assert container_weight_bytes(DEPTHWISE, 2, "narrow") == 144
+
+
+def test_the_table_of_an_onnx_file_has_a_byte_for_every_weight() -> None:
+    table = file_weight_bytes((CONV, LINEAR), "int8")
+    assert np.all(table[0, [width_index(2), width_index(8)]] == 36864)
+    assert np.all(table[1, width_index(3)] == 640)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from haq.evaluation.engines.onnxruntime.codes import align_channels
 
 
-class _Typed(BaseModel):
+class _Encoding(BaseModel):
     """Encoding of version 2.0.0."""
 
     model_config = ConfigDict(frozen=True)
@@ -28,7 +28,7 @@ class _Typed(BaseModel):
         return int(self.output_dtype.removeprefix("u").removeprefix("int"))
 
 
-_ENCODINGS = TypeAdapter(list[_Typed])
+_ENCODINGS = TypeAdapter(list[_Encoding])
 
 
 def apply_encodings(model: onnx.ModelProto, encodings: bytes) -> onnx.ModelProto:
@@ -66,7 +66,7 @@ def quantized_name(tensor: str) -> str:
     return f"{tensor}.quantized"
 
 
-def _rounded(values: NDArray[np.float32], encoding: _Typed) -> NDArray[np.float32]:
+def _rounded(values: NDArray[np.float32], encoding: _Encoding) -> NDArray[np.float32]:
     """Return weights on a symmetric signed grid."""
     low, high = -(1 << encoding.bits - 1), (1 << encoding.bits - 1) - 1
     scale = align_channels(np.array(encoding.y_scale, np.float32).reshape(-1), values.ndim, encoding.axis)
@@ -74,7 +74,7 @@ def _rounded(values: NDArray[np.float32], encoding: _Typed) -> NDArray[np.float3
     return np.asarray(codes * scale, np.float32)
 
 
-def _quantize(graph: onnx.GraphProto, encoding: _Typed) -> None:
+def _quantize(graph: onnx.GraphProto, encoding: _Encoding) -> None:
     """Add the quantizer of a tensor in floats, as onnxruntime would move QuantizeLinear across other operators."""
     name, end = encoding.name, quantized_name(encoding.name)
     for node in graph.node:

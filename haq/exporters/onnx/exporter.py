@@ -5,7 +5,6 @@ from importlib.metadata import version
 
 from haq.errors import UserError
 from haq.evaluation.engines.onnxruntime import NotExportableError
-from haq.execution.onnx_sessions import EXACT_PRODUCTS
 from haq.exporters.deployable import Deployable
 from haq.exporters.formats import Export, ExportedLayer, ExportOptions, FormatName
 from haq.exporters.onnx.graph import StoredGraph, build_graph
@@ -13,6 +12,7 @@ from haq.exporters.onnx.kernels import Optimized, optimize
 from haq.exporters.onnx.narrow import Width
 from haq.exporters.onnx.reasons import FloatReasons
 from haq.exporters.onnx.speed import speed_note
+from haq.formatting import counted
 
 WIDTHS: tuple[Width, ...] = (8,)
 """Widths of stored weights that all runtimes take."""
@@ -97,13 +97,11 @@ def _layers(network: Deployable, graph: StoredGraph, optimized: Optimized) -> It
 def _notes(network: Deployable, graph: StoredGraph, content: bytes, layers: tuple[ExportedLayer, ...]) -> Iterator[str]:
     integers = sum(layer.is_integer for layer in layers)
     yield f"{integers} of {len(layers)} layers run as integer kernels of onnxruntime {version('onnxruntime')}"
-    if integers:
-        yield f'x86 processors without VNNI need add_session_config_entry("{EXACT_PRODUCTS}", "1") for the same codes'
     yield speed_note(network, content)
     narrow = [stored.storage for stored in graph.weights.values() if stored.storage in ("int2", "int4")]
     if narrow:
         types = " and ".join(sorted(set(narrow)))
         yield (
-            f"weights of {len(narrow)} layers are stored in {types}, which takes a runtime with opset {graph.opset}; "
-            "onnxruntime widens them when it opens the file and runs the same kernels"
+            f"weights of {counted(len(narrow), 'layer')} are stored in {types}, which takes a runtime with opset "
+            f"{graph.opset}; onnxruntime widens them when it opens the file and runs the same kernels"
         )

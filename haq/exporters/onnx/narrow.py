@@ -9,6 +9,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from hardware_sim.weight_storage import WIDENING_BYTES
+
 Width = Literal[2, 4, 8]
 """Bits of a stored code."""
 _TYPES: Mapping[Width, str] = {2: "INT2", 4: "INT4"}
@@ -17,8 +19,6 @@ OPSETS: Mapping[Width, int] = {2: 25, 4: 21, 8: 13}
 """First opset that has a type of this width."""
 IR_VERSIONS: Mapping[Width, int] = {2: 13, 4: 10, 8: 7}
 """First version of the file format that has a type of this width."""
-NODES_BYTES = 300
-"""Size of the nodes that widen narrow values."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +79,6 @@ def narrowed(codes: NDArray[np.int8], widths: Sequence[Width]) -> NarrowCodes:
     least, most = int(codes.min(initial=0)) // factor, int(codes.max(initial=0)) // factor
     for width in widths:
         fits = -(1 << width - 1) <= least and most < 1 << width - 1
-        if width != 8 and fits and codes.size * (8 - width) // 8 > NODES_BYTES:
+        if width != 8 and fits and codes.size * (8 - width) // 8 > WIDENING_BYTES:
             return NarrowCodes((codes // factor).astype(np.int8), width, factor)
     return NarrowCodes(codes, 8)

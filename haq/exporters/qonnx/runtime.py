@@ -1,17 +1,13 @@
 """Runtime that executes QONNX files with qonnx."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import onnx
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from haq.evaluation.engines.onnxruntime.sessions import by_name
-from haq.execution.structures import Structure, item_count, rebuilt
+from haq.execution.structures import Structure, rebuilt
 from haq.exporters.deployable import Deployable
-from haq.exporters.float_graphs import compare_layers
+from haq.exporters.float_graphs import Arrays, compare_layers, graph_inputs
 from haq.exporters.formats import Export, FormatName
 from haq.exporters.protocols import LayerCodes
 from haq.exporters.qonnx.batch import set_batch
@@ -41,7 +37,7 @@ class QonnxRuntime:
         outputs = network.evaluated(network.example)
 
         def run(inputs: Structure) -> Structure:
-            found = _execute(model, inputs, {})
+            found = _execute(model, graph_inputs(model, inputs))
             return rebuilt(outputs, [torch.from_numpy(found[value.name]) for value in model.graph.output])
 
         return run
@@ -52,11 +48,9 @@ class QonnxRuntime:
         return compare_layers(network, inputs, model=model, tensors=tensors, execute=_execute, reason=REASON)
 
 
-def _execute(model: onnx.ModelProto, inputs: Structure, given: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
-    """Run a graph on the inputs of a network and on given tensors by name."""
+def _execute(model: onnx.ModelProto, inputs: Arrays) -> Arrays:
+    """Run a graph for the batch of its inputs, for whose size qonnx has no name."""
     sized = onnx.ModelProto()
     sized.CopyFrom(model)
-    set_batch(sized.graph, item_count(inputs))
-    own = [value.name for value in model.graph.input if value.name not in given]
-    tensors = {**by_name(own, inputs), **given}
-    return execute(sized, {name: tensor.numpy(force=True) for name, tensor in tensors.items()})
+    set_batch(sized.graph, len(next(iter(inputs.values()))))
+    return execute(sized, inputs)

@@ -17,8 +17,8 @@ ARENA_FACTOR = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
-    """Scale and zero point of the input or output of a file.
+class Quantization:
+    """Quantization parameters of the input or output of a file.
 
     Attributes:
         scale: Step size.
@@ -33,12 +33,12 @@ class Interpreter(Protocol):
     """Executor of one file.
 
     Attributes:
-        source: Grid of the input.
-        output: Grid of the output.
+        source: Quantization of the input.
+        output: Quantization of the output.
     """
 
-    source: Grid
-    output: Grid
+    source: Quantization
+    output: Quantization
 
     def run(self, codes: Codes) -> Codes:
         """Execute the file.
@@ -94,8 +94,8 @@ class LiteRt:
 
     content: bytes
     keep_all: bool = False
-    source: Grid = field(init=False)
-    output: Grid = field(init=False)
+    source: Quantization = field(init=False)
+    output: Quantization = field(init=False)
 
     def __post_init__(self) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -111,7 +111,7 @@ class LiteRt:
             raise UserError(f"LiteRT does not execute the file: {str(error).splitlines()[0]}") from None
         self._ends = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
         self._batch = 1
-        self.source, self.output = (Grid(*end["quantization"]) for end in self._ends)
+        self.source, self.output = (Quantization(*end["quantization"]) for end in self._ends)
 
     def run(self, codes: Codes) -> Codes:
         source, output = (end["index"] for end in self._ends)
@@ -143,8 +143,8 @@ class TfliteMicro:
 
     content: bytes
     keep_all: bool = False
-    source: Grid = field(init=False)
-    output: Grid = field(init=False)
+    source: Quantization = field(init=False)
+    output: Quantization = field(init=False)
 
     def __post_init__(self) -> None:
         from tflite_micro.python.tflite_micro import runtime
@@ -161,7 +161,7 @@ class TfliteMicro:
         ends = self._interpreter.get_input_details(0), self._interpreter.get_output_details(0)
         quantizations = [end["quantization_parameters"] for end in ends]
         self.source, self.output = (
-            Grid(float(each["scales"][0]), int(each["zero_points"][0])) for each in quantizations
+            Quantization(float(each["scales"][0]), int(each["zero_points"][0])) for each in quantizations
         )
 
     def run(self, codes: Codes) -> Codes:

@@ -12,7 +12,7 @@ from haq.exporters.integer.comparison import compare_operations
 from haq.exporters.integer.lowering import integer_network
 from haq.exporters.integer.network import Codes, IntegerNetwork
 from haq.exporters.protocols import LayerCodes
-from haq.exporters.tflite.interpreters import Grid, LiteRt, TfliteMicro, missing_library
+from haq.exporters.tflite.interpreters import LiteRt, Quantization, TfliteMicro, missing_library
 from haq.exporters.tflite.storage import DECODE_NAME
 from haq.exporters.tflite.writing import TfliteModel, write_model
 from haq.tasks.predictions import Runner
@@ -104,16 +104,16 @@ def channels_first(network: IntegerNetwork, found: Mapping[str, Codes]) -> dict[
     return {name: np.moveaxis(codes, -1, 1).reshape(-1, *network.tensors[name].shape) for name, codes in found.items()}
 
 
-def _codes(inputs: Structure, grid: Grid) -> Codes:
+def _codes(inputs: Structure, quantization: Quantization) -> Codes:
     """Quantize inputs [n, ...] to the grid of a file, with the channels of images last."""
     values: np.ndarray = next(iter(tensors(inputs))).detach().to(torch.float32).numpy()
-    codes = np.rint(values / np.float32(grid.scale)) + grid.zero_point
+    codes = np.rint(values / np.float32(quantization.scale)) + quantization.zero_point
     codes = codes.clip(-128, 127).astype(np.int8)
     return np.ascontiguousarray(np.moveaxis(codes, 1, -1)) if codes.ndim == 4 else codes
 
 
-def _values(codes: Codes, grid: Grid) -> torch.Tensor:
+def _values(codes: Codes, quantization: Quantization) -> torch.Tensor:
     """Dequantize outputs of a file to [n, ...], with the channels of images first."""
     if codes.ndim == 4:
         codes = np.ascontiguousarray(np.moveaxis(codes, -1, 1))
-    return torch.from_numpy((codes.astype(np.float32) - grid.zero_point) * np.float32(grid.scale))
+    return torch.from_numpy((codes.astype(np.float32) - quantization.zero_point) * np.float32(quantization.scale))

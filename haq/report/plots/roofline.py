@@ -12,7 +12,7 @@ from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from haq.errors import UserError
-from haq.formatting import format_count, percent
+from haq.formatting import counted, format_count, percent
 from haq.report.plots.style import (
     HEADER_INCHES,
     INK,
@@ -168,9 +168,10 @@ def roofline_subtitle(points: Points) -> str:
     """
     known = [bound == "memory" for bound in points.bounds if bound is not None]
     if not known:
-        return f"{len(points.kinds)} layers; area: part of the latency"
+        return f"{counted(len(points.kinds), 'layer')}; area: part of the latency"
     waiting = float(sum(share for share, bound in zip(points.share, points.bounds, strict=True) if bound == "memory"))
-    return f"{sum(known)} of {len(known)} layers bound by memory, {percent(waiting)} of the latency (area of the marks)"
+    of_layers = f"{sum(known)} of {counted(len(known), 'layer')}"
+    return f"{of_layers} bound by memory, {percent(waiting)} of the latency (area of the marks)"
 
 
 def _set_scales(axes: Axes, points: Points, *, roofs: Sequence[float], bytes_per_s: float) -> None:

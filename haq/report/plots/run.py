@@ -11,6 +11,7 @@ from envs.choices import Budget
 from haq.budgets import ResolvedBudget
 from haq.errors import UserError
 from haq.experiment.prior.measured import DOCUMENT as SENSITIVITY
+from haq.files import link_target
 from haq.finetuning.journal import CURVE
 from haq.finetuning.journal import JOURNAL as EPOCHS
 from haq.formatting import device_title, model_title
@@ -103,7 +104,7 @@ def plot_run(
     for target in targets:
         check_suffix(target)
     for kind, target in zip(chosen, targets, strict=True):
-        save_figure(DRAW[kind](run), target)
+        save_figure(DRAW[kind](run), target if out is None else link_target(target))
     return targets
 
 

@@ -223,11 +223,28 @@ def test_microcontroller_takes_one_image_at_a_time(tmp_path: Path, capsys: Outpu
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("target", "flag", "owner"),
+    [
+        ("mcu-c", ("--threads", "2"), "processor"),
+        ("mcu-c", ("--repeats", "5"), "processor"),
+        ("processor", ("--clock", "1e8"), "mcu-c"),
+    ],
+)
+def test_options_of_another_measurement_are_refused(
+    target: str, flag: tuple[str, str], owner: str, tmp_path: Path, capsys: Output
+) -> None:
+    assert main(["hardware", "measure", "--target", target, "--out", str(tmp_path / "m.csv"), *flag]) == 2
+    expected = f"haq: {flag[0]} is an option of --target {owner}; leave it out for --target {target}\n"
+    assert capsys.readouterr().err == expected
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_compiler_is_named_with_its_package(
     tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
     assert main(["hardware", "measure", "--target", "mcu-c", "--out", str(tmp_path / "m7.csv")]) == 2
     error = capsys.readouterr().err
-    assert "arm-none-eabi-gcc is not installed; the Debian package gcc-arm-none-eabi" in error
+    assert "arm-none-eabi-gcc is not installed; the Debian packages gcc-arm-none-eabi " in error
     assert error.count("\n") == 1

@@ -67,13 +67,18 @@ def test_the_winning_episode_and_the_leader_before_it_are_named(
 def test_commands_to_continue_with_are_printed(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(result_of(finished_run), capsys)
     assert lines[lines.index("next:") + 1 :] == [
-        f"  haq {command} {finished_run}" for command in ("explain", "evaluate", "reconstruct")
+        f"  haq {command} {finished_run}" for command in ("explain", "evaluate", "reconstruct", "export")
     ]
 
 
 def test_commands_after_a_search_with_finetuning_start_from_its_policy(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"quantizer": "linear", "episode_finetune_steps": 2}))
-    assert list(next_commands(tmp_path))[-1] == f"haq finetune {tmp_path / 'policy.json'}"
+    assert list(next_commands(tmp_path))[-2:] == [f"haq finetune {tmp_path / 'policy.json'}", f"haq export {tmp_path}"]
+
+
+def test_codebooks_are_not_exported(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"quantizer": "kmeans"}))
+    assert list(next_commands(tmp_path))[-1] == f"haq finetune {tmp_path}"
 
 
 def test_summary_of_an_older_version_is_printed(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -243,6 +243,25 @@ def test_quantizer_of_another_shape_is_named(run: str, name: str, tensor: Tensor
     assert "Error" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "tensor", "says"),
+    [
+        ("1.running_mean:1.mean", torch.zeros(2), "the statistics of 1.running_mean:1 have the shape (2,)"),
+        ("1.running_mean:1.variance", torch.tensor(1.0), "the statistics of 1.running_mean:1 have the shape ()"),
+        ("1.running_mean:1.variance", -torch.ones(4), "1.running_mean:1.variance has values that it cannot have"),
+        ("none:1.mean", torch.zeros(4), "none:1 is no batch norm of the network"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_statistics_that_no_batch_norm_has_are_named(name: str, tensor: Tensor, says: str) -> None:
+    path = Path("search", "quantizers.safetensors")
+    others = {"none:1.variance": torch.ones(4)} if name.startswith("none") else {}
+    path.write_bytes(save({**load(path.read_bytes()), **others, name: tensor}))
+    with pytest.raises(UserError) as caught:
+        _ = haq.load("search").model
+    assert says in str(caught.value)
+
+
 @pytest.mark.usefixtures("folder")
 def test_damaged_summary_is_one_line() -> None:
     Path("search/summary.json").write_text("[]")

@@ -66,7 +66,8 @@ def encodings(*params: tuple[str, Any], **changes: Any) -> dict[str, Any]:
 def test_layer_without_encoding_stays_in_float_and_is_named(tmp_path: Path) -> None:
     found = imported(encodings(("conv1.weight", 4)), tmp_path)
     assert bits(found) == ((4, None, None, None), (None,) * 4)
-    assert found.notes == ("left in float, since the file gives no bits: conv2, conv3, fc",)
+    left = "left in float, since the file gives no bits:"
+    assert found.notes == (f"{left} conv2, conv3, fc", f"{left} inputs of conv1")
 
 
 def test_parameters_that_are_no_layers_are_a_note(tmp_path: Path) -> None:
@@ -168,7 +169,8 @@ def test_parameters_of_attention_and_recurrent_layers(tmp_path: Path) -> None:
     document = encodings(("a.in_proj_weight", 2), ("lstm.weight_ih_l0", 3), ("model.emb.weight", 4))
     document["param_encodings"].append({"name": "lstm.bias_ih_l0", "bw": 32, "dtype": "INT"})
     found = imported(document, tmp_path, layers=layers)
-    assert (found.policy.w_bits, found.notes) == ((2, 3, 4), ())
+    assert found.policy.w_bits == (2, 3, 4)
+    assert not any("no layer" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -234,3 +236,21 @@ def test_unreadable_files_and_foreign_graphs_are_named(tmp_path: Path) -> None:
     other = (Layer(name="stem", kind="conv", c_in=1, c_out=1),)
     with pytest.raises(UserError, match="no weights of the network's layers"):
         read_policy(path, other, model="net", graph=AIMET / "net.onnx")
+
+
+def test_parts_of_layers_without_bits_are_noted(tmp_path: Path) -> None:
+    document = {"conv1": {"w_bits": 4}, "conv2": {"a_bits": 8}, "conv3": {"w_bits": 2, "a_bits": 8}}
+    found = imported(document, tmp_path)
+    assert bits(found) == ((4, None, 2, None), (None, 8, 8, None))
+    assert found.notes == tuple(
+        f"left in float, since the file gives no bits: {part}" for part in ("fc", "weights of conv2", "inputs of conv1")
+    )
+
+
+def test_wide_activations_that_stay_in_float_are_noted_as_such(tmp_path: Path) -> None:
+    document = json.loads((AIMET / "mixed-1.0.0.encodings").read_text())
+    for entry in document["activation_encodings"]:
+        entry["bw"] = 16
+    found = imported(document, tmp_path, wide_as_float=True)
+    assert bits(found) == ((8, 4, 3, 8), (None,) * 4)
+    assert "have 16 bits, which stay in float: so do the inputs of the layers with quantized weights" in found.notes[0]

@@ -7,6 +7,7 @@ is called, without relying on names, shapes or order.
 
 from collections import Counter
 from collections.abc import Mapping
+from keyword import iskeyword
 from typing import Any
 
 import onnx
@@ -60,7 +61,7 @@ def export_marked(model: nn.Module, trace: Trace, example: Structure) -> onnx.Mo
         with silent(), torch_state_kept(), no_checkpointing(), torch.no_grad():
             program = torch.onnx.export(network.eval(), batch, dynamo=True, dynamic_shapes=sizes, verbose=False)
     except Exception as error:  # the exporter runs the network's own code, which may raise anything
-        raise NotExportableError(f"the network has no ONNX graph: {_one_line(error)}") from error
+        raise NotExportableError(f"the network has no ONNX graph: {_reason(error, model)}") from error
     assert program is not None, "torch returns a program when it is given no file to write"
     _require_layers(program.model_proto, trace)
     return program.model_proto
@@ -202,9 +203,13 @@ def _require_layers(proto: onnx.ModelProto, trace: Trace) -> None:
             raise NotExportableError(f"layer {layer.name} is in the exported network {marks[number]} times, not once")
 
 
-def _one_line(error: BaseException) -> str:
-    """Return the first line of the root cause of an error."""
+def _reason(error: BaseException, model: nn.Module) -> str:
+    """Return the first line of the root cause of an error, or the name that the exporter could not write as code."""
     while error.__cause__ is not None:
         error = error.__cause__
+    words = (word for name, _ in model.named_modules() for word in name.split("."))
+    bad = next((word for word in words if '"' in word or iskeyword(word)), None)
+    if isinstance(error, SyntaxError) and bad is not None:
+        return f"torch's exporter takes no module of the name {bad!r}; rename it"
     lines = str(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__

@@ -120,7 +120,7 @@ def measure_instructions(
     table = MeasuredTable(path=path, columns=COLUMNS, description=setup.description, batch=1, notes=CAVEATS)
     table.check()
     with exclusive_file(path):
-        known = {row[:3]: row.instructions for row in _rows_so_far(table)}
+        known = {row[:3]: row.instructions for row in table.rows(rows_from_csv)}
         rows = []
         for row in _counted(layers, known, setup.pairs, count):
             if row[:3] not in known:
@@ -147,14 +147,6 @@ def rows_from_csv(lines: Iterable[str]) -> list[InstructionRow]:
         InstructionRow(each["layer"], int(each["w_bits"]), int(each["a_bits"]), int(each["instructions"]))
         for each in csv.DictReader(lines)
     ]
-
-
-def _rows_so_far(table: MeasuredTable) -> list[InstructionRow]:
-    lines = table.open()
-    try:
-        return rows_from_csv(lines)
-    except (KeyError, TypeError, ValueError) as error:
-        raise table.damaged() from error
 
 
 def _counted(

@@ -1,7 +1,6 @@
 """C programs on an emulated Cortex-M7: outputs, exact instruction counts, flash and RAM."""
 
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from haq.exporters.c.toolchain.errors import CompileError, ProgramError
+from haq.exporters.c.toolchain.folders import program_folder
 from haq.exporters.c.toolchain.report import read_report
 from haq.exporters.c.toolchain.tools import (
     C_FLAGS,
@@ -30,8 +30,6 @@ LINK_FLAGS = ("-nostartfiles", "-Wl,--gc-sections", f"-T{HARNESS / 'cortex_m7.ld
 HARNESS_SOURCES = ("startup", "semihosting", "sections")
 # 2^7 = 128 ns of virtual time for each instruction: harness/sections.c says why.
 EMULATOR_FLAGS = ("-M", "mps2-an500", "-nographic", "-monitor", "none", "-semihosting", "-icount", "shift=7")
-FLASH_SECTIONS = (".text", ".rodata", ".ARM.exidx", ".data")
-RAM_SECTIONS = (".data", ".bss")
 LOCKUP = "Lockup"
 """Word of the emulator's message where an exception cannot be handled, as when the stack has overflowed."""
 
@@ -52,28 +50,19 @@ class ObjectSize(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class McuRun:
-    """One run of a program; the harness is not counted in its sizes.
+    """One run of a program.
 
     Attributes:
         output: What the program wrote.
         instructions: Executed instructions of each marked section, summed over its calls.
-        flash_bytes: Code, constants and initial values in the linked program.
-        static_ram_bytes: Variables of the linked program.
         stack_bytes: Largest depth of the stack.
         objects: Size of each .c file as compiled, before the linker removes what nothing uses.
     """
 
     output: bytes
     instructions: Mapping[str, int]
-    flash_bytes: int
-    static_ram_bytes: int
     stack_bytes: int
     objects: Mapping[str, ObjectSize]
-
-    @property
-    def ram_bytes(self) -> int:
-        """Peak memory: variables and stack."""
-        return self.static_ram_bytes + self.stack_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,18 +93,14 @@ class CortexM7:
             ProgramError: The program failed or took too long.
         """
         emulator = find_tool("qemu-system-arm")
-        with tempfile.TemporaryDirectory(prefix="haq-mcu-") as name:
-            folder = Path(name)
+        with program_folder() as folder:
             objects = self._compile(write_sources(sources, folder), folder)
             (folder / "input").write_bytes(stdin)
-            sections = _section_sizes(folder / "program.elf", folder)
             _emulate([emulator, *EMULATOR_FLAGS, "-kernel", "program.elf"], folder, self.seconds)
             report = read_report(_left(folder / "report"))
             return McuRun(
                 output=_left(folder / "output"),
                 instructions=report.instructions,
-                flash_bytes=sum(sections.get(each, 0) for each in FLASH_SECTIONS),
-                static_ram_bytes=sum(sections.get(each, 0) for each in RAM_SECTIONS),
                 stack_bytes=report.stack_bytes,
                 objects=objects,
             )
@@ -149,8 +134,7 @@ def compiler_version() -> str:
 @cache
 def _harness_objects() -> Mapping[str, bytes]:
     """Compile the harness, once for all programs of this process."""
-    with tempfile.TemporaryDirectory(prefix="haq-mcu-") as name:
-        folder = Path(name)
+    with program_folder() as folder:
         for each in HARNESS_SOURCES:
             source, target = HARNESS / f"{each}.c", folder / f"{RESERVED_PREFIX}{each}.o"
             compile_with(COMPILER, [*C_FLAGS, *CPU_FLAGS, *HARNESS_FLAGS, "-c", source, "-o", target], folder)
@@ -178,11 +162,6 @@ def _left(path: Path) -> bytes:
 def _object_size(path: Path, folder: Path) -> ObjectSize:
     (numbers,) = re.findall(r"^\s*(\d+)\s+(\d+)\s+(\d+)\s", _size([path], folder), flags=re.MULTILINE)
     return ObjectSize(*map(int, numbers))
-
-
-def _section_sizes(path: Path, folder: Path) -> dict[str, int]:
-    lines = re.findall(r"^(\.\S+)\s+(\d+)\s", _size(["-A", path], folder), flags=re.MULTILINE)
-    return {name: int(size) for name, size in lines}
 
 
 def _size(arguments: Sequence[str | Path], folder: Path) -> str:

@@ -1,10 +1,9 @@
 """C programs as processes of the host."""
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
+from haq.exporters.c.toolchain.folders import program_folder
 from haq.exporters.c.toolchain.tools import C_FLAGS, HARNESS, compile_with, run_program, write_sources
 
 HOST_TOOLS = ("gcc",)
@@ -29,8 +28,7 @@ def host_program(
         MissingToolError: gcc is not installed.
         CompileError: The compiler refused the program.
     """
-    with tempfile.TemporaryDirectory(prefix="haq-c-") as name:
-        folder = Path(name)
+    with program_folder() as folder:
         executable = folder / "program"
         files = [*write_sources(sources, folder), HARNESS / "host.c"]
         compile_with("gcc", [*C_FLAGS, *flags, "-o", executable, *files, "-lm"], folder)

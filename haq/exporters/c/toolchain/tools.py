@@ -41,7 +41,9 @@ def find_tool(name: str) -> str:
     """
     path = shutil.which(name)
     if path is None:
-        raise MissingToolError(f"{name} is not installed; the Debian package {DEBIAN_PACKAGES[name]} brings it")
+        packages = DEBIAN_PACKAGES[name]
+        source = f"packages {packages} bring" if " " in packages else f"package {packages} brings"
+        raise MissingToolError(f"{name} is not installed; the Debian {source} it")
     return path
 
 

@@ -66,3 +66,12 @@ def test_export_with_other_layers_than_the_trace_raises() -> None:
     model, example = TwiceInPairs().eval(), torch.zeros(1, 4)
     with pytest.raises(NotExportableError, match="linear is in the exported network 0 times"):
         export_marked(model, trace(model, example), example)
+
+
+@pytest.mark.parametrize("name", ['fc"1', "class"])
+def test_names_that_torch_writes_as_wrong_code_are_named(name: str) -> None:
+    model, example = nn.Sequential(), torch.zeros(1, 4)
+    model.add_module(name, nn.Linear(4, 4))
+    with pytest.raises(NotExportableError) as caught:
+        export_marked(model.eval(), trace(model, example), example)
+    assert f"torch's exporter takes no module of the name {name!r}; rename it" in str(caught.value)

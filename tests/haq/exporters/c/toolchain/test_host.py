@@ -1,8 +1,13 @@
 """Programs on the host: input to output, and what is said of programs that do not compile or run."""
 
+import os
+import time
+from pathlib import Path
+
 import pytest
 
 from haq.exporters.c.toolchain import CompileError, MissingToolError, ProgramError, host_program, host_run
+from haq.exporters.c.toolchain.folders import MAX_AGE_SECONDS, program_folder
 from haq.exporters.c.toolchain.host import HOST_TOOLS
 from haq.exporters.c.toolchain.tools import missing_tools
 
@@ -79,5 +84,17 @@ def test_names_of_files_are_checked(name: str) -> None:
 
 def test_missing_compiler_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(MissingToolError, match=r"gcc is not installed; the Debian package gcc libc6-dev brings it"):
+    with pytest.raises(MissingToolError, match=r"gcc is not installed; the Debian packages gcc libc6-dev bring it"):
         host_run(program("return 0;"), b"")
+
+
+def test_folders_of_killed_processes_are_removed_a_day_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAQ_CACHE", str(tmp_path))
+    ages = {"killed": MAX_AGE_SECONDS + 60, "running": MAX_AGE_SECONDS / 2}
+    for name, age in ages.items():
+        (tmp_path / "programs" / name).mkdir(parents=True)
+        (tmp_path / "programs" / name / "program.c").touch()
+        os.utime(tmp_path / "programs" / name, (time.time() - age,) * 2)
+    with program_folder() as folder:
+        assert {path.name for path in folder.parent.iterdir()} == {"running", folder.name}
+    assert [path.name for path in (tmp_path / "programs").iterdir()] == ["running"]

@@ -1,1 +1,0 @@
-"""Networks that Darknet's cfg files describe."""

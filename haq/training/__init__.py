@@ -1,1 +1,0 @@
-"""The training workflow: train the float network of a task and write its weights."""
