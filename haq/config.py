@@ -59,9 +59,9 @@ class ModelSettings(Group):
 
     model: str = Field(
         "digits_cnn",
-        description="Network: digits_cnn, torchvision:NAME, timm:NAME or package.module:callable.",
+        description="Network: digits_cnn, torchvision:NAME, timm:NAME, darknet:FILE.cfg or package.module:callable.",
     )
-    weights: str | None = Field(None, description="File of weights: a torch archive, safetensors or .npz.")
+    weights: str | None = Field(None, description="File of weights: a torch archive, safetensors, .npz or Darknet's.")
     input: tuple[Count, Count, Count] | None = Field(
         None, description="Shape of one input, such as 3x224x224; the shape of the data by default."
     )
@@ -74,7 +74,8 @@ class DataSettings(Group):
 
     data: str = Field(
         "digits",
-        description="Data: digits, cifar10:DIR, fashion_mnist:DIR, imagefolder:DIR or package.module:callable.",
+        description="Data: digits, cifar10:DIR, fashion_mnist:DIR, imagefolder:DIR, text:DIR or "
+        "package.module:callable.",
     )
     search_from: Literal["val", "train"] = Field("val", description="Part of the data that search images come from.")
     search_images: Count | None = Field(

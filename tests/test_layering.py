@@ -20,7 +20,7 @@ ROWS = (
     ("__main__", "__init__", "cli", "api"),
     ("report",),
     ("studies",),
-    ("searching", "finetuning", "reconstruction", "sensitivity", "exporters"),
+    ("searching", "training", "finetuning", "reconstruction", "sensitivity", "exporters"),
     ("experiment",),
     ("evaluation",),
     ("quantization",),
@@ -170,6 +170,7 @@ AT_MODULE_LEVEL: dict[str, set[str]] = {
     "haq/exporters": {"onnx", "onnxscript", "onnxruntime"},
     "haq/evaluation/engines/onnxruntime": {"onnx", "onnxruntime", "onnxscript"},
     "haq/costs/layer_graph": {"onnx"},
+    "haq/execution/onnx_sessions": {"onnxruntime"},
     # Tables of many searches, made where these are put together.
     "haq/studies": {"pandas"},
 }

@@ -15,6 +15,7 @@ from haq.cli.plot import plot
 from haq.cli.reconstruct import reconstruct
 from haq.cli.search import search
 from haq.cli.sensitivity import sensitivity
+from haq.cli.train import train
 from haq.cli.verify import verify
 from haq.errors import UserError
 
@@ -28,7 +29,7 @@ def haq(context: typer.Context) -> None:
         raise UserError("give a command, such as haq search; haq --help lists all of them")
 
 
-for command in (search, layers, simulate, evaluate, sensitivity, finetune, reconstruct, export, verify, plot):
+for command in (train, search, layers, simulate, evaluate, sensitivity, finetune, reconstruct, export, verify, plot):
     app.command(cls=GroupedCommand)(command)
 app.command("compare", cls=GroupedCommand)(compare_command)
 app.command("explain", cls=GroupedCommand)(explain_command)

@@ -189,13 +189,13 @@ def time_layer(layer: Layer, setup: Setup, *, is_int8: bool) -> Timing:
     import onnxruntime
 
     from haq.costs.layer_graph import layer_graph
+    from haq.execution.onnx_sessions import session_options
 
     generator = np.random.default_rng(0)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = setup.threads
-    options.inter_op_num_threads = 1
     graph = layer_graph(layer, batch=setup.batch, is_int8=is_int8, generator=generator)
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        graph, session_options(threads=setup.threads), providers=["CPUExecutionProvider"]
+    )
     values = generator.integers(0, 256, session.get_inputs()[0].shape, dtype=np.uint8)
     # Bound once, so that no run copies its input or allocates its output.
     binding = session.io_binding()

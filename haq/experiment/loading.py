@@ -14,9 +14,10 @@ from haq.errors import UserError
 from haq.execution.structures import Structure
 from haq.network.layers import Trace, trace
 from haq.network.tracing.unwrapping import unwrapped
-from haq.network.zoo import build_model, default_input_shape, load_model
+from haq.network.zoo import build_model, default_example, load_model
 from haq.quantization.kmeans import codebook_bytes
 from haq.tasks import TaskOptions, load_task
+from haq.tasks.loading import num_classes_of
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import WIDTHS, CostTable
 
@@ -90,9 +91,9 @@ def example_input(config: SearchConfig, *, model: nn.Module | None = None) -> St
         if prod(config.input) > MAX_INPUT:
             raise UserError(f"--input {'x'.join(map(str, config.input))} has more than {MAX_INPUT} values; give less")
         return torch.zeros(1, *config.input)
-    usual = default_input_shape(config.model)
+    usual = default_example(config.model)
     if usual is not None:
-        return torch.zeros(1, *usual)
+        return usual
     raise UserError(
         f"the shape of an input of {config.model} is not known; add --input, such as --input 3x224x224, or its --data"
     )
@@ -102,7 +103,24 @@ def _structure(config: SearchConfig) -> nn.Module:
     """Build the network to trace its layers, with weights only if they were given, so that a wrong file is reported."""
     if config.weights is not None:
         return load_model(config.model, weights=config.weights)
-    return build_model(config.model)
+    num_classes = num_classes_of(config.data) if "data" in config.model_fields_set else None
+    return build_model(config.model, num_classes=num_classes)
+
+
+def load_configured(config: SearchConfig) -> nn.Module:
+    """Load the network that a configuration names; without weights, with as many outputs as its data need.
+
+    Args:
+        config: Settings with the names of model, weights and data.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        UserError: The name is unknown, the weights do not fit, or the data cannot be read.
+    """
+    num_classes = num_classes_of(config.data) if config.weights is None else None
+    return load_model(config.model, weights=config.weights, num_classes=num_classes)
 
 
 def task_options(config: SearchConfig) -> TaskOptions:

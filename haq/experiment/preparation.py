@@ -22,14 +22,13 @@ from haq.evaluation.fingerprint import weights_hash
 from haq.execution.networks import require_weights, switch_to_eval
 from haq.execution.progress import Progress, no_progress
 from haq.execution.structures import Structure, to_device
-from haq.experiment.loading import load_priced, require_shape, task_options
+from haq.experiment.loading import load_configured, load_priced, require_shape, task_options
 from haq.experiment.near_budget import policies_near_budget
 from haq.experiment.problem import Network, PricedModel, Problem
 from haq.experiment.quantized_policy import QuantizedPolicy
 from haq.network.layer_calls import require_float_layers
 from haq.network.layers import trace
 from haq.network.tracing.unwrapping import unwrapped
-from haq.network.zoo import load_model
 from haq.policy import PolicyBits
 from haq.quantization.calibration import MethodChoice
 from haq.quantization.quantized_model import QuantizedModel
@@ -152,7 +151,7 @@ def _priced(
     require_device(config.device)
     load_accelerator(config.hardware)  # raises for a device that does not exist
     progress("load")
-    found = load_model(config.model, weights=config.weights) if model is None else unwrapped(model)
+    found = load_configured(config) if model is None else unwrapped(model)
     require_weights(found)
     loaded = _placed(found, "cpu")
     switch_to_eval(loaded)

@@ -14,11 +14,11 @@ from haq.execution.networks import switch_to_eval
 from haq.execution.structures import Structure
 from haq.execution.user_code import caller_kept
 from haq.experiment.inputs import Inputs
+from haq.experiment.loading import load_configured
 from haq.experiment.preparation import prepare_network, require_device
 from haq.experiment.quantized_policy import QuantizedPolicy
 from haq.network.layers import trace
 from haq.network.tracing.unwrapping import unwrapped
-from haq.network.zoo import load_model
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.quantizers import QuantizerOptions, Quantizers
 
@@ -44,7 +44,7 @@ def restored_network(
         if quantized.tensors is None or example is None:
             return _from_data(config, quantized, example=example, inputs=inputs)
         require_device(config.device)
-        found = load_model(config.model, weights=config.weights) if inputs.model is None else unwrapped(inputs.model)
+        found = load_configured(config) if inputs.model is None else unwrapped(inputs.model)
         model = deepcopy(found).to("cpu")
         switch_to_eval(model)
         layers = trace(model, example)

@@ -17,7 +17,7 @@ from haq.runs.records import Metric
 from haq.tasks.predictions import predictions
 
 CODE_IMAGES = 8
-"""Number of images on which codes are compared."""
+"""Largest number of images on which codes are compared."""
 
 
 def verify_artifact(
@@ -107,7 +107,7 @@ def _built(name: FormatName, network: Deployable) -> Export | str:
 
 def _record(runtime: Runtime, export: Export, network: Deployable, *, images: int | None) -> RuntimeRecord:
     """Compare codes on a few images, then outputs and scores on the report split."""
-    limit = CODE_IMAGES if runtime.max_images is None else min(CODE_IMAGES, runtime.max_images)
+    limit = CODE_IMAGES if images is None else min(CODE_IMAGES, images)
     layers = tuple(map(CodesRecord.of, runtime.layer_codes(export, network, network.check_inputs(limit))))
     task, batch_size = network.network.task, network.artifact.config.eval_batch
     run, expected = runtime.runner(export, network), network.quantized(export.bits)

@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from haq.errors import UserError
 from haq.execution.networks import broken_tensors
 from haq.execution.user_code import one_line
+from haq.network.darknet_weights import is_darknet, read_darknet
 from haq.runs.archives import BROKEN_FILE, archive_members, read_torch
 from haq.tasks.tensor_kinds import unsupported_kind
 
@@ -73,12 +74,12 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
     Args:
         model: Model to change.
-        path: Torch archive, safetensors file or .npz without pickles.
+        path: Torch archive, safetensors file or .npz without pickles, or Darknet's file for one of its networks.
 
     Raises:
         UserError: The file cannot be read, or does not fit the model; the message names what does not fit.
     """
-    entries, state = _read(Path(path)), model.state_dict()
+    entries, state = _entries(Path(path), model), model.state_dict()
     wanted = {name: value for name, value in state.items() if isinstance(value, Tensor) and not _is_extra(name)}
     others = {name: value for name, value in entries.items() if name in state.keys() - wanted.keys()}
     weights = {name: value for name, value in entries.items() if name not in others and not _is_extra(name)}
@@ -101,6 +102,16 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         model.load_state_dict({**weights, **others}, strict=False)  # only counters may be missing
     except Exception as error:  # a user's set_extra_state may raise anything
         raise UserError(f"{path} does not fit the model: {one_line(error)}") from error
+
+
+def _entries(path: Path, model: nn.Module) -> dict[str, Any]:
+    """Return the tensors of a file by the names of a network's state; see `_read`."""
+    if path.is_file():
+        with path.open("rb") as file:
+            head = file.read(12)
+        if is_darknet(head):
+            return dict(read_darknet(path, model))
+    return _read(path)
 
 
 def _reader(file: BinaryIO) -> Callable[[Path], Any] | None:

@@ -1,4 +1,4 @@
-"""Construction of models by name: built in, `torchvision:NAME`, `timm:NAME` or `package.module:callable`."""
+"""Construction of models by name: built in, of torchvision, timm or a Darknet cfg, or by a callable of the user."""
 
 from collections.abc import Callable, Collection
 from difflib import get_close_matches
@@ -7,20 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from haq.errors import UserError
 from haq.execution.networks import switch_to_eval
 from haq.execution.user_code import call_user_code, is_user_code
 from haq.network.models.cifar_resnet import CifarResNet
+from haq.network.models.darknet.building import build_darknet, cfg_input_shape
 from haq.network.models.digits_cnn import DigitsCNN
 from haq.network.models.digits_training import train_digits
+from haq.network.models.language_models import LANGUAGE_MODELS, STEPS, stored_vocabulary_size
 from haq.network.models.mobilenet_v1 import MobileNetV1
 from haq.network.models.resnet8 import ResNet8
 from haq.network.models.yolo.yolov4 import YoloV4
 from haq.network.models.yolo.yolov4_tiny import YoloV4Tiny
 from haq.network.tracing.unwrapping import unwrapped
-from haq.network.weight_files import load_weights
+from haq.network.weight_files import load_weights, read_weights
 
 Builder = Callable[..., nn.Module]
 Shape = tuple[int, ...]
@@ -32,8 +34,9 @@ BUILT_IN: dict[str, tuple[Builder, Shape]] = {
     "mobilenet_v1": (MobileNetV1, (3, 224, 224)),
     "yolov4": (YoloV4, (3, 608, 608)),
     "yolov4_tiny": (YoloV4Tiny, (3, 416, 416)),
+    **{name: (build, (STEPS,)) for name, build in LANGUAGE_MODELS.items()},
 }
-"""Builder of each model, and the shape [c, h, w] of its images."""
+"""Builder of each model, and the shape of one input: [c, h, w] of images, [t] of tokens."""
 _SCALABLE = ("mobilenet_v1", "yolov4", "yolov4_tiny")
 """Models whose name may be followed by a width, as in `mobilenet_v1:0.5`."""
 _NEED_INIT_WEIGHTS = ("googlenet", "inception_v3")
@@ -51,7 +54,8 @@ def load_model(
     Args:
         spec: Name of the model.
         weights: File with trained weights.
-        num_classes: Number of outputs; the model's default if None. A user's function is called without arguments.
+        num_classes: Number of outputs; if None the model's default, or the vocabulary of a language model's weights. A
+            user's function is called without arguments.
         seed: Seed of the random initialization.
 
     Returns:
@@ -66,6 +70,8 @@ def load_model(
     """
     if spec == "digits_cnn" and weights is None and num_classes in (None, 10):
         return train_digits()
+    if weights is not None and num_classes is None and spec in LANGUAGE_MODELS:
+        num_classes = stored_vocabulary_size(read_weights(weights))
     model = build_model(spec, num_classes=num_classes, seed=seed)
     if weights is not None:
         load_weights(model, weights)
@@ -122,17 +128,17 @@ def is_user_model(spec: str) -> bool:
         >>> is_user_model("nets:small"), is_user_model("torchvision:resnet18")
         (True, False)
     """
-    return spec.partition(":")[0] not in _SOURCES and is_user_code(spec)
+    return spec not in BUILT_IN and spec.partition(":")[0] not in _SOURCES and is_user_code(spec)
 
 
 def default_input_shape(spec: str) -> Shape | None:
-    """Return the image shape that a model was published for.
+    """Return the shape of the inputs that a model was published for.
 
     Args:
         spec: Name of the model.
 
     Returns:
-        Shape [c, h, w] of one image; None for a user's own model.
+        Shape of one input, [c, h, w] of an image or [t] of tokens; None for a user's own model.
 
     Raises:
         UserError: torchvision or timm does not have the model.
@@ -149,6 +155,28 @@ def default_input_shape(spec: str) -> Shape | None:
     return _INPUTS[source](name) if source in _INPUTS else None
 
 
+def default_example(spec: str) -> Tensor | None:
+    """Return an input of the shape that a model was published for: zeros, or tokens for language models.
+
+    Args:
+        spec: Name of the model.
+
+    Returns:
+        Input [1, ...]; None for a user's own model.
+
+    Raises:
+        UserError: torchvision or timm does not have the model.
+
+    Examples:
+        >>> default_example("lstm_300").shape
+        torch.Size([1, 35])
+    """
+    shape = default_input_shape(spec)
+    if shape is None:
+        return None
+    return torch.zeros(1, *shape, dtype=torch.int64 if spec in LANGUAGE_MODELS else torch.float32)
+
+
 def _build(spec: str, options: dict[str, Any]) -> nn.Module:
     source, _, name = spec.partition(":")
     if spec in BUILT_IN:
@@ -156,7 +184,7 @@ def _build(spec: str, options: dict[str, Any]) -> nn.Module:
     if source in _SOURCES:
         return _SOURCES[source](name, options)
     if not is_model_name(spec):
-        others = "torchvision:NAME, timm:NAME or package.module:callable"
+        others = "torchvision:NAME, timm:NAME, darknet:FILE.cfg or package.module:callable"
         raise UserError(
             f"unknown model {spec!r}{_suggestion(spec, BUILT_IN)}; expected {', '.join(BUILT_IN)}, {others}"
         )
@@ -175,6 +203,14 @@ def _scaled(model: str, width: str, options: dict[str, Any]) -> nn.Module:
     if not 0 < value <= 4:
         raise UserError(f"{model}:{width} has no width between 0 and 4; try {model}:0.75")
     return BUILT_IN[model][0](width=value, **options)
+
+
+def _darknet(path: str, options: dict[str, Any]) -> nn.Module:
+    model = build_darknet(path)
+    classes = options.get("num_classes", model.detection.num_classes)
+    if classes != model.detection.num_classes:
+        raise UserError(f"{path} has {model.detection.num_classes} classes, not {classes}; change its [yolo] sections")
+    return model
 
 
 def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
@@ -224,11 +260,13 @@ def _timm_with(name: str) -> Any:
 _SOURCES: dict[str, Callable[[str, dict[str, Any]], nn.Module]] = {
     "torchvision": _torchvision,
     "timm": _timm,
+    "darknet": _darknet,
     **{name: partial(_scaled, name) for name in _SCALABLE},
 }
 _INPUTS: dict[str, Callable[[str], Shape]] = {
     "torchvision": _torchvision_input,
     "timm": _timm_input,
+    "darknet": cfg_input_shape,
 }
 
 

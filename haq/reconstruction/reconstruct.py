@@ -13,12 +13,11 @@ from haq.execution.user_code import caller_kept
 from haq.experiment.artifact import Artifact, save_result, save_source
 from haq.experiment.inputs import Inputs
 from haq.experiment.learning_request import LearningRequest
-from haq.experiment.loading import task_options
+from haq.experiment.loading import load_configured, task_options
 from haq.experiment.preparation import prepare_network
 from haq.experiment.problem import Network
 from haq.experiment.quantized_policy import QuantizedPolicy
 from haq.network.tracing.unwrapping import unwrapped
-from haq.network.zoo import load_model
 from haq.policy import Policy
 from haq.reconstruction.config import ReconstructionConfig
 from haq.reconstruction.learned import learn_policy
@@ -80,7 +79,7 @@ def _reconstructed(
     request: ReconstructionRequest, path: Path, inputs: Inputs, watcher: Watcher
 ) -> ReconstructionResult:
     config, began = request.config, monotonic()
-    model = load_model(config.model, weights=config.weights) if inputs.model is None else unwrapped(inputs.model)
+    model = load_configured(config) if inputs.model is None else unwrapped(inputs.model)
     task = load_task(config.data, model=model, options=task_options(config)) if inputs.task is None else inputs.task
     in_torch = config.model_copy(update={"engine": "torch"})
     network = prepare_network(in_torch, model=model, task=task, example=request.example, progress=watcher.phase)

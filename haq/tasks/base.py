@@ -179,11 +179,16 @@ class GradedTask(Protocol):
         """
         ...
 
+
+@runtime_checkable
+class ChanceTask(Protocol):
+    """Optional part of a task that knows which scores show that something is wrong with the network or the data."""
+
     def chance_warning(self, score: float, *, items: int) -> str | None:
-        """Return a warning if a score is no better than guessing.
+        """Return a warning if a score is no better than that of an untrained network.
 
         Args:
-            score: Share of items that are right, in [0, 1].
+            score: Score.
             items: Number of items that it was computed on.
 
         Returns:
@@ -204,6 +209,69 @@ class DistributionTask(Protocol):
 
         Returns:
             Logits, float32 [n, classes].
+        """
+        ...
+
+
+@runtime_checkable
+class AugmentingTask(Protocol):
+    """Optional part of a task whose targets have places in the inputs, which augmentation moves together with them."""
+
+    def augment(self, inputs: Structure, targets: Structure, how: str, generator: Generator) -> Batch:
+        """Shift and mirror the inputs of a batch at random.
+
+        Args:
+            inputs: Inputs of n items.
+            targets: Targets of these items.
+            how: `none`, `crop` (shifts), `flip-crop` (shifts and mirroring), or `auto`, which leaves it to the task.
+            generator: Random number generator on the CPU.
+
+        Returns:
+            Inputs and targets of n items.
+        """
+        ...
+
+
+@runtime_checkable
+class StatefulTask(Protocol):
+    """Optional part of a task whose networks return a state, which is an input of the next batch.
+
+    Batches of the task have initial states in their inputs. What evaluates a whole split, or trains on one, replaces
+    them by those of `haq.tasks.carried_state`; what looks at single batches uses the initial ones.
+    """
+
+    def streams(self, split: SplitName) -> int | None:
+        """Return the number of sequences that the items of a split belong to.
+
+        Args:
+            split: Name of the split; the task has it.
+
+        Returns:
+            The number n: in the order of `batches`, item k continues item k - n. In those of `shuffled`, item i of a
+            batch continues item i of the batch before. None if there is no state to carry.
+        """
+        ...
+
+    def state(self, batch: Structure) -> Structure:
+        """Return the state in a batch of inputs, or in the outputs of a network.
+
+        Args:
+            batch: Inputs or outputs of n items.
+
+        Returns:
+            State of these items; the first dimension of each tensor counts items.
+        """
+        ...
+
+    def with_state(self, inputs: Structure, state: Structure) -> Structure:
+        """Replace the state in inputs.
+
+        Args:
+            inputs: Inputs of n items.
+            state: State of the items that they continue.
+
+        Returns:
+            Inputs with this state.
         """
         ...
 
@@ -231,9 +299,9 @@ def float_warning(task: Task, score: float, split: SplitName) -> str | None:
         split: Split that it was computed on.
 
     Returns:
-        The warning; None if the score is better, or if the task is not a `GradedTask`.
+        The warning; None if the score is better, or if the task is not a `ChanceTask`.
     """
-    if not isinstance(task, GradedTask):
+    if not isinstance(task, ChanceTask):
         return None
     warning = task.chance_warning(score, items=task.size(split))
     return f"the float network's {warning}" if warning else None

@@ -45,6 +45,22 @@ def distribution_distance(outputs: Tensor, reference: Tensor) -> Distance:
     return Distance(divergence, power(logits - wanted), power(wanted))
 
 
+def sequence_distance(outputs: Tensor, reference: Tensor) -> Distance:
+    """Compute the distance of logits that are a distribution at each position of a sequence.
+
+    The divergence of an item is the mean over its positions. The powers are sums over positions.
+
+    Args:
+        outputs: Logits [n, positions, classes].
+        reference: Logits of the reference, in the same shape.
+
+    Returns:
+        The distance, summed over the batch.
+    """
+    each = distribution_distance(outputs.flatten(0, 1), reference.flatten(0, 1))
+    return Distance(each.divergence / outputs.shape[1], each.error, each.signal)
+
+
 def squared_distance(outputs: Structure, reference: Structure) -> Distance:
     """Compute the distance of outputs of any structure from their squared differences.
 

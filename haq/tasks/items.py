@@ -2,12 +2,12 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from math import prod
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from haq.errors import UserError
+from haq.execution.structures import Structure, map_tensors, take
 from haq.runs.cache import cache_dir
 from haq.tasks.base import Batch
 
@@ -22,6 +23,10 @@ MEMORY_LIMIT_BYTES = 2 * 1024**3
 """Size above which a split is stored in a file; 3,500 images of 3x224x224."""
 MAX_COUNTED = 19
 """Number of further unreadable items to look for after the first, to tell one broken file from a broken data set."""
+
+
+Target = Any
+"""Target of one item: a class number, or a structure of tensors, such as the boxes in an image."""
 
 
 class Items(Protocol):
@@ -32,14 +37,14 @@ class Items(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Target]:
         """Read an item.
 
         Args:
             index: Index of the item, from 0.
 
         Returns:
-            Input of any shape, without a batch dimension, and class of the item.
+            Input of any shape, without a batch dimension, and target of the item.
 
         Raises:
             UserError: The item cannot be read.
@@ -62,7 +67,7 @@ class ItemsFrom:
     def __len__(self) -> int:
         return len(self.items) - self.first
 
-    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Target]:
         return self.items[self.first + index]
 
 
@@ -84,7 +89,8 @@ class Split(Protocol):
             indices: Indices of the items, [n].
 
         Returns:
-            Inputs [n, ...], images channels-last in memory, and targets [n]; the caller may overwrite both.
+            Inputs [n, ...], images channels-last in memory, and targets: classes [n], or a list of the items' targets.
+            The caller may overwrite both.
         """
         ...
 
@@ -109,7 +115,7 @@ class StoredSplit:
 
     def take(self, indices: Tensor) -> Batch:
         inputs, targets = self.stored
-        return _channels_first(inputs[indices]), targets[indices]
+        return _channels_first(inputs[indices]), map_tensors(torch.clone, take(targets, indices))
 
     def store(self) -> None:
         """Read all items now.
@@ -121,7 +127,7 @@ class StoredSplit:
 
     @cached_property
     def stored(self) -> Batch:
-        """All inputs, images as [n, h, w, c], and targets [n].
+        """All inputs, images as [n, h, w, c], and targets: classes [n], or a list.
 
         Raises:
             UserError: Inputs differ in shape or dtype, or items cannot be read; the message names the first and counts
@@ -130,14 +136,15 @@ class StoredSplit:
         example = self._read(0)[0]
         first = _channels_last(example)
         inputs = _storage((len(self.items), *first.shape), first.dtype, memory_limit_bytes=self._memory_limit_bytes)
-        targets = torch.empty(len(self.items), dtype=torch.int64)
+        targets = []
         for index in range(len(self.items)):
-            item, targets[index] = self._read(index)
+            item, target = self._read(index)
+            targets.append(target)
             _require_alike(item, index, example)
             inputs[index] = _channels_last(item)
-        return inputs, targets
+        return inputs, _collated(targets)
 
-    def _read(self, index: int) -> tuple[Tensor, int]:
+    def _read(self, index: int) -> tuple[Tensor, Target]:
         try:
             return self.items[index]
         except UserError as error:
@@ -172,11 +179,18 @@ class FreshSplit:
         return len(self.items)
 
     def take(self, indices: Tensor) -> Batch:
-        inputs, labels = zip(*(self.items[index] for index in indices.tolist()), strict=True)
+        inputs, targets = zip(*(self.items[index] for index in indices.tolist()), strict=True)
         for index, item in zip(indices.tolist(), inputs, strict=True):
             _require_alike(item, index, inputs[0])
         batch = torch.stack([_channels_last(item) for item in inputs])
-        return _channels_first(batch), torch.as_tensor(labels, dtype=torch.int64)
+        return _channels_first(batch), _collated(targets)
+
+
+def _collated(targets: Sequence[Target]) -> Structure:
+    """Return the targets of several items: classes as a tensor [n], others as a list."""
+    if all(isinstance(target, int) for target in targets):
+        return torch.tensor(targets, dtype=torch.int64)
+    return list(targets)
 
 
 def _require_alike(item: Tensor, index: int, example: Tensor) -> None:

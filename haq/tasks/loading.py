@@ -1,4 +1,4 @@
-"""Tasks by name: `digits`, `cifar10:DIR`, `fashion_mnist:DIR`, `imagefolder:DIR`, `package.module:callable`."""
+"""Tasks by name: `digits`, `imagefolder:DIR` and the other names of `TASKS`, or `package.module:callable`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from haq.tasks.classification.cifar10 import read_cifar10
 from haq.tasks.classification.fashion_mnist import read_fashion_mnist
 from haq.tasks.classification.image_folder import read_folder
 from haq.tasks.classification.loading import folder_loader, load_digits, user_task
+from haq.tasks.detection.loading import load_shapes
+from haq.tasks.language_modelling.loading import load_text, vocabulary_size
 from haq.tasks.options import TaskOptions, require_no_transform
 from haq.tasks.transforms import CIFAR, GREY, IMAGENET
 from haq.tasks.user_data import read_user_data, user_splits
@@ -47,8 +49,8 @@ def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions
     Images are read on first use, or by `prepare`.
 
     Args:
-        spec: `digits`, `cifar10:DIR`, `fashion_mnist:DIR`, `imagefolder:DIR`, or a callable `package.module:callable`
-            that returns data sets by split, or a task.
+        spec: `digits`, `cifar10:DIR`, `fashion_mnist:DIR`, `imagefolder:DIR`, `text:DIR`, or a callable
+            `package.module:callable` that returns data sets by split, or a task.
         model: Network that may have an attribute `transform`, which replaces the default transform of images; None for
             none.
         options: Options of splits and transforms; the defaults of `TaskOptions` if None.
@@ -81,6 +83,26 @@ def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions
     return user_task(made, name=spec, rule=f"made by {spec}") if isinstance(made, Mapping) else made
 
 
+def num_classes_of(spec: str) -> int | None:
+    """Return the number of outputs that a built-in network is given for some data.
+
+    Args:
+        spec: Name of the data.
+
+    Returns:
+        The size of the vocabulary of text; None for other data.
+
+    Raises:
+        UserError: The data cannot be read.
+
+    Examples:
+        >>> num_classes_of("digits") is None
+        True
+    """
+    count = TASKS[spec.partition(":")[0]].num_classes if _is_named_task(spec) else None
+    return None if count is None else count(spec)
+
+
 def as_task(task: TaskLike) -> Task | str:
     """Make a classification task of a mapping of data sets or loaders.
 
@@ -111,10 +133,13 @@ class NamedTask:
     Attributes:
         load: Function that creates the task.
         needs_folder: Whether a folder follows the name, as in `imagefolder:DIR`.
+        num_classes: Function from the name to the number of outputs that built-in networks are given for these data;
+            None to leave them the number that they have.
     """
 
     load: Loader
     needs_folder: bool = True
+    num_classes: Callable[[str], int] | None = None
 
 
 TASKS: dict[str, NamedTask] = {
@@ -122,6 +147,8 @@ TASKS: dict[str, NamedTask] = {
     "cifar10": NamedTask(folder_loader(read_cifar10, CIFAR)),
     "fashion_mnist": NamedTask(folder_loader(read_fashion_mnist, GREY)),
     "imagefolder": NamedTask(folder_loader(read_folder, IMAGENET)),
+    "shapes": NamedTask(load_shapes, needs_folder=False),
+    "text": NamedTask(load_text, num_classes=vocabulary_size),
 }
 """Tasks by name, the values of `--data`. To add one, write a module in this package and an entry here."""
 

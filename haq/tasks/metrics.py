@@ -158,7 +158,10 @@ class Meter(Protocol):
 
 
 ACCURACY = Metric(name="accuracy", low=0.0, high=1.0, format="percent")
-KNOWN: Mapping[str, Metric] = {ACCURACY.name: ACCURACY}
+AP = Metric(name="ap", low=0.0, high=1.0, format="percent")
+"""Average precision of COCO: the mean over classes and over IoU thresholds of 0.50 to 0.95."""
+PERPLEXITY = Metric(name="perplexity", low=1.0, higher_is_better=False)
+KNOWN: Mapping[str, Metric] = {metric.name: metric for metric in (ACCURACY, AP, PERPLEXITY)}
 """Built-in metrics by name."""
 
 

@@ -7,6 +7,7 @@ import torch
 
 from haq.execution.structures import Structure, device_of, item_count, take, to_device
 from haq.tasks.base import SplitName, Task
+from haq.tasks.carried_state import CarriedState, largest_batch
 
 Runner = Callable[[Structure], Structure]
 """A network as a function from inputs, on any device, to outputs."""
@@ -17,7 +18,7 @@ class Prediction:
     """Outputs of a network for one batch.
 
     Attributes:
-        inputs: Inputs of n items, as the task returned them.
+        inputs: Inputs of n items, as the task returned them, with the state of the items that they continue.
         outputs: Outputs of the network, without gradient.
         targets: Targets, on the device of the outputs.
         items: Number n of items in the batch.
@@ -34,6 +35,8 @@ def predictions(
 ) -> Iterator[Prediction]:
     """Iterate over the outputs of a network on a split, batch by batch, without gradients.
 
+    The state of networks that have one is carried from batch to batch; see `haq.tasks.base.StatefulTask`.
+
     Args:
         run: Network as a function.
         task: Task with the data.
@@ -48,13 +51,16 @@ def predictions(
         UserError: Items cannot be read.
     """
     left = task.size(split) if limit is None else limit
-    for inputs, targets in task.batches(split, batch_size=batch_size):
-        items = item_count(inputs)
+    carried = CarriedState(task, split)
+    for batch, targets in task.batches(split, batch_size=largest_batch(task, split, batch_size)):
+        items, inputs = item_count(batch), batch
         if items > left:
-            items, inputs, targets = left, take(inputs, slice(left)), take(targets, slice(left))  # noqa: PLW2901
+            items, inputs, targets = left, take(batch, slice(left)), take(targets, slice(left))  # noqa: PLW2901
         left -= items
+        inputs = carried.enter(inputs)
         with torch.no_grad():
             outputs = run(inputs)
+        carried.leave(outputs)
         yield Prediction(inputs, outputs, to_device(targets, device_of(outputs)), items)
         if not left:
             return

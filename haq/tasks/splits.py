@@ -11,6 +11,7 @@ from torch import Tensor
 
 from haq.errors import UserError
 from haq.tasks.base import SplitName
+from haq.tasks.items import Target
 from haq.tasks.options import TaskOptions
 
 SEARCH_SHARE = 0.4
@@ -36,13 +37,27 @@ class Pool:
 
     Attributes:
         keys: Name of each item in its data set, from which the hash of a split is computed.
-        labels: Class of each item.
-        read: Function that reads the input at an index; it raises UserError for items that cannot be read.
+        labels: Class of each item; splits have the classes in proportion.
+        read: Function that reads input and target at an index; it raises UserError for items that cannot be read.
     """
 
     keys: Sequence[str]
     labels: IntArray
-    read: Callable[[int], Tensor]
+    read: Callable[[int], tuple[Tensor, Target]]
+
+    @classmethod
+    def of_classes(cls, keys: Sequence[str], labels: IntArray, read_input: Callable[[int], Tensor]) -> "Pool":
+        """Return a pool whose targets are the classes.
+
+        Args:
+            keys: Name of each item in its data set.
+            labels: Class of each item.
+            read_input: Function that reads the input at an index.
+
+        Returns:
+            The pool.
+        """
+        return cls(keys, labels, lambda index: (read_input(index), int(labels[index])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +75,8 @@ class Drawn:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
-        place = int(self.indices[index])
-        return self.pool.read(place), int(self.pool.labels[place])
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Target]:
+        return self.pool.read(int(self.indices[index]))
 
     def facts(self) -> dict[str, Any]:
         """Return the size, and a hash that differs if other items, or another order, were drawn.

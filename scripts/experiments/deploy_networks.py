@@ -13,21 +13,23 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import numpy as np
 import torch
+from deployment_tables import tables
 
 from haq.config import SearchConfig, search_config
 from haq.errors import UserError
 from haq.experiment.artifact import load_artifact
+from haq.experiment.loading import load_traced
 from haq.exporters.deployable import Deployable, make_deployable
 from haq.exporters.formats import ExportOptions, FormatName
-from haq.exporters.registry import EXPORTERS, make_exporter
+from haq.exporters.records import CodesRecord, RuntimeRecord
+from haq.exporters.registry import EXPORTERS, RUNTIMES, make_exporter
 from haq.exporters.verify import verify_network
 from haq.files import write_atomically
 from haq.policy import LayerBits, Policy
@@ -37,6 +39,11 @@ SEED = 0
 FLASH = re.compile(r"([\d,]+) B of flash")
 """Flash in the notes of a C export."""
 WIDTHS = (8, 7, 6, 5, 4, 3, 2)
+SLOW = ("qonnx", "tflm", "litert")
+"""Runtimes that execute operators one by one, or by reference kernels."""
+EMULATOR = "mcu"
+NARROW = "w3a8"
+"""Policy with 3-bit weights in all layers, the first and the last too."""
 _IMAGENET = {
     "data": "imagefolder:{}/imagenet",
     "calibration_images": 128,
@@ -49,32 +56,52 @@ _CIFAR = {"data": "cifar10:{}/cifar10", "search_from": "train"}
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A network: its settings, and how many report images the verification takes."""
+    """A network: its settings, and how many report images runtimes take, those in `SLOW`, and the emulator."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     weights: str | None = None
     images: int | None = None
+    slow: int | None = None
+    emulated: int = 8
 
 
 CASES = {
     "digits": Case(),
-    "resnet8": Case({"model": "resnet8", **_CIFAR}, "mlperf_tiny_resnet8_cifar10_fp32.pth", 1000),
-    "resnet20": Case({"model": "cifar_resnet20", **_CIFAR}, "cifar10jpeg_resnet20_ft3ep.pth", 1000),
-    "silu": Case({"model": "depthwise_silu:depthwise_silu", **_CIFAR}, "depthwise_silu.safetensors", 500),
+    "resnet8": Case({"model": "resnet8", **_CIFAR}, "mlperf_tiny_resnet8_cifar10_fp32.pth", 1000, 256),
+    "resnet20": Case({"model": "cifar_resnet20", **_CIFAR}, "cifar10jpeg_resnet20_ft3ep.pth", 1000, 128, 4),
+    "silu": Case({"model": "depthwise_silu:depthwise_silu", **_CIFAR}, "depthwise_silu.safetensors", 500, 128, 4),
     "mobilenet_v2": Case(
-        {"model": "tf_mobilenets:mobilenet_v2", **_IMAGENET, "normalize": "half", "resize": 227, "crop": 224}, None, 100
+        {"model": "tf_mobilenets:mobilenet_v2", **_IMAGENET, "normalize": "half", "resize": 227, "crop": 224},
+        None,
+        100,
+        16,
+        1,
     ),
-    "efficientnet_b0": Case({"model": "torchvision:efficientnet_b0", **_IMAGENET}, None, 50),
+    "efficientnet_b0": Case({"model": "torchvision:efficientnet_b0", **_IMAGENET}, None, 16, 8, 1),
 }
 """EfficientNet-B0 has random weights unless torchvision's are in its cache: agreement counts, not accuracy."""
 
 
+def case_config(case: Case, data: Path, weights: Path) -> SearchConfig:
+    """Return the settings of a network, with the folders of data and weights."""
+    settings = {key: value.format(data) if isinstance(value, str) else value for key, value in case.settings.items()}
+    if case.weights is not None:
+        settings["weights"] = str(weights / case.weights)
+    return search_config(**settings)
+
+
+def policy_layers(config: SearchConfig) -> list[LayerBits]:
+    """Return the layers of a network with 8 bits."""
+    return [LayerBits(name=layer.name, kind=layer.kind, w_bits=8, a_bits=8) for layer in load_traced(config).layers]
+
+
 def policies(layers: Sequence[LayerBits], model: str) -> Iterator[tuple[str, Policy]]:
-    """Yield uniform policies, with 8 bits in the first and the last layer, and a random mixed one."""
+    """Yield uniform policies, with 8 bits in the first and the last layer, a random mixed one, and `NARROW`."""
     generator = np.random.default_rng(SEED)
     mixed = generator.integers(2, 9, size=(len(layers), 2)).tolist()
-    for name, bits in [*((f"w{b}a{b}", [(b, b)] * len(layers)) for b in WIDTHS), ("mixed", mixed)]:
-        ends = {0, len(layers) - 1}
+    even = [(f"w{b}a{b}", [(b, b)] * len(layers)) for b in WIDTHS]
+    for name, bits in [*even, ("mixed", mixed), (NARROW, [(3, 8)] * len(layers))]:
+        ends = set() if name == NARROW else {0, len(layers) - 1}
         chosen = [(8, 8) if n in ends else tuple(pair) for n, pair in enumerate(bits)]
         widths = [
             layer.model_copy(update={"w_bits": w, "a_bits": a}) for layer, (w, a) in zip(layers, chosen, strict=True)
@@ -98,22 +125,21 @@ def sizes(network: Deployable) -> dict[str, int | str]:
     return found
 
 
-def deploy(name: str, data: Path, weights: Path, out: Path, *, only: Sequence[str]) -> None:
+def deploy(
+    name: str, data: Path, weights: Path, out: Path, *, only: Sequence[str] = (), sizes_only: bool = False
+) -> None:
     """Export and verify the policies of a network; `only` names some of them."""
     case = CASES[name]
-    settings = {key: value.format(data) if isinstance(value, str) else value for key, value in case.settings.items()}
-    if case.weights is not None:
-        settings["weights"] = str(weights / case.weights)
-    config = search_config(**settings)
+    config = case_config(case, data, weights)
     first: Deployable | None = None
-    for label, policy in policies(_layers(config), config.model):
+    for label, policy in policies(policy_layers(config), config.model):
         path = out / f"{name}-{label}.json"
         if path.exists() or (only and label not in only):
             continue
         artifact = load_artifact(policy, config)
         first = make_deployable(artifact) if first is None else first
         network = replace(first, artifact=artifact)
-        record = verify_network(network, images=case.images)
+        records = () if sizes_only else _verified(network, case)
         model = network.network.priced
         document = {
             "network": name,
@@ -125,83 +151,48 @@ def deploy(name: str, data: Path, weights: Path, out: Path, *, only: Sequence[st
             "float_bytes": 4 * sum(tensor.numel() for tensor in model.model.parameters()),
             "weight_bytes": model.table.policy_cost(policy.w_bits, policy.a_bits).weight_bytes,
             "bytes": sizes(network),
-            "verification": record.model_dump(mode="json"),
+            "runtimes": list(map(_runtime, records)),
         }
-        write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
-        print(_summary(document), flush=True)
+        write_atomically(path, (json.dumps(document) + "\n").encode())
+        print(path.stem, flush=True)
 
 
-def _layers(config: SearchConfig) -> list[LayerBits]:
-    from haq.experiment.loading import load_traced
-
-    return [LayerBits(name=layer.name, kind=layer.kind, w_bits=8, a_bits=8) for layer in load_traced(config).layers]
-
-
-def _summary(document: Mapping[str, Any]) -> str:
-    """Return one line on a policy: differing codes, predictions and scores by runtime."""
-    parts = [f"{document['network']} {document['policy']}"]
-    for runtime in document["verification"]["runtimes"]:
-        if runtime["missing"]:
-            parts.append(f"{runtime['name']}: {runtime['missing'][:60]}")
-            continue
-        same = runtime["outputs"]["same_predictions"]
-        parts.append(
-            f"{runtime['name']}: {_codes(runtime)}, same {same}, score {runtime['score']:.4f} of "
-            f"{runtime['expected_score']:.4f}"
-        )
-    return " | ".join(parts)
+def _verified(network: Deployable, case: Case) -> Iterator[RuntimeRecord]:
+    fast = [name for name in RUNTIMES if name not in SLOW and name != EMULATOR]
+    for names, images in ((fast, case.images), (SLOW, case.slow), ([EMULATOR], case.emulated)):
+        yield from verify_network(network, names, images=images).runtimes
 
 
-def _codes(*runtimes: Mapping[str, Any]) -> str:
-    """Return the differing codes of layers that are computed in integers, and in brackets those of other layers."""
-    texts = []
-    for is_integer, form in ((True, "{} of {}"), (False, "({} of {})")):
-        layers = [layer for each in runtimes for layer in each["layers"] if layer["is_integer"] == is_integer]
-        differing, compared = (sum(layer[key] for layer in layers) for key in ("differing", "compared"))
-        if compared:
-            texts.append(form.format(f"{differing:,}", f"{compared:,}"))
-    return " ".join(texts) or "-"
+def read_documents(folder: Path) -> list[dict[str, Any]]:
+    """Read the files of a folder, in the order of networks and policies."""
+    networks, labels = list(CASES), [*(f"w{bits}a{bits}" for bits in WIDTHS), "mixed", NARROW]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
+    return sorted(found, key=lambda each: (networks.index(each["network"]), labels.index(each["policy"])))
 
 
-def tables(documents: Sequence[Mapping[str, Any]]) -> str:
-    """Return the tables of codes, predictions and sizes in Markdown."""
-    names = list(dict.fromkeys(document["network"] for document in documents))
-    columns = (
-        "network, runtime",
-        "policies",
-        "differing codes",
-        "images",
-        "same predictions, mean and least",
-        "output error",
-    )
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for name in names:
-        lines += _runtime_rows(name, [document for document in documents if document["network"] == name])
-    kinds = list(dict.fromkeys(kind for document in documents for kind in document["bytes"]))
-    lines += ["", f"| network, policy | weight bytes | float | {' | '.join(kinds)} |", "|---" * (len(kinds) + 3) + "|"]
-    for document in documents:
-        cells = (document["bytes"].get(kind, "-") for kind in kinds)
-        texts = (f"{cell:,}" if isinstance(cell, int) else "refused" for cell in cells)
-        bytes_ = (f"{document[key]:,.0f}" for key in ("weight_bytes", "float_bytes"))
-        lines.append(f"| {document['network']} {document['policy']} | {' | '.join((*bytes_, *texts))} |")
-    return "\n".join(lines)
+def _runtime(record: RuntimeRecord) -> dict[str, Any]:
+    """Return what a runtime found: totals, and the layers that differ."""
+    if record.outputs is None:
+        return {"name": record.name, "missing": record.missing}
+    return {
+        "name": record.name,
+        "images": record.outputs.images,
+        "same_predictions": record.outputs.same_predictions,
+        "noise": record.outputs.noise,
+        "score": record.score,
+        "expected_score": record.expected_score,
+        "integer": _codes(layer for layer in record.layers if layer.is_integer),
+        "float": _codes(layer for layer in record.layers if not layer.is_integer),
+    }
 
 
-def _runtime_rows(name: str, documents: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    by_runtime: dict[str, list[Mapping[str, Any]]] = {}
-    for document in documents:
-        for runtime in document["verification"]["runtimes"]:
-            by_runtime.setdefault(runtime["name"], []).append(runtime)
-    for runtime, found in by_runtime.items():
-        ran = [each for each in found if each["missing"] is None]
-        if not ran:
-            yield f"| {name}, {runtime} | 0 | {found[0]['missing']} | | | |"
-            continue
-        same = [each["outputs"]["same_predictions"] for each in ran]
-        images = max(each["outputs"]["images"] for each in ran)
-        noise = max(each["outputs"]["noise"] for each in ran)
-        agreement = f"{100 * mean(same):.2f} %, {100 * min(same):.2f} %"
-        yield f"| {name}, {runtime} | {len(ran)} | {_codes(*ran)} | {images} | {agreement} | {noise:.2g} |"
+def _codes(layers: Iterable[CodesRecord]) -> dict[str, Any]:
+    found = list(layers)
+    return {
+        "layers": len(found),
+        "compared": sum(layer.compared for layer in found),
+        "differing": {layer.layer: layer.differing for layer in found if layer.differing},
+    }
 
 
 def main() -> None:
@@ -214,15 +205,21 @@ def main() -> None:
     parser.add_argument(
         "--policies", nargs="+", default=(), help="names of policies, such as w4a4 or mixed; default: all"
     )
+    parser.add_argument("--sizes-only", action="store_true", help="export without verification")
     parser.add_argument("--table", action="store_true", help="print the tables of the files in --out")
     arguments = parser.parse_args()
     torch.manual_seed(SEED)
     if arguments.table:
-        order = {label: number for number, label in enumerate((*(f"w{b}a{b}" for b in WIDTHS), "mixed"))}
-        found = [json.loads(path.read_text()) for path in arguments.out.glob("*.json")]
-        print(tables(sorted(found, key=lambda each: (list(CASES).index(each["network"]), order[each["policy"]]))))
+        print(tables(read_documents(arguments.out)))
     for name in arguments.network:
-        deploy(name, arguments.data, arguments.weights, arguments.out, only=arguments.policies)
+        deploy(
+            name,
+            arguments.data,
+            arguments.weights,
+            arguments.out,
+            only=arguments.policies,
+            sizes_only=arguments.sizes_only,
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One finished search for all tests that only look at one, and a network and a task that cost nothing."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.functional import mse_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss, one_hot
 
 import haq.cli.plot  # noqa: F401  before a test replaces what it imports
 from haq.__main__ import main
@@ -20,8 +20,12 @@ from haq.execution.networks import run_network
 from haq.execution.structures import Structure, take
 from haq.tasks.base import Batch, SplitName
 from haq.tasks.classification import ClassificationTask
+from haq.tasks.detection.outputs import Detections, GroundTruth, OutputPart
+from haq.tasks.detection.task import DetectionTask, heads_of
 from haq.tasks.distances import Distance, squared_distance
 from haq.tasks.items import StoredSplit
+from haq.tasks.language_modelling import LanguageModellingTask
+from haq.tasks.loading import load_task
 from haq.tasks.metrics import Metric
 
 IMAGES = ("--search-images", "60", "--report-images", "60", "--calibration-images", "64")
@@ -219,3 +223,159 @@ def regression() -> Regression:
 def motion() -> Motion:
     """A network that solves it exactly."""
     return Motion().eval()
+
+
+class Cells:
+    """Images [3, 16, 16] of red and green objects that each fill one of 4x4 cells; the first has none."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        generator = Generator().manual_seed(seed)
+        self.images = 0.1 * torch.rand(count, 3, 16, 16, generator=generator)
+        self.cells = torch.rand(count, 16, generator=generator) < 0.15
+        self.cells[0] = False
+        self.labels = torch.randint(0, 2, (count, 16), generator=generator)
+        filled = (self.cells[:, None] * one_hot(self.labels, 3).movedim(2, 1)).view(count, 3, 4, 4)
+        self.images += 0.9 * filled.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, GroundTruth]:
+        places = self.cells[index].nonzero().squeeze(1)
+        return self.images[index], GroundTruth(
+            cell_corners(places), self.labels[index, places], torch.zeros(len(places), dtype=torch.bool)
+        )
+
+
+def cell_corners(places: Tensor) -> Tensor:
+    corner = 4 * torch.stack((places % 4, places // 4), dim=1).float()
+    return torch.cat((corner, corner + 4), dim=1)
+
+
+class CellHeads:
+    """Outputs [n, 7, 4, 4]: shifts of the four corners, objectness, and two classes of each cell."""
+
+    num_classes = 2
+
+    def detect(self, outputs: Structure) -> list[Detections]:
+        boxes, objectness, classes = (part.values for part in self.parts(outputs))
+        boxes = boxes + cell_corners(torch.arange(16)).to(boxes)
+        scores, labels = (objectness.sigmoid() * classes.sigmoid()).max(dim=2)
+        order = scores.argsort(dim=1, descending=True)[:, :8]
+        return [
+            Detections(boxes[image, best], labels[image, best], scores[image, best]) for image, best in enumerate(order)
+        ]
+
+    def loss(self, outputs: Structure, targets: Sequence[GroundTruth]) -> Tensor:
+        boxes, objectness, classes = (part.values for part in self.parts(outputs))
+        wanted = torch.zeros_like(classes)
+        for image, truth in enumerate(targets):
+            places = (truth.boxes[:, 1] + truth.boxes[:, 0] / 4).long()
+            wanted[image, places, truth.labels] = 1.0
+        found = classes + objectness
+        return binary_cross_entropy_with_logits(found, wanted) + (wanted.amax(2)[..., None] * boxes).square().mean()
+
+    def parts(self, outputs: Structure) -> list[OutputPart]:
+        values = outputs.flatten(2).movedim(1, 2)
+        return [
+            OutputPart("box", values[..., :4]),
+            OutputPart("objectness", values[..., 4:5]),
+            OutputPart("class", values[..., 5:]),
+        ]
+
+
+class CellNet(nn.Module):
+    """Finds the objects by the mean of each colour in a cell, without training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.detection = CellHeads()
+        self.mean, self.mix, self.head = nn.Conv2d(3, 6, 4, stride=4), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 7, 1)
+        with torch.no_grad():
+            for layer in (self.mean, self.mix, self.head):
+                layer.weight.zero_()
+                assert layer.bias is not None
+                layer.bias.zero_()
+            for colour in range(3):
+                self.mean.weight[colour, colour] = 1 / 16
+                self.mix.weight[colour, colour] = 1.0
+            self.head.weight[4, :2], self.head.bias[4] = 20.0, -10.0
+            self.head.weight[5, 0], self.head.weight[5, 1] = 10.0, -10.0
+            self.head.weight[6, 0], self.head.weight[6, 1] = -10.0, 10.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.head(torch.relu(self.mix(torch.relu(self.mean(x)))))
+        return found
+
+
+@pytest.fixture(scope="session")
+def cell_net() -> CellNet:
+    """A detector that finds every object of `cells`."""
+    return CellNet().eval()
+
+
+@pytest.fixture(scope="session")
+def cells(cell_net: CellNet) -> DetectionTask:
+    """A detection task of small images."""
+    return DetectionTask(
+        name="cells",
+        splits={name: StoredSplit(Cells(size, seed)) for seed, (name, size) in enumerate(REGRESSION_SIZES.items())},
+        facts={},
+        class_names=("red", "green"),
+        heads=heads_of(cell_net),
+    )
+
+
+WORDS = ("the", "a", "cat", "dog", "bird", "sees", "hears", "likes", "small", "old", "red")
+"""Words of the tiny text; with the end of a line and <unk> its vocabulary has 13 tokens."""
+
+
+def sentence(generator: np.random.Generator) -> str:
+    """A sentence in which the kind of a word follows from the one before it."""
+    article, noun, verb, adjective = WORDS[:2], WORDS[2:5], WORDS[5:8], WORDS[8:]
+    kinds = (article, adjective, noun, verb, article, noun)
+    return " ".join(str(generator.choice(kind)) for kind in kinds)
+
+
+@pytest.fixture(scope="session")
+def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of text with some hundred words."""
+    folder, generator = tmp_path_factory.mktemp("text"), np.random.default_rng(0)
+    for part, lines in (("train", 120), ("valid", 60), ("test", 40)):
+        text = [sentence(generator) for _ in range(lines)]
+        text[0] = "the <unk> sees " + text[0]
+        (folder / f"{part}.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
+    return folder
+
+
+class Successor(nn.Module):
+    """Predicts the only token that ever follows another; its state is the number of tokens so far."""
+
+    def __init__(self, followers: Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(20 * nn.functional.one_hot(followers).float())
+
+    def forward(self, tokens: Tensor, count: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        before = torch.zeros(len(tokens), 1) if count is None else count
+        return nn.functional.embedding(tokens, self.logits), before + tokens.shape[1]
+
+
+@pytest.fixture(scope="session")
+def cyclic_text(tmp_path_factory: pytest.TempPathFactory) -> LanguageModellingTask:
+    """A task of which `successor` is certain."""
+    folder = tmp_path_factory.mktemp("cyclic")
+    for part in ("train", "valid", "test"):
+        (folder / f"{part}.txt").write_text("a b c d\n" * 40, encoding="utf-8")
+    found = load_task(f"text:{folder}?length=7", model=_successor())
+    assert isinstance(found, LanguageModellingTask)
+    return found
+
+
+def _successor() -> Successor:
+    return Successor(torch.tensor([1, 2, 3, 4, 0])).eval()
+
+
+@pytest.fixture(scope="session")
+def successor() -> Successor:
+    """A network that knows `cyclic_text`."""
+    return _successor()

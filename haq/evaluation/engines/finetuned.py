@@ -10,7 +10,7 @@ from torch import nn
 from haq.execution.networks import runner
 from haq.execution.structures import item_count, to_device
 from haq.policy import PolicyBits
-from haq.quantization.training.augmentation import augment
+from haq.quantization.training.augmentation import augmented
 from haq.quantization.training.batch_norms import reestimate
 from haq.quantization.training.config import FinetuneConfig
 from haq.quantization.training.initialization import Initializer
@@ -163,7 +163,7 @@ class EpisodeEngine:
         size, device = self._config.batch_size, self._initializer.device
         for epoch in count():
             with random_numbers(self._seed, epoch) as generator:
-                for inputs, targets in self._task.shuffled("train", batch_size=size, generator=generator):
-                    if item_count(inputs) == min(size, self._task.size("train")):
-                        moved = augment(inputs, self._config.augment, generator)
-                        yield to_device(moved, device), to_device(targets, device)
+                for batch in self._task.shuffled("train", batch_size=size, generator=generator):
+                    if item_count(batch[0]) == min(size, self._task.size("train")):
+                        inputs, targets = augmented(self._task, batch, self._config.augment, generator)
+                        yield to_device(inputs, device), to_device(targets, device)

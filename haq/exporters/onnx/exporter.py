@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 from haq.errors import UserError
 from haq.evaluation.engines.onnxruntime import NotExportableError
+from haq.execution.onnx_sessions import EXACT_PRODUCTS
 from haq.exporters.deployable import Deployable
 from haq.exporters.formats import Export, ExportedLayer, ExportOptions, FormatName
 from haq.exporters.onnx.graph import StoredGraph, build_graph
@@ -97,6 +98,8 @@ def _layers(network: Deployable, graph: StoredGraph, optimized: Optimized) -> It
 def _notes(network: Deployable, graph: StoredGraph, content: bytes, layers: tuple[ExportedLayer, ...]) -> Iterator[str]:
     integers = sum(layer.is_integer for layer in layers)
     yield f"{integers} of {len(layers)} layers run as integer kernels of onnxruntime {version('onnxruntime')}"
+    if integers:
+        yield f'x86 processors without VNNI need add_session_config_entry("{EXACT_PRODUCTS}", "1") for the same codes'
     yield speed_note(network, content)
     narrow = [stored.storage for stored in graph.weights.values() if stored.storage in ("int2", "int4")]
     if narrow:

@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from haq.evaluation.chunks import chunk_size
 from haq.evaluation.engines.onnxruntime.sessions import by_name, run_named
+from haq.execution.onnx_sessions import session_options
 from haq.execution.structures import Structure, item_count, take
 from haq.exporters.onnx.kernels import Optimized
 from haq.exporters.onnx.reference import Array, kernel_output
@@ -88,9 +89,9 @@ def observe(optimized: Optimized, inputs: Structure, *, threads: int) -> Iterato
     names = {name for node in optimized.kernels.values() for name in (*node.input, *node.output) if name}
     inner = sorted(names - set(constants) - outputs - {value.name for value in model.graph.input})
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
-    options = ort.SessionOptions()
+    options = session_options(threads=threads)
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads, options.log_severity_level = threads, 4
+    options.log_severity_level = 4
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     size = chunk_size(inputs, CHUNK_VALUES)
     for start in range(0, item_count(inputs), size):

@@ -1,7 +1,8 @@
 """Lowering of a template to a QONNX graph: floats that pass through `Quant` nodes of the true widths.
 
 Batch norm is folded into the scales of weights and into biases after quantization, as in the graph that the search
-evaluates. Biases stay in float.
+evaluates. Where the scales of weights are powers of two, folding would take them off these, and batch norm stays a node
+behind the layer. Biases stay in float.
 """
 
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from haq.evaluation.engines.onnxruntime.codes import SMALLEST_STEP, align_channe
 from haq.evaluation.engines.onnxruntime.lowering import Lowering
 from haq.evaluation.engines.onnxruntime.marking import attribute, layer_of
 from haq.evaluation.engines.onnxruntime.template import Floats, Node
+from haq.experiment.target_quantizers import are_powers_of_two
 from haq.exporters.deployable import Deployable
 from haq.quantization.linear import QuantizedWeight, QuantizerParameters
 from haq.quantization.range import IntegerRange
@@ -102,6 +104,11 @@ class QuantLowering(Lowering):
         super().__init__(
             network.template, network.quantizers, network.bits, corrections=network.corrections, fold=False
         )
+        self._kept = {
+            product.output: norm
+            for product, weight in zip(network.template.products, self._weights, strict=True)
+            if (norm := product.norm) is not None and weight is not None and are_powers_of_two(weight.scale)
+        }
 
     def model(self) -> onnx.ModelProto:
         """Return the graph."""
@@ -114,6 +121,22 @@ class QuantLowering(Lowering):
             if node.op_type == "Conv":
                 _complete(node, weights)
         return model
+
+    def _other(self, node: Node) -> None:
+        """Add a node, and the batch norm that follows a layer if it is not folded."""
+        norm = self._kept.get(node.output[0])
+        if norm is None:
+            super()._other(node)
+            return
+        output, layer = node.output[0], Node()
+        layer.CopyFrom(node)
+        layer.output[0] = f"{output}.exact"
+        self._graph.append(layer)
+        moments = self._corrections.statistics.get(norm.name)
+        mean, variance = (norm.mean, norm.variance) if moments is None else (x.numpy() for x in moments)
+        parts = {"gamma": norm.gamma, "beta": norm.beta, "mean": mean, "variance": variance}
+        inputs = [self._graph.constant(f"{output}.{part}", values.astype(np.float32)) for part, values in parts.items()]
+        self._graph.add("BatchNormalization", [layer.output[0], *inputs], output, epsilon=norm.epsilon)
 
     def _input(self, mark: Node) -> None:
         """Add the activation function and the quantizer before a layer."""
@@ -136,7 +159,9 @@ class QuantLowering(Lowering):
         """Add a layer's weights with their quantizer, and its bias."""
         layer = layer_of(mark)
         product, weight = self._template.products[layer], self._weights[layer]
-        affine = self._affine(layer)
+        if product.output in self._kept:
+            product = replace(product, norm=None)
+        affine = self._affine_of(layer, product)
         factor = affine.factor if product.norm else None
         self._graph.constant(product.bias_tensor, affine.offset.astype(np.float32))
         if weight is None:

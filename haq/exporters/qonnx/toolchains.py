@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import get_args
 
-import numpy as np
+import torch
 
+from haq.experiment.target_quantizers import are_powers_of_two
 from haq.exporters.deployable import Deployable
 from haq.exporters.formats import ToolchainName
-from haq.exporters.qonnx.lowering import weight_grid
 from hardware_sim.deployment_target import DeploymentTarget
 from hardware_sim.target_catalog import load_target
 
@@ -58,23 +58,16 @@ def _of_input(network: Deployable, place: int, target: DeploymentTarget) -> Iter
         return
     if quantizer.zero_point and not target.zero_points:
         yield f"has the zero point {quantizer.zero_point} at its input, not 0; {remedy}"
-    if "activations" in target.power_of_two_scales and not _are_powers_of_two(np.float32(quantizer.scale)):
+    if "activations" in target.power_of_two_scales and not are_powers_of_two(torch.tensor(quantizer.scale)):
         yield f"has the input scale {quantizer.scale:.4g}, no power of two; {remedy}"
 
 
 def _of_weights(network: Deployable, place: int, target: DeploymentTarget) -> Iterator[str]:
-    w_bits, product = network.policy.w_bits[place], network.template.products[place]
-    if w_bits is None or "weights" not in target.power_of_two_scales:
+    w_bits, remedy = network.policy.w_bits[place], f"search with --deploy {target.name}"
+    if w_bits is None:
         return
-    codes = network.quantizers.codes(place, w_bits)
-    if not _are_powers_of_two(weight_grid(codes)[1].scale):
-        yield f"has weight scales that are no powers of two; search with --deploy {target.name}"
-    elif product.norm and not _are_powers_of_two(weight_grid(codes, product.affine().factor)[1].scale):
-        yield (
-            "has weight scales that are no powers of two once its batch norm is folded into them; "
-            f"{target.name} takes layers without batch norm"
-        )
-
-
-def _are_powers_of_two(scale: np.typing.ArrayLike) -> bool:
-    return bool((np.frexp(np.abs(scale))[0] == 0.5).all())
+    scale = network.quantizers.codes(place, w_bits).scale
+    if "weights" in target.power_of_two_scales and not are_powers_of_two(scale):
+        yield f"has weight scales that are no powers of two; {remedy}"
+    elif target.weight_granularity == "per_tensor" and bool((scale != scale[0]).any()):
+        yield f"has a weight scale for each channel, not one; {remedy}"

@@ -69,7 +69,7 @@ def _fingerprint(recipe: Recipe) -> str:
 
 def _train(seed: int, recipe: Recipe) -> dict[str, Tensor]:
     pool, _ = digits_pools()
-    images = torch.stack([pool.read(index) for index in range(len(pool.keys))])
+    images = torch.stack([pool.read(index)[0] for index in range(len(pool.keys))])
     labels = torch.as_tensor(np.asarray(pool.labels))
     torch.default_generator.manual_seed(seed)
     with _reproducible():

@@ -5,9 +5,28 @@ from torch import Generator, Tensor
 
 from haq.execution.structures import Structure
 from haq.quantization.training.config import Augmentation
+from haq.tasks.base import AugmentingTask, Batch, Task
 
 MARGIN = 8
 """Images are shifted by up to their side divided by this: 4 of 32 pixels, as is usual for CIFAR (He et al. 2016)."""
+
+
+def augmented(task: Task, batch: Batch, how: Augmentation, generator: Generator) -> Batch:
+    """Augment a batch as its task does it, or its images alone where the targets do not depend on places in them.
+
+    Args:
+        task: Task of the batch.
+        batch: Inputs and targets.
+        how: Kind of augmentation.
+        generator: Random number generator on the CPU.
+
+    Returns:
+        Inputs and targets.
+    """
+    inputs, targets = batch
+    if isinstance(task, AugmentingTask):
+        return task.augment(inputs, targets, how, generator)
+    return augment(inputs, how, generator), targets
 
 
 def augment(images: Structure, how: Augmentation, generator: Generator) -> Structure:

@@ -12,7 +12,7 @@ from torch import Generator, nn
 from haq.execution.networks import runner, switch_to_eval
 from haq.execution.progress import SILENT, Watcher
 from haq.execution.structures import Structure, item_count, to_device
-from haq.quantization.training.augmentation import augment
+from haq.quantization.training.augmentation import augmented
 from haq.quantization.training.batch_norms import reestimate
 from haq.quantization.training.config import FinetuneConfig
 from haq.quantization.training.learner import Learner
@@ -102,9 +102,12 @@ class Trainer:
 
     def _batches(self, generator: Generator) -> Iterator[Batch]:
         """Yield this process' share of every batch, augmented."""
-        for inputs, targets in self._full_batches(generator):
-            moved = augment(inputs, self._config.augment, generator)
-            yield to_device(self._ranks.share(moved), self._device), to_device(self._ranks.share(targets), self._device)
+        for batch in self._full_batches(generator):
+            inputs, targets = augmented(self._task, batch, self._config.augment, generator)
+            yield (
+                to_device(self._ranks.share(inputs), self._device),
+                to_device(self._ranks.share(targets), self._device),
+            )
 
     def _norm_inputs(self, generator: Generator) -> Iterator[Structure]:
         batches = max(1, self._config.norm_images // self._config.batch_size)

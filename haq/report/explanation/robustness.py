@@ -10,9 +10,8 @@ from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.experiment.inputs import Inputs
-from haq.experiment.loading import task_options
+from haq.experiment.loading import load_configured, task_options
 from haq.experiment.preparation import prepare_network
-from haq.network.zoo import load_model
 from haq.policy import Policy
 from haq.tasks import load_task
 from haq.tasks.base import RecalibratableTask, Task
@@ -103,7 +102,7 @@ def recalibrated(config: SearchConfig, policy: Policy, before: float, *, inputs:
     Raises:
         UserError: The data have no other images for calibration.
     """
-    model = load_model(config.model, weights=config.weights) if inputs.model is None else inputs.model
+    model = load_configured(config) if inputs.model is None else inputs.model
     task = load_task(config.data, model=model, options=task_options(config)) if inputs.task is None else inputs.task
     other, shared = other_calibration(task)
     network = prepare_network(config, model=model, task=other)

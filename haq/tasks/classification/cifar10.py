@@ -61,7 +61,7 @@ def _pool(folder: Path, files: Sequence[str], transform: Transform) -> Pool:
         pixels = records[index, 1:].reshape(3, 32, 32).transpose(1, 2, 0)
         return transform(Image.fromarray(np.ascontiguousarray(pixels)))
 
-    return Pool(keys, records[:, 0].astype(np.int64), read)
+    return Pool.of_classes(keys, records[:, 0].astype(np.int64), read)
 
 
 def _read_records(path: Path) -> NDArray[np.uint8]:

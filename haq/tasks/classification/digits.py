@@ -27,7 +27,7 @@ def digits_pools() -> tuple[Pool, Pool]:
 
 
 def _pool(images: Tensor, labels: IntArray, places: IntArray) -> Pool:
-    return Pool([str(place) for place in places], labels[places], lambda index: images[int(places[index])])
+    return Pool.of_classes([str(place) for place in places], labels[places], lambda index: images[int(places[index])])
 
 
 @cache

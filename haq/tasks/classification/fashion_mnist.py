@@ -87,4 +87,4 @@ def _pool(raw: Path, stem: str, transform: Transform) -> Pool:
     if labels.max() >= len(CLASS_NAMES):
         raise UserError(f"{raw} has label {labels.max()} in {stem}, and Fashion-MNIST's go from 0 to 9")
     keys = [f"{stem}:{row}" for row in range(len(labels))]
-    return Pool(keys, labels.astype(np.int64), lambda index: transform(Image.fromarray(images[index])))
+    return Pool.of_classes(keys, labels.astype(np.int64), lambda index: transform(Image.fromarray(images[index])))

@@ -167,4 +167,4 @@ def _pool(folder: Path, listing: dict[str, list[str]], class_names: tuple[str, .
     keys = [f"{folder.name}/{name}/{file}" for name, files in listing.items() for file in files]
     labels = np.repeat([index_of[name] for name in listing], [len(files) for files in listing.values()])
     root = folder.parent
-    return Pool(keys, labels.astype(np.int64), lambda index: read_image(root / keys[index], transform))
+    return Pool.of_classes(keys, labels.astype(np.int64), lambda index: read_image(root / keys[index], transform))

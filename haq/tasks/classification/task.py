@@ -1,7 +1,7 @@
 """Classification tasks: cross entropy, accuracy, and a test of whether an accuracy is better than chance."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,9 +12,8 @@ from torch.nn.functional import cross_entropy
 from haq.errors import UserError
 from haq.execution.networks import run_network
 from haq.execution.structures import Structure
-from haq.tasks.base import Batch, SplitName
 from haq.tasks.distances import Distance, distribution_distance
-from haq.tasks.items import ItemsFrom, Split, StoredSplit
+from haq.tasks.item_task import ItemTask
 from haq.tasks.metrics import ACCURACY, Metric
 
 CHANCE_PROBABILITY = 0.01
@@ -49,7 +48,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassificationTask:
+class ClassificationTask(ItemTask):
     """Task whose items each have one class; batches of images are channels-last in memory.
 
     Args:
@@ -60,32 +59,12 @@ class ClassificationTask:
         exact_classes: Whether the network must have `num_classes` outputs; otherwise it may have more.
     """
 
-    name: str
-    splits: Mapping[SplitName, Split]
     num_classes: int
-    facts: Mapping[str, Any]
     exact_classes: bool = True
 
     @property
     def metric(self) -> Metric:
         return ACCURACY
-
-    def size(self, split: SplitName) -> int:
-        return len(self.splits[split]) if split in self.splits else 0
-
-    def batches(self, split: SplitName, *, batch_size: int) -> Iterator[Batch]:
-        return self._in_order(split, torch.arange(self.size(split)), batch_size)
-
-    def shuffled(self, split: SplitName, *, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
-        return self._in_order(split, torch.randperm(self.size(split), generator=generator), batch_size)
-
-    def example(self) -> Tensor:
-        return self.splits["calibration"].items[0][0].unsqueeze(0)
-
-    def prepare(self) -> None:
-        for name, split in self.splits.items():
-            if name != "train" and isinstance(split, StoredSplit):
-                split.store()
 
     def validate(self, model: nn.Module) -> None:
         """Run a network on one item and check that its outputs are the classes of the data.
@@ -143,24 +122,8 @@ class ClassificationTask:
     def chance_warning(self, score: float, *, items: int) -> str | None:
         return chance_warning(score, self.num_classes, items)
 
-    def with_other_calibration(self) -> "tuple[ClassificationTask, int] | None":
-        """Return the task with as many calibration items from the other end of its train split.
-
-        Returns:
-            The task, and the number of items that both calibration splits have; None if train has no further items.
-        """
-        count, size = self.size("calibration"), self.size("train")
-        if size <= count:
-            return None
-        other = StoredSplit(ItemsFrom(self.splits["train"].items, size - count))
-        return replace(self, splits={**self.splits, "calibration": other}), max(0, 2 * count - size)
-
     def description(self) -> Mapping[str, Any]:
         return {"name": self.name, "num_classes": self.num_classes, **self.facts}
-
-    def _in_order(self, split: SplitName, order: Tensor, batch_size: int) -> Iterator[Batch]:
-        for indices in torch.split(order, batch_size) if len(order) else ():
-            yield self.splits[split].take(indices)
 
 
 def chance_warning(accuracy: float, num_classes: int, n: int) -> str | None:

@@ -12,7 +12,7 @@ import torch
 import haq
 from haq.__main__ import main
 from haq.errors import HaqWarning, UserError
-from haq.execution.structures import Structure
+from haq.execution.structures import Structure, item_count
 from haq.exporters import registry
 from haq.exporters.deployable import Deployable
 from haq.exporters.formats import Export, ExportedLayer, ExportOptions, FormatName
@@ -53,9 +53,9 @@ class TextRuntime:
         run = network.quantized(export.bits)
         return lambda inputs: self.change(run(inputs))
 
-    def layer_codes(self, export: Export, *_: object) -> Iterator[LayerCodes]:
+    def layer_codes(self, export: Export, _: Deployable, inputs: Structure) -> Iterator[LayerCodes]:
         for layer in export.layers:
-            yield LayerCodes(layer=layer.name, is_integer=True, compared=10, differing=self.differing)
+            yield LayerCodes(layer=layer.name, is_integer=True, compared=item_count(inputs), differing=self.differing)
 
 
 @pytest.fixture(autouse=True)
@@ -208,7 +208,7 @@ def test_verify_names_what_is_missing_and_exits_with_1_for_differing_codes(
     digits_run: Path, runtime: TextRuntime, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["verify", str(digits_run)]) == 0
-    assert re.search(r"of all codes +150", capsys.readouterr().out)
+    assert re.search(r"of all codes +120", capsys.readouterr().out)
     monkeypatch.setattr(runtime, "differing", 3)
     assert main(["verify", str(digits_run), "--runtime", "text", "--images", "5"]) == 1
     assert re.search(r"stem\.0 +3", capsys.readouterr().out)
@@ -245,6 +245,15 @@ def test_an_option_of_another_format_is_refused_in_one_line(
 def test_a_runtime_that_is_named_twice_runs_once(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(digits_run), "--runtime", "text,text", "--images", "2", "--json"]) == 0
     assert [each["name"] for each in json.loads(capsys.readouterr().out)["runtimes"]] == ["text"]
+
+
+def test_codes_are_compared_on_no_more_images_than_predictions(
+    digits_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(digits_run), "--images", "2", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["runtimes"]
+    assert found["outputs"]["images"] == 2
+    assert {layer["compared"] for layer in found["layers"]} == {2}
 
 
 def test_an_unknown_toolchain_is_refused_with_the_known_ones(digits_run: Path, tmp_path: Path) -> None:

@@ -14,12 +14,14 @@ from haq.config import search_config
 from haq.errors import UserError
 from haq.experiment.artifact import load_artifact
 from haq.experiment.inputs import Inputs
+from haq.experiment.target_quantizers import are_powers_of_two
 from haq.exporters.agreement import compare_outputs
 from haq.exporters.deployable import Deployable, make_deployable
 from haq.exporters.formats import ExportOptions
 from haq.exporters.qonnx.exporter import QonnxExporter, build_graph
 from haq.exporters.qonnx.lowering import input_grid, weight_grid
 from haq.exporters.qonnx.runtime import QonnxRuntime
+from haq.exporters.qonnx.toolchains import obstacles
 from haq.network.layers import trace_layers
 from haq.network.models.cifar_resnet import CifarResNet
 from haq.policy import Policy, uniform_bits
@@ -224,6 +226,37 @@ def test_finn_takes_a_network_without_zero_points(tiny_net: nn.Module, prepared:
 def test_hls4ml_refuses_scales_that_are_no_powers_of_two(tiny_net: nn.Module, prepared: Prepare) -> None:
     with pytest.raises(UserError, match=r"conv has the input scale \S+, no power of two; search with --deploy"):
         QonnxExporter().build(prepared(tiny_net, (4,), zero_points="none"), ExportOptions(toolchain="hls4ml"))
+
+
+def test_hls4ml_takes_batch_norms_behind_weights_at_powers_of_two(prepared: Prepare) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(1)
+        network = prepared(Mixed().eval(), (4, 6), deploy="hls4ml")
+    export = QonnxExporter().build(network, ExportOptions(toolchain="hls4ml"))
+    model = onnx.load_model_from_string(export.main)
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert are_powers_of_two(torch.tensor(constants["conv.weight.scale"]))
+    assert len(set(constants["conv.weight.scale"].flat)) == 1
+    (norm,) = (node for node in model.graph.node if node.op_type == "BatchNormalization")
+    assert norm.output == ["conv.output"]
+    if (missing := QonnxRuntime().missing()) is not None:
+        pytest.skip(missing)
+    inputs = network.check_inputs(8)
+    layers = list(QonnxRuntime().layer_codes(export, network, inputs))
+    assert sum(layer.compared for layer in layers) > 0
+    assert {layer.layer: layer.differing for layer in layers if layer.differing} == {}
+    with torch.no_grad():
+        found = QonnxRuntime().runner(export, network)(inputs)
+        assert compare_outputs(network.network.task, found, network.evaluated(inputs)).noise < 0.02
+
+
+def test_hls4ml_refuses_a_scale_for_each_channel(prepared: Prepare) -> None:
+    network = prepared(Mixed().eval(), (4,), deploy="hls4ml")
+    codes = network.quantizers.codes(0, 4)
+    apart = replace(codes, scale=codes.scale * 2.0 ** torch.arange(len(codes.scale)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network.quantizers, "codes", lambda *_: apart)
+        assert "conv has a weight scale for each channel, not one" in next(obstacles(network, "hls4ml"))
 
 
 def test_the_operator_is_the_one_that_tools_look_for(deployable: Deployable) -> None:

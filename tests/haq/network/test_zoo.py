@@ -5,7 +5,7 @@ import torch
 
 from haq.errors import UserError
 from haq.execution.structures import tensors
-from haq.network.zoo import BUILT_IN, build_model, default_input_shape, load_model
+from haq.network.zoo import BUILT_IN, build_model, default_example, default_input_shape, load_model
 
 
 def weight_layers(model: torch.nn.Module) -> int:
@@ -61,10 +61,10 @@ def test_timm_models_are_built_without_download() -> None:
 def test_models_accept_their_default_input_shape(spec: str) -> None:
     if spec.startswith("timm:"):
         pytest.importorskip("timm")
-    shape = default_input_shape(spec)
-    assert shape is not None
+    example = default_example(spec)
+    assert example is not None
     with torch.no_grad():
-        assert {len(output) for output in tensors(build_model(spec)(torch.zeros(1, *shape)))} == {1}
+        assert {len(output) for output in tensors(build_model(spec)(example))} == {1}
 
 
 def test_all_torchvision_models_have_default_input_shape() -> None:

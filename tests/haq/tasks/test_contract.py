@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import zip_longest
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 import torch
@@ -16,18 +16,22 @@ from haq.tasks import load_task
 from haq.tasks.base import SplitName, Task
 from haq.tasks.predictions import predictions, score
 
+NETWORKS = {"regression": "motion", "cells": "cell_net", "cyclic_text": "successor"}
+"""Fixture of a network that solves the task, by the fixture of the task."""
 
-@pytest.fixture(params=["digits", "regression"])
+
+@pytest.fixture(params=["digits", *NETWORKS])
 def task(request: pytest.FixtureRequest) -> Task:
-    found: Task = request.getfixturevalue("regression") if request.param == "regression" else load_task("digits")
-    return found
+    return cast(Task, load_task("digits") if request.param == "digits" else request.getfixturevalue(request.param))
 
 
 @pytest.fixture
 def model(task: Task, request: pytest.FixtureRequest) -> nn.Module:
     """A network that solves the task."""
-    found: nn.Module = train_digits() if task.name == "digits" else request.getfixturevalue("motion")
-    return found
+    if task.name == "digits":
+        return train_digits()
+    fixture = request.node.callspec.params["task"]
+    return cast(nn.Module, request.getfixturevalue(NETWORKS[fixture]))
 
 
 def run(model: nn.Module) -> Callable[[Any], Any]:

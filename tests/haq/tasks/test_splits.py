@@ -12,7 +12,7 @@ from haq.tasks.splits import Pool, balanced_order, draw_splits
 
 
 def pool(name: str, labels: list[int]) -> Pool:
-    return Pool([f"{name}{index}" for index in range(len(labels))], np.array(labels), torch.tensor)
+    return Pool.of_classes([f"{name}{index}" for index in range(len(labels))], np.array(labels), torch.tensor)
 
 
 TRAIN, VAL = pool("train", [0, 1, 2, 3] * 25), pool("val", [0, 1] * 50)

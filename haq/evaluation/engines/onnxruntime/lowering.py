@@ -128,7 +128,9 @@ class Lowering:
 
     def _affine(self, layer: int) -> Affine:
         """Return bias and batch norm of a layer, with corrections, as one affine function."""
-        product = self._template.products[layer]
+        return self._affine_of(layer, self._template.products[layer])
+
+    def _affine_of(self, layer: int, product: Product) -> Affine:
         moments = self._corrections.statistics.get(product.norm.name) if product.norm else None
         return product.affine(self._corrections.biases.get(layer), moments)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from haq.evaluation.engines.onnxruntime.errors import NotExportableError
 from haq.evaluation.engines.onnxruntime.unshared import without_shared_codes
+from haq.execution.onnx_sessions import session_options
 from haq.execution.structures import Structure, tensors
 
 _FAILURES: tuple[type[Exception], ...] = (
@@ -39,13 +40,10 @@ def open_session(graph: bytes, *, threads: int, optimized: str | None = None) ->
     Raises:
         NotExportableError: onnxruntime does not accept the graph.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options = session_options(threads=threads)
     options.use_deterministic_compute = True
     # Spinning threads occupy the cores that torch and other processes need: 1.3 times as slow, or more.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Without VNNI instructions, sums of unsigned times signed codes saturate, unless weights are made unsigned.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = _LOG_NOTHING
     if optimized is not None:
         options.optimized_model_filepath = optimized

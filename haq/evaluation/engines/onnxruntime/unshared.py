@@ -23,7 +23,7 @@ def without_shared_codes(graph: bytes) -> bytes:
     model = onnx.load_model_from_string(graph)
     _unshare_results(model.graph)
     _unshare_constants(model.graph)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def _codes(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:

@@ -1,0 +1,1 @@
+"""Networks that Darknet's cfg files describe."""

@@ -1,0 +1,1 @@
+"""The training workflow: train the float network of a task and write its weights."""
