@@ -74,7 +74,7 @@ class DataSettings(Group):
 
     data: str = Field(
         "digits",
-        description="Data: digits, cifar10:DIR, fashion_mnist:DIR, imagefolder:DIR, text:DIR or "
+        description="Data: digits, shapes, cifar10:DIR, fashion_mnist:DIR, imagefolder:DIR, coco:DIR, text:DIR or "
         "package.module:callable.",
     )
     search_from: Literal["val", "train"] = Field("val", description="Part of the data that search images come from.")
@@ -85,7 +85,9 @@ class DataSettings(Group):
     calibration_images: Count = Field(512, description="Images for calibrating the quantizers.")
     split_seed: Seed = Field(0, description="Seed that draws the images of every split.")
     normalize: Normalization | None = Field(None, description="Normalization of images; the model's own by default.")
-    resize: Count | None = Field(None, description="Shorter side of images, pixels; the model's own by default.")
+    resize: Count | None = Field(
+        None, description="Shorter side of images, of detectors' inputs both sides, pixels; the model's own by default."
+    )
     crop: Count | None = Field(None, description="Centre crop of images, pixels; the model's own by default.")
     eval_batch: Count = Field(256, description="Images in one forward pass.")
 

@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from haq.network.models import digits_training
-from haq.network.models.digits_cnn import DigitsCNN
+from haq.network.models import digits_training, shapes_training, trained_weights
 
 SharedRun = Callable[[str, Callable[[Path], object]], Path]
 # No test fails because the machine is slow.
@@ -80,15 +80,16 @@ def _patient() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(session_dir: Path) -> Iterator[None]:
-    """Tests train and cache in a folder of their own, unless HAQ_CACHE names one; the digits are trained once."""
-    train = digits_training._load_or_train
+    """Tests cache in a folder of their own, unless HAQ_CACHE names one; embedded networks are trained once."""
+    train = trained_weights.load_or_train
 
-    def load_or_train(seed: int, recipe: digits_training.Recipe) -> DigitsCNN:
+    def load_or_train(*arguments: Any, **settings: Any) -> None:
         with _locked(session_dir / "training.lock"):
-            return train(seed, recipe)
+            train(*arguments, **settings)
 
     with pytest.MonkeyPatch.context() as patch:
         if "HAQ_CACHE" not in os.environ:
             patch.setenv("HAQ_CACHE", str(session_dir / "cache"))
-        patch.setattr(digits_training, "_load_or_train", load_or_train)
+        for module in (digits_training, shapes_training):
+            patch.setattr(module, "load_or_train", load_or_train)
         yield

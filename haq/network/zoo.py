@@ -1,6 +1,7 @@
 """Construction of models by name: built in, of torchvision, timm or a Darknet cfg, or by a callable of the user."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,8 @@ from haq.network.models.digits_training import train_digits
 from haq.network.models.language_models import LANGUAGE_MODELS, STEPS, stored_vocabulary_size
 from haq.network.models.mobilenet_v1 import MobileNetV1
 from haq.network.models.resnet8 import ResNet8
+from haq.network.models.shapes_detector import ShapesDetector
+from haq.network.models.shapes_training import train_shapes
 from haq.network.models.yolo.yolov4 import YoloV4
 from haq.network.models.yolo.yolov4_tiny import YoloV4Tiny
 from haq.network.tracing.unwrapping import unwrapped
@@ -32,11 +35,32 @@ BUILT_IN: dict[str, tuple[Builder, Shape]] = {
     **{f"cifar_resnet{depth}": (partial(CifarResNet, depth), (3, 32, 32)) for depth in (20, 32, 44, 56)},
     "resnet8": (ResNet8, (3, 32, 32)),
     "mobilenet_v1": (MobileNetV1, (3, 224, 224)),
+    "shapes_detector": (ShapesDetector, (3, 64, 64)),
     "yolov4": (YoloV4, (3, 608, 608)),
     "yolov4_tiny": (YoloV4Tiny, (3, 416, 416)),
     **{name: (build, (STEPS,)) for name, build in LANGUAGE_MODELS.items()},
 }
 """Builder of each model, and the shape of one input: [c, h, w] of images, [t] of tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """Built-in model that is trained on first use.
+
+    Attributes:
+        train: Function that returns the trained model, from the cache if it is there.
+        num_classes: Number of outputs, or of classes of a detector.
+    """
+
+    train: Callable[[], nn.Module]
+    num_classes: int
+
+
+_TRAINED: Mapping[str, _Trained] = {
+    "digits_cnn": _Trained(train_digits, 10),
+    "shapes_detector": _Trained(train_shapes, 3),
+}
+"""Models with data of their own."""
 _SCALABLE = ("mobilenet_v1", "yolov4", "yolov4_tiny")
 """Models whose name may be followed by a width, as in `mobilenet_v1:0.5`."""
 _NEED_INIT_WEIGHTS = ("googlenet", "inception_v3")
@@ -48,8 +72,8 @@ def load_model(
 ) -> nn.Module:
     """Load a model by name, in evaluation mode.
 
-    `digits_cnn` is trained; other models without weights are initialized at random. `mobilenet_v1:0.5`, and
-    `yolov4:0.5` likewise, has half the width. The caller's random state is unchanged.
+    `digits_cnn` and `shapes_detector` are trained; other models without weights are initialized at random.
+    `mobilenet_v1:0.5`, and `yolov4:0.5` likewise, has half the width. The caller's random state is unchanged.
 
     Args:
         spec: Name of the model.
@@ -68,8 +92,8 @@ def load_model(
         >>> load_model("cifar_resnet20").linear
         Linear(in_features=64, out_features=10, bias=True)
     """
-    if spec == "digits_cnn" and weights is None and num_classes in (None, 10):
-        return train_digits()
+    if spec in _TRAINED and weights is None and num_classes in (None, _TRAINED[spec].num_classes):
+        return _TRAINED[spec].train()
     if weights is not None and num_classes is None and spec in LANGUAGE_MODELS:
         num_classes = stored_vocabulary_size(read_weights(weights))
     model = build_model(spec, num_classes=num_classes, seed=seed)

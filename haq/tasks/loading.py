@@ -1,4 +1,4 @@
-"""Tasks by name: `digits`, `imagefolder:DIR` and the other names of `TASKS`, or `package.module:callable`."""
+"""Tasks by name, such as `digits`, `imagefolder:DIR` or `package.module:callable`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from haq.tasks.classification.cifar10 import read_cifar10
 from haq.tasks.classification.fashion_mnist import read_fashion_mnist
 from haq.tasks.classification.image_folder import read_folder
 from haq.tasks.classification.loading import folder_loader, load_digits, user_task
+from haq.tasks.detection.coco import load_coco
 from haq.tasks.detection.loading import load_shapes
 from haq.tasks.language_modelling.loading import load_text, vocabulary_size
 from haq.tasks.options import TaskOptions, require_no_transform
@@ -49,10 +50,10 @@ def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions
     Images are read on first use, or by `prepare`.
 
     Args:
-        spec: `digits`, `cifar10:DIR`, `fashion_mnist:DIR`, `imagefolder:DIR`, `text:DIR`, or a callable
-            `package.module:callable` that returns data sets by split, or a task.
-        model: Network that may have an attribute `transform`, which replaces the default transform of images; None for
-            none.
+        spec: A name of `TASKS`, such as `digits` or `imagefolder:DIR`, or a callable `package.module:callable` that
+            returns data sets by split, or a task.
+        model: Network that may have an attribute `transform`, which replaces the default transform of images, and, if
+            it is a detector, `detection`; None for none.
         options: Options of splits and transforms; the defaults of `TaskOptions` if None.
 
     Returns:
@@ -147,6 +148,7 @@ TASKS: dict[str, NamedTask] = {
     "cifar10": NamedTask(folder_loader(read_cifar10, CIFAR)),
     "fashion_mnist": NamedTask(folder_loader(read_fashion_mnist, GREY)),
     "imagefolder": NamedTask(folder_loader(read_folder, IMAGENET)),
+    "coco": NamedTask(load_coco),
     "shapes": NamedTask(load_shapes, needs_folder=False),
     "text": NamedTask(load_text, num_classes=vocabulary_size),
 }

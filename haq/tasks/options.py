@@ -20,6 +20,7 @@ class TaskOptions:
         normalize: Name of the mean and standard deviation of pixels.
         resize: Length of the shorter side after resizing, in pixels.
         crop: Side of the central square that is kept, in pixels.
+        input: Shape [c, h, w] of one input; used where images are resized to the network's input.
 
     Raises:
         UserError: A value is not allowed.
@@ -33,6 +34,7 @@ class TaskOptions:
     normalize: Normalization | None = None
     resize: int | None = None
     crop: int | None = None
+    input: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -41,7 +43,7 @@ class TaskOptions:
                 allowed = _CHOICES[field.name]
                 if value not in allowed:
                     raise UserError(f"{field.name} is {value!r}; choose one of {', '.join(map(str, allowed))}")
-            elif value is not None and value < (0 if field.name == "split_seed" else 1):
+            elif isinstance(value, int) and value < (0 if field.name == "split_seed" else 1):
                 raise UserError(f"{field.name} is {value}; it must be a positive number")
 
     @property

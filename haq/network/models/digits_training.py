@@ -1,20 +1,14 @@
 """Training of the embedded network: about ten seconds on one core, deterministic, and cached."""
 
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Generator, Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
-from haq.files import write_atomically
 from haq.network.models.digits_cnn import DigitsCNN
-from haq.runs.cache import cache_dir
+from haq.network.models.trained_weights import load_or_train, reproducible
 from haq.tasks.classification.digits import digits_pools
 
 
@@ -44,27 +38,11 @@ def train_digits(*, seed: int = 0, recipe: Recipe | None = None) -> DigitsCNN:
     Returns:
         The network in evaluation mode.
     """
+    chosen = recipe or Recipe()
     with torch.random.fork_rng(devices=[]):
-        return _load_or_train(seed, recipe or Recipe()).eval()
-
-
-def _load_or_train(seed: int, recipe: Recipe) -> DigitsCNN:
-    path = cache_dir() / f"digits_cnn-s{seed}-{_fingerprint(recipe)}.safetensors"
-    try:
-        state = load(path.read_bytes())
-    except (FileNotFoundError, SafetensorError):  # not trained yet, or damaged
-        content = save(_train(seed, recipe))
-        write_atomically(path, content)
-        state = load(content)
-    model = DigitsCNN()
-    model.load_state_dict(state)
-    return model
-
-
-def _fingerprint(recipe: Recipe) -> str:
-    """Return a hash of everything that the trained weights depend on, except the processor."""
-    shapes = {name: tuple(value.shape) for name, value in DigitsCNN().state_dict().items()}
-    return hashlib.sha256(repr((recipe, shapes, str(torch.__version__))).encode()).hexdigest()[:12]
+        model = DigitsCNN()
+        load_or_train(model, "digits_cnn", seed=seed, recipe=chosen, train=lambda: _train(seed, chosen))
+    return model.eval()
 
 
 def _train(seed: int, recipe: Recipe) -> dict[str, Tensor]:
@@ -72,7 +50,7 @@ def _train(seed: int, recipe: Recipe) -> dict[str, Tensor]:
     images = torch.stack([pool.read(index)[0] for index in range(len(pool.keys))])
     labels = torch.as_tensor(np.asarray(pool.labels))
     torch.default_generator.manual_seed(seed)
-    with _reproducible():
+    with reproducible():
         model = DigitsCNN()
         _fit(model, images, labels, recipe=recipe, generator=Generator().manual_seed(seed))
     return model.state_dict()
@@ -103,18 +81,3 @@ def _jitter(images: Tensor, recipe: Recipe, generator: Generator) -> Tensor:
     rows = [cos, -sin, recipe.max_shift * shift_x, sin, cos, recipe.max_shift * shift_y]
     grid = affine_grid(torch.stack(rows, dim=1).view(-1, 2, 3), list(images.shape), align_corners=False)
     return grid_sample(images, grid, align_corners=False)
-
-
-@contextmanager
-def _reproducible() -> Iterator[None]:
-    """Use one thread and deterministic kernels inside the context."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(mode=True)
-    try:
-        with torch.enable_grad():
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)

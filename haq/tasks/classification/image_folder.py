@@ -83,7 +83,7 @@ def read_image(path: Path, transform: Transform) -> Tensor:
     Raises:
         UserError: The file cannot be read or transformed; the message names it.
     """
-    image = _decoded(path)
+    image = read_picture(path)
     try:
         return transform(image)
     except UserError as error:
@@ -92,7 +92,18 @@ def read_image(path: Path, transform: Transform) -> Tensor:
         raise UserError(f"{path} cannot be transformed ({one_line(error)})") from error
 
 
-def _decoded(path: Path) -> Image.Image:
+def read_picture(path: Path) -> Image.Image:
+    """Read a picture.
+
+    Args:
+        path: Path of the image file.
+
+    Returns:
+        The picture, as stored.
+
+    Raises:
+        UserError: The file cannot be read; the message names it.
+    """
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=tuple(FORMATS)) as image:
             if not 0 < image.width * image.height <= MAX_PIXELS:
@@ -137,7 +148,7 @@ def _class_names(folder: Path, listings: dict[str, dict[str, list[str]]]) -> tup
                 "list the network's classes in classes.txt"
             )
         return tuple(listings["train"])
-    names = _read_class_names(file)
+    names = read_class_names(file)
     for part, listing in listings.items():
         unknown = [name for name in listing if name not in names]
         if unknown:
@@ -148,8 +159,18 @@ def _class_names(folder: Path, listings: dict[str, dict[str, list[str]]]) -> tup
     return tuple(names)
 
 
-def _read_class_names(file: Path) -> dict[str, None]:
-    """Return the names in order, as the keys of a dict for fast lookup."""
+def read_class_names(file: Path) -> dict[str, None]:
+    """Read the names of classes.
+
+    Args:
+        file: Text file with one name in each line.
+
+    Returns:
+        The names in order, as the keys of a dict for fast lookup.
+
+    Raises:
+        UserError: The file is no text, or names a class twice.
+    """
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

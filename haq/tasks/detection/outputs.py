@@ -1,7 +1,8 @@
 """Boxes of images, and the protocol that turns the raw outputs of a detector's heads into boxes, a loss and a distance.
 
 A detector returns the raw outputs of its heads, in training and in evaluation mode. It offers an attribute `detection`,
-a `DetectionHeads`, which holds anchors, strides and thresholds but no parameters.
+a `DetectionHeads`, which holds anchors, strides and thresholds but no parameters. Images in files are resized to its
+attribute `input_size`, height and width in pixels, if it has one.
 """
 
 from collections.abc import Sequence

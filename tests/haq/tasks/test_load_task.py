@@ -68,7 +68,7 @@ def test_train_half_of_digits_does_not_depend_on_seed() -> None:
     assert first == other
 
 
-@pytest.mark.parametrize("spec", ["digit", "imagefolder", "coco:somewhere/else", "", "cifar100:/data"])
+@pytest.mark.parametrize("spec", ["digit", "imagefolder", "ms_coco:somewhere/else", "", "cifar100:/data"])
 def test_unknown_name_error_lists_names(spec: str) -> None:
     with pytest.raises(UserError, match=r"unknown data .*expected digits, cifar10:DIR"):
         load_task(spec)

@@ -63,9 +63,26 @@ def yolo_loss(found: Predictions, targets: Sequence[GroundTruth], settings: Loss
     Returns:
         The loss, [].
     """
-    losses = [_image_loss(found, image, target, settings) for image, target in enumerate(targets)]
-    assigned = sum(count for _, count in losses)
-    return torch.stack([loss for loss, _ in losses]).sum() / max(assigned, len(losses))
+    from torchvision.ops import complete_box_iou_loss
+
+    truth, labels, images = _required(targets)
+    objects, positions = assignments(truth, found, threshold=settings.assign_iou)
+    places = images[objects] * len(found.cells) + positions  # in all images together
+    boxes, classes = found.boxes.flatten(0, 1), found.classes.flatten(0, 1)
+    box_loss = complete_box_iou_loss(boxes[places], truth[objects], reduction="sum")
+    wanted = torch.zeros_like(found.objectness).flatten()
+    wanted[places] = 1
+    counted = ~_ignored(found.boxes.detach(), targets, threshold=settings.ignore_iou).flatten()
+    counted[places] = True
+    logits = found.objectness.flatten()
+    objectness_loss = F.binary_cross_entropy_with_logits(logits, wanted, weight=counted.to(logits), reduction="sum")
+    # Objects that share a position are all its classes.
+    all_labels = torch.zeros_like(classes)
+    all_labels[places, labels[objects]] = 1
+    chosen = wanted.nonzero()[:, 0]
+    class_loss = F.binary_cross_entropy_with_logits(classes[chosen], all_labels[chosen], reduction="sum")
+    loss: Tensor = settings.box * box_loss + settings.objectness * objectness_loss + settings.classes * class_loss
+    return loss / max(len(places), len(targets))
 
 
 def assignments(truth: Tensor, found: Predictions, *, threshold: float) -> tuple[Tensor, Tensor]:
@@ -107,27 +124,18 @@ def shape_iou(sizes: Tensor, anchors: Tensor) -> Tensor:
     return common / (sizes.prod(dim=-1)[:, None] + anchors.prod(dim=-1) - common)
 
 
-def _image_loss(found: Predictions, image: int, target: GroundTruth, settings: LossSettings) -> tuple[Tensor, int]:
-    """Return the summed loss of one image, and its number of assignments."""
-    from torchvision.ops import complete_box_iou_loss
+def _required(targets: Sequence[GroundTruth]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return boxes [objects, 4], labels and images [objects] of all objects but crowds and boxes without an area."""
+    boxes, labels, crowd = (torch.cat([target[part] for target in targets]) for part in range(3))
+    counts = torch.tensor([len(target.labels) for target in targets])
+    images = torch.arange(len(targets)).repeat_interleave(counts).to(labels.device)
+    required = ~crowd & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    return boxes[required], labels[required], images[required]
 
-    boxes, logits = found.boxes[image], found.objectness[image]
-    required = ~target.crowd & (target.boxes[:, 2:] > target.boxes[:, :2]).all(dim=1)
-    truth, labels = target.boxes[required], target.labels[required]
-    objects, positions = assignments(truth, found, threshold=settings.assign_iou)
-    box_loss = complete_box_iou_loss(boxes[positions], truth[objects], reduction="sum")
-    wanted = torch.zeros_like(logits)
-    wanted[positions] = 1
-    counted = ~_is_ignored(boxes.detach(), target, threshold=settings.ignore_iou)
-    counted[positions] = True
-    objectness_loss = F.binary_cross_entropy_with_logits(logits, wanted, weight=counted.to(logits), reduction="sum")
-    # Objects that share a position are all its classes.
-    classes = torch.zeros_like(found.classes[image])
-    classes[positions, labels[objects]] = 1
-    chosen = wanted.nonzero()[:, 0]
-    class_loss = F.binary_cross_entropy_with_logits(found.classes[image, chosen], classes[chosen], reduction="sum")
-    loss = settings.box * box_loss + settings.objectness * objectness_loss + settings.classes * class_loss
-    return loss, len(positions)
+
+def _ignored(boxes: Tensor, targets: Sequence[GroundTruth], *, threshold: float) -> Tensor:
+    """Return which predicted boxes [n, positions, 4] lie on an object or in a crowd, bool [n, positions]."""
+    return torch.stack([_is_ignored(*each, threshold=threshold) for each in zip(boxes, targets, strict=True)])
 
 
 def _is_ignored(boxes: Tensor, target: GroundTruth, *, threshold: float) -> Tensor:
