@@ -90,7 +90,7 @@ def require_deployable(
 
 
 def end_layers(layers: Sequence[Layer], heads: Collection[str]) -> frozenset[str]:
-    """Return the names of the first layer and of the layers that produce outputs of the network.
+    """Return the names of the first layer with weights and of the layers that produce outputs of the network.
 
     Args:
         layers: Layers of the network.
@@ -99,7 +99,8 @@ def end_layers(layers: Sequence[Layer], heads: Collection[str]) -> frozenset[str
     Returns:
         The names.
     """
-    return frozenset({layers[0].name, *heads}) if layers else frozenset(heads)
+    first = next((layer.name for layer in layers if layer.kind != "matmul"), None)
+    return frozenset(heads if first is None else {first, *heads})
 
 
 def _text(bits: Bits) -> str:

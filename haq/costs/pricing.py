@@ -11,6 +11,7 @@ from haq.costs.unpriced import Refused
 from haq.errors import UserError
 from haq.formatting import format_cost
 from hardware_sim.cost import Bits, Cost, CostTable, Objective
+from hardware_sim.deployment_target import DeploymentTarget
 from hardware_sim.layer import Layer
 
 BASELINE_BITS = 8
@@ -81,6 +82,9 @@ def resolve_budgets(config: SearchConfig, priced: PricedLayers) -> tuple[Resolve
 def allowed_bits(config: SearchConfig, priced: PricedLayers) -> AllowedBits:
     """Return the widths to choose from, and the fixed bits of first layer, heads and pinned layers.
 
+    Where the width of activations is fixed since they have no effect on the size, both operands of a product of two
+    activations have it.
+
     Args:
         config: Settings with the widths and pins, and the deployment target.
         priced: Layers of the network.
@@ -93,7 +97,12 @@ def allowed_bits(config: SearchConfig, priced: PricedLayers) -> AllowedBits:
             take the pins, or none of the widths to choose from.
         DescriptionError: The deployment target is unknown, or its file invalid.
     """
+    target = deployment_target(config)
+    a_bits = _fixed_a_bits(config, target)
     widths: dict[str, tuple[int, str]] = {}
+    if config.objective == "size" and a_bits is not None:
+        products = (layer.name for layer in priced.layers if layer.kind == "matmul" and not layer.tied_to)
+        widths = dict.fromkeys(products, (a_bits, f"--a-bits {a_bits}"))
     ends = {_decides(name, priced) for name in end_layers(priced.layers, priced.heads)}
     if config.first_last_bits is not None:
         widths |= dict.fromkeys(ends, (config.first_last_bits, f"--first-last-bits {config.first_last_bits}"))
@@ -101,12 +110,10 @@ def allowed_bits(config: SearchConfig, priced: PricedLayers) -> AllowedBits:
         if _decides(name, priced) != name:
             raise UserError(f"--pin {name}: its bits are those of {_decides(name, priced)}; pin that instead")
         widths[name] = bits, f"--pin {name}={bits}"
-    target = deployment_target(config)
     if target is None:
-        a_bits = config.a_bits if config.objective == "size" else None
         pinned = {name: (bits, bits if a_bits is None else a_bits) for name, (bits, _) in widths.items()}
         return AllowedBits(min_bits=config.min_bits, max_bits=config.max_bits, a_bits=a_bits, pinned=pinned)
-    rules = TargetRules(target, ends, a_bits=fixed_a_bits(config, target))
+    rules = TargetRules(target, ends, a_bits=a_bits)
     found = AllowedBits(
         min_bits=config.min_bits,
         max_bits=config.max_bits,
@@ -116,6 +123,12 @@ def allowed_bits(config: SearchConfig, priced: PricedLayers) -> AllowedBits:
     )
     rules.require_choice(found)
     return found
+
+
+def _fixed_a_bits(config: SearchConfig, target: DeploymentTarget | None) -> int | None:
+    if target is not None:
+        return fixed_a_bits(config, target)
+    return config.a_bits if config.objective == "size" else None
 
 
 def _decides(name: str, priced: PricedLayers) -> str:

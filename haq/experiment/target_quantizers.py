@@ -8,6 +8,9 @@ from torch import Tensor
 from haq.errors import UserError
 from hardware_sim.deployment_target import DeploymentTarget
 
+_ZERO_POINTS, _SCALES = (".input.zero_point", ".second_input.zero_point"), (".input.scale", ".second_input.scale")
+"""Ends of the names of parameters of activations."""
+
 
 def require_legal_quantizers(target: DeploymentTarget | None, tensors: Mapping[str, Tensor]) -> None:
     """Check that a target takes the quantizers of a policy.
@@ -31,14 +34,14 @@ def require_legal_quantizers(target: DeploymentTarget | None, tensors: Mapping[s
 
 
 def _problems(target: DeploymentTarget, name: str, tensor: Tensor) -> Iterator[str]:
-    if name.endswith(".input.zero_point") and not target.zero_points and bool((tensor != 0).any()):
+    if name.endswith(_ZERO_POINTS) and not target.zero_points and bool((tensor != 0).any()):
         yield "a zero point"
     if name.endswith(".weight.scale"):
         if target.weight_granularity == "per_tensor" and bool((tensor != tensor.flatten()[0]).any()):
             yield "a scale for each channel"
         if "weights" in target.power_of_two_scales and not are_powers_of_two(tensor):
             yield "scales that are no powers of two"
-    if name.endswith(".input.scale") and "activations" in target.power_of_two_scales and not are_powers_of_two(tensor):
+    if name.endswith(_SCALES) and "activations" in target.power_of_two_scales and not are_powers_of_two(tensor):
         yield "a scale that is no power of two"
 
 

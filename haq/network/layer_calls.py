@@ -14,8 +14,11 @@ from haq.errors import UserError
 from haq.execution.networks import run_network
 from haq.execution.structures import Structure
 from haq.network.layers import Site, Trace
+from haq.network.tracing.call_mode import WeightedCalls
 from haq.network.tracing.names import LayerName, part_of
-from haq.network.tracing.weighted_calls import Call, WeightedCalls, WeightIndex, WeightSlice, is_layer
+from haq.network.tracing.products import ActivationProduct
+from haq.network.tracing.running_modules import RunningModules
+from haq.network.tracing.weighted_calls import Call, WeightIndex, WeightSlice, is_layer
 
 NormCall = tuple[str, int]
 """Call of a batch norm: path of its running mean, and the number of the call in a forward pass, from 1."""
@@ -30,13 +33,16 @@ class LayerIndex:
         sites: Positions of the layers, in the order of the trace.
 
     Attributes:
+        model: The network.
         weights: Index of parameters by tensor.
-        layers: Position of a layer by its weights and the number of their call.
+        layers: Position of a layer by its weights, or the place of its product, and the number of their call.
+        has_products: Whether a layer multiplies two activations.
         norms: Name of a buffer by the id of its tensor.
     """
 
     def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
-        self.weights = WeightIndex(model)
+        self.model, self.weights = model, WeightIndex(model)
+        self.has_products = any(isinstance(site.weights, ActivationProduct) for site in sites)
         self.layers = {(site.weights, site.call): layer for layer, site in enumerate(sites)}
         self.norms = {id(buffer): name for name, buffer in model.named_buffers()}
 
@@ -66,6 +72,8 @@ class LayerCalls(WeightedCalls):
         normalize: Function that computes a batch norm in evaluation mode, from its call and its arguments; if None they
             run unchanged.
         counts: Counters of calls, which are updated if given.
+
+    In a network without layers that multiply two activations, such products and attention run as they are.
     """
 
     def __init__(
@@ -74,9 +82,9 @@ class LayerCalls(WeightedCalls):
         compute: Callable[[int, Call], Tensor],
         normalize: Callable[[NormCall, Mapping[str, Any]], Tensor] | None = None,
         *,
-        counts: MutableMapping[WeightSlice, CallCount] | None = None,
+        counts: MutableMapping[WeightSlice | ActivationProduct, CallCount] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(RunningModules(index.model) if index.has_products else None)
         self._counts = counts
         self._index, self._compute, self._normalize = index, compute, normalize
         self._calls: defaultdict[Any, int] = defaultdict(int)
@@ -85,11 +93,15 @@ class LayerCalls(WeightedCalls):
         weights = self._index.weights.find(call.weight)
         number = self._calls[weights] if call.continues else self._count(weights)
         layer = self._index.layers.get((weights, number)) if weights else None
-        if self._counts is not None and weights and is_layer(call, weights) and not call.continues:
-            count = self._counts.setdefault(weights, CallCount())
-            count.calls += 1
-            count.untraced += layer is None
+        if weights and is_layer(call, weights) and not call.continues:
+            self._note(weights, layer)
         return super().weighted(call) if layer is None else self._compute(layer, call)
+
+    def multiplied(self, product: ActivationProduct, call: Call) -> Tensor:
+        layer = self._index.layers.get((product, self._count(product)))
+        if (product, 1) in self._index.layers:  # other products are not of two activations
+            self._note(product, layer)
+        return super().multiplied(product, call) if layer is None else self._compute(layer, call)
 
     def other(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if self._normalize is None or function is not F.batch_norm:
@@ -99,6 +111,12 @@ class LayerCalls(WeightedCalls):
         if name is None or arguments.get("training"):
             return function(*args, **kwargs)
         return self._normalize((name, self._count(name)), arguments)
+
+    def _note(self, weights: WeightSlice | ActivationProduct, layer: int | None) -> None:
+        if self._counts is not None:
+            count = self._counts.setdefault(weights, CallCount())
+            count.calls += 1
+            count.untraced += layer is None
 
     def _count(self, what: Any) -> int:
         self._calls[what] += 1
@@ -130,7 +148,7 @@ def require_float_layers(network: nn.Module, trace: Trace, example: Structure) -
         run_network(network, example, LayerCalls(LayerIndex(network, trace.sites), check))
 
 
-def untraced_text(model: nn.Module, counts: Mapping[WeightSlice, CallCount]) -> str | None:
+def untraced_text(model: nn.Module, counts: Mapping[WeightSlice | ActivationProduct, CallCount]) -> str | None:
     """Return a warning about calls on the calibration inputs that the trace does not have.
 
     Args:
@@ -154,7 +172,9 @@ def untraced_text(model: nn.Module, counts: Mapping[WeightSlice, CallCount]) -> 
     )
 
 
-def _name(model: nn.Module, weights: WeightSlice) -> str:
+def _name(model: nn.Module, weights: WeightSlice | ActivationProduct) -> str:
+    if isinstance(weights, ActivationProduct):
+        return weights.name
     path, _, leaf = weights.parameter.rpartition(".")
     return LayerName.of(path, leaf, part_of(model.get_parameter(weights.parameter).shape, weights)).short
 
@@ -164,11 +184,12 @@ def weight_of(model: nn.Module, site: Site) -> Tensor:
 
     Args:
         model: Network.
-        site: Position of the layer.
+        site: Position of the layer, which has weights.
 
     Returns:
         The parameter, or the part of it that the layer uses.
     """
+    assert isinstance(site.weights, WeightSlice), "a product of two activations has no weights"
     parameter = model.get_parameter(site.weights.parameter).detach()
     if tuple(parameter.shape) == site.weights.shape:
         return parameter

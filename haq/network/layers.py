@@ -1,27 +1,28 @@
 """Tracing of the quantizable layers of a network by running it once."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from haq.costs.unpriced import Refused
 from haq.errors import UserError
 from haq.execution.networks import materialize, run_network, switch_to_eval
 from haq.execution.structures import Structure, describe, tensors
 from haq.execution.user_code import modes_kept, one_line
-from haq.network.tracing.layer_shapes import layer_kind, layer_shape
+from haq.network.tracing.call_mode import WeightedCalls
+from haq.network.tracing.layer_shapes import layer_kind, layer_shape, product_shape
 from haq.network.tracing.names import LayerName, free_name, part_of, unique_names
 from haq.network.tracing.operators import OperatorCalls, Product
 from haq.network.tracing.origins import Origins
+from haq.network.tracing.products import MULTIPLYING, ActivationProduct, product_sizes
 from haq.network.tracing.refusals import Refusals
-from haq.network.tracing.weighted_calls import PRODUCTS, Call, WeightedCalls, WeightIndex, WeightSlice, is_layer
-from hardware_sim.layer import Layer
+from haq.network.tracing.running_modules import RunningModules
+from haq.network.tracing.weighted_calls import Call, WeightIndex, WeightSlice, is_layer
+from hardware_sim.layer import Layer, LayerKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,11 @@ class Site:
     """Position of a layer in a forward pass.
 
     Attributes:
-        weights: Weights of the layer.
-        call: Number of the call of these weights, from 1.
+        weights: Weights of the layer; for a product of two activations its place in the network.
+        call: Number of the call of these weights, or of this product, from 1.
     """
 
-    weights: WeightSlice
+    weights: WeightSlice | ActivationProduct
     call: int
 
 
@@ -81,7 +82,9 @@ def trace(model: nn.Module, example: Structure) -> Trace:
     A layer is named after the path of the module that owns its weights. Each further call of the same weights is a
     layer of its own, `path:2`, tied to the first. A recurrent module has two layers for each of its own layers and
     directions: `path.ih_l0`, a linear layer, multiplies the inputs of all steps, and `path.hh_l0` the state of each
-    step; with a projection there is also `path.hr_l0`. The network is not changed.
+    step; with a projection there is also `path.hr_l0`. A product of two activations is named after the module that
+    computes it and the operator: `path.matmul`, `path.matmul_2`, or `path.qk` and `path.pv` in attention. The network
+    is not changed.
 
     Args:
         model: Network.
@@ -98,7 +101,7 @@ def trace(model: nn.Module, example: Structure) -> Trace:
             switch_to_eval(model)
             materialize(model, example)
             tracer = _Tracer(model, example)
-            with torch.no_grad(), _watched(model, tracer), tracer.operators:
+            with torch.no_grad(), tracer.operators:
                 outputs = run_network(model, example, tracer)
         except _FAILURES as error:
             _require_runs(model, example)
@@ -133,20 +136,19 @@ class _Tracer(WeightedCalls):
     """Function mode that records the calls of one forward pass, and which activation tensors each layer reads."""
 
     def __init__(self, model: nn.Module, example: Structure) -> None:
-        super().__init__()
-        self.stack: list[tuple[str, nn.Module]] = []
-        """Running modules, outermost first."""
-        self.operators = OperatorCalls(model, lambda: self.stack[-1][0] if self.stack else "")
+        self._running = RunningModules(model, self._leave)
+        super().__init__(self._running)
+        self.operators = OperatorCalls(model, lambda: self._running.path)
         self.origins = Origins(example, self._hold)
         self._layers: list[Layer] = []
         self._sites: list[Site] = []
         self._refusals = Refusals()
         self._called: set[str] = set()
-        self._names: dict[WeightSlice, LayerName] = {}
-        self._calls: Counter[WeightSlice] = Counter()
+        self._names: dict[WeightSlice | ActivationProduct, LayerName] = {}
+        self._calls: Counter[WeightSlice | ActivationProduct] = Counter()
         self._numbers: dict[WeightSlice, int] = {}
         self._index = WeightIndex(model)
-        self._modules = dict(model.named_modules(remove_duplicate=False))
+        self._modules_by_path = dict(model.named_modules(remove_duplicate=False))
 
     def weighted(self, call: Call) -> Tensor:
         first = len(self.operators.products)
@@ -162,26 +164,43 @@ class _Tracer(WeightedCalls):
         elif call.continues:
             self._extend(weights, output)
         else:
-            self._add(call, weights, output)
+            self._names.setdefault(weights, self._name(weights))
+            self._numbers[weights] = len(self._layers) + 1
+            self._add(weights, output, kind=layer_kind(call), inputs=[call.input], shape=layer_shape(call, output))
+        return output
+
+    def multiplied(self, product: ActivationProduct, call: Call) -> Tensor:
+        first = len(self.operators.products)
+        output = call.run(call.input, call.weight)
+        operands, products = [call.input, call.weight], self.operators.pop_products(first)
+        sizes = product_sizes(call) if output.is_floating_point() else None
+        if sizes is None or not all(map(self.operators.depends_on_input, operands)):
+            self._refuse_product(product.operator, operands, products)
+            self.origins.propagate(None, operands, [output])
+            return output
+        self._called.add(product.module)
+        self._names.setdefault(product, LayerName(product.name, product.name))
+        self._add(product, output, kind="matmul", inputs=operands, shape=product_shape(sizes))
         return output
 
     def other(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         first = len(self.operators.products)
         result = function(*args, **kwargs)
         operands = list(tensors((args, kwargs)))
-        if function in PRODUCTS:
-            self._refuse_product(PRODUCTS[function], operands, self.operators.pop_products(first))
+        if function in MULTIPLYING:
+            self._refuse_product(MULTIPLYING[function], operands, self.operators.pop_products(first))
         self.origins.propagate(function, operands, tensors(result))
         return result
 
     def result(self, model: nn.Module, outputs: Any) -> Trace:
         """Return the trace, after the network has returned `outputs`."""
         self._refusals.add_unseen(self.operators.products)
-        weights = [site.weights for site in self._sites]
+        weights = [site.weights for site in self._sites if isinstance(site.weights, WeightSlice)]
         self._refusals.add_rest(model, self._called, weights, self.operators.readers)
         layers = self._named_layers()
         numbers = {number for tensor in tensors(outputs) for number in self.origins.of(tensor) if number}
-        heads = [layers[number - 1] for number in sorted(numbers)] or layers[-1:]
+        weighted = [layer for layer in layers if layer.kind != "matmul"]
+        heads = [layers[number - 1] for number in sorted(numbers)] or weighted[-1:]
         return Trace(layers, tuple(self._sites), tuple(self._refusals), tuple(layer.name for layer in heads))
 
     def _reason(self, call: Call, weights: WeightSlice | None) -> str:
@@ -192,21 +211,23 @@ class _Tracer(WeightedCalls):
             return f"it reads {name} transposed or with gaps, not as it is stored"
         return "its weights are computed while the network runs"
 
-    def _add(self, call: Call, weights: WeightSlice, output: Tensor) -> None:
-        self._names.setdefault(weights, self._name(weights))
+    def _add(
+        self,
+        weights: WeightSlice | ActivationProduct,
+        output: Tensor,
+        *,
+        kind: LayerKind,
+        inputs: Sequence[Tensor],
+        shape: Mapping[str, Any],
+    ) -> None:
+        """Add a layer that wrote a tensor."""
         self._calls[weights] += 1
         number = len(self._layers) + 1
+        read = frozenset[int]().union(*map(self.origins.of, inputs))
         self._layers.append(
-            Layer(
-                name=f"{number}",
-                kind=layer_kind(call),
-                input_tensors=tuple(sorted(self.origins.of(call.input))),
-                output_tensor=number,
-                **layer_shape(call, output),
-            )
+            Layer(name=f"{number}", kind=kind, input_tensors=tuple(sorted(read)), output_tensor=number, **shape)
         )
         self._sites.append(Site(weights, self._calls[weights]))
-        self._numbers[weights] = number
         self.origins.record(output, frozenset({number}))
 
     def _extend(self, weights: WeightSlice, output: Tensor) -> None:
@@ -240,48 +261,32 @@ class _Tracer(WeightedCalls):
     def _name(self, weights: WeightSlice) -> LayerName:
         """Return the name by the innermost running module that has this parameter, and its name there."""
         path, _, leaf = weights.parameter.rpartition(".")
-        parameter = getattr(self._modules[path], leaf)
-        for name, module in reversed(self.stack):
-            owned = [key for key, value in module.named_parameters(recurse=False) if value is parameter]
-            if owned:
-                path, leaf = name, owned[0]
-                self._called.add(name)
-                break
+        parameter = getattr(self._modules_by_path[path], leaf)
+        owner = self._running.owner(parameter)
+        if owner is not None:
+            path, leaf = owner
+            self._called.add(path)
         return LayerName.of(path, leaf, part_of(parameter.shape, weights))
+
+    def _leave(self, args: Any, outputs: Any) -> None:
+        """Follow the origins of tensors through a module that has run."""
+        with torch._C.DisableTorchFunction():
+            self.origins.propagate_through_module(tensors(args), tensors(outputs))
 
     def _refuse_product(self, what: str, operands: Sequence[Tensor], products: Sequence[Product]) -> None:
         weights = [name for tensor in operands if tensor.ndim > 1 and (name := self._index.name(tensor))]
         weights += [name for product in products for name in product.parameters]
         if weights:
             reason = f"multiplies with {weights[0]} in a way that has no quantized form"
+        elif not all(map(self.operators.depends_on_input, operands)):
+            reason = "multiplies with a constant that is no parameter, which stays in float"
         else:
-            reason = "multiplies two activations, which stay in float"
+            reason = "multiplies two activations in a way that has no quantized form"
         self._refuse(what, reason, operands, products)
 
     def _refuse(self, what: str, reason: str, operands: Iterable[Tensor], products: Sequence[Product]) -> None:
-        name = self.stack[-1][0] if self.stack else ""
+        name = self._running.path
         parameters = [found for tensor in operands if (found := self._index.name(tensor))]
         reason = reason if name else f"{what}: {reason}"
         self._refusals.add(name or what, reason, products=products, parameters=parameters)
         self._called.add(name)
-
-
-@contextmanager
-def _watched(model: nn.Module, tracer: _Tracer) -> Iterator[None]:
-    """Inform a tracer of the running modules, and of their outputs, inside the context."""
-    names = {module: name for name, module in model.named_modules()}
-
-    def enter(module: nn.Module, _: Any) -> None:
-        tracer.stack.append((names.get(module, ""), module))
-
-    def leave(_module: nn.Module, args: Any, output: Any) -> None:
-        tracer.stack.pop()
-        with torch._C.DisableTorchFunction():
-            tracer.origins.propagate_through_module(tensors(args), tensors(output))
-
-    handles = (register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -21,7 +21,10 @@ from haq.execution.networks import run_network
 from haq.execution.structures import Structure
 from haq.network.layer_calls import LayerCalls, LayerIndex, NormCall
 from haq.network.tracing.weighted_calls import Call
+from hardware_sim.layer import LayerKind
 
+UNCORRECTED_KINDS: tuple[LayerKind, ...] = ("recurrent", "matmul")
+"""Kinds of layers whose outputs are not corrected."""
 Moments = tuple[Tensor, Tensor]
 """Mean and variance of every channel."""
 Arguments = Mapping[str, Any]
@@ -187,7 +190,8 @@ class Corrector:
 
         def compute(layer: int, call: Call) -> Tensor:
             output = call.run(call.input, call.weight)
-            if call.operation.kind != "recurrent":  # the mean differs between steps
+            # The mean of a recurrent layer differs between steps; a product of activations has no bias.
+            if call.operation.kind not in UNCORRECTED_KINDS:
                 layer_of[output] = layer
                 means[layer] = _channel_mean(call, output)
             return output

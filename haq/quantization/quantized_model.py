@@ -80,7 +80,7 @@ class QuantizedModel(nn.Module):
         return self._corrections.shift(layer, call, self.quantized(layer, call))
 
     def quantized(self, layer: int, call: Call) -> Tensor:
-        """Compute a layer with quantized weights and input, without corrections.
+        """Compute a layer with quantized weights (or second operand) and input, without corrections.
 
         Args:
             layer: Position of the layer.
@@ -90,5 +90,5 @@ class QuantizedModel(nn.Module):
             Output of the layer.
         """
         w_bits, a_bits = self._bits[layer]
-        weight = call.weight if w_bits is None else self.quantizers.weight(layer, w_bits)
+        weight = call.weight if w_bits is None else self.quantizers.factor(call, layer, w_bits)
         return call.run(call.input if a_bits is None else self.quantizers.input(call.input, layer, a_bits), weight)

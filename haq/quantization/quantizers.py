@@ -2,30 +2,23 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
-import torch
 from torch import Tensor, nn
 
 from haq.config import QuantizerName, Rounding, ZeroPoints
-from haq.errors import UserError
-from haq.execution.networks import run_network
 from haq.execution.structures import Structure
-from haq.network.layer_calls import CallCount, LayerCalls, LayerIndex, untraced_text, weight_of
+from haq.network.layer_calls import weight_of
 from haq.network.layers import Trace
-from haq.network.tracing.weighted_calls import Call, WeightSlice
+from haq.network.tracing.weighted_calls import Call
+from haq.quantization.activations import ActivationQuantizers
 from haq.quantization.calibration import MethodChoice
-from haq.quantization.histogram import Histogram, HistogramBuilder
 from haq.quantization.input_hessians import has_hessian, input_hessians
 from haq.quantization.layer_weights import LayerWeights, StoredWeight, make_layer_weights
 from haq.quantization.linear import QuantizedWeight, QuantizerParameters, activation_quantizer
-from haq.quantization.range import fake_quantize
 from haq.quantization.rounding import ROUNDINGS, WeightRounding
 from haq.quantization.weight_scales import ANY_SCALES, ScaleRule
 from hardware_sim.cost import Bits
-
-_PARTS = ("scale", "zero_point", "range")
-"""Stored tensors of an activation quantizer; `range` is (q_min, q_max)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,25 +48,13 @@ class QuantizerOptions:
         return self.zero_points, self.weight_scales, self.power_of_two_inputs
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Observations of one float pass over the calibration inputs.
-
-    Attributes:
-        histograms: Histogram of each layer's input; None for an input that is not a float tensor.
-        warning: Warning about calls of layers that the trace does not have; None if it has all.
-    """
-
-    histograms: Sequence[Histogram | None]
-    warning: str | None
-
-
 class Quantizers:
     """Quantizers of a network, each computed on first use and kept.
 
     Linear weights are symmetric per output channel. Activations are per tensor, and unsigned if calibration saw no
     negative value. Layers are identified by their position in the trace; layers with the same weights share their
-    quantizer.
+    quantizer. A layer that multiplies two activations has a quantizer for each; bits of weights are those of the
+    second.
 
     Args:
         model: Float network.
@@ -95,7 +76,17 @@ class Quantizers:
         self._batches, self._options = batches, options or QuantizerOptions()
         self._layers: dict[int, LayerWeights] = {}
         self._weights: dict[tuple[int, int], StoredWeight] = {}
-        self._activations: dict[tuple[int, int], tuple[QuantizerParameters, Tensor]] = {}
+        self._activations = ActivationQuantizers(
+            model,
+            trace,
+            batches,
+            partial(
+                activation_quantizer,
+                method=self._options.method,
+                zero_points=self._options.zero_points,
+                power_of_two=self._options.power_of_two_inputs,
+            ),
+        )
 
     def of_network(self, model: nn.Module) -> "Quantizers":
         """Return quantizers with the same settings and calibration inputs for other weights of the network.
@@ -129,10 +120,23 @@ class Quantizers:
         Raises:
             UserError: Activations are not finite; the message names the layer.
         """
-        _ = self._calibration
+        _ = self._activations.calibration
+
+    def has_weights(self, layer: int) -> bool:
+        """Return whether a layer multiplies with weights, not with a second activation.
+
+        Args:
+            layer: Position of the layer.
+
+        Returns:
+            True if it does.
+        """
+        return self._trace.layers[layer].kind != "matmul"
 
     def quantize_weight(self, layer: int, widths: Iterable[int]) -> None:
         """Quantize a layer's weights to several bit widths now instead of on first use.
+
+        Layers without weights are left out.
 
         Args:
             layer: Position of the layer.
@@ -141,7 +145,7 @@ class Quantizers:
         Raises:
             ValueError: The weights are empty or not finite.
         """
-        for bits in widths:
+        for bits in widths if self.has_weights(layer) else ():
             self._quantized(layer, int(bits))
 
     @property
@@ -150,7 +154,7 @@ class Quantizers:
 
         The calibration inputs are run if they were not run yet.
         """
-        return self._calibration.warning
+        return self._activations.calibration.warning
 
     def codes(self, layer: int, bits: int) -> QuantizedWeight:
         """Return the integer codes and scales of a layer's weights.
@@ -195,8 +199,24 @@ class Quantizers:
         Raises:
             UserError: Activations on the calibration inputs are not finite; the message names the layer.
         """
-        found = self._activation(layer, bits)
-        return found[0] if found else None
+        return self._activations.quantizer((layer, "input"), bits)
+
+    def second_activation(self, layer: int, bits: int) -> QuantizerParameters:
+        """Return the quantizer of the second operand of a layer that multiplies two activations.
+
+        Args:
+            layer: Position of the layer.
+            bits: Bit width, 1 to 8.
+
+        Returns:
+            The quantizer.
+
+        Raises:
+            UserError: Activations on the calibration inputs are not finite; the message names the layer.
+        """
+        found = self._activations.quantizer((layer, "second_input"), bits)
+        assert found is not None, "layers that multiply two activations have float operands"
+        return found
 
     def input(self, x: Tensor, layer: int, bits: int) -> Tensor:
         """Fake-quantize the input of a layer.
@@ -210,11 +230,22 @@ class Quantizers:
             Values on the grid, in the shape of x; x itself if it is not a float tensor, such as the indices of an
             embedding.
         """
-        found = self._activation(layer, bits) if x.is_floating_point() else None
-        if found is None:
-            return x
-        quantizer, scale = found
-        return fake_quantize(x, scale, quantizer.zero_point, quantizer.q_min, quantizer.q_max)
+        return self._activations.quantize(x, (layer, "input"), bits)
+
+    def factor(self, call: Call, layer: int, bits: int) -> Tensor:
+        """Return what a layer multiplies its input with, quantized: its weights, or the second activation of a product.
+
+        Args:
+            call: Call of the layer.
+            layer: Position of the layer.
+            bits: Bit width, 1 to 8.
+
+        Returns:
+            Values on the grid, in the shape of the weights or of the activation.
+        """
+        if call.has_weights:
+            return self.weight(layer, bits)
+        return self._activations.quantize(call.weight, (layer, "second_input"), bits)
 
     def tensors(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> dict[str, Tensor]:
         """Return the parameters of all quantizers of a policy by name.
@@ -224,45 +255,23 @@ class Quantizers:
             a_bits: Bits of the input of each layer; None for float.
 
         Returns:
-            Tensors by `LAYER.weight.scale`, `LAYER.input.zero_point` and so on; none for what is left in float.
+            Tensors by `LAYER.weight.scale`, `LAYER.input.zero_point` and so on, `LAYER.second_input.scale` in place of
+            weights for products of two activations; none for what is left in float.
         """
         found: dict[str, Tensor] = {}
         for layer, (w, a) in enumerate(zip(w_bits, a_bits, strict=True)):
             name = self._trace.layers[layer].name
-            if w is not None:
+            if w is not None and self.has_weights(layer):
                 found |= {f"{name}.weight.{part}": value for part, value in self._quantized(layer, w).parts.items()}
-            activation = None if a is None else self._activation(layer, a)
-            if activation is not None:
-                quantizer, scale = activation
-                found |= {f"{name}.input.{part}": value for part, value in _parts(quantizer, scale).items()}
+            elif w is not None:
+                found |= self._activations.tensors((layer, "second_input"), w)
+            if a is not None:
+                found |= self._activations.tensors((layer, "input"), a)
         return found
-
-    @cached_property
-    def _calibration(self) -> Calibration:
-        return calibrate(self._model, self._trace, self._batches())
 
     @cached_property
     def _hessians(self) -> dict[int, Tensor]:
         return input_hessians(self._model, self._trace, self._batches())
-
-    def _activation(self, layer: int, bits: int) -> tuple[QuantizerParameters, Tensor] | None:
-        """Return the quantizer of a layer's input, and its scale [] on the device; None if the input is not float."""
-        if (layer, bits) not in self._activations:
-            histogram = self._calibration.histograms[layer]
-            if histogram is None:
-                return None
-            options = self._options
-            quantizer = activation_quantizer(
-                histogram,
-                bits,
-                method=options.method,
-                zero_points=options.zero_points,
-                power_of_two=options.power_of_two_inputs,
-            )
-            device = weight_of(self._model, self._trace.sites[layer]).device
-            scale = torch.tensor(quantizer.scale, dtype=torch.float32, device=device)
-            self._activations[layer, bits] = (quantizer, scale)
-        return self._activations[layer, bits]
 
     def load(self, tensors: Mapping[str, Tensor], w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> None:
         """Restore the quantizers of a policy, so that nothing is calibrated for it again.
@@ -273,29 +282,23 @@ class Quantizers:
             a_bits: Bits of the input of each layer; None for float.
 
         Raises:
-            KeyError: The quantizer of a layer's weights is missing.
+            KeyError: The quantizer of a layer's weights, or of its second activation, is missing.
             ValueError: A quantizer has other bits or another shape.
         """
         for layer, (w, a) in enumerate(zip(w_bits, a_bits, strict=True)):
             name = self._trace.layers[layer].name
-            if w is not None and self._owner(layer) == layer:
+            if w is not None and not self.has_weights(layer):
+                if f"{name}.second_input.scale" not in tensors:
+                    raise KeyError(f"{name}.second_input")
+                self._activations.load(tensors, (layer, "second_input"), w)
+            elif w is not None and self._owner(layer) == layer:
                 prefix = f"{name}.weight."
                 parts = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
                 if not parts:
                     raise KeyError(f"{name}.weight")
                 self._weights[layer, w] = self._layer(layer).restore(w, parts)
-            if a is not None and f"{name}.input.scale" in tensors:
-                self._load_input(layer, a, {key: tensors[f"{name}.input.{key}"] for key in _PARTS})
-
-    def _load_input(self, layer: int, bits: int, parts: Mapping[str, Tensor]) -> None:
-        q_min, q_max = parts["range"].tolist()
-        if q_max - q_min >= 2**bits:
-            raise ValueError(f"input codes of {self._trace.layers[layer].name} exceed {bits} bits: {q_min}..{q_max}")
-        scale, zero_point = parts["scale"], int(parts["zero_point"])
-        quantizer = QuantizerParameters(
-            bits=bits, signed=q_min < 0, scale=scale.item(), zero_point=zero_point, q_min=q_min, q_max=q_max
-        )
-        self._activations[layer, bits] = (quantizer, scale)
+            if a is not None:
+                self._activations.load(tensors, (layer, "input"), a)
 
     def _quantized(self, layer: int, bits: int) -> StoredWeight:
         owner = self._owner(layer)
@@ -328,43 +331,3 @@ class Quantizers:
         """Return the first layer that uses the same weights."""
         weights = self._trace.sites[layer].weights
         return next(first for first, site in enumerate(self._trace.sites) if site.weights == weights)
-
-
-def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Structure]) -> Calibration:
-    """Run the calibration inputs in float, and observe the inputs of all layers.
-
-    Args:
-        model: Float network.
-        trace: Its trace.
-        batches: Batches of calibration inputs, on the device of the network.
-
-    Returns:
-        Histograms and warning.
-
-    Raises:
-        UserError: Activations are NaN or infinite; the message names the layer.
-    """
-    builders: dict[int, HistogramBuilder] = {}
-    counts: dict[WeightSlice, CallCount] = {}
-
-    def observe(layer: int, call: Call) -> Tensor:
-        if call.input.is_floating_point():
-            try:
-                builders.setdefault(layer, HistogramBuilder()).update(call.input)
-            except ValueError as error:
-                raise UserError(f"input of layer {trace.layers[layer].name!r}: {error}") from error
-        return call.run(call.input, call.weight)
-
-    index = LayerIndex(model, trace.sites)
-    with torch.no_grad():
-        for batch in batches:
-            run_network(model, batch, LayerCalls(index, observe, counts=counts))
-    histograms = [builders[layer].build() if layer in builders else None for layer in range(len(trace.layers))]
-    return Calibration(histograms, untraced_text(model, counts))
-
-
-def _parts(quantizer: QuantizerParameters, scale: Tensor) -> dict[str, Tensor]:
-    """Return the stored tensors of an activation quantizer by the names in `_PARTS`."""
-    integers = (quantizer.zero_point, (quantizer.q_min, quantizer.q_max))
-    values = (scale, *(torch.tensor(each, dtype=torch.int32) for each in integers))
-    return dict(zip(_PARTS, values, strict=True))

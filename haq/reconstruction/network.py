@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from haq.execution.networks import run_network
-from haq.execution.structures import Structure
+from haq.execution.structures import Structure, device_of
 from haq.network.layer_calls import LayerCalls, LayerIndex, weight_of
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
@@ -138,7 +138,7 @@ class LearnedNetwork(nn.Module):
         bits: Policy.
         corrections: Corrections at the start.
         spreads: Standard deviations [c_out] of the outputs in float, by layer: the units of biases. Layers without one,
-            such as the steps of a recurrent layer, have no trainable bias.
+            such as the steps of a recurrent layer, and products of two activations have no trainable bias.
     """
 
     def __init__(
@@ -156,22 +156,34 @@ class LearnedNetwork(nn.Module):
         self._index, self._owners = LayerIndex(self._model, trace.sites), owners(trace)
         self._names = tuple(layer.name for layer in trace.layers)
         self._statistics = corrections.statistics
-        device = weight_of(model, trace.sites[0]).device
+        device = device_of(tuple(model.parameters()))
+        factors = {layer: w for layer, w in enumerate(bits[0]) if w is not None}
         weights = {
             self._owners[layer]: LearnedWeight(weight_of(model, trace.sites[layer]), quantizers.codes(layer, w))
-            for layer, w in enumerate(bits[0])
-            if w is not None
+            for layer, w in factors.items()
+            if quantizers.has_weights(layer)
         }
         inputs = {layer: quantizers.activation(layer, a) for layer, a in enumerate(bits[1]) if a is not None}
+        seconds = {
+            layer: quantizers.second_activation(layer, w)
+            for layer, w in factors.items()
+            if not quantizers.has_weights(layer)
+        }
         self.weights = _by_layer(weights)
         self.inputs = _by_layer({layer: LearnedInput(each, device) for layer, each in inputs.items() if each})
+        self.second_inputs = _by_layer({layer: LearnedInput(each, device) for layer, each in seconds.items()})
         self._scales = quantizers.options.weight_scales
         if self._scales != ANY_SCALES:
             _fix_scales(self.weights)
         if quantizers.options.power_of_two_inputs:
             _fix_scales(self.inputs)
+            _fix_scales(self.second_inputs)
         self.biases = _by_layer(
-            {layer: LearnedBias(corrections.biases.get(layer), spread) for layer, spread in spreads.items()}
+            {
+                layer: LearnedBias(corrections.biases.get(layer), spread)
+                for layer, spread in spreads.items()
+                if quantizers.has_weights(layer)
+            }
         )
 
     def forward(self, x: Structure, tap: Tap) -> None:
@@ -224,11 +236,17 @@ class LearnedNetwork(nn.Module):
                 found |= {f"{name}.weight.scale": scale, f"{name}.weight.codes": weight.codes}
             if inputs in self.inputs:
                 found[f"{name}.input.scale"] = cast(LearnedInput, self.inputs[inputs]).scale
+            if inputs in self.second_inputs:
+                found[f"{name}.second_input.scale"] = cast(LearnedInput, self.second_inputs[inputs]).scale
         return found
 
     def _quantized(self, layer: int, call: Call) -> Tensor:
         weights, inputs = str(self._owners[layer]), str(layer)
-        weight = self.weights[weights]() if weights in self.weights else call.weight
+        weight = call.weight
+        if weights in self.weights and call.has_weights:
+            weight = self.weights[weights]()
+        elif inputs in self.second_inputs:
+            weight = self.second_inputs[inputs](call.weight)
         return call.run(self.inputs[inputs](call.input) if inputs in self.inputs else call.input, weight)
 
 

@@ -34,6 +34,7 @@ from haq.experiment.prior.measured import PRIOR_IMAGES, measured_losses
 from haq.experiment.problem import Network
 from haq.network.layer_calls import LayerCalls, NormCall
 from haq.network.tracing.weighted_calls import Call
+from haq.quantization.corrections import UNCORRECTED_KINDS
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.range import ALL_BITS
 from haq.tasks.base import DistributionTask
@@ -207,9 +208,10 @@ def _gradients(
 
     def answer(layer: int, call: Call) -> Tensor:
         constants = {key: value.detach() for key, value in call.arguments.items() if isinstance(value, Tensor)}
-        # A copy, as what follows may write into the input in place.
-        kept = replace(call, arguments={**call.arguments, **constants, "input": call.input.detach().clone()})
-        output = call.run(call.input, constants["weight"])
+        # Copies, as what follows may write into activations in place.
+        copies = {key: constants[key].clone() for key in (("input",) if call.has_weights else ("input", "weight"))}
+        kept = replace(call, arguments={**call.arguments, **constants, **copies})
+        output = call.run(call.input, constants["weight"] if call.has_weights else call.weight)
         calls.append(_Taken(layer, kept, torch.zeros_like(output, requires_grad=True)))
         answered = output + calls[-1].probe
         call_of[answered] = calls[-1]
@@ -248,7 +250,7 @@ def _slopes(model: QuantizedModel, taken: _Taken, gradient: Tensor, *, images: i
         answered = _corrected(taken, changed, output) if is_corrected else changed
         return _by_image((answered - output) * gradient, images)
 
-    weights = [slope(call.run(call.input, quantizers.weight(taken.layer, bits))) for bits in ALL_BITS]
+    weights = [slope(call.run(call.input, quantizers.factor(call, taken.layer, bits))) for bits in ALL_BITS]
     inputs = [slope(call.run(quantizers.input(call.input, taken.layer, bits), call.weight)) for bits in ALL_BITS]
     found: FloatArray = torch.stack([*weights, *inputs]).double().numpy(force=True)
     return found.reshape(2, len(ALL_BITS), -1).transpose(2, 0, 1)
@@ -257,9 +259,9 @@ def _slopes(model: QuantizedModel, taken: _Taken, gradient: Tensor, *, images: i
 def _corrected(taken: _Taken, changed: Tensor, output: Tensor) -> Tensor:
     """Apply corrections to a changed output: restore the mean of every channel, before a batch norm also its variance.
 
-    See `haq.quantization.corrections`, which leaves recurrent layers unchanged.
+    See `haq.quantization.corrections`, which leaves recurrent layers and products of activations unchanged.
     """
-    if taken.call.operation.kind == "recurrent":
+    if taken.call.operation.kind in UNCORRECTED_KINDS:
         return changed
     channels = output.ndim - 1 - taken.call.operation.spatial_dims
     dims = [dim for dim in range(output.ndim) if dim != channels]

@@ -1,14 +1,15 @@
 """Contents of a packed file: the tensors and the header of a network with its policy."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 
 from haq.exporters.deployable import Deployable
-from haq.exporters.packed.header import Header, PackedInput, PackedLayer, digest_of
+from haq.exporters.packed.header import Header, PackedInput, PackedLayer, PackedProduct, digest_of
 from haq.exporters.packed.norms import Folded, fold
 from haq.exporters.packed.words import pack, row_shape
+from haq.network.tracing.products import ActivationProduct
 from haq.quantization.linear import QuantizedWeight, QuantizerParameters
 
 PACKED, SCALE, SHAPE = "weight_packed", "weight_scale", "weight_shape"
@@ -55,7 +56,7 @@ def make_contents(network: Deployable) -> Contents:
     tensors = _state(network.model, draft, folded)
     tensors |= folded.corrections.tensors(tuple(layer.name for layer in network.policy.layers))
     for place, (bits, owner) in enumerate(zip(network.policy.layers, draft.owners, strict=True)):
-        if owner == place and bits.w_bits is not None:
+        if owner == place and bits.w_bits is not None and network.quantizers.has_weights(place):
             codes = network.quantizers.codes(place, bits.w_bits)
             parts = _packed(codes, folded, place)
             tensors |= {f"{bits.name}.{part}": value for part, value in parts.items()}
@@ -76,7 +77,7 @@ def stored_names(model: nn.Module, header: Header) -> set[str]:
     parameters = dict(model.named_parameters(remove_duplicate=False))
     packed: dict[str, int] = {}
     for place, (bits, layer, owner) in enumerate(zip(header.policy.layers, header.layers, header.owners, strict=True)):
-        if owner == place and bits.w_bits is not None:
+        if owner == place and bits.w_bits is not None and layer.parameter is not None:
             packed[layer.parameter] = packed.get(layer.parameter, 0) + layer.count
     whole = {id(parameters[name]) for name, count in packed.items() if count >= parameters[name].numel()}
     state = (name for name, value in model.state_dict().items() if isinstance(value, Tensor))
@@ -96,17 +97,23 @@ def _state(model: nn.Module, header: Header, folded: Folded) -> dict[str, Tensor
 def _layer(network: Deployable, place: int) -> PackedLayer:
     bits, site = network.policy.layers[place], network.trace.sites[place]
     quantizer = None if bits.a_bits is None else network.quantizers.activation(place, bits.a_bits)
+    if isinstance(site.weights, ActivationProduct):
+        second = None if bits.w_bits is None else network.quantizers.second_activation(place, bits.w_bits)
+        product = PackedProduct(**asdict(site.weights))
+        return PackedLayer(product=product, call=site.call, input=_input(quantizer), second_input=_input(second))
     return PackedLayer(
         parameter=site.weights.parameter,
         offset=site.weights.offset,
         shape=site.weights.shape,
         call=site.call,
         channel_axis=1 if bits.kind == "conv_transpose" else 0,
-        input=None if quantizer is None else _input(quantizer),
+        input=_input(quantizer),
     )
 
 
-def _input(quantizer: QuantizerParameters) -> PackedInput:
+def _input(quantizer: QuantizerParameters | None) -> PackedInput | None:
+    if quantizer is None:
+        return None
     return PackedInput(
         scale=quantizer.scale, zero_point=quantizer.zero_point, q_min=quantizer.q_min, q_max=quantizer.q_max
     )

@@ -42,7 +42,9 @@ def _layer(contents: Contents, place: int) -> ExportedLayer:
     bits, layer, owner = header.policy.layers[place], header.layers[place], header.owners[place]
     packed = contents.tensors.get(f"{bits.name}.{PACKED}")
     size, storage = FLOAT_BYTES * layer.count, "float32"
-    if owner != place:
+    if layer.product is not None:
+        size, storage = 0, "no weights"
+    elif owner != place:
         size, storage = 0, f"that of {header.policy.layers[owner].name}"
     elif packed is not None:
         size, storage = packed.nbytes, f"packed {bits.w_bits} bits"

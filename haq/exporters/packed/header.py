@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from haq.network.layers import Site
+from haq.network.tracing.products import ActivationProduct
 from haq.network.tracing.weighted_calls import WeightSlice
 from haq.policy import Name, Policy
 
@@ -22,6 +23,7 @@ KEY = "haq"
 MAX_DIMENSIONS = 8
 Integer = Annotated[int, Field(strict=True, ge=-(2**10), le=2**10)]
 Size = Annotated[int, Field(strict=True, ge=0, le=2**40)]
+Count = Annotated[int, Field(strict=True, ge=1, le=2**20)]
 Step = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -38,25 +40,47 @@ class PackedInput(_Frozen):
     q_max: Integer
 
 
-class PackedLayer(_Frozen):
-    """Place of a layer's weights in the network, and the quantizer of its input; None for an input in float."""
+class PackedProduct(_Frozen):
+    """Place of a product of two activations."""
 
-    parameter: Name
+    module: Annotated[str, Field(max_length=1000)]
+    operator: Name
+    index: Count
+
+
+class PackedLayer(_Frozen):
+    """Place of a layer's weights in the network, and the quantizer of its input; None for an input in float.
+
+    A product of two activations has its place and the quantizer of the second one instead of weights.
+    """
+
+    parameter: Name | None = None
     offset: Size = 0
-    shape: Annotated[tuple[Size, ...], Field(min_length=1, max_length=MAX_DIMENSIONS)]
-    call: Annotated[int, Field(strict=True, ge=1, le=2**20)] = 1
+    shape: Annotated[tuple[Size, ...], Field(max_length=MAX_DIMENSIONS)] = ()
+    call: Count = 1
     channel_axis: Literal[0, 1] = 0
     input: PackedInput | None = None
+    product: PackedProduct | None = None
+    second_input: PackedInput | None = None
+
+    @model_validator(mode="after")
+    def _has_one_factor(self) -> Self:
+        if (self.parameter is None) == (self.product is None) or bool(self.shape) != (self.product is None):
+            raise ValueError("a layer has the name and the shape of a parameter, or the place of a product")
+        return self
 
     @property
     def site(self) -> Site:
         """Position of the layer in a forward pass."""
+        if self.product is not None:
+            return Site(ActivationProduct(**self.product.model_dump()), self.call)
+        assert self.parameter is not None
         return Site(WeightSlice(self.parameter, self.offset, self.shape), self.call)
 
     @property
     def count(self) -> int:
         """Number of weights."""
-        return prod(self.shape)
+        return prod(self.shape) if self.product is None else 0
 
     @property
     def channels(self) -> int:
@@ -88,10 +112,12 @@ class Header(_Frozen):
         if len(self.layers) != len(self.policy.layers):
             raise ValueError(f"layers: {len(self.layers)} for a policy of {len(self.policy.layers)}")
         for bits, layer in zip(self.policy.layers, self.layers, strict=True):
-            quantizer = layer.input
-            if quantizer and (bits.a_bits is None or not 0 <= quantizer.q_max - quantizer.q_min < 2**bits.a_bits):
-                raise ValueError(f"layers: input codes of {bits.name} exceed its bits")
-            if layer.channel_axis >= len(layer.shape):
+            for quantizer, width in ((layer.input, bits.a_bits), (layer.second_input, bits.w_bits)):
+                if quantizer and (width is None or not 0 <= quantizer.q_max - quantizer.q_min < 2**width):
+                    raise ValueError(f"layers: input codes of {bits.name} exceed its bits")
+            if (layer.product is not None) != (bits.kind == "matmul"):
+                raise ValueError(f"layers: {bits.name} is {bits.kind}")
+            if layer.product is None and layer.channel_axis >= len(layer.shape):
                 raise ValueError(f"layers: weights of {bits.name} have no axis {layer.channel_axis}")
         return self
 
@@ -103,7 +129,7 @@ class Header(_Frozen):
     @property
     def owners(self) -> tuple[int, ...]:
         """For each layer, position of the first layer that uses the same weights."""
-        first: dict[WeightSlice, int] = {}
+        first: dict[WeightSlice | ActivationProduct, int] = {}
         return tuple(first.setdefault(layer.site.weights, place) for place, layer in enumerate(self.layers))
 
 

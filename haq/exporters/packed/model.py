@@ -1,5 +1,6 @@
 """Runnable network of a packed file."""
 
+from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from haq.execution.networks import call_network, switch_to_eval
 from haq.execution.structures import Structure
 from haq.execution.user_code import caller_kept, one_line
 from haq.exporters.packed.contents import PACKED, SCALE, SHAPE, Contents, stored_names
+from haq.exporters.packed.header import PackedInput
 from haq.exporters.packed.norms import NORM_PARTS, is_foldable
 from haq.exporters.packed.reading import read_packed, unpacked
 from haq.network.layer_calls import LayerCalls, LayerIndex
@@ -39,6 +41,7 @@ class PackedModel(nn.Module):
     """
 
     scales: Tensor
+    second_scales: Tensor
 
     def __init__(self, model: nn.Module, contents: Contents) -> None:
         super().__init__()
@@ -46,7 +49,8 @@ class PackedModel(nn.Module):
         self._layers = contents.header.layers
         names = tuple(layer.name for layer in self.policy.layers)
         self._corrections = Corrections.from_tensors(contents.tensors, names)
-        self.register_buffer("scales", torch.tensor([1.0 if x.input is None else x.input.scale for x in self._layers]))
+        self.register_buffer("scales", _scales(layer.input for layer in self._layers))
+        self.register_buffer("second_scales", _scales(layer.second_input for layer in self._layers))
 
     def forward(self, *inputs: Structure, **named: Structure) -> Structure:
         """Run the network.
@@ -63,10 +67,20 @@ class PackedModel(nn.Module):
         return call_network(self.model, inputs, named, LayerCalls(index, self._answer, self._corrections.normalize))
 
     def _answer(self, layer: int, call: Call) -> Tensor:
-        x, quantizer = call.input, self._layers[layer].input
-        if quantizer is not None and x.is_floating_point():
-            x = fake_quantize(x, self.scales[layer], quantizer.zero_point, quantizer.q_min, quantizer.q_max)
-        return self._corrections.shift(layer, call, call.run(x, call.weight))
+        found = self._layers[layer]
+        x = _quantized(call.input, found.input, self.scales[layer])
+        weight = _quantized(call.weight, found.second_input, self.second_scales[layer])
+        return self._corrections.shift(layer, call, call.run(x, weight))
+
+
+def _scales(quantizers: Iterable[PackedInput | None]) -> Tensor:
+    return torch.tensor([1.0 if each is None else each.scale for each in quantizers])
+
+
+def _quantized(x: Tensor, quantizer: PackedInput | None, scale: Tensor) -> Tensor:
+    if quantizer is None or not x.is_floating_point():
+        return x
+    return fake_quantize(x, scale, quantizer.zero_point, quantizer.q_min, quantizer.q_max)
 
 
 def load_packed(path: str | Path, model: nn.Module | str) -> PackedModel:
@@ -126,6 +140,8 @@ def _require_parameters(model: nn.Module, contents: Contents) -> None:
     """Raise ValueError unless every layer's weights are within a parameter of the network."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for bits, layer in zip(contents.header.policy.layers, contents.header.layers, strict=True):
+        if layer.parameter is None:
+            continue
         parameter = parameters.get(layer.parameter)
         if parameter is None:
             raise ValueError(f"it has no parameter {layer.parameter} for {bits.name}")
@@ -162,7 +178,7 @@ def _load_weights(model: nn.Module, contents: Contents) -> set[str]:
     names, header = set(), contents.header
     for place, (bits, layer) in enumerate(zip(header.policy.layers, header.layers, strict=True)):
         weight = unpacked(contents, place) if header.owners[place] == place else None
-        if weight is None:
+        if weight is None or layer.parameter is None:
             continue
         values = weight.codes.float() * align_channels(weight.scale, weight.codes.ndim, weight.channel_axis)
         parameter = model.get_parameter(layer.parameter)

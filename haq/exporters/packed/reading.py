@@ -82,11 +82,12 @@ def unpacked(contents: Contents, place: int) -> QuantizedWeight | None:
         place: Position of the layer.
 
     Returns:
-        Codes, and scales that include the batch norm where it was folded; None for weights in float.
+        Codes, and scales that include the batch norm where it was folded; None for weights in float, and for products
+        of two activations.
     """
     owner = contents.header.owners[place]
     bits, layer = contents.header.policy.layers[owner], contents.header.layers[owner]
-    if bits.w_bits is None:
+    if bits.w_bits is None or layer.product is not None:
         return None
     words, scale = (contents.tensors[f"{bits.name}.{part}"] for part in (PACKED, SCALE))
     codes = torch.from_numpy(unpack(words.numpy(), bits.w_bits, layer.shape))
@@ -100,7 +101,7 @@ def _require_weights(header: Header, tensors: Mapping[str, Tensor]) -> None:
             raise ValueError(
                 f"{bits.name} has other bits than {header.policy.layers[owner].name}, whose weights it uses"
             )
-        if owner == place and bits.w_bits is not None:
+        if owner == place and bits.w_bits is not None and layer.product is None:
             for part, (dtype, shape) in _expected(layer, bits.w_bits).items():
                 tensor = tensors.get(f"{bits.name}.{part}")
                 if tensor is None or tensor.dtype != dtype or tuple(tensor.shape) != shape:

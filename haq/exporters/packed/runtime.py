@@ -42,7 +42,9 @@ class PackedRuntime:
         for place, bits in enumerate(network.policy.layers):
             found = unpacked(contents, place)
             if found is None or bits.w_bits is None:
-                yield LayerCodes(layer=bits.name, is_integer=False, reason="its weights are floats")
+                has_weights = network.quantizers.has_weights(place)
+                reason = "its weights are floats" if has_weights else "it has no weights"
+                yield LayerCodes(layer=bits.name, is_integer=False, reason=reason)
                 continue
             differing = (found.codes != network.quantizers.codes(place, bits.w_bits).codes.cpu()).sum()
             yield LayerCodes(

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from haq.network.tracing.products import ProductSizes
 from haq.network.tracing.weighted_calls import Call
 from hardware_sim.layer import SPATIAL_KINDS, LayerKind, Size
 
@@ -53,6 +54,25 @@ def layer_shape(call: Call, output: Tensor) -> dict[str, Any]:
         "dilation": _size(call.arguments.get("dilation", 1), dims),
         "input_size": _stacked(call.input, dims),
         "output_size": _stacked(output, dims),
+    }
+
+
+def product_shape(sizes: ProductSizes) -> dict[str, Any]:
+    """Return channels and sizes of a layer that multiplies two activations; each product is a group.
+
+    Args:
+        sizes: Sizes of the products.
+
+    Returns:
+        Arguments of `Layer` by name.
+    """
+    positions = (sizes.rows, 1)
+    return {
+        "c_in": sizes.groups * sizes.depth,
+        "c_out": sizes.groups * sizes.columns,
+        "groups": sizes.groups,
+        "input_size": positions,
+        "output_size": positions,
     }
 
 

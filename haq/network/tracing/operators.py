@@ -85,6 +85,17 @@ class OperatorCalls(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         del self.products[first:]
         return taken
 
+    def depends_on_input(self, tensor: Tensor) -> bool:
+        """Return whether a tensor depends on the input of the network, not on parameters and constants alone.
+
+        Args:
+            tensor: Any tensor.
+
+        Returns:
+            True if it does.
+        """
+        return self._sources(tensor) is None
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:

@@ -60,7 +60,8 @@ class Refusals:
                 name = product.parameters[0].removesuffix(".weight")
                 reason = f"multiplies with {product.parameters[0]} in {product.operator}, which has no quantized form"
             else:
-                name, reason = product.module or product.operator, "multiplies two activations, which stay in float"
+                name = product.module or product.operator
+                reason = f"multiplies two activations in {product.operator}, which has no quantized form"
             self.add(name, reason, products=[product])
 
     def add_rest(

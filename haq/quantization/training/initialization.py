@@ -8,12 +8,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from haq.execution.structures import device_of
 from haq.network.layer_calls import weight_of
 from haq.network.layers import Trace
+from haq.network.tracing.products import ActivationProduct
 from haq.network.tracing.weighted_calls import WeightSlice
+from haq.quantization.activations import Calibration, Operand, OperandKey, calibrate
 from haq.quantization.adaptive import AdaptiveQuantizer
 from haq.quantization.affine import Shift
-from haq.quantization.quantizers import Calibration, calibrate
 from hardware_sim.layer import Layer
 
 LearnedShift = Literal["learned", "fixed", "none", "float"]
@@ -55,8 +57,9 @@ class Initializer:
         self, model: nn.Module, trace: Trace, batches: Callable[[], Iterable[Tensor]], *, shift: LearnedShift
     ) -> None:
         self._model, self.trace, self._batches, self.shift = model, trace, batches, shift
-        self._grids: dict[tuple[str, int, int], Grid] = {}
-        self.device = weight_of(model, trace.sites[0]).device
+        self._weight_grids: dict[tuple[int, int], Grid] = {}
+        self._grids: dict[tuple[OperandKey, int], Grid] = {}
+        self.device = device_of(tuple(model.parameters()))
 
     def weight(self, layer: int, bits: int) -> AdaptiveQuantizer:
         """Return a new quantizer of a layer's weights, at the least squared error.
@@ -72,17 +75,18 @@ class Initializer:
             ValueError: The weights are empty or not finite.
         """
         quantizer = weight_quantizer(self.trace.layers[layer], bits)
-        if ("weight", layer, bits) not in self._grids:
+        if (layer, bits) not in self._weight_grids:
             quantizer.calibrate(weight_of(self._model, self.trace.sites[layer]))
-            self._grids["weight", layer, bits] = _grid(quantizer, self.device)
-        return _started(quantizer, self._grids["weight", layer, bits])
+            self._weight_grids[layer, bits] = _grid(quantizer, self.device)
+        return _started(quantizer, self._weight_grids[layer, bits])
 
-    def input(self, layer: int, bits: int) -> AdaptiveQuantizer | None:
+    def input(self, layer: int, bits: int, *, operand: Operand = "input") -> AdaptiveQuantizer | None:
         """Return a new quantizer of a layer's input, at the least squared error on the calibration inputs.
 
         Args:
             layer: Position of the layer.
             bits: Bit width, 1 to 8.
+            operand: Which operand of a layer that multiplies two activations.
 
         Returns:
             The calibrated quantizer, with one grid for the tensor; None if the input is not a float tensor, such as the
@@ -91,17 +95,18 @@ class Initializer:
         Raises:
             UserError: Activations on the calibration inputs are not finite.
         """
-        histogram = self._calibration.histograms[layer]
+        key = (layer, operand)
+        histogram = self._calibration.histograms.get(key)
         if histogram is None:
             return None
         quantizer = input_quantizer(bits, signed=histogram.signed, shift=self.shift)
-        if ("input", layer, bits) not in self._grids:
+        if (key, bits) not in self._grids:
             # A fixed shift stays where calibration puts it, so calibration has to be allowed one.
             kind: Shift = "integer" if self.shift == "fixed" else quantizer.shift_kind
             found = AdaptiveQuantizer(bits, shift=kind)
             found.calibrate(histogram)
-            self._grids["input", layer, bits] = _grid(found, self.device)
-        return _started(quantizer, self._grids["input", layer, bits])
+            self._grids[key, bits] = _grid(found, self.device)
+        return _started(quantizer, self._grids[key, bits])
 
     @property
     def warning(self) -> str | None:
@@ -155,7 +160,7 @@ def owners(trace: Trace) -> tuple[int, ...]:
     Returns:
         Position of that layer, by position.
     """
-    first: dict[WeightSlice, int] = {}
+    first: dict[WeightSlice | ActivationProduct, int] = {}
     return tuple(first.setdefault(site.weights, layer) for layer, site in enumerate(trace.sites))
 
 

@@ -14,7 +14,7 @@ from haq.execution.structures import Structure
 from haq.execution.user_code import one_line
 from haq.network.layer_calls import LayerCalls, LayerIndex
 from haq.network.layers import Trace
-from haq.network.tracing.weighted_calls import Call
+from haq.network.tracing.weighted_calls import Call, WeightSlice
 from haq.policy import PolicyBits
 from haq.quantization.adaptive import AdaptiveQuantizer
 from haq.quantization.stored_tensors import misfit_text, require_shapes
@@ -41,6 +41,7 @@ class TrainableNetwork(nn.Module):
         trace: Its trace.
         weights: Calibrated quantizers of weights, by position of the first layer that uses them.
         inputs: Calibrated quantizers of inputs, by position of the layer.
+        second_inputs: Calibrated quantizers of the second operands of products of two activations, likewise.
 
     Attributes:
         model: Copy of the network, channels-last in memory.
@@ -48,6 +49,7 @@ class TrainableNetwork(nn.Module):
         owners: For each layer, position of the first layer that uses the same weights.
         weights: Quantizers of weights.
         inputs: Quantizers of inputs.
+        second_inputs: Quantizers of the second operands of products of two activations.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class TrainableNetwork(nn.Module):
         *,
         weights: Mapping[int, AdaptiveQuantizer],
         inputs: Mapping[int, AdaptiveQuantizer],
+        second_inputs: Mapping[int, AdaptiveQuantizer],
     ) -> None:
         super().__init__()
         # Channels-last, as images come: convolutions on a CPU are faster so.
@@ -65,6 +68,7 @@ class TrainableNetwork(nn.Module):
         self.owners = owners(trace)
         self.weights = nn.ModuleDict({str(layer): quantizer for layer, quantizer in weights.items()})
         self.inputs = nn.ModuleDict({str(layer): quantizer for layer, quantizer in inputs.items()})
+        self.second_inputs = nn.ModuleDict({str(layer): quantizer for layer, quantizer in second_inputs.items()})
 
     def forward(self, *inputs: Any, **named: Any) -> Structure:
         """Run the network with quantized layers.
@@ -82,12 +86,14 @@ class TrainableNetwork(nn.Module):
 
     def _answer(self, layer: int, call: Call) -> Tensor:
         weights, inputs = str(self.owners[layer]), str(layer)
-        weight = self.weights[weights](call.weight) if weights in self.weights else call.weight
+        factors, position = (self.weights, weights) if call.has_weights else (self.second_inputs, inputs)
+        weight = factors[position](call.weight) if position in factors else call.weight
         return call.run(self.inputs[inputs](call.input) if inputs in self.inputs else call.input, weight)
 
     def quantizers(self) -> Iterator[tuple[str, AdaptiveQuantizer]]:
-        """Iterate over all quantizers, each with its name `LAYER.weight` or `LAYER.input`."""
-        for kind, group in (("weight", self.weights), ("input", self.inputs)):
+        """Iterate over all quantizers, each with its name `LAYER.weight`, `LAYER.input` or `LAYER.second_input`."""
+        groups = (("weight", self.weights), ("input", self.inputs), ("second_input", self.second_inputs))
+        for kind, group in groups:
             for layer, quantizer in group.items():
                 assert isinstance(quantizer, AdaptiveQuantizer)
                 yield f"{self.trace.layers[int(layer)].name}.{kind}", quantizer
@@ -102,8 +108,9 @@ class TrainableNetwork(nn.Module):
         """
         for layer, quantizer in self.weights.items():
             site = self.trace.sites[int(layer)].weights
-            parameter = self.model.get_parameter(site.parameter)
+            assert isinstance(site, WeightSlice)
             assert isinstance(quantizer, AdaptiveQuantizer)
+            parameter = self.model.get_parameter(site.parameter)
             if tuple(parameter.shape) == site.shape:
                 yield parameter, quantizer
 
@@ -111,7 +118,7 @@ class TrainableNetwork(nn.Module):
         """Return the state of all quantizers by name.
 
         Returns:
-            For each quantizer `LAYER.weight` or `LAYER.input`: the tensors of its state dict, and `scale`, `zero_point`
+            For each quantizer, by the names of `quantizers`: the tensors of its state dict, and `scale`, `zero_point`
             and `range` (q_min, q_max), which follow from them.
         """
         found: dict[str, Tensor] = {}
@@ -135,10 +142,20 @@ def start_network(model: nn.Module, initializer: Initializer, bits: PolicyBits) 
         The trainable network.
     """
     owner = owners(initializer.trace)
-    weights = {owner[layer]: initializer.weight(owner[layer], w) for layer, w in enumerate(bits[0]) if w is not None}
+    factors = {layer: w for layer, w in enumerate(bits[0]) if w is not None}
+    products = {layer: w for layer, w in factors.items() if initializer.trace.layers[layer].kind == "matmul"}
+    weights = {
+        owner[layer]: initializer.weight(owner[layer], w) for layer, w in factors.items() if layer not in products
+    }
     inputs = {layer: initializer.input(layer, a) for layer, a in enumerate(bits[1]) if a is not None}
-    found = {layer: quantizer for layer, quantizer in inputs.items() if quantizer is not None}
-    return TrainableNetwork(model, initializer.trace, weights=weights, inputs=found)
+    second_inputs = {layer: initializer.input(layer, w, operand="second_input") for layer, w in products.items()}
+    return TrainableNetwork(
+        model, initializer.trace, weights=weights, inputs=_found(inputs), second_inputs=_found(second_inputs)
+    )
+
+
+def _found(quantizers: Mapping[int, AdaptiveQuantizer | None]) -> dict[int, AdaptiveQuantizer]:
+    return {layer: quantizer for layer, quantizer in quantizers.items() if quantizer is not None}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,17 +212,24 @@ def load_network(model: nn.Module, trace: Trace, bits: PolicyBits, saved: Saved)
 
 def _empty_network(model: nn.Module, trace: Trace, bits: PolicyBits, saved: Saved) -> TrainableNetwork:
     owner, names = owners(trace), [layer.name for layer in trace.layers]
-    weights, inputs = {}, {}
+    weights, inputs, second_inputs = {}, {}, {}
+
+    def activation(name: str, width: int) -> AdaptiveQuantizer:
+        signed = bool(saved.quantizers[f"{name}.range"][0] < 0)
+        quantizer = input_quantizer(width, signed=signed, shift=saved.shift)
+        _start(quantizer, saved.quantizers, name)
+        return quantizer
+
     for layer, (w_bits, a_bits) in enumerate(zip(*bits, strict=True)):
         first = owner[layer]
-        if w_bits is not None and first not in weights:
+        if w_bits is not None and trace.layers[layer].kind == "matmul":
+            second_inputs[layer] = activation(f"{names[layer]}.second_input", w_bits)
+        elif w_bits is not None and first not in weights:
             weights[first] = weight_quantizer(trace.layers[first], w_bits)
             _start(weights[first], saved.quantizers, f"{names[first]}.weight")
         if a_bits is not None and f"{names[layer]}.input.scale" in saved.quantizers:
-            signed = bool(saved.quantizers[f"{names[layer]}.input.range"][0] < 0)
-            inputs[layer] = input_quantizer(a_bits, signed=signed, shift=saved.shift)
-            _start(inputs[layer], saved.quantizers, f"{names[layer]}.input")
-    return TrainableNetwork(model, trace, weights=weights, inputs=inputs)
+            inputs[layer] = activation(f"{names[layer]}.input", a_bits)
+    return TrainableNetwork(model, trace, weights=weights, inputs=inputs, second_inputs=second_inputs)
 
 
 def _start(quantizer: AdaptiveQuantizer, tensors: Mapping[str, Tensor], name: str) -> None:

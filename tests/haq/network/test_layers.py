@@ -161,9 +161,8 @@ def test_uncalled_modules_are_refused() -> None:
 
     inner = Wired(forward, fc=nn.Linear(4, 4), spare=nn.Linear(4, 4), cell=nn.LSTMCell(4, 4), conv=nn.Conv1d(4, 4, 1))
     traced = trace(nn.Sequential(inner), torch.zeros(1, 2, 4))
-    assert set(reasons(traced)) == {"0", "0.spare", "0.cell", "0.conv"}
+    assert set(reasons(traced)) == {"0.spare", "0.cell", "0.conv"}
     assert "not called" in reasons(traced)["0.spare"]
-    assert "activations" in reasons(traced)["0"]
 
 
 def test_computed_weights_are_refused_and_later_layers_are_linked() -> None:
@@ -211,15 +210,16 @@ def test_recurrent_layers_are_traced_between_others() -> None:
     assert traced.refused == ()
 
 
-def test_self_attention_has_two_projections() -> None:
+def test_self_attention_has_two_projections_and_two_products() -> None:
     model = Wired(lambda m, x: m.mha(x, x, x)[0], mha=nn.MultiheadAttention(8, 2, batch_first=True))
     traced = trace(model, torch.zeros(1, 5, 8))
     assert [(layer.name, layer.c_in, layer.c_out, layer.macs) for layer in traced.layers] == [
         ("mha.in_proj", 8, 24, 5 * 8 * 24),
+        ("mha.qk", 8, 10, 2 * 5 * 5 * 4),
+        ("mha.pv", 10, 8, 2 * 5 * 5 * 4),
         ("mha.out_proj", 8, 8, 5 * 64),
     ]
-    assert "activations" in reasons(traced)["mha"]
-    assert set(reasons(traced)) == {"mha"}
+    assert traced.refused == ()
 
 
 def test_cross_attention_layers_are_rows_of_the_projection() -> None:
@@ -231,6 +231,8 @@ def test_cross_attention_layers_are_rows_of_the_projection() -> None:
     assert [(layer.name, layer.macs) for layer in traced.layers] == [
         ("mha.in_proj[0:8]", 5 * 64),
         ("mha.in_proj[8:24]", 15 * 128),
+        ("mha.qk", 2 * 5 * 15 * 4),
+        ("mha.pv", 2 * 5 * 15 * 4),
         ("mha.out_proj", 5 * 64),
     ]
     assert sum(layer.weight_count for layer in traced.layers) == 4 * 64
@@ -242,13 +244,13 @@ def test_cross_attention_of_other_widths_has_separate_projections() -> None:
 
     model = Wired(forward, mha=nn.MultiheadAttention(8, 2, kdim=6, vdim=6, batch_first=True))
     names = [layer.name for layer in trace_layers(model, torch.zeros(1, 5, 8))]
-    assert names == ["mha.q_proj", "mha.k_proj", "mha.v_proj", "mha.out_proj"]
+    assert names == ["mha.q_proj", "mha.k_proj", "mha.v_proj", "mha.qk", "mha.pv", "mha.out_proj"]
 
 
 def test_transformer_fast_path_is_traced() -> None:
     model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
     names = [layer.name for layer in trace_layers(model, torch.zeros(1, 5, 8))]
-    block = ["self_attn.in_proj", "self_attn.out_proj", "linear1", "linear2"]
+    block = ["self_attn.in_proj", "self_attn.qk", "self_attn.pv", "self_attn.out_proj", "linear1", "linear2"]
     assert names == [f"layers.{number}.{name}" for number in range(2) for name in block]
 
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from haq.errors import UserError
 from haq.network.layers import Trace, trace
 from haq.network.models.digits_cnn import DigitsCNN
-from haq.quantization import layer_weights, quantizers
+from haq.quantization import activations, layer_weights, quantizers
+from haq.quantization.activations import calibrate
 from haq.quantization.quantized_model import QuantizedModel
-from haq.quantization.quantizers import QuantizerOptions, Quantizers, calibrate
+from haq.quantization.quantizers import QuantizerOptions, Quantizers
 from haq.quantization.range import fake_quantize
 from haq.runs.run_folder import QUANTIZERS, RunFolder
 from hardware_sim.cost import Bits
@@ -197,17 +198,53 @@ def test_attention_is_quantized_inside_and_token_numbers_are_not() -> None:
     model, x = built("attention")
     policy, traced = quantized(model, x)
     names = [layer.name for layer in traced.layers]
-    assert names == ["embed", "mix.in_proj", "mix.out_proj", "head"]
+    assert names == ["embed", "mix.in_proj", "mix.qk", "mix.pv", "mix.out_proj", "head"]
     assert policy.quantizers.activation(0, 4) is None
-    policy.set_bits([4, None, None, None], [4, None, None, None])
+    policy.set_bits([4] + [None] * 5, [4] + [None] * 5)
     by_hand = copy.deepcopy(model)
     by_hand.embed.weight.copy_(policy.quantizers.weight(0, 4))
     torch.testing.assert_close(policy(x), by_hand(x))
-    policy.set_bits([None, 4, 4, None], [None] * 4)
+    policy.set_bits([None, 4, None, None, 4, None], [None] * 6)
     by_hand = copy.deepcopy(model)
     by_hand.mix.in_proj_weight.copy_(policy.quantizers.weight(1, 4))
-    by_hand.mix.out_proj.weight.copy_(policy.quantizers.weight(2, 4))
+    by_hand.mix.out_proj.weight.copy_(policy.quantizers.weight(4, 4))
     torch.testing.assert_close(policy(x), by_hand(x))
+
+
+class GivenAttention(nn.Module):
+    """Attention of queries, keys and values that are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return self.scale * F.scaled_dot_product_attention(q, k, v)
+
+
+def test_attention_by_hand() -> None:
+    """Both operands of both products on grids of their own, all clips at the largest value."""
+    generator = torch.Generator().manual_seed(1)
+    q, k, v = (torch.randn(1, 2, n, 4, generator=generator) for n in (3, 5, 5))
+    v = v.abs()
+    model = GivenAttention().eval()
+    traced = trace(model, (q, k, v))
+    policy = QuantizedModel(
+        model, traced, Quantizers(model, traced, lambda: [(q, k, v)], QuantizerOptions(method="max"))
+    )
+    assert [layer.name for layer in traced.layers] == ["qk", "pv"]
+    policy.set_bits([4, 3], [5, 2])
+
+    def rounded(x: Tensor, steps: int, low: int, peak: Tensor) -> Tensor:
+        scale = peak / steps
+        return torch.from_numpy(round_half_even((x / scale).numpy())).clamp(low, steps) * scale
+
+    scores = rounded(q, 15, -16, q.abs().max()) @ rounded(k, 7, -8, k.abs().max()).mT / 2
+    # The range of the attention weights was seen in the float network: two unsigned bits.
+    weights = rounded(scores.softmax(-1), 3, 0, (q @ k.mT / 2).softmax(-1).max())
+    torch.testing.assert_close(policy(q, k, v), weights @ rounded(v, 7, 0, v.max()))
+    names = {name for name in policy.quantizers.tensors([4, 3], [5, 2]) if name.endswith("scale")}
+    assert names == {"qk.input.scale", "qk.second_input.scale", "pv.input.scale", "pv.second_input.scale"}
 
 
 def test_tied_layers_share_weights_and_have_inputs_of_their_own() -> None:
@@ -239,7 +276,7 @@ class Counter:
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Counter]:
     def watch(name: str) -> Counter:
-        user = next(module for module in (quantizers, layer_weights) if hasattr(module, name))
+        user = next(module for module in (activations, quantizers, layer_weights) if hasattr(module, name))
         counter = Counter(getattr(user, name))
         monkeypatch.setattr(user, name, counter)
         return counter
@@ -254,7 +291,7 @@ def test_no_weight_is_quantized_twice_and_nothing_calibrated_again(name: str, co
     )
     model, x = built(name)
     policy, traced = quantized(model, x)
-    own = sum(layer.tied_to is None for layer in traced.layers)
+    own = sum(layer.tied_to is None and layer.kind != "matmul" for layer in traced.layers)
     for _ in range(3):
         for bits in (2, 5, 8):
             policy.set_bits(*same_bits(traced, bits, bits))
@@ -262,7 +299,8 @@ def test_no_weight_is_quantized_twice_and_nothing_calibrated_again(name: str, co
             policy(x)
     inputs = sum(policy.quantizers.activation(layer, 2) is not None for layer in range(len(traced.layers)))
     assert (clips.calls, codes.calls, passes.calls) == (own, 3 * own, 1)
-    assert scales.calls == 3 * inputs
+    second_inputs = sum(layer.kind == "matmul" for layer in traced.layers)
+    assert scales.calls == 3 * (inputs + second_inputs)
 
 
 def test_activations_in_float_need_no_calibration(count: Callable[[str], Counter]) -> None:

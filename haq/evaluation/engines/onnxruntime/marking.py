@@ -49,6 +49,9 @@ def export_marked(model: nn.Module, trace: Trace, example: Structure) -> onnx.Mo
         NotExportableError: The network cannot be exported.
     """
     _require_tensors(example)
+    product = next((layer.name for layer in trace.layers if layer.kind == "matmul"), None)
+    if product is not None:
+        raise NotExportableError(f"layer {product} multiplies two activations, which integer graphs do not hold")
     # The exporter would specialize on a batch of one item.
     batch = tuple(tensor.expand(2, *tensor.shape[1:]).clone() for tensor in tensors(example))
     size = {0: torch.export.Dim("batch")}

@@ -43,7 +43,7 @@ MAP = torch.rand(1, 2, 3, 3)
     ("forward", "shapes", "expected"),
     [
         (lambda m, x: m.fc(torch.inner(x, m.a)), [(6, 6)], {"a": 36}),
-        (lambda m, x: m.fc(torch.linalg.matmul(x, m.a)), [(6, 6)], {"a": 36}),
+        (lambda m, x: m.fc(torch.linalg.matmul(x, m.a)), [(6, 6)], {"matmul": 36}),
         (lambda m, x: m.fc(torch.linalg.multi_dot([x, m.a, m.b])), [(6, 2), (2, 6)], {"a": 12, "b": 12}),
         (lambda m, x: m.fc(torch.chain_matmul(x, m.a, m.b)), [(6, 2), (2, 6)], {"a": 12, "b": 12}),
         (lambda m, x: m.fc(torch.mv(m.a, x[0])[None]), [(6, 6)], {"a": 36}),
@@ -118,6 +118,13 @@ class Steps(nn.Module):
         return result
 
 
+class Gram(nn.Module):
+    """Products of all rows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.mm(x[0], x[0].t())
+
+
 class Clamp(torch.autograd.Function):
     """Custom autograd function."""
 
@@ -167,11 +174,12 @@ def test_inference_mode_does_not_change_trace() -> None:
     assert refused(traced) == {"matmul": 2 * 3 * 3 * 3}
 
 
-def test_attention_is_refused_with_macs() -> None:
-    model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
-    traced = trace(nn.Sequential(model), torch.rand(1, 5, 8))
-    # Two heads of four features: every position with every other, twice.
-    assert refused(traced) == {"0.self_attn": 2 * 2 * 5 * 5 * 4}
+def test_products_of_activations_in_scripted_modules_are_refused_with_macs() -> None:
+    traced = trace(nn.Sequential(nn.Linear(6, 6), torch.jit.script(Gram()), nn.Linear(2, 6)), torch.rand(1, 2, 6))
+    assert [layer.name for layer in traced.layers] == ["0", "2"]
+    assert [str(each) for each in traced.refused] == [
+        "1: multiplies two activations in mm, which has no quantized form (24 MACs)"
+    ]
 
 
 def total_macs(model: nn.Module, example: Tensor) -> int:

@@ -11,9 +11,11 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from haq.evaluation.engines.onnxruntime import NotExportableError, OnnxEngine
 from haq.evaluation.engines.torch import TorchEngine
 from haq.network.layers import trace, trace_layers
-from haq.network.tracing.weighted_calls import Call, WeightedCalls
+from haq.network.tracing.call_mode import WeightedCalls
+from haq.network.tracing.weighted_calls import Call
+from haq.quantization.activations import calibrate
 from haq.quantization.quantized_model import QuantizedModel
-from haq.quantization.quantizers import QuantizerOptions, Quantizers, calibrate
+from haq.quantization.quantizers import QuantizerOptions, Quantizers
 from haq.quantization.range import fake_quantize
 from hardware_sim.catalog import device_names, load_accelerator
 from hardware_sim.cost import UnsupportedError, width_index
@@ -255,7 +257,7 @@ def test_calibration_includes_states_of_all_steps() -> None:
 
     with Record():
         model(x)
-    histogram = calibrate(model, trace(model, x[:1]), [x]).histograms[1]
+    histogram = calibrate(model, trace(model, x[:1]), [x]).histograms[1, "input"]
     assert histogram is not None
     states = torch.cat([call.input for call in seen if call.operation.kind == "recurrent"])
     assert histogram.count == states.numel() == 3 * 5 * 6

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from haq.network.tracing.weighted_calls import Call, WeightedCalls, WeightIndex, WeightSlice
+from haq.network.tracing.call_mode import WeightedCalls
+from haq.network.tracing.weighted_calls import Call, WeightIndex, WeightSlice
 
 
 class Recorder(WeightedCalls):

@@ -1,0 +1,194 @@
+"""Quantizers of activations: the inputs of layers, and the second operands of products of two activations."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from haq.errors import UserError
+from haq.execution.networks import run_network
+from haq.execution.structures import Structure, device_of
+from haq.network.layer_calls import CallCount, LayerCalls, LayerIndex, untraced_text
+from haq.network.layers import Trace
+from haq.network.tracing.products import ActivationProduct
+from haq.network.tracing.weighted_calls import Call, WeightSlice
+from haq.quantization.histogram import Histogram, HistogramBuilder
+from haq.quantization.linear import QuantizerParameters
+from haq.quantization.range import fake_quantize
+
+Operand = Literal["input", "second_input"]
+"""Input of a layer, or the second operand of one that multiplies two activations."""
+OperandKey = tuple[int, Operand]
+"""Position of a layer, and one of its operands."""
+_PARTS = ("scale", "zero_point", "range")
+"""Stored tensors of an activation quantizer; `range` is (q_min, q_max)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Observations of one float pass over the calibration inputs.
+
+    Attributes:
+        histograms: Histogram of each operand that is a float tensor.
+        warning: Warning about calls of layers that the trace does not have; None if it has all.
+    """
+
+    histograms: Mapping[OperandKey, Histogram]
+    warning: str | None
+
+
+class ActivationQuantizers:
+    """Quantizers of all activations of a network, one for each tensor and bit width, computed on first use and kept.
+
+    Args:
+        model: Float network.
+        trace: Its trace.
+        batches: Function that returns the batches of calibration inputs, on the device of the network. It is called,
+            and the batches are run in float, when a quantizer is first needed.
+        fit: Function that chooses a quantizer from a histogram and a bit width.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        trace: Trace,
+        batches: Callable[[], Iterable[Structure]],
+        fit: Callable[[Histogram, int], QuantizerParameters],
+    ) -> None:
+        self._model, self._trace, self._batches, self._fit = model, trace, batches, fit
+        self._found: dict[tuple[OperandKey, int], tuple[QuantizerParameters, Tensor]] = {}
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Observations of the calibration inputs, which are run on first use.
+
+        Raises:
+            UserError: Activations are not finite; the message names the layer.
+        """
+        return calibrate(self._model, self._trace, self._batches())
+
+    def quantizer(self, operand: OperandKey, bits: int) -> QuantizerParameters | None:
+        """Return the quantizer of an activation.
+
+        Args:
+            operand: Layer and operand.
+            bits: Bit width, 1 to 8.
+
+        Returns:
+            The quantizer; None if the operand is not a float tensor.
+        """
+        found = self._quantizer(operand, bits)
+        return found[0] if found else None
+
+    def quantize(self, x: Tensor, operand: OperandKey, bits: int) -> Tensor:
+        """Fake-quantize an activation.
+
+        Args:
+            x: Values of any shape.
+            operand: Layer and operand.
+            bits: Bit width, 1 to 8.
+
+        Returns:
+            Values on the grid, in the shape of x; x itself if it is not a float tensor.
+        """
+        found = self._quantizer(operand, bits) if x.is_floating_point() else None
+        if found is None:
+            return x
+        quantizer, scale = found
+        return fake_quantize(x, scale, quantizer.zero_point, quantizer.q_min, quantizer.q_max)
+
+    def tensors(self, operand: OperandKey, bits: int) -> dict[str, Tensor]:
+        """Return the parameters of a quantizer as they are stored.
+
+        Args:
+            operand: Layer and operand.
+            bits: Bit width, 1 to 8.
+
+        Returns:
+            `LAYER.OPERAND.scale`, `.zero_point` and `.range`; none if the operand is not a float tensor.
+        """
+        found = self._quantizer(operand, bits)
+        if found is None:
+            return {}
+        quantizer, scale = found
+        integers = (quantizer.zero_point, (quantizer.q_min, quantizer.q_max))
+        values = (scale, *(torch.tensor(each, dtype=torch.int32) for each in integers))
+        return {f"{self._name(operand)}.{part}": value for part, value in zip(_PARTS, values, strict=True)}
+
+    def load(self, tensors: Mapping[str, Tensor], operand: OperandKey, bits: int) -> None:
+        """Restore a quantizer, so that it is not calibrated again; a quantizer that is not stored is left out.
+
+        Args:
+            tensors: Stored tensors by name.
+            operand: Layer and operand.
+            bits: Bit width.
+
+        Raises:
+            ValueError: The stored quantizer has more bits.
+        """
+        name = self._name(operand)
+        if f"{name}.scale" not in tensors:
+            return
+        scale, zero_point, bounds = (tensors[f"{name}.{part}"] for part in _PARTS)
+        q_min, q_max = bounds.tolist()
+        if q_max - q_min >= 2**bits:
+            raise ValueError(f"codes of {name} exceed {bits} bits: {q_min}..{q_max}")
+        quantizer = QuantizerParameters(
+            bits=bits, signed=q_min < 0, scale=scale.item(), zero_point=int(zero_point), q_min=q_min, q_max=q_max
+        )
+        self._found[operand, bits] = (quantizer, scale)
+
+    def _quantizer(self, operand: OperandKey, bits: int) -> tuple[QuantizerParameters, Tensor] | None:
+        """Return a quantizer and its scale [] on the device of the network; None if the operand is not float."""
+        if (operand, bits) not in self._found:
+            histogram = self.calibration.histograms.get(operand)
+            if histogram is None:
+                return None
+            quantizer = self._fit(histogram, bits)
+            device = device_of(tuple(self._model.parameters()))
+            self._found[operand, bits] = (quantizer, torch.tensor(quantizer.scale, dtype=torch.float32, device=device))
+        return self._found[operand, bits]
+
+    def _name(self, operand: OperandKey) -> str:
+        layer, which = operand
+        return f"{self._trace.layers[layer].name}.{which}"
+
+
+def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Structure]) -> Calibration:
+    """Run the calibration inputs in float, and observe the inputs of all layers.
+
+    Args:
+        model: Float network.
+        trace: Its trace.
+        batches: Batches of calibration inputs, on the device of the network.
+
+    Returns:
+        Histograms and warning.
+
+    Raises:
+        UserError: Activations are NaN or infinite; the message names the layer.
+    """
+    builders: dict[OperandKey, HistogramBuilder] = {}
+    counts: dict[WeightSlice | ActivationProduct, CallCount] = {}
+
+    def observe(operand: OperandKey, x: Tensor) -> None:
+        if x.is_floating_point():
+            try:
+                builders.setdefault(operand, HistogramBuilder()).update(x)
+            except ValueError as error:
+                raise UserError(f"input of layer {trace.layers[operand[0]].name!r}: {error}") from error
+
+    def run(layer: int, call: Call) -> Tensor:
+        observe((layer, "input"), call.input)
+        if not call.has_weights:
+            observe((layer, "second_input"), call.weight)
+        return call.run(call.input, call.weight)
+
+    index = LayerIndex(model, trace.sites)
+    with torch.no_grad():
+        for batch in batches:
+            run_network(model, batch, LayerCalls(index, run, counts=counts))
+    return Calibration({key: builder.build() for key, builder in builders.items()}, untraced_text(model, counts))
