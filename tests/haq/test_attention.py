@@ -232,3 +232,10 @@ def test_packed_files_hold_both_quantizers(
     expected = haq.load(searched[1], model=vit, task=task).model
     with torch.no_grad():
         torch.testing.assert_close(haq.load_packed(file, vit)(images), expected(images))
+
+
+def test_integer_graphs_refuse_products_and_auto_says_why(vit: nn.Module, task: ClassificationTask) -> None:
+    network = prepare_network(SearchConfig(model="vit", data="random"), model=vit, task=task)
+    assert network.engine_reason == (
+        "torch, since layer block.self_attn.qk multiplies two activations, which integer graphs do not hold"
+    )
