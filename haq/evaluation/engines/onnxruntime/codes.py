@@ -55,12 +55,24 @@ def integer_weight(weight: QuantizedWeight, factor: Floats | None = None, *, fil
     Returns:
         Codes, int8 in the shape of the weight, and scales.
     """
-    room = np.int8(1 << 8 - max(weight.bits, 2) if fill else 1)
+    room = np.int8(fill_factor(weight.bits) if fill else 1)
     codes, scale = weight.codes.numpy() * room, weight.scale.numpy().astype(np.float64) / room
     if factor is not None:
         codes = codes * align_channels(np.where(factor < 0, -1, 1).astype(np.int8), codes.ndim, weight.channel_axis)
         scale = scale * np.abs(factor)
     return Integers(codes, scale.astype(np.float32), weight.channel_axis)
+
+
+def fill_factor(bits: int) -> int:
+    """Return the power of two by which codes are multiplied to fill int8.
+
+    Args:
+        bits: Bits of the codes.
+
+    Returns:
+        The power; 64 for 1 bit, whose code -1 may change its sign.
+    """
+    return 1 << 8 - max(bits, 2)
 
 
 def enlarge_scales(weight: Integers, offset: Floats, input_scale: float) -> Integers:

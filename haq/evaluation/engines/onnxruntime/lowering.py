@@ -11,11 +11,19 @@ import onnx
 from numpy.typing import NDArray
 
 from haq.evaluation.engines.onnxruntime.assembly import Assembly
-from haq.evaluation.engines.onnxruntime.codes import Integers, align_channels, enlarge_scales, integer_weight
+from haq.evaluation.engines.onnxruntime.bias_rounding import Accumulator, decisive_bias, nearest_bias
+from haq.evaluation.engines.onnxruntime.codes import (
+    Integers,
+    align_channels,
+    enlarge_scales,
+    fill_factor,
+    integer_weight,
+)
 from haq.evaluation.engines.onnxruntime.marking import INPUT, MARKS, NORM, WEIGHT, epsilon_of, layer_of, norm_of
 from haq.evaluation.engines.onnxruntime.template import Affine, Floats, Node, Product, Template
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
+from haq.quantization.linear import QuantizerParameters
 from haq.quantization.quantizers import Quantizers
 
 
@@ -102,7 +110,7 @@ class Lowering:
             self._graph.constant(product.bias_tensor, affine.offset.astype(np.float32))
         else:
             codes = enlarge_scales(codes, affine.offset, step)
-            bias = _integer_bias(affine.offset, codes.scale * np.float32(step))
+            bias = self._integer_bias(layer, affine.offset, codes.scale * np.float32(step))
             self._dequantized(product.bias_tensor, bias, product.bias_tensor)
             self.bias_rounding[layer] = bias.values - affine.offset
         codes = codes.transposed if product.is_transposed else codes
@@ -137,13 +145,25 @@ class Lowering:
     def _integer_step(self, layer: int) -> float | None:
         """Return the scale of a layer's input, or None if runtimes cannot compute layer and bias in integers."""
         product, quantizer = self._template.products[layer], self._inputs[layer]
-        outputs = {self._inputs[reader] for reader in self._template.next_layers[product.output]}
+        outputs = self._readers(layer)
         output_is_quantized = len(outputs) == 1 and None not in outputs
         if quantizer is None or not (
             product.operator == "Gemm" or (product.operator == "Conv" and output_is_quantized)
         ):
             return None
         return quantizer.scale
+
+    def _integer_bias(self, layer: int, offset: Floats, steps: NDArray[np.float32]) -> Integers:
+        """Round a bias [c_out] to whole steps of the accumulator."""
+        output, weight = next(iter(self._readers(layer)), None), self._weights[layer]
+        if output is None or weight is None or weight.bits > 1:
+            return Integers(nearest_bias(offset, steps).astype(np.int32), steps, 0)
+        accumulator = Accumulator(steps.astype(np.float64), fill_factor(weight.bits), output)
+        return Integers(decisive_bias(offset, accumulator).astype(np.int32), steps, 0)
+
+    def _readers(self, layer: int) -> set[QuantizerParameters | None]:
+        """Return the quantizers of a layer's output."""
+        return {self._inputs[reader] for reader in self._template.next_layers[self._template.products[layer].output]}
 
     def _float_weight(self, mark: Node, product: Product, factor: Floats | None) -> None:
         if factor is None:
@@ -170,8 +190,3 @@ class Lowering:
         """Add scales and zero points, and return their names."""
         parts = {"scale": integers.scale, "zero_point": np.zeros_like(integers.scale, integers.codes.dtype)}
         return [self._graph.constant(f"{name}.{part}", values) for part, values in parts.items()]
-
-
-def _integer_bias(offset: Floats, steps: NDArray[np.float32]) -> Integers:
-    """Round a bias [c_out] to whole steps of the accumulator."""
-    return Integers(np.rint(offset / steps).astype(np.int32), steps, 0)
