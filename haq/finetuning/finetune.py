@@ -95,13 +95,11 @@ def _for_target(request: FinetuneRequest) -> FinetuneRequest:
     """Return a request without zero points if the deployment target has none.
 
     Raises:
-        UserError: The target restricts scales, which are learned, or zero points are explicitly to be learned.
+        UserError: Zero points are explicitly to be learned, and the target has none.
     """
     target, learning = deployment_target(request.config), request.learning
     if target is None:
         return request
-    if target.restricts_scales:
-        raise UserError(f"fine-tuning learns scales, which --deploy {target.name} restricts; use haq reconstruct")
     if target.zero_points or learning.shift == "none":
         return request
     if "shift" in learning.model_fields_set:

@@ -75,7 +75,15 @@ class FinetuneSession:
         self._mean_bits = mean_weight_bits(self._trace, bits)
         self.rates = resolve_rates(learning, self._mean_bits)
         watcher.phase("calibrate")
-        initializer = Initializer(self._model, self._trace, self._calibration, shift=learning.shift)
+        rules = prepared.quantizers.options
+        initializer = Initializer(
+            self._model,
+            self._trace,
+            self._calibration,
+            shift=learning.shift,
+            scales=rules.weight_scales,
+            power_of_two_inputs=rules.power_of_two_inputs,
+        )
         self.network = start_network(self._model, initializer, bits)
         teacher = deepcopy(self._model).to(memory_format=torch.channels_last).requires_grad_(requires_grad=False)
         learner = Learner(

@@ -50,6 +50,8 @@ class AdaptiveQuantizer(nn.Module):
             grid, so an integer convolution differs where zeros pad the border, and ONNX cannot express it.
         narrow: Whether the lowest signed code is left out.
         batch_axis: Axis that is not counted in N; None for weights whose channel axis is not 0.
+        power_of_two: Whether the scale is rounded to a power of two, on a logarithmic axis, with the gradient of the
+            unrounded scale.
 
     Attributes:
         raw_scale: Parameter behind `scale`; None before calibration.
@@ -84,6 +86,7 @@ class AdaptiveQuantizer(nn.Module):
         shift: Shift = "integer",
         narrow: bool = False,
         batch_axis: int | None = 0,
+        power_of_two: bool = False,
     ) -> None:
         super().__init__()
         IntegerRange(bits, signed=True)  # raises for other widths
@@ -91,6 +94,7 @@ class AdaptiveQuantizer(nn.Module):
         self._requested_signed = signed
         self.channel_axis, self.batch_axis = channel_axis, batch_axis
         self.shift_kind: Shift = shift
+        self.power_of_two = power_of_two
         for name in _PARAMETERS:
             self.register_parameter(name, None)
         for name in _BUFFERS:
@@ -117,7 +121,8 @@ class AdaptiveQuantizer(nn.Module):
         if self.raw_scale is None or self.start_scale is None:
             raise RuntimeError("the quantizer has no scale yet; call calibrate first")
         relative = functional.softplus(self.raw_scale / self.start_scale, beta=_SHARPNESS)
-        return relative * self.start_scale + torch.finfo(self.start_scale.dtype).tiny
+        scale = relative * self.start_scale + torch.finfo(self.start_scale.dtype).tiny
+        return nearest_power_of_two(scale) if self.power_of_two else scale
 
     @property
     def zero_point(self) -> Tensor:
@@ -151,7 +156,14 @@ class AdaptiveQuantizer(nn.Module):
         histograms, kind = self._histograms(x), self.shift_kind
         signed = any(each.signed for each in histograms) if self._requested_signed is None else self._requested_signed
         fits = [
-            affine_fits(each, signed=signed, shift=kind, narrow=self.narrow, bits=(self.bits,))[self.bits]
+            affine_fits(
+                each,
+                signed=signed,
+                shift=kind,
+                narrow=self.narrow,
+                power_of_two=self.power_of_two,
+                bits=(self.bits,),
+            )[self.bits]
             for each in histograms
         ]
         grids = torch.tensor([(fit.scale, fit.zero_point) for fit in fits])
@@ -193,6 +205,14 @@ class AdaptiveQuantizer(nn.Module):
         if self.shift is not None and self.shift_kind == "integer":
             scale = self.scale
             self.shift.copy_(torch.round(self.shift / scale) * scale)
+
+    @torch.no_grad()
+    def settle_scale(self) -> None:
+        """Replace the learned scale by its power of two, which does not change the grid any more."""
+        if self.power_of_two and self.raw_scale is not None and self.start_scale is not None:
+            scale = self.scale
+            self.start_scale.copy_(scale)
+            self.raw_scale.copy_(scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Fake-quantize a tensor, computed in float32 or a wider type.
@@ -308,6 +328,24 @@ class AdaptiveQuantizer(nn.Module):
             if stored.tolist() != [self.grid.q_min, self.grid.q_max]:
                 args[-1].append(f"{prefix}code_range is {stored.tolist()}, not that of {self.grid}")
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def nearest_power_of_two(scale: Tensor) -> Tensor:
+    """Round scales to powers of two on a logarithmic axis, with the gradient of the identity.
+
+    Args:
+        scale: Scales above 0, of any shape.
+
+    Returns:
+        The powers, in the shape of `scale`.
+
+    Examples:
+        >>> nearest_power_of_two(torch.tensor([0.25, 0.35, 0.36, 5.7])).tolist()
+        [0.25, 0.25, 0.5, 8.0]
+    """
+    plain = scale.detach()
+    exponent = plain.log2().round().to(torch.int32)
+    return torch.ldexp(torch.ones_like(plain), exponent) + (scale - plain)
 
 
 def _widened(x: Tensor, scale: Tensor) -> Tensor:

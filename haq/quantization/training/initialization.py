@@ -16,6 +16,14 @@ from haq.network.tracing.weighted_calls import WeightSlice
 from haq.quantization.activations import Calibration, Operand, OperandKey, calibrate
 from haq.quantization.adaptive import AdaptiveQuantizer
 from haq.quantization.affine import Shift
+from haq.quantization.linear import quantize_weight
+from haq.quantization.weight_scales import (
+    ANY_SCALES,
+    ScaleRule,
+    rows_with_scales,
+    stored_scale,
+    with_powers_of_two,
+)
 from hardware_sim.layer import Layer
 
 LearnedShift = Literal["learned", "fixed", "none", "float"]
@@ -46,6 +54,8 @@ class Initializer:
         batches: Function that returns the batches of calibration inputs. It is called once, when the grid of an input
             is first needed; they are then run in float.
         shift: Zero points of skewed inputs.
+        scales: Rule for the scales of weights.
+        power_of_two_inputs: Whether scales of inputs are powers of two.
 
     Attributes:
         trace: Trace of the network.
@@ -54,9 +64,17 @@ class Initializer:
     """
 
     def __init__(
-        self, model: nn.Module, trace: Trace, batches: Callable[[], Iterable[Tensor]], *, shift: LearnedShift
+        self,
+        model: nn.Module,
+        trace: Trace,
+        batches: Callable[[], Iterable[Tensor]],
+        *,
+        shift: LearnedShift,
+        scales: ScaleRule = ANY_SCALES,
+        power_of_two_inputs: bool = False,
     ) -> None:
         self._model, self.trace, self._batches, self.shift = model, trace, batches, shift
+        self._scales, self._power_of_two_inputs = scales, power_of_two_inputs
         self._weight_grids: dict[tuple[int, int], Grid] = {}
         self._grids: dict[tuple[OperandKey, int], Grid] = {}
         self.device = device_of(tuple(model.parameters()))
@@ -69,16 +87,23 @@ class Initializer:
             bits: Bit width, 1 to 8.
 
         Returns:
-            The calibrated quantizer, with a scale for each output channel.
+            The calibrated quantizer, with a scale for each output channel unless the rule demands one for all.
 
         Raises:
             ValueError: The weights are empty or not finite.
         """
-        quantizer = weight_quantizer(self.trace.layers[layer], bits)
+        quantizer = weight_quantizer(self.trace.layers[layer], bits, rule=self._scales)
         if (layer, bits) not in self._weight_grids:
-            quantizer.calibrate(weight_of(self._model, self.trace.sites[layer]))
-            self._weight_grids[layer, bits] = _grid(quantizer, self.device)
+            self._weight_grids[layer, bits] = self._weight_grid(layer, bits)
         return _started(quantizer, self._weight_grids[layer, bits])
+
+    def _weight_grid(self, layer: int, bits: int) -> Grid:
+        """Return the grid of a layer's weights that is used without training."""
+        weight, axis = weight_of(self._model, self.trace.sites[layer]).detach(), channel_axis(self.trace.layers[layer])
+        rows, axis = rows_with_scales(weight, axis, self._scales)
+        found = with_powers_of_two(rows, quantize_weight(rows, bits, channel_axis=axis), self._scales)
+        scale = stored_scale(found.scale, self._scales).to(self.device)
+        return Grid(scale, torch.zeros_like(scale), signed=True)
 
     def input(self, layer: int, bits: int, *, operand: Operand = "input") -> AdaptiveQuantizer | None:
         """Return a new quantizer of a layer's input, at the least squared error on the calibration inputs.
@@ -99,11 +124,12 @@ class Initializer:
         histogram = self._calibration.histograms.get(key)
         if histogram is None:
             return None
-        quantizer = input_quantizer(bits, signed=histogram.signed, shift=self.shift)
+        powers = self._power_of_two_inputs
+        quantizer = input_quantizer(bits, signed=histogram.signed, shift=self.shift, power_of_two=powers)
         if (key, bits) not in self._grids:
             # A fixed shift stays where calibration puts it, so calibration has to be allowed one.
             kind: Shift = "integer" if self.shift == "fixed" else quantizer.shift_kind
-            found = AdaptiveQuantizer(bits, shift=kind)
+            found = AdaptiveQuantizer(bits, shift=kind, power_of_two=powers)
             found.calibrate(histogram)
             self._grids[key, bits] = _grid(found, self.device)
         return _started(quantizer, self._grids[key, bits])
@@ -121,21 +147,41 @@ class Initializer:
         return calibrate(self._model, self.trace, self._batches())
 
 
-def weight_quantizer(layer: Layer, bits: int) -> AdaptiveQuantizer:
-    """Create the quantizer of a layer's weights: symmetric, with a scale for each output channel; not calibrated.
+def channel_axis(layer: Layer) -> int:
+    """Return the axis of the output channels of a layer's weights.
+
+    Args:
+        layer: The layer.
+
+    Returns:
+        The axis.
+    """
+    return 1 if layer.kind == "conv_transpose" else 0
+
+
+def weight_quantizer(layer: Layer, bits: int, *, rule: ScaleRule = ANY_SCALES) -> AdaptiveQuantizer:
+    """Create the quantizer of a layer's weights: symmetric, and not calibrated.
 
     Args:
         layer: Layer with the weights.
         bits: Bit width, 1 to 8.
+        rule: Rule for the scales: one for each output channel, unless it demands one for all.
 
     Returns:
         The quantizer.
     """
-    axis = 1 if layer.kind == "conv_transpose" else 0
-    return AdaptiveQuantizer(bits, signed=True, channel_axis=axis, shift="none", narrow=True, batch_axis=None)
+    return AdaptiveQuantizer(
+        bits,
+        signed=True,
+        channel_axis=None if rule.per_tensor else channel_axis(layer),
+        shift="none",
+        narrow=True,
+        batch_axis=None,
+        power_of_two=rule.power_of_two,
+    )
 
 
-def input_quantizer(bits: int, *, signed: bool, shift: LearnedShift) -> AdaptiveQuantizer:
+def input_quantizer(bits: int, *, signed: bool, shift: LearnedShift, power_of_two: bool = False) -> AdaptiveQuantizer:
     """Create the quantizer of a layer's input: one grid for the tensor; not calibrated.
 
     Args:
@@ -143,12 +189,13 @@ def input_quantizer(bits: int, *, signed: bool, shift: LearnedShift) -> Adaptive
         signed: Whether calibration saw a negative value. Without one a shift would not lower the error, so there is
             none.
         shift: Zero points of skewed inputs.
+        power_of_two: Whether the scale is a power of two.
 
     Returns:
         The quantizer.
     """
     kinds: dict[LearnedShift, Shift] = {"learned": "integer", "fixed": "none", "none": "none", "float": "float"}
-    return AdaptiveQuantizer(bits, shift=kinds[shift] if signed else "none")
+    return AdaptiveQuantizer(bits, shift=kinds[shift] if signed else "none", power_of_two=power_of_two)
 
 
 def owners(trace: Trace) -> tuple[int, ...]:

@@ -147,6 +147,8 @@ class Learner:
         """Replace the parameters by their moving average if there is one, and set the network to evaluation mode."""
         if self._average:
             self._average.apply()
+        for _, quantizer in self.network.quantizers():
+            quantizer.settle_scale()
         switch_to_eval(self.network)
 
     def state_dict(self) -> dict[str, Any]:

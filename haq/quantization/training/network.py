@@ -25,6 +25,7 @@ from haq.quantization.training.initialization import (
     owners,
     weight_quantizer,
 )
+from haq.quantization.weight_scales import ScaleRule
 
 _DEPLOYED = ("scale", "zero_point", "range")
 """Tensors of a quantizer that inference needs; they follow from the learned ones."""
@@ -225,8 +226,11 @@ def _empty_network(model: nn.Module, trace: Trace, bits: PolicyBits, saved: Save
         if w_bits is not None and trace.layers[layer].kind == "matmul":
             second_inputs[layer] = activation(f"{names[layer]}.second_input", w_bits)
         elif w_bits is not None and first not in weights:
-            weights[first] = weight_quantizer(trace.layers[first], w_bits)
-            _start(weights[first], saved.quantizers, f"{names[first]}.weight")
+            name = f"{names[first]}.weight"
+            # Powers of two are stored: they need no rule.
+            rule = ScaleRule(per_tensor=not saved.quantizers[f"{name}.start_scale"].ndim)
+            weights[first] = weight_quantizer(trace.layers[first], w_bits, rule=rule)
+            _start(weights[first], saved.quantizers, name)
         if a_bits is not None and f"{names[layer]}.input.scale" in saved.quantizers:
             inputs[layer] = activation(f"{names[layer]}.input", a_bits)
     return TrainableNetwork(model, trace, weights=weights, inputs=inputs, second_inputs=second_inputs)

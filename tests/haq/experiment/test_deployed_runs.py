@@ -14,6 +14,10 @@ from haq.errors import UserError
 from haq.evaluation.fingerprint import fingerprint
 from haq.experiment.preparation import prepare_network, quantizer_options
 from haq.experiment.target_quantizers import are_powers_of_two, require_legal_quantizers
+from haq.exporters.deployable import make_deployable
+from haq.exporters.formats import ExportOptions
+from haq.exporters.qonnx.exporter import QonnxExporter
+from haq.network.layer_calls import weight_of
 from haq.policy import Policy, uniform_bits
 from haq.tasks.base import SplitName
 from haq.tasks.classification import ClassificationTask
@@ -150,10 +154,26 @@ def test_fine_tuning_learns_no_zero_points_that_the_target_lacks(
     require_legal_quantizers(load_target("finn"), result.artifact.quantizers)
     with pytest.raises(UserError, match="--shift learned: --deploy finn has no zero points; use --shift none"):
         haq.finetune(net, task, deploy="finn", shift="learned", **settings)
-    with pytest.raises(UserError, match="fine-tuning learns scales, which --deploy imx500 restricts"):
-        haq.finetune(net, task, deploy="imx500", **{**settings, "policy": (4, 8)})
     with pytest.raises(UserError, match="layer '2' has 4-bit weights and 4-bit activations, which --deploy tflm"):
         haq.finetune(net, task, deploy="tflm", **settings)
+
+
+@pytest.mark.parametrize("name", ["hls4ml", "imx500"])
+def test_fine_tuning_keeps_scales_that_the_target_restricts(
+    name: str, net: nn.Module, task: ClassificationTask, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"policy": (4, 8), "epochs": 2, "batch_size": 16, "lr": 0.01}
+    haq.finetune(net, task, out=tmp_path / "run", deploy=name, **settings)
+    loaded = haq.load(tmp_path / "run", model=net, task=task)
+    require_legal_quantizers(load_target(name), loaded.quantizers)
+    network = make_deployable(loaded)
+    trained = loaded.quantized.trained_network(network.network.priced.model, network.trace)
+    for layer, (site, bits) in enumerate(zip(network.trace.sites, network.policy.w_bits, strict=True)):
+        learned = trained.weights[str(layer)](weight_of(trained.model, site))
+        assert torch.equal(learned, network.quantizers.weight(layer, bits or 0))
+    if name == "hls4ml":
+        export = QonnxExporter().build(network, ExportOptions(toolchain=name))
+        assert "hls4ml: nothing known against it" in export.notes
 
 
 @pytest.mark.parametrize(

@@ -480,3 +480,32 @@ def test_without_shift_only_scale_is_trainable() -> None:
     learn(quantizer, silu(), steps=5)
     assert quantizer.zero_point.item() == -7
     assert quantizer.scale.item() != 0.25
+
+
+def test_scales_at_powers_of_two_follow_the_gradient_of_the_unrounded_scale() -> None:
+    quantizer = AdaptiveQuantizer(3, signed=True, shift="none", power_of_two=True)
+    quantizer.start_at(torch.tensor(0.5), torch.tensor(0.0), signed=True)
+    x, raw = torch.tensor([0.3, 9.0]), quantizer.raw_scale
+    assert raw is not None
+    quantizer(x).sum().backward()
+    # Of 0.3 = 0.6 steps 1 - 0.6, of the clipped 9 the highest code 3; the factor is 1 / sqrt(1 * 3).
+    assert raw.grad is not None
+    assert raw.grad.item() == pytest.approx((0.4 + 3) / 3**0.5)
+    with torch.no_grad():
+        raw.fill_(0.70)  # below the geometric mean of 0.5 and 1
+        assert quantizer.scale.item() == 0.5
+        raw.fill_(0.72)
+        assert quantizer.scale.item() == 1.0
+    assert quantizer(x).tolist() == [0.0, 3.0]
+
+
+def test_a_settled_scale_needs_no_rounding() -> None:
+    quantizer = AdaptiveQuantizer(3, signed=True, shift="none", power_of_two=True)
+    quantizer.start_at(torch.tensor(0.5), torch.tensor(0.0), signed=True)
+    with torch.no_grad():
+        quantizer.raw_scale.mul_(0.3)  # type: ignore[union-attr]
+    expected = quantizer.scale.item()
+    quantizer.settle_scale()
+    free = AdaptiveQuantizer(3, signed=True, shift="none")
+    free.load_state_dict(quantizer.state_dict())
+    assert free.scale.item() == quantizer.scale.item() == expected == 0.125
