@@ -22,6 +22,7 @@ from haq.network.models.mobilenet_v1 import MobileNetV1
 from haq.network.models.resnet8 import ResNet8
 from haq.network.models.shapes_detector import ShapesDetector
 from haq.network.models.shapes_training import train_shapes
+from haq.network.models.torchvision_detectors.building import DETECTORS, build_detector
 from haq.network.models.yolo.yolov4 import YoloV4
 from haq.network.models.yolo.yolov4_tiny import YoloV4Tiny
 from haq.network.tracing.unwrapping import unwrapped
@@ -238,6 +239,8 @@ def _darknet(path: str, options: dict[str, Any]) -> nn.Module:
 
 
 def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
+    if name in DETECTORS:
+        return build_detector(name, **options)
     if name in _NEED_INIT_WEIGHTS:
         options = {**options, "init_weights": True}
     model: nn.Module = _torchvision_models(name).get_model(name, weights=None, **options)
@@ -246,6 +249,8 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
 
 def _torchvision_input(name: str) -> Shape:
     """Return the smallest crop of the published weights; larger ones are for variants of other resolutions."""
+    if name in DETECTORS:
+        return (3, DETECTORS[name][1], DETECTORS[name][1])
     published = _torchvision_models(name).get_model_weights(name)
     side = min(weights.transforms.keywords["crop_size"] for weights in published)
     return (3, side, side)
@@ -257,7 +262,8 @@ def _torchvision_models(name: str) -> Any:
 
     available = models.list_models(module=models)
     if name not in available:
-        raise UserError(f"torchvision classifies images with no {name!r}{_suggestion(name, available)}")
+        known = [*available, *DETECTORS]
+        raise UserError(f"torchvision has no {name!r} that is supported here{_suggestion(name, known)}")
     return models
 
 

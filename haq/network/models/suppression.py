@@ -12,15 +12,15 @@ class Thresholds:
     """Which boxes a detector reports.
 
     Attributes:
-        score: Least score; low, since average precision is computed over all scores.
+        score: Score above which boxes are reported; low, since average precision is computed over all scores.
         overlap: IoU above which the worse one of two boxes of a class is suppressed.
-        candidates: Greatest number of boxes before the suppression.
+        candidates: Greatest number of boxes of a class before the suppression.
         detections: Greatest number of boxes of an image.
     """
 
     score: float = 0.001
     overlap: float = 0.45
-    candidates: int = 4096
+    candidates: int = 300
     detections: int = 300
 
 
@@ -37,10 +37,9 @@ def suppressed(boxes: Tensor, scores: Tensor, *, thresholds: Thresholds) -> Dete
     """
     from torchvision.ops import batched_nms
 
-    positions, labels = (scores > thresholds.score).nonzero(as_tuple=True)
-    found = scores[positions, labels]
-    order = found.argsort(descending=True, stable=True)[: thresholds.candidates]
-    positions, labels, found = positions[order], labels[order], found[order]
+    best, places = scores.topk(min(thresholds.candidates, len(scores)), dim=0)
+    ranks, labels = (best > thresholds.score).nonzero(as_tuple=True)
+    positions, found = places[ranks, labels], best[ranks, labels]
     corners = boxes[positions] if boxes.ndim == 2 else boxes[positions, labels]
-    kept = batched_nms(corners, found, labels, thresholds.overlap)[: thresholds.detections]
+    kept: Tensor = batched_nms(corners, found, labels, thresholds.overlap)[: thresholds.detections]
     return Detections(corners[kept], labels[kept], found[kept])

@@ -81,9 +81,9 @@ def test_all_torchvision_models_have_default_input_shape() -> None:
     ("spec", "message"),
     [
         ("digit_cnn", r"unknown model 'digit_cnn'; did you mean digits_cnn\?; expected"),
-        ("torchvision:mobilnet_v2", "no 'mobilnet_v2'; did you mean mobilenet_v2"),
+        ("torchvision:mobilnet_v2", "no 'mobilnet_v2' that is supported here; did you mean mobilenet_v2"),
         ("torchvision:", "no ''"),
-        ("torchvision:fasterrcnn_resnet50_fpn", "classifies images with no"),
+        ("torchvision:fasterrcnn_resnet50_fpn", "no 'fasterrcnn_resnet50_fpn' that is supported here; did you mean"),
         ("mobilenet_v1:wide", "between 0 and 4"),
         ("yolov4:0", "between 0 and 4; try yolov4:0.75"),
         ("mobilenet_v1:nan", "between 0 and 4"),

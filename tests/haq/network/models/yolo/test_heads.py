@@ -44,7 +44,7 @@ def test_positions_of_all_anchors_keep_their_values() -> None:
 def test_worse_of_two_boxes_of_a_class_is_suppressed() -> None:
     anchors = ((32.0, 32.0), (30.0, 30.0))
     heads = YoloHeads((YoloHead(anchors, 32),), num_classes=2)
-    output = torch.tensor([0, 0, 0, 0, 5.0, 5, -20, 0, 0, 0, 0, 5, 4, 4]).view(1, 14, 1, 1)
+    output = torch.tensor([0, 0, 0, 0, 5.0, 5, -20, 0, 0, 0, 0, 5, 4, 3]).view(1, 14, 1, 1)
     (found,) = heads.detect((output,))
     assert found.labels.tolist() == [0, 1]
     assert found.boxes[:, 2].tolist() == [32, 31]

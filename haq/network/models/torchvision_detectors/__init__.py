@@ -1,0 +1,1 @@
+"""Detectors of torchvision, which here return the raw outputs of their heads."""

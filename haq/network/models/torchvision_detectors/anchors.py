@@ -1,0 +1,119 @@
+"""Boxes relative to anchors, and what anchors are trained for, as SSD and Faster R-CNN do."""
+
+from math import log
+
+import torch
+from torch import Tensor
+
+from haq.tasks.detection.outputs import GroundTruth
+
+WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+"""Units of the offsets of centres and of the logarithms of sizes: 1/10 and 1/5."""
+MAX_LOG_SIZE = log(1000 / 16)
+"""Limit of the logarithm of a box's size in anchors."""
+FEWEST_NEGATIVES = 16
+"""Number of hard negatives of an image with few objects or none."""
+
+
+def decoded(offsets: Tensor, anchors: Tensor, weights: tuple[float, ...] = WEIGHTS) -> Tensor:
+    """Decode boxes.
+
+    Args:
+        offsets: Offsets of the centre in sizes of the anchor, and logarithms of sizes in anchors, [..., 4].
+        anchors: Corners of anchors in pixels, [..., 4].
+        weights: Factors of the offsets.
+
+    Returns:
+        Corners (x1, y1, x2, y2) in pixels, [..., 4].
+    """
+    sizes = anchors[..., 2:] - anchors[..., :2]
+    scaled = offsets / offsets.new_tensor(weights)
+    centres = anchors[..., :2] + (0.5 + scaled[..., :2]) * sizes
+    half = sizes * scaled[..., 2:].clamp(max=MAX_LOG_SIZE).exp() / 2
+    return torch.cat((centres - half, centres + half), dim=-1)
+
+
+def encoded(boxes: Tensor, anchors: Tensor, weights: tuple[float, ...] = WEIGHTS) -> Tensor:
+    """Encode boxes; the inverse of `decoded`.
+
+    Args:
+        boxes: Corners of boxes in pixels, [n, 4].
+        anchors: Corners of anchors in pixels, [n, 4].
+        weights: Factors of the offsets.
+
+    Returns:
+        Offsets [n, 4].
+
+    Examples:
+        >>> anchor = torch.tensor([[0.0, 0.0, 10.0, 20.0]])
+        >>> encoded(torch.tensor([[5.0, 0.0, 15.0, 20.0]]), anchor).tolist()
+        [[5.0, 0.0, 0.0, 0.0]]
+    """
+    sizes = anchors[:, 2:] - anchors[:, :2]
+    shifts = (boxes[:, :2] + boxes[:, 2:] - anchors[:, :2] - anchors[:, 2:]) / 2 / sizes
+    scales = ((boxes[:, 2:] - boxes[:, :2]) / sizes).log()
+    return torch.cat((shifts, scales), dim=1) * boxes.new_tensor(weights)
+
+
+def clipped(boxes: Tensor, side: int) -> Tensor:
+    """Clip boxes to a square image.
+
+    Args:
+        boxes: Corners in pixels, [..., 4].
+        side: Width and height of the image, pixels.
+
+    Returns:
+        The boxes.
+    """
+    return boxes.clamp(0, side)
+
+
+def matched(
+    anchors: Tensor, target: GroundTruth, *, positive: float, negative: float, force: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Match anchors with objects.
+
+    Args:
+        anchors: Corners in pixels, [positions, 4].
+        target: Annotated objects.
+        positive: IoU with an object from which an anchor is matched with it.
+        negative: IoU below which an anchor is background; between both it is ignored.
+        force: Whether each object is matched with its best anchor in any case.
+
+    Returns:
+        Number of the object of each anchor, -1 for background and -2 for ignored anchors, int64 [positions]; and the
+        boxes of the objects that are required, [objects, 4], whose numbers these are, with their labels appended as a
+        last column.
+    """
+    from torchvision.ops import box_iou
+
+    required = ~target.crowd & (target.boxes[:, 2:] > target.boxes[:, :2]).all(dim=1)
+    truth = torch.cat((target.boxes[required], target.labels[required, None].to(target.boxes)), dim=1)
+    found = torch.full((len(anchors),), -1, device=anchors.device)
+    if len(target.boxes):
+        overlap = box_iou(anchors, target.boxes)
+        on_crowd = target.crowd & (overlap >= negative)
+        found[on_crowd.any(dim=1)] = -2
+    if len(truth):
+        overlap = overlap[:, required]
+        best, number = overlap.max(dim=1)
+        found[best >= negative] = -2
+        found = torch.where(best >= positive, number, found)
+        if force:
+            found[overlap.argmax(dim=0)] = torch.arange(len(truth), device=found.device)
+    return found, truth
+
+
+def hard_negatives(losses: Tensor, is_background: Tensor, *, positives: int) -> Tensor:
+    """Select the background positions of greatest loss, three for each object (Liu et al. 2016, section 2.2).
+
+    Args:
+        losses: Loss of each position, [positions].
+        is_background: Whether a position is background, bool [positions].
+        positives: Number of positions that are objects.
+
+    Returns:
+        Losses of the selected positions.
+    """
+    candidates = losses[is_background]
+    return candidates.topk(min(len(candidates), max(3 * positives, FEWEST_NEGATIVES))).values

@@ -1,0 +1,131 @@
+"""SSD of torchvision: a backbone and heads whose raw outputs are those of the network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from haq.execution.structures import Structure
+from haq.network.models.suppression import Thresholds, suppressed
+from haq.network.models.torchvision_detectors.anchors import clipped, decoded, encoded, hard_negatives, matched
+from haq.network.models.torchvision_detectors.images import Normalization, anchors_of
+from haq.tasks.detection.outputs import Detections, GroundTruth, OutputPart
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SsdHeads:
+    """Heads of SSD, a `DetectionHeads`.
+
+    Attributes:
+        anchors: Corners of the anchors in pixels, [positions, 4].
+        columns: Column of the logits for each class; the first column is the background.
+        side: Width and height of images, pixels.
+        thresholds: Which boxes are reported.
+    """
+
+    anchors: Tensor
+    columns: tuple[int, ...]
+    side: int
+    thresholds: Thresholds
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes without the background."""
+        return len(self.columns)
+
+    def detect(self, outputs: Structure) -> list[Detections]:
+        """Decode raw outputs to boxes and suppress those that overlap a better one; see `DetectionHeads.detect`.
+
+        Args:
+            outputs: Offsets [n, positions, 4] and logits [n, positions, columns].
+
+        Returns:
+            Detections of each image.
+        """
+        offsets, logits = (output.detach().float() for output in outputs)
+        boxes = clipped(decoded(offsets, self.anchors.to(offsets)), self.side)
+        scores = logits.softmax(dim=-1)[..., list(self.columns)]
+        return [suppressed(*each, thresholds=self.thresholds) for each in zip(boxes, scores, strict=True)]
+
+    def loss(self, outputs: Structure, targets: Sequence[GroundTruth]) -> Tensor:
+        """Compute the training loss (Liu et al. 2016, section 2.2); see `DetectionHeads.loss`.
+
+        Smooth L1 of the offsets, cross-entropy of the classes with hard negatives, divided by the number of matches, or
+        of images if that is greater.
+
+        Args:
+            outputs: Offsets [n, positions, 4] and logits [n, positions, columns].
+            targets: Annotated objects of each image.
+
+        Returns:
+            The loss, [].
+        """
+        anchors = self.anchors.to(outputs[0])
+        columns = torch.tensor(self.columns, device=anchors.device)
+        losses, count = [], 0
+        for offsets, logits, target in zip(*outputs, targets, strict=True):
+            found, truth = matched(anchors, target, positive=0.5, negative=0.5)
+            chosen = found >= 0
+            objects = truth[found[chosen]]
+            wanted = torch.zeros_like(found)
+            wanted[chosen] = columns[objects[:, 4].long()]
+            entropies = F.cross_entropy(logits, wanted, reduction="none")
+            negatives = hard_negatives(entropies, found == -1, positives=len(objects))
+            box_loss = F.smooth_l1_loss(offsets[chosen], encoded(objects[:, :4], anchors[chosen]), reduction="sum")
+            losses.append(box_loss + entropies[chosen].sum() + negatives.sum())
+            count += len(objects)
+        return torch.stack(losses).sum() / max(count, len(losses))
+
+    def parts(self, outputs: Structure) -> tuple[OutputPart, ...]:
+        """Split raw outputs into boxes and classes; see `DetectionHeads.parts`.
+
+        Args:
+            outputs: Offsets [n, positions, 4] and logits [n, positions, columns].
+
+        Returns:
+            The parts.
+        """
+        offsets, logits = outputs
+        return OutputPart("box", offsets), OutputPart("class", logits)
+
+
+class SsdDetector(nn.Module):
+    """SSD for square images of RGB values in [0, 1] of a fixed size, with the names of torchvision's weights.
+
+    Args:
+        model: SSD of torchvision, whose parts are used.
+        columns: Column of the logits for each class.
+    """
+
+    def __init__(self, model: Any, columns: tuple[int, ...]) -> None:
+        super().__init__()
+        side, _ = model.transform.fixed_size
+        self.normalize = Normalization(model.transform, side)
+        self.backbone, self.head = model.backbone, model.head
+        self.detection = SsdHeads(
+            anchors=anchors_of(model, model.anchor_generator, side)[1],
+            columns=columns,
+            side=side,
+            thresholds=Thresholds(
+                score=model.score_thresh,
+                overlap=model.nms_thresh,
+                candidates=model.topk_candidates,
+                detections=model.detections_per_img,
+            ),
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the raw outputs of the heads.
+
+        Args:
+            x: Images [n, 3, side, side].
+
+        Returns:
+            Offsets [n, positions, 4] and logits [n, positions, columns].
+        """
+        features = self.backbone(self.normalize(x))
+        found = self.head(list(features.values()))
+        return found["bbox_regression"], found["cls_logits"]
