@@ -116,10 +116,12 @@ def test_an_out_that_is_no_path_is_refused(digits_run: Path) -> None:
         haq.export(digits_run, "c", out=5)  # type: ignore[arg-type]
 
 
-def test_a_policy_file_alone_is_exported_with_the_settings_of_its_search(digits_run: Path, tmp_path: Path) -> None:
+def test_a_policy_file_alone_is_exported_with_the_settings_of_its_search(
+    digits_run: Path, few_images: dict[str, Any], tmp_path: Path
+) -> None:
     policy = haq.load_policy(digits_run / "policy.json")
     policy.save(tmp_path / "policy.json")
-    record = haq.export(tmp_path / "policy.json", "c", out=tmp_path / "n.c", hardware="bismo-edge")
+    record = haq.export(tmp_path / "policy.json", "c", out=tmp_path / "n.c", hardware="bismo-edge", **few_images)
     assert record.outputs is not None
     assert record.outputs.noise == 0
 

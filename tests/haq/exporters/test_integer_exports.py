@@ -1,6 +1,7 @@
 """Export of networks that compute in integers alone: the exact reference decides whether files are right."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,9 @@ from haq.exporters.registry import make_runtime
 from haq.policy import LayerBits, Policy
 
 
-def test_a_network_far_from_the_quantized_one_is_written_with_a_warning(digits_run: Path, tmp_path: Path) -> None:
+def test_a_network_far_from_the_quantized_one_is_written_with_a_warning(
+    digits_run: Path, few_images: dict[str, Any], tmp_path: Path
+) -> None:
     if (missing := make_runtime("c").missing()) is not None:
         pytest.skip(missing)
     layers = [
@@ -19,7 +22,7 @@ def test_a_network_far_from_the_quantized_one_is_written_with_a_warning(digits_r
     ]
     policy = Policy(model="digits_cnn", hardware=None, objective=None, layers=tuple(layers))
     with pytest.warns(HaqWarning, match="predictions are those of the quantized network|relative output error"):
-        record = haq.export(policy, "c", out=tmp_path / "n.c", zero_points="none")
+        record = haq.export(policy, "c", out=tmp_path / "n.c", zero_points="none", **few_images)
     assert (tmp_path / "n.c").is_file()
     assert record.outputs is not None
     assert record.outputs.noise > 0.05

@@ -179,10 +179,10 @@ def test_bops_and_memory_are_those_that_qonnx_counts(
 
 
 class Noise:
-    """Random images [3, 32, 32] of ten classes."""
+    """Random images [3, 16, 16] of ten classes."""
 
     def __init__(self, seed: int) -> None:
-        self.images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+        self.images = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
 
     def __len__(self) -> int:
         return len(self.images)
