@@ -505,8 +505,10 @@ def test_the_policy_is_the_finalist_that_is_best_on_all_images(
 
 @pytest.fixture
 def search(tiny_net: nn.Module, tiny_task: ClassificationTask) -> Callable[..., SearchResult]:
+    """A search of three episodes in torch: onnxruntime would open a graph for every policy."""
+
     def run(**settings: Any) -> SearchResult:
-        return haq.search(tiny_net, tiny_task, **{"budget": 0.85, "episodes": 3, **settings})
+        return haq.search(tiny_net, tiny_task, **{"budget": 0.85, "episodes": 3, "engine": "torch", **settings})
 
     return run
 
@@ -634,7 +636,13 @@ def test_resume_gives_identical_run_with_every_method(
     case: tuple[str, str],
 ) -> None:
     """Interrupted after the seventh episode, with the checkpoint of the fourth."""
-    settings: Any = {"agent": case[0], "episodes": 12, "first_last_bits": None, "model": "TinyNet"}
+    settings: Any = {
+        "agent": case[0],
+        "episodes": 12,
+        "first_last_bits": None,
+        "model": "TinyNet",
+        "engine": "torch",
+    }
     config = search_config(**settings, **AIMS[case[1]], data="blobs")
     inputs, run = Inputs(tiny_net, held_out_task), tmp_path / "run"
     search_configured(config, tmp_path / "whole", inputs=inputs)
@@ -654,7 +662,8 @@ def test_resume_gives_identical_run_with_every_method(
 def test_a_finished_run_continued_with_more_episodes_is_one_that_had_them_at_once(
     tiny_net: nn.Module, held_out_task: ClassificationTask, tmp_path: Path, case: tuple[str, str]
 ) -> None:
-    settings: Any = {"agent": case[0], "first_last_bits": None, "model": "TinyNet", "data": "blobs", **AIMS[case[1]]}
+    settings: Any = {"agent": case[0], "first_last_bits": None, "model": "TinyNet", "data": "blobs", "engine": "torch"}
+    settings |= AIMS[case[1]]
     inputs, run = Inputs(tiny_net, held_out_task), tmp_path / "run"
     search_configured(search_config(**settings, episodes=14), tmp_path / "whole", inputs=inputs)
     for episodes in (5, 14):
@@ -785,6 +794,7 @@ def test_a_drop_with_a_confidence_is_shown_by_the_images_and_survives_an_interru
     tiny_net: nn.Module, held_out_task: ClassificationTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings: Any = {"max_accuracy_drop": 12, "confidence": 0.9, "first_last_bits": None, "min_bits": 1, "episodes": 30}
+    settings["engine"] = "torch"
     summary = haq.search(tiny_net, held_out_task, out=tmp_path / "whole", **settings).summary
     drop, lines = summary.max_accuracy_drop, journal(tmp_path / "whole")
     assert drop is not None
