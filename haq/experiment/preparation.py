@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from envs.building import build_choices
-from haq.config import Rounding, SearchConfig
+from haq.config import SearchConfig
 from haq.costs.deployment import deployment_target, require_deployable
 from haq.costs.pricing import allowed_bits, require_feasible, resolve_budgets
 from haq.errors import UserError
@@ -26,14 +26,13 @@ from haq.experiment.loading import load_configured, load_priced, require_shape, 
 from haq.experiment.near_budget import policies_near_budget
 from haq.experiment.problem import Network, PricedModel, Problem
 from haq.experiment.quantized_policy import QuantizedPolicy
+from haq.experiment.quantizer_settings import quantizer_options, rounding_of
 from haq.network.layer_calls import require_float_layers
 from haq.network.layers import trace
 from haq.network.tracing.unwrapping import unwrapped
 from haq.policy import PolicyBits
-from haq.quantization.calibration import MethodChoice
 from haq.quantization.quantized_model import QuantizedModel
-from haq.quantization.quantizers import QuantizerOptions, Quantizers
-from haq.quantization.weight_scales import ScaleRule
+from haq.quantization.quantizers import Quantizers
 from haq.tasks import load_task
 from haq.tasks.base import SplitName, Task
 from hardware_sim.catalog import load_accelerator
@@ -43,8 +42,6 @@ CORRECTION_IMAGES = 64
 
 Few are enough: corrections are relative to the float network on the same images (results/corrections.md).
 """
-AUTO_METHOD: MethodChoice = "mse"
-"""Method of `--calibration auto`, chosen by `scripts/experiments/compare_calibrations.py` on the digits network."""
 
 
 def prepare(
@@ -233,68 +230,6 @@ def _batch_sizes(data: Task, size: int) -> list[int]:
     """Return the sizes of the batches of all splits that are evaluated."""
     counts = [data.size(split) for split in get_args(SplitName) if split != "train"]
     return [part for count in counts for part in part_sizes(count, size)]
-
-
-def quantizer_options(config: SearchConfig) -> QuantizerOptions:
-    """Resolve the settings of quantizers, which a deployment target may restrict.
-
-    Args:
-        config: Settings of quantizers, episodes and target.
-
-    Returns:
-        The options of the quantizers.
-
-    Raises:
-        UserError: Settings contradict each other or the target.
-        DescriptionError: The target is unknown, or its file invalid.
-    """
-    rounding, target = rounding_of(config), deployment_target(config)
-    method = AUTO_METHOD if config.calibration == "auto" else config.calibration
-    options = QuantizerOptions(
-        method=method, weights=config.quantizer, zero_points=config.zero_points, rounding=rounding
-    )
-    if target is None:
-        return options
-    if config.quantizer == "kmeans":
-        raise UserError(f"--deploy {target.name} takes integers, not codebooks; use --quantizer linear")
-    if config.episode_finetune_steps > 0 and (target.restricts_scales or not target.zero_points):
-        raise UserError(
-            f"--episode-finetune-steps learns scales and zero points, which --deploy {target.name} restricts; "
-            "leave it out"
-        )
-    return replace(
-        options,
-        zero_points=options.zero_points if target.zero_points else "none",
-        weight_scales=ScaleRule(
-            per_tensor=target.weight_granularity == "per_tensor",
-            power_of_two="weights" in target.power_of_two_scales,
-        ),
-        power_of_two_inputs="activations" in target.power_of_two_scales,
-    )
-
-
-def rounding_of(config: SearchConfig) -> Rounding:
-    """Resolve the rounding of weights; `auto` is GPTQ for integers that are not trained.
-
-    See results/rounding_in_search.md.
-
-    Args:
-        config: Settings of quantizers and episodes.
-
-    Returns:
-        The rounding.
-
-    Raises:
-        UserError: The settings require GPTQ for codebooks or for weights that are trained.
-    """
-    learns = config.episode_finetune_steps > 0
-    if config.rounding == "gptq" and config.quantizer == "kmeans":
-        raise UserError("--rounding gptq rounds integers, not codebooks; use --quantizer linear")
-    if config.rounding == "gptq" and learns:
-        raise UserError("--rounding gptq has no part in --episode-finetune-steps, which learns; leave one of them out")
-    if config.rounding != "auto":
-        return config.rounding
-    return "nearest" if config.quantizer == "kmeans" or learns else "gptq"
 
 
 def require_device(device: str) -> None:

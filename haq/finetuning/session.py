@@ -13,12 +13,12 @@ from torch import nn
 from haq.evaluation.engines.episode_finetuning import require_trainable
 from haq.execution.progress import SILENT, Watcher
 from haq.execution.structures import Structure, to_device
-from haq.experiment.artifact import save_result, save_source, trained_state
 from haq.experiment.inputs import Inputs
 from haq.experiment.learning_request import LearningRequest
 from haq.experiment.network_state import storable_state
 from haq.experiment.preparation import prepare_network
 from haq.experiment.quantized_policy import QuantizedPolicy, describe_quantizers
+from haq.experiment.results import save_result, save_source, trained_state
 from haq.finetuning.journal import Checkpoint, Summary, append_epoch, keep_epochs
 from haq.formatting import percent
 from haq.policy import Policy

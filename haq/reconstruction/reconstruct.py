@@ -10,13 +10,14 @@ from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
 from haq.execution.progress import SILENT, Watcher
 from haq.execution.user_code import caller_kept
-from haq.experiment.artifact import Artifact, save_result, save_source
+from haq.experiment.artifact import Artifact
 from haq.experiment.inputs import Inputs
 from haq.experiment.learning_request import LearningRequest
 from haq.experiment.loading import load_configured, task_options
 from haq.experiment.preparation import prepare_network
 from haq.experiment.problem import Network
 from haq.experiment.quantized_policy import QuantizedPolicy
+from haq.experiment.results import save_result, save_source
 from haq.network.tracing.unwrapping import unwrapped
 from haq.policy import Policy
 from haq.reconstruction.config import ReconstructionConfig

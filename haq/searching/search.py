@@ -17,13 +17,14 @@ from haq.evaluation.fingerprint import hash_network, hash_tensors
 from haq.evaluation.protocols import Store
 from haq.execution.progress import SILENT, Watcher
 from haq.execution.user_code import caller_kept
-from haq.experiment.artifact import Artifact, quantized_policy, save_result, save_source
+from haq.experiment.artifact import Artifact
 from haq.experiment.inputs import Inputs, Observations
 from haq.experiment.methods import uses_prior
 from haq.experiment.preparation import prepare
 from haq.experiment.prior.compute import compute_prior
 from haq.experiment.prior.layer_losses import LayerLosses, prior_of_pairs
 from haq.experiment.problem import Problem
+from haq.experiment.results import quantized_policy, save_result, save_source
 from haq.policy import Policy, PolicyBudget, load_policy
 from haq.runs.environment import describe_environment
 from haq.runs.run_folder import CONFIG, POLICY, RESOLVED, SUMMARY, RunFolder

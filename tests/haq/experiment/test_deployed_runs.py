@@ -12,7 +12,8 @@ import haq
 from haq.config import search_config
 from haq.errors import UserError
 from haq.evaluation.fingerprint import fingerprint
-from haq.experiment.preparation import prepare_network, quantizer_options
+from haq.experiment.preparation import prepare_network
+from haq.experiment.quantizer_settings import quantizer_options
 from haq.experiment.target_quantizers import are_powers_of_two, require_legal_quantizers
 from haq.exporters.deployable import make_deployable
 from haq.exporters.formats import ExportOptions
