@@ -88,7 +88,7 @@ def test_a_method_is_added_by_one_class_and_one_entry(
         haq.search(tiny_net, tiny_task, agent="cheapest")
     entry = SearchMethod(lambda space, _, __: Cheapest(space), uses_prior=False, is_deterministic=True)
     monkeypatch.setitem(METHODS, "cheapest", entry)
-    result = haq.search(tiny_net, tiny_task, agent="cheapest", budget=0.9, episodes=4)
+    result = haq.search(tiny_net, tiny_task, agent="cheapest", budget=0.9, episodes=4, engine="torch")
     assert result.summary.episodes == 4
 
 
@@ -96,7 +96,8 @@ def test_a_device_is_added_by_one_file(tiny_net: nn.Module, tiny_task: Classific
     shipped = (Path(hardware_sim.__file__).parent / "devices" / "bismo-edge.toml").read_text(encoding="utf-8")
     device = tmp_path / "mine.toml"
     device.write_text(shipped.replace('name = "bismo-edge"', 'name = "mine"'), encoding="utf-8")
-    result = haq.search(tiny_net, tiny_task, hardware=str(device), agent="uniform", budget=0.9, episodes=4)
+    settings: Any = {"agent": "uniform", "budget": 0.9, "episodes": 4, "engine": "torch"}
+    result = haq.search(tiny_net, tiny_task, hardware=str(device), **settings)
     assert result.policy.hardware == str(device)
 
 
