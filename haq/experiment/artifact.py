@@ -217,6 +217,7 @@ def _quantized(source: PolicySource) -> QuantizedPolicy:
         _require_learned(folder, [name for name in changed if name != "deploy"])  # the target takes what was learned
         if tensors is None:
             raise UserError(f"{path} is missing, which holds what was learned; reconstruct the policy again")
+        return QuantizedPolicy(source.policy, tensors, path=path)
     return QuantizedPolicy(source.policy, None if changed else tensors, path=path)
 
 
