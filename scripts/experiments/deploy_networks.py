@@ -126,9 +126,9 @@ def sizes(network: Deployable) -> dict[str, int | str]:
 
 
 def deploy(
-    name: str, data: Path, weights: Path, out: Path, *, only: Sequence[str] = (), sizes_only: bool = False
+    name: str, data: Path, weights: Path, out: Path, *, only: Sequence[str] = (), images: int | None = None
 ) -> None:
-    """Export and verify the policies of a network; `only` names some of them."""
+    """Export the policies of a network, verify them on at most `images` images; `only` names some of them."""
     case = CASES[name]
     config = case_config(case, data, weights)
     first: Deployable | None = None
@@ -139,7 +139,7 @@ def deploy(
         artifact = load_artifact(policy, config)
         first = make_deployable(artifact) if first is None else first
         network = replace(first, artifact=artifact)
-        records = () if sizes_only else _verified(network, case)
+        records = () if images == 0 else _verified(network, case, images)
         model = network.network.priced
         document = {
             "network": name,
@@ -157,10 +157,11 @@ def deploy(
         print(path.stem, flush=True)
 
 
-def _verified(network: Deployable, case: Case) -> Iterator[RuntimeRecord]:
+def _verified(network: Deployable, case: Case, most: int | None) -> Iterator[RuntimeRecord]:
     fast = [name for name in RUNTIMES if name not in SLOW and name != EMULATOR]
     for names, images in ((fast, case.images), (SLOW, case.slow), ([EMULATOR], case.emulated)):
-        yield from verify_network(network, names, images=images).runtimes
+        limits = [limit for limit in (images, most) if limit is not None]
+        yield from verify_network(network, names, images=min(limits, default=None)).runtimes
 
 
 def read_documents(folder: Path) -> list[dict[str, Any]]:
@@ -205,6 +206,7 @@ def main() -> None:
     parser.add_argument(
         "--policies", nargs="+", default=(), help="names of policies, such as w4a4 or mixed; default: all"
     )
+    parser.add_argument("--images", type=int, help="largest number of images for each runtime")
     parser.add_argument("--sizes-only", action="store_true", help="export without verification")
     parser.add_argument("--table", action="store_true", help="print the tables of the files in --out")
     arguments = parser.parse_args()
@@ -218,7 +220,7 @@ def main() -> None:
             arguments.weights,
             arguments.out,
             only=arguments.policies,
-            sizes_only=arguments.sizes_only,
+            images=0 if arguments.sizes_only else arguments.images,
         )
 
 
