@@ -11,7 +11,7 @@ from haq.execution.structures import Structure
 from haq.network.layer_calls import weight_of
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
-from haq.quantization.activations import ActivationQuantizers
+from haq.quantization.activations import ActivationQuantizers, OperandKey
 from haq.quantization.calibration import MethodChoice
 from haq.quantization.input_hessians import has_hessian, input_hessians
 from haq.quantization.layer_weights import LayerWeights, StoredWeight, make_layer_weights
@@ -217,6 +217,19 @@ class Quantizers:
         found = self._activations.quantizer((layer, "second_input"), bits)
         assert found is not None, "layers that multiply two activations have float operands"
         return found
+
+    def of_operand(self, operand: OperandKey, bits: tuple[Bits, Bits]) -> QuantizerParameters | None:
+        """Return the quantizer of an activation.
+
+        Args:
+            operand: Layer and operand.
+            bits: (w_bits, a_bits) of the layer.
+
+        Returns:
+            The quantizer; None for what is left in float, or is no float tensor.
+        """
+        width = bits[0 if operand[1] == "second_input" else 1]
+        return None if width is None else self._activations.quantizer(operand, width)
 
     def input(self, x: Tensor, layer: int, bits: int) -> Tensor:
         """Fake-quantize the input of a layer.

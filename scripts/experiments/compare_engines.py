@@ -150,7 +150,9 @@ def few_moved(case: Case, bits: PolicyBits) -> Callable[[Tensor], Tensor]:
     """Return the torch engine with the same corrections and a few input codes of the second layer moved by one step."""
     engines = case.engines
     codes = engines.trace.layers[1].input_count * len(case.images)
-    model = MovedCodes(engines.reference.quantized, engines.trace, shares={1: MOVED_AT_START / codes}, seed=0)
+    model = MovedCodes(
+        engines.reference.quantized, engines.trace, shares={(1, "input"): MOVED_AT_START / codes}, seed=0
+    )
     return TorchEngine(model).corrected(bits, engines.reference.corrections(bits))
 
 

@@ -16,6 +16,8 @@ import haq
 from haq.__main__ import main
 from haq.config import SearchConfig
 from haq.costs.pricing import allowed_bits
+from haq.errors import UserError
+from haq.evaluation.engines.onnxruntime import marking
 from haq.experiment.preparation import prepare_network
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.measured import measured_losses
@@ -234,8 +236,24 @@ def test_packed_files_hold_both_quantizers(
         torch.testing.assert_close(haq.load_packed(file, vit)(images), expected(images))
 
 
-def test_integer_graphs_refuse_products_and_auto_says_why(vit: nn.Module, task: ClassificationTask) -> None:
+def test_integer_graphs_agree_with_torch_and_are_exported_once(
+    searched: tuple[Any, Path], vit: nn.Module, task: ClassificationTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError("the graph of the search is in the cache")
+
+    monkeypatch.setattr(marking, "export_marked", never)
     network = prepare_network(SearchConfig(model="vit", data="random"), model=vit, task=task)
-    assert network.engine_reason == (
-        "torch, since layer block.self_attn.qk multiplies two activations, which integer graphs do not hold"
-    )
+    assert network.engine.name == "onnxruntime", network.engine_reason
+    assert searched[0].summary.accuracy >= 0
+
+
+@pytest.mark.parametrize(
+    ("format_name", "suffix"),
+    [("onnx", "onnx"), ("qonnx", "onnx"), ("aimet", "onnx"), ("c", "c"), ("tflite", "tflite")],
+)
+def test_other_formats_refuse_products_by_name(
+    format_name: str, suffix: str, searched: tuple[Any, Path], vit: nn.Module, task: ClassificationTask, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"layer block\.self_attn\.qk multiplies two activations"):
+        haq.export(searched[1], format=format_name, out=tmp_path / f"vit.{suffix}", model=vit, task=task)

@@ -7,6 +7,7 @@ compared on equal inputs, where differences do not accumulate; and the differenc
 between torch and torch with as many codes moved by one step.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isnan
@@ -25,9 +26,9 @@ from haq.network.layer_calls import LayerCalls
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
 from haq.policy import PolicyBits
+from haq.quantization.activations import OperandKey
 from haq.quantization.corrections import Corrections
 from haq.tasks.predictions import Runner
-from hardware_sim.cost import Bits
 
 TIE = 0.01
 """Largest distance, in steps, from the border between two codes of a value whose code may differ: a tie.
@@ -151,7 +152,7 @@ class EnginePair:
 
     def compare_layers(
         self, bits: PolicyBits, corrections: Corrections, inputs: Structure
-    ) -> tuple[Agreement, dict[int, float]]:
+    ) -> tuple[Agreement, dict[OperandKey, float]]:
         """Compare input codes and outputs of layers that are computed from equal inputs.
 
         Torch computes with the biases as the integer graph rounds them, so that only ties remain.
@@ -162,7 +163,7 @@ class EnginePair:
             inputs: Inputs [n, ...].
 
         Returns:
-            The counts, and the share of codes that differ by position of the layer. The share counts one more code than
+            The counts, and the share of codes that differ by operand. The share counts one more code than
             differs, since none among a million does not mean that the probability is 0.
 
         Raises:
@@ -174,7 +175,7 @@ class EnginePair:
     @torch.no_grad()
     def compare_segments(
         self, segments: Segments, bits: PolicyBits, corrections: Corrections, inputs: Structure
-    ) -> tuple[Agreement, dict[int, float]]:
+    ) -> tuple[Agreement, dict[OperandKey, float]]:
         """Compare the segments of a graph with torch.
 
         Args:
@@ -184,24 +185,26 @@ class EnginePair:
             inputs: Inputs [n, ...].
 
         Returns:
-            The counts, and the share of codes that differ by position of the layer; see `compare_layers`.
+            The counts, and the share of codes that differ by operand; see `compare_layers`.
         """
         given, expected = self._layer_inputs(bits, corrections, inputs)
         outputs, codes = segments.run(inputs, given)
-        counts = {layer: self._count(layer, bits[1][layer], given[layer], codes[layer]) for layer in codes}
-        beyond = {self.trace.layers[layer].name: count.beyond for layer, count in counts.items() if count.beyond}
+        counts = {operand: self._count(operand, bits, given[operand], codes[operand]) for operand in codes}
+        beyond = Counter[str]()
+        for (layer, _), count in counts.items():
+            beyond[self.trace.layers[layer].name] += count.beyond
         rounding = OUTPUT_ROUNDING * expected.abs().max()
         wrong = int((~((outputs - expected).abs() <= rounding)).sum())  # NaN is wrong
         found = Agreement(
             sum(count.codes for count in counts.values()),
             sum(count.differing for count in counts.values()),
             max(count.farthest for count in counts.values()) if counts else 0.0,
-            beyond | ({"outputs": wrong} if wrong else {}),
+            +beyond | ({"outputs": wrong} if wrong else {}),
         )
-        return found, {layer: (count.differing + 1) / max(count.codes, 1) for layer, count in counts.items()}
+        return found, {operand: (count.differing + 1) / max(count.codes, 1) for operand, count in counts.items()}
 
     def compare_outputs(
-        self, bits: PolicyBits, corrections: Corrections, inputs: Structure, *, shares: Mapping[int, float]
+        self, bits: PolicyBits, corrections: Corrections, inputs: Structure, *, shares: Mapping[OperandKey, float]
     ) -> Agreement:
         """Compare the outputs of the network, each engine with the corrections that it computes.
 
@@ -209,7 +212,7 @@ class EnginePair:
             bits: (w_bits, a_bits) of every layer.
             corrections: Corrections of torch.
             inputs: Inputs [n, ...].
-            shares: Share of codes to move in torch by position of the layer; the difference that they cause is the unit
+            shares: Share of codes to move in torch by operand; the difference that they cause is the unit
                 of `Agreement.spread`.
 
         Returns:
@@ -231,14 +234,14 @@ class EnginePair:
             spread=inf if isnan(spread) else spread,
         )
 
-    def moved(self, bits: PolicyBits, shares: Mapping[int, float]) -> Runner:
+    def moved(self, bits: PolicyBits, shares: Mapping[OperandKey, float]) -> Runner:
         """Return the network in torch with some codes moved by one step, and biases as the integer graph rounds them.
 
         Unless corrections are stored, they are computed with moved codes as well.
 
         Args:
             bits: (w_bits, a_bits) of every layer.
-            shares: Share of codes to move by position of the layer.
+            shares: Share of codes to move by operand.
 
         Returns:
             The network as a function from inputs [n, ...] to outputs.
@@ -256,12 +259,14 @@ class EnginePair:
 
     def _layer_inputs(
         self, bits: PolicyBits, corrections: Corrections, inputs: Structure
-    ) -> tuple[dict[int, Tensor], Tensor]:
-        """Return the unquantized inputs of all layers in torch, by position, and the outputs of the network."""
-        model, seen = self.reference.quantized, {}
+    ) -> tuple[dict[OperandKey, Tensor], Tensor]:
+        """Return the unquantized operands of all layers in torch, and the outputs of the network."""
+        model, seen = self.reference.quantized, dict[OperandKey, Tensor]()
 
         def answer(layer: int, call: Call) -> Tensor:
-            seen[layer] = call.input.cpu().clone()  # the network may change it in place afterwards
+            seen[layer, "input"] = call.input.cpu().clone()  # the network may change it in place afterwards
+            if not call.has_weights:
+                seen[layer, "second_input"] = call.weight.cpu().clone()
             return corrections.shift(layer, call, model.quantized(layer, call))
 
         model.set_bits(*bits)
@@ -269,8 +274,9 @@ class EnginePair:
         outputs = run_network(model.model, to_device(inputs, self.reference.device), calls)
         return seen, rows(outputs).cpu()
 
-    def _count(self, layer: int, bits: Bits, given: Tensor, found: Tensor) -> "_Count":
-        quantizer = None if bits is None else self.reference.quantized.quantizers.activation(layer, bits)
+    def _count(self, operand: OperandKey, bits: PolicyBits, given: Tensor, found: Tensor) -> "_Count":
+        layer = operand[0]
+        quantizer = self.reference.quantized.quantizers.of_operand(operand, (bits[0][layer], bits[1][layer]))
         assert quantizer is not None, "only inputs that are quantized have codes"
         low, high = quantizer.q_min - quantizer.zero_point, quantizer.q_max - quantizer.zero_point
         steps = (given / quantizer.scale).clamp_(low, high)
@@ -282,7 +288,7 @@ class EnginePair:
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """Counts of the input codes of one layer; the fields are those of `Agreement`."""
+    """Counts of the codes of one operand; the fields are those of `Agreement`."""
 
     codes: int
     differing: int

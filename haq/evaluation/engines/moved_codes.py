@@ -8,23 +8,29 @@ from torch import Generator, Tensor
 
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
+from haq.quantization.activations import Operand, OperandKey
 from haq.quantization.linear import QuantizerParameters
 from haq.quantization.quantized_model import QuantizedModel
 
+_ARGUMENTS: Mapping[Operand, str] = {"input": "input", "second_input": "weight"}
+"""Arguments of a call by operand."""
+
 
 class MovedCodes(QuantizedModel):
-    """Quantized network in which a random share of each layer's input codes is moved by one step.
+    """Quantized network in which a random share of the codes of each operand of its layers is moved by one step.
 
-    Layers without a share, and layers whose input is not quantized, are not changed.
+    Operands without a share, and those that are not quantized, are not changed.
 
     Args:
         original: Quantized network.
         trace: Its trace.
-        shares: Share of codes to move, in [0, 1], by position of the layer.
+        shares: Share of codes to move, in [0, 1], by operand.
         seed: Seed of the places and directions.
     """
 
-    def __init__(self, original: QuantizedModel, trace: Trace, *, shares: Mapping[int, float], seed: int) -> None:
+    def __init__(
+        self, original: QuantizedModel, trace: Trace, *, shares: Mapping[OperandKey, float], seed: int
+    ) -> None:
         super().__init__(original.model, trace, original.quantizers)
         self._shares, self._generator = shares, Generator().manual_seed(seed)
 
@@ -38,11 +44,13 @@ class MovedCodes(QuantizedModel):
         Returns:
             Output of the layer.
         """
-        bits, share = self._bits[layer][1], self._shares.get(layer, 0.0)
-        quantizer = None if bits is None or not share else self.quantizers.activation(layer, bits)
-        if quantizer is None:
-            return super().quantized(layer, call)
-        arguments = {**call.arguments, "input": self._moved(call.input, quantizer, share)}
+        arguments = dict(call.arguments)
+        for operand, name in _ARGUMENTS.items():
+            key = (layer, operand)
+            share = self._shares.get(key, 0.0)
+            quantizer = self.quantizers.of_operand(key, self._bits[layer]) if share else None
+            if quantizer is not None:
+                arguments[name] = self._moved(arguments[name], quantizer, share)
         return super().quantized(layer, replace(call, arguments=arguments))
 
     def _moved(self, x: Tensor, quantizer: QuantizerParameters, share: float) -> Tensor:

@@ -86,7 +86,7 @@ def test_a_layer_that_computes_otherwise_is_named(small: Small) -> None:
 
 def test_outputs_differ_by_parts_of_what_moved_codes_change(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     corrections = small.reference.corrections(MIXED)
-    shares = dict.fromkeys(range(3), 0.01)
+    shares = {(layer, "input"): 0.01 for layer in range(3)}
     with torch.no_grad():
         expected = small.reference.corrected(MIXED, corrections)(small.images)
         moved = small.engines.moved(MIXED, shares)(small.images)
@@ -130,7 +130,7 @@ def test_codes_are_moved_by_one_step_within_their_range(small: Small) -> None:
             seen.append((x, moved))
             return moved
 
-    model = Watched(small.quantized, small.trace, shares={1: 0.1}, seed=0)
+    model = Watched(small.quantized, small.trace, shares={(1, "input"): 0.1}, seed=0)
     model.set_bits((8, 8, 8), (8, 2, 8))
     with torch.no_grad():
         model(small.images)

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from haq.evaluation.engines.onnxruntime.marking import MARKS, layer_of
+from haq.evaluation.engines.onnxruntime.marking import MARKS, operand_of
 from haq.evaluation.engines.onnxruntime.template import Activation, Node, Template
 from haq.quantization.linear import QuantizerParameters
 
@@ -80,10 +80,10 @@ class Assembly:
         return output
 
     def add_input(self, mark: Node, quantizer: QuantizerParameters | None) -> None:
-        """Add the quantizer of a layer's input, which includes the activation function before it.
+        """Add the quantizer of an operand of a layer, which includes the activation function before it.
 
         Args:
-            mark: Mark of the input.
+            mark: Mark of the input, or of the second activation.
             quantizer: Parameters of the quantizer; None for an input in float.
         """
         if quantizer is None:
@@ -95,29 +95,38 @@ class Assembly:
         bounds = _code_bounds(quantizer, self._template.activations.get(mark.output[0]))
         key = (mark.input[0], quantizer, bounds)
         if key not in self._shared:
-            self._shared[key] = self._codes(mark, quantizer, source=mark.input[0], name=self._input_name(mark))
+            self._shared[key] = self._codes(mark, quantizer, source=mark.input[0], name=self.operand_name(mark))
         self.add("DequantizeLinear", self._shared[key], mark.output[0])
 
     def add_cut_input(self, mark: Node, quantizer: QuantizerParameters) -> str:
-        """Add the quantizer of a layer's input twice: at the end of the preceding segment, and for a fed tensor.
+        """Add the quantizer of an operand twice: at the end of the preceding segment, and for a fed tensor.
 
-        The layer reads the fed tensor, `LAYER.input.given`.
+        The layer reads the fed tensor, `LAYER.input.given` or `LAYER.second_input.given`.
 
         Args:
-            mark: Mark of the input.
+            mark: Mark of the input, or of the second activation.
             quantizer: Parameters of the quantizer.
 
         Returns:
             The name of the codes at the end of the preceding segment.
         """
-        name = self._input_name(mark)
+        name = self.operand_name(mark)
         found, *_ = self._codes(mark, quantizer, source=mark.input[0], name=f"{name}.found")
         codes, *parts = self._codes(mark, quantizer, source=f"{name}.given", name=name)
         self.add("DequantizeLinear", [codes, *parts], mark.output[0])
         return found
 
-    def _input_name(self, mark: Node) -> str:
-        return f"{self._template.products[layer_of(mark)].name}.input"
+    def operand_name(self, mark: Node) -> str:
+        """Return the name of a quantized operand.
+
+        Args:
+            mark: Mark of the input, or of the second activation.
+
+        Returns:
+            `LAYER.input` or `LAYER.second_input`.
+        """
+        layer, operand = operand_of(mark)
+        return f"{self._template.products[layer].name}.{operand}"
 
     def _codes(self, mark: Node, quantizer: QuantizerParameters, *, source: str, name: str) -> tuple[str, str, str]:
         """Add the codes of a tensor; return their name, and those of scale and zero point."""

@@ -18,7 +18,16 @@ from onnx import TensorProto, helper, parser
 from torch import Tensor
 
 from haq.evaluation.engines.onnxruntime.assembly import Assembly
-from haq.evaluation.engines.onnxruntime.marking import INPUT, MARKS, NORM, WEIGHT, epsilon_of, layer_of, norm_of
+from haq.evaluation.engines.onnxruntime.marking import (
+    INPUT,
+    MARKS,
+    NORM,
+    SECOND_INPUT,
+    WEIGHT,
+    epsilon_of,
+    layer_of,
+    norm_of,
+)
 from haq.evaluation.engines.onnxruntime.template import Node, Template
 from haq.network.layer_calls import NormCall
 from haq.policy import PolicyBits
@@ -144,8 +153,8 @@ class _GraphBuilder:
 
     def graph(self) -> CorrectionGraph:
         """Build all nodes, with corrections after the layers."""
-        handlers = {INPUT: self._input, WEIGHT: self._weight, NORM: self._norm}
-        layers = {product.output: layer for layer, product in enumerate(self._template.products)}
+        handlers = {INPUT: self._input, SECOND_INPUT: self._second_input, WEIGHT: self._weight, NORM: self._norm}
+        layers = {product.output: layer for layer, product in enumerate(self._template.products) if product.has_weights}
         for node in self._template.nodes:
             if node.domain == MARKS:
                 handlers[node.op_type](node)
@@ -161,6 +170,11 @@ class _GraphBuilder:
         layer = layer_of(mark)
         width = self._bits[1][layer]
         self._graph.add_input(mark, None if width is None else self._quantizers.activation(layer, width))
+
+    def _second_input(self, mark: Node) -> None:
+        layer = layer_of(mark)
+        width = self._bits[0][layer]
+        self._graph.add_input(mark, None if width is None else self._quantizers.second_activation(layer, width))
 
     def _weight(self, mark: Node) -> None:
         layer = layer_of(mark)

@@ -16,6 +16,7 @@ from haq.evaluation.engines.onnxruntime.errors import NotExportableError
 from haq.evaluation.engines.onnxruntime.marking import (
     INPUT,
     NORM,
+    SECOND_INPUT,
     WEIGHT,
     attribute,
     epsilon_of,
@@ -25,6 +26,7 @@ from haq.evaluation.engines.onnxruntime.marking import (
 )
 from haq.evaluation.engines.onnxruntime.template import Activation, Floats, Node, Norm, Product, Template
 from haq.network.layers import Trace
+from haq.network.tracing.weighted_calls import WeightSlice
 from hardware_sim.layer import Layer
 
 _BIAS_INPUT: Mapping[str, int | None] = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "MatMul": None, "Gather": None}
@@ -47,10 +49,13 @@ def make_template(marked: onnx.ModelProto, trace: Trace) -> Template:
         NotExportableError: The graph multiplies with the weights of a layer in a way that is not recognized.
     """
     graph = _Graph(marked)
-    marks = {layer_of(node): node for node in graph.nodes if is_mark(node, WEIGHT)}
+    marks = {layer_of(node): node for node in graph.nodes if is_mark(node, WEIGHT) or is_mark(node, SECOND_INPUT)}
     layers = zip(trace.layers, trace.sites, strict=True)
     products = [
-        graph.extract_product(marks[n], layer, len(site.weights.shape)) for n, (layer, site) in enumerate(layers)
+        graph.extract_product(marks[n], layer, len(site.weights.shape))
+        if isinstance(site.weights, WeightSlice)
+        else graph.product_of_activations(marks[n], layer)
+        for n, (layer, site) in enumerate(layers)
     ]
     activations = graph.extract_activations()
     next_layers = {product.output: graph.next_layers(product.output) for product in products}
@@ -85,6 +90,23 @@ class _Graph:
         bias = self._extract_bias(node, place, f"{layer.name}.bias", layer.c_out)
         norm = self._extract_norm(node)
         return Product(layer.name, operator, bias, norm, is_transposed, rank, node.output[0])
+
+    def product_of_activations(self, mark: Node, layer: Layer) -> Product:
+        """Find the operator that reads a marked second operand."""
+        readers = self._readers[mark.output[0]]
+        if len(readers) != 1:
+            raise NotExportableError(f"{len(readers)} operators read the second operand of {layer.name}, not one")
+        (node,) = readers
+        return Product(
+            name=layer.name,
+            operator=node.op_type,
+            bias=np.zeros(0),
+            norm=None,
+            is_transposed=False,
+            rank=0,
+            output=node.output[0],
+            has_weights=False,
+        )
 
     def extract_activations(self) -> dict[str, Activation]:
         """Remove activation functions that only inputs of layers read."""

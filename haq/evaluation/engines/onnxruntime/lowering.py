@@ -19,7 +19,17 @@ from haq.evaluation.engines.onnxruntime.codes import (
     fill_factor,
     integer_weight,
 )
-from haq.evaluation.engines.onnxruntime.marking import INPUT, MARKS, NORM, WEIGHT, epsilon_of, layer_of, norm_of
+from haq.evaluation.engines.onnxruntime.marking import (
+    INPUT,
+    MARKS,
+    NORM,
+    SECOND_INPUT,
+    WEIGHT,
+    epsilon_of,
+    layer_of,
+    norm_of,
+    operand_of,
+)
 from haq.evaluation.engines.onnxruntime.template import Affine, Floats, Node, Product, Template
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
@@ -69,8 +79,16 @@ class Lowering:
         self, template: Template, quantizers: Quantizers, bits: PolicyBits, *, corrections: Corrections, fold: bool
     ) -> None:
         self._template, self._corrections, self._fold = template, corrections, fold
-        self._weights = [None if w is None else quantizers.codes(layer, w) for layer, w in enumerate(bits[0])]
+        self._weights = [
+            quantizers.codes(layer, w) if w is not None and product.has_weights else None
+            for layer, (w, product) in enumerate(zip(bits[0], template.products, strict=True))
+        ]
         self._inputs = [None if a is None else quantizers.activation(layer, a) for layer, a in enumerate(bits[1])]
+        self._second_inputs = {
+            layer: quantizers.second_activation(layer, w)
+            for layer, (w, product) in enumerate(zip(bits[0], template.products, strict=True))
+            if w is not None and not product.has_weights
+        }
         self._graph = Assembly(template)
         self.bias_rounding: dict[int, Floats] = {}
 
@@ -80,7 +98,7 @@ class Lowering:
         return self._graph.model(self._template.marked.graph.output)
 
     def _put_nodes(self) -> None:
-        handlers = {INPUT: self._input, WEIGHT: self._layer, NORM: self._norm}
+        handlers = {INPUT: self._input, SECOND_INPUT: self._input, WEIGHT: self._layer, NORM: self._norm}
         for node in self._template.nodes:
             if node.domain == MARKS:
                 handlers[node.op_type](node)
@@ -92,8 +110,13 @@ class Lowering:
         self._graph.append(node)
 
     def _input(self, mark: Node) -> None:
-        """Add the quantizer of a layer's input."""
-        self._graph.add_input(mark, self._inputs[layer_of(mark)])
+        """Add the quantizer of an operand of a layer."""
+        self._graph.add_input(mark, self._quantizer(mark))
+
+    def _quantizer(self, mark: Node) -> QuantizerParameters | None:
+        """Return the quantizer of an operand; None in float."""
+        layer, operand = operand_of(mark)
+        return self._inputs[layer] if operand == "input" else self._second_inputs.get(layer)
 
     def _layer(self, mark: Node) -> None:
         """Add a layer's weights and bias, with the batch norm that follows folded in."""

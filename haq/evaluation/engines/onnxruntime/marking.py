@@ -23,11 +23,12 @@ from haq.execution.user_code import torch_state_kept
 from haq.network.layer_calls import LayerCalls, LayerIndex, NormCall
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
+from haq.quantization.activations import OperandKey
 
 MARKS = "haq"
 """Domain of the marks."""
-INPUT, WEIGHT = "Input", "Weight"
-"""Identities around the input and the weight of a layer; attribute `layer` is its position."""
+INPUT, WEIGHT, SECOND_INPUT = "Input", "Weight", "SecondInput"
+"""Identities around the input of a layer, and around its weight or second activation; `layer` is its position."""
 NORM = "Norm"
 """Replacement of a BatchNormalization with the same inputs; attributes `path`, `call` and `epsilon`."""
 
@@ -49,9 +50,6 @@ def export_marked(model: nn.Module, trace: Trace, example: Structure) -> onnx.Mo
         NotExportableError: The network cannot be exported.
     """
     _require_tensors(example)
-    product = next((layer.name for layer in trace.layers if layer.kind == "matmul"), None)
-    if product is not None:
-        raise NotExportableError(f"layer {product} multiplies two activations, which integer graphs do not hold")
     # The exporter would specialize on a batch of one item.
     batch = tuple(tensor.expand(2, *tensor.shape[1:]).clone() for tensor in tensors(example))
     size = {0: torch.export.Dim("batch")}
@@ -75,7 +73,7 @@ def is_mark(node: onnx.NodeProto, name: str) -> bool:
 
     Args:
         node: Node of the graph.
-        name: `INPUT`, `WEIGHT` or `NORM`.
+        name: `INPUT`, `WEIGHT`, `SECOND_INPUT` or `NORM`.
 
     Returns:
         True if it is.
@@ -93,6 +91,18 @@ def layer_of(mark: onnx.NodeProto) -> int:
         Position of the layer in the trace.
     """
     return int(attribute(mark, "layer", -1))
+
+
+def operand_of(mark: onnx.NodeProto) -> OperandKey:
+    """Return the operand that a mark is around.
+
+    Args:
+        mark: Mark of an input, or of a second activation.
+
+    Returns:
+        Position of the layer, and which operand.
+    """
+    return layer_of(mark), "second_input" if is_mark(mark, SECOND_INPUT) else "input"
 
 
 def norm_of(mark: onnx.NodeProto) -> NormCall:
@@ -177,7 +187,7 @@ def _require_tensors(inputs: Structure) -> None:
 
 def _mark_layer(layer: int, call: Call) -> Tensor:
     x = _mark(INPUT, call.input, layer=layer) if call.input.is_floating_point() else call.input
-    return call.run(x, _mark(WEIGHT, call.weight, layer=layer))
+    return call.run(x, _mark(WEIGHT if call.has_weights else SECOND_INPUT, call.weight, layer=layer))
 
 
 def _mark_norm(norm: NormCall, arguments: Mapping[str, Any]) -> Tensor:
@@ -200,7 +210,8 @@ def _require_layers(proto: onnx.ModelProto, trace: Trace) -> None:
 
     A network that runs differently under the exporter could skip or repeat a layer.
     """
-    marks = Counter(layer_of(node) for node in proto.graph.node if is_mark(node, WEIGHT))
+    factors = (node for node in proto.graph.node if is_mark(node, WEIGHT) or is_mark(node, SECOND_INPUT))
+    marks = Counter(map(layer_of, factors))
     for number, layer in enumerate(trace.layers):
         if marks[number] != 1:
             raise NotExportableError(f"layer {layer.name} is in the exported network {marks[number]} times, not once")

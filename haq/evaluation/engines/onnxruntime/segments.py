@@ -14,11 +14,12 @@ from torch import Tensor
 
 from haq.evaluation.engines.onnxruntime.assembly import code_offset
 from haq.evaluation.engines.onnxruntime.lowering import Lowering
-from haq.evaluation.engines.onnxruntime.marking import layer_of
+from haq.evaluation.engines.onnxruntime.marking import operand_of
 from haq.evaluation.engines.onnxruntime.sessions import by_name, open_session, run_named
 from haq.evaluation.engines.onnxruntime.template import Floats, Node, Template
 from haq.execution.structures import Structure, rows
 from haq.policy import PolicyBits
+from haq.quantization.activations import OperandKey
 from haq.quantization.corrections import Corrections
 from haq.quantization.quantizers import Quantizers
 
@@ -50,27 +51,27 @@ class Segments:
         self._session = open_session(cut.model().SerializeToString(), threads=threads)
         self._input_names = [value.name for value in template.marked.graph.input]
         self._output_count = len(template.marked.graph.output)
-        self._names = {layer: _given(template, layer) for layer in cut.offsets}
+        self._names = {operand: _given(template, operand) for operand in cut.offsets}
         self._offsets = cut.offsets
         self.corrections = _rounded(template, corrections, cut.bias_rounding)
 
-    def run(self, inputs: Structure, given: Mapping[int, Tensor]) -> tuple[Tensor, dict[int, Tensor]]:
+    def run(self, inputs: Structure, given: Mapping[OperandKey, Tensor]) -> tuple[Tensor, dict[OperandKey, Tensor]]:
         """Run all segments.
 
         Args:
             inputs: Inputs of the network, [n, ...]; the part before the first cut is computed from them.
-            given: Input tensor of every quantized layer, by position; the layers are computed from them.
+            given: Tensor of every quantized operand; the layers are computed from them.
 
         Returns:
-            The network's outputs, and the codes (int32) of every layer's input at the end of the preceding segment, by
-            position of the layer.
+            The network's outputs, and the codes (int32) of every quantized operand at the end of the preceding segment.
         """
-        tensors = {**by_name(self._input_names, inputs), **{name: given[layer] for layer, name in self._names.items()}}
+        fed = {name: given[operand] for operand, name in self._names.items()}
+        tensors = {**by_name(self._input_names, inputs), **fed}
         arrays = {name: np.ascontiguousarray(tensor.numpy(force=True)) for name, tensor in tensors.items()}
         answered = [torch.from_numpy(each) for each in run_named(self._session, arrays)]
         outputs, codes = rows(tuple(answered[: self._output_count])), answered[self._output_count :]
-        layers = zip(self._offsets.items(), codes, strict=True)
-        return outputs, {layer: found.to(torch.int32) - offset for (layer, offset), found in layers}
+        operands = zip(self._offsets.items(), codes, strict=True)
+        return outputs, {operand: found.to(torch.int32) - offset for (operand, offset), found in operands}
 
 
 class _CutLowering(Lowering):
@@ -81,31 +82,31 @@ class _CutLowering(Lowering):
     ) -> None:
         super().__init__(template, quantizers, bits, corrections=corrections, fold=fold)
         self._found: list[str] = []
-        self.offsets: dict[int, int] = {}
-        """Offset of the stored codes by layer, in the order of the outputs."""
+        self.offsets: dict[OperandKey, int] = {}
+        """Offset of the stored codes by operand, in the order of the outputs."""
 
     def model(self) -> onnx.ModelProto:
         """Return the graph; its outputs are those of the network, then the codes of every cut input."""
         self._put_nodes()
         codes = [helper.make_tensor_value_info(name, TensorProto.UINT8, None) for name in self._found]
         given = [
-            helper.make_tensor_value_info(_given(self._template, layer), TensorProto.FLOAT, None)
-            for layer in self.offsets
+            helper.make_tensor_value_info(_given(self._template, operand), TensorProto.FLOAT, None)
+            for operand in self.offsets
         ]
         return self._graph.model([*self._template.marked.graph.output, *codes], more_inputs=given)
 
     def _input(self, mark: Node) -> None:
-        layer = layer_of(mark)
-        quantizer = self._inputs[layer]
+        quantizer = self._quantizer(mark)
         if quantizer is None:
             super()._input(mark)
             return
         self._found.append(self._graph.add_cut_input(mark, quantizer))
-        self.offsets[layer] = code_offset(quantizer)
+        self.offsets[operand_of(mark)] = code_offset(quantizer)
 
 
-def _given(template: Template, layer: int) -> str:
-    return f"{template.products[layer].name}.input.given"
+def _given(template: Template, operand: OperandKey) -> str:
+    layer, which = operand
+    return f"{template.products[layer].name}.{which}.given"
 
 
 def with_rounded_biases(

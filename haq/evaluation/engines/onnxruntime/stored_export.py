@@ -37,6 +37,7 @@ CLOSE = 1e-3
 MARK_FUNCTIONS = (
     '<domain: "haq", opset_import: ["" : 18]> Input <layer> (x) => (y) { y = Identity (x) }',
     '<domain: "haq", opset_import: ["" : 18]> Weight <layer> (x) => (y) { y = Identity (x) }',
+    '<domain: "haq", opset_import: ["" : 18]> SecondInput <layer> (x) => (y) { y = Identity (x) }',
     """<domain: "haq", opset_import: ["" : 18]> Norm <path, call, epsilon> (x, gamma, beta, mean, variance) => (y)
     { y = BatchNormalization <epsilon: float = @epsilon> (x, gamma, beta, mean, variance) }""",
 )

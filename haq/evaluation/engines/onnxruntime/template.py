@@ -74,6 +74,7 @@ class Product:
         is_transposed: Whether the graph reads the weights transposed.
         rank: Number of dimensions of the weights.
         output: Name of the tensor after product, bias and batch norm.
+        has_weights: Whether the second factor is weights; if not, there is no bias and no batch norm.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Product:
     is_transposed: bool
     rank: int
     output: str
+    has_weights: bool = True
 
     @property
     def bias_tensor(self) -> str:

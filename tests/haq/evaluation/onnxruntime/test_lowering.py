@@ -86,6 +86,16 @@ def conv_norm(c_in: int, c_out: int, *, kernel: int = 1, groups: int = 1, bias: 
     return [nn.Conv2d(c_in, c_out, kernel, groups=groups, bias=bias), nn.BatchNorm2d(c_out)]
 
 
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        return self.attention(tokens, tokens, tokens)[0]  # type: ignore[no-any-return]
+
+
 class Functional(nn.Module):
     """Weights used twice, once through the parent, and a ReLU output that two layers and a sum read."""
 
@@ -115,6 +125,7 @@ NETWORKS: dict[str, nn.Module] = {
     "zero points": nn.Sequential(
         *conv_norm(4, 6, kernel=3), nn.SiLU(), nn.Conv2d(6, 8, 1), nn.LeakyReLU(), nn.Conv2d(8, 3, 1)
     ),
+    "attention": Attention(),
     "functional": Functional(),
 }
 
