@@ -1,15 +1,15 @@
 """Evaluator of policies on one split; each policy is evaluated once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 
 import torch
 
 from haq.errors import UserError
 from haq.evaluation.fingerprint import fingerprint, float_key, hash_tensors
-from haq.evaluation.float_run import FloatRun
+from haq.evaluation.float_run import FloatRun, StoredOutputs
 from haq.evaluation.protocols import Engine, Evaluation, Kept, Store
-from haq.execution.structures import tensors
+from haq.execution.structures import Structure, tensors
 from haq.policy import PolicyBits
 from haq.tasks.base import SplitName, Task
 from haq.tasks.predictions import Prediction, predictions
@@ -19,7 +19,8 @@ from hardware_sim.cost import Bits
 class Evaluator:
     """Evaluation of policies on one split of a task, cached in memory and optionally in a store.
 
-    The float network is run when the evaluator is created. A store also has evaluations of other searches on the same
+    The float network is run when the evaluator is created, and again for each policy if its outputs take more than
+    `haq.evaluation.float_run.MEMORY_LIMIT_BYTES`. A store also has evaluations of other searches on the same
     network and data. It does not change what is counted: `evaluations` counts each policy once, and `forward_images`
     the images that evaluating all of them without a store takes, float passes included. So the counts of two searches
     can be compared, and a run gives identical files with an empty and a full store. The images that a store needs for
@@ -137,7 +138,7 @@ class Evaluator:
     @torch.no_grad()
     def _run(self, bits: PolicyBits) -> Evaluation:
         meter, divergence, error, signal, items = self._task.meter(), 0.0, 0.0, 0.0, 0
-        for reference, each in zip(self._float.outputs, self._predictions(bits), strict=True):
+        for reference, each in zip(self._references(), self._predictions(bits), strict=True):
             meter.update(each.outputs, each.targets)
             distance = self._task.distance(each.outputs, reference)
             divergence += distance.divergence.item()
@@ -158,7 +159,7 @@ class Evaluator:
         return run
 
     def _run_float(self) -> FloatRun:
-        meter, references, digest = self._task.meter(), [], blake2b()
+        meter, references, digest = self._task.meter(), StoredOutputs(), blake2b()
         for each in self._predictions(None):
             if not all(tensor.isfinite().all() for tensor in tensors(each.outputs)):
                 raise UserError(f"the float network's outputs on the {self._split} split hold NaN or infinity")
@@ -166,11 +167,22 @@ class Evaluator:
                 for structure in (each.inputs, each.targets, each.outputs):
                     hash_tensors(digest, structure)
             meter.update(each.outputs, each.targets)
-            references.append(each.outputs)
+            references.add(each.outputs)
         score = self._task.metric.score(meter.compute())
         return FloatRun(
-            self._engine, self._task, self._split, self._batch_size, score, outputs=references, digest=digest.digest()
+            self._engine,
+            self._task,
+            self._split,
+            self._batch_size,
+            score,
+            outputs=references.outputs,
+            digest=digest.digest(),
         )
+
+    def _references(self) -> Iterable[Structure]:
+        """Return the float outputs of all batches; they are computed again if they were too large to be stored."""
+        stored = self._float.outputs
+        return (each.outputs for each in self._predictions(None)) if stored is None else stored
 
     def _predictions(self, bits: PolicyBits | None) -> Iterator[Prediction]:
         return predictions(self._engine.runner(bits), self._task, self._split, batch_size=self._batch_size)

@@ -2,8 +2,35 @@
 
 from dataclasses import dataclass
 
-from haq.execution.structures import Structure
+from haq.execution.structures import Structure, tensors
 from haq.tasks.base import SplitName, Task
+
+MEMORY_LIMIT_BYTES = 2**29
+"""Size above which outputs are not stored: 13,000 positions of a vocabulary of 10,000."""
+
+
+class StoredOutputs:
+    """Outputs of a network for the batches of a split, up to a limit of memory.
+
+    Attributes:
+        outputs: Outputs for each batch, in order; None if they take more than the limit.
+    """
+
+    def __init__(self) -> None:
+        self.outputs: list[Structure] | None = []
+        self._bytes = 0
+
+    def add(self, outputs: Structure) -> None:
+        """Add the outputs for a batch, or drop all if they take more than the limit together.
+
+        Args:
+            outputs: Outputs of the network.
+        """
+        self._bytes += sum(tensor.nbytes for tensor in tensors(outputs))
+        if self._bytes > MEMORY_LIMIT_BYTES:
+            self.outputs = None
+        if self.outputs is not None:
+            self.outputs.append(outputs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -16,7 +43,7 @@ class FloatRun:
         split: Name of the split.
         batch_size: Number of items of a batch.
         score: Score of the network.
-        outputs: Outputs for each batch, in order.
+        outputs: Outputs for each batch, in order; None if they are too large to be stored.
         digest: Hash of inputs, targets and outputs.
     """
 
@@ -25,7 +52,7 @@ class FloatRun:
     split: SplitName
     batch_size: int
     score: float
-    outputs: list[Structure]
+    outputs: list[Structure] | None
     digest: bytes
 
 

@@ -20,7 +20,6 @@ from haq.experiment.preparation import prepare_network
 from haq.experiment.quantized_policy import QuantizedPolicy, describe_quantizers
 from haq.experiment.results import save_result, save_source, trained_state
 from haq.finetuning.journal import Checkpoint, Summary, append_epoch, keep_epochs
-from haq.formatting import percent
 from haq.policy import Policy
 from haq.quantization.training.config import FinetuneConfig
 from haq.quantization.training.initialization import Initializer
@@ -190,13 +189,16 @@ class FinetuneSession:
 
     def _opening(self) -> str:
         """Describe network, data and the accuracies before training."""
-        before, quantized = (percent(self.start[f"search_accuracy_{key}"], digits=2) for key in ("fp32", "start"))
+        metric = self.task.metric
+        before, quantized = (metric.text(self.start[f"search_accuracy_{key}"], digits=2) for key in ("fp32", "start"))
         images = f"{self.task.size('train')} train images"
-        return f"{self.policy.model}, {images}; search accuracy in float {before}, quantized {quantized}"
+        return f"{self.policy.model}, {images}; search {metric.name} in float {before}, quantized {quantized}"
 
     def _result(self, line: Line) -> str:
         """Describe the result of an epoch."""
-        trained, searched = (percent(line[f"{split}_accuracy"], digits=2) for split in ("train", "search"))
+        trained, searched = (
+            self.task.metric.text(line[f"{split}_accuracy"], digits=2) for split in ("train", "search")
+        )
         epoch = f"epoch {line['epoch']}/{self.request.learning.epochs}"
         return f"{epoch}  loss {line['loss']:.4f}  train {trained}  search {searched}"
 

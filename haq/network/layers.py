@@ -46,7 +46,7 @@ class Trace:
         layers: Layers in the order of execution.
         sites: Their positions in a forward pass.
         refused: Parts that stay in float.
-        heads: Names of the layers whose outputs are outputs of the network.
+        heads: Names of the layers whose outputs are outputs of the network and not read by other layers.
     """
 
     layers: tuple[Layer, ...]
@@ -200,7 +200,8 @@ class _Tracer(WeightedCalls):
         layers = self._named_layers()
         numbers = {number for tensor in tensors(outputs) for number in self.origins.of(tensor) if number}
         weighted = [layer for layer in layers if layer.kind != "matmul"]
-        heads = [layers[number - 1] for number in sorted(numbers)] or weighted[-1:]
+        read = {number for layer in layers for number in layer.input_tensors}  # such as the state of a recurrent layer
+        heads = [layers[number - 1] for number in sorted(numbers - read or numbers)] or weighted[-1:]
         return Trace(layers, tuple(self._sites), tuple(self._refusals), tuple(layer.name for layer in heads))
 
     def _reason(self, call: Call, weights: WeightSlice | None) -> str:

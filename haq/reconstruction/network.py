@@ -194,11 +194,12 @@ class LearnedNetwork(nn.Module):
             tap: Called with the output of every layer.
         """
         corrections = self.corrections()
+        quantized = {owner: weight() for owner, weight in self.weights.items()}  # one product may take many steps
 
         @torch.inference_mode(mode=False)
         @torch.enable_grad()  # a layer learns from its own output where the network itself runs without gradients
         def answer(layer: int, call: Call) -> Tensor:
-            output = corrections.shift(layer, call, self._quantized(layer, call))
+            output = corrections.shift(layer, call, self._quantized(layer, call, quantized))
             tap(layer, output)
             return output
 
@@ -240,12 +241,10 @@ class LearnedNetwork(nn.Module):
                 found[f"{name}.second_input.scale"] = cast(LearnedInput, self.second_inputs[inputs]).scale
         return found
 
-    def _quantized(self, layer: int, call: Call) -> Tensor:
-        weights, inputs = str(self._owners[layer]), str(layer)
-        weight = call.weight
-        if weights in self.weights and call.has_weights:
-            weight = self.weights[weights]()
-        elif inputs in self.second_inputs:
+    def _quantized(self, layer: int, call: Call, weights: Mapping[str, Tensor]) -> Tensor:
+        owner, inputs = str(self._owners[layer]), str(layer)
+        weight = weights.get(owner, call.weight) if call.has_weights else call.weight
+        if not call.has_weights and inputs in self.second_inputs:
             weight = self.second_inputs[inputs](call.weight)
         return call.run(self.inputs[inputs](call.input) if inputs in self.inputs else call.input, weight)
 

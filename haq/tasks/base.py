@@ -244,10 +244,10 @@ class StatefulTask(Protocol):
         """Return the number of sequences that the items of a split belong to.
 
         Args:
-            split: Name of the split; the task has it.
+            split: Name of the split.
 
         Returns:
-            The number n: in the order of `batches`, item k continues item k - n. In those of `shuffled`, item i of a
+            The number n: in the order of `batches`, item k continues item k - n. In that of `shuffled`, item i of a
             batch continues item i of the batch before. None if there is no state to carry.
         """
         ...

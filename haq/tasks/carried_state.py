@@ -27,13 +27,13 @@ class CarriedState:
     For each batch in turn, `enter` gives the inputs to run, and `leave` takes the outputs.
 
     Args:
-        task: Task with the data.
+        task: Task with the data; others than a `StatefulTask` carry nothing.
         split: Name of the split.
         streams: Number of streams of the batches, each of which has at most so many items; that of the split if None.
     """
 
-    def __init__(self, task: Task, split: SplitName, *, streams: int | None = None) -> None:
-        own = task.streams(split) if isinstance(task, StatefulTask) and task.size(split) else None
+    def __init__(self, task: object, split: SplitName, *, streams: int | None = None) -> None:
+        own = task.streams(split) if isinstance(task, StatefulTask) else None
         self._task = task if isinstance(task, StatefulTask) and own is not None else None
         self._streams = streams or own or 0
         self._seen = 0

@@ -128,14 +128,14 @@ class Metric:
             score: Score.
 
         Returns:
-            Name and value of the metric; for a metric that is not built in also its direction and format.
+            Name and value of the metric; also its direction and format if it is not built in or lower is better.
 
         Examples:
             >>> ACCURACY.record(0.5)
             {'name': 'accuracy', 'value': 0.5}
         """
         found: dict[str, Any] = {"name": self.name, "value": self.score(score)}
-        if KNOWN.get(self.name) == self:
+        if KNOWN.get(self.name) == self and self.higher_is_better:
             return found
         return {**found, "higher_is_better": self.higher_is_better, "format": self.format}
 

@@ -90,7 +90,7 @@ def fisher_sensitivity(
             with NetworkGuard():
                 found[:, taken.layer] += _slopes(model, taken, gradient, images=count, is_corrected=is_corrected)
         squares += np.square(found).sum(axis=0)
-        scale += 2 * count if loss == "divergence" else _power(values, logits_of)
+        scale += 2 * len(values) if loss == "divergence" else _power(values, logits_of)
         images += count
     return LayerLosses(squares / (scale or 1.0), images * (1 + BACKWARD_FORWARDS + 2 * len(ALL_BITS)))
 

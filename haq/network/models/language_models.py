@@ -175,8 +175,9 @@ class TransformerLanguageModel(nn.Module):
         """
         if tokens.shape[1] > self.context:
             raise ValueError(f"{tokens.shape[1]} tokens exceed the context of {self.context}; take shorter segments")
-        positions = self.position(torch.arange(tokens.shape[1], device=tokens.device))
-        logits: Tensor = self.decoder(self.norm(self.blocks(self.dropout(self.embedding(tokens) + positions))))
+        x = self.embedding(tokens)  # first, as the first layer is left at 8 bits by default
+        x = self.dropout(x + self.position(torch.arange(tokens.shape[1], device=tokens.device)))
+        logits: Tensor = self.decoder(self.norm(self.blocks(x)))
         return logits
 
 

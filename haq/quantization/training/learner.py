@@ -17,6 +17,7 @@ from haq.quantization.training.optimizers import make_optimizers
 from haq.quantization.training.oscillation import Freezer, dampening, ramp
 from haq.quantization.training.ranks import ALONE, Ranks
 from haq.quantization.training.recipe import Rates, clip_gradients
+from haq.tasks.carried_state import CarriedState
 from haq.tasks.distances import Distance
 
 SHIFTS_SETTLE = 0.5
@@ -98,10 +99,15 @@ class Learner:
         self._average = MovingAverage(network, config.ema) if config.ema else None
         self.freezer = Freezer(network) if config.oscillation == "freeze" else None
         self._runner = ranks.wrap(network)
+        self.begin_epoch()
         self.total_steps, self.steps = total_steps, 0
 
+    def begin_epoch(self) -> None:
+        """Begin an epoch over the train split: the next batch continues none before it."""
+        self._carried: tuple[CarriedState, CarriedState] | None = None
+
     def step(self, inputs: Structure, targets: Structure) -> tuple[Structure, float]:
-        """Train on one batch.
+        """Train on one batch; a network with a state continues from that after the batch before, without its gradient.
 
         Args:
             inputs: Inputs of n items, on the device of the network.
@@ -177,16 +183,23 @@ class Learner:
         return [group for optimizer in self._optimizers.values() for group in optimizer.param_groups]
 
     def _forward(self, inputs: Structure, targets: Structure) -> tuple[Structure, Tensor]:
-        positional, named = spread(inputs)
+        if self._carried is None:
+            streams = item_count(inputs)
+            ours, theirs = (CarriedState(self._criterion, "train", streams=streams) for _ in range(2))
+            self._carried = ours, theirs
+        ours, theirs = self._carried
+        positional, named = spread(ours.enter(inputs))
         is_bfloat16 = self._config.precision == "bfloat16"
         with torch.autocast(device_of(inputs).type, torch.bfloat16, enabled=is_bfloat16):
             outputs = self._runner(*positional, **named)
             with torch.no_grad():
-                reference = None if self._teacher is None else run_network(self._teacher, inputs)
+                reference = None if self._teacher is None else run_network(self._teacher, theirs.enter(inputs))
         outputs = map_tensors(_in_float32, outputs)
+        ours.leave(outputs)
         loss = self._criterion.loss(outputs, targets)
         if reference is None:
             return outputs, loss
+        theirs.leave(map_tensors(_in_float32, reference))
         distillation = self._criterion.distance(outputs, reference).divergence / item_count(inputs)
         return outputs, torch.lerp(loss, distillation, self._config.teacher_weight)
 

@@ -81,15 +81,19 @@ class TrainableNetwork(nn.Module):
         Returns:
             Outputs of the network.
         """
-        # Built anew for every pass: a copy of this network, or a move to a device, has other tensors.
-        calls = LayerCalls(LayerIndex(self.model, self.trace.sites), self._answer)
-        return call_network(self.model, inputs, named, calls)
+        quantized: dict[str, Tensor] = {}
 
-    def _answer(self, layer: int, call: Call) -> Tensor:
-        weights, inputs = str(self.owners[layer]), str(layer)
-        factors, position = (self.weights, weights) if call.has_weights else (self.second_inputs, inputs)
-        weight = factors[position](call.weight) if position in factors else call.weight
-        return call.run(self.inputs[inputs](call.input) if inputs in self.inputs else call.input, weight)
+        def answer(layer: int, call: Call) -> Tensor:
+            weights, inputs = str(self.owners[layer]), str(layer)
+            factors, position = (self.weights, weights) if call.has_weights else (self.second_inputs, inputs)
+            if position in factors and not (call.continues and position in quantized):  # once for all steps
+                quantized[position] = factors[position](call.weight)
+            x = self.inputs[inputs](call.input) if inputs in self.inputs else call.input
+            return call.run(x, quantized.get(position, call.weight))
+
+        # Built anew for every pass: a copy of this network, or a move to a device, has other tensors.
+        calls = LayerCalls(LayerIndex(self.model, self.trace.sites), answer)
+        return call_network(self.model, inputs, named, calls)
 
     def quantizers(self) -> Iterator[tuple[str, AdaptiveQuantizer]]:
         """Iterate over all quantizers, each with its name `LAYER.weight`, `LAYER.input` or `LAYER.second_input`."""

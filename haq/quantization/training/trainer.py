@@ -59,6 +59,7 @@ class Trainer:
         metric, learner, network = self._task.metric, self.learner, self.learner.network
         with random_numbers(self._seed, self.epoch) as generator:
             network.train()
+            learner.begin_epoch()
             for inputs, targets in self._batches(generator):
                 outputs, value = learner.step(inputs, targets)
                 meter.update(outputs, targets)

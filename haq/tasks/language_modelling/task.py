@@ -141,7 +141,7 @@ class LanguageModellingTask:
         return logits_of(outputs).float().flatten(0, 1)
 
     def streams(self, split: SplitName) -> int | None:
-        return None if self.initial_state is None else self.splits[split].streams
+        return None if self.initial_state is None or split not in self.splits else self.splits[split].streams
 
     def state(self, batch: Structure) -> Structure:
         return batch[1]

@@ -50,6 +50,7 @@ def export_marked(model: nn.Module, trace: Trace, example: Structure) -> onnx.Mo
         NotExportableError: The network cannot be exported.
     """
     _require_tensors(example)
+    _require_no_steps(trace)
     # The exporter would specialize on a batch of one item.
     batch = tuple(tensor.expand(2, *tensor.shape[1:]).clone() for tensor in tensors(example))
     size = {0: torch.export.Dim("batch")}
@@ -66,6 +67,16 @@ def export_marked(model: nn.Module, trace: Trace, example: Structure) -> onnx.Mo
     assert program is not None, "torch returns a program when it is given no file to write"
     _require_layers(program.model_proto, trace)
     return program.model_proto
+
+
+def _require_no_steps(trace: Trace) -> None:
+    """Refuse recurrent layers before the exporter, which has one operator for all steps, takes minutes for them."""
+    for layer in trace.layers:
+        if layer.kind == "recurrent" and layer.output_size[0] > 1:
+            raise NotExportableError(
+                f"the exported network has one operator for all steps of {layer.name}, between which nothing is "
+                "quantized"
+            )
 
 
 def is_mark(node: onnx.NodeProto, name: str) -> bool:
