@@ -196,7 +196,7 @@ def test_the_commands_work_from_search_to_export(data: str, tmp_path: Path, caps
 @pytest.mark.usefixtures("built_in")
 def test_methods_are_compared(data: str, tmp_path: Path) -> None:
     flags = ["--model", "lstm_300", "--data", data, "--calibration", "max", "--objective", "size", "--budgets", "0.6"]
-    methods = ["--agents", "random,uniform", "--episodes", "2", "--seeds", "1", "--prior", "none", "--quiet"]
+    methods = ["--agents", "random,uniform", "--at", "2", "--seeds", "1", "--prior", "none", "--quiet"]
     assert main(["compare", *flags, *methods, "--out", str(tmp_path / "compared")]) == 0
     assert list((tmp_path / "compared").glob("*.md"))
 

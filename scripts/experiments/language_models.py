@@ -1,0 +1,219 @@
+"""Compare bits of language models: float, uniform, searched at equal cost, and fine-tuned, for several seeds.
+
+For each seed a network is trained in float. Uniform bits are evaluated, policies are searched at the size and at the
+latency of uniform bits, and uniform and searched bits are fine-tuned with learned scales and shifts. First and last
+layer have 8 bits. Each result is one JSON file in --out; a second call computes what is missing and prints the table.
+Weights and folders of runs lie in --runs.
+
+    python scripts/experiments/language_models.py --data "text:DIR?level=char" --out results/language_models/shakespeare
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from math import log
+from pathlib import Path
+from statistics import mean
+from time import monotonic
+from typing import Any
+
+import haq
+from haq.config import search_config
+from haq.evaluation.evaluator import Evaluator
+from haq.experiment.preparation import prepare_network
+from haq.experiment.problem import Network
+from haq.files import write_atomically
+from haq.runs.environment import describe_environment
+from haq.studies.comparison.intervals import paired_interval
+from haq.training.config import training_config
+from haq.training.train import train_configured
+
+OBJECTIVES = ("size", "latency")
+Cell = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings that all cells share, for one seed."""
+
+    options: argparse.Namespace
+    seed: int
+
+    @property
+    def weights(self) -> Path:
+        """File of the float network."""
+        return Path(self.options.runs) / f"float-s{self.seed}.safetensors"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of network, data and device."""
+        names = ("hardware", "search_images", "report_images")
+        given = {name: getattr(self.options, name) for name in names if getattr(self.options, name) is not None}
+        return {"weights": str(self.weights), "seed": self.seed, "engine": "torch", **given}
+
+    @cached_property
+    def network(self) -> Network:
+        """The float network, prepared for evaluations."""
+        config = search_config(model=self.options.model, data=self.options.data, **self.settings)
+        return prepare_network(config)
+
+    def cells(self) -> Iterator[tuple[str, Callable[[], Cell]]]:
+        """Yield the name of each cell, and the function that computes it."""
+        yield "float", self.train
+        for bits in self.options.bits:
+            yield f"uniform-{bits}", partial(self.uniform, bits)
+        for bits in self.options.search_bits:
+            for objective in OBJECTIVES:
+                name = f"searched-{objective}-{bits}"
+                yield name, partial(self.search, bits, objective)
+        for bits in self.options.finetune_bits:
+            yield f"finetuned-uniform-{bits}", partial(self.finetune, (bits, bits))
+            for objective in OBJECTIVES if bits in self.options.search_bits else ():
+                run = self.folder(bits, objective)
+                yield f"finetuned-{objective}-{bits}", partial(self.finetune, run)
+
+    def folder(self, bits: int, objective: str) -> Path:
+        """Return the folder of a search."""
+        return Path(self.options.runs) / f"{objective}-{bits}-s{self.seed}"
+
+    def train(self) -> Cell:
+        """Train the float network."""
+        settings = {name: value for name, value in self.settings.items() if name != "weights"}
+        config = search_config(model=self.options.model, data=self.options.data, **settings)
+        learning = training_config(epochs=self.options.epochs, dropout=self.options.dropout)
+        result = train_configured(config, learning, self.weights)
+        return {
+            "perplexity": -result.accuracy,
+            "search_perplexity": -result.search_accuracy,
+            "epochs": [
+                {"epoch": each.epoch, "perplexity": -each.search_accuracy, "lr": each.lr} for each in result.epochs
+            ],
+        }
+
+    def uniform(self, bits: int) -> Cell:
+        """Evaluate uniform bits."""
+        layers = len(self.network.priced.layers)
+        widths = [8, *[bits] * (layers - 2), 8]
+        task = self.network.task
+        found = {split: Evaluator(self.network.engine, task, split) for split in ("report", "search")}
+        scores = {split: each.evaluate(widths, widths).accuracy for split, each in found.items()}
+        return {
+            "perplexity": -scores["report"],
+            "search_perplexity": -scores["search"],
+            "perplexity_fp32": -found["report"].accuracy_fp32,
+        }
+
+    def search(self, bits: int, objective: str) -> Cell:
+        """Search a policy at the cost of uniform bits; under the size objective, activations have as many bits."""
+        activations: dict[str, Any] = {"a_bits": bits} if objective == "size" else {}
+        result = haq.search(
+            self.options.model,
+            self.options.data,
+            objective=objective,
+            budget=f"{bits}bits",
+            episodes=self.options.episodes,
+            out=self.folder(bits, objective),
+            resume=True,
+            **activations,
+            **self.settings,
+        )
+        summary = result.summary
+        return {
+            "perplexity": -summary.accuracy,
+            "search_perplexity": -summary.search_accuracy,
+            "perplexity_fp32": -summary.accuracy_fp32,
+            "cost_ratio": summary.cost_ratio,
+            "layers": [[layer.name, layer.w_bits, layer.a_bits] for layer in result.policy.layers],
+        }
+
+    def finetune(self, policy: tuple[int, int] | Path) -> Cell:
+        """Fine-tune uniform bits, or the policy of a search."""
+        settings = {name: value for name, value in self.settings.items() if name != "engine"}
+        learning = {"epochs": self.options.finetune_epochs, "batch_size": 32, "optimizer": "adamw", "lr": 0.0005}
+        result = haq.finetune(
+            self.options.model, self.options.data, policy=policy, max_gradient_norm=0.25, **learning, **settings
+        )
+        summary = result.summary
+        return {
+            "perplexity": -summary.accuracy,
+            "search_perplexity": -summary.search_accuracy,
+            "search_perplexity_start": -summary.search_accuracy_start,
+            "perplexity_fp32": -summary.accuracy_fp32,
+        }
+
+
+def main() -> None:
+    """Compute the cells that are missing, and print the table."""
+    options = _options()
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    Path(options.runs).mkdir(parents=True, exist_ok=True)
+    cells: dict[str, dict[int, Cell]] = {}
+    for seed in range(options.seeds):
+        for name, compute in Plan(options, seed).cells():
+            cells.setdefault(name, {})[seed] = _kept(out / f"{name}-s{seed}.json", compute, options, seed=seed)
+    print("\n".join(table(cells)))
+
+
+def table(cells: Mapping[str, Mapping[int, Cell]]) -> list[str]:
+    """Return a Markdown table: mean perplexity on the report split, and its ratio to that of the float network."""
+    lines = ["| bits | perplexity | against float | mean bits of weights |", "|---|---|---|---|"]
+    floats = cells["float"]
+    for name, by_seed in cells.items():
+        values = [cell["perplexity"] for cell in by_seed.values()]
+        ratios = [log(cell["perplexity"] / floats[seed]["perplexity"]) for seed, cell in by_seed.items()]
+        change = f"{100 * mean(ratios):+.1f} %"
+        if len(ratios) > 1 and name != "float":
+            interval = paired_interval(ratios)
+            change += f" ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
+        lines.append(f"| {name} | {mean(values):.3f} | {change} | {_mean_bits(by_seed)} |")
+    return lines
+
+
+def _mean_bits(by_seed: Mapping[int, Cell]) -> str:
+    widths = [w for cell in by_seed.values() for _, w, _ in cell.get("layers", ())]
+    return f"{mean(widths):.2f}" if widths else ""
+
+
+def _kept(path: Path, compute: Callable[[], Cell], options: argparse.Namespace, *, seed: int) -> Cell:
+    """Return the cell of a file, or compute and write it."""
+    if path.is_file():
+        found: Cell = json.loads(path.read_text(encoding="utf-8"))
+        return found
+    print(path.stem, flush=True)
+    began = monotonic()
+    environment = describe_environment(seed=seed, device="cpu")
+    result = {
+        **compute(),
+        "seconds": round(monotonic() - began, 1),
+        "settings": {name: value for name, value in vars(options).items() if name not in ("data", "out", "runs")},
+        "options": options.data.partition("?")[2],
+        "environment": {name: environment[name] for name in ("seed", "processor", "threads", "commit", "packages")},
+    }
+    write_atomically(path, json.dumps(result, indent=1).encode())
+    return result
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="text:DIR, with options")
+    parser.add_argument("--model", default="lstm_300")
+    parser.add_argument("--hardware", default="bismo-edge")
+    parser.add_argument("--out", required=True, help="folder of the results")
+    parser.add_argument("--runs", default="language-model-runs", help="folder of weights and runs")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--dropout", type=float, default=None)
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--finetune-epochs", type=int, default=3)
+    parser.add_argument("--search-images", type=int, default=None)
+    parser.add_argument("--report-images", type=int, default=None)
+    for name, default in (("bits", [8, 4, 3, 2]), ("search-bits", [4, 3, 2]), ("finetune-bits", [4, 3])):
+        parser.add_argument(f"--{name}", type=int, nargs="*", default=default)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
