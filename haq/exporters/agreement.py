@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from haq.errors import UserError
-from haq.execution.structures import Structure, item_count, tensors
-from haq.tasks.base import Task
+from haq.execution.structures import Structure, item_count, rebuilt, tensors
+from haq.tasks.base import PredictingTask, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +13,7 @@ class OutputAgreement:
 
     Attributes:
         items: Number of items that were compared.
-        same_predictions: Number of items for which the largest outputs are at the same places; None for outputs that
-            are no scores of classes.
+        same_predictions: Number of items for which both networks predict the same; None where outputs are plain values.
         error: Power of the difference.
         signal: Power of the expected outputs.
     """
@@ -28,7 +25,7 @@ class OutputAgreement:
 
     @property
     def predictions(self) -> float | None:
-        """Fraction of items with the same predictions; None for outputs that are no scores of classes."""
+        """Fraction of items with the same predictions; None where outputs are plain values."""
         return None if self.same_predictions is None else self.same_predictions / max(self.items, 1)
 
     @property
@@ -62,10 +59,7 @@ def compare_outputs(task: Task, found: Structure, expected: Structure) -> Output
     if len(list(tensors(found))) != len(list(tensors(expected))) or any(a.shape != b.shape for a, b in pairs):
         shapes = [" and ".join(str(list(x.shape)) for x in tensors(each)) for each in (found, expected)]
         raise UserError(f"the exported network's outputs have the shapes {shapes[0]} instead of {shapes[1]}")
+    found = rebuilt(expected, tensors(found))  # some formats have no tuples of one tensor
     distance = task.distance(found, expected)
-    floats = [(a, b) for a, b in pairs if b.is_floating_point()]
-    same = None
-    if all(b.ndim >= 2 and b.shape[1] > 1 for _, b in floats):
-        equal = [(a.argmax(dim=1) == b.argmax(dim=1)).flatten(1 if b.ndim > 2 else 0) for a, b in floats]
-        same = int(torch.stack([each if each.ndim == 1 else each.all(dim=1) for each in equal]).all(dim=0).sum())
+    same = int(task.same_predictions(found, expected).sum()) if isinstance(task, PredictingTask) else None
     return OutputAgreement(item_count(expected), same, distance.error.item(), distance.signal.item())

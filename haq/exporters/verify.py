@@ -6,6 +6,7 @@ import torch
 
 from haq.errors import UserError
 from haq.execution.progress import SILENT, Watcher
+from haq.execution.structures import rebuilt, tensors
 from haq.experiment.artifact import Artifact
 from haq.exporters.agreement import OutputAgreement, compare_outputs
 from haq.exporters.deployable import Deployable, make_deployable
@@ -116,8 +117,8 @@ def _record(runtime: Runtime, export: Export, network: Deployable, *, images: in
         with torch.no_grad():
             outputs = expected(each.inputs)
         agreement += compare_outputs(task, each.outputs, outputs)
-        for meter, answer in zip(meters, (each.outputs, outputs), strict=True):
-            meter.update(answer, each.targets)
+        meters[0].update(rebuilt(outputs, tensors(each.outputs)), each.targets)
+        meters[1].update(outputs, each.targets)
     score, expected_score = (task.metric.score(meter.compute()) for meter in meters)
     return RuntimeRecord(
         name=runtime.name,

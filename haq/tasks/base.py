@@ -214,6 +214,39 @@ class DistributionTask(Protocol):
 
 
 @runtime_checkable
+class ValuedTask(Protocol):
+    """Optional part of a task whose distance is, for small changes, a squared difference of values of the outputs."""
+
+    def values(self, outputs: Structure) -> Tensor:
+        """Return the values whose squared differences are the error of the distance, to second order.
+
+        Args:
+            outputs: Outputs of the network for n items.
+
+        Returns:
+            Values [n, values], differentiable with respect to the outputs.
+        """
+        ...
+
+
+@runtime_checkable
+class PredictingTask(Protocol):
+    """Optional part of a task in which outputs stand for predictions, such as classes, that networks can share."""
+
+    def same_predictions(self, outputs: Structure, reference: Structure) -> Tensor:
+        """Return for which items two networks predict the same.
+
+        Args:
+            outputs: Outputs of a network for n items.
+            reference: Outputs of another network for these items, in the same structure.
+
+        Returns:
+            Whether the predictions are the same, bool [n].
+        """
+        ...
+
+
+@runtime_checkable
 class AugmentingTask(Protocol):
     """Optional part of a task whose targets have places in the inputs, which augmentation moves together with them."""
 

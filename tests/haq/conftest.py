@@ -270,7 +270,8 @@ class CellHeads:
         boxes, objectness, classes = (part.values for part in self.parts(outputs))
         wanted = torch.zeros_like(classes)
         for image, truth in enumerate(targets):
-            places = (truth.boxes[:, 1] + truth.boxes[:, 0] / 4).long()
+            rows, columns = (((truth.boxes[:, axis] + truth.boxes[:, axis + 2]) / 8).long() for axis in (1, 0))
+            places = 4 * rows.clamp(0, 3) + columns.clamp(0, 3)
             wanted[image, places, truth.labels] = 1.0
         found = classes + objectness
         return binary_cross_entropy_with_logits(found, wanted) + (wanted.amax(2)[..., None] * boxes).square().mean()

@@ -8,7 +8,7 @@ between torch and torch with as many codes moved by one step.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isnan
 
@@ -122,11 +122,16 @@ class EnginePair:
         onnxruntime: Engine that is compared.
         reference: Engine in torch.
         trace: Trace of the network.
+        same_predictions: Function from the outputs of two runs to whether their predictions are the same for each item,
+            bool [n]; by default whether the largest outputs are at the same place.
     """
 
     onnxruntime: OnnxEngine
     reference: TorchEngine
     trace: Trace
+    same_predictions: Callable[[Structure, Structure], Tensor] = lambda found, expected: (
+        rows(found).argmax(dim=1) == rows(expected).argmax(dim=1)
+    )
 
     @torch.no_grad()
     def compare(self, inputs: Structure, policies: Sequence[PolicyBits]) -> Agreement:
@@ -221,12 +226,12 @@ class EnginePair:
         Raises:
             NotExportableError: onnxruntime cannot run the policy.
         """
-        expected = rows(self.reference.corrected(bits, corrections)(inputs)).cpu()
-        found = rows(self.onnxruntime.runner(bits)(inputs))
-        moved = rows(self.moved(bits, shares)(inputs)).cpu()
+        runs = self.reference.corrected(bits, corrections), self.onnxruntime.runner(bits), self.moved(bits, shares)
+        outputs = [to_device(run(inputs), "cpu") for run in runs]
+        expected, found, moved = map(rows, outputs)
         unit = torch.maximum((moved - expected).norm(), OUTPUT_ROUNDING * expected.norm())
         spread = float((found - expected).norm() / unit) if (found != expected).any() else 0.0
-        changed = [int((each.argmax(dim=1) != expected.argmax(dim=1)).sum()) for each in (found, moved)]
+        changed = [int((~self.same_predictions(each, outputs[0])).sum()) for each in outputs[1:]]
         return Agreement(
             predictions=item_count(inputs),
             other_predictions=changed[0],

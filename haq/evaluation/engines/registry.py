@@ -16,7 +16,7 @@ from haq.execution.structures import Structure, item_count, take, tensors
 from haq.network.layers import Trace
 from haq.policy import PolicyBits
 from haq.quantization.quantized_model import QuantizedModel
-from haq.tasks.base import Task
+from haq.tasks.base import PredictingTask, Task
 
 if TYPE_CHECKING:  # both import the exporter, which takes seconds
     from haq.evaluation.engines.agreement import Agreement
@@ -203,4 +203,7 @@ def _compared(inputs: EngineInputs) -> "tuple[OnnxEngine, Agreement]":
         if sizes != {size}:
             raise NotExportableError(f"in onnxruntime {size} items have {', '.join(map(str, sizes))} outputs")
     policies = data.policies or comparison_policies(len(trace.layers))
-    return engine, EnginePair(engine, inputs.reference, trace).compare(data.inputs, policies)
+    pair = EnginePair(engine, inputs.reference, trace)
+    if isinstance(inputs.task, PredictingTask):
+        pair = replace(pair, same_predictions=inputs.task.same_predictions)
+    return engine, pair.compare(data.inputs, policies)

@@ -37,7 +37,7 @@ from haq.network.tracing.weighted_calls import Call
 from haq.quantization.corrections import UNCORRECTED_KINDS
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.range import ALL_BITS
-from haq.tasks.base import DistributionTask
+from haq.tasks.base import DistributionTask, Task, ValuedTask
 from haq.tasks.distances import centred, power
 
 IMAGES_AT_ONCE = 32
@@ -46,7 +46,24 @@ NAMES_AT_MOST = 3
 """Layers that a warning names."""
 BACKWARD_FORWARDS = 2
 """Forward passes that a backward pass counts as."""
-LogitsOf = Callable[[Structure], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputReader:
+    """Function that returns the values of outputs whose information is estimated.
+
+    Attributes:
+        read: Function from the outputs for n items to values [n, ...].
+        is_logits: Whether the values are logits [n, classes] of a distribution. The information of plain values is that
+            of a Gaussian of unit variance.
+    """
+
+    read: Callable[[Structure], Tensor] = rows
+    is_logits: bool = True
+
+
+LOGITS = OutputReader()
+"""Reader of outputs that are logits, of all tensors together."""
 
 
 class BackwardError(Exception):
@@ -60,7 +77,7 @@ def fisher_sensitivity(
     loss: LossKind,
     is_corrected: bool,
     generator: Generator,
-    logits_of: LogitsOf | None = rows,
+    outputs: OutputReader = LOGITS,
 ) -> LayerLosses:
     """Estimate the losses of all layers at all widths.
 
@@ -70,8 +87,7 @@ def fisher_sensitivity(
         loss: Which loss.
         is_corrected: Whether policies are evaluated with corrections.
         generator: Source of the random directions.
-        logits_of: Returns the logits [n, classes] of outputs; None where outputs are plain values, whose information is
-            that of a Gaussian of unit variance.
+        outputs: Which values of the outputs count.
 
     Returns:
         The losses. An image counts as one forward pass, two for the backward pass, and one for every width of weights
@@ -85,12 +101,12 @@ def fisher_sensitivity(
     for inputs in batches:
         count = item_count(inputs)
         found = np.zeros((count, layers, 2, len(ALL_BITS)))
-        values, gradients = _gradients(model, inputs, Directions(loss, logits_of, generator))
+        values, gradients = _gradients(model, inputs, Directions(loss, outputs, generator))
         for taken, gradient in gradients:
             with NetworkGuard():
                 found[:, taken.layer] += _slopes(model, taken, gradient, images=count, is_corrected=is_corrected)
         squares += np.square(found).sum(axis=0)
-        scale += 2 * len(values) if loss == "divergence" else _power(values, logits_of)
+        scale += 2 * len(values) if loss == "divergence" else _power(values, outputs)
         images += count
     return LayerLosses(squares / (scale or 1.0), images * (1 + BACKWARD_FORWARDS + 2 * len(ALL_BITS)))
 
@@ -120,13 +136,20 @@ def network_fisher(network: Network, *, loss: LossKind = "noise", seed: int = 0)
             loss=loss,
             is_corrected=network.engine.images_per_policy > 0,
             generator=Generator().manual_seed(seed),
-            logits_of=network.task.logits if isinstance(network.task, DistributionTask) else None,
+            outputs=_output_reader(network.task),
         )
     except BackwardError as error:
         measured = measured_losses(network, range(len(model.index.layers)), loss=loss)
         return replace(measured, warnings=(f"sensitivities are measured, as the network has no gradients: {error}",))
     unreached = [layer for layer, losses in enumerate(estimated.losses) if not losses.any()]
     return _with_measured(network, estimated, unreached, loss) if unreached else estimated
+
+
+def _output_reader(task: Task) -> OutputReader:
+    """Return which values of a task's outputs its distance compares."""
+    if isinstance(task, DistributionTask):
+        return OutputReader(task.logits)
+    return OutputReader(task.values if isinstance(task, ValuedTask) else rows, is_logits=False)
 
 
 def _with_measured(network: Network, estimated: LayerLosses, layers: list[int], loss: LossKind) -> LayerLosses:
@@ -145,7 +168,7 @@ class Directions:
     """Random directions in the outputs whose covariance is the Fisher information."""
 
     loss: LossKind
-    logits_of: LogitsOf | None
+    outputs: OutputReader
     generator: Generator
 
     def values(self, outputs: Structure) -> Tensor:
@@ -157,7 +180,7 @@ class Directions:
         Returns:
             Logits [n, classes], or all values of the outputs [n, values].
         """
-        return rows(outputs) if self.logits_of is None else self.logits_of(outputs)
+        return self.outputs.read(outputs)
 
     def draw(self, values: Tensor) -> Tensor:
         """Draw a random direction for every image.
@@ -169,7 +192,7 @@ class Directions:
             Directions of the same shape.
         """
         signs = torch.randint(0, 2, values.shape, generator=self.generator).to(values) * 2 - 1
-        if self.logits_of is None:
+        if not self.outputs.is_logits:
             return signs
         if self.loss == "noise":
             return centred(signs)
@@ -177,8 +200,8 @@ class Directions:
         return root * signs - root.square() * (root * signs).sum(dim=1, keepdim=True)
 
 
-def _power(values: Tensor, logits_of: LogitsOf | None) -> float:
-    return (values.square().sum(dtype=torch.float64) if logits_of is None else power(values)).item()
+def _power(values: Tensor, outputs: OutputReader) -> float:
+    return (power(values) if outputs.is_logits else values.square().sum(dtype=torch.float64)).item()
 
 
 @dataclass(slots=True)

@@ -26,6 +26,7 @@ from haq.report.plots.style import (
 )
 from haq.studies.comparison.records import ComparisonDocument
 from haq.studies.comparison.tables import as_frame
+from haq.tasks.metrics import metric_named
 
 PANEL_WIDTH, PANEL_HEIGHT, COLUMNS = 3.4, 2.4, 3
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, INK, YELLOW, MUTED)
@@ -56,7 +57,8 @@ def plot_comparison(document: ComparisonDocument) -> Figure:
         panel.set_title(f"budget {budget}", loc="left", size="medium")
     for panel in panels[len(budgets) :]:
         panel.set_visible(False)
-    panels[0].set_ylabel("report accuracy, %")
+    metric = metric_named(document.records[0].metric)
+    panels[0].set_ylabel(f"report {metric.name}{', %' if metric.is_percent else ''}")
     handles = [
         Line2D([], [], color=COLOURS[place % len(COLOURS)], marker=MARKERS[place % len(MARKERS)], label=agent)
         for place, agent in enumerate(agents)
@@ -75,17 +77,17 @@ def plot_comparison(document: ComparisonDocument) -> Figure:
 
 
 def _draw(panel: Axes, frame: pd.DataFrame, document: ComparisonDocument) -> None:
-    checkpoints = document.checkpoints
+    checkpoints, unit = document.checkpoints, metric_named(document.records[0].metric).plotted(1.0)
     for place, agent in enumerate(document.agents):
         of_agent = frame[frame["agent"] == agent]
-        pivot = 100 * of_agent.pivot_table(index="seed", columns="evaluations", values="accuracy")
+        pivot = unit * of_agent.pivot_table(index="seed", columns="evaluations", values="accuracy")
         centre = pivot.mean(axis=0).to_numpy()
         spread = np.nan_to_num(pivot.std(axis=0).to_numpy())
         colour = COLOURS[place % len(COLOURS)]
         panel.plot(checkpoints, centre, color=colour, marker=MARKERS[place % len(MARKERS)], markersize=4)
         if not place:  # eight bands would hide each other
             panel.fill_between(checkpoints, centre - spread, centre + spread, color=colour, alpha=0.12, linewidth=0)
-    panel.axhline(100 * float(frame["accuracy_fp32"].mean()), color=MUTED, linewidth=0.8, linestyle=":")
+    panel.axhline(unit * float(frame["accuracy_fp32"].mean()), color=MUTED, linewidth=0.8, linestyle=":")
     panel.set_xscale("log")
     panel.xaxis.set_major_locator(FixedLocator(checkpoints))
     panel.xaxis.set_minor_locator(NullLocator())

@@ -131,6 +131,7 @@ def _point(session: Session, count: int, shared: _Shared, cpu_seconds: float) ->
         "evaluations": count,
         "accuracy_fp32": shared.report.accuracy_fp32,
         "report_images": session.problem.task.size("report"),
+        "metric": session.problem.task.metric.name,
         "distinct": sum(1 for _ in distinct(episodes)),
         "cpu_seconds": round(cpu_seconds, 3),
     }

@@ -21,6 +21,7 @@ class ComparisonPoint(DocumentRecord):
         evaluations: Number of episodes.
         accuracy_fp32: Score of the float network on the report split.
         report_images: Number of images of the report split.
+        metric: Name of the metric of all scores.
         distinct: Number of different policies among the episodes.
         forward_images: Images that all evaluations, the prior and the choice of the winner take.
         cost: Cost of the policy in the objective's SI unit. Like the fields down to `report_noise` it is missing or
@@ -41,6 +42,7 @@ class ComparisonPoint(DocumentRecord):
     evaluations: Count
     accuracy_fp32: Finite
     report_images: Annotated[int, Field(strict=True, ge=1)]
+    metric: str = "accuracy"
     distinct: Count = 0
     forward_images: Count
     cost: Amount | None = None

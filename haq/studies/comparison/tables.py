@@ -15,6 +15,7 @@ import pandas as pd
 from haq.formatting import Block, Table
 from haq.studies.comparison.intervals import MARGIN, Interval, paired_interval
 from haq.studies.comparison.records import ComparisonDocument
+from haq.tasks.metrics import metric_named
 
 LEAST_DISTANCE = 1e-9
 """Smaller distances are raised to this, as they are float rounding."""
@@ -67,9 +68,11 @@ def report(document: ComparisonDocument) -> Iterator[Block]:
     frame = as_frame(document)
     images = int(frame["report_images"].iloc[0])
     ours, *rivals = document.agents
-    fp32 = 100 * frame["accuracy_fp32"].mean()
+    metric = metric_named(document.records[0].metric)
+    fp32 = metric.plotted(frame["accuracy_fp32"].mean())
+    name = f"{metric.name}{' in percent' if metric.is_percent else ''}"
     yield (
-        f"Report accuracy in percent on {images} images (float {fp32:.2f}), mean ± standard deviation over "
+        f"Report {name} on {images} images (float {fp32:.2f}), mean ± standard deviation over "
         f"{document.seeds} seeds, of the policy that a method would have answered after so many evaluations. "
         "Forward images are those of all policies, prior and choice of the winner. CPU-seconds are as run, where "
         "policies that the store knew took next to none."
@@ -161,13 +164,13 @@ def ratios(frame: pd.DataFrame, document: ComparisonDocument, distance: Distance
 
 def _accuracies(frame: pd.DataFrame, document: ComparisonDocument) -> Table:
     counts = (f"{count}\nevaluations" for count in document.checkpoints)
-    rows = []
+    unit, rows = metric_named(document.records[0].metric).plotted(1.0), []
     for budget in document.budgets:
         for agent in document.agents:
             of_method = frame[(frame["budget"] == budget) & (frame["agent"] == agent)]
             cells = []
             for count in document.checkpoints:
-                found = 100 * of_method[of_method["evaluations"] == count]["accuracy"].dropna()
+                found = unit * of_method[of_method["evaluations"] == count]["accuracy"].dropna()
                 cells.append(_mean(found, document.seeds))
             last = of_method[of_method["evaluations"] == document.checkpoints[-1]]
             cost = [f"{last['forward_images'].mean():,.0f}", f"{last['cpu_seconds'].mean():.1f}"]
@@ -188,8 +191,10 @@ def _of_seeds(text: str, n: int, seeds: int) -> str:
 
 
 def _differences(frame: pd.DataFrame, document: ComparisonDocument) -> Table:
+    unit = 100 if metric_named(document.records[0].metric).is_percent else 1
+
     def text(interval: Interval) -> str:
-        mean, low, high = (100 * value for value in (interval.mean, interval.low, interval.high))
+        mean, low, high = (unit * value for value in (interval.mean, interval.low, interval.high))
         return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] {interval.verdict}"
 
     return _by_rival(differences(frame, document), text, document)

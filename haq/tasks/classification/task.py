@@ -119,6 +119,9 @@ class ClassificationTask(ItemTask):
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return outputs.argmax(dim=1) == targets
 
+    def same_predictions(self, outputs: Tensor, reference: Tensor) -> Tensor:
+        return outputs.argmax(dim=1) == reference.argmax(dim=1)
+
     def chance_warning(self, score: float, *, items: int) -> str | None:
         return chance_warning(score, self.num_classes, items)
 

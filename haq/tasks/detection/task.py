@@ -12,9 +12,10 @@ from haq.execution.networks import run_network
 from haq.execution.structures import Structure, describe
 from haq.execution.user_code import one_line
 from haq.tasks.base import SplitName
+from haq.tasks.detection.agreement import box_agreement
 from haq.tasks.detection.augmentation import augment_images
 from haq.tasks.detection.average_precision import AveragePrecisionMeter
-from haq.tasks.detection.distances import parts_distance
+from haq.tasks.detection.distances import object_probabilities, parts_distance, weighted_values
 from haq.tasks.detection.outputs import DetectionHeads, GroundTruth, OutputPart
 from haq.tasks.distances import Distance
 from haq.tasks.item_task import ItemTask
@@ -95,8 +96,17 @@ class DetectionTask(ItemTask):
         heads = self._heads()
         return parts_distance(heads.parts(outputs), heads.parts(reference))
 
+    def values(self, outputs: Structure) -> Tensor:
+        parts = self._heads().parts(outputs)
+        return weighted_values(parts, list(object_probabilities(parts)))
+
     def meter(self) -> AveragePrecisionMeter:
         return AveragePrecisionMeter(self._heads())
+
+    def same_predictions(self, outputs: Structure, reference: Structure) -> Tensor:
+        heads = self._heads()
+        counts = box_agreement(heads.detect(outputs), heads.detect(reference))
+        return torch.tensor([each.matched == each.found == each.expected for each in counts])
 
     def augment(
         self, inputs: Tensor, targets: Sequence[GroundTruth], how: str, generator: torch.Generator

@@ -8,8 +8,7 @@ from torch import Generator, Tensor, nn
 
 from haq.errors import UserError
 from haq.evaluation.engines.torch import TorchEngine
-from haq.execution.structures import rows
-from haq.experiment.prior.fisher import Directions, fisher_sensitivity
+from haq.experiment.prior.fisher import LOGITS, Directions, OutputReader, fisher_sensitivity
 from haq.experiment.prior.layer_losses import LayerLosses, LossKind
 from haq.experiment.prior.measured import PARTS, PRIOR_IMAGES, Sensitivities, cells
 from haq.network.layers import trace
@@ -33,21 +32,21 @@ def fisher(
 def test_directions_have_the_covariance_of_a_softmax() -> None:
     logits = torch.tensor([[2.0, 0.0, -1.0]])
     p = logits.softmax(dim=1)[0]
-    drawn = Directions("divergence", rows, Generator().manual_seed(0)).draw(logits.expand(20_000, -1))
+    drawn = Directions("divergence", LOGITS, Generator().manual_seed(0)).draw(logits.expand(20_000, -1))
     assert torch.allclose(drawn.sum(dim=1), torch.zeros(()), atol=1e-5)
     assert torch.allclose(drawn.T @ drawn / len(drawn), p.diag() - p[:, None] * p, atol=0.01)
 
 
 def test_directions_of_the_output_error_treat_all_classes_alike() -> None:
     logits = torch.tensor([[2.0, 0.0, -1.0]])
-    drawn = Directions("noise", rows, Generator().manual_seed(0)).draw(logits.expand(20_000, -1))
+    drawn = Directions("noise", LOGITS, Generator().manual_seed(0)).draw(logits.expand(20_000, -1))
     assert torch.allclose(drawn.sum(dim=1), torch.zeros(()), atol=1e-5)
     assert torch.allclose(drawn.T @ drawn / len(drawn), torch.eye(3) - 1 / 3, atol=0.02)
 
 
 @pytest.mark.parametrize("loss", ["divergence", "noise"])
 def test_directions_of_plain_values_are_independent(loss: LossKind) -> None:
-    drawn = Directions(loss, None, Generator().manual_seed(0)).draw(torch.zeros(20_000, 3))
+    drawn = Directions(loss, OutputReader(is_logits=False), Generator().manual_seed(0)).draw(torch.zeros(20_000, 3))
     assert torch.allclose(drawn.T @ drawn / len(drawn), torch.eye(3), atol=0.02)
 
 

@@ -56,7 +56,7 @@ def build_darknet(path: str | Path) -> DarknetNetwork:
             start_rarely_detecting(module, anchors=len(head.anchors))
     (classes,) = plan.classes
     heads = YoloHeads(tuple(plan.heads.values()), num_classes=classes, settings=plan.settings[0])
-    return DarknetNetwork(plan.steps, tuple(plan.heads), heads)
+    return DarknetNetwork(plan.steps, tuple(plan.heads), heads, input_size=_image_shape(net)[1:])
 
 
 def cfg_input_shape(path: str | Path) -> Shape:

@@ -85,14 +85,18 @@ class DarknetNetwork(nn.Module):
         steps: The layers, in order of execution.
         outputs: Numbers of the layers whose outputs are those of the network.
         detection: Meaning of these outputs.
+        input_size: Height and width of images, pixels.
     """
 
-    def __init__(self, steps: Sequence[Step], outputs: Sequence[int], detection: YoloHeads) -> None:
+    def __init__(
+        self, steps: Sequence[Step], outputs: Sequence[int], detection: YoloHeads, *, input_size: tuple[int, int]
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(step.module for step in steps)
         self.sources = tuple(step.sources for step in steps)
         self.outputs = tuple(outputs)
         self.detection = detection
+        self.input_size = input_size
         used = dict.fromkeys(outputs, len(steps))
         for number in range(len(steps) - 1, -1, -1):
             for source in self.sources[number]:

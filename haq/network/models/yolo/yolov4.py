@@ -117,6 +117,8 @@ class YoloV4(nn.Module):
         num_classes: Number of classes.
     """
 
+    input_size = (608, 608)
+
     def __init__(self, width: float = 1.0, num_classes: int = 80) -> None:
         super().__init__()
         base = max(1, round(32 * width))

@@ -56,6 +56,8 @@ class YoloV4Tiny(nn.Module):
         num_classes: Number of classes.
     """
 
+    input_size = (416, 416)
+
     def __init__(self, width: float = 1.0, num_classes: int = 80) -> None:
         super().__init__()
         base = max(4, 4 * round(width * 32 / 4))
