@@ -202,11 +202,11 @@ def _swapped(state: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
 
 
 LANGUAGE_MODELS: Mapping[str, Callable[..., nn.Module]] = {
-    "lstm_300": partial(RecurrentLanguageModel, "lstm", 300),
-    "lstm_300:tied": partial(RecurrentLanguageModel, "lstm", 300, tied=True),
+    "lstm_300": partial(RecurrentLanguageModel, "lstm", 300, layers=1),
+    "lstm_300:tied": partial(RecurrentLanguageModel, "lstm", 300, layers=1, tied=True),
     "lstm_650": partial(RecurrentLanguageModel, "lstm", 650),
     "lstm_650:tied": partial(RecurrentLanguageModel, "lstm", 650, tied=True),
-    "gru_300": partial(RecurrentLanguageModel, "gru", 300),
+    "gru_300": partial(RecurrentLanguageModel, "gru", 300, layers=1),
     "gpt_small": TransformerLanguageModel,
 }
 """Language models by name."""
