@@ -12,8 +12,9 @@ from haq.cli.output import print_json, print_table, print_text, say
 from haq.config import SearchConfig
 from haq.formatting import counted, format_cost, percent
 from haq.report.explanation.explain import explain
-from haq.report.explanation.findings import Distance, Exchange, Explanation, Plateau, Price, Step
+from haq.report.explanation.findings import Distance, EndCost, Exchange, Explanation, Plateau, Price, Step
 from haq.report.explanation.robustness import CostNoise, Recalibrated
+from hardware_sim.cost import Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,7 @@ def sentences(found: Explanation) -> Iterator[str]:
     yield _distance_line(found.distance, unit)
     yield from _price_lines(found.price, unit)
     yield _free_line(found.free)
+    yield from (_end_line(each, found.price.objective) for each in found.ends)
     yield from (_noise_line(each) for each in found.cost_noise)
     if not found.cost_noise:
         yield "The budgets limit bytes or operations, which are exact on every device."
@@ -188,6 +190,14 @@ def _free_line(free: tuple[Plateau, ...]) -> str:
         return "No bits are free on this device: every bit has a cost."
     more_text = f"in {counted(more, 'layer')} more bits cost nothing"
     return f"Bits are free on this device: {more_text}, in {fewer} fewer bits save nothing."
+
+
+def _end_line(end: EndCost, objective: Objective) -> str:
+    w_bits, a_bits = end.bits
+    return (
+        f"{end.layer}, at an end of the network, takes {percent(end.share)} of the {objective} at {w_bits}/{a_bits} "
+        f"bits; the fewest bits would save {format_cost(objective, end.cost - end.least)} there."
+    )
 
 
 def _noise_line(noise: CostNoise) -> str:

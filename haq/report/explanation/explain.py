@@ -11,10 +11,11 @@ import numpy as np
 
 from envs.choices import Choices, IntArray
 from haq.config import SearchConfig
+from haq.costs.deployment import end_layers
 from haq.errors import UserError
 from haq.experiment.inputs import Inputs
 from haq.report.explanation.case import SearchCase, read_case, read_source
-from haq.report.explanation.findings import Belief, Distance, Exchange, Explanation, Plateau, Price, Step
+from haq.report.explanation.findings import Belief, Distance, EndCost, Exchange, Explanation, Plateau, Price, Step
 from haq.report.explanation.robustness import CostNoise, cost_noise, recalibrated
 from haq.report.explanation.surrogate import (
     MIN_POLICIES,
@@ -93,6 +94,7 @@ def explain(
         distance=_distance(surrogate, case.winner, scale),
         price=_price(case, losses),
         free=tuple(plateaus(case.choice, case.winner)),
+        ends=tuple(end_costs(case)),
         cost_noise=tuple(_noise(case)),
         calibration=recalibrated(case.config, case.policy, winner.accuracy, inputs=inputs) if is_robust else None,
         notes=tuple(_notes(case)),
@@ -141,6 +143,28 @@ def steps(choice: Choices, bits: IntArray, losses: FloatArray) -> Iterator[Step]
             if within[1:].all() and (w, a) != (w_bits, a_bits):
                 name, after = choice.names[decision], bool(within[0])
                 yield Step(name, (w_bits, w), (a_bits, a), float(added[0]), float(gain), after)
+
+
+def end_costs(case: SearchCase) -> Iterator[EndCost]:
+    """Find what the bits of the first layer and of the last layer of each head cost.
+
+    These are pinned by default, since errors at the ends of a network are not averaged out.
+
+    Args:
+        case: Finished search.
+
+    Yields:
+        The layers whose bits are integers, in the order of execution.
+    """
+    priced, config = case.priced, case.config
+    table = priced.table.of(config.objective)
+    ends = end_layers(priced.layers, priced.heads)
+    total = float(case.choice.total(case.winner)[0])
+    fewest = width_index(config.min_bits)
+    for layer, w_bits, a_bits, costs in zip(priced.layers, case.policy.w_bits, case.policy.a_bits, table, strict=True):
+        if layer.name in ends and w_bits is not None and a_bits is not None:
+            cost = float(costs[width_index(w_bits), width_index(a_bits)])
+            yield EndCost(layer.name, (w_bits, a_bits), cost, cost / total, float(costs[fewest, fewest]))
 
 
 def _belief(surrogate: Surrogate, winner: IntArray, measured: float, *, unit: str, scale: float) -> Belief:

@@ -123,6 +123,25 @@ class Plateau:
 
 
 @dataclass(frozen=True, slots=True)
+class EndCost:
+    """What the bits of the first layer, or of a layer whose outputs are those of the network, cost.
+
+    Attributes:
+        layer: Name of the layer.
+        bits: Bits of weights and activations in the policy.
+        cost: Cost of the layer in the objective, in SI units.
+        share: Its share in the cost of the policy.
+        least: Its cost at the fewest bits of the search, in SI units.
+    """
+
+    layer: str
+    bits: tuple[int, int]
+    cost: float
+    share: float
+    least: float
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """All findings on a run.
 
@@ -134,6 +153,7 @@ class Explanation:
         distance: Gain of other policies within the budget.
         price: Marginal value of the budget.
         free: Layers with other bits at the same cost.
+        ends: Costs of the first layer, and of the last layer of each head.
         cost_noise: Robustness to errors of the costs; one for every budget of a cost that the device models.
         calibration: Robustness to other calibration images; None without `is_robust`.
         notes: Remarks that qualify the numbers.
@@ -146,6 +166,7 @@ class Explanation:
     distance: Distance
     price: Price
     free: tuple[Plateau, ...]
+    ends: tuple[EndCost, ...]
     cost_noise: tuple[CostNoise, ...]
     calibration: Recalibrated | None
     notes: tuple[str, ...]

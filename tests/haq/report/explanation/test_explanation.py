@@ -102,6 +102,19 @@ def test_robust_explanation_calibrates_on_other_images(finished_run: Path, capsy
     assert found["is_close"] == (abs(found["search_accuracy"] - found["search_accuracy_before"]) <= 0.005)
 
 
+def test_costs_of_the_ends_are_those_of_their_bits(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = explain(finished_run)
+    policy = load_policy(finished_run / "policy.json")
+    first, last = found.ends
+    assert (first.layer, last.layer) == (policy.layers[0].name, policy.layers[-1].name)
+    for end, bits in ((first, policy.layers[0]), (last, policy.layers[-1])):
+        assert end.bits == (bits.w_bits, bits.a_bits)
+        assert end.share == pytest.approx(end.cost / found.price.cost)
+        assert 0 < end.least < end.cost
+    assert main(["explain", str(finished_run)]) == 0
+    assert f"{last.layer}, at an end of the network, takes" in " ".join(capsys.readouterr().out.split())
+
+
 def test_text_names_all_findings(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", str(finished_run)]) == 0
     text = capsys.readouterr().out
