@@ -62,7 +62,7 @@ class RecurrentLanguageModel(nn.Module):
         Args:
             tokens: Tokens, int64 [n, t].
             state: State after the tokens before, [n, layers, hidden]; for an LSTM that and the cell state. None at the
-                begin of a text.
+                beginning of a text.
 
         Returns:
             Logits [n, t, vocabulary], and the state after the last token.

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from haq.network.models.suppression import Thresholds
-from haq.network.models.yolo.blocks import Convolution, start_rarely_detecting
+from haq.network.models.yolo.blocks import Convolution, init_prior_bias
 from haq.network.models.yolo.heads import YoloHead, YoloHeads
 
 ANCHORS = ((13.0, 13.0), (23.0, 23.0))
@@ -63,7 +63,7 @@ class ShapesDetector(nn.Module):
             InvertedResidual(40, 40),
         )
         last = Convolution(64, outputs, norm=False, activation="linear")
-        start_rarely_detecting(last, anchors=len(ANCHORS))
+        init_prior_bias(last, anchors=len(ANCHORS))
         self.head = nn.Sequential(
             Convolution(40, 64, activation="swish"),
             Convolution(64, 64, 3, groups=64, activation="swish"),

@@ -147,8 +147,8 @@ def product_call(
         `einsum` of three operands.
     """
     if function is attention_product:
-        product, weight, operator = args
-        return operator, Call(_plain(torch.matmul), PRODUCT, {"input": product, "weight": weight})
+        first, second, operator = args
+        return operator, Call(_plain(torch.matmul), PRODUCT, {"input": first, "weight": second})
     if function is torch.einsum:
         return _einsum_call(args) if not kwargs else None
     form = _FORMS.get(function)

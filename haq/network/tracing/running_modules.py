@@ -1,4 +1,4 @@
-"""Modules that run at the moment, and the numbers of the products that each of their calls has computed."""
+"""Modules of a network that are running, and the number of products that each of their calls has computed."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ class _Running:
 
 
 class RunningModules:
-    """Context manager that knows which modules of a network run.
+    """Context manager that tracks which modules of a network are running.
 
     Modules that are no part of the network, such as those that a forward function creates, are left out.
 

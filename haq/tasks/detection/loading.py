@@ -36,7 +36,6 @@ def drawn_task(
     model: nn.Module | None,
     options: TaskOptions,
     transform: object,
-    exact_classes: bool = True,
 ) -> DetectionTask:
     """Create a task of images whose splits are drawn at random.
 
@@ -47,7 +46,6 @@ def drawn_task(
         model: Network, whose attribute `detection` tells what its outputs mean.
         options: Options of splits.
         transform: Description of the transform of images.
-        exact_classes: Whether the network must have as many classes.
 
     Returns:
         The task.
@@ -68,5 +66,4 @@ def drawn_task(
         },
         class_names=class_names,
         heads=heads_of(model),
-        exact_classes=exact_classes,
     )

@@ -34,15 +34,13 @@ class DetectionTask(ItemTask):
     """Task of finding the objects in images: inputs [n, 3, h, w], and a list of one `GroundTruth` for each image.
 
     Args:
-        class_names: Names of the classes.
+        class_names: Names of the classes; the network must detect as many.
         heads: Meaning of the network's outputs; None for a network that is no detector, of which only the data are
             used.
-        exact_classes: Whether the network must tell as many classes apart as there are names; else it may know more.
     """
 
     class_names: tuple[str, ...]
     heads: DetectionHeads | None
-    exact_classes: bool = True
 
     @property
     def metric(self) -> Metric:
@@ -83,7 +81,7 @@ class DetectionTask(ItemTask):
         if not found:
             raise UserError("the network's `detection` finds no boxes, objectness or classes in its outputs")
         names = len(self.class_names)
-        if heads.num_classes < names or (self.exact_classes and heads.num_classes > names):
+        if heads.num_classes != names:
             raise UserError(
                 f"the network detects {heads.num_classes} classes and {self.name} has {names}; "
                 "give weights for these classes, or list the classes of all outputs in classes.txt"

@@ -120,7 +120,7 @@ def text_options(spec: str) -> tuple[Path, TextOptions]:
 
 
 def initial_state(model: nn.Module, *, vocabulary_size: int, name: str) -> Structure | None:
-    """Return the state of a network at the begin of a text: zeros, in the form in which the network returns its state.
+    """Return the state of a network at the beginning of a text: zeros, in the structure that the network returns.
 
     Args:
         model: Network, which is run on one token without a state.

@@ -59,7 +59,7 @@ class LanguageModellingTask:
         name: Name for the command line and for messages.
         splits: Segments of each split.
         vocabulary_size: Number of different tokens.
-        initial_state: State [1, ...] at the begin of a text; None for networks without a state.
+        initial_state: State [1, ...] at the beginning of a text; None for networks without a state.
         facts: Further entries of `description`.
     """
 

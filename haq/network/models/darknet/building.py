@@ -7,7 +7,7 @@ from haq.network.models.darknet.cfg import Section, read_cfg
 from haq.network.models.darknet.network import DarknetNetwork, Step
 from haq.network.models.darknet.plan import Plan, Shape
 from haq.network.models.darknet.sections import SECTIONS
-from haq.network.models.yolo.blocks import Convolution, start_rarely_detecting
+from haq.network.models.yolo.blocks import Convolution, init_prior_bias
 from haq.network.models.yolo.heads import YoloHeads
 
 MAX_WEIGHTS = 2**28
@@ -53,7 +53,7 @@ def build_darknet(path: str | Path) -> DarknetNetwork:
     for number, head in plan.heads.items():
         module = plan.steps[number].module
         if isinstance(module, Convolution) and module.norm is None:
-            start_rarely_detecting(module, anchors=len(head.anchors))
+            init_prior_bias(module, anchors=len(head.anchors))
     (classes,) = plan.classes
     heads = YoloHeads(tuple(plan.heads.values()), num_classes=classes, settings=plan.settings[0])
     return DarknetNetwork(plan.steps, tuple(plan.heads), heads, input_size=_image_shape(net)[1:])

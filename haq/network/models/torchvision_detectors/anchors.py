@@ -1,6 +1,7 @@
-"""Boxes relative to anchors, and what anchors are trained for, as SSD and Faster R-CNN do."""
+"""Anchors of SSD and Faster R-CNN: their boxes, offsets from them, and the objects that they are trained for."""
 
 from math import log
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,29 @@ MAX_LOG_SIZE = log(1000 / 16)
 """Limit of the logarithm of a box's size in anchors."""
 FEWEST_NEGATIVES = 16
 """Number of hard negatives of an image with few objects or none."""
+
+
+def anchors_of(model: Any, generator: Any, side: int) -> tuple[list[int], Tensor]:
+    """Return the anchors of a detector.
+
+    Args:
+        model: Detector of torchvision.
+        generator: Its generator of anchors.
+        side: Width and height of images, pixels.
+
+    Returns:
+        Number of anchors of each feature map, and the corners of all anchors in pixels, [anchors, 4].
+    """
+    from torchvision.models.detection.image_list import ImageList
+
+    images = torch.zeros(1, 3, side, side)
+    was_training = model.training
+    with torch.no_grad():
+        features = list(model.eval().backbone(images).values())
+        (anchors,) = generator(ImageList(images, [(side, side)]), features)
+    model.train(was_training)
+    counts = generator.num_anchors_per_location()
+    return [each[0, 0].numel() * count for each, count in zip(features, counts, strict=True)], anchors
 
 
 def decoded(offsets: Tensor, anchors: Tensor, weights: tuple[float, ...] = WEIGHTS) -> Tensor:

@@ -16,8 +16,15 @@ from torch import Tensor, nn
 
 from haq.execution.structures import Structure
 from haq.network.models.suppression import Thresholds, suppressed
-from haq.network.models.torchvision_detectors.anchors import clipped, decoded, encoded, hard_negatives, matched
-from haq.network.models.torchvision_detectors.images import Normalization, anchors_of
+from haq.network.models.torchvision_detectors.anchors import (
+    anchors_of,
+    clipped,
+    decoded,
+    encoded,
+    hard_negatives,
+    matched,
+)
+from haq.network.models.torchvision_detectors.normalization import Normalization
 from haq.tasks.detection.outputs import Detections, GroundTruth, OutputPart
 
 UNIT_WEIGHTS = (1.0, 1.0, 1.0, 1.0)

@@ -182,12 +182,12 @@ def output_head(c_in: int, channels: int, *, anchors: int, num_classes: int) -> 
         The head; an untrained one finds few objects.
     """
     last = Convolution(channels, anchors * (5 + num_classes), norm=False, activation="linear")
-    start_rarely_detecting(last, anchors=anchors)
+    init_prior_bias(last, anchors=anchors)
     return nn.Sequential(Convolution(c_in, channels, 3), last)
 
 
-def start_rarely_detecting(layer: Convolution, *, anchors: int) -> None:
-    """Set the bias of a head's last layer so that an untrained network finds few objects.
+def init_prior_bias(layer: Convolution, *, anchors: int) -> None:
+    """Set the bias of a head's last layer to the logit of `PRIOR`, so that an untrained network finds few objects.
 
     Args:
         layer: Last layer of a head, with anchors * (5 + classes) output channels, which is changed.

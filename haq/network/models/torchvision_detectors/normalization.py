@@ -1,4 +1,4 @@
-"""Images of torchvision's detectors: a fixed size and a normalization."""
+"""Normalization of the images of torchvision's detectors, which have a fixed size."""
 
 from typing import Any
 
@@ -39,26 +39,3 @@ class Normalization(nn.Module):
         if x.shape[1:] != (3, self.side, self.side):
             raise ValueError(f"expected images [n, 3, {self.side}, {self.side}], found {list(x.shape)}")
         return (x - self.mean) / self.deviation
-
-
-def anchors_of(model: Any, generator: Any, side: int) -> tuple[list[int], Tensor]:
-    """Return the anchors of a detector.
-
-    Args:
-        model: Detector of torchvision.
-        generator: Its generator of anchors.
-        side: Width and height of images, pixels.
-
-    Returns:
-        Number of anchors of each feature map, and the corners of all anchors in pixels, [anchors, 4].
-    """
-    from torchvision.models.detection.image_list import ImageList
-
-    images = torch.zeros(1, 3, side, side)
-    was_training = model.training
-    with torch.no_grad():
-        features = list(model.eval().backbone(images).values())
-        (anchors,) = generator(ImageList(images, [(side, side)]), features)
-    model.train(was_training)
-    counts = generator.num_anchors_per_location()
-    return [each[0, 0].numel() * count for each, count in zip(features, counts, strict=True)], anchors
