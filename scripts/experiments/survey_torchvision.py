@@ -26,6 +26,7 @@ from torchvision import models
 
 from haq.errors import UserError
 from haq.network.layers import Trace, trace
+from haq.network.tracing.weighted_calls import WeightSlice
 from haq.network.zoo import default_input_shape
 from haq.runs.environment import describe_environment
 
@@ -87,8 +88,8 @@ def survey(model: nn.Module, example: Tensor) -> tuple[Trace, Account, Account]:
 def weights(model: nn.Module, found: Trace) -> Account:
     """Count the elements of parameters of two or more dimensions: in layers, or named."""
     used: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
-    for site in found.sites:
-        used[site.weights.parameter].add((site.weights.offset, prod(site.weights.shape)))
+    for each in (site.weights for site in found.sites if isinstance(site.weights, WeightSlice)):
+        used[each.parameter].add((each.offset, prod(each.shape)))
     names = {refused.name for refused in found.refused}
     reasons = " ".join(refused.reason for refused in found.refused).split()
     in_layers = named = total = 0

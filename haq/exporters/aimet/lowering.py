@@ -40,10 +40,10 @@ class FloatLowering(Lowering):
         self.inputs: dict[int, QuantizerParameters] = {}
         self._same: dict[str, str] = {}
         """Tensors that stand for the inputs of layers, by the output of the mark."""
-        self._readers: defaultdict[Source, list[Node]] = defaultdict(list)
+        self._nodes_reading: defaultdict[Source, list[Node]] = defaultdict(list)
         for node in self._template.nodes:
             for name in node.input:
-                self._readers[name, self._activation(node)].append(node)
+                self._nodes_reading[name, self._activation(node)].append(node)
 
     def model(self) -> onnx.ModelProto:
         """Return the graph."""
@@ -82,14 +82,14 @@ class FloatLowering(Lowering):
 
     def _first_equal(self, source: Source, quantizer: QuantizerParameters) -> Node | None:
         """Return the first of the layers' marks that read a tensor and quantize it in the same way."""
-        marks = [node for node in self._readers[source] if node.domain == MARKS and node.op_type == INPUT]
+        marks = [node for node in self._nodes_reading[source] if node.domain == MARKS and node.op_type == INPUT]
         return next((mark for mark in marks if self._inputs[layer_of(mark)] == quantizer), None)
 
     def _is_read_elsewhere(self, name: str) -> bool:
         """Return whether anything but layers with equal quantizers reads a tensor."""
         if name in {value.name for value in self._template.marked.graph.output}:
             return True
-        readers = [node for (tensor, _), nodes in self._readers.items() if tensor == name for node in nodes]
+        readers = [node for (tensor, _), nodes in self._nodes_reading.items() if tensor == name for node in nodes]
         if not all(node.domain == MARKS and node.op_type == INPUT for node in readers):
             return True
         return len({(self._activation(node), self._inputs[layer_of(node)]) for node in readers}) > 1

@@ -17,7 +17,7 @@ def network_of(weights: Tensor) -> TrainableNetwork:
     quantizer = AdaptiveQuantizer(3, signed=True, channel_axis=0, shift="none", narrow=True, batch_axis=None)
     quantizer.start_at(torch.ones(1), torch.zeros(1), signed=True)
     traced = trace(model, torch.zeros(1, len(weights)))
-    return TrainableNetwork(model, traced, weights={0: quantizer}, inputs={})
+    return TrainableNetwork(model, traced, weights={0: quantizer}, inputs={}, second_inputs={})
 
 
 def weight(network: TrainableNetwork) -> Tensor:
