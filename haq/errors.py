@@ -1,7 +1,8 @@
 """Exceptions and warnings of haq."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 
 from pydantic import ValidationError
 
@@ -48,3 +49,21 @@ def validation_message(error: ValidationError, *, as_flag: bool = False) -> str:
     line = f"{where}: {message}" if where else message
     line = "".join(letter if letter.isprintable() else "?" for letter in line)
     return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE // 2]} ... {line[-MAX_MESSAGE // 2 :]}"
+
+
+def suggestion(name: str, names: Collection[str]) -> str:
+    """Return the part of a message that suggests valid names for an unknown one.
+
+    Args:
+        name: The unknown name.
+        names: Valid names.
+
+    Returns:
+        Text that begins with a semicolon; empty if no valid name is similar.
+
+    Examples:
+        >>> suggestion("resnet8_", ["resnet8", "yolov4"])
+        '; did you mean resnet8?'
+    """
+    close = get_close_matches(name, names, n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""

@@ -10,7 +10,6 @@ from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, JsonFlag, QuietFlag, with_con
 from haq.cli.output import print_json, print_text
 from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
-from haq.tasks.metrics import metric_named
 from haq.training.config import TrainingConfig, training_config
 from haq.training.train import TrainingResult, train_configured
 
@@ -33,13 +32,13 @@ def train(
     with shown_progress(quiet=quiet) as watcher:
         result = train_configured(config, learning, out, watcher=watcher)
     if json:
-        print_json({"model": config.model, "seed": config.seed, "path": str(out), **asdict(result)})
+        names = {"model": config.model, "seed": config.seed, "path": str(out)}
+        print_json({**names, **asdict(result), "metric": result.metric.name})
     else:
         _print_result(result, out)
 
 
 def _print_result(result: TrainingResult, path: Path) -> None:
-    metric = metric_named(result.metric)
-    scores = [metric.text(score, digits=2) for score in (result.search_accuracy, result.accuracy)]
-    print_text(f"{result.metric}: search split {scores[0]}, report split {scores[1]}")
+    scores = [result.metric.text(score, digits=2) for score in (result.search_accuracy, result.accuracy)]
+    print_text(f"{result.metric.name}: search split {scores[0]}, report split {scores[1]}")
     print_text(f"{len(result.epochs)} epochs, {result.seconds:.0f} s; weights in {path}")

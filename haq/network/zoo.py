@@ -1,8 +1,7 @@
 """Construction of models by name: built in, of torchvision, timm or a Darknet cfg, or by a callable of the user."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from haq.errors import UserError
+from haq.errors import UserError, suggestion
 from haq.execution.networks import switch_to_eval
 from haq.execution.user_code import call_user_code, is_user_code
+from haq.network.libraries import build_timm, build_torchvision, timm_input, torchvision_input
 from haq.network.models.cifar_resnet import CifarResNet
 from haq.network.models.darknet.building import build_darknet, cfg_input_shape
 from haq.network.models.digits_cnn import DigitsCNN
@@ -22,7 +22,6 @@ from haq.network.models.mobilenet_v1 import MobileNetV1
 from haq.network.models.resnet8 import ResNet8
 from haq.network.models.shapes_detector import ShapesDetector
 from haq.network.models.shapes_training import train_shapes
-from haq.network.models.torchvision_detectors.building import DETECTORS, build_detector
 from haq.network.models.yolo.yolov4 import YoloV4
 from haq.network.models.yolo.yolov4_tiny import YoloV4Tiny
 from haq.network.tracing.unwrapping import unwrapped
@@ -64,8 +63,6 @@ _TRAINED: Mapping[str, _Trained] = {
 """Models with data of their own."""
 _SCALABLE = ("mobilenet_v1", "yolov4", "yolov4_tiny")
 """Models whose name may be followed by a width, as in `mobilenet_v1:0.5`."""
-_NEED_INIT_WEIGHTS = ("googlenet", "inception_v3")
-"""Models for which torchvision warns if no initialization is chosen."""
 
 
 def load_model(
@@ -210,9 +207,7 @@ def _build(spec: str, options: dict[str, Any]) -> nn.Module:
         return _SOURCES[source](name, options)
     if not is_model_name(spec):
         others = "torchvision:NAME, timm:NAME, darknet:FILE.cfg or package.module:callable"
-        raise UserError(
-            f"unknown model {spec!r}{_suggestion(spec, BUILT_IN)}; expected {', '.join(BUILT_IN)}, {others}"
-        )
+        raise UserError(f"unknown model {spec!r}{suggestion(spec, BUILT_IN)}; expected {', '.join(BUILT_IN)}, {others}")
     model = call_user_code(spec)
     if not isinstance(model, nn.Module):
         raise UserError(f"{spec} returned a {type(model).__name__}; expected a torch.nn.Module")
@@ -238,68 +233,14 @@ def _darknet(path: str, options: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
-    if name in DETECTORS:
-        return build_detector(name, **options)
-    if name in _NEED_INIT_WEIGHTS:
-        options = {**options, "init_weights": True}
-    model: nn.Module = _torchvision_models(name).get_model(name, weights=None, **options)
-    return model
-
-
-def _torchvision_input(name: str) -> Shape:
-    """Return the smallest crop of the published weights; larger ones are for variants of other resolutions."""
-    if name in DETECTORS:
-        return (3, DETECTORS[name][1], DETECTORS[name][1])
-    published = _torchvision_models(name).get_model_weights(name)
-    side = min(weights.transforms.keywords["crop_size"] for weights in published)
-    return (3, side, side)
-
-
-def _torchvision_models(name: str) -> Any:
-    """Return torchvision's module of classification models; raise UserError if it does not have the model."""
-    from torchvision import models
-
-    available = models.list_models(module=models)
-    if name not in available:
-        known = [*available, *DETECTORS]
-        raise UserError(f"torchvision has no {name!r} that is supported here{_suggestion(name, known)}")
-    return models
-
-
-def _timm(name: str, options: dict[str, Any]) -> nn.Module:
-    model: nn.Module = _timm_with(name).create_model(name, pretrained=False, **options)
-    return model
-
-
-def _timm_input(name: str) -> Shape:
-    return tuple(_timm_with(name).get_pretrained_cfg(name, allow_unregistered=True).input_size)
-
-
-def _timm_with(name: str) -> Any:
-    """Return timm; raise UserError if it is not installed or does not have the model."""
-    try:
-        import timm
-    except ImportError as error:
-        raise UserError("timm is not installed; install haq with its extra 'timm'") from error
-    if not timm.is_model(name):
-        raise UserError(f"timm has no {name!r}{_suggestion(name, timm.list_models())}")
-    return timm
-
-
 _SOURCES: dict[str, Callable[[str, dict[str, Any]], nn.Module]] = {
-    "torchvision": _torchvision,
-    "timm": _timm,
+    "torchvision": build_torchvision,
+    "timm": build_timm,
     "darknet": _darknet,
     **{name: partial(_scaled, name) for name in _SCALABLE},
 }
 _INPUTS: dict[str, Callable[[str], Shape]] = {
-    "torchvision": _torchvision_input,
-    "timm": _timm_input,
+    "torchvision": torchvision_input,
+    "timm": timm_input,
     "darknet": cfg_input_shape,
 }
-
-
-def _suggestion(name: str, names: Collection[str]) -> str:
-    close = get_close_matches(name, names, n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else ""

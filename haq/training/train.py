@@ -29,6 +29,7 @@ from haq.tasks import load_task
 from haq.tasks.base import Batch, Task
 from haq.tasks.carried_state import CarriedState
 from haq.tasks.loading import num_classes_of
+from haq.tasks.metrics import Metric
 from haq.training.config import TrainingConfig
 
 
@@ -56,14 +57,14 @@ class TrainingResult:
     """Result of a training; the weights are those of the epoch with the best score on the search split.
 
     Attributes:
-        metric: Name of the metric.
+        metric: Metric of the scores.
         epochs: Results of all epochs.
         search_accuracy: Best score on the search split.
         accuracy: Score on the report split.
         seconds: Duration in seconds.
     """
 
-    metric: str
+    metric: Metric
     epochs: tuple[EpochResult, ...]
     search_accuracy: float
     accuracy: float
@@ -188,7 +189,7 @@ def train_configured(
     watcher.phase("report")
     load_weights(network, path)
     report = network_score(network, task, "report", batch_size=learning.batch_size)
-    return TrainingResult(task.metric.name, tuple(lines), training.best, report, round(monotonic() - began, 3))
+    return TrainingResult(task.metric, tuple(lines), training.best, report, round(monotonic() - began, 3))
 
 
 def set_dropout(network: nn.Module, probability: float) -> None:
