@@ -14,8 +14,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 
 from haq.errors import UserError
-from haq.execution.structures import Structure, map_tensors, spread, to_device
-from haq.execution.user_code import torch_state_kept
+from haq.execution.structures import Structure, describe, map_tensors, spread, to_device
+from haq.execution.user_code import one_line, torch_state_kept
+
+NETWORK_FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
+"""Exceptions of networks on inputs of another form than they expect."""
 
 
 def run_network(network: nn.Module, inputs: Structure, mode: AbstractContextManager[Any] | None = None) -> Structure:
@@ -99,6 +102,26 @@ def materialize(network: nn.Module, example: Structure, *, seed: int = 0) -> Non
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(seed)
         run_network(network, example)
+
+
+def require_runs(model: nn.Module, example: Structure) -> None:
+    """Require that a network runs on an input; lazy modules are initialized.
+
+    Args:
+        model: Network.
+        example: Input of one item, [1, ...].
+
+    Raises:
+        UserError: It does not run.
+    """
+    try:
+        materialize(model, example)
+        with torch.no_grad():
+            run_network(model, example)
+    except NETWORK_FAILURES as error:
+        raise UserError(
+            f"the model does not run on an input of shape {describe(example)}: {one_line(error)}"
+        ) from error
 
 
 def require_weights(network: nn.Module) -> None:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from haq.costs.unpriced import Refused
 from haq.errors import UserError
-from haq.execution.networks import materialize, run_network, switch_to_eval
-from haq.execution.structures import Structure, describe, tensors
-from haq.execution.user_code import modes_kept, one_line
+from haq.execution.networks import NETWORK_FAILURES, materialize, require_runs, run_network, switch_to_eval
+from haq.execution.structures import Structure, tensors
+from haq.execution.user_code import modes_kept
 from haq.network.tracing.call_mode import WeightedCalls
 from haq.network.tracing.layer_shapes import layer_kind, layer_shape, product_shape
 from haq.network.tracing.names import LayerName, free_name, part_of, unique_names
@@ -103,8 +103,8 @@ def trace(model: nn.Module, example: Structure) -> Trace:
             tracer = _Tracer(model, example)
             with torch.no_grad(), tracer.operators:
                 outputs = run_network(model, example, tracer)
-        except _FAILURES as error:
-            _require_runs(model, example)
+        except NETWORK_FAILURES as error:
+            require_runs(model, example)
             error.add_note("The network runs on this input by itself: this is an error in haq, not in the network.")
             raise
     result = tracer.result(model, outputs)
@@ -115,21 +115,6 @@ def trace(model: nn.Module, example: Structure) -> Trace:
         if not layer.name.isprintable():
             raise UserError(f"the name of layer {layer.name!r} has unprintable characters; rename the module")
     return result
-
-
-def _require_runs(model: nn.Module, example: Structure) -> None:
-    """Raise UserError if a network does not run on an input without tracing."""
-    try:
-        with torch.no_grad():
-            run_network(model, example)
-    except _FAILURES as error:
-        raise UserError(
-            f"the model does not run on an input of shape {describe(example)}: {one_line(error)}"
-        ) from error
-
-
-_FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
-"""Exceptions of networks on inputs of another form than they expect."""
 
 
 class _Tracer(WeightedCalls):

@@ -91,7 +91,12 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         for name in wanted
         if name in weights and not is_lazy(wanted[name]) and weights[name].shape != wanted[name].shape
     ]
-    groups = {"missing": missing, "not in the model": unexpected, "of another shape": misshapen}
+    groups = {
+        "missing": missing,
+        "not in the model": unexpected,
+        "of another shape": misshapen,
+        "shared in the model but not in the file": [] if misshapen else _untied(weights, wanted),
+    }
     misfits = [f"{len(names)} {problem}: {_first_few(names)}" for problem, names in groups.items() if names]
     if misfits:
         raise UserError(f"{path} does not fit the model: {'; '.join(misfits)}")
@@ -102,6 +107,19 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         model.load_state_dict({**weights, **others}, strict=False)  # only counters may be missing
     except Exception as error:  # a user's set_extra_state may raise anything
         raise UserError(f"{path} does not fit the model: {one_line(error)}") from error
+
+
+def _untied(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Return pairs of names that are one tensor in the model, such as tied weights, and differ in the file."""
+    first: dict[tuple[int, torch.Size], str] = {}
+    pairs = []
+    for name, tensor in wanted.items():
+        if name not in weights or is_lazy(tensor) or tensor.is_meta or not tensor.numel():
+            continue
+        other = first.setdefault((tensor.data_ptr(), tensor.shape), name)
+        if name != other and not torch.equal(weights[name], weights[other]):
+            pairs.append(f"{other} and {name}")
+    return pairs
 
 
 def _entries(path: Path, model: nn.Module) -> dict[str, Any]:

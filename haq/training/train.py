@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from haq.config import SearchConfig
 from haq.errors import UserError
-from haq.execution.networks import materialize, require_weights, run_network
+from haq.execution.networks import require_runs, require_weights, run_network
 from haq.execution.progress import SILENT, Watcher
 from haq.execution.structures import item_count, to_device
 from haq.experiment.loading import task_options
@@ -213,7 +213,7 @@ def _loaded(config: SearchConfig) -> tuple[nn.Module, Task]:
     task = load_task(config.data, model=network, options=task_options(config))
     if not task.size("train"):
         raise UserError(f"haq train needs a train split, which {task.name} does not have; add 'train' to its data sets")
-    materialize(network, task.example())
+    require_runs(network, task.example())
     require_weights(network)
     task.validate(network)
     task.prepare()

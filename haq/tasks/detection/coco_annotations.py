@@ -1,6 +1,6 @@
 """Annotations in COCO's JSON format."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -74,8 +74,11 @@ def coco_images(file: Path, document: Document, folder: Path, class_names: Seque
         The images.
 
     Raises:
-        UserError: An image is missing, or an annotation is of an unknown image or category.
+        UserError: An image is missing, an annotation is of an unknown image or category, or images or categories share
+            a number.
     """
+    _require_distinct(file, "images", [image.id for image in document.images])
+    _require_distinct(file, "categories", [category.id for category in document.categories])
     paths = [folder / image.file_name for image in document.images]
     require_images(paths, listed_in=str(file))
     label_of = _labels(file, document.categories, class_names)
@@ -101,6 +104,12 @@ def coco_images(file: Path, document: Document, folder: Path, class_names: Seque
         return ground_truth(inside, [label_of[each.category_id] for each in found], [each.iscrowd for each in found])
 
     return AnnotatedImages(paths, read_objects)
+
+
+def _require_distinct(file: Path, kind: str, numbers: Sequence[int]) -> None:
+    number, count = Counter(numbers).most_common(1)[0] if numbers else (0, 0)
+    if count > 1:
+        raise UserError(f"{file}: {count} {kind} have the id {number}; give each its own")
 
 
 def _labels(file: Path, categories: Sequence[_Category], class_names: Sequence[str]) -> dict[int, int]:

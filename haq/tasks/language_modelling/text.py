@@ -48,8 +48,8 @@ def read_corpus(folder: Path, *, level: Level, min_count: int = 1) -> Corpus:
         The tokens of all parts.
 
     Raises:
-        UserError: A file is missing, empty or not UTF-8; or valid or test have tokens that the training text does not
-            have, and there is no `<unk>` for them.
+        UserError: A file is missing, empty or not UTF-8; all tokens of the training text are the same; or valid or test
+            have tokens that it does not have, and there is no `<unk>` for them.
     """
     paths = find_files(folder)
     state = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths.values())
@@ -65,6 +65,8 @@ def _read(level: Level, min_count: int, state: tuple[tuple[Path, int, int], ...]
     kept = [token for token, count in counts.items() if count >= min_count or token == UNKNOWN]
     if len(kept) < len(counts) and UNKNOWN not in counts:
         kept.append(UNKNOWN)
+    if len(kept) < 2:
+        raise UserError(f"{paths['train']} has a vocabulary of {len(kept)} token; give more text, or a lower min_count")
     vocabulary = sorted(kept, key=lambda token: (-counts[token], token))
     numbers = {token: number for number, token in enumerate(vocabulary)}
     if UNKNOWN not in numbers:

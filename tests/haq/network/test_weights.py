@@ -155,6 +155,18 @@ def test_mismatches_are_listed_and_leave_model_unchanged(tmp_path: Path) -> None
         assert torch.equal(value, before[name])
 
 
+def test_tied_weights_that_differ_in_the_file_are_refused(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[1].weight = model[0].weight
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.save(state, tmp_path / "tied")
+    load_weights(model, tmp_path / "tied")
+    torch.save({**state, "1.weight": state["1.weight"] + 1}, tmp_path / "untied")
+    with pytest.raises(UserError, match=r"1 shared in the model but not in the file: 0\.weight and 1\.weight"):
+        load_weights(model, tmp_path / "untied")
+    assert torch.equal(model[0].weight, state["0.weight"])
+
+
 def test_long_lists_of_mismatches_are_shortened(tmp_path: Path) -> None:
     torch.save({"x": torch.ones(1)}, tmp_path / "w")
     with pytest.raises(UserError, match=r"6 missing: 0\.weight, 0\.bias, 1\.weight, \.\.\.;"):

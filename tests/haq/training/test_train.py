@@ -130,6 +130,13 @@ def test_wrong_flags_are_refused(tiny_text: Path, tmp_path: Path, capsys: pytest
         assert message in capsys.readouterr().err
 
 
+def test_a_network_that_does_not_run_on_the_data_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "a.safetensors"
+    assert main(["train", "--model", "cifar_resnet20", "--data", "digits", "--out", str(out), "--quiet"]) == 2
+    assert "the model does not run on an input of shape (1, 1, 16, 16)" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_image_networks_are_trained_too() -> None:
     task = load_task("digits")
     with torch.random.fork_rng(devices=[]):

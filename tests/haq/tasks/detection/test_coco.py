@@ -166,6 +166,8 @@ def broken(**box: Any) -> dict[str, Any]:
         (broken(bbox=[30.0, 1.0, 4.0, 4.0]), r"annotation 0: the box .* lies outside its image of 20x10"),
         (annotations("other"), r"other0\.png is missing, .*4 of 4 images"),
         (annotations("train") | {"images": []}, "lists no images"),
+        (annotations("train") | {"images": 2 * annotations("train")["images"]}, "2 images have the id 0"),
+        (annotations("train") | {"categories": [RED, RED, GREEN]}, f"2 categories have the id {RED['id']}"),
     ],
 )
 def test_bad_annotations_are_named_in_one_line(coco: Path, document: Any, message: str) -> None:

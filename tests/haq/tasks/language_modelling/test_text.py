@@ -75,6 +75,12 @@ def test_unusable_texts_are_named(tmp_path: Path, texts: Texts, message: str) ->
         load_task(f"text:{written(tmp_path, texts)}")
 
 
+def test_a_vocabulary_of_one_token_is_refused(tmp_path: Path) -> None:
+    folder = written(tmp_path, ("a b\n", "a\n", "b\n"))
+    with pytest.raises(UserError, match=r"train\.txt has a vocabulary of 1 token"):
+        load_task(f"text:{folder}?min_count=9")
+
+
 def test_a_text_shorter_than_a_segment_is_named(tmp_path: Path) -> None:
     folder = written(tmp_path, ("a b c\n" * 20, "a b c\n", "a b c\n" * 20))
     with pytest.raises(UserError, match=r"valid has 4 words, and one segment takes 36; .*length"):
