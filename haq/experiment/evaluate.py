@@ -10,7 +10,7 @@ from haq.experiment.artifact import Artifact
 from haq.experiment.preparation import prepare_network
 from haq.experiment.problem import Network, PricedModel
 from haq.policy import CostSummary, Policy
-from haq.tasks.base import float_warning
+from haq.tasks.optional import float_warning
 from hardware_sim.cost import UnsupportedError
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from haq.errors import UserError
 from haq.execution.structures import Structure, item_count, rebuilt, tensors
-from haq.tasks.base import PredictingTask, Task
+from haq.tasks.base import Task
+from haq.tasks.optional import PredictingTask
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ from haq.quantization.training.recipe import mean_weight_bits, resolve_rates
 from haq.quantization.training.trainer import Line, Trainer, network_score, steps_an_epoch
 from haq.runs.records import Metric, damage_named, same_settings
 from haq.runs.run_folder import CHECKPOINT, RunFolder
-from haq.tasks.base import SplitName, float_warning
+from haq.tasks.base import SplitName
+from haq.tasks.optional import float_warning
 
 FinetuneRequest = LearningRequest[FinetuneConfig]
 

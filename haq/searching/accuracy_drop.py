@@ -8,7 +8,8 @@ from haq.runs.summary import AccuracyDrop, PairedCounts
 from haq.searching.confidence import METHOD, confidence_of_drop, images_needed
 from haq.searching.paired_answers import paired
 from haq.searching.selection import Selection
-from haq.tasks.base import GradedTask, SplitName, Task
+from haq.tasks.base import SplitName, Task
+from haq.tasks.optional import GradedTask
 
 
 def require_images(config: SearchConfig, task: Task) -> None:

@@ -5,7 +5,8 @@ import torch
 from haq.evaluation.protocols import Engine
 from haq.policy import PolicyBits
 from haq.searching.confidence import Pairs
-from haq.tasks.base import GradedTask, SplitName, Task
+from haq.tasks.base import SplitName, Task
+from haq.tasks.optional import GradedTask
 from haq.tasks.predictions import predictions
 
 
@@ -16,7 +17,7 @@ class PairedAnswers:
 
     Args:
         engine: Engine that runs the networks.
-        task: Data; a `haq.tasks.base.GradedTask`.
+        task: Data; a `haq.tasks.optional.GradedTask`.
         split: Name of the split.
         batch_size: Number of images in one forward pass.
     """
@@ -70,7 +71,7 @@ def paired(engine: Engine, task: Task, split: SplitName, bits: PolicyBits, *, ba
 
     Args:
         engine: Engine that runs the networks.
-        task: Data; a `haq.tasks.base.GradedTask`.
+        task: Data; a `haq.tasks.optional.GradedTask`.
         split: Name of the split.
         bits: Bits of the policy.
         batch_size: Number of images in one forward pass.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from haq.experiment.problem import Problem
-from haq.tasks.base import float_warning
+from haq.tasks.optional import float_warning
 
 
 def network_warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:

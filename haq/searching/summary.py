@@ -13,7 +13,7 @@ from haq.runs.records import Metric
 from haq.runs.summary import BudgetLimit, EndedBy, Interval, Summary, UniformResult, Winner
 from haq.searching.confidence import accuracy_interval
 from haq.searching.selection import Selection
-from haq.tasks.base import GradedTask
+from haq.tasks.optional import GradedTask
 
 
 @dataclass(frozen=True, slots=True)

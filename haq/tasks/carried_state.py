@@ -3,7 +3,8 @@
 import torch
 
 from haq.execution.structures import Structure, concatenate, device_of, item_count, map_tensors, take, to_device
-from haq.tasks.base import SplitName, StatefulTask, Task
+from haq.tasks.base import SplitName, Task
+from haq.tasks.optional import StatefulTask
 
 
 def largest_batch(task: Task, split: SplitName, batch_size: int) -> int:

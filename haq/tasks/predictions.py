@@ -35,7 +35,7 @@ def predictions(
 ) -> Iterator[Prediction]:
     """Iterate over the outputs of a network on a split, batch by batch, without gradients.
 
-    The state of networks that have one is carried from batch to batch; see `haq.tasks.base.StatefulTask`.
+    The state of networks that have one is carried from batch to batch; see `haq.tasks.optional.StatefulTask`.
 
     Args:
         run: Network as a function.

@@ -32,6 +32,8 @@ from haq.tasks.loading import num_classes_of
 from haq.tasks.metrics import Metric
 from haq.training.config import TrainingConfig
 
+_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
 
 @dataclass(frozen=True, slots=True)
 class EpochResult:
@@ -193,16 +195,16 @@ def train_configured(
 
 
 def set_dropout(network: nn.Module, probability: float) -> None:
-    """Set the probability of all dropout modules of a network, and of dropout between recurrent layers.
+    """Set the probability of all dropout of a network: modules, and inside recurrent and attention layers of torch.
 
     Args:
         network: Network, which is changed.
         probability: Probability in [0, 1).
     """
     for module in network.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
+        if isinstance(module, _DROPOUT):
             module.p = probability
-        elif isinstance(module, nn.RNNBase) and module.num_layers > 1:
+        elif isinstance(module, nn.MultiheadAttention) or (isinstance(module, nn.RNNBase) and module.num_layers > 1):
             module.dropout = probability
 
 

@@ -16,7 +16,8 @@ from haq.execution.structures import Structure, item_count, take, tensors
 from haq.network.layers import Trace
 from haq.policy import PolicyBits
 from haq.quantization.quantized_model import QuantizedModel
-from haq.tasks.base import PredictingTask, Task
+from haq.tasks.base import Task
+from haq.tasks.optional import PredictingTask
 
 if TYPE_CHECKING:  # both import the exporter, which takes seconds
     from haq.evaluation.engines.agreement import Agreement

@@ -37,8 +37,9 @@ from haq.network.tracing.weighted_calls import Call
 from haq.quantization.corrections import UNCORRECTED_KINDS
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.range import ALL_BITS
-from haq.tasks.base import DistributionTask, Task, ValuedTask
+from haq.tasks.base import Task
 from haq.tasks.distances import centred, power
+from haq.tasks.optional import DistributionTask, ValuedTask
 
 IMAGES_AT_ONCE = 32
 """Images whose activations are held in memory at once, with their gradients."""

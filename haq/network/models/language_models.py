@@ -84,7 +84,7 @@ class CausalAttention(nn.Module):
     def __init__(self, width: int, heads: int, *, dropout: float) -> None:
         super().__init__()
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout = heads, nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend.
@@ -96,7 +96,7 @@ class CausalAttention(nn.Module):
             Channels [n, t, width].
         """
         query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        dropout = self.dropout if self.training else 0.0
+        dropout = self.dropout.p if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
         projected: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return projected

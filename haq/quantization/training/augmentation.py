@@ -5,7 +5,8 @@ from torch import Generator, Tensor
 
 from haq.execution.structures import Structure
 from haq.quantization.training.config import Augmentation
-from haq.tasks.base import AugmentingTask, Batch, Task
+from haq.tasks.base import Batch, Task
+from haq.tasks.optional import AugmentingTask
 
 MARGIN = 8
 """Images are shifted by up to their side divided by this: 4 of 32 pixels, as is usual for CIFAR (He et al. 2016)."""

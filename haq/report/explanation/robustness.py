@@ -14,7 +14,8 @@ from haq.experiment.loading import load_configured, task_options
 from haq.experiment.preparation import prepare_network
 from haq.policy import Policy
 from haq.tasks import load_task
-from haq.tasks.base import RecalibratableTask, Task
+from haq.tasks.base import Task
+from haq.tasks.optional import RecalibratableTask
 
 SPREAD, DRAWS, SEED = 0.1, 1000, 0
 CLOSE = 0.005

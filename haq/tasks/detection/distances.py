@@ -12,7 +12,7 @@ from haq.tasks.distances import Distance
 
 
 def parts_distance(found: Sequence[OutputPart], reference: Sequence[OutputPart]) -> Distance:
-    """Compute the distance of raw outputs, in which positions count as far as the reference sees an object there.
+    """Compute the distance of raw outputs, weighted by the reference's probability of an object at each position.
 
     The divergence is the Kullback-Leibler divergence of the probabilities of objectness and classes, each a Bernoulli
     distribution, and half the squared difference of raw coordinates. Coordinates and classes are weighted by the

@@ -1,7 +1,6 @@
 """Loader of `text:DIR`, with options as in `text:DIR?level=char&length=100`."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -10,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from haq.errors import UserError, validation_message
+from haq.errors import UserError, suggestion, validation_message
 from haq.execution.networks import run_network
 from haq.execution.structures import Structure, map_tensors
 from haq.execution.user_code import one_line
@@ -108,9 +107,9 @@ def text_options(spec: str) -> tuple[Path, TextOptions]:
     names = [name for name, _ in given]
     for name in names:
         if name not in TextOptions.model_fields:
-            close = get_close_matches(name, TextOptions.model_fields, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(TextOptions.model_fields)}"
-            raise UserError(f"{spec}: unknown option {name!r}; {hint}")
+            fields = TextOptions.model_fields
+            hint = suggestion(name, fields) or f"; choose from {', '.join(fields)}"
+            raise UserError(f"{spec}: unknown option {name!r}{hint}")
         if names.count(name) > 1:
             raise UserError(f"{spec}: {name} is given {names.count(name)} times; give it once")
     try:

@@ -11,7 +11,7 @@ from torch import nn
 from haq.__main__ import main
 from haq.errors import UserError
 from haq.network.models import language_models
-from haq.network.models.language_models import RecurrentLanguageModel
+from haq.network.models.language_models import RecurrentLanguageModel, TransformerLanguageModel
 from haq.network.weight_files import read_weights
 from haq.network.zoo import load_model
 from haq.tasks.loading import load_task
@@ -83,6 +83,10 @@ def test_dropout_is_set_everywhere() -> None:
     model = small()
     set_dropout(model, 0.25)
     assert (model.dropout.p, model.rnn.dropout) == (0.25, 0.25)
+    transformer = TransformerLanguageModel(num_classes=5, width=4, blocks=1, heads=2)
+    others = nn.Sequential(transformer, nn.MultiheadAttention(4, 2, dropout=0.5))
+    set_dropout(others, 0.25)
+    assert transformer.blocks[0].attention.dropout.p == others[1].dropout == 0.25
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from haq.network.models.shapes_detector import ShapesDetector
 from haq.network.models.shapes_training import Recipe, train_shapes
 from haq.network.zoo import build_model
 from haq.tasks import TaskOptions, load_task
-from haq.tasks.base import ChanceTask
+from haq.tasks.optional import ChanceTask
 
 TINY = Recipe(images=64, epochs=1)
 
