@@ -29,6 +29,11 @@ class GroundTruth(NamedTuple):
     labels: Tensor
     crowd: Tensor
 
+    @property
+    def required(self) -> Tensor:
+        """Which objects must be detected, bool [objects]: all but crowds and boxes without an area."""
+        return ~self.crowd & (self.boxes[:, 2:] > self.boxes[:, :2]).all(dim=1)
+
 
 class Detections(NamedTuple):
     """Detected objects of one image, in descending order of the score.

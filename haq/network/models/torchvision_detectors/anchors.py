@@ -111,7 +111,7 @@ def matched(
     """
     from torchvision.ops import box_iou
 
-    required = ~target.crowd & (target.boxes[:, 2:] > target.boxes[:, :2]).all(dim=1)
+    required = target.required
     truth = torch.cat((target.boxes[required], target.labels[required, None].to(target.boxes)), dim=1)
     found = torch.full((len(anchors),), -1, device=anchors.device)
     if len(target.boxes):

@@ -125,11 +125,11 @@ def shape_iou(sizes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def _required(targets: Sequence[GroundTruth]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return boxes [objects, 4], labels and images [objects] of all objects but crowds and boxes without an area."""
-    boxes, labels, crowd = (torch.cat([target[part] for target in targets]) for part in range(3))
+    """Return boxes [objects, 4], labels and images [objects] of the objects that must be detected."""
+    boxes, labels = (torch.cat([target[part] for target in targets]) for part in range(2))
     counts = torch.tensor([len(target.labels) for target in targets])
     images = torch.arange(len(targets)).repeat_interleave(counts).to(labels.device)
-    required = ~crowd & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    required = torch.cat([target.required for target in targets])
     return boxes[required], labels[required], images[required]
 
 
