@@ -29,7 +29,10 @@ WIDTHS_SHOWN = 3
 @with_config(*MODEL_FLAGS, *DATA_FLAGS, "deploy", *QUANTIZER_FLAGS, "min_bits", "max_bits", "seed")
 def sensitivity(
     config: SearchConfig,
-    images: Annotated[int, typer.Option(min=1, help="Calibration images for each measurement.", metavar="N")] = 128,
+    images: Annotated[
+        int | None,
+        typer.Option(min=1, help="Calibration images of a measurement; by default 128, or all if fewer.", metavar="N"),
+    ] = None,
     fisher_only: Annotated[bool, typer.Option("--fisher-only", help="Only estimate, with one backward pass.")] = False,
     out: OutFolder = None,
     resume: ResumeFlag = False,

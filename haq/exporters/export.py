@@ -9,7 +9,7 @@ import torch
 
 from haq.errors import UserError
 from haq.execution.progress import SILENT, Watcher
-from haq.execution.structures import take
+from haq.execution.structures import rebuilt, take
 from haq.experiment.artifact import Artifact
 from haq.exporters.agreement import OutputAgreement, compare_outputs
 from haq.exporters.deployable import Deployable, make_deployable
@@ -130,7 +130,8 @@ def _agreement(runtime: Runtime, export: Export, network: Deployable, path: Path
         _require_same(agreement, path, "quantized")
     else:
         few = slice(EXACT_IMAGES)
-        exact = torch.from_numpy(run(export.integers, take(inputs, few).numpy(force=True)))
+        output = torch.from_numpy(run(export.integers, take(inputs, few).numpy(force=True)))
+        exact = rebuilt(take(expected, few), [output])
         _require_same(compare_outputs(network.network.task, take(found, few), exact), path, "integer")
     return agreement
 

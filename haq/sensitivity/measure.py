@@ -32,6 +32,8 @@ from haq.sensitivity.records import (
 
 SETTINGS = (*DECIDE_QUANTIZERS, "eval_batch", "engine", "device", "min_bits", "max_bits", "seed")
 """Settings that the results depend on."""
+DEFAULT_IMAGES = 128
+"""Calibration images on which every cell is measured by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,11 @@ class Extent:
     """Extent of a measurement.
 
     Attributes:
-        images: Calibration images on which every cell is measured.
+        images: Calibration images on which every cell is measured; None for `DEFAULT_IMAGES`, or all if fewer.
         fisher_only: Whether to estimate all cells from one backward pass and measure none.
     """
 
-    images: int = 128
+    images: int | None = None
     fisher_only: bool = False
 
 
@@ -108,8 +110,9 @@ def _checked(document: object, config: SearchConfig, extent: Extent, path: Path)
     return found
 
 
-def _measuring(config: SearchConfig, network: Network, images: int) -> Sensitivities:
-    return Sensitivities(network.engine, network.task, images=images, batch_size=config.eval_batch)
+def _measuring(config: SearchConfig, network: Network, images: int | None) -> Sensitivities:
+    count = images or min(DEFAULT_IMAGES, network.task.size("calibration"))
+    return Sensitivities(network.engine, network.task, images=count, batch_size=config.eval_batch)
 
 
 def _measure(

@@ -125,6 +125,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, config: SearchConfig) -> Pa
     return path
 
 
+def test_all_calibration_images_are_taken_where_there_are_fewer(tmp_path: Path, config: SearchConfig) -> None:
+    few = config.model_copy(update={"calibration_images": 6, "min_bits": 8})
+    assert measure_sensitivities(few, tmp_path / "out", extent=Extent()).images == 6
+
+
 def test_folder_has_all_files_and_numbers(folder: Path) -> None:
     names = {"config.json", "environment.json", "cells.jsonl", "sensitivity.csv", "sensitivity.json", "sensitivity.png"}
     assert {path.name for path in folder.iterdir()} == names
