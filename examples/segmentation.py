@@ -130,7 +130,7 @@ def trained_network(steps: int = 60) -> nn.Module:
 
 def search(episodes: int = 30) -> SearchResult:
     """Search the bits of the network at 60 % of the latency of 8 bits."""
-    return haq.search(trained_network(), DiscTask(), hardware="bismo-edge", budget=0.6, episodes=episodes)
+    return haq.search(trained_network(), DiscTask(), hardware="bismo-edge", budget=0.75, episodes=episodes)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,9 @@ def policy_of(network: Network, bits: PolicyBits) -> Policy:
 
 
 def put(network: Network, learned: QuantizedPolicy) -> None:
-    network.engine.store(learned.bits, learned.restore(network.quantizers, network.priced.trace))
+    network.engine.store(
+        learned.bits, learned.restore(network.quantizers, network.priced.trace, model=network.priced.model)
+    )
 
 
 def learned_tensors(
