@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import pytest
 import haq
 from haq.__main__ import main
 from haq.errors import UserError
+from haq.execution.networks import run_network
 from haq.policy import load_policy
 from haq.runs.run_folder import RunFolder
 from haq.runs.version import VERSION
+from haq.tasks import load_task
+from haq.tasks.predictions import score
 
 VERSION_1 = Path(__file__).with_name("version-1")
 """A search of three episodes by haq before configurations had a version, without checkpoint and figures."""
@@ -52,7 +56,9 @@ def test_run_of_version_1_is_loaded_simulated_and_evaluated(run: Path, capsys: O
     assert latency_s == pytest.approx(artifact.summary["cost"]["latency_s"])
     assert main(["evaluate", str(run), "--json"]) == 0
     accuracy = json.loads(capsys.readouterr().out)["accuracy"]
-    assert accuracy == pytest.approx(artifact.summary["accuracy"], abs=0.02)
+    # Not that of the summary: the float network is trained on this machine, to other weights on another processor.
+    found = score(partial(run_network, artifact.model), load_task("digits"), "report", batch_size=256)
+    assert accuracy == pytest.approx(found, abs=0.01)
 
 
 def test_finished_run_of_version_1_is_resumed_without_a_change(run: Path, capsys: Output) -> None:
