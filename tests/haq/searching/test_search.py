@@ -26,7 +26,7 @@ from haq.experiment.artifact import load_artifact
 from haq.experiment.evaluate import evaluate_artifact
 from haq.experiment.inputs import Inputs
 from haq.policy import Policy, load_policy
-from haq.quantization import layer_weights, quantizers, rounding
+from haq.quantization import activations, layer_weights, rounding
 from haq.quantization.corrections import Corrector
 from haq.runs.run_folder import RunFolder
 from haq.searching import session
@@ -212,7 +212,7 @@ def test_evaluating_a_run_gives_its_numbers_and_calibrates_nothing(
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("nothing is to be calibrated")
 
-    for owner, name in ((quantizers, "calibrate"), (layer_weights, "weight_clips"), (Corrector, "find")):
+    for owner, name in ((activations, "calibrate"), (layer_weights, "weight_clips"), (Corrector, "find")):
         monkeypatch.setattr(owner, name, never)
     document = evaluate_artifact(load_artifact(finished_run / "policy.json", search_config()))
     summary = read(finished_run / "summary.json")
@@ -410,7 +410,7 @@ def test_preparing_a_search_calibrates_and_rounds_before_its_first_policy(
     watcher = Interruption(after=10**6)
     monkeypatch.setattr(watcher, "phase", phases.append)
     seen: dict[str, set[str]] = {name: set() for name in when}
-    for owner, name in ((quantizers, "calibrate"), (rounding, "_rounded")):
+    for owner, name in ((activations, "calibrate"), (rounding, "_rounded")):
         original = getattr(owner, name)
 
         def noted(*args: Any, name: str = name, original: Any = original) -> Any:
