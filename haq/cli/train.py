@@ -10,6 +10,7 @@ from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, JsonFlag, QuietFlag, with_con
 from haq.cli.output import print_json, print_text
 from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
+from haq.formatting import counted
 from haq.training.config import TrainingConfig, training_config
 from haq.training.train import TrainingResult, train_configured
 
@@ -41,4 +42,4 @@ def train(
 def _print_result(result: TrainingResult, path: Path) -> None:
     scores = [result.metric.text(score, digits=2) for score in (result.search_accuracy, result.accuracy)]
     print_text(f"{result.metric.name}: search split {scores[0]}, report split {scores[1]}")
-    print_text(f"{len(result.epochs)} epochs, {result.seconds:.0f} s; weights in {path}")
+    print_text(f"{counted(len(result.epochs), 'epoch')}, {result.seconds:.0f} s; weights in {path}")

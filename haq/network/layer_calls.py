@@ -14,7 +14,7 @@ from haq.errors import UserError
 from haq.execution.networks import run_network
 from haq.execution.structures import Structure
 from haq.network.layers import Site, Trace
-from haq.network.tracing.call_mode import WeightedCalls
+from haq.network.tracing.call_mode import MultiplicationMode
 from haq.network.tracing.names import LayerName, part_of
 from haq.network.tracing.products import ActivationProduct
 from haq.network.tracing.running_modules import RunningModules
@@ -60,7 +60,7 @@ class CallCount:
     untraced: int = 0
 
 
-class LayerCalls(WeightedCalls):
+class LayerCalls(MultiplicationMode):
     """Function mode that passes each call of a traced layer, and optionally of a batch norm, to a function.
 
     Calls with weights that are not in the trace, since the example input did not make them, run unchanged. An instance

@@ -13,7 +13,7 @@ from haq.errors import UserError
 from haq.execution.networks import NETWORK_FAILURES, materialize, require_runs, run_network, switch_to_eval
 from haq.execution.structures import Structure, tensors
 from haq.execution.user_code import modes_kept
-from haq.network.tracing.call_mode import WeightedCalls
+from haq.network.tracing.call_mode import MultiplicationMode
 from haq.network.tracing.layer_shapes import layer_kind, layer_shape, product_shape
 from haq.network.tracing.names import LayerName, free_name, part_of, unique_names
 from haq.network.tracing.operators import OperatorCalls, Product
@@ -117,7 +117,7 @@ def trace(model: nn.Module, example: Structure) -> Trace:
     return result
 
 
-class _Tracer(WeightedCalls):
+class _Tracer(MultiplicationMode):
     """Function mode that records the calls of one forward pass, and which activation tensors each layer reads."""
 
     def __init__(self, model: nn.Module, example: Structure) -> None:

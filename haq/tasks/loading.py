@@ -13,7 +13,7 @@ from haq.tasks.classification.cifar10 import read_cifar10
 from haq.tasks.classification.fashion_mnist import read_fashion_mnist
 from haq.tasks.classification.image_folder import read_folder
 from haq.tasks.classification.loading import folder_loader, load_digits, user_task
-from haq.tasks.detection.coco import load_coco
+from haq.tasks.detection.folders import load_coco
 from haq.tasks.detection.loading import load_shapes
 from haq.tasks.language_modelling.loading import load_text, vocabulary_size
 from haq.tasks.options import TaskOptions, require_no_transform

@@ -43,6 +43,7 @@ class EpochResult:
         epoch: Number of the epoch, from 1.
         loss: Mean training loss.
         search_accuracy: Score on the search split, of which higher is better.
+        is_best: Whether this score is higher than those of all epochs before.
         lr: Learning rate of the epoch.
         seconds: Duration in seconds.
     """
@@ -50,6 +51,7 @@ class EpochResult:
     epoch: int
     loss: float
     search_accuracy: float
+    is_best: bool
     lr: float
     seconds: float
 
@@ -117,11 +119,11 @@ class Training:
                 loss = self._run_epoch(epoch, watcher)
                 score = network_score(self._network, self._task, "search", batch_size=self._batch_size)
                 (group,) = self._optimizer.param_groups
-                rate = group["lr"]
-                if score <= self.best:
+                rate, is_best = group["lr"], score > self.best
+                if not is_best:
                     group["lr"] = rate / self._config.plateau_factor
-                yield EpochResult(epoch + 1, loss, score, rate, round(monotonic() - began, 3))
                 self.best = max(self.best, score)
+                yield EpochResult(epoch + 1, loss, score, is_best, rate, round(monotonic() - began, 3))
         finally:
             watcher.end()
 
@@ -184,7 +186,7 @@ def train_configured(
     lines: list[EpochResult] = []
     training = Training(network, task, config=learning, seed=config.seed)
     for line in training.run(watcher):
-        if line.search_accuracy > training.best:
+        if line.is_best:
             write_atomically(path, save(_owned(storable_state(network)[0])))
         watcher.line(_text(task, line, learning.epochs))
         lines.append(line)

@@ -23,7 +23,7 @@ from haq.network.tracing.running_modules import RunningModules
 from haq.network.tracing.weighted_calls import OPERATIONS, Call
 
 
-class WeightedCalls(TorchFunctionMode):
+class MultiplicationMode(TorchFunctionMode):
     """Function mode that passes multiplications with weights to `weighted`, products of activations to `multiplied`.
 
     While it is active, compiled functions run eagerly, so that their calls are seen.

@@ -98,9 +98,8 @@ def average_precision(found: Sequence[Detections], truths: Sequence[GroundTruth]
     evaluation.params.maxDets = [MAX_DETECTIONS]
     evaluation.evaluate()
     evaluation.accumulate()
-    precision: NDArray[np.float64] = evaluation.eval["precision"][
-        ..., 0, 0
-    ]  # [threshold, recall, class]; -1: no object
+    # [threshold, recall, class] of the one range of areas and the one number of detections.
+    precision: NDArray[np.float64] = evaluation.eval["precision"][..., 0, 0]
     return AveragePrecision(_mean(precision), _mean(precision[0]))
 
 

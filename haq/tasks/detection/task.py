@@ -15,8 +15,8 @@ from haq.tasks.base import SplitName
 from haq.tasks.detection.agreement import box_agreement
 from haq.tasks.detection.augmentation import augment_images
 from haq.tasks.detection.average_precision import AveragePrecisionMeter
-from haq.tasks.detection.distances import object_probabilities, parts_distance, weighted_values
 from haq.tasks.detection.outputs import DetectionHeads, GroundTruth, OutputPart
+from haq.tasks.detection.parts_distance import object_probabilities, parts_distance, weighted_values
 from haq.tasks.distances import Distance
 from haq.tasks.item_task import ItemTask
 from haq.tasks.items import StoredSplit

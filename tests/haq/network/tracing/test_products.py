@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from haq.network.layer_calls import LayerCalls, LayerIndex
 from haq.network.layers import Trace, trace
-from haq.network.tracing.call_mode import WeightedCalls
+from haq.network.tracing.call_mode import MultiplicationMode
 from haq.network.tracing.products import PRODUCT, ProductSizes, product_sizes
 from haq.network.tracing.running_modules import RunningModules
 from haq.network.tracing.weighted_calls import Call
@@ -212,14 +212,14 @@ def test_macs_with_attention_equal_torch_counter(model: nn.Module, x: Tensor) ->
 def test_attention_in_steps_equals_torch(options: dict[str, Any]) -> None:
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, 3, n, 4, generator=generator) for n in (5, 7, 7))
-    with WeightedCalls(RunningModules(nn.Identity())):
+    with MultiplicationMode(RunningModules(nn.Identity())):
         found = F.scaled_dot_product_attention(q, k, v, **options)
     torch.testing.assert_close(found, F.scaled_dot_product_attention(q, k, v, **options))
 
 
 def test_causal_attention_with_a_mask_raises_torchs_error() -> None:
     q = torch.rand(1, 1, 3, 4)
-    with WeightedCalls(RunningModules(nn.Identity())), pytest.raises(RuntimeError, match="is_causal"):
+    with MultiplicationMode(RunningModules(nn.Identity())), pytest.raises(RuntimeError, match="is_causal"):
         F.scaled_dot_product_attention(q, q, q, attn_mask=torch.zeros(3, 3), is_causal=True)
 
 

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from haq.evaluation.engines.onnxruntime import NotExportableError, OnnxEngine
 from haq.evaluation.engines.torch import TorchEngine
 from haq.network.layers import trace, trace_layers
-from haq.network.tracing.call_mode import WeightedCalls
+from haq.network.tracing.call_mode import MultiplicationMode
 from haq.network.tracing.weighted_calls import Call
 from haq.quantization.activations import calibrate
 from haq.quantization.quantized_model import QuantizedModel
@@ -51,7 +51,7 @@ def test_step_by_step_equals_torch(name: str) -> None:
     state = stack(x)[1]
     for arguments in [(x,), (x, state), (x[0],), (packed,), (packed, state)]:
         expected = tensors(stack(*arguments))
-        with WeightedCalls():
+        with MultiplicationMode():
             torch.testing.assert_close(tensors(stack(*arguments)), expected)
 
 
@@ -59,13 +59,13 @@ def test_step_by_step_equals_torch(name: str) -> None:
 def test_cell_equals_torch(cell: nn.Module) -> None:
     x = torch.randn(2, 4)
     expected = cell(x, cell(x))
-    with WeightedCalls():
+    with MultiplicationMode():
         torch.testing.assert_close(cell(x, cell(x)), expected)
 
 
 def test_dropout_between_layers_in_training_only() -> None:
     stack, x = nn.GRU(4, 3, 2, dropout=1.0), torch.randn(5, 1, 4)
-    with WeightedCalls():
+    with MultiplicationMode():
         # All of the first layer is dropped, so that the second cannot tell inputs apart.
         torch.testing.assert_close(stack(x)[0], stack(2 * x)[0])
         assert not torch.allclose(stack.eval()(x)[0], stack(2 * x)[0])
@@ -75,7 +75,7 @@ def test_gradients_equal_torch() -> None:
     stack, x = nn.LSTM(4, 3, 2, batch_first=True, bidirectional=True), torch.randn(2, 5, 4)
     weights = tuple(stack.parameters())
     expected = torch.autograd.grad(stack(x)[0].square().sum(), weights)
-    with WeightedCalls():
+    with MultiplicationMode():
         found = torch.autograd.grad(stack(x)[0].square().sum(), weights)
     torch.testing.assert_close(found, expected)
 
@@ -250,7 +250,7 @@ def test_calibration_includes_states_of_all_steps() -> None:
     model, x = Read(nn.RNN(4, 6, batch_first=True)).eval(), torch.randn(3, 5, 4)
     seen: list[Call] = []
 
-    class Record(WeightedCalls):
+    class Record(MultiplicationMode):
         def weighted(self, call: Call) -> Tensor:
             seen.append(call)
             return super().weighted(call)

@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from haq.network.tracing.call_mode import WeightedCalls
+from haq.network.tracing.call_mode import MultiplicationMode
 from haq.network.tracing.weighted_calls import Call, WeightIndex, WeightSlice
 
 
-class Recorder(WeightedCalls):
+class Recorder(MultiplicationMode):
     """Mode that records calls and runs them unchanged."""
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Recorder(WeightedCalls):
         return super().weighted(call)
 
 
-class Doubled(WeightedCalls):
+class Doubled(MultiplicationMode):
     """Mode that doubles the input of every layer."""
 
     def weighted(self, call: Call) -> Tensor:

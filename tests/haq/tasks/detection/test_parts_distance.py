@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, tensor
 
-from haq.tasks.detection.distances import object_probabilities, parts_distance, weighted_values
 from haq.tasks.detection.outputs import OutputPart
+from haq.tasks.detection.parts_distance import object_probabilities, parts_distance, weighted_values
 
 SURE, EVEN = log(0.8 / 0.2), 0.0  # probabilities 0.8 and 0.5
 
