@@ -206,7 +206,7 @@ class BitFusion(Accelerator):
         Returns:
             Cycles and traffic of all repeats; None if no tile fits the buffers.
         """
-        write_back_bits = call.write_back.bits(a_bits)
+        write_back_bits = call.write_back.bits(w_bits, a_bits)
         if call.nest is None:
             return self._copy(call.copied * w_bits, write_back_bits)
         share = -(-write_back_bits // call.repeats)

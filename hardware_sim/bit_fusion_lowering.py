@@ -16,23 +16,26 @@ class WriteBack(NamedTuple):
     """Results written to memory in a layer's row.
 
     Attributes:
-        written: Elements of the tensors that the layer is the first to read.
+        written: Elements of the tensors that the layer is the first to read as its input.
+        written_second: Elements of the tensors that it is the first to read as its second operand.
         unread: Elements of its own output, if no layer reads it.
     """
 
     written: int = 0
+    written_second: int = 0
     unread: int = 0
 
-    def bits(self, a_bits: int) -> int:
+    def bits(self, w_bits: int, a_bits: int) -> int:
         """Compute the size of the results.
 
         Args:
-            a_bits: Bits of the layer's input activations, at which the tensors that it reads are stored.
+            w_bits: Bits of the layer's second operand, at which the tensors are stored that only this one reads.
+            a_bits: Bits of the layer's input activations, at which the other tensors that it reads are stored.
 
         Returns:
             Number of bits.
         """
-        return self.written * a_bits + self.unread * UNREAD_BITS
+        return self.written_second * w_bits + self.written * a_bits + self.unread * UNREAD_BITS
 
 
 class Call(NamedTuple):
@@ -57,9 +60,8 @@ def lower(layers: Sequence[Layer], batch: int, *, columns: int, groups: Groups) 
         One call per layer.
     """
     elements = moved_elements(layers, batch)
-    write_back = (
-        WriteBack(int(read), int(unread)) for read, unread in zip(elements.written, elements.unread, strict=True)
-    )
+    parts = zip(elements.written, elements.written_second, elements.unread, strict=True)
+    write_back = (WriteBack(*map(int, counts)) for counts in parts)
     first = _reads_network_input(layers)
     return tuple(
         _call(layer, batch, columns=columns, groups=groups, unrolls=unrolls)._replace(write_back=writes)

@@ -36,7 +36,8 @@ def shape_of(layer: Layer) -> Layer:
     Returns:
         Its shape.
     """
-    return replace(layer, name="", tied_to=None, input_tensors=(), output_tensor=None, held_tensors=())
+    numberless = replace(layer, input_tensors=(), second_tensors=(), output_tensor=None, held_tensors=())
+    return replace(numberless, name="", tied_to=None)
 
 
 def read_shapes(path: Path) -> tuple[MeasuredShape, ...]:

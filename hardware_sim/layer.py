@@ -31,6 +31,7 @@ class Layer:
         tied_to: Name of the earlier layer that shares its weights with this one.
         input_tensors: Numbers of the activation tensors that the layer reads. Element-wise operations in between keep
             the number; where they combine several tensors, that of the latest.
+        second_tensors: Those of `input_tensors` that the second operand of a product of two activations alone reads.
         output_tensor: Number of the activation tensor that the layer writes.
         held_tensors: Other operands of an element-wise operation after this layer (shortcuts that no layer reads
             afterwards), which occupy memory until then.
@@ -56,6 +57,7 @@ class Layer:
     output_size: Size = (1, 1)
     tied_to: str | None = None
     input_tensors: tuple[int, ...] = ()
+    second_tensors: tuple[int, ...] = ()
     output_tensor: int | None = None
     held_tensors: tuple[int, ...] = ()
 
@@ -69,9 +71,14 @@ class Layer:
             )
 
     @property
+    def has_weights(self) -> bool:
+        """Whether the input is multiplied with weights, not with a second activation."""
+        return self.kind != "matmul"
+
+    @property
     def weights_read(self) -> int:
         """Weights that one call multiplies with, without the bias."""
-        if self.kind == "matmul":
+        if not self.has_weights:
             return 0
         return self.c_in * self.c_out * prod(self.kernel) // self.groups
 

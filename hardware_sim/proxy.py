@@ -69,4 +69,4 @@ def overhead_bytes(layer: Layer) -> int:
     Returns:
         Number of bytes.
     """
-    return 8 + (0 if layer.tied_to or layer.kind == "matmul" else 8 * layer.c_out)
+    return 8 + (0 if layer.tied_to or not layer.has_weights else 8 * layer.c_out)

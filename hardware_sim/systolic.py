@@ -191,6 +191,6 @@ class Systolic(Accelerator):
 
 def _batched(layer: Layer, batch: int) -> Product:
     image = image_product(layer)
-    if layer.kind == "matmul":
+    if not layer.has_weights:
         return image._replace(repeats=batch * image.repeats)
     return image._replace(columns=batch * image.columns)

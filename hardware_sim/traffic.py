@@ -19,13 +19,15 @@ class Elements(NamedTuple):
     Attributes:
         weights: Elements of the weights.
         inputs: Elements of the input activations.
-        written: Elements of tensors that this layer is the first to read; they were written at its a_bits.
+        written: Elements of tensors that this layer is the first to read as its input; they were written at its a_bits.
+        written_second: Elements of tensors that it is the first to read as its second operand, written at its w_bits.
         unread: Elements of the layer's own output, if no layer reads it.
     """
 
     weights: IntArray
     inputs: IntArray
     written: IntArray
+    written_second: IntArray
     unread: IntArray
 
 
@@ -42,23 +44,24 @@ def moved_elements(layers: Sequence[Layer], batch: int) -> Elements:
         Counts of every layer.
     """
     output_count = {layer.output_tensor: layer.output_count for layer in layers if layer.output_tensor is not None}
-    written = np.zeros(len(layers), dtype=np.int64)
+    written = np.zeros((2, len(layers)), dtype=np.int64)  # by operand
     read: set[int] = set()
     for index, layer in enumerate(layers):
-        fresh = set(layer.input_tensors) - read
-        written[index] = sum(output_count.get(tensor, 0) for tensor in fresh)
-        read |= fresh
+        for tensor in set(layer.input_tensors) - read:
+            written[int(tensor in layer.second_tensors), index] += output_count.get(tensor, 0)
+        read |= set(layer.input_tensors)
     unread = [0 if layer.output_tensor in read else layer.output_count for layer in layers]
     return Elements(
         weights=np.array([_weights(layer, batch) for layer in layers], dtype=np.int64),
         inputs=np.array([0 if layer.kind == "embedding" else batch * layer.input_count for layer in layers], np.int64),
-        written=batch * written,
+        written=batch * written[0],
+        written_second=batch * written[1],
         unread=batch * np.array(unread, dtype=np.int64),
     )
 
 
 def _weights(layer: Layer, batch: int) -> int:
-    if layer.kind == "matmul":
+    if not layer.has_weights:
         return batch * layer.c_in * layer.c_out // layer.groups
     return lookup_count(layer, batch) if layer.kind == "embedding" else layer.weights_read
 
@@ -87,11 +90,11 @@ def moved_bits(elements: Elements, w_stored: FloatArray, a_stored: FloatArray) -
     Returns:
         Bits of weights, inputs and outputs.
     """
-    weights, inputs, written, unread = (part[:, None, None].astype(np.float64) for part in elements)
+    weights, inputs, written, written_second, unread = (part[:, None, None].astype(np.float64) for part in elements)
     return MovedBits(
         weights=weights * w_stored,
         inputs=inputs * a_stored,
-        outputs=written * a_stored + unread * UNREAD_BITS,
+        outputs=written * a_stored + written_second * w_stored + unread * UNREAD_BITS,
     )
 
 

@@ -99,7 +99,7 @@ def end_layers(layers: Sequence[Layer], heads: Collection[str]) -> frozenset[str
     Returns:
         The names.
     """
-    first = next((layer.name for layer in layers if layer.kind != "matmul"), None)
+    first = next((layer.name for layer in layers if layer.has_weights), None)
     return frozenset(heads if first is None else {first, *heads})
 
 

@@ -101,7 +101,7 @@ def allowed_bits(config: SearchConfig, priced: PricedLayers) -> AllowedBits:
     a_bits = _fixed_a_bits(config, target)
     widths: dict[str, tuple[int, str]] = {}
     if config.objective == "size" and a_bits is not None:
-        products = (layer.name for layer in priced.layers if layer.kind == "matmul" and not layer.tied_to)
+        products = (layer.name for layer in priced.layers if not layer.has_weights and not layer.tied_to)
         widths = dict.fromkeys(products, (a_bits, f"--a-bits {a_bits}"))
     ends = {_decides(name, priced) for name in end_layers(priced.layers, priced.heads)}
     if config.first_last_bits is not None:

@@ -120,8 +120,7 @@ def describe_quantizers(policy: Policy, tensors: Mapping[str, Tensor], layers: S
     """
     described = []
     for bits, layer in zip(policy.layers, layers, strict=True):
-        has_weights = layer.kind != "matmul"
-        factor = f"{layer.tied_to or layer.name}.weight" if has_weights else f"{layer.name}.second_input"
+        factor = f"{layer.tied_to or layer.name}.weight" if layer.has_weights else f"{layer.name}.second_input"
         w_signed, w_granularity = _kind(tensors, factor)
         a_signed, a_granularity = _kind(tensors, f"{layer.name}.input")
         found = {"w_signed": w_signed, "w_granularity": w_granularity}

@@ -90,7 +90,7 @@ def _problems(trace: Trace) -> Iterator[str]:
             yield f"layer {layer.name}: a size above {MAX_SIZE}"
         elif max(layer.weights_read, layer.macs, layer.input_count, layer.output_count) > MAX_COUNT:
             yield f"layer {layer.name}: more than {MAX_COUNT} weights, elements or multiplications"
-        tensors = (*layer.input_tensors, *layer.held_tensors)
+        tensors = (*layer.input_tensors, *layer.second_tensors, *layer.held_tensors)
         if len(tensors) > MAX_TENSORS:
             yield f"layer {layer.name}: more than {MAX_TENSORS} tensors"
         if any(not 0 <= number <= len(names) for number in tensors):

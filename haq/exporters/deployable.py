@@ -85,12 +85,9 @@ class Deployable:
         Raises:
             UserError: The network has no ONNX graph.
         """
-        from haq.evaluation.engines.onnxruntime import NotExportableError, make_template
+        from haq.evaluation.engines.onnxruntime import make_template
         from haq.evaluation.engines.onnxruntime.stored_export import stored_export
 
-        product = next((layer.name for layer in self.trace.layers if layer.kind == "matmul"), None)
-        if product is not None:
-            raise NotExportableError(f"layer {product} multiplies two activations, which no layer of this format does")
         return make_template(stored_export(self.model, self.trace, self.example), self.trace)
 
     @cached_property

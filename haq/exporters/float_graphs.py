@@ -16,12 +16,16 @@ from haq.execution.networks import run_network
 from haq.execution.structures import Structure
 from haq.exporters.cut_graph import cut_at, given_name
 from haq.exporters.deployable import Deployable
-from haq.exporters.formats import ExportedLayer
+from haq.exporters.formats import NO_WEIGHTS, ExportedLayer
 from haq.exporters.protocols import LayerCodes
 from haq.network.layer_calls import LayerCalls
 from haq.network.tracing.weighted_calls import Call
+from haq.quantization.activations import OperandKey
 from haq.quantization.linear import QuantizerParameters
 from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.range import fake_quantize
+from hardware_sim.cost import Bits
+from hardware_sim.layer import Layer
 
 FLOAT_BYTES = 4
 Arrays = Mapping[str, NDArray[Any]]
@@ -45,20 +49,26 @@ def float_layers(network: Deployable, grid_text: Callable[[int], str], *, reason
             name=bits.name,
             w_bits=bits.w_bits,
             a_bits=bits.a_bits,
-            storage="float32" if bits.w_bits is None else f"float32{grid_text(bits.w_bits)}",
+            storage=_storage(layer, bits.w_bits, grid_text),
             weight_bytes=FLOAT_BYTES * layer.weights_read,
             is_integer=False,
             reason=reason,
         )
 
 
+def _storage(layer: Layer, w_bits: Bits, grid_text: Callable[[int], str]) -> str:
+    if not layer.has_weights:
+        return NO_WEIGHTS
+    return "float32" if w_bits is None else f"float32{grid_text(w_bits)}"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class LayerInput:
-    """Input of a layer in torch.
+class Activation:
+    """Quantized operand of a layer in torch.
 
     Attributes:
-        exact: Input before its quantizer.
-        quantized: Input after its quantizer.
+        exact: Values before the quantizer.
+        quantized: Values after the quantizer.
         quantizer: Parameters of the quantizer.
     """
 
@@ -84,25 +94,31 @@ def graph_inputs(model: onnx.ModelProto, inputs: Structure, given: Mapping[str, 
 
 
 @torch.no_grad()
-def layer_inputs(network: Deployable, inputs: Structure) -> dict[int, LayerInput]:
-    """Run a quantized network in torch, and record the quantized inputs of its layers.
+def activations(network: Deployable, inputs: Structure) -> dict[OperandKey, Activation]:
+    """Run a quantized network in torch, and record the quantized activations that its layers read.
 
     Args:
         network: Network with its policy.
         inputs: Inputs [n, ...].
 
     Returns:
-        Inputs of the layers by position; none of layers with inputs in float or indices.
+        Activations by operand; none of operands in float or indices.
     """
-    model, seen = QuantizedModel(network.model, network.trace, network.quantizers), dict[int, LayerInput]()
+    model, seen = QuantizedModel(network.model, network.trace, network.quantizers), dict[OperandKey, Activation]()
     model.set_bits(*network.bits)
 
+    def record(operand: OperandKey, x: Tensor) -> None:
+        layer = network.policy.layers[operand[0]]
+        quantizer = network.quantizers.of_operand(operand, (layer.w_bits, layer.a_bits))
+        if quantizer is not None and x.is_floating_point():
+            exact = x.clone()  # the network may change it in place afterwards
+            bounds = quantizer.zero_point, quantizer.q_min, quantizer.q_max
+            seen[operand] = Activation(exact, fake_quantize(exact, torch.tensor(quantizer.scale), *bounds), quantizer)
+
     def answer(layer: int, call: Call) -> Tensor:
-        a_bits = network.policy.a_bits[layer]
-        quantizer = None if a_bits is None else network.quantizers.activation(layer, a_bits)
-        if quantizer is not None and a_bits is not None and call.input.is_floating_point():
-            exact = call.input.clone()  # the network may change it in place afterwards
-            seen[layer] = LayerInput(exact, network.quantizers.input(exact, layer, a_bits), quantizer)
+        record((layer, "input"), call.input)
+        if not call.has_weights:
+            record((layer, "second_input"), call.factor)
         return network.corrections.shift(layer, call, model.quantized(layer, call))
 
     run_network(network.model, inputs, LayerCalls(model.index, answer, network.corrections.normalize))
@@ -114,11 +130,11 @@ def compare_layers(
     inputs: Structure,
     *,
     model: onnx.ModelProto,
-    tensors: Mapping[int, str],
+    tensors: Mapping[OperandKey, str],
     execute: Execute,
     reason: str,
 ) -> Iterator[LayerCodes]:
-    """Compare the input codes of every layer, computed from equal inputs of the layers before it.
+    """Compare the codes of every layer's activations, computed from equal activations of the layers before it.
 
     Codes at ties, whose values in torch are within 0.01 steps of the border between two codes, do not count as
     differing: floats are added in another order.
@@ -127,26 +143,28 @@ def compare_layers(
         network: Network with its policy.
         inputs: Inputs of the network, [n, ...].
         model: Graph of the network in floats.
-        tensors: Quantized input of each layer in the graph, by position.
+        tensors: Quantized activation in the graph by operand.
         execute: Function that runs a graph.
         reason: Reason why the runtime computes in floats.
 
     Yields:
         The layers of the policy in order.
     """
-    seen = {layer: each for layer, each in layer_inputs(network, inputs).items() if layer in tensors}
-    cut = cut_at(model, {tensors[layer]: tuple(each.exact.shape) for layer, each in seen.items()})
-    given = {given_name(tensors[layer]): each.quantized for layer, each in seen.items()}
+    seen = {operand: each for operand, each in activations(network, inputs).items() if operand in tensors}
+    cut = cut_at(model, {tensors[operand]: tuple(each.exact.shape) for operand, each in seen.items()})
+    given = {given_name(tensors[operand]): each.quantized for operand, each in seen.items()}
     found = execute(cut, graph_inputs(cut, inputs, given)) if seen else {}
     for layer, bits in enumerate(network.policy.layers):
-        if layer not in seen:
+        operands = [operand for operand in seen if operand[0] == layer]
+        if not operands:
             yield LayerCodes(layer=bits.name, is_integer=False, reason="its input is in float")
             continue
-        compared, differing = _count(seen[layer], found[tensors[layer]])
+        counts = [_count(seen[operand], found[tensors[operand]]) for operand in operands]
+        compared, differing = map(sum, zip(*counts, strict=True))
         yield LayerCodes(layer=bits.name, is_integer=False, reason=reason, compared=compared, differing=differing)
 
 
-def _count(expected: LayerInput, found: NDArray[Any]) -> tuple[int, int]:
+def _count(expected: Activation, found: NDArray[Any]) -> tuple[int, int]:
     """Return the number of codes, and of those that differ by more than a tie."""
     quantizer = expected.quantizer
     low, high = quantizer.q_min - quantizer.zero_point, quantizer.q_max - quantizer.zero_point

@@ -12,6 +12,8 @@ FormatName = Literal["onnx", "qonnx", "tflite", "packed", "aimet", "c"]
 """Names of the export formats."""
 ToolchainName = Literal["finn", "hls4ml"]
 """Tools that take QONNX files and have rules of their own."""
+NO_WEIGHTS = "no weights"
+"""Storage of layers that multiply two activations."""
 STEM = "network"
 """Name of the files of an export, unless another is given."""
 

@@ -90,7 +90,7 @@ class LayerCalls(MultiplicationMode):
         self._calls: defaultdict[Any, int] = defaultdict(int)
 
     def weighted(self, call: Call) -> Tensor:
-        weights = self._index.weights.find(call.weight)
+        weights = self._index.weights.find(call.factor)
         number = self._calls[weights] if call.continues else self._count(weights)
         layer = self._index.layers.get((weights, number)) if weights else None
         if weights and is_layer(call, weights) and not call.continues:
@@ -136,7 +136,7 @@ def require_float_layers(network: nn.Module, trace: Trace, example: Structure) -
     """
 
     def check(layer: int, call: Call) -> Tensor:
-        output = call.run(call.input, call.weight)
+        output = call.run(call.input, call.factor)
         if output.is_floating_point() and output.dtype != torch.float32:
             raise UserError(
                 f"layer {trace.layers[layer].name} computes in {output.dtype}; haq quantizes float32 networks: "

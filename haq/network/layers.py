@@ -137,15 +137,15 @@ class _Tracer(MultiplicationMode):
 
     def weighted(self, call: Call) -> Tensor:
         first = len(self.operators.products)
-        output = call.run(call.input, call.weight)
-        if call.weight.ndim < 2:  # reported with the other products that have no quantized form
+        output = call.run(call.input, call.factor)
+        if call.factor.ndim < 2:  # reported with the other products that have no quantized form
             self.origins.propagate(call.function, [call.input], [output])
             return output
         products = self.operators.pop_products(first)
-        weights = self._index.find(call.weight)
+        weights = self._index.find(call.factor)
         if weights is None or not is_layer(call, weights):
             self.origins.propagate(call.function, [call.input], [output])
-            self._refuse(call.operation.kind, self._reason(call, weights), [call.weight], products)
+            self._refuse(call.operation.kind, self._reason(call, weights), [call.factor], products)
         elif call.continues:
             self._extend(weights, output)
         else:
@@ -156,8 +156,8 @@ class _Tracer(MultiplicationMode):
 
     def multiplied(self, product: ActivationProduct, call: Call) -> Tensor:
         first = len(self.operators.products)
-        output = call.run(call.input, call.weight)
-        operands, products = [call.input, call.weight], self.operators.pop_products(first)
+        output = call.run(call.input, call.factor)
+        operands, products = [call.input, call.factor], self.operators.pop_products(first)
         sizes = product_sizes(call) if output.is_floating_point() else None
         if sizes is None or not all(map(self.operators.depends_on_input, operands)):
             self._refuse_product(product.operator, operands, products)
@@ -184,7 +184,7 @@ class _Tracer(MultiplicationMode):
         self._refusals.add_rest(model, self._called, weights, self.operators.readers)
         layers = self._named_layers()
         numbers = {number for tensor in tensors(outputs) for number in self.origins.of(tensor) if number}
-        weighted = [layer for layer in layers if layer.kind != "matmul"]
+        weighted = [layer for layer in layers if layer.has_weights]
         read = {number for layer in layers for number in layer.input_tensors}  # such as the state of a recurrent layer
         heads = [layers[number - 1] for number in sorted(numbers - read or numbers)] or weighted[-1:]
         return Trace(layers, tuple(self._sites), tuple(self._refusals), tuple(layer.name for layer in heads))
@@ -193,7 +193,7 @@ class _Tracer(MultiplicationMode):
         """Return why a call is not a layer."""
         if weights is not None:
             return "three-dimensional convolutions have no cost model"
-        if name := self._index.name(call.weight):
+        if name := self._index.name(call.factor):
             return f"it reads {name} transposed or with gaps, not as it is stored"
         return "its weights are computed while the network runs"
 
@@ -206,12 +206,20 @@ class _Tracer(MultiplicationMode):
         inputs: Sequence[Tensor],
         shape: Mapping[str, Any],
     ) -> None:
-        """Add a layer that wrote a tensor."""
+        """Add a layer that wrote a tensor; its inputs are the tensors of its operands that are activations."""
         self._calls[weights] += 1
         number = len(self._layers) + 1
-        read = frozenset[int]().union(*map(self.origins.of, inputs))
+        first, *others = map(self.origins.of, inputs)
+        read = first.union(*others)
         self._layers.append(
-            Layer(name=f"{number}", kind=kind, input_tensors=tuple(sorted(read)), output_tensor=number, **shape)
+            Layer(
+                name=f"{number}",
+                kind=kind,
+                input_tensors=tuple(sorted(read)),
+                second_tensors=tuple(sorted(read - first)),
+                output_tensor=number,
+                **shape,
+            )
         )
         self._sites.append(Site(weights, self._calls[weights]))
         self.origins.record(output, frozenset({number}))

@@ -184,8 +184,8 @@ def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Structure]) -> C
     def run(layer: int, call: Call) -> Tensor:
         observe((layer, "input"), call.input)
         if not call.has_weights:
-            observe((layer, "second_input"), call.weight)
-        return call.run(call.input, call.weight)
+            observe((layer, "second_input"), call.factor)
+        return call.run(call.input, call.factor)
 
     index = LayerIndex(model, trace.sites)
     with torch.no_grad():

@@ -189,7 +189,7 @@ class Corrector:
         layer_of: MutableMapping[Tensor, int] = WeakIdKeyDictionary()
 
         def compute(layer: int, call: Call) -> Tensor:
-            output = call.run(call.input, call.weight)
+            output = call.run(call.input, call.factor)
             # The mean of a recurrent layer differs between steps; a product of activations has no bias.
             if call.operation.kind not in UNCORRECTED_KINDS:
                 layer_of[output] = layer

@@ -63,7 +63,7 @@ def input_hessians(model: nn.Module, trace: Trace, batches: Iterable[Structure])
             for patches in _patches(call, trace.layers[layer]):
                 sums[layer] = _moments(patches) + sums.get(layer, 0)
                 seen[layer] = seen.get(layer, 0) + patches.shape[1]
-        return call.run(call.input, call.weight)
+        return call.run(call.input, call.factor)
 
     index = LayerIndex(model, trace.sites)
     with torch.no_grad():

@@ -90,5 +90,5 @@ class QuantizedModel(nn.Module):
             Output of the layer.
         """
         w_bits, a_bits = self._bits[layer]
-        weight = call.weight if w_bits is None else self.quantizers.factor(call, layer, w_bits)
-        return call.run(call.input if a_bits is None else self.quantizers.input(call.input, layer, a_bits), weight)
+        factor = call.factor if w_bits is None else self.quantizers.factor(call, layer, w_bits)
+        return call.run(call.input if a_bits is None else self.quantizers.input(call.input, layer, a_bits), factor)

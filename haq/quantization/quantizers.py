@@ -131,7 +131,7 @@ class Quantizers:
         Returns:
             True if it does.
         """
-        return self._trace.layers[layer].kind != "matmul"
+        return self._trace.layers[layer].has_weights
 
     def quantize_weight(self, layer: int, widths: Iterable[int]) -> None:
         """Quantize a layer's weights to several bit widths now instead of on first use.
@@ -258,7 +258,7 @@ class Quantizers:
         """
         if call.has_weights:
             return self.weight(layer, bits)
-        return self._activations.quantize(call.weight, (layer, "second_input"), bits)
+        return self._activations.quantize(call.factor, (layer, "second_input"), bits)
 
     def tensors(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> dict[str, Tensor]:
         """Return the parameters of all quantizers of a policy by name.

@@ -40,7 +40,7 @@ def output_spreads(model: nn.Module, trace: Trace, images: Structure) -> dict[in
     spreads: dict[int, Tensor] = {}
 
     def answer(layer: int, call: Call) -> Tensor:
-        output = call.run(call.input, call.weight)
+        output = call.run(call.input, call.factor)
         if call.operation.kind != "recurrent":
             channels = output.float().movedim(output.ndim - 1 - call.operation.spatial_dims, 0).flatten(1)
             spreads[layer] = channels.std(dim=1, correction=0)

@@ -215,7 +215,7 @@ class LearnedNetwork(nn.Module):
         """
 
         def answer(layer: int, call: Call) -> Tensor:
-            output = call.run(call.input, call.weight)
+            output = call.run(call.input, call.factor)
             tap(layer, output)
             return output
 
@@ -243,10 +243,10 @@ class LearnedNetwork(nn.Module):
 
     def _quantized(self, layer: int, call: Call, weights: Mapping[str, Tensor]) -> Tensor:
         owner, inputs = str(self._owners[layer]), str(layer)
-        weight = weights.get(owner, call.weight) if call.has_weights else call.weight
+        factor = weights.get(owner, call.factor) if call.has_weights else call.factor
         if not call.has_weights and inputs in self.second_inputs:
-            weight = self.second_inputs[inputs](call.weight)
-        return call.run(self.inputs[inputs](call.input) if inputs in self.inputs else call.input, weight)
+            factor = self.second_inputs[inputs](call.factor)
+        return call.run(self.inputs[inputs](call.input) if inputs in self.inputs else call.input, factor)
 
 
 def _fix_scales(quantizers: nn.ModuleDict) -> None:

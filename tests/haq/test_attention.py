@@ -1,11 +1,13 @@
 """Every workflow on a small vision transformer, whose products of two activations are layers."""
 
 import json
+from dataclasses import replace
 from inspect import getsource
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -21,6 +23,11 @@ from haq.evaluation.engines.onnxruntime import marking
 from haq.experiment.preparation import prepare_network
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.measured import measured_losses
+from haq.exporters.deployable import Deployable, make_deployable
+from haq.exporters.formats import ExportOptions
+from haq.exporters.onnx import OnnxExporter
+from haq.exporters.registry import make_runtime
+from haq.exporters.verify import verify_network
 from haq.network.layers import trace
 from haq.quantization.training.network import TrainableNetwork
 from haq.tasks.classification import ClassificationTask
@@ -248,12 +255,60 @@ def test_integer_graphs_agree_with_torch_and_are_exported_once(
     assert searched[0].summary.accuracy >= 0
 
 
+@pytest.fixture(scope="module")
+def deployable(searched: tuple[Any, Path], vit: nn.Module, task: ClassificationTask) -> Deployable:
+    return make_deployable(haq.load(searched[1], model=vit, task=task))
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "qonnx", "encodings"])
+def test_exported_products_have_the_codes_and_the_score_of_the_search(
+    runtime: str, searched: tuple[Any, Path], deployable: Deployable
+) -> None:
+    (record,) = verify_network(deployable, [runtime]).runtimes
+    if make_runtime(runtime).missing():
+        pytest.skip(str(record.missing))
+    assert record.score == searched[0].summary.accuracy
+    codes = {layer.layer: layer for layer in record.layers}
+    assert all(codes[name].compared for name in PRODUCTS)
+    # Rounding of float sums may move a code at the border of two.
+    assert sum(layer.differing for layer in record.layers) <= 0.01 * sum(layer.compared for layer in record.layers)
+
+
+def test_products_are_integer_kernels_of_onnxruntime(deployable: Deployable) -> None:
+    layers = {layer.name: layer for layer in OnnxExporter().build(deployable, ExportOptions()).layers}
+    assert all(layers[name].is_integer for name in PRODUCTS)
+    assert {(layers[name].storage, layers[name].weight_bytes) for name in PRODUCTS} == {("no weights", 0)}
+
+
+def test_an_exported_file_names_both_operands(deployable: Deployable) -> None:
+    model = onnx.load_model_from_string(OnnxExporter().build(deployable, ExportOptions()).main)
+    (product,) = [node for node in model.graph.node if node.name == "block.self_attn.qk/MatMul"]
+    assert list(product.input) == ["block.self_attn.qk.input", "block.self_attn.qk.second_input"]
+    assert list(product.output) == ["block.self_attn.qk.output"]
+
+
 @pytest.mark.parametrize(
-    ("format_name", "suffix"),
-    [("onnx", "onnx"), ("qonnx", "onnx"), ("aimet", "onnx"), ("c", "c"), ("tflite", "tflite")],
+    ("bits", "reason"),
+    [((None, 8), "its second operand is in float"), ((8, None), "its input is in float")],
 )
-def test_other_formats_refuse_products_by_name(
+def test_products_of_floats_are_exported_with_the_reason(
+    bits: tuple[int | None, int | None], reason: str, deployable: Deployable
+) -> None:
+    place = [layer.name for layer in deployable.policy.layers].index("pool.matmul")
+    layers = list(deployable.policy.layers)
+    layers[place] = layers[place].model_copy(update=dict(zip(("w_bits", "a_bits"), bits, strict=True)))
+    policy = deployable.policy.model_copy(update={"layers": tuple(layers)})
+    quantized = replace(deployable.artifact.quantized, policy=policy)
+    network = replace(deployable, artifact=replace(deployable.artifact, quantized=quantized))
+    exported = OnnxExporter().build(network, ExportOptions())
+    assert exported.layers[place].reason == reason
+    (record,) = verify_network(network, ["onnxruntime"], images=4).runtimes
+    assert record.layers[place].compared
+
+
+@pytest.mark.parametrize(("format_name", "suffix"), [("c", "c"), ("tflite", "tflite")])
+def test_integer_formats_refuse_products_by_name(
     format_name: str, suffix: str, searched: tuple[Any, Path], vit: nn.Module, task: ClassificationTask, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"layer block\.self_attn\.qk multiplies two activations"):
+    with pytest.raises(UserError, match=r"layer block\.self_attn\.qk multiplies two activations, .* --format onnx"):
         haq.export(searched[1], format=format_name, out=tmp_path / f"vit.{suffix}", model=vit, task=task)

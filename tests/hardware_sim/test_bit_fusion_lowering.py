@@ -21,7 +21,7 @@ def test_convolution_is_one_nest() -> None:
     assert _only(layer) == Call(
         1,
         Nest(2, 4, 6, 6, output_size=(4, 5), kernel=(3, 1), stride=(2, 1), dilation=(1, 2), input_size=(9, 5)),
-        write_back=WriteBack(0, 2 * 6 * 20),
+        write_back=WriteBack(unread=2 * 6 * 20),
     )
 
 
@@ -64,7 +64,7 @@ def test_transposed_convolution_multiplies_at_every_input_position() -> None:
     )  # fmt: skip
     call = _only(layer)
     assert call == Call(
-        1, Nest(2, 4, 12, 12, output_size=(5, 6), input_size=(5, 6)), write_back=WriteBack(0, 2 * 3 * 120)
+        1, Nest(2, 4, 12, 12, output_size=(5, 6), input_size=(5, 6)), write_back=WriteBack(unread=2 * 3 * 120)
     )
 
 
@@ -87,4 +87,4 @@ def test_recurrent_layer_runs_once_a_step() -> None:
 
 def test_embedding_only_copies() -> None:
     layer = Layer(name="e", kind="embedding", c_in=100, c_out=16, input_size=(7, 1), output_size=(7, 1))
-    assert _only(layer) == Call(1, None, copied=2 * 7 * 16, write_back=WriteBack(0, 2 * 7 * 16))
+    assert _only(layer) == Call(1, None, copied=2 * 7 * 16, write_back=WriteBack(unread=2 * 7 * 16))

@@ -271,7 +271,7 @@ class EnginePair:
         def answer(layer: int, call: Call) -> Tensor:
             seen[layer, "input"] = call.input.cpu().clone()  # the network may change it in place afterwards
             if not call.has_weights:
-                seen[layer, "second_input"] = call.weight.cpu().clone()
+                seen[layer, "second_input"] = call.factor.cpu().clone()
             return corrections.shift(layer, call, model.quantized(layer, call))
 
         model.set_bits(*bits)

@@ -235,7 +235,7 @@ def _gradients(
         # Copies, as what follows may write into activations in place.
         copies = {key: constants[key].clone() for key in (("input",) if call.has_weights else ("input", "weight"))}
         kept = replace(call, arguments={**call.arguments, **constants, **copies})
-        output = call.run(call.input, constants["weight"] if call.has_weights else call.weight)
+        output = call.run(call.input, constants["weight"] if call.has_weights else call.factor)
         calls.append(_Taken(layer, kept, torch.zeros_like(output, requires_grad=True)))
         answered = output + calls[-1].probe
         call_of[answered] = calls[-1]
@@ -268,14 +268,14 @@ def _of_probes(moved: Tensor, probes: list[Tensor]) -> tuple[Tensor, ...]:
 def _slopes(model: QuantizedModel, taken: _Taken, gradient: Tensor, *, images: int, is_corrected: bool) -> FloatArray:
     """Return the directional changes g . d [image, part, bits - 1] of all quantizations of a call."""
     call, quantizers = taken.call, model.quantizers
-    output = call.run(call.input, call.weight)
+    output = call.run(call.input, call.factor)
 
     def slope(changed: Tensor) -> Tensor:
         answered = _corrected(taken, changed, output) if is_corrected else changed
         return _by_image((answered - output) * gradient, images)
 
     weights = [slope(call.run(call.input, quantizers.factor(call, taken.layer, bits))) for bits in ALL_BITS]
-    inputs = [slope(call.run(quantizers.input(call.input, taken.layer, bits), call.weight)) for bits in ALL_BITS]
+    inputs = [slope(call.run(quantizers.input(call.input, taken.layer, bits), call.factor)) for bits in ALL_BITS]
     found: FloatArray = torch.stack([*weights, *inputs]).double().numpy(force=True)
     return found.reshape(2, len(ALL_BITS), -1).transpose(2, 0, 1)
 

@@ -1,6 +1,7 @@
 """Encodings of AIMET in the versions 1.0.0 and 2.0.0.
 
-Encodings of inputs are unsigned: value = (code + offset) * scale, with codes from 0 on. Those of weights are symmetric.
+Encodings of activations are unsigned: value = (code + offset) * scale, with codes from 0 on. Those of weights are
+symmetric.
 """
 
 import json
@@ -35,8 +36,8 @@ class Encoding:
     axis: int | None = None
 
 
-def input_encoding(name: str, quantizer: QuantizerParameters) -> Encoding:
-    """Return the encoding of a layer's input.
+def activation_encoding(name: str, quantizer: QuantizerParameters) -> Encoding:
+    """Return the encoding of an activation.
 
     Args:
         name: Name of the tensor.
@@ -49,31 +50,31 @@ def input_encoding(name: str, quantizer: QuantizerParameters) -> Encoding:
     return Encoding(name=name, bits=quantizer.bits, scale=(quantizer.scale,), zero_point=zero_point)
 
 
-def version_1(weights: Sequence[Encoding], inputs: Sequence[Encoding]) -> bytes:
+def version_1(weights: Sequence[Encoding], activations: Sequence[Encoding]) -> bytes:
     """Return the content of a file of version 1.0.0.
 
     Args:
         weights: Encodings of weights.
-        inputs: Encodings of inputs.
+        activations: Encodings of activations.
 
     Returns:
         JSON.
     """
-    sections = {"activation_encodings": inputs, "param_encodings": weights}
+    sections = {"activation_encodings": activations, "param_encodings": weights}
     return _content("1.0.0", {name: [_listed(each) for each in part] for name, part in sections.items()})
 
 
-def version_2(weights: Sequence[Encoding], inputs: Sequence[Encoding]) -> bytes:
+def version_2(weights: Sequence[Encoding], activations: Sequence[Encoding]) -> bytes:
     """Return the content of a file of version 2.0.0.
 
     Args:
         weights: Encodings of weights.
-        inputs: Encodings of inputs.
+        activations: Encodings of activations.
 
     Returns:
         JSON.
     """
-    return _content("2.0.0", {"encodings": [_typed(each) for each in (*inputs, *weights)]})
+    return _content("2.0.0", {"encodings": [_typed(each) for each in (*activations, *weights)]})
 
 
 def _content(number: str, sections: Mapping[str, Any]) -> bytes:

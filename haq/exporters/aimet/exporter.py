@@ -1,19 +1,20 @@
 """Exporter of AIMET encodings beside a float ONNX graph."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx
 
 from haq.errors import UserError
 from haq.evaluation.engines.onnxruntime import NotExportableError
-from haq.exporters.aimet.encodings import MIN_BITS, Encoding, input_encoding, version_1, version_2
+from haq.exporters.aimet.encodings import MIN_BITS, Encoding, activation_encoding, version_1, version_2
 from haq.exporters.aimet.lowering import FloatLowering
 from haq.exporters.deployable import Deployable
 from haq.exporters.float_graphs import float_layers
 from haq.exporters.formats import Export, ExportOptions, FormatName
 from haq.exporters.onnx.graph import describe, remove_metadata
 from haq.exporters.onnx.names import input_names, output_names, rename, tensor_names
+from haq.quantization.activations import OperandKey
 
 VERSION_1, VERSION_2 = ".encodings", ".v2.encodings"
 """Suffixes of the encodings."""
@@ -44,12 +45,12 @@ class AimetExporter:
             format=self.format,
             files={
                 self.suffix: encoded.model.SerializeToString(deterministic=True),
-                VERSION_1: version_1(encoded.weights, encoded.inputs),
-                VERSION_2: version_2(encoded.weights, encoded.inputs),
+                VERSION_1: version_1(encoded.weights, encoded.activations),
+                VERSION_2: version_2(encoded.weights, encoded.activations),
             },
             bits=network.bits,
             layers=tuple(float_layers(network, lambda bits: f", encoded in {max(bits, MIN_BITS)} bits", reason=REASON)),
-            notes=tuple(_notes(network, encoded.model)),
+            notes=tuple(_notes(network, encoded)),
         )
 
 
@@ -60,12 +61,14 @@ class EncodedGraph:
     Attributes:
         model: The graph.
         weights: Encodings of weights.
-        inputs: Encodings of inputs.
+        activations: Encodings of the activations that layers read.
+        read: Names of these activations in the graph.
     """
 
     model: onnx.ModelProto
     weights: tuple[Encoding, ...]
-    inputs: tuple[Encoding, ...]
+    activations: tuple[Encoding, ...]
+    read: Mapping[OperandKey, str]
 
 
 def encode(network: Deployable) -> EncodedGraph:
@@ -79,16 +82,20 @@ def encode(network: Deployable) -> EncodedGraph:
 
     Raises:
         NotExportableError: The network has no ONNX graph.
-        UserError: An input has 1 bit, which AIMET does not have.
+        UserError: An activation has 1 bit, which AIMET does not have.
     """
     names = [layer.name for layer in network.policy.layers]
-    narrow = [layer.name for layer in network.policy.layers if layer.a_bits is not None and layer.a_bits < MIN_BITS]
-    if narrow:
-        raise UserError(f"--format aimet: the input of {narrow[0]} has 1 bit; AIMET has encodings of 2 bits or more")
+    for place, layer in enumerate(network.policy.layers):
+        second = None if network.quantizers.has_weights(place) else layer.w_bits
+        for what, bits in (("input", layer.a_bits), ("second operand", second)):
+            if bits is not None and bits < MIN_BITS:
+                raise UserError(
+                    f"--format aimet: the {what} of {layer.name} has 1 bit; AIMET has encodings of 2 bits or more"
+                )
     lowering = FloatLowering(network)
     model = lowering.model()
     inputs, outputs = input_names(network.model, network.example), output_names(network.evaluated(network.example))
-    rename(model.graph, tensor_names(network.template, inputs, outputs))
+    renamed = rename(model.graph, tensor_names(network.template, inputs, outputs))
     remove_metadata(model.graph)
     describe(model, network)
     weights = tuple(
@@ -100,9 +107,11 @@ def encode(network: Deployable) -> EncodedGraph:
         )
         for layer, found in lowering.weights.items()
     )
-    read = input_tensors(model, names)
-    encodings = {read[layer]: input_encoding(read[layer], each) for layer, each in lowering.inputs.items()}
-    return EncodedGraph(model, weights, tuple(encodings.values()))
+    read = {operand: renamed.get(name, name) for operand, name in lowering.read.items()}
+    encodings = {
+        read[operand]: activation_encoding(read[operand], each) for operand, each in lowering.quantizers.items()
+    }
+    return EncodedGraph(model, weights, tuple(encodings.values()), read)
 
 
 def weight_tensor(layer: str) -> str:
@@ -117,29 +126,10 @@ def weight_tensor(layer: str) -> str:
     return f"{layer}.weight"
 
 
-def input_tensors(model: onnx.ModelProto, names: list[str]) -> dict[int, str]:
-    """Find the tensors that the layers read.
-
-    Args:
-        model: Graph.
-        names: Names of the layers.
-
-    Returns:
-        Name of the tensor by position of the layer.
-    """
-    places = {weight_tensor(name): place for place, name in enumerate(names)}
-    return {
-        places[name]: next(other for other in node.input if other != name)
-        for node in model.graph.node
-        for name in node.input
-        if name in places
-    }
-
-
-def _notes(network: Deployable, model: onnx.ModelProto) -> Iterator[str]:
+def _notes(network: Deployable, encoded: EncodedGraph) -> Iterator[str]:
     yield f"encodings of version 1.0.0 in *{VERSION_1}, of version 2.0.0 in *{VERSION_2}, for the tensors of the graph"
-    read = set(input_tensors(model, [layer.name for layer in network.policy.layers]).values())
-    apart = sum(node.op_type == "Identity" and node.output[0] in read for node in model.graph.node)
+    read = set(encoded.read.values())
+    apart = sum(node.op_type == "Identity" and node.output[0] in read for node in encoded.model.graph.node)
     if apart:
         yield (
             f"{apart} inputs of layers are outputs of an Identity, as others read the tensor in float or in other "

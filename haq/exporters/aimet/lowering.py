@@ -1,8 +1,8 @@
 """Lowering of a template to a float graph without quantizers, and the grids of its tensors.
 
 Batch norm and corrections are in weights and biases. Weights are the values of their codes, so that the grids give the
-same codes again, also where they were not rounded to nearest. A quantized input is the tensor that the layers read, if
-nothing else does, as an encoding holds for all readers of a tensor; else it is the output of an Identity.
+same codes again, also where they were not rounded to nearest. A quantized activation is the tensor that the layers
+read, if nothing else does, as an encoding holds for all readers of a tensor; else it is the output of an Identity.
 """
 
 from collections import defaultdict
@@ -12,9 +12,10 @@ import onnx
 
 from haq.evaluation.engines.onnxruntime.codes import SMALLEST_STEP, Integers, integer_weight
 from haq.evaluation.engines.onnxruntime.lowering import Lowering
-from haq.evaluation.engines.onnxruntime.marking import INPUT, MARKS, layer_of
+from haq.evaluation.engines.onnxruntime.marking import INPUT, SECOND_INPUT, is_mark, layer_of, operand_of
 from haq.evaluation.engines.onnxruntime.template import Node
 from haq.exporters.deployable import Deployable
+from haq.quantization.activations import OperandKey
 from haq.quantization.linear import QuantizerParameters
 
 Source = tuple[str, str]
@@ -29,7 +30,8 @@ class FloatLowering(Lowering):
 
     Attributes:
         weights: Integer weights of the layers by position.
-        inputs: Quantizers of the inputs of the layers by position.
+        quantizers: Quantizers of the activations that layers read.
+        read: Names of these activations.
     """
 
     def __init__(self, network: Deployable) -> None:
@@ -37,9 +39,10 @@ class FloatLowering(Lowering):
             network.template, network.quantizers, network.bits, corrections=network.corrections, fold=False
         )
         self.weights: dict[int, Integers] = {}
-        self.inputs: dict[int, QuantizerParameters] = {}
+        self.quantizers: dict[OperandKey, QuantizerParameters] = {}
+        self.read: dict[OperandKey, str] = {}
         self._same: dict[str, str] = {}
-        """Tensors that stand for the inputs of layers, by the output of the mark."""
+        """Tensors that stand for operands of layers, by the output of the mark."""
         self._nodes_reading: defaultdict[Source, list[Node]] = defaultdict(list)
         for node in self._template.nodes:
             for name in node.input:
@@ -62,12 +65,17 @@ class FloatLowering(Lowering):
         return "" if activation is None else f"{activation.operator} {activation.low} {activation.high}"
 
     def _input(self, mark: Node) -> None:
-        """Add the activation function before a layer, and note the quantizer of its input."""
-        quantizer = self._inputs[layer_of(mark)]
+        """Add the activation function before a layer, and note the quantizer of its operand."""
+        quantizer = self._quantizer(mark)
         if quantizer is None:
             super()._input(mark)
             return
-        self.inputs[layer_of(mark)] = quantizer
+        self._add_float(mark, quantizer)
+        self.quantizers[operand_of(mark)] = quantizer
+        self.read[operand_of(mark)] = self._same.get(mark.output[0], mark.output[0])
+
+    def _add_float(self, mark: Node, quantizer: QuantizerParameters) -> None:
+        """Add the activation function or an Identity where the operand is not a tensor that is there already."""
         source = (mark.input[0], self._activation(mark))
         first = self._first_equal(source, quantizer)
         activation = self._template.activations.get(mark.output[0])
@@ -82,17 +90,17 @@ class FloatLowering(Lowering):
 
     def _first_equal(self, source: Source, quantizer: QuantizerParameters) -> Node | None:
         """Return the first of the layers' marks that read a tensor and quantize it in the same way."""
-        marks = [node for node in self._nodes_reading[source] if node.domain == MARKS and node.op_type == INPUT]
-        return next((mark for mark in marks if self._inputs[layer_of(mark)] == quantizer), None)
+        marks = filter(_is_operand, self._nodes_reading[source])
+        return next((mark for mark in marks if self._quantizer(mark) == quantizer), None)
 
     def _is_read_elsewhere(self, name: str) -> bool:
         """Return whether anything but layers with equal quantizers reads a tensor."""
         if name in {value.name for value in self._template.marked.graph.output}:
             return True
         readers = [node for (tensor, _), nodes in self._nodes_reading.items() if tensor == name for node in nodes]
-        if not all(node.domain == MARKS and node.op_type == INPUT for node in readers):
+        if not all(map(_is_operand, readers)):
             return True
-        return len({(self._activation(node), self._inputs[layer_of(node)]) for node in readers}) > 1
+        return len({(self._activation(node), self._quantizer(node)) for node in readers}) > 1
 
     def _layer(self, mark: Node) -> None:
         """Add a layer's weights as the values of their codes, and its bias."""
@@ -108,3 +116,8 @@ class FloatLowering(Lowering):
         found = Integers(found.codes, np.maximum(found.scale, np.float32(SMALLEST_STEP)), found.axis)
         self.weights[layer] = found.transposed if product.is_transposed else found
         self._graph.constant(mark.output[0], self.weights[layer].values)
+
+
+def _is_operand(node: Node) -> bool:
+    """Return whether a node is the mark of an activation that a layer reads."""
+    return is_mark(node, INPUT) or is_mark(node, SECOND_INPUT)

@@ -9,7 +9,7 @@ from haq.evaluation.chunks import in_chunks
 from haq.evaluation.engines.onnxruntime.sessions import open_session, run_named
 from haq.execution.structures import Structure, rebuilt
 from haq.exporters.aimet.applied import apply_encodings, quantized_name
-from haq.exporters.aimet.exporter import REASON, VERSION_2, input_tensors
+from haq.exporters.aimet.exporter import REASON, VERSION_2, encode
 from haq.exporters.deployable import Deployable
 from haq.exporters.float_graphs import Arrays, compare_layers, graph_inputs
 from haq.exporters.formats import Export, FormatName
@@ -44,9 +44,7 @@ class EncodingsRuntime:
         return lambda inputs: in_chunks(run, inputs)
 
     def layer_codes(self, export: Export, network: Deployable, inputs: Structure) -> Iterator[LayerCodes]:
-        model = onnx.load_model_from_string(export.main)
-        read = input_tensors(model, [layer.name for layer in network.policy.layers])
-        tensors = {layer: quantized_name(name) for layer, name in read.items()}
+        tensors = {operand: quantized_name(name) for operand, name in encode(network).read.items()}
         applied = _applied(export)
         return compare_layers(network, inputs, model=applied, tensors=tensors, execute=_execute, reason=REASON)
 

@@ -53,7 +53,10 @@ def integer_network(network: Deployable, bits: PolicyBits | None = None) -> Inte
 
 
 def _template(network: Deployable) -> Template:
-    """Return the ONNX graph of a network; raise UserError if it has none."""
+    """Return the ONNX graph of a network; raise UserError if it has none, or a product that has no integer form."""
+    product = next((layer.name for layer in network.trace.layers if not layer.has_weights), None)
+    if product is not None:
+        raise UserError(f"layer {product} multiplies two activations, which has no form in integers alone; {ELSEWHERE}")
     try:
         return network.template
     except NotExportableError as error:

@@ -12,6 +12,7 @@ from onnx import helper
 
 from haq.execution.structures import to_device
 from haq.exporters.deployable import Deployable
+from haq.exporters.formats import NO_WEIGHTS
 from haq.exporters.onnx.lowering import StoredLowering, codes_tensor
 from haq.exporters.onnx.names import input_names, output_names, rename, tensor_names
 from haq.exporters.onnx.narrow import IR_VERSIONS, OPSETS, NarrowCodes, Width
@@ -25,7 +26,7 @@ class StoredWeight:
     """Weights of one layer in the file.
 
     Attributes:
-        storage: Type of the stored numbers.
+        storage: Type of the stored numbers; `NO_WEIGHTS` for a product of two activations.
         bytes: Size in bytes; 0 for weights that another layer stores.
     """
 
@@ -88,7 +89,9 @@ def _weights(
     constants = {tensor.name for tensor in graph.initializer}
     for layer in network.trace.layers:
         codes = stored.get(layer.name)
-        if codes is None:
+        if not layer.has_weights:
+            yield layer.name, StoredWeight(NO_WEIGHTS, 0)
+        elif codes is None:
             yield layer.name, StoredWeight("float32", 4 * layer.weight_count)
         else:
             is_first = codes_tensor(layer.name) in constants

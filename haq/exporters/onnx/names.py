@@ -1,18 +1,23 @@
 """Names of an exported graph: inputs and outputs as the network has them, tensors and nodes after their layer."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import get_args
 
 import onnx
 from torch import nn
 
-from haq.evaluation.engines.onnxruntime.marking import INPUT, MARKS, WEIGHT, layer_of
+from haq.evaluation.engines.onnxruntime.marking import INPUT, MARKS, SECOND_INPUT, WEIGHT, layer_of
 from haq.evaluation.engines.onnxruntime.template import Template
 from haq.execution.structures import Structure
+from haq.quantization.activations import Operand
 
-WEIGHT_ENDING = ".weight"
-"""End of the name of a layer's weights as it multiplies with them."""
-_PARTS = {INPUT: "input", WEIGHT: "weight"}
+ACTIVATIONS: tuple[Operand, ...] = get_args(Operand)
+"""Operands of a layer that are activations; a product of two activations has both."""
+FACTORS = ("weight", "second_input")
+"""What a layer multiplies its input with: weights, or the second operand of a product of two activations."""
+_FACTOR_ENDINGS = tuple(f".{part}" for part in FACTORS)
+_PARTS = {INPUT: "input", WEIGHT: "weight", SECOND_INPUT: "second_input"}
 _NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -66,7 +71,8 @@ def tensor_names(template: Template, inputs: list[str], outputs: list[str]) -> d
         outputs: Names of its outputs.
 
     Returns:
-        New names by old ones. A layer has `LAYER.input` and `LAYER.weight`, which it multiplies, and `LAYER.output`.
+        New names by old ones. A layer has `LAYER.input` and `LAYER.weight`, which it multiplies, and `LAYER.output`; a
+        product of two activations has `LAYER.second_input` in place of weights.
     """
     graph = template.marked.graph
     names = {product.output: f"{product.name}.output" for product in template.products}
@@ -77,23 +83,50 @@ def tensor_names(template: Template, inputs: list[str], outputs: list[str]) -> d
     return names | {value.name: name for value, name in zip(graph.input, inputs, strict=True)}
 
 
-def rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+def rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> dict[str, str]:
     """Rename tensors of a graph, and name each node after its layer or its first output, and its operator.
 
     Args:
         graph: Graph, changed in place.
         names: New names by old ones. A tensor that has a new name already, but is another one, gets a number.
+
+    Returns:
+        New names by old ones of all tensors that were renamed.
     """
-    weights_of_layers = {name for name in names.values() if name.endswith(WEIGHT_ENDING)}
+    factors = {name for name in names.values() if name.endswith(_FACTOR_ENDINGS)}
     names = _without_clashes(graph, names)
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
-        weights = [name for name in node.input if name in weights_of_layers]
-        stem = weights[0].removesuffix(WEIGHT_ENDING) if weights else node.output[0]
-        node.name = f"{stem}/{node.op_type}"
+        factor = next((name for name in node.input if name in factors), None)
+        node.name = f"{node.output[0] if factor is None else factor.rpartition('.')[0]}/{node.op_type}"
     for value in (*graph.input, *graph.output, *graph.initializer):
         value.name = names.get(value.name, value.name)
+    return names
+
+
+def factor_names(layers: Iterable[str]) -> dict[str, str]:
+    """Return the tensors that layers multiply their inputs with.
+
+    Args:
+        layers: Names of the layers.
+
+    Returns:
+        Layers by the name of the tensor, of which a layer has one.
+    """
+    return {f"{layer}.{part}": layer for layer in layers for part in FACTORS}
+
+
+def activation_names(layers: Iterable[str]) -> dict[str, str]:
+    """Return the tensors that layers multiply and that are activations.
+
+    Args:
+        layers: Names of the layers.
+
+    Returns:
+        Layers by the name of the tensor; products of two activations have two.
+    """
+    return {f"{layer}.{part}": layer for layer in layers for part in ACTIVATIONS}
 
 
 def _without_clashes(graph: onnx.GraphProto, names: Mapping[str, str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from haq.exporters.deployable import Deployable
 from haq.exporters.onnx.segments import SegmentValues, StoredCodes
 from haq.network.layer_calls import LayerCalls, LayerIndex
 from haq.network.tracing.weighted_calls import Call
+from haq.quantization.activations import Operand
 from haq.quantization.corrections import Corrections
 from haq.quantization.linear import QuantizerParameters
 
@@ -51,7 +52,7 @@ class PreciseNetwork:
             inputs: Inputs of the network, [n, ...].
 
         Returns:
-            Codes of the inputs of all quantized layers, as they are stored in exported graphs, and the outputs.
+            Codes of all quantized activations that layers read, as they are stored in exported graphs, and the outputs.
         """
         try:
             return self._run(inputs)
@@ -64,15 +65,20 @@ class PreciseNetwork:
     def _run(self, inputs: Structure) -> SegmentValues:
         codes: dict[str, StoredCodes] = {}
 
+        def quantized(layer: int, operand: Operand, x: Tensor) -> Tensor:
+            bits = self._w_bits[layer], self._a_bits[layer]
+            quantizer = self._quantizers.of_operand((layer, operand), bits)
+            if quantizer is None:
+                return x
+            found = _codes(x, quantizer)
+            stored = found + code_offset(quantizer)
+            codes[f"{self._trace.layers[layer].name}.{operand}"] = stored.to(torch.uint8).contiguous().numpy()
+            return (found - quantizer.zero_point).to(self._dtype) * quantizer.scale
+
         def compute(layer: int, call: Call) -> Tensor:
-            x, bits = call.input, self._a_bits[layer]
-            quantizer = None if bits is None else self._quantizers.activation(layer, bits)
-            if quantizer is not None:
-                found = _codes(x, quantizer)
-                stored = found + code_offset(quantizer)
-                codes[self._trace.layers[layer].name] = stored.to(torch.uint8).contiguous().numpy()
-                x = (found - quantizer.zero_point).to(self._dtype) * quantizer.scale
-            return self._corrections.shift(layer, call, call.run(x, self._weight(layer, call)))
+            x = quantized(layer, "input", call.input)
+            second = self._weight(layer, call) if call.has_weights else quantized(layer, "second_input", call.factor)
+            return self._corrections.shift(layer, call, call.run(x, second))
 
         calls = LayerCalls(LayerIndex(self._model, self._trace.sites), compute, self._corrections.normalize)
         outputs = run_network(self._model, map_tensors(self._converted, inputs), calls)
@@ -81,7 +87,7 @@ class PreciseNetwork:
     def _weight(self, layer: int, call: Call) -> Tensor:
         bits = self._w_bits[layer]
         if bits is None:
-            return call.weight
+            return call.factor
         weight = self._quantizers.codes(layer, bits)
         shape = [-1 if dim == weight.channel_axis else 1 for dim in range(weight.codes.ndim)]
         return weight.codes.to(self._dtype) * weight.scale.to(self._dtype).reshape(shape)

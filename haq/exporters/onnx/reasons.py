@@ -29,6 +29,7 @@ _WORDS: Mapping[str, str] = {
 """What operators do to the output of a layer."""
 _OPERATORS: Mapping[str, str] = {
     "ConvTranspose": "there is no integer kernel for transposed convolutions",
+    "Einsum": "there is no integer kernel for Einsum",
     "Gather": "values are looked up, not multiplied",
 }
 """Operators that have no integer kernel."""
@@ -57,9 +58,10 @@ class FloatReasons:
         Returns:
             The reason, in one line.
         """
+        second = self._readers[f"{layer.name}.second_input"]
+        product = next(iter(second or self._readers[f"{layer.name}.weight"]), None)
         if layer.w_bits is None:
-            return "its weights are in float"
-        product = next(iter(self._readers[f"{layer.name}.weight"]), None)
+            return "its second operand is in float" if second else "its weights are in float"
         if product is not None and product.op_type in _OPERATORS:
             return _OPERATORS[product.op_type]
         if layer.a_bits is None:

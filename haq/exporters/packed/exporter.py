@@ -3,7 +3,7 @@
 from safetensors.torch import save
 
 from haq.exporters.deployable import Deployable
-from haq.exporters.formats import Export, ExportedLayer, ExportOptions, FormatName
+from haq.exporters.formats import NO_WEIGHTS, Export, ExportedLayer, ExportOptions, FormatName
 from haq.exporters.packed.contents import PACKED, SCALE, SHAPE, Contents, make_contents
 from haq.exporters.packed.header import KEY
 
@@ -43,7 +43,7 @@ def _layer(contents: Contents, place: int) -> ExportedLayer:
     packed = contents.tensors.get(f"{bits.name}.{PACKED}")
     size, storage = FLOAT_BYTES * layer.count, "float32"
     if layer.product is not None:
-        size, storage = 0, "no weights"
+        size, storage = 0, NO_WEIGHTS
     elif owner != place:
         size, storage = 0, f"that of {header.policy.layers[owner].name}"
     elif packed is not None:

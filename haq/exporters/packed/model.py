@@ -69,8 +69,8 @@ class PackedModel(nn.Module):
     def _answer(self, layer: int, call: Call) -> Tensor:
         found = self._layers[layer]
         x = _quantized(call.input, found.input, self.scales[layer])
-        weight = _quantized(call.weight, found.second_input, self.second_scales[layer])
-        return self._corrections.shift(layer, call, call.run(x, weight))
+        factor = _quantized(call.factor, found.second_input, self.second_scales[layer])
+        return self._corrections.shift(layer, call, call.run(x, factor))
 
 
 def _scales(quantizers: Iterable[PackedInput | None]) -> Tensor:

@@ -124,7 +124,7 @@ class _Calls:
             bias = call.arguments.get("bias")
             if bias is not None:
                 seen.biases[layer] = bias
-            return call.run(call.input, call.weight)
+            return call.run(call.input, call.factor)
 
         def normalize(norm: NormCall, arguments: Arguments) -> Tensor:
             seen.norms[norm] = arguments

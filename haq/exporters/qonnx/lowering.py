@@ -45,14 +45,14 @@ class Grid:
     narrow: bool = False
 
 
-def input_grid(quantizer: QuantizerParameters, layer: str) -> Grid:
-    """Return the grid of a layer's input.
+def activation_grid(quantizer: QuantizerParameters, name: str) -> Grid:
+    """Return the grid of an activation.
 
     Signed codes of 1 bit would be -1 and 1 in QONNX, so they are stored as unsigned ones.
 
     Args:
         quantizer: Parameters of the quantizer.
-        layer: Name of the layer, for the message.
+        name: Name of the activation, for the message.
 
     Returns:
         The grid.
@@ -63,7 +63,7 @@ def input_grid(quantizer: QuantizerParameters, layer: str) -> Grid:
     full = IntegerRange(quantizer.bits, signed=quantizer.signed)
     if (quantizer.q_min, quantizer.q_max) != (full.q_min, full.q_max):
         found, all_codes = f"{quantizer.q_min}..{quantizer.q_max}", f"{full.q_min}..{full.q_max}"
-        raise UserError(f"--format qonnx: input codes of {layer} are {found}; a Quant node takes {all_codes}")
+        raise UserError(f"--format qonnx: codes of {name} are {found}; a Quant node takes {all_codes}")
     is_signed = quantizer.signed and quantizer.bits > 1
     zero_point = quantizer.zero_point if is_signed else quantizer.zero_point - quantizer.q_min
     return Grid(quantizer.bits, np.array(quantizer.scale, np.float32), zero_point, signed=is_signed)
@@ -140,19 +140,18 @@ class QuantLowering(Lowering):
 
     def _input(self, mark: Node) -> None:
         """Add the activation function and the quantizer before a layer."""
-        layer = layer_of(mark)
-        quantizer, name = self._inputs[layer], self._template.products[layer].name
+        quantizer, name = self._quantizer(mark), self._graph.operand_name(mark)
         if quantizer is None:
             super()._input(mark)
             return
-        self._quant(self._activated(mark), input_grid(quantizer, name), f"{name}.input", mark.output[0])
+        self._quant(self._activated(mark), activation_grid(quantizer, name), name, mark.output[0])
 
     def _activated(self, mark: Node) -> str:
         """Add the activation function before a layer, if it has one; return the name of its output."""
         activation = self._template.activations.get(mark.output[0])
         if activation is None:
             return str(mark.input[0])
-        name = f"{self._template.products[layer_of(mark)].name}.input.activated"
+        name = f"{self._graph.operand_name(mark)}.activated"
         return self._graph.add(activation.operator, [mark.input[0], *activation.inputs], name)
 
     def _layer(self, mark: Node) -> None:

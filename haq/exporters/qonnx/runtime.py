@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import onnx
 import torch
 
-from haq.execution.structures import Structure, rebuilt
+from haq.execution.structures import Structure, item_count, rebuilt
 from haq.exporters.deployable import Deployable
-from haq.exporters.float_graphs import Arrays, compare_layers, graph_inputs
+from haq.exporters.float_graphs import compare_layers, graph_inputs
 from haq.exporters.formats import Export, FormatName
+from haq.exporters.onnx.names import ACTIVATIONS
 from haq.exporters.protocols import LayerCodes
 from haq.exporters.qonnx.batch import set_batch
 from haq.exporters.qonnx.execution import execute, missing_qonnx
@@ -37,20 +38,22 @@ class QonnxRuntime:
         outputs = network.evaluated(network.example)
 
         def run(inputs: Structure) -> Structure:
-            found = _execute(model, graph_inputs(model, inputs))
+            found = execute(_sized(model, item_count(inputs)), graph_inputs(model, inputs))
             return rebuilt(outputs, [torch.from_numpy(found[value.name]) for value in model.graph.output])
 
         return run
 
     def layer_codes(self, export: Export, network: Deployable, inputs: Structure) -> Iterator[LayerCodes]:
-        tensors = {place: f"{layer.name}.input" for place, layer in enumerate(network.policy.layers)}
-        model = onnx.load_model_from_string(export.main)
-        return compare_layers(network, inputs, model=model, tensors=tensors, execute=_execute, reason=REASON)
+        layers = enumerate(network.policy.layers)
+        tensors = {(place, part): f"{layer.name}.{part}" for place, layer in layers for part in ACTIVATIONS}
+        # Sized before it is cut: the first dimension of other tensors is not always that of the items.
+        model = _sized(onnx.load_model_from_string(export.main), item_count(inputs))
+        return compare_layers(network, inputs, model=model, tensors=tensors, execute=execute, reason=REASON)
 
 
-def _execute(model: onnx.ModelProto, inputs: Arrays) -> Arrays:
-    """Run a graph for the batch of its inputs, for whose size qonnx has no name."""
+def _sized(model: onnx.ModelProto, items: int) -> onnx.ModelProto:
+    """Return a graph for a number of items, for which qonnx has no name."""
     sized = onnx.ModelProto()
     sized.CopyFrom(model)
-    set_batch(sized.graph, len(next(iter(inputs.values()))))
-    return execute(sized, inputs)
+    set_batch(sized.graph, items)
+    return sized

@@ -8,6 +8,7 @@ import torch
 from haq.experiment.target_quantizers import are_powers_of_two
 from haq.exporters.deployable import Deployable
 from haq.exporters.formats import ToolchainName
+from haq.quantization.activations import OperandKey
 from hardware_sim.deployment_target import DeploymentTarget
 from hardware_sim.target_catalog import load_target
 
@@ -46,20 +47,23 @@ def _of_layer(network: Deployable, place: int, target: DeploymentTarget) -> Iter
         return
     if not target.allows(bits.w_bits, bits.a_bits, is_end=is_end):
         yield f"has {bits.w_bits}/{bits.a_bits} bits, not {target.legal_text(is_end=is_end)}; {remedy}"
-    yield from _of_input(network, place, target)
+    yield from _of_activation(network, (place, "input"), target)
+    if not network.quantizers.has_weights(place):
+        yield from _of_activation(network, (place, "second_input"), target)
+        return
     yield from _of_weights(network, place, target)
 
 
-def _of_input(network: Deployable, place: int, target: DeploymentTarget) -> Iterator[str]:
-    a_bits = network.policy.a_bits[place]
-    remedy = f"search with --deploy {target.name}"
-    quantizer = None if a_bits is None else network.quantizers.activation(place, a_bits)
+def _of_activation(network: Deployable, operand: OperandKey, target: DeploymentTarget) -> Iterator[str]:
+    layer, remedy = network.policy.layers[operand[0]], f"search with --deploy {target.name}"
+    quantizer = network.quantizers.of_operand(operand, (layer.w_bits, layer.a_bits))
     if quantizer is None:
         return
+    what = "input" if operand[1] == "input" else "second operand"
     if quantizer.zero_point and not target.zero_points:
-        yield f"has the zero point {quantizer.zero_point} at its input, not 0; {remedy}"
+        yield f"has the zero point {quantizer.zero_point} at its {what}, not 0; {remedy}"
     if "activations" in target.power_of_two_scales and not are_powers_of_two(torch.tensor(quantizer.scale)):
-        yield f"has the input scale {quantizer.scale:.4g}, no power of two; {remedy}"
+        yield f"has the {what} scale {quantizer.scale:.4g}, no power of two; {remedy}"
 
 
 def _of_weights(network: Deployable, place: int, target: DeploymentTarget) -> Iterator[str]:

@@ -63,7 +63,7 @@ class MultiplicationMode(TorchFunctionMode):
         Returns:
             Result of the call.
         """
-        return call.run(call.input, call.weight)
+        return call.run(call.input, call.factor)
 
     def multiplied(self, product: ActivationProduct, call: Call) -> Tensor:  # noqa: ARG002
         """Handle a product that may be one of two activations; the default runs it unchanged.
@@ -75,7 +75,7 @@ class MultiplicationMode(TorchFunctionMode):
         Returns:
             Result of the call.
         """
-        return call.run(call.input, call.weight)
+        return call.run(call.input, call.factor)
 
     def other(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Handle any other call of torch; the default runs it unchanged.

@@ -19,7 +19,7 @@ def layer_kind(call: Call) -> LayerKind:
         The kind.
     """
     groups = call.arguments.get("groups", 1)
-    is_depthwise = call.operation.kind == "conv" and groups > 1 and call.weight.shape[1] == 1
+    is_depthwise = call.operation.kind == "conv" and groups > 1 and call.factor.shape[1] == 1
     return "depthwise" if is_depthwise else call.operation.kind
 
 
@@ -33,7 +33,7 @@ def layer_shape(call: Call, output: Tensor) -> dict[str, Any]:
     Returns:
         Arguments of `Layer` by name.
     """
-    kind, weight = call.operation.kind, call.weight
+    kind, weight = call.operation.kind, call.factor
     if kind == "recurrent":
         size = (1, max(1, output.numel() // weight.shape[0]))
         return {"c_in": weight.shape[1], "c_out": weight.shape[0], "input_size": size, "output_size": size}

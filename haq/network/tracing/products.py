@@ -16,7 +16,7 @@ from haq.network.tracing.attention import attention_product
 from haq.network.tracing.weighted_calls import Call, Operation
 
 PRODUCT = Operation("matmul")
-"""Operation of all products of two activations: its `input` is the first operand, its `weight` the second."""
+"""Operation of all products of two activations: its `input` is the first operand, its `factor` the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +183,8 @@ def product_sizes(call: Call) -> ProductSizes | None:
         >>> product_sizes(Call(torch.matmul, PRODUCT, operands))
         ProductSizes(groups=2, rows=15, columns=6, depth=4)
     """
-    first, second = tuple(call.input.shape), tuple(call.weight.shape)
-    if not call.input.numel() or not call.weight.numel():
+    first, second = tuple(call.input.shape), tuple(call.factor.shape)
+    if not call.input.numel() or not call.factor.numel():
         return None
     if "equation" in call.arguments:
         return _einsum_sizes(call.arguments["equation"], first, second)

@@ -51,7 +51,7 @@ class Call:
     Attributes:
         function: Function of torch.
         operation: Its description.
-        arguments: Arguments by name.
+        arguments: Arguments by name; the operands are `input` and `weight`, also where the second is an activation.
     """
 
     function: Callable[..., Any]
@@ -64,8 +64,8 @@ class Call:
         return self.arguments["input"]  # type: ignore[no-any-return]
 
     @property
-    def weight(self) -> Tensor:
-        """Weights of the multiplication; the second operand of a product of two activations."""
+    def factor(self) -> Tensor:
+        """What the input is multiplied with: weights, or the second operand of a product of two activations."""
         return self.arguments["weight"]  # type: ignore[no-any-return]
 
     @property
@@ -78,17 +78,17 @@ class Call:
         """Whether it is a later step of a recurrent layer's call, which belongs to the layer of the first step."""
         return int(self.arguments.get("step", 0)) > 0
 
-    def run(self, input: Tensor, weight: Tensor) -> Tensor:  # noqa: A002
-        """Run the call with another input and other weights.
+    def run(self, input: Tensor, factor: Tensor) -> Tensor:  # noqa: A002
+        """Run the call with other operands.
 
         Args:
             input: Input.
-            weight: Weights.
+            factor: Weights, or the second operand of a product of two activations.
 
         Returns:
             Result of the call.
         """
-        return self.function(**{**self.arguments, "input": input, "weight": weight})  # type: ignore[no-any-return]
+        return self.function(**{**self.arguments, "input": input, "weight": factor})  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def is_layer(call: Call, weights: WeightSlice | None) -> bool:
     Returns:
         True if it has.
     """
-    return weights is not None and call.weight.ndim > 1 and call.operation.spatial_dims <= 2
+    return weights is not None and call.factor.ndim > 1 and call.operation.spatial_dims <= 2
 
 
 class WeightIndex:

@@ -87,9 +87,9 @@ class TrainableNetwork(nn.Module):
             weights, inputs = str(self.owners[layer]), str(layer)
             factors, position = (self.weights, weights) if call.has_weights else (self.second_inputs, inputs)
             if position in factors and not (call.continues and position in quantized):  # once for all steps
-                quantized[position] = factors[position](call.weight)
+                quantized[position] = factors[position](call.factor)
             x = self.inputs[inputs](call.input) if inputs in self.inputs else call.input
-            return call.run(x, quantized.get(position, call.weight))
+            return call.run(x, quantized.get(position, call.factor))
 
         # Built anew for every pass: a copy of this network, or a move to a device, has other tensors.
         calls = LayerCalls(LayerIndex(self.model, self.trace.sites), answer)
@@ -148,7 +148,7 @@ def start_network(model: nn.Module, initializer: Initializer, bits: PolicyBits) 
     """
     owner = owners(initializer.trace)
     factors = {layer: w for layer, w in enumerate(bits[0]) if w is not None}
-    products = {layer: w for layer, w in factors.items() if initializer.trace.layers[layer].kind == "matmul"}
+    products = {layer: w for layer, w in factors.items() if not initializer.trace.layers[layer].has_weights}
     weights = {
         owner[layer]: initializer.weight(owner[layer], w) for layer, w in factors.items() if layer not in products
     }
@@ -227,7 +227,7 @@ def _empty_network(model: nn.Module, trace: Trace, bits: PolicyBits, saved: Save
 
     for layer, (w_bits, a_bits) in enumerate(zip(*bits, strict=True)):
         first = owner[layer]
-        if w_bits is not None and trace.layers[layer].kind == "matmul":
+        if w_bits is not None and not trace.layers[layer].has_weights:
             second_inputs[layer] = activation(f"{names[layer]}.second_input", w_bits)
         elif w_bits is not None and first not in weights:
             name = f"{names[first]}.weight"

@@ -16,8 +16,8 @@ from haq.errors import UserError
 from haq.experiment.artifact import load_artifact
 from haq.experiment.inputs import Inputs
 from haq.exporters.agreement import compare_outputs
-from haq.exporters.aimet.encodings import Encoding, input_encoding, version_1, version_2
-from haq.exporters.aimet.exporter import AimetExporter, encode, input_tensors
+from haq.exporters.aimet.encodings import Encoding, activation_encoding, version_1, version_2
+from haq.exporters.aimet.exporter import AimetExporter, encode
 from haq.exporters.aimet.runtime import EncodingsRuntime
 from haq.exporters.deployable import Deployable, make_deployable
 from haq.exporters.formats import Export, ExportOptions
@@ -95,7 +95,7 @@ def test_encodings_are_read_as_the_policy_again(deployable: Deployable, digits: 
 
 def test_a_signed_grid_is_stored_in_unsigned_codes() -> None:
     quantizer = QuantizerParameters(bits=5, signed=True, scale=0.5, zero_point=7, q_min=-16, q_max=15)
-    encoding = input_encoding("x", quantizer)
+    encoding = activation_encoding("x", quantizer)
     (listed,) = json.loads(version_1((), (encoding,)))["activation_encodings"]
     assert (listed["bw"], listed["offset"], listed["scale"], listed["is_sym"]) == (5, [-23], [0.5], False)
     (typed,) = json.loads(version_2((), (encoding,)))["encodings"]
@@ -148,9 +148,9 @@ def test_encodings_give_the_codes_of_the_quantized_network(w_bits: int | None, a
 
 def test_a_tensor_has_an_identity_only_where_something_else_reads_it(prepared: Prepare) -> None:
     network = prepared(Shared().eval(), 4, 4)
-    model = encode(network).model
-    names = [layer.name for layer in network.policy.layers]
-    read = {names[place]: tensor for place, tensor in input_tensors(model, names).items()}
+    encoded = encode(network)
+    model, names = encoded.model, [layer.name for layer in network.policy.layers]
+    read = {names[place]: tensor for (place, _), tensor in encoded.read.items()}
     assert read["stem"] == "x"
     assert read["left"] == read["right"]
     assert [node.output[0] for node in model.graph.node if node.op_type == "Identity"] == [read["third"]]

@@ -19,7 +19,7 @@ from haq.exporters.agreement import compare_outputs
 from haq.exporters.deployable import Deployable, make_deployable
 from haq.exporters.formats import ExportOptions
 from haq.exporters.qonnx.exporter import QonnxExporter, build_graph
-from haq.exporters.qonnx.lowering import input_grid, weight_grid
+from haq.exporters.qonnx.lowering import activation_grid, weight_grid
 from haq.exporters.qonnx.runtime import QonnxRuntime
 from haq.exporters.qonnx.toolchains import obstacles
 from haq.network.layers import trace_layers
@@ -81,13 +81,13 @@ def test_quant_computes_the_values_of_an_input_quantizer(signed: bool, bits: int
     )
     x = np.linspace(-20, 20, 997, dtype=np.float32)
     codes = np.clip(np.rint(x / np.float32(0.125)) + zero_point, quantizer.q_min, quantizer.q_max)
-    assert (quant(x, input_grid(quantizer, "layer")) == (codes - zero_point) * np.float32(0.125)).all()
+    assert (quant(x, activation_grid(quantizer, "layer")) == (codes - zero_point) * np.float32(0.125)).all()
 
 
 def test_codes_that_do_not_fill_their_bits_are_refused() -> None:
     quantizer = QuantizerParameters(bits=4, signed=True, scale=1.0, zero_point=0, q_min=-7, q_max=7)
-    with pytest.raises(UserError, match=r"input codes of conv are -7\.\.7; a Quant node takes -8\.\.7"):
-        input_grid(quantizer, "conv")
+    with pytest.raises(UserError, match=r"codes of conv\.input are -7\.\.7; a Quant node takes -8\.\.7"):
+        activation_grid(quantizer, "conv.input")
 
 
 def test_every_convolution_has_all_attributes_and_every_quantizer_its_width(deployable: Deployable) -> None:

@@ -198,7 +198,7 @@ def _require_tensors(inputs: Structure) -> None:
 
 def _mark_layer(layer: int, call: Call) -> Tensor:
     x = _mark(INPUT, call.input, layer=layer) if call.input.is_floating_point() else call.input
-    return call.run(x, _mark(WEIGHT if call.has_weights else SECOND_INPUT, call.weight, layer=layer))
+    return call.run(x, _mark(WEIGHT if call.has_weights else SECOND_INPUT, call.factor, layer=layer))
 
 
 def _mark_norm(norm: NormCall, arguments: Mapping[str, Any]) -> Tensor:

@@ -57,13 +57,13 @@ def test_explicit_products_are_layers(forward: Callable[[Wired, Tensor], Any], n
     # Three rows of four values with three columns: 36 multiplications, in one product.
     assert products(traced) == [(name, 1, 4, 3, (3, 1))]
     assert traced.layers[-1].weight_count == 0
-    assert traced.layers[-1].input_tensors == (1, 2)
+    assert (traced.layers[-1].input_tensors, traced.layers[-1].second_tensors) == ((1, 2), (2,))
     assert traced.refused == ()
     seen = []
 
     def compute(layer: int, call: Call) -> Tensor:
         seen.append(layer)
-        return call.run(call.input, call.weight)
+        return call.run(call.input, call.factor)
 
     with torch.no_grad(), LayerCalls(LayerIndex(model, traced.sites), compute):
         output = model(X)
@@ -157,6 +157,7 @@ def test_multi_head_attention_has_named_products() -> None:
         assert [layer.name for layer in traced.layers] == ["mha.in_proj", "mha.qk", "mha.pv", "mha.out_proj"]
         assert products(traced) == [("mha.qk", 2, 8, 10, (5, 1)), ("mha.pv", 2, 10, 8, (5, 1))]
         assert [layer.input_tensors for layer in traced.layers] == [(0,), (1,), (1, 2), (3,)]
+        assert [layer.second_tensors for layer in traced.layers] == [(), (), (1,), ()]
 
 
 class Block(nn.Module):
@@ -228,7 +229,7 @@ def test_networks_without_product_layers_compute_attention_as_torch_does() -> No
     x = torch.rand(1, 6, 8)
     traced = trace(model, x)
     old = [site for site, layer in zip(traced.sites, traced.layers, strict=True) if layer.kind != "matmul"]
-    with torch.no_grad(), LayerCalls(LayerIndex(model, old), lambda _, call: call.run(call.input, call.weight)):
+    with torch.no_grad(), LayerCalls(LayerIndex(model, old), lambda _, call: call.run(call.input, call.factor)):
         found = model(x)
     with torch.no_grad():
         assert torch.equal(found, model(x))

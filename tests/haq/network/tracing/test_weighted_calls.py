@@ -25,7 +25,7 @@ class Doubled(MultiplicationMode):
     """Mode that doubles the input of every layer."""
 
     def weighted(self, call: Call) -> Tensor:
-        return call.run(2 * call.input, call.weight)
+        return call.run(2 * call.input, call.factor)
 
 
 X = torch.randn(1, 4, 6, generator=torch.Generator().manual_seed(0))
@@ -58,7 +58,7 @@ def test_mode_does_not_change_attention(need_weights: bool, is_training: bool) -
         with Recorder() as recorder:
             seen = attention(X, X, X, need_weights=need_weights)
     torch.testing.assert_close(seen, expected)
-    assert [tuple(call.weight.shape) for call in recorder.calls] == [(18, 6), (6, 6)]
+    assert [tuple(call.factor.shape) for call in recorder.calls] == [(18, 6), (6, 6)]
 
 
 def test_arguments_by_position_and_by_name() -> None:
