@@ -1,9 +1,9 @@
 """Compare bits of the embedded detector: float, uniform, searched at equal cost, and fine-tuned, for several seeds.
 
-For each seed a detector is trained on the shapes. Uniform bits are evaluated, policies are searched at the latency and
-at the size of uniform bits, and the float network, uniform and searched bits are fine-tuned alike. First layer and head
-have 8 bits. Each result is one JSON file in --out; a second call computes what is missing and prints the tables.
-Weights and folders of runs lie in --runs.
+For each seed a detector is trained on the shapes. Uniform bits are evaluated; policies are searched at the latency of
+uniform bits, and at their size with 8-bit activations; the float network, uniform and searched bits are fine-tuned
+alike. First layer and head have 8 bits. Each result is one JSON file in --out; a second call computes what is missing
+and prints the tables. Weights and folders of runs lie in --runs.
 
     python scripts/experiments/detection_networks.py --out results/detection/shapes
 """
@@ -23,6 +23,7 @@ from stored_cells import Cell, stored_cell
 import haq
 from haq.config import search_config
 from haq.evaluation.evaluator import Evaluator
+from haq.experiment.learning_request import PolicyLike
 from haq.experiment.preparation import prepare_network
 from haq.experiment.problem import Network
 from haq.finetuning.journal import Summary
@@ -30,7 +31,6 @@ from haq.network.models.shapes_training import train_shapes
 from haq.policy import CostSummary
 from haq.studies.comparison.intervals import paired_interval
 
-OBJECTIVES = ("latency", "size")
 Cells = Mapping[str, Mapping[int, Cell]]
 """Cells by name and seed."""
 
@@ -60,17 +60,15 @@ class Plan:
     def cells(self) -> Iterator[tuple[str, Callable[[], Cell]]]:
         """Yield the name of each cell, and the function that computes it."""
         yield "float", self.train
-        for bits in self.options.bits:
-            yield f"uniform-{bits}", partial(self.uniform, bits)
-        for bits in self.options.search_bits:
-            for objective in OBJECTIVES:
-                yield f"searched-{objective}-{bits}", partial(self.search, bits, objective)
-        if self.options.finetune_bits:
-            yield "finetuned-float", partial(self.finetune, (None, None))
-        for bits in self.options.finetune_bits:
-            yield f"finetuned-uniform-{bits}", partial(self.finetune, (bits, bits))
-            for objective in OBJECTIVES if bits in self.options.search_bits else ():
-                yield f"finetuned-{objective}-{bits}", partial(self.finetune, self.folder(bits, objective))
+        for w_bits, a_bits in self.options.bits:
+            yield f"uniform-w{w_bits}a{a_bits}", partial(self.uniform, w_bits, a_bits)
+        for objective, bits in self.options.searches:
+            yield f"searched-{objective}-{bits}", partial(self.search, bits, objective)
+        for name in self.options.finetune:
+            policies: dict[str, PolicyLike] = {"float": (None, None)}
+            policies |= {f"uniform-w{w}a{a}": (w, a) for w, a in self.options.bits}
+            policies |= {f"{kind}-{bits}": self.folder(bits, kind) for kind, bits in self.options.searches}
+            yield f"finetuned-{name}", partial(self.finetune, policies[name])
 
     def folder(self, bits: int, objective: str) -> Path:
         """Return the folder of a search."""
@@ -81,25 +79,21 @@ class Plan:
         save_file(train_shapes(seed=self.seed).state_dict(), self.weights)
         return {"ap": self.score("report", None), "search_ap": self.score("search", None)}
 
-    def uniform(self, bits: int) -> Cell:
+    def uniform(self, w_bits: int, a_bits: int) -> Cell:
         """Evaluate uniform bits."""
-        widths = [8, *[bits] * (len(self.network.priced.layers) - 2), 8]
-        cost = self.network.priced.table.policy_cost(widths, widths)
+        inner = len(self.network.priced.layers) - 2
+        widths = [8, *[w_bits] * inner, 8], [8, *[a_bits] * inner, 8]
+        cost = self.network.priced.table.policy_cost(*widths)
         scores = {split: self.score(split, widths) for split in ("report", "search")}
-        return {
-            "ap": scores["report"],
-            "search_ap": scores["search"],
-            "cost": CostSummary.of(cost).model_dump(),
-        }
+        return {"ap": scores["report"], "search_ap": scores["search"], "cost": CostSummary.of(cost).model_dump()}
 
-    def score(self, split: Any, widths: Sequence[int] | None) -> float:
+    def score(self, split: Any, widths: tuple[Sequence[int], Sequence[int]] | None) -> float:
         """Return AP on a split; of the float network if `widths` is None."""
         evaluator = Evaluator(self.network.engine, self.network.task, split)
-        return evaluator.accuracy_fp32 if widths is None else evaluator.evaluate(widths, widths).accuracy
+        return evaluator.accuracy_fp32 if widths is None else evaluator.evaluate(*widths).accuracy
 
     def search(self, bits: int, objective: str) -> Cell:
-        """Search a policy at the cost of uniform bits; under the size objective, activations have as many bits."""
-        activations: dict[str, Any] = {"a_bits": bits} if objective == "size" else {}
+        """Search a policy at the cost of uniform bits; under the size objective, activations have 8 bits."""
         result = haq.search(
             "shapes_detector",
             "shapes",
@@ -109,7 +103,6 @@ class Plan:
             engine="torch",
             out=self.folder(bits, objective),
             resume=True,
-            **activations,
             **self.settings,
         )
         summary = result.summary
@@ -120,10 +113,10 @@ class Plan:
             "layers": [[layer.name, layer.w_bits, layer.a_bits] for layer in result.policy.layers],
         }
 
-    def finetune(self, policy: tuple[int | None, int | None] | Path) -> Cell:
+    def finetune(self, policy: PolicyLike) -> Cell:
         """Fine-tune the float network, uniform bits, or the policy of a search."""
-        names = ("epochs", "batch_size", "optimizer", "lr", "teacher_weight")
-        learning = {name: getattr(self.options, name) for name in names}
+        names = ("epochs", "batch_size", "optimizer", "lr")
+        learning = {name: getattr(self.options, name) for name in names} | {"teacher": False}
         result = haq.finetune("shapes_detector", "shapes", policy=policy, **learning, **self.settings)
         summary: Summary = result.summary
         return {
@@ -169,14 +162,15 @@ def table(cells: Cells) -> list[str]:
 def uniform_of(name: str) -> str | None:
     """Return the cell of the uniform bits whose cost a policy has; None if there is none.
 
-    >>> uniform_of("finetuned-size-4"), uniform_of("searched-latency-3"), uniform_of("uniform-4")
-    ('finetuned-uniform-4', 'uniform-3', None)
+    >>> uniform_of("finetuned-size-4"), uniform_of("searched-latency-3"), uniform_of("uniform-w4a4")
+    ('finetuned-uniform-w4a8', 'uniform-w3a3', None)
     """
-    kind, _, rest = name.partition("-")
-    objective, _, bits = rest.partition("-")
-    if objective not in OBJECTIVES:
+    kind, *rest = name.split("-")
+    if kind == "uniform" or len(rest) != 2 or rest[0] == "uniform":
         return None
-    return f"finetuned-uniform-{bits}" if kind == "finetuned" else f"uniform-{bits}"
+    objective, bits = rest
+    uniform = f"uniform-w{bits}a{bits if objective == 'latency' else 8}"
+    return f"finetuned-{uniform}" if kind == "finetuned" else uniform
 
 
 def difference(cells: Cells, name: str, other: str | None) -> str:
@@ -199,8 +193,9 @@ def goals(cells: Cells) -> list[str]:
         uniform = uniform_of(name)
         if uniform in cells:
             lines.append(f"- {name} against {uniform}: {difference(cells, name, uniform)} points")
-    if "finetuned-uniform-4" in cells:
-        lines.append(f"- finetuned-uniform-4 against float: {difference(cells, 'finetuned-uniform-4', 'float')} points")
+    tuned = "finetuned-uniform-w4a4"
+    if tuned in cells:
+        lines.append(f"- {tuned} against float: {difference(cells, tuned, 'float')} points")
     return lines
 
 
@@ -229,10 +224,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--optimizer", default="adamw")
     parser.add_argument("--lr", type=float, default=0.003)
-    parser.add_argument("--teacher-weight", type=float, default=0.5)
-    for name, default in (("bits", [8, 6, 4, 3]), ("search-bits", [4, 3]), ("finetune-bits", [4, 3])):
-        parser.add_argument(f"--{name}", type=int, nargs="*", default=default)
-    return parser.parse_args()
+    bits = ["8,8", "6,6", "4,4", "3,3", "4,8", "3,8"]
+    parser.add_argument("--bits", nargs="*", default=bits, help="uniform bits of weights and activations")
+    searches = ["latency,4", "latency,3", "size,4", "size,3"]
+    parser.add_argument("--searches", nargs="*", default=searches, help="objectives, and bits whose cost is the budget")
+    tuned = ["float", "uniform-w4a4", "latency-4", "uniform-w3a3", "latency-3"]
+    tuned += ["uniform-w4a8", "size-4", "uniform-w3a8", "size-3"]
+    parser.add_argument("--finetune", nargs="*", default=tuned, help="what is fine-tuned")
+    options = parser.parse_args()
+    options.bits = [tuple(map(int, each.split(","))) for each in options.bits]
+    options.searches = [(name, int(bits)) for name, bits in (each.split(",") for each in options.searches)]
+    return options
 
 
 if __name__ == "__main__":
