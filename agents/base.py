@@ -23,6 +23,7 @@ class Transition:
         reward: Reward of the step; 0 before the last one.
         next_observation: Observation after the step, [observation_size].
         terminated: Whether the episode ended.
+        proposed: Action that the agent returned for this step; None if another one chose it.
     """
 
     observation: Float32Array
@@ -30,6 +31,7 @@ class Transition:
     reward: float
     next_observation: Float32Array
     terminated: bool
+    proposed: float | None = None
 
 
 @runtime_checkable
@@ -37,6 +39,7 @@ class Agent(Protocol):
     """Search method that chooses bits step by step.
 
     An episode is a series of `act`, then one `observe` for each executed step in the same order, then `end_episode`.
+    Where several policies are evaluated at a time, the actions of several episodes precede the steps of the first.
     Two agents with equal state and equal input return the same actions: all randomness is part of `state_dict`.
     """
 
@@ -82,7 +85,11 @@ class Agent(Protocol):
 
 @runtime_checkable
 class Proposer(Protocol):
-    """Search method that proposes complete policies."""
+    """Search method that proposes complete policies.
+
+    Where several policies are evaluated at a time, several proposals precede the score of the first; they should
+    differ.
+    """
 
     def propose(self) -> IntArray:
         """Return the next policy to evaluate: bits [decision, 2], weights and activations, within the budget."""

@@ -90,7 +90,6 @@ class DDPG:
         self._replay = Replay(config.replay_episodes)
         self._baseline: float | None = None
         self._episodes = 0
-        self._proposed: list[float] = []
         self._pending: list[Transition] = []
 
     def act(self, observation: Float32Array) -> float:
@@ -100,9 +99,7 @@ class DDPG:
             ValueError: The observation has another size or is not finite.
         """
         self._check(observation)
-        action = self._explore(observation)
-        self._proposed.append(action)
-        return action
+        return self._explore(observation)
 
     def _explore(self, observation: Float32Array) -> float:
         learned = self._episodes - self.config.warmup_episodes
@@ -144,17 +141,16 @@ class DDPG:
             raise ValueError("end_episode needs an observed episode whose last step is terminated")
         self._replay.add(self._episode_steps())
         updates = self.config.updates_per_step * len(self._pending)
-        self._pending, self._proposed = [], []
+        self._pending = []
         self._episodes += 1
         return self._learn(updates) if self._episodes >= self.config.warmup_episodes else {}
 
     def _episode_steps(self) -> Steps:
         """Return the observed episode, with proposed actions if so configured and all of them came from this agent."""
         steps = Steps.from_episode(self._pending)
-        count = len(self._pending)
-        if self.config.stored_action == "proposed" and len(self._proposed) >= count:
-            # Proposals of an interrupted episode may precede those of this one.
-            steps.inputs[:, -1] = torch.tensor(self._proposed[-count:])
+        proposed = [each.proposed for each in self._pending if each.proposed is not None]
+        if self.config.stored_action == "proposed" and len(proposed) == len(self._pending):
+            steps.inputs[:, -1] = torch.tensor(proposed)
         return steps
 
     # Gradients are computed by hand; inference mode also avoids autograd's bookkeeping.
@@ -206,7 +202,6 @@ class DDPG:
             "generator": self._generator.get_state(),
             "baseline": self._baseline,
             "episodes": self._episodes,
-            "proposed": list(self._proposed),
             "pending": [_as_plain(transition) for transition in self._pending],
         }
 
@@ -221,7 +216,6 @@ class DDPG:
         self._generator.set_state(state["generator"])
         self._baseline = state["baseline"]
         self._episodes = state["episodes"]
-        self._proposed = list(state["proposed"])
         self._pending = [_from_plain(plain) for plain in state["pending"]]
 
 
@@ -233,6 +227,7 @@ def _as_plain(transition: Transition) -> dict[str, Any]:
         "reward": float(transition.reward),
         "next_observation": torch.tensor(transition.next_observation),
         "terminated": bool(transition.terminated),
+        "proposed": transition.proposed,
     }
 
 

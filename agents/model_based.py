@@ -125,8 +125,12 @@ class ModelBasedDDPG:
     def propose(self) -> IntArray:
         """Return the next policy [decision, 2] within the budgets, a new one if there is any."""
         self.fit_model()
+        unscored = self._unscored()
+        if len(unscored):
+            self._expect(unscored)
         candidates = self._candidates()
-        if len(self._observations) == 1 and self._uniform.tobytes() not in self._observations | self._pending:
+        tried = len(self._observations) + len(unscored)
+        if tried == 1 and self._uniform.tobytes() not in self._observations | self._pending:
             candidates = self._uniform[None]
         bits = self._select(candidates) if len(candidates) else self._fallback()
         self._pending[bits.tobytes()] = bits.copy()
@@ -176,6 +180,23 @@ class ModelBasedDDPG:
             self.model.fit_scales()
             self.model.fit(bits, targets, best=best)
             self._next_scale_fit = int(_REFIT_RATIO * len(self._observations)) + 1
+
+    def _unscored(self) -> IntArray:
+        """Return the proposed policies [policy, decision, 2] whose scores are not known yet."""
+        waiting = [bits for key, bits in self._pending.items() if key not in self._observations]
+        return np.array(waiting, dtype=np.int64).reshape(-1, len(self._space.names), 2)
+
+    def _expect(self, unscored: IntArray) -> None:
+        """Fit the model as if policies without scores had their expected ones, so that further proposals differ.
+
+        Ginsbourger et al. 2010, Kriging is well-suited to parallelize optimization: the kriging believer.
+        """
+        if not self._observations:
+            return
+        bits, scores = self._training_set()
+        targets, best = log_losses(scores, self.ceiling), self._best_log_loss(scores)
+        expected, _ = self.model.predict(unscored)
+        self.model.fit(np.concatenate((bits, unscored)), np.concatenate((targets, expected)), best=best)
 
     def _best_log_loss(self, scores: FloatArray) -> float:
         """Log loss of the best observed policy within the budgets, or else of the best of all."""
@@ -229,7 +250,8 @@ class ModelBasedDDPG:
         mean, std = self.model.predict(candidates)
         kept = candidates[np.argsort(mean, kind="stable")[: self._config.max_candidates]]
         self._pool = {bits.tobytes(): bits for bits in kept}
-        if self._best is None or self._since_improvement % self._config.exploit_every == 0:
+        turn = self._since_improvement + len(self._unscored())
+        if self._best is None or turn % self._config.exploit_every == 0:
             return np.array(candidates[mean.argmin()])
         target = float(log_losses(np.array(self._best[1]), self.ceiling))
         return np.array(candidates[log_expected_improvement(mean, std, target).argmax()])

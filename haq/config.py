@@ -33,6 +33,8 @@ Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 MAX_SEEDS = 1000
 """Maximum number of seeds of a comparison or a sweep."""
+MAX_PROPOSALS = 10_000
+"""Maximum number of policies that are proposed at a time."""
 EIGHT_BITS = ("1",)
 """Budget equal to the cost of uniform 8 bits."""
 
@@ -191,6 +193,11 @@ class SearchSettings(Group):
 
     agent: Annotated[str, AfterValidator(_known_method)] = Field("ddpg", description="Search method.")
     episodes: Count = Field(300, description="Number of policies to try.")
+    proposals: Annotated[int, Field(strict=True, ge=1, le=MAX_PROPOSALS)] = Field(
+        1,
+        description="Policies proposed at a time, before the score of any of them is known, and evaluated by up to as "
+        "many --workers.",
+    )
     seed: Seed = Field(0, description="Random seed.")
     prior: PriorName = Field(
         "fisher",

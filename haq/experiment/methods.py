@@ -1,7 +1,8 @@
-"""Search methods with one interface for agents and proposers, which act in the environment."""
+"""Search methods with one interface for agents and proposers; policies follow the rules of the environment."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +10,12 @@ from numpy.typing import NDArray
 from agents.base import Agent, Float32Array, Proposer, Rollout, Transition
 from agents.registry import METHODS
 from agents.space import SearchSpace
-from envs.bit_allocation import BitAllocationEnv, ExecutedStep
+from envs.bit_allocation import BitAllocationEnv
 from envs.budget_rules import project
 from envs.choices import Choices, IntArray
 from envs.rollout import LayerRollouts, Trajectories
 from haq.config import SearchConfig
 from haq.errors import UserError
-from haq.evaluation.protocols import Evaluation
 
 Prior = NDArray[np.float64]
 """Expected loss of score by each pair of bits alone, [decision, w_bits, a_bits]."""
@@ -23,22 +23,41 @@ ScoredPolicies = Iterable[tuple[IntArray, float]]
 """Policies [decision, 2] with their rewards."""
 
 
-class Trial(NamedTuple):
-    """Result of one episode."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposal:
+    """Policy that a method proposed.
+
+    Attributes:
+        bits: Bits [layer, 2] of weights and inputs.
+        decisions: The same bits by decision, [decision, 2].
+        steps: Steps of the rollout that led to the policy, without the reward; none for complete policies.
+    """
 
     bits: IntArray
-    """Bits [layer, 2] of weights and inputs."""
-    reward: float
-    evaluation: Evaluation
-    losses: Mapping[str, float]
-    """Losses of the networks of the method, by name; empty for methods without networks."""
+    decisions: IntArray
+    steps: tuple[Transition, ...] = ()
 
 
 class Method(Protocol):
-    """Search method for one budget."""
+    """Search method for one budget.
 
-    def play(self) -> Trial:
-        """Propose a policy, evaluate it, and learn from its reward."""
+    Several policies may be proposed before the first one is learned from; they are learned from in the same order.
+    """
+
+    def propose(self) -> Proposal:
+        """Return the next policy to evaluate."""
+        ...
+
+    def learn(self, proposal: Proposal, reward: float) -> Mapping[str, float]:
+        """Learn from the reward of a proposed policy.
+
+        Args:
+            proposal: The oldest proposal that was not learned from.
+            reward: Its reward.
+
+        Returns:
+            Losses of the networks of the method, by name; empty for methods without networks.
+        """
         ...
 
     def take_over(self, earlier: "Method", observations: ScoredPolicies) -> None:
@@ -158,27 +177,28 @@ class AgentMethod:
 
     Args:
         agent: The agent.
-        env: Environment that evaluates policies.
+        env: Environment with the rules of the budget.
     """
 
     def __init__(self, agent: Agent, env: BitAllocationEnv) -> None:
         self._agent, self._env = agent, env
 
-    def play(self) -> Trial:
-        """Run one episode, and learn from the steps as they were executed."""
-        observation, _ = self._env.reset()
-        terminated = False
-        while not terminated:
-            action = np.array([self._agent.act(observation)], dtype=np.float32)
-            observation, reward, terminated, _, info = self._env.step(action)
-        return Trial(info["bits"], reward, info["score"], self._learn(info["executed"], reward))
+    def propose(self) -> Proposal:
+        """Run one rollout of the agent."""
+        proposed: list[float] = []
 
-    def _learn(self, steps: tuple[ExecutedStep, ...], reward: float) -> Mapping[str, float]:
-        for number, step in enumerate(steps, start=1):
-            last = number == len(steps)
-            following = step if last else steps[number]
-            earned = reward if last else 0.0
-            self._agent.observe(Transition(step.observation, step.action, earned, following.observation, last))
+        def act(observed: Float32Array) -> NDArray[np.float32]:
+            proposed.append(self._agent.act(observed[0]))
+            return np.array(proposed[-1:], dtype=np.float32)
+
+        trajectories = self._env.rollouts.run(act)
+        decisions = trajectories.bits[0]
+        return Proposal(self._env.choices.expand(decisions), decisions, _steps(trajectories, proposed))
+
+    def learn(self, proposal: Proposal, reward: float) -> Mapping[str, float]:
+        """Let the agent observe the steps as they were executed, and end the episode."""
+        for step in proposal.steps:
+            self._agent.observe(replace(step, reward=reward) if step.terminated else step)
         return self._agent.end_episode()
 
     def take_over(self, earlier: Method, observations: ScoredPolicies) -> None:  # noqa: ARG002  the agent has seen all
@@ -195,24 +215,36 @@ class AgentMethod:
         self._agent.load_state_dict(state)
 
 
+def _steps(trajectories: Trajectories, proposed: Sequence[float]) -> tuple[Transition, ...]:
+    """Split the only trajectory into its steps, without the reward; the last one has no further observation."""
+    observed, executed = trajectories.observations[0], trajectories.actions[0].tolist()
+    last = len(executed) - 1
+    return tuple(
+        Transition(observed[step], action, 0.0, observed[min(step + 1, last)], step == last, proposed[step])
+        for step, action in enumerate(executed)
+    )
+
+
 class ProposerMethod:
-    """Search method of a `Proposer`, whose policies the environment evaluates unchanged.
+    """Search method of a `Proposer`, whose policies are evaluated unchanged.
 
     Args:
         proposer: The proposer.
-        env: Environment that evaluates policies.
+        env: Environment with the rules of the budget.
     """
 
     def __init__(self, proposer: Proposer, env: BitAllocationEnv) -> None:
         self._proposer, self._env = proposer, env
 
-    def play(self) -> Trial:
-        """Evaluate the next proposed policy, and report its reward to the proposer."""
-        decided = self._proposer.propose()
-        bits = self._env.choices.expand(decided)
-        reward, evaluation = self._env.outcome_of(bits)
-        self._proposer.tell(decided, reward)
-        return Trial(bits, reward, evaluation, {})
+    def propose(self) -> Proposal:
+        """Return the next policy of the proposer."""
+        decisions = self._proposer.propose()
+        return Proposal(self._env.choices.expand(decisions), decisions)
+
+    def learn(self, proposal: Proposal, reward: float) -> Mapping[str, float]:
+        """Report the reward to the proposer."""
+        self._proposer.tell(proposal.decisions, reward)
+        return {}
 
     def take_over(self, earlier: Method, observations: ScoredPolicies) -> None:  # noqa: ARG002  its state was for its own budget
         """Report the rewards of all policies evaluated so far to the proposer."""

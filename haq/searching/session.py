@@ -1,12 +1,18 @@
-"""Session of a search: runs episodes one by one and writes their results into a run folder."""
+"""Session of a search: runs episodes and writes their results into a run folder.
 
+Policies are proposed in rounds of `proposals`, and evaluated and learned from in the order of their proposals. Budgets
+change, and checkpoints are written, between rounds only.
+"""
+
+from collections import deque
+from collections.abc import Mapping
 from time import monotonic
 
 from envs.bit_allocation import BitAllocationEnv, EnvConfig
 from haq.costs.pricing import cost_in
 from haq.evaluation.protocols import Evaluation, Store
 from haq.experiment.inputs import Observations
-from haq.experiment.methods import Method, Prior, ScoredPolicies, Trial, make_method
+from haq.experiment.methods import Method, Prior, Proposal, ScoredPolicies, make_method
 from haq.experiment.problem import Problem
 from haq.policy import CostSummary, LayerBits, Policy
 from haq.runs.episode import Episode, distinct
@@ -76,6 +82,8 @@ class Session:
         self.episodes: list[Episode] = []
         self.best: Episode | None = None
         self.nearest_miss: Episode | None = None
+        self._round: deque[Proposal] = deque()
+        self._is_budget_new = False
         self._run: RunFolder | None = None
         self._seconds_before = 0.0
         self._saved = monotonic()
@@ -129,23 +137,43 @@ class Session:
             self._recall(episode)
 
     def run_episode(self) -> Episode:
-        """Run one episode: propose a policy, evaluate it, train the method, and write the episode into the journal.
+        """Run one episode: evaluate the next policy, train the method, and write the episode into the journal.
+
+        Policies of a round are proposed before its first one is evaluated.
 
         Returns:
             The episode.
         """
         began = monotonic()
-        episode = self._episode(self._method.play())
+        if not self._round:
+            self._propose()
+        proposal = self._round.popleft()
+        evaluation = self._objective.evaluate(proposal.bits)
+        reward = self._objective.reward(evaluation)
+        episode = self._episode(proposal, evaluation, reward, self._method.learn(proposal, reward))
         episode = episode.model_copy(update={"seconds": round(monotonic() - began, 6)})
         self._folder.episodes.append(episode)
         if self._add(episode):
             self._write_policies()
-        if self._changes_budget(episode):
+        self._is_budget_new |= self._changes_budget(episode)
+        if self._is_between_rounds:
+            self._end_round()
+        return episode
+
+    def _propose(self) -> None:
+        """Propose the policies of a round, of the last one those that there are episodes for."""
+        config = self.problem.config
+        left = 1 if self.single_policy_reason else config.episodes - self.episode_count
+        self._round.extend(self._method.propose() for _ in range(max(1, min(config.proposals, left))))
+
+    def _end_round(self) -> None:
+        """Change the budget where it is due, and write a checkpoint from time to time."""
+        if self._is_budget_new:
             earlier, self._method = self._method, self._new_method()
             self._method.take_over(earlier, self._scored_policies())
+            self._is_budget_new = False
         if monotonic() - self._saved > CHECKPOINT_SECONDS:
             self.checkpoint()
-        return episode
 
     def select(self, episodes: int | None = None) -> Selection:
         """Select the winner of the episodes, of which at least one met the goal.
@@ -161,7 +189,13 @@ class Session:
         return select(self.goal, self.episodes[:episodes], self._objective, self._selection)
 
     def checkpoint(self) -> None:
-        """Write the state that the next episode depends on."""
+        """Write the state that the next round depends on.
+
+        Nothing is written within a round. A search that ends there is resumed from an earlier checkpoint, without
+        evaluating the policies of its journal again.
+        """
+        if not self._is_between_rounds:
+            return
         checkpoint = Checkpoint(
             run=self._identity,
             episode=self.episode_count,
@@ -195,6 +229,11 @@ class Session:
             baseline_cost=CostSummary.of(problem.priced.baseline),
             accuracy={"search": episode.accuracy, "fp32_search": self.evaluator.accuracy_fp32},
         )
+
+    @property
+    def _is_between_rounds(self) -> bool:
+        """Whether all policies of the last round were tried; the last round of a search may end before."""
+        return self.episode_count % self.problem.config.proposals == 0
 
     @property
     def _folder(self) -> RunFolder:
@@ -254,25 +293,27 @@ class Session:
         if episode.lost is not None and episode.won is not None:
             self._objective.paired.recall(episode.key, Pairs(episode.lost, episode.won, self._objective.images))
 
-    def _episode(self, trial: Trial) -> Episode:
-        w_bits, a_bits = trial.bits[:, 0].tolist(), trial.bits[:, 1].tolist()
+    def _episode(
+        self, proposal: Proposal, evaluation: Evaluation, reward: float, losses: Mapping[str, float]
+    ) -> Episode:
+        w_bits, a_bits = proposal.bits[:, 0].tolist(), proposal.bits[:, 1].tolist()
         cost = self.problem.priced.table.policy_cost(w_bits, a_bits)
         episode = Episode(
             episode=self.episode_count,
             w_bits=w_bits,
             a_bits=a_bits,
             cost=cost_in(self.problem.config.objective, cost),
-            accuracy=trial.evaluation.accuracy,
-            divergence=trial.evaluation.divergence,
-            noise=trial.evaluation.noise,
-            reward=self._objective.accuracy_reward(trial.evaluation.accuracy),
-            score=trial.reward,
-            actor_loss=trial.losses.get("actor_loss"),
-            critic_loss=trial.losses.get("critic_loss"),
+            accuracy=evaluation.accuracy,
+            divergence=evaluation.divergence,
+            noise=evaluation.noise,
+            reward=self._objective.accuracy_reward(evaluation.accuracy),
+            score=reward,
+            actor_loss=losses.get("actor_loss"),
+            critic_loss=losses.get("critic_loss"),
         )
         if self.problem.config.confidence is None:
             return episode
-        pairs = self._objective.pairs(trial.bits) if self.goal.excess(episode) <= TOLERANCE else None
+        pairs = self._objective.pairs(proposal.bits) if self.goal.excess(episode) <= TOLERANCE else None
         return episode.model_copy(update={"lost": pairs.lost if pairs else None, "won": pairs.won if pairs else None})
 
     def _add(self, episode: Episode) -> bool:

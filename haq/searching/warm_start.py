@@ -6,7 +6,7 @@ from typing import Any
 from envs.bit_allocation import BitAllocationEnv
 from envs.choices import Choices, IntArray
 from haq.experiment.inputs import Observations
-from haq.experiment.methods import Method, ScoredPolicies, Trial
+from haq.experiment.methods import Method, Proposal, ScoredPolicies
 from haq.searching.goals import MAX_FINALISTS
 
 
@@ -18,7 +18,7 @@ class WarmStart:
 
     Args:
         method: The method that proposes policies afterwards.
-        env: Environment that evaluates policies.
+        env: Environment with the rules of the budget.
         choice: Allowed bits and budgets.
         observations: Policies of other searches with their scores.
     """
@@ -27,16 +27,22 @@ class WarmStart:
         method.take_over(method, observations)
         self._method, self._env = method, env
         self._opening = opening(choice, observations)
-        self._played = 0
+        self._proposed = self._learned = 0
 
-    def play(self) -> Trial:
-        """Evaluate the next policy of the other searches, or after the last one, a policy of the wrapped method."""
-        if self._played == len(self._opening):
-            return self._method.play()
-        bits = self._env.choices.expand(self._opening[self._played])
-        self._played += 1
-        reward, evaluation = self._env.outcome_of(bits)
-        return Trial(bits, reward, evaluation, {})
+    def propose(self) -> Proposal:
+        """Return the next policy of the other searches, or after the last one, a proposal of the wrapped method."""
+        if self._proposed == len(self._opening):
+            return self._method.propose()
+        decisions = self._opening[self._proposed]
+        self._proposed += 1
+        return Proposal(self._env.choices.expand(decisions), decisions)
+
+    def learn(self, proposal: Proposal, reward: float) -> Mapping[str, float]:
+        """Let the wrapped method learn from its own proposals; it knows the policies of the other searches."""
+        if self._learned == len(self._opening):
+            return self._method.learn(proposal, reward)
+        self._learned += 1
+        return {}
 
     def take_over(self, earlier: Method, observations: ScoredPolicies) -> None:
         """Continue from the state of the method on another budget.
@@ -50,7 +56,7 @@ class WarmStart:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the method's state and the number of policies of other searches that were tried."""
-        return {"method": self._method.state_dict(), "played": self._played}
+        return {"method": self._method.state_dict(), "played": self._learned}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state, for the same observations.
@@ -59,7 +65,7 @@ class WarmStart:
             state: Result of `state_dict`.
         """
         self._method.load_state_dict(state["method"])
-        self._played = state["played"]
+        self._proposed = self._learned = state["played"]
 
 
 def opening(choice: Choices, observations: Observations) -> list[IntArray]:

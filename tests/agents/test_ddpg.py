@@ -21,12 +21,14 @@ def observed(step: int) -> np.ndarray:
 
 def run_episode(agent: Agent, execute: Callable[[list[float]], list[float]] = list) -> float:
     """An episode whose best action is 0.9 on even and 0.2 on odd steps; returns its reward, at best 0."""
-    executed = execute([agent.act(observed(step)) for step in range(STEPS)])
+    proposed = [agent.act(observed(step)) for step in range(STEPS)]
+    executed = execute(proposed)
     wanted = [0.2 if step % 2 else 0.9 for step in range(STEPS)]
     reward = -sum((action - best) ** 2 for action, best in zip(executed, wanted, strict=True))
     for step, action in enumerate(executed):
         last = step == STEPS - 1
-        agent.observe(Transition(observed(step), action, reward if last else 0.0, observed(step + 1), last))
+        earned = reward if last else 0.0
+        agent.observe(Transition(observed(step), action, earned, observed(step + 1), last, proposed[step]))
     return reward
 
 
@@ -71,7 +73,7 @@ def test_actions_after_warm_up_come_from_actor():
 def test_replay_stores_configured_actions(stored, expected):
     agent = DDPG(2, config=replace(TINY, stored_action=stored))
     proposed: list[float] = []
-    agent.act(observed(0))  # from an interrupted episode
+    agent.act(observed(0))  # of another episode that is not observed yet
     run_episode(agent, lambda actions: proposed.extend(actions) or [0.5] * STEPS)
     agent.end_episode()
     held = agent.state_dict()["replay"]["episodes"][0]["inputs"][:, -1].tolist()

@@ -1,6 +1,7 @@
 """Search methods: the table, the space they receive, and the episodes of agents and proposers."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,22 @@ from torch import nn
 
 import haq
 import hardware_sim
-from agents.base import Agent, IntArray, Proposer, RolloutSimulator
+from agents.base import Agent, IntArray, Proposer, RolloutSimulator, Transition
 from agents.registry import METHODS, SearchMethod
 from agents.space import SearchSpace
 from envs.bit_allocation import BitAllocationEnv, EnvConfig
 from envs.choices import AllowedBits, Budget
 from haq.config import search_config
 from haq.errors import UserError
-from haq.experiment.methods import ProposerMethod, RolloutAdapter, make_method, search_space, uses_prior
+from haq.experiment.methods import (
+    AgentMethod,
+    Method,
+    ProposerMethod,
+    RolloutAdapter,
+    make_method,
+    search_space,
+    uses_prior,
+)
 from haq.tasks.classification import ClassificationTask
 from hardware_sim.layer import Layer
 from hardware_sim.proxy import proxy_table
@@ -42,6 +51,17 @@ def environment(part: float = 0.4) -> BitAllocationEnv:
     )
 
 
+def reward_of(bits: IntArray) -> float:
+    return bits.sum() / 100
+
+
+def played(method: Method) -> IntArray:
+    """The bits of one proposal, after the method learned from it."""
+    proposal = method.propose()
+    method.learn(proposal, reward_of(proposal.bits))
+    return proposal.bits
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_entry_builds_an_agent_or_a_proposer(name: str) -> None:
     env = environment()
@@ -54,7 +74,7 @@ def test_deterministic_methods_propose_the_same_for_every_seed(name: str) -> Non
     proposed = []
     for seed in (0, 1):
         method = make_method(name, environment(), seed=seed)
-        proposed.append([method.play().bits.tolist() for _ in range(4)])
+        proposed.append([played(method).tolist() for _ in range(4)])
     assert proposed[0] == proposed[1]
 
 
@@ -114,13 +134,46 @@ def test_search_space_has_the_choices_of_the_environment() -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_trials_have_bits_by_layer_and_their_reward(name: str) -> None:
+def test_proposals_have_bits_by_layer(name: str) -> None:
     method = make_method(name, environment(), seed=1)
     for _ in range(3):
-        played = method.play()
-        assert played.bits.shape == (3, 2)
-        assert played.bits[0].tolist() == played.bits[2].tolist()
-        assert played.reward == played.bits.sum() / 100
+        bits = played(method)
+        assert bits.shape == (3, 2)
+        assert bits[0].tolist() == bits[2].tolist()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_policies_of_a_round_are_proposed_before_the_first_is_learned_from(name: str) -> None:
+    method, again = (make_method(name, environment(), seed=1) for _ in range(2))
+    for each in (method, again):
+        for _ in range(3):
+            proposals = [each.propose() for _ in range(3)]
+            losses = [dict(each.learn(proposal, reward_of(proposal.bits))) for proposal in proposals]
+            assert all(np.isfinite(loss) for one in losses for loss in one.values())
+    assert method.propose().bits.tolist() == again.propose().bits.tolist()
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("random", "ddpg-paper")])
+def test_proposers_propose_other_policies_within_a_round(name: str) -> None:
+    method = make_method(name, environment(), seed=1)
+    for _ in range(2):
+        proposals = [method.propose() for _ in range(3)]
+        assert len({proposal.bits.tobytes() for proposal in proposals}) == 3
+        for proposal in proposals:
+            method.learn(proposal, reward_of(proposal.bits))
+
+
+def test_agents_observe_what_they_proposed_with_its_reward() -> None:
+    observed: list[Transition] = []
+    actions = iter((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8))
+    agent = SimpleNamespace(act=lambda _: next(actions), observe=observed.append, end_episode=dict)
+    method = AgentMethod(agent, environment())  # type: ignore[arg-type]
+    first, second = method.propose(), method.propose()
+    method.learn(first, -1.0)
+    method.learn(second, -2.0)
+    assert [step.proposed for step in observed] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+    assert [step.reward for step in observed] == [0, 0, 0, -1.0, 0, 0, 0, -2.0]
+    assert [step.terminated for step in observed] == [False, False, False, True] * 2
 
 
 def test_simulated_rollouts_follow_the_rules_of_the_environment() -> None:
@@ -155,8 +208,8 @@ class Recorder:
 
 def test_proposers_receive_their_policy_by_decision() -> None:
     recorder = Recorder()
-    played = ProposerMethod(recorder, environment()).play()
-    assert played.bits.tolist() == [[2, 3], [4, 5], [2, 3]]
+    bits = played(ProposerMethod(recorder, environment()))
+    assert bits.tolist() == [[2, 3], [4, 5], [2, 3]]
     assert recorder.told == [([[2, 3], [4, 5]], pytest.approx(0.19))]
 
 
@@ -166,7 +219,7 @@ def test_on_another_budget_agents_continue_and_proposers_receive_all_policies() 
     ProposerMethod(recorder, environment()).take_over(ProposerMethod(Recorder(), environment(0.9)), known)
     assert recorder.told == [(bits.tolist(), score) for bits, score in known]
     before, after = (make_method("ddpg-paper", environment(part), seed=seed) for part, seed in ((0.9, 0), (0.4, 1)))
-    before.play()
+    played(before)
     after.take_over(before, known)
     assert after.state_dict()["episodes"] == 1
 
@@ -186,4 +239,4 @@ def test_every_method_keeps_to_legal_pairs_with_gaps(name: str) -> None:
     )
     method = make_method(name, env, seed=0)
     for _ in range(6):
-        assert {tuple(pair) for pair in method.play().bits.tolist()} <= legal
+        assert {tuple(pair) for pair in played(method).tolist()} <= legal

@@ -10,7 +10,7 @@ import pytest
 from envs.choices import Choices, IntArray
 from haq.evaluation.protocols import Evaluation
 from haq.experiment.inputs import Observations
-from haq.experiment.methods import Method, ScoredPolicies, Trial
+from haq.experiment.methods import Method, Proposal, ScoredPolicies
 from haq.searching.warm_start import WarmStart, opening
 
 EVALUATION = Evaluation(accuracy=0.5, divergence=0.1, noise=0.1)
@@ -38,8 +38,12 @@ class Recorder:
     def __init__(self) -> None:
         self.told: list[tuple[IntArray, float]] = []
 
-    def play(self) -> Trial:
-        return Trial(bits_of(2, 2), -3.0, EVALUATION, {})
+    def propose(self) -> Proposal:
+        return Proposal(bits_of(2, 2), bits_of(2, 2))
+
+    def learn(self, proposal: Proposal, reward: float) -> Mapping[str, float]:
+        self.told.append((proposal.decisions, reward))
+        return {"loss": reward}
 
     def take_over(self, earlier: Method, known: ScoredPolicies) -> None:  # noqa: ARG002
         self.told += known
@@ -53,7 +57,7 @@ class Recorder:
 
 @pytest.fixture
 def env(choice: Choices) -> Any:
-    return SimpleNamespace(choices=choice, outcome_of=lambda bits: (float(bits[:, 0].sum()), EVALUATION))
+    return SimpleNamespace(choices=choice)
 
 
 def test_opening_has_the_best_policies_that_fit(choice: Choices) -> None:
@@ -68,12 +72,20 @@ def test_method_proposes_after_the_opening(choice: Choices, env: Any) -> None:
     method = Recorder()
     warm = WarmStart(method, env, choice, TOLD)
     assert len(method.told) == len(TOLD)
-    played = [warm.play() for _ in range(4)]
-    assert [each.reward for each in played] == [8.0, 7.0, 4.0, -3.0]
+    assert [warm.propose().bits[:, 0].tolist() for _ in range(4)] == [[4, 4], [3, 4], [2, 2], [2, 2]]
+
+
+def test_method_learns_from_its_own_proposals_only(choice: Choices, env: Any) -> None:
+    method = Recorder()
+    warm = WarmStart(method, env, choice, TOLD)
+    proposals = [warm.propose() for _ in range(5)]
+    losses = [warm.learn(proposal, -float(number)) for number, proposal in enumerate(proposals)]
+    assert losses == [{}, {}, {}, {"loss": -3.0}, {"loss": -4.0}]
+    assert [score for _, score in method.told[len(TOLD) :]] == [-3.0, -4.0]
 
 
 def test_warm_start_resumes_within_the_opening(choice: Choices, env: Any) -> None:
     warm, again = (WarmStart(Recorder(), env, choice, TOLD) for _ in range(2))
-    warm.play()
+    warm.learn(warm.propose(), 8.0)
     again.load_state_dict(warm.state_dict())
-    assert again.play().reward == 7.0
+    assert again.propose().bits[:, 0].tolist() == [3, 4]
