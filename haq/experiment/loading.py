@@ -11,10 +11,11 @@ from haq.config import SearchConfig
 from haq.costs.deployment import deployed_table, deployment_target
 from haq.costs.pricing import PricedLayers
 from haq.errors import UserError
+from haq.execution.networks import require_runs
 from haq.execution.structures import Structure
 from haq.network.layers import Trace, trace
 from haq.network.tracing.unwrapping import unwrapped
-from haq.network.zoo import build_model, default_example, load_model
+from haq.network.zoo import build_model, default_example, default_input_shape, is_trained_on_use, load_model
 from haq.quantization.kmeans import codebook_bytes
 from haq.tasks import TaskOptions, load_task
 from haq.tasks.loading import num_classes_of
@@ -123,6 +124,26 @@ def load_configured(config: SearchConfig) -> nn.Module:
     return load_model(config.model, weights=config.weights, num_classes=num_classes)
 
 
+def require_fitting_data(config: SearchConfig) -> None:
+    """Check that a network that is trained on first use runs on the data, before it is trained.
+
+    Args:
+        config: Settings with the names of model and data.
+
+    Raises:
+        UserError: The network does not run on the data, or its outputs are not those of the task.
+    """
+    if config.weights is not None or not is_trained_on_use(config.model):
+        return
+    untrained = build_model(config.model, num_classes=num_classes_of(config.data))
+    task = load_task(config.data, model=untrained, options=task_options(config))
+    example = task.example()
+    require_shape(config, example)
+    require_form(config, example)
+    require_runs(untrained, example)
+    task.validate(untrained)
+
+
 def task_options(config: SearchConfig) -> TaskOptions:
     """Select the options of the data from a configuration.
 
@@ -154,6 +175,28 @@ def require_shape(config: SearchConfig, example: Structure) -> None:
     if config.input != shape:
         given, theirs = ("x".join(map(str, each)) for each in (config.input, shape))
         raise UserError(f"--input {given} differs from the items of {config.data}, which are {theirs}; leave it out")
+
+
+def require_form(config: SearchConfig, example: Structure) -> None:
+    """Check that items have as many dimensions and channels as the network that the settings name takes.
+
+    Args:
+        config: Settings with the names of model and data.
+        example: Input [1, ...] of the data.
+
+    Raises:
+        UserError: They do not.
+    """
+    usual = default_input_shape(config.model)
+    if usual is None or not isinstance(example, Tensor):
+        return
+    shape = tuple(example.shape[1:])
+    if len(shape) != len(usual) or (len(usual) == 3 and shape[0] != usual[0]):
+        taken, given = ("x".join(map(str, each)) for each in (usual, shape))
+        raise UserError(
+            f"{config.model} takes items of another form, such as {taken}, than those of {config.data}, which are "
+            f"{given}; give --model and --data that fit"
+        )
 
 
 def _with_codebooks(table: CostTable) -> CostTable:

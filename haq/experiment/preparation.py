@@ -22,7 +22,14 @@ from haq.evaluation.fingerprint import weights_hash
 from haq.execution.networks import require_weights, switch_to_eval
 from haq.execution.progress import Progress, no_progress
 from haq.execution.structures import Structure, to_device
-from haq.experiment.loading import load_configured, load_priced, require_shape, task_options
+from haq.experiment.loading import (
+    load_configured,
+    load_priced,
+    require_fitting_data,
+    require_form,
+    require_shape,
+    task_options,
+)
 from haq.experiment.near_budget import policies_near_budget
 from haq.experiment.problem import Network, PricedModel, Problem
 from haq.experiment.quantized_policy import QuantizedPolicy
@@ -148,12 +155,16 @@ def _priced(
     require_device(config.device)
     load_accelerator(config.hardware)  # raises for a device that does not exist
     progress("load")
+    if model is None and task is None:
+        require_fitting_data(config)
     found = load_configured(config) if model is None else unwrapped(model)
     require_weights(found)
     loaded = _placed(found, "cpu")
     switch_to_eval(loaded)
     data = load_task(config.data, model=loaded, options=task_options(config)) if task is None else task
     require_shape(config, data.example())
+    if model is None:
+        require_form(config, data.example())
     progress("trace")
     traced_with = data.example() if example is None else example
     found_layers = trace(loaded, traced_with)

@@ -40,6 +40,20 @@ def is_darknet(head: bytes) -> bool:
     return major == 0 and 1 <= minor <= 9 and 0 <= revision <= 9
 
 
+def other_model(path: Path) -> UserError:
+    """Return the error for a model that Darknet's weights do not fit.
+
+    Args:
+        path: File of the weights.
+
+    Returns:
+        The error.
+    """
+    return UserError(
+        f"{path} holds Darknet's weights, which fit yolov4, yolov4_tiny and darknet:FILE.cfg; this model is another"
+    )
+
+
 def read_darknet(path: Path, model: nn.Module) -> dict[str, Tensor]:
     """Read the weights of a network from Darknet's file.
 
@@ -57,9 +71,7 @@ def read_darknet(path: Path, model: nn.Module) -> dict[str, Tensor]:
     state = model.state_dict()
     others = [name for name in state.keys() - set(names) if not name.endswith("num_batches_tracked")]
     if others or not names:
-        raise UserError(
-            f"{path} holds Darknet's weights, which fit yolov4, yolov4_tiny and darknet:FILE.cfg; this model is another"
-        )
+        raise other_model(path)
     expected = sum(state[name].numel() for name in names)
     with path.open("rb") as file:
         _, minor, _ = _VERSION.unpack(file.read(_VERSION.size))

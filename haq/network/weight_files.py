@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from haq.errors import UserError
 from haq.execution.networks import broken_tensors
 from haq.execution.user_code import one_line
-from haq.network.darknet_weights import is_darknet, read_darknet
+from haq.network.darknet_weights import is_darknet, other_model, read_darknet
 from haq.runs.archives import BROKEN_FILE, archive_members, read_torch
 from haq.tasks.tensor_kinds import unsupported_kind
 
@@ -49,6 +49,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} {problem}; give a file with weights")
     with path.open("rb") as file:
         read = _reader(file)
+        file.seek(0)
+        if read is None and is_darknet(file.read(12)):
+            raise other_model(path)
         if read is None:
             raise UserError(f"{path} is of an unknown kind; expected {FORMATS}")
     try:

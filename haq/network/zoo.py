@@ -65,6 +65,22 @@ _SCALABLE = ("mobilenet_v1", "yolov4", "yolov4_tiny")
 """Models whose name may be followed by a width, as in `mobilenet_v1:0.5`."""
 
 
+def is_trained_on_use(spec: str) -> bool:
+    """Return whether a model without a file of weights is trained when it is first loaded, which takes minutes.
+
+    Args:
+        spec: Name of the model.
+
+    Returns:
+        True for models with data of their own.
+
+    Examples:
+        >>> is_trained_on_use("digits_cnn"), is_trained_on_use("resnet8")
+        (True, False)
+    """
+    return spec in _TRAINED
+
+
 def load_model(
     spec: str, *, weights: str | Path | None = None, num_classes: int | None = None, seed: int = 0
 ) -> nn.Module:
@@ -226,6 +242,8 @@ def _scaled(model: str, width: str, options: dict[str, Any]) -> nn.Module:
 
 
 def _darknet(path: str, options: dict[str, Any]) -> nn.Module:
+    if not path:
+        raise UserError("darknet: names no file; give a Darknet cfg, such as darknet:yolov4.cfg")
     model = build_darknet(path)
     classes = options.get("num_classes", model.detection.num_classes)
     if classes != model.detection.num_classes:

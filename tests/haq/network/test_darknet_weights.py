@@ -114,6 +114,8 @@ def test_other_networks_do_not_take_darknet_weights(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(HEADER + values())
     with pytest.raises(UserError, match=r"Darknet's weights, which fit yolov4, yolov4_tiny and darknet:FILE\.cfg"):
         load_weights(nn.Linear(3, 2), tmp_path / "w")
+    with pytest.raises(UserError, match="Darknet's weights"):
+        load_model("lstm_300", weights=tmp_path / "w")
 
 
 def test_number_of_classes_is_that_of_the_cfg(small: str) -> None:

@@ -9,6 +9,7 @@ from haq.network.models.darknet.plan import Plan, Shape
 from haq.network.models.darknet.sections import SECTIONS
 from haq.network.models.yolo.blocks import Convolution, init_prior_bias
 from haq.network.models.yolo.heads import YoloHeads
+from haq.network.models.yolo.loss import LossSettings
 
 MAX_WEIGHTS = 2**28
 """Greatest number of weights, 1 GiB of float32; YOLOv4 has 64 million."""
@@ -55,7 +56,8 @@ def build_darknet(path: str | Path) -> DarknetNetwork:
         if isinstance(module, Convolution) and module.norm is None:
             init_prior_bias(module, anchors=len(head.anchors))
     (classes,) = plan.classes
-    heads = YoloHeads(tuple(plan.heads.values()), num_classes=classes, settings=plan.settings[0])
+    settings = plan.settings or LossSettings()
+    heads = YoloHeads(tuple(plan.heads.values()), num_classes=classes, settings=settings)
     return DarknetNetwork(plan.steps, tuple(plan.heads), heads, input_size=_image_shape(net)[1:])
 
 

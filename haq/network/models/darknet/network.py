@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from haq.network.models.yolo.blocks import ACTIVATIONS
+from haq.network.models.yolo.blocks import ACTIVATIONS, require_sides
 from haq.network.models.yolo.heads import YoloHeads
 
 
@@ -111,7 +111,11 @@ class DarknetNetwork(nn.Module):
 
         Returns:
             Outputs [n, anchors * (5 + classes), h / stride, w / stride] of each head, in the order of the file.
+
+        Raises:
+            ValueError: A side is no multiple of the largest stride.
         """
+        require_sides(x, max(head.stride for head in self.detection.heads))
         found = {-1: x}
         for number, (layer, sources) in enumerate(zip(self.layers, self.sources, strict=True)):
             found[number] = layer(*(found[source] for source in sources))

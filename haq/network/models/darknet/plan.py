@@ -40,14 +40,14 @@ class Plan:
         steps: The layers.
         heads: The heads, by the number of the layer whose output is that of the head.
         classes: Numbers of classes of the heads.
-        settings: Thresholds of the loss of each head.
+        settings: Thresholds of the loss, of all heads; None before the first.
     """
 
     image: Shape
     steps: list[Step] = field(default_factory=list)
     heads: dict[int, YoloHead] = field(default_factory=dict)
     classes: set[int] = field(default_factory=set)
-    settings: list[LossSettings] = field(default_factory=list)
+    settings: LossSettings | None = None
 
     @property
     def last(self) -> int:

@@ -138,7 +138,14 @@ def _yolo(section: Section, plan: Plan) -> PlannedLayer:
     plan.heads[plan.last] = YoloHead(anchors, stride, section.number("scale_x_y", 1.0, low=0.1, high=10))
     plan.classes.add(classes)
     ignore, assign = section.number("ignore_thresh", 0.5, low=0, high=1), section.number("iou_thresh", 1, low=0, high=1)
-    plan.settings.append(LossSettings(ignore_iou=ignore, assign_iou=assign))
+    settings = LossSettings(ignore_iou=ignore, assign_iou=assign)
+    if plan.settings not in (None, settings):
+        first = f"ignore_thresh={plan.settings.ignore_iou:g} and iou_thresh={plan.settings.assign_iou:g}"
+        raise section.error(
+            f"ignore_thresh={ignore:g} and iou_thresh={assign:g} differ from {first} of the first [yolo]; "
+            "give all sections the same"
+        )
+    plan.settings = settings
     return PlannedLayer(nn.Identity, (plan.last,), plan.shape(plan.last))
 
 

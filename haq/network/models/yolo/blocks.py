@@ -22,6 +22,31 @@ SPP_KERNELS = (13, 9, 5)
 """Windows of the spatial pyramid pooling of YOLOv4, pixels, in the order of the channels of its output."""
 
 
+def require_sides(images: Tensor, stride: int) -> None:
+    """Require that the sides of images are multiples of a stride; heads of other images do not lie above each other.
+
+    Args:
+        images: Images [n, c, h, w].
+        stride: Largest stride of a network, pixels.
+
+    Raises:
+        ValueError: A side is none.
+
+    Examples:
+        >>> require_sides(torch.zeros(1, 3, 300, 320), 32)
+        Traceback (most recent call last):
+        ValueError: images of 300x320 pixels: both sides must be multiples of 32, such as 288 or 320 instead of 300
+    """
+    sides = images.shape[-2:]
+    wrong = next((side for side in sides if side % stride or not side), None)
+    if wrong is not None:
+        nearest = " or ".join(f"{side}" for side in (wrong // stride * stride, (wrong // stride + 1) * stride) if side)
+        raise ValueError(
+            f"images of {sides[0]}x{sides[1]} pixels: both sides must be multiples of {stride}, "
+            f"such as {nearest} instead of {wrong}"
+        )
+
+
 class Convolution(nn.Module):
     """Convolution, batch norm and activation, Darknet's `[convolutional]`.
 

@@ -3,7 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from haq.network.models.yolo.blocks import Convolution, CspStage, SpatialPyramidPooling, alternating, output_head
+from haq.network.models.yolo.blocks import (
+    Convolution,
+    CspStage,
+    SpatialPyramidPooling,
+    alternating,
+    output_head,
+    require_sides,
+)
 from haq.network.models.yolo.heads import Anchors, YoloHead, YoloHeads
 
 BLOCKS = (1, 2, 8, 8, 4)
@@ -144,7 +151,11 @@ class YoloV4(nn.Module):
 
         Returns:
             Outputs [n, 3 * (5 + num_classes), h / s, w / s] at the strides s of 8, 16 and 32.
+
+        Raises:
+            ValueError: A side is no multiple of 32 pixels.
         """
+        require_sides(x, STRIDES[-1])
         small, medium, large = self.backbone(x)
         bottom = self.bottom(self.pyramid(large))
         middle = self.up_medium(bottom, medium)

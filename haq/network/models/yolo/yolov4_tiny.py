@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from haq.network.models.yolo.blocks import Convolution, output_head
+from haq.network.models.yolo.blocks import Convolution, output_head, require_sides
 from haq.network.models.yolo.heads import Anchors, YoloHead, YoloHeads
 
 ANCHORS: tuple[Anchors, ...] = (
@@ -82,7 +82,11 @@ class YoloV4Tiny(nn.Module):
 
         Returns:
             Outputs [n, 3 * (5 + num_classes), h / s, w / s] at the strides s of 32 and 16.
+
+        Raises:
+            ValueError: A side is no multiple of 32 pixels.
         """
+        require_sides(x, max(STRIDES))
         x = self.stem(x)
         for block in self.blocks:
             x, route = block(x)

@@ -103,6 +103,10 @@ def test_a_grouped_convolution_without_norm_has_a_bias(cfg: Path) -> None:
         (NET + "stride\n", r"line 4: expected \[section\] or option=value, found 'stride'"),
         ("[net]\nwidth=32\n" + CONV + YOLO, r"line 1: \[net\]: height is missing; expected a whole number from 1"),
         (NET + CONV, r"line 1: \[net\]: the network has no \[yolo\] section"),
+        (
+            NET + CONV + YOLO + "ignore_thresh=.6\n[route]\nlayers=-2\n" + YOLO + "ignore_thresh=.7\n",
+            r"line 18: \[yolo\]: ignore_thresh=0.7 and iou_thresh=1 differ from ignore_thresh=0.6 .* the same",
+        ),
         (NET + "[lstm]\noutput=3\n", r"line 4: \[lstm\]: is not supported; expected \[convolutional\], \[route\]"),
         (NET + CONV + "filters=6\n" + YOLO, r"line 10: \[convolutional\]: filters was given on line 5 already"),
         (NET + CONV + "deform=1\n" + YOLO, r"line 10: \[convolutional\]: deform is no option of it"),

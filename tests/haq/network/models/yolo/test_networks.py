@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from haq.errors import UserError
 from haq.network.layers import trace
 from haq.network.models.yolo.blocks import Convolution, SpatialPyramidPooling
 from haq.network.models.yolo.yolov4 import YoloV4
@@ -92,3 +93,11 @@ def test_pyramid_joins_the_largest_window_first() -> None:
     x[..., 7, 7] = 1
     sums = SpatialPyramidPooling()(x).sum(dim=(2, 3))
     assert sums.tolist() == [[13 * 13, 9 * 9, 5 * 5, 1]]
+
+
+@pytest.mark.parametrize(("name", "side"), [("yolov4:0.03", 48), ("yolov4_tiny:0.1", 300)])
+def test_sides_that_are_no_multiples_of_the_stride_are_refused(name: str, side: int) -> None:
+    with pytest.raises(
+        UserError, match=rf"images of {side}x{side} pixels: both sides must be multiples of 32, such as"
+    ):
+        trace(build_model(name), torch.zeros(1, 3, side, side))
