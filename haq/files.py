@@ -1,5 +1,6 @@
-"""Atomic writing of files: a process killed at any moment leaves the old or the new content."""
+"""Atomic writing of files: a kill or a power failure at any moment leaves the old or the new content."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -53,6 +54,8 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
         for path in contents:
             with system_errors_named(path):
                 written[path].replace(path)
+        for folder in {path.parent for path in contents}:
+            sync_folder(folder)
     except BaseException:
         for temporary in written.values():
             temporary.unlink(missing_ok=True)
@@ -73,6 +76,8 @@ def _write_temporary(path: Path, content: bytes, written: dict[Path, Path]) -> N
 def append_line(path: Path, line: str) -> None:
     """Append a line to a text file, which is created if it is missing.
 
+    The line survives a kill of the process at once, and a power failure after `sync_file`.
+
     Args:
         path: File to write; its folder must exist.
         line: Line without line break.
@@ -82,6 +87,40 @@ def append_line(path: Path, line: str) -> None:
     """
     with system_errors_named(path), path.open("a", newline="", encoding="utf-8") as file:
         file.write(line + "\n")
+
+
+def sync_file(path: Path) -> None:
+    """Write a file and its entry in the folder to the disk, so that they survive a power failure.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: It cannot be written; `filename` is `path`.
+    """
+    with system_errors_named(path), path.open("rb") as file:
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Write the entries of a folder to the disk, where the file system can.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        OSError: They cannot be written; `filename` is `path`.
+    """
+    with system_errors_named(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot sync folders
+                raise
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

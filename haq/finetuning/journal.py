@@ -1,17 +1,18 @@
 """Files that only a fine-tuning run has: the journal of epochs, the checkpoint and the summary."""
 
 from collections.abc import Mapping
-from itertools import takewhile
 from typing import Any
 
 from pydantic import ConfigDict
 
+from haq.errors import UserError
 from haq.policy import CostSummary
 from haq.runs.journal import Journal
 from haq.runs.records import Amount, Count, Finite, Metric, Record, StoredRecord
 from haq.runs.run_folder import RunFolder
 
 JOURNAL, CURVE = "epochs.jsonl", "learning_curve.png"
+REMEDY = "delete this line and all after it to train these epochs again"
 Json = Mapping[str, Any]
 
 
@@ -73,26 +74,34 @@ class Summary(StoredRecord):
 
 
 def append_epoch(run: RunFolder, line: Json) -> None:
-    """Append an epoch to the journal.
+    """Append an epoch to the journal, and write it to the disk.
 
     Args:
         run: Folder of the run.
         line: Fields of the epoch.
     """
-    _journal(run).append(Epoch.model_validate(line))
+    journal = _journal(run)
+    journal.append(Epoch.model_validate(line))
+    journal.sync()
 
 
 def epochs(run: RunFolder) -> list[Epoch]:
-    """Read the journal up to the first line that is no valid epoch.
+    """Read the journal; an unfinished last line is ignored.
 
     Args:
         run: Folder of the run.
 
     Returns:
         The epochs, in order; empty if there is no journal.
+
+    Raises:
+        UserError: A line is damaged, or is not the epoch of this number.
     """
-    numbered = enumerate(_journal(run).read(), start=1)
-    return [epoch for _, epoch in takewhile(lambda each: each[1].epoch == each[0], numbered)]
+    found = _journal(run).read(remedy=REMEDY)
+    for number, epoch in enumerate(found, start=1):
+        if epoch.epoch != number:
+            raise UserError(f"{run.path / JOURNAL} is damaged (line {number}: not epoch {number}); {REMEDY}")
+    return found
 
 
 def keep_epochs(run: RunFolder, count: int) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from haq.errors import UserError
+from haq.files import write_atomically
 from haq.network.models.yolo.blocks import Convolution
 
 VERSION = (0, 2, 5)
@@ -101,10 +102,8 @@ def write_darknet(model: nn.Module, path: str | Path, *, seen: int = 0) -> None:
         seen: Number of images seen in training.
     """
     state = model.state_dict()
-    with Path(path).open("wb") as file:
-        file.write(struct.pack("<3iq", *VERSION, seen))
-        for name in _names(model):
-            file.write(state[name].detach().cpu().numpy().astype("<f4").tobytes())
+    values = [state[name].detach().cpu().numpy().astype("<f4").tobytes() for name in _names(model)]
+    write_atomically(Path(path), b"".join([struct.pack("<3iq", *VERSION, seen), *values]))
 
 
 def _names(model: nn.Module) -> Iterator[str]:

@@ -4,12 +4,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
 from haq.errors import UserError, validation_message
-from haq.files import append_line, write_atomically
+from haq.files import append_line, sync_file, write_atomically
 from haq.runs.records import Record, parse_object
 
 RecordType = TypeVar("RecordType", bound=Record)
@@ -19,7 +19,8 @@ RecordType = TypeVar("RecordType", bound=Record)
 class Journal(Generic[RecordType]):
     """File of records, one JSON object per line, that stays readable if the writing process is interrupted.
 
-    A line without a line break at its end is ignored, so that a killed process loses at most the last record.
+    A last line without a line break is ignored, so that a killed process loses at most the last record; any other
+    damaged line is an error, so that no record is lost silently.
 
     Attributes:
         path: The file; a missing one holds no records.
@@ -37,27 +38,12 @@ class Journal(Generic[RecordType]):
         """
         append_line(self.path, json.dumps(record.model_dump(mode="json"), allow_nan=False))
 
-    def objects(self) -> list[dict[str, Any]]:
-        """Return the JSON objects of the lines, without validation, up to the first line that is not a JSON object."""
-        objects: list[dict[str, Any]] = []
-        for line in self._lines():
-            document = parse_object(line)
-            if document is None:
-                break
-            objects.append(document)
-        return objects
+    def sync(self) -> None:
+        """Write the lines so far to the disk, so that they survive a power failure."""
+        if self.path.is_file():
+            sync_file(self.path)
 
-    def read(self) -> list[RecordType]:
-        """Return the records up to the first line that is not a valid record."""
-        records: list[RecordType] = []
-        for document in self.objects():
-            try:
-                records.append(self.shape.model_validate(document))
-            except ValidationError:
-                break
-        return records
-
-    def read_all(self, *, remedy: str) -> list[RecordType]:
+    def read(self, *, remedy: str) -> list[RecordType]:
         """Read the records of all lines.
 
         Args:

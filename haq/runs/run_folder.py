@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from haq.errors import UserError
-from haq.files import unfinished, write_atomically
+from haq.files import sync_folder, unfinished, write_atomically
 from haq.runs.archives import BROKEN_FILE, archive_members, read_torch
 from haq.runs.episode import Episode
 from haq.runs.journal import Journal
@@ -118,6 +118,7 @@ class RunFolder:
                 (path / name).unlink(missing_ok=True)
             run.write_json(ENVIRONMENT, environment)
             run.write_json(CONFIG, {KEY: VERSION, **config})
+            sync_folder(path.parent)
         except OSError as error:
             raise UserError(f"cannot write to {path}: {error.strerror}") from error
         return run

@@ -1,32 +1,40 @@
 """Check that the episodes of a journal belong to the problem of a search."""
 
-from collections.abc import Iterable
-from itertools import takewhile
 from math import isclose
 
 import numpy as np
 
 from haq.config import RewardKind
 from haq.costs.pricing import cost_in
+from haq.errors import UserError
 from haq.experiment.problem import Problem
 from haq.runs.episode import Episode
+from haq.runs.run_folder import RunFolder
+
+REMEDY = "delete this line and all after it to go on from there"
 
 
-def matching_episodes(problem: Problem, episodes: Iterable[Episode]) -> list[Episode]:
-    """Return the episodes of a journal up to the first that does not match the problem.
-
-    An episode matches if its number, bits, cost, accuracy and reward could have been written by a search for this
-    problem.
+def recorded_episodes(problem: Problem, run: RunFolder) -> list[Episode]:
+    """Read the journal of a search to continue; an unfinished last line is ignored.
 
     Args:
         problem: The problem.
-        episodes: Episodes of the journal, in order.
+        run: Folder of the run.
 
     Returns:
-        The matching episodes.
+        The episodes, in order.
+
+    Raises:
+        UserError: A line is damaged, or its number, bits, cost, accuracy or reward cannot be those of an episode of a
+            search for this problem at this place.
     """
-    numbered = takewhile(lambda each: _matches(problem, *each), enumerate(episodes))
-    return [episode for _, episode in numbered]
+    episodes = run.episodes.read(remedy=REMEDY)
+    for number, episode in enumerate(episodes):
+        if not _matches(problem, number, episode):
+            raise UserError(
+                f"{run.episodes.path} is damaged (line {number + 1}: not episode {number} of this search); {REMEDY}"
+            )
+    return episodes
 
 
 def is_consistent(episode: Episode, reward: RewardKind) -> bool:

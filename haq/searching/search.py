@@ -30,6 +30,7 @@ from haq.runs.environment import describe_environment
 from haq.runs.run_folder import CONFIG, POLICY, RESOLVED, SUMMARY, RunFolder
 from haq.runs.summary import Summary
 from haq.searching.accuracy_drop import no_policy_message, require_confidence, require_images, summarize_drop
+from haq.searching.journal_checks import REMEDY
 from haq.searching.min_cost import with_budget_ratio
 from haq.searching.progress import best_so_far, opening_lines
 from haq.searching.selection import Selection
@@ -141,9 +142,9 @@ def _continues(run: RunFolder, config: SearchConfig, limit_s: float) -> bool:
     """Return whether a run is to be continued: unfinished, with more episodes to come, or ended by a lower time limit.
 
     Raises:
-        UserError: If it has more episodes than it is to have.
+        UserError: If it has more episodes than it is to have, or the journal is damaged.
     """
-    done = len(run.episodes.read())
+    done = len(run.episodes.read(remedy=REMEDY))
     if config.episodes < done:
         raise UserError(f"{run.path} has {done} episodes already; --episodes {config.episodes} would be fewer")
     if not run.is_finished or config.episodes != (run.read_json(CONFIG) or {}).get("episodes"):

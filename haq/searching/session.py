@@ -22,7 +22,7 @@ from haq.runs.summary import EndedBy
 from haq.searching.checkpoint import Checkpoint
 from haq.searching.confidence import Pairs
 from haq.searching.goals import TOLERANCE, MinimumCost, goal_of
-from haq.searching.journal_checks import matching_episodes
+from haq.searching.journal_checks import recorded_episodes
 from haq.searching.min_cost import Bisection, least_ratio, with_budget_ratio
 from haq.searching.objective import SearchObjective
 from haq.searching.preconditions import network_warnings, single_policy_reason
@@ -117,16 +117,16 @@ class Session:
         """Start writing into a run folder, and resume from its checkpoint.
 
         Policies that the journal holds beyond the checkpoint are not evaluated again. A checkpoint of another run, or
-        one beyond the undamaged part of the journal, is ignored; the search then starts at the first episode.
+        one beyond the end of the journal, is ignored; the search then starts at the first episode.
 
         Args:
             run: Folder of the run.
 
         Raises:
-            UserError: The checkpoint of this run is damaged; no file is overwritten then.
+            UserError: The journal, or the checkpoint of this run, is damaged; no file is overwritten then.
         """
         self._run = run
-        recorded, state = matching_episodes(self.problem, run.episodes.read()), run.load_checkpoint()
+        recorded, state = recorded_episodes(self.problem, run), run.load_checkpoint()
         if state is not None and same_settings(state.get("run"), self._identity):
             with damage_named(run.path / CHECKPOINT, remedy=_RESTART):
                 checkpoint = Checkpoint.model_validate(state)
@@ -204,6 +204,7 @@ class Session:
             forward_images=self.evaluator.forward_images,
             agent=self._method.state_dict(),
         )
+        self._folder.episodes.sync()  # a checkpoint beyond the end of the journal would be of no use
         self._folder.save_checkpoint(dict(checkpoint))
         self._saved = monotonic()
 

@@ -183,4 +183,4 @@ def _table(rows: Sequence[SensitivityRow]) -> str:
 def _measured(journal: Journal[JournalLine]) -> dict[Cell, CellResult]:
     """Read what an interrupted session measured, and remove an unfinished last line."""
     journal.truncate()
-    return {line.cell: line.result for line in journal.read_all(remedy="delete it to measure again")}
+    return {line.cell: line.result for line in journal.read(remedy="delete it to measure again")}

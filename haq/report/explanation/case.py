@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -162,17 +161,16 @@ def _episodes(run: RunFolder, layers: int, summary: Summary, reward: RewardKind)
     Raises:
         UserError: Lines are missing, or a line lacks the bits of a layer, the score or the accuracy.
     """
-    lines, episodes = len(run.episodes.objects()), run.episodes.read()
-    if lines != summary.episodes:
+    episodes = run.episodes.read(remedy="the search has to be run again in another --out")
+    if len(episodes) != summary.episodes:
         raise UserError(
-            f"{run.path / JOURNAL} has {lines} whole lines and {SUMMARY} {summary.episodes} episodes; one is damaged"
+            f"{run.path / JOURNAL} has {len(episodes)} whole lines and {SUMMARY} {summary.episodes} episodes; "
+            "one is damaged"
         )
-    whole = list(takewhile(lambda each: _is_whole(each, layers) and is_consistent(each, reward), episodes))
-    if len(whole) < lines:
-        raise UserError(
-            f"{run.path / JOURNAL}, line {len(whole) + 1}: no bits of {layers} layers with score and accuracy"
-        )
-    return tuple(whole)
+    for number, episode in enumerate(episodes, start=1):
+        if not (_is_whole(episode, layers) and is_consistent(episode, reward)):
+            raise UserError(f"{run.path / JOURNAL}, line {number}: no bits of {layers} layers with score and accuracy")
+    return tuple(episodes)
 
 
 def _is_whole(episode: Episode, layers: int) -> bool:

@@ -117,7 +117,7 @@ def _draw_policy(run: RunFolder) -> Figure:
 
 def _draw_learning(run: RunFolder) -> Figure:
     config = checked(_Config, run.read_json(CONFIG) or {}, run.path / CONFIG)
-    episodes = run.episodes.read_all(remedy="delete it to draw the other figures")
+    episodes = run.episodes.read(remedy="delete it to draw the other figures")
     if not episodes:
         raise UserError(f"{run.path / JOURNAL} has no episodes; a learning curve needs at least one")
     title = f"{model_title(config.model)} on {device_title(config.hardware)}: {config.agent}, seed {config.seed}"

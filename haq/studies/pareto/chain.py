@@ -27,6 +27,9 @@ from haq.studies.pareto.records import SweepRecord
 from haq.tasks.metrics import metric_named
 
 
+_REMEDY = "delete the folder of this search to run it again"
+
+
 @dataclass(frozen=True, slots=True)
 class SearchChain:
     """Job that runs the searches of one seed in their order.
@@ -91,7 +94,7 @@ class SearchChain:
         run = RunFolder(self._path(search))
         result = finished(run)
         tried = {episode.key for episode in earlier}
-        new = [episode for episode in distinct(run.episodes.read()) if episode.key not in tried]
+        new = [episode for episode in distinct(run.episodes.read(remedy=_REMEDY)) if episode.key not in tried]
         summary, config = result.summary, search.config
         record = SweepRecord(
             hardware=device_title(config.hardware),

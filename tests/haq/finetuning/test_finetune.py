@@ -258,11 +258,22 @@ def test_damaged_checkpoint_is_one_line_and_files_are_kept(
 
 
 @pytest.mark.parametrize("line", [b"\xff\xfe", b"5", b'{"epoch": 1}', b"[" * 100_000, b'{"epoch": 1, "loss": 1e999}'])
-def test_journal_is_read_up_to_its_damage(
+def test_damaged_journal_is_refused_and_kept(
     line: bytes, killed: Path, small_net: nn.Module, quarters: ClassificationTask
 ) -> None:
-    before = without_seconds(killed)
     (killed / "epochs.jsonl").write_bytes(line + b"\n")
+    before = {path.name: path.read_bytes() for path in killed.iterdir()}
+    with pytest.raises(UserError, match=r"epochs\.jsonl is damaged \(line 1: .*\); delete this line and all after it"):
+        haq.finetune(small_net, quarters, policy=(3, 3), out=killed, resume=True, **QUICK)
+    assert {path.name: path.read_bytes() for path in killed.iterdir()} == before
+
+
+def test_torn_last_line_of_the_journal_is_trained_again(
+    killed: Path, small_net: nn.Module, quarters: ClassificationTask
+) -> None:
+    before = without_seconds(killed)
+    content = (killed / "epochs.jsonl").read_bytes()
+    (killed / "epochs.jsonl").write_bytes(content[:-20])
     haq.finetune(small_net, quarters, policy=(3, 3), out=killed, resume=True, **QUICK)
     assert without_seconds(killed)[:1] == before
     assert len(without_seconds(killed)) == 2

@@ -31,7 +31,7 @@ def test_new_run_has_settings_and_environment(tmp_path: Path) -> None:
     assert json.loads((run.path / CONFIG).read_text()) == {"version": 2, **SETTINGS, "budget": ["0.6"]}
     assert run.read_json(ENVIRONMENT) == {"torch": "2"}
     assert not run.is_finished
-    assert run.episodes.read() == []
+    assert run.episodes.read(remedy="") == []
     assert run.load_checkpoint() is None
 
 
@@ -104,7 +104,7 @@ def test_run_killed_before_its_configuration_was_complete_is_created_again(
     assert RunFolder.reopen(folder, SETTINGS) is None
     RunFolder.check_free(folder, resume=True)
     run = RunFolder.create(folder, SETTINGS, {}, resume=True)
-    assert run.episodes.read() == []
+    assert run.episodes.read(remedy="") == []
     assert not run.is_finished
     assert RunFolder.reopen(folder, SETTINGS) == run
     assert (folder / "thesis.txt").read_text() == "mine"
@@ -131,7 +131,7 @@ def test_resumable_run_is_never_created_again(tmp_path: Path) -> None:
     (run.path / JOURNAL).write_text('{"episode": 0}\n')
     with pytest.raises(UserError, match="not empty"):
         RunFolder.create(run.path, SETTINGS, {}, resume=True)
-    assert run.episodes.objects() == [{"episode": 0}]
+    assert (run.path / JOURNAL).read_text() == '{"episode": 0}\n'
 
 
 def test_there_is_nothing_to_reopen_in_a_missing_or_empty_folder(tmp_path: Path) -> None:
@@ -227,8 +227,9 @@ def test_infinity_is_not_json_however_it_is_written(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     (run.path / SUMMARY).write_text('{"accuracy": 1e999}')
     assert run.read_json(SUMMARY) is None
-    (run.path / JOURNAL).write_text('{"episode": 0}\n{"episode": 1, "cost": -1e400}\n')
-    assert run.episodes.objects() == [{"episode": 0}]
+    (run.path / JOURNAL).write_text('{"episode": 0, "cost": -1e400}\n')
+    with pytest.raises(UserError, match="line 1: not a JSON object"):
+        run.episodes.read(remedy="")
 
 
 def test_a_run_of_another_command_is_not_reopened(tmp_path: Path) -> None:

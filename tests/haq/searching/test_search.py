@@ -312,8 +312,6 @@ def with_another_agents_checkpoint(run: Path) -> None:
     "damage",
     [
         without_checkpoint,
-        with_a_line_of_something_else,
-        with_a_missing_line,
         with_a_torn_end,
         without_a_journal,
         with_another_agents_checkpoint,
@@ -324,6 +322,28 @@ def test_resume_of_a_damaged_run_gives_identical_run(
 ) -> None:
     run = unfinished(whole, tmp_path)
     damage(run)
+    search_configured(config_of(whole), run, inputs=inputs, resume=True)
+    assert_same_run(run, whole)
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (with_a_line_of_something_else, "line 8: w_bits: field required"),
+        (with_a_missing_line, "line 8: not episode 7 of this search"),
+    ],
+)
+def test_journal_damaged_in_the_middle_is_refused_and_kept(
+    damage: Callable[[Path], None], problem: str, whole: Path, inputs: Inputs, tmp_path: Path
+) -> None:
+    run = unfinished(whole, tmp_path)
+    damage(run)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    with pytest.raises(UserError, match=rf"episodes\.jsonl is damaged \({problem}\); delete this line and all after"):
+        search_configured(config_of(whole), run, inputs=inputs, resume=True)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    lines = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
+    (run / "episodes.jsonl").write_text("".join(lines[:7]))
     search_configured(config_of(whole), run, inputs=inputs, resume=True)
     assert_same_run(run, whole)
 
