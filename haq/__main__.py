@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-INTERRUPTED, READER_GONE = 130, 141
+READER_GONE = 141
 STANDARD_OUTPUT = "standard output"
 
 
@@ -31,9 +31,20 @@ class _StandardOutput(io.FileIO):
 
 
 def process() -> int:
-    """Run the command of this process; prints of compiled libraries go to standard error."""
+    """Run the command of this process; signals and prints of compiled libraries are handled."""
     with _interruption_exits():
         import haq.cli.app  # noqa: F401  takes seconds
+    from haq.execution.termination import INTERRUPTED, EndingSignals
+
+    signals = EndingSignals()
+    signals.install()
+    code = _in_own_output()
+    signals.end()
+    return signals.exit_code or code if code == INTERRUPTED else code
+
+
+def _in_own_output() -> int:
+    """Run the command of this process with a standard output that only this module writes to."""
     if sys.stdout is None:  # closed by the caller
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  for as long as the process lives
         return main()
@@ -57,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from envs.choices import BudgetError
     from haq.cli.app import app
     from haq.errors import UserError
+    from haq.execution.memory import is_out_of_memory
+    from haq.execution.termination import INTERRUPTED
     from hardware_sim.cost import UnsupportedError
     from hardware_sim.description_files import DescriptionError
 
@@ -67,15 +80,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough
         _drop_output()
         return READER_GONE
-    except TyperException as error:
-        return _refuse(error.format_message())
-    except (UserError, UnsupportedError, BudgetError, DescriptionError) as error:
-        return _refuse(str(error))
+    except (TyperException, UserError, UnsupportedError, BudgetError, DescriptionError) as error:
+        return _refuse(error.format_message() if isinstance(error, TyperException) else str(error))
     except OSError as error:  # a file that cannot be read or written
         if error.filename == STANDARD_OUTPUT:
             _drop_output()
         subject = "" if error.filename is None else f"cannot use {error.filename}: "
         return _refuse(f"{subject}{error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return _refuse("memory does not suffice; lower --eval-batch or --batch-size, or use a smaller --input")
     except KeyboardInterrupt:
         return INTERRUPTED
     return code if isinstance(code, int) else 0
@@ -86,7 +101,7 @@ def _interruption_exits() -> Iterator[None]:
     """End the process at Ctrl-C at once: libraries that are being imported may catch an exception or garble it."""
     handler = signal.getsignal(signal.SIGINT)
     if handler is signal.default_int_handler:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+        signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
     yield
     signal.signal(signal.SIGINT, handler)
 

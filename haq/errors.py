@@ -14,6 +14,10 @@ class UserError(ValueError):
     """Error caused by the user's input. The message is one line that says what was wrong and what would be right."""
 
 
+class FailedEvaluationError(UserError):
+    """Error of evaluating one policy whose results are NaN or infinite."""
+
+
 class HaqWarning(UserWarning):
     """Warning about how far a result can be trusted, such as a float accuracy no better than chance."""
 

@@ -134,6 +134,7 @@ def reconstruct(
     *,
     policy: PolicyLike = (4, 8),
     out: str | Path | None = None,
+    resume: bool = False,
     watcher: Watcher = SILENT,
     **settings: Any,
 ) -> ReconstructionResult:
@@ -147,6 +148,7 @@ def reconstruct(
         policy: A policy, its file, the folder of its run, or (w_bits, a_bits) for every layer but the first and the
             last.
         out: Folder of the run; None keeps no files.
+        resume: Continue the run in `out` if it was interrupted.
         watcher: Receives phases and steps.
         settings: Fields of `haq.reconstruction.config.ReconstructionConfig`, such as `steps`, and those of
             `haq.config.SearchConfig` about network, data, quantizers, device and seed.
@@ -170,7 +172,9 @@ def reconstruct(
     inputs = Inputs.of(model, task)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "run" if out is None else Path(out)
-        result = reconstruct_configured(request, path, inputs=inputs, watcher=watcher)
+        result = reconstruct_configured(
+            request, path, inputs=inputs, resume=resume and out is not None, watcher=watcher
+        )
         return _kept(result, path, inputs, out=out)
 
 

@@ -7,6 +7,7 @@ import typer
 
 from agents.registry import METHODS
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, SeedsFlag, WorkersFlag, read_several, with_config
+from haq.cli.folders import resumable
 from haq.cli.progress import shown_progress
 from haq.cli.studies import finish_study
 from haq.config import SearchConfig
@@ -54,7 +55,7 @@ def compare_command(
         checkpoints=tuple(sorted(_count(each) for each in read_several(at))),
         redraw=redraw,
     )
-    with shown_progress(quiet=quiet) as watcher:
+    with resumable(out, kept="everything so far is"), shown_progress(quiet=quiet) as watcher:
         found = compare(comparison, out, resume=resume, executor=Processes(workers), watcher=watcher)
     blocks, csv, figure = list(report(found)), as_csv(found), plot_comparison(found)
     finish_study(out / "comparison", found.to_json(), blocks=blocks, csv=csv, figure=figure, json=json)

@@ -6,6 +6,7 @@ from typing import Annotated, get_args
 import typer
 
 from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, SeedsFlag, WorkersFlag, read_several, with_config
+from haq.cli.folders import resumable
 from haq.cli.output import draw_figures
 from haq.cli.progress import shown_progress
 from haq.cli.studies import finish_study
@@ -68,7 +69,7 @@ def pareto_command(
         more_episodes=more_episodes,
     )
     executor = Processes(workers) if workers > 1 else InProcess()
-    with shown_progress(quiet=quiet) as watcher:
+    with resumable(out, kept="everything so far is"), shown_progress(quiet=quiet) as watcher:
         found = run_sweep(sweep, out, resume=resume, executor=executor, watcher=watcher)
     for record in found.records:
         draw_figures(out / "runs" / record.run)

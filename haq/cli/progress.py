@@ -7,11 +7,13 @@ only line.
 """
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from textwrap import wrap
 from threading import Lock, Timer
 from time import monotonic
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -19,6 +21,7 @@ from rich.text import Text
 
 from haq.cli.output import say, warn
 from haq.cli.screen import progress_bar
+from haq.errors import HaqWarning
 from haq.execution.progress import SILENT, Watcher
 
 LINE_LENGTH = 80
@@ -223,9 +226,26 @@ def shown_progress(*, quiet: bool) -> Iterator[Watcher]:
         return
     shown = LiveProgress() if sys.stderr.isatty() else PlainProgress()
     try:
-        yield shown
+        with _warnings_shown(shown):
+            yield shown
     finally:
         shown.close()
+
+
+@contextmanager
+def _warnings_shown(watcher: Watcher) -> Iterator[None]:
+    """Pass warnings of haq to a watcher instead of printing them with the place in the code."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def pass_on(message: Warning | str, category: type[Warning], *arguments: Any, **settings: Any) -> None:
+            if issubclass(category, HaqWarning):
+                watcher.warn(str(message))
+            else:
+                show(message, category, *arguments, **settings)
+
+        warnings.showwarning = pass_on
+        yield
 
 
 def _say_wrapped(text: str) -> None:

@@ -11,10 +11,11 @@ from haq.cli.flags import (
     JsonFlag,
     OutFolder,
     QuietFlag,
+    ResumeFlag,
     with_config,
     with_settings,
 )
-from haq.cli.folders import default_out
+from haq.cli.folders import default_out, resumable
 from haq.cli.output import print_json, print_learned, print_text, say
 from haq.cli.policies import PolicyArgument, policy_name, policy_or_bits
 from haq.cli.progress import shown_progress
@@ -41,6 +42,7 @@ def reconstruct(
     w_bits: Annotated[int | None, typer.Option(help="Uniform bits of weights.", show_default=str(W_BITS))] = None,
     a_bits: Annotated[int | None, typer.Option(help="Uniform bits of activations.", show_default=str(A_BITS))] = None,
     out: OutFolder = None,
+    resume: ResumeFlag = False,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
@@ -51,8 +53,8 @@ def reconstruct(
     chosen = policy_or_bits(policy, (w_bits, a_bits), default=(W_BITS, A_BITS))
     request = learning_request(chosen, config, learning, inherited=QUANTIZER_SETTINGS, notify=say)
     path = out or default_out("reconstruct", request.config.model, policy_name(chosen), f"s{request.config.seed}")
-    with shown_progress(quiet=quiet) as watcher:
-        result = reconstruct_configured(request, path, watcher=watcher)
+    with resumable(path, kept="the last checkpoint is"), shown_progress(quiet=quiet) as watcher:
+        result = reconstruct_configured(request, path, resume=resume, watcher=watcher)
     if json:
         print_json(result.summary.model_dump(mode="json"))
     else:

@@ -14,7 +14,7 @@ from haq.cli.flags import (
     ResumeFlag,
     with_config,
 )
-from haq.cli.folders import default_out
+from haq.cli.folders import default_out, resumable
 from haq.cli.output import draw_figures, print_json, print_table, print_text, warn
 from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
@@ -46,7 +46,7 @@ def sensitivity(
     """
     path = out or default_out(config.model, "sensitivity")
     extent = Extent(images, fisher_only)
-    with shown_progress(quiet=quiet) as watcher:
+    with resumable(path, kept="everything so far is"), shown_progress(quiet=quiet) as watcher:
         document = measure_sensitivities(config, path, extent=extent, resume=resume, watcher=watcher)
     draw_figures(path)
     for warning in document.warnings:

@@ -5,7 +5,8 @@ from hashlib import blake2b
 
 import torch
 
-from haq.errors import UserError
+from haq.errors import FailedEvaluationError, UserError
+from haq.evaluation.failures import marked_if_failed
 from haq.evaluation.fingerprint import fingerprint, float_key, hash_tensors
 from haq.evaluation.float_run import FloatRun, StoredOutputs
 from haq.evaluation.protocols import Engine, Evaluation, Kept, Store
@@ -68,6 +69,25 @@ class Evaluator:
 
         Returns:
             Score, divergence and relative output error of the policy.
+
+        Raises:
+            FailedEvaluationError: One of them is NaN or infinite.
+            UserError: The store cannot be used.
+        """
+        found = self.attempt(w_bits, a_bits)
+        if found.failure is not None:
+            raise FailedEvaluationError(f"the policy fails on the {self._split} split: {found.failure}")
+        return found
+
+    def attempt(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> Evaluation:
+        """Evaluate a policy as `evaluate` does; one that fails has an evaluation with the reason.
+
+        Args:
+            w_bits: Bits of the weights of each layer; None for float.
+            a_bits: Bits of the input of each layer; None for float.
+
+        Returns:
+            The evaluation, with the reason in `failure` if its numbers are NaN or infinite.
 
         Raises:
             UserError: The store cannot be used.
@@ -145,7 +165,12 @@ class Evaluator:
             error += distance.error.item()
             signal += distance.signal.item()
             items += each.items
-        return Evaluation(self._task.metric.score(meter.compute()), divergence / items, error / (signal or 1.0))
+        score = self._task.metric.score(meter.compute())
+        return marked_if_failed(
+            Evaluation(score, divergence / items, error / (signal or 1.0)),
+            metric=self._task.metric,
+            accuracy_fp32=self.accuracy_fp32,
+        )
 
     def _float_run(self) -> FloatRun:
         """Return the float run that evaluators with the same store share, or compute it."""

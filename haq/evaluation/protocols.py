@@ -21,11 +21,14 @@ class Evaluation:
             distributions; see `haq.tasks.distances`.
         noise: Relative output error: power of the difference from the float outputs over the power of the float
             outputs, 1 / SQNR. 0.01 is 20 dB. For logits both powers are about the mean of an item's outputs.
+        failure: Reason why the policy could not be evaluated; the other values stand for a very bad policy then. None
+            for a successful evaluation.
     """
 
     accuracy: float
     divergence: float
     noise: float
+    failure: str | None = None
 
 
 class Engine(Protocol):

@@ -10,7 +10,6 @@ configured (`haq.searching.warm_start`).
 
 import json
 import os
-from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from hardware_sim.cost import WIDTHS, Bits
 
 FLOAT_MARK = "f"
 """Letter of a layer in float."""
+_NUMBERS = ("accuracy", "divergence", "noise")
 _LETTERS = {width: FLOAT_MARK if width is None else str(width) for width in WIDTHS}
 _WIDTH_OF = {letter: width for width, letter in _LETTERS.items()}
 
@@ -152,7 +152,7 @@ class KeptEvaluations:
         return self._found.get(bits)
 
     def add(self, bits: PolicyBits, evaluation: Evaluation) -> None:
-        """Append the evaluation of a policy; one that is not finite is not stored.
+        """Append the evaluation of a policy; one that failed or is not finite is not stored.
 
         Args:
             bits: (w_bits, a_bits) of every layer.
@@ -161,10 +161,11 @@ class KeptEvaluations:
         Raises:
             UserError: The file cannot be written.
         """
-        if not all(map(isfinite, (evaluation.accuracy, evaluation.divergence, evaluation.noise))):
+        numbers = {name: getattr(evaluation, name) for name in _NUMBERS}
+        if evaluation.failure is not None or not all(map(isfinite, numbers.values())):
             return
         w, a = ("".join(_LETTERS[width] for width in each) for each in bits)
-        line = {"w": w, "a": a, **asdict(evaluation)}
+        line = {"w": w, "a": a, **numbers}
         try:
             _append(self.path, f"{json.dumps(line)}\n".encode())
         except OSError as error:
@@ -209,7 +210,7 @@ def _parse(line: bytes) -> tuple[PolicyBits, Evaluation] | None:
     try:
         entry = json.loads(line)
         w, a = _widths(entry["w"]), _widths(entry["a"])
-        numbers = [entry[name] for name in ("accuracy", "divergence", "noise")]
+        numbers = [entry[name] for name in _NUMBERS]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     is_whole = len(w) == len(a) and all(isinstance(each, float) and isfinite(each) for each in numbers)

@@ -1,8 +1,9 @@
 """Learning of quantizers so that the outputs of all layers approach those of the float network."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count, islice
 from math import isfinite
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -57,6 +58,9 @@ class Reconstruction:
         network: Network whose quantizers learn.
         spreads: Standard deviations [c_out] of the outputs in float, by layer: the units of errors.
         config: Settings of learning.
+
+    Attributes:
+        steps: Number of steps so far.
     """
 
     def __init__(self, network: LearnedNetwork, spreads: Mapping[int, Tensor], *, config: ReconstructionConfig) -> None:
@@ -66,33 +70,67 @@ class Reconstruction:
         self._schedule = LambdaLR(self._optimizer, lambda step: _rate((step + 0.5) / config.steps))
         self._config = config
         self._sizes: dict[int, float] = {}  # outputs of every layer for one item
+        self.steps = 0
 
-    def learn(self, batches: Iterator[Structure], watcher: Watcher = SILENT) -> None:
-        """Run all steps, each on the next batch.
+    def learn(
+        self, batches: Iterator[Structure], watcher: Watcher = SILENT, *, after_step: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Run the remaining steps, each on its batch.
 
         Args:
-            batches: Inputs of n items each.
+            batches: Inputs of n items each, from the first step on.
             watcher: Receives the steps.
+            after_step: Called after each step; returns whether to go on.
 
         Raises:
             UserError: The loss is NaN or infinite.
         """
-        watcher.begin("step", self._config.steps)
+        watcher.begin("step", self._config.steps, done=self.steps)
         try:
-            for step, inputs in enumerate(islice(batches, self._config.steps), start=1):
-                watcher.step(step, f"loss {self._step(step, inputs):.4f}")
+            for inputs in islice(batches, self.steps, self._config.steps):
+                loss = self._step(inputs)
+                watcher.step(self.steps, f"loss {loss:.4f}")
+                if not after_step():
+                    break
         finally:
             watcher.end()
 
-    def _step(self, step: int, inputs: Structure) -> float:
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state that the next step depends on: tensors and plain values."""
+        return {
+            "steps": self.steps,
+            "parameters": {name: each.detach() for name, each in self._network.named_parameters()},
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "sizes": self._sizes,
+            "compared": sorted(self._energies),
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a state of learning with the same network and settings.
+
+        Args:
+            state: Result of `state_dict`.
+        """
+        for name, parameter in self._network.named_parameters():
+            parameter.copy_(state["parameters"][name])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._sizes = dict(state["sizes"])
+        self._energies = {layer: self._energies[layer] for layer in state["compared"]}
+        self.steps = state["steps"]
+
+    def _step(self, inputs: Structure) -> float:
         """Train on one batch; return the loss before the step."""
         loss = self.loss(inputs)
         if not isfinite(loss.item()):
-            raise UserError(f"the loss became {loss.item()} in step {step}; lower --code-lr or --scale-lr")
+            raise UserError(f"the loss became {loss.item()} in step {self.steps + 1}; lower --code-lr or --scale-lr")
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
         self._optimizer.step()
         self._schedule.step()
+        self.steps += 1
         return loss.item()
 
     def loss(self, inputs: Structure) -> Tensor:

@@ -1,5 +1,7 @@
 """The reconstruction workflow: reconstruct a policy and write its folder."""
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -19,13 +21,14 @@ from haq.experiment.problem import Network
 from haq.experiment.quantized_policy import QuantizedPolicy
 from haq.experiment.results import save_result, save_source
 from haq.network.tracing.unwrapping import unwrapped
-from haq.policy import Policy
+from haq.policy import Policy, load_policy
+from haq.reconstruction.checkpoint import Checkpoints
 from haq.reconstruction.config import ReconstructionConfig
 from haq.reconstruction.learned import learn_policy
 from haq.reconstruction.records import Summary
 from haq.runs.environment import describe_environment
-from haq.runs.records import Metric
-from haq.runs.run_folder import RunFolder
+from haq.runs.records import Metric, checked
+from haq.runs.run_folder import POLICY, SUMMARY, RunFolder
 from haq.tasks import load_task
 from haq.tasks.base import SplitName
 
@@ -54,14 +57,20 @@ ReconstructionRequest = LearningRequest[ReconstructionConfig]
 
 
 def reconstruct_configured(
-    request: ReconstructionRequest, path: Path, *, inputs: Inputs | None = None, watcher: Watcher = SILENT
+    request: ReconstructionRequest,
+    path: Path,
+    *,
+    inputs: Inputs | None = None,
+    resume: bool = False,
+    watcher: Watcher = SILENT,
 ) -> ReconstructionResult:
     """Reconstruct a policy; see `haq.reconstruct`.
 
     Args:
         request: Settings and policy.
-        path: Folder of the run, written at the end.
+        path: Folder of the run.
         inputs: Objects that replace the model and the data that the settings name.
+        resume: Whether to continue a run that was interrupted, or return the result of a finished one.
         watcher: Receives phases and steps.
 
     Returns:
@@ -72,12 +81,36 @@ def reconstruct_configured(
     """
     config, inputs = request.config, inputs or Inputs()
     _require_rounding(config)
-    with caller_kept(inputs.model), RunFolder.opened(path, request.document()):
-        return _reconstructed(request, path, inputs, watcher)
+    with caller_kept(inputs.model), RunFolder.opened(path, request.document(), resume=resume) as earlier:
+        if earlier is not None and earlier.is_finished:
+            return finished(earlier)
+        RunFolder.require_writable(path)
+
+        def begin() -> RunFolder:
+            environment = describe_environment(seed=config.seed, device=config.device)
+            return earlier or RunFolder.create(path, request.document(), environment, resume=resume)
+
+        return _reconstructed(request, begin, inputs, watcher)
+
+
+def finished(run: RunFolder) -> ReconstructionResult:
+    """Read the result of a finished run.
+
+    Args:
+        run: Folder of the run.
+
+    Returns:
+        The result, without an artifact.
+
+    Raises:
+        UserError: A file is missing or damaged.
+    """
+    summary = checked(Summary, run.read_json(SUMMARY), run.path / SUMMARY, remedy="make the run again in another --out")
+    return ReconstructionResult(load_policy(run.path / POLICY), summary, run.path)
 
 
 def _reconstructed(
-    request: ReconstructionRequest, path: Path, inputs: Inputs, watcher: Watcher
+    request: ReconstructionRequest, begin: Callable[[], RunFolder], inputs: Inputs, watcher: Watcher
 ) -> ReconstructionResult:
     config, began = request.config, monotonic()
     model = load_configured(config) if inputs.model is None else unwrapped(inputs.model)
@@ -87,10 +120,15 @@ def _reconstructed(
     policy = request.policy_for(network.priced)
     watcher.phase("search accuracy")
     start = _evaluator(network, config, "search").evaluate(policy.w_bits, policy.a_bits)
-    learned = learn_policy(network, policy, config=request.learning, seed=config.seed, watcher=watcher)
+    run = begin()
+    save_source(run, config, network.priced.trace, request.trace_input(task))
+    checkpoints = Checkpoints(run, _identity(request, network), began=began)
+    learned = learn_policy(
+        network, policy, config=request.learning, seed=config.seed, watcher=watcher, checkpoints=checkpoints
+    )
     watcher.phase("report")
     final = prepare_network(config, model=model, task=task, example=request.example, quantized=learned)
-    summary = _summary(final, config, policy, start=start, began=began)
+    summary = _summary(final, config, policy, start=start, seconds=checkpoints.seconds)
     accuracy = {
         "search": summary.search_accuracy,
         "fp32_search": summary.search_accuracy_fp32,
@@ -98,10 +136,14 @@ def _reconstructed(
         "fp32_report": summary.accuracy_fp32,
     }
     policy = learned.policy.in_version_2(accuracy=accuracy)
-    run = RunFolder.create(path, request.document(), describe_environment(seed=config.seed, device=config.device))
-    save_source(run, config, final.priced.trace, request.trace_input(task))
     save_result(run, QuantizedPolicy(policy, learned.tensors), summary.model_dump(mode="json"))
-    return ReconstructionResult(policy, summary, path)
+    checkpoints.remove()
+    return ReconstructionResult(policy, summary, run.path)
+
+
+def _identity(request: ReconstructionRequest, network: Network) -> str:
+    """Return the settings and the network that a checkpoint belongs to, as JSON text."""
+    return json.dumps({"settings": request.document(), "weights": network.priced.weights})
 
 
 def _require_rounding(config: SearchConfig) -> None:
@@ -117,7 +159,7 @@ def _evaluator(network: Network, config: SearchConfig, split: SplitName) -> Eval
     return Evaluator(network.engine, network.task, split, batch_size=config.eval_batch)
 
 
-def _summary(network: Network, config: SearchConfig, policy: Policy, *, start: Evaluation, began: float) -> Summary:
+def _summary(network: Network, config: SearchConfig, policy: Policy, *, start: Evaluation, seconds: float) -> Summary:
     """Measure the policy on both splits; the report split took no part in any decision."""
     search, report = (_evaluator(network, config, split) for split in ("search", "report"))
     on_search, on_report = (each.evaluate(policy.w_bits, policy.a_bits) for each in (search, report))
@@ -138,5 +180,5 @@ def _summary(network: Network, config: SearchConfig, policy: Policy, *, start: E
         baseline_cost=policy.baseline_cost,
         search_accuracy_start=start.accuracy,
         search_divergence_start=start.divergence,
-        seconds=round(monotonic() - began, 3),
+        seconds=round(seconds, 3),
     )

@@ -1,10 +1,13 @@
 """Record of an episode: one line of `episodes.jsonl`."""
 
 from collections.abc import Iterable, Iterator
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from haq.errors import MAX_MESSAGE
 from haq.policy import Width
 from haq.runs.records import Amount, Count, Finite, StoredRecord
 
@@ -37,6 +40,8 @@ class Episode(StoredRecord):
     confidence; None there for a policy that loses too much accuracy."""
     won: Count | None = None
     """Number of images that only the policy classifies right."""
+    failure: Annotated[str, Field(max_length=MAX_MESSAGE)] | None = None
+    """Reason why the policy could not be evaluated; present only then. The numbers stand for a very bad policy."""
     seconds: Amount | None = None
     """Duration of the episode in seconds."""
 

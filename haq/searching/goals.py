@@ -26,7 +26,7 @@ class Goal(Protocol):
             episode: An episode.
 
         Returns:
-            True if its policy meets the goal.
+            True if its policy was evaluated and meets the goal.
         """
         ...
 
@@ -87,7 +87,7 @@ class MaximumReward:
     problem: Problem
 
     def meets(self, episode: Episode) -> bool:
-        return within_budgets(self.problem, episode)
+        return episode.failure is None and within_budgets(self.problem, episode)
 
     def merit(self, episode: Episode) -> tuple[float, ...]:
         return merit(episode)
@@ -125,7 +125,7 @@ class MinimumCost:
     confidence: float | None = None
 
     def meets(self, episode: Episode) -> bool:
-        if self.excess(episode) > TOLERANCE or not within_budgets(self.problem, episode):
+        if episode.failure is not None or self.excess(episode) > TOLERANCE or not within_budgets(self.problem, episode):
             return False
         return self.confidence is None or self.reached(episode) >= self.confidence
 

@@ -46,9 +46,9 @@ class SearchObjective:
             bits: Bits [layer, 2] of weights and inputs.
 
         Returns:
-            The evaluation on the split.
+            The evaluation on the split, marked if the policy fails there.
         """
-        return self.evaluator.evaluate(bits[:, 0].tolist(), bits[:, 1].tolist())
+        return self.evaluator.attempt(bits[:, 0].tolist(), bits[:, 1].tolist())
 
     def reward(self, evaluation: Evaluation) -> float:
         """Compute the reward of an evaluated policy, of the kind that the configuration selects.

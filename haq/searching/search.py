@@ -16,6 +16,7 @@ from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.fingerprint import hash_network, hash_tensors
 from haq.evaluation.protocols import Store
 from haq.execution.progress import SILENT, Watcher
+from haq.execution.termination import termination_deferred
 from haq.execution.user_code import caller_kept
 from haq.experiment.artifact import Artifact
 from haq.experiment.inputs import Inputs, Observations
@@ -30,6 +31,7 @@ from haq.runs.environment import describe_environment
 from haq.runs.run_folder import CONFIG, POLICY, RESOLVED, SUMMARY, RunFolder
 from haq.runs.summary import Summary
 from haq.searching.accuracy_drop import no_policy_message, require_confidence, require_images, summarize_drop
+from haq.searching.failures import require_success
 from haq.searching.journal_checks import REMEDY
 from haq.searching.min_cost import with_budget_ratio
 from haq.searching.progress import best_so_far, opening_lines
@@ -207,26 +209,37 @@ def finished(run: RunFolder) -> SearchResult:
 def run_episodes(session: Session, *, time_limit_s: float = inf, watcher: Watcher = SILENT) -> None:
     """Run episodes until their number or the time limit is reached, then write a checkpoint.
 
-    No checkpoint is written in an interrupted episode, which has used random numbers: resuming from the journal and the
-    checkpoint before it gives the same result as no interruption.
+    SIGTERM ends a command after the current episode, with a checkpoint; Ctrl-C ends it at once. No checkpoint is
+    written in an interrupted episode, which has used random numbers: resuming from the journal and the checkpoint
+    before it gives the same result as no interruption.
 
     Args:
         session: The search.
         time_limit_s: Time of the search in seconds after which no further episode starts; at least one is run.
         watcher: Receives episodes and warnings.
+
+    Raises:
+        KeyboardInterrupt: A signal ended the command.
+        UserError: Several policies in a row could not be evaluated.
     """
     for warning in session.warnings:
         watcher.warn(warning)
     for fact in opening_lines(session):
         watcher.line(fact)
     watcher.begin("episode", session.problem.config.episodes, done=session.episode_count)
-    try:
-        while not session.ended_by and (not session.episodes or session.seconds < time_limit_s):
-            session.run_episode()
-            watcher.step(session.episode_count, best_so_far(session))
-    finally:
-        watcher.end()
-    session.checkpoint()
+    with termination_deferred() as terminated:
+        try:
+            while not session.ended_by and (not session.episodes or session.seconds < time_limit_s):
+                episode = session.run_episode()
+                if episode.failure is not None:
+                    watcher.warn(f"the policy of episode {episode.episode} could not be evaluated: {episode.failure}")
+                watcher.step(session.episode_count, best_so_far(session))
+                if terminated():
+                    break
+                require_success(session.episodes)
+        finally:
+            watcher.end()
+        session.checkpoint()
 
 
 def _finish(session: Session, run: RunFolder, *, prior_images: int, watcher: Watcher) -> SearchResult:

@@ -10,6 +10,7 @@ from time import monotonic
 
 from envs.bit_allocation import BitAllocationEnv, EnvConfig
 from haq.costs.pricing import cost_in
+from haq.errors import MAX_MESSAGE
 from haq.evaluation.protocols import Evaluation, Store
 from haq.experiment.inputs import Observations
 from haq.experiment.methods import Method, Prior, Proposal, ScoredPolicies, make_method
@@ -289,7 +290,7 @@ class Session:
         return ((choice.decisions(episode.bits), episode.score) for episode in distinct(self.episodes))
 
     def _recall(self, episode: Episode) -> None:
-        evaluation = Evaluation(episode.accuracy, episode.divergence, episode.noise)
+        evaluation = Evaluation(episode.accuracy, episode.divergence, episode.noise, episode.failure)
         self.evaluator.recall(episode.w_bits, episode.a_bits, evaluation)
         if episode.lost is not None and episode.won is not None:
             self._objective.paired.recall(episode.key, Pairs(episode.lost, episode.won, self._objective.images))
@@ -312,9 +313,12 @@ class Session:
             actor_loss=losses.get("actor_loss"),
             critic_loss=losses.get("critic_loss"),
         )
+        if evaluation.failure is not None:
+            episode = episode.model_copy(update={"failure": evaluation.failure[:MAX_MESSAGE]})
         if self.problem.config.confidence is None:
             return episode
-        pairs = self._objective.pairs(proposal.bits) if self.goal.excess(episode) <= TOLERANCE else None
+        is_compared = episode.failure is None and self.goal.excess(episode) <= TOLERANCE
+        pairs = self._objective.pairs(proposal.bits) if is_compared else None
         return episode.model_copy(update={"lost": pairs.lost if pairs else None, "won": pairs.won if pairs else None})
 
     def _add(self, episode: Episode) -> bool:
@@ -324,8 +328,10 @@ class Session:
             if self.best is None or self.goal.merit(episode) > self.goal.merit(self.best):
                 self.best = episode
                 return True
-        elif self.best is None and (
-            self.nearest_miss is None or self.goal.excess(episode) < self.goal.excess(self.nearest_miss)
+        elif (
+            episode.failure is None
+            and self.best is None
+            and (self.nearest_miss is None or self.goal.excess(episode) < self.goal.excess(self.nearest_miss))
         ):
             self.nearest_miss = episode
             return True

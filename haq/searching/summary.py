@@ -81,7 +81,7 @@ def summarize(
         ),
         objective=problem.config.objective,
         notes=tuple(notes),
-        uniform=tuple(_uniform(problem, pair, report) for pair in uniform_pairs(problem)),
+        uniform=tuple(filter(None, (_uniform(problem, pair, report) for pair in uniform_pairs(problem)))),
         **asdict(effort),
     )
 
@@ -143,11 +143,14 @@ def uniform_bits_of(problem: Problem, w_bits: int, a_bits: int) -> IntArray:
     return bits
 
 
-def _uniform(problem: Problem, pair: tuple[int, int], report: Evaluator) -> UniformResult:
+def _uniform(problem: Problem, pair: tuple[int, int], report: Evaluator) -> UniformResult | None:
+    """Return the result of uniform bits; None if they cannot be evaluated."""
     bits = problem.choice.expand(uniform_bits_of(problem, *pair))
     w_bits, a_bits = bits[:, 0].tolist(), bits[:, 1].tolist()
     cost = CostSummary.of(problem.priced.table.policy_cost(w_bits, a_bits))
-    evaluation = report.evaluate(w_bits, a_bits)
+    evaluation = report.attempt(w_bits, a_bits)
+    if evaluation.failure is not None:
+        return None
     return UniformResult(
         w_bits=pair[0],
         a_bits=pair[1],

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from haq.execution.memory import within_memory
 from haq.execution.structures import Structure, device_of, item_count, take, to_device
 from haq.tasks.base import SplitName, Task
 from haq.tasks.carried_state import CarriedState, largest_batch
@@ -35,6 +36,8 @@ def predictions(
 ) -> Iterator[Prediction]:
     """Iterate over the outputs of a network on a split, batch by batch, without gradients.
 
+    A batch that memory does not suffice for is divided, with a warning.
+
     The state of networks that have one is carried from batch to batch; see `haq.tasks.optional.StatefulTask`.
 
     Args:
@@ -48,10 +51,10 @@ def predictions(
         Inputs, outputs and targets of one batch.
 
     Raises:
-        UserError: Items cannot be read.
+        UserError: Items cannot be read, or memory does not suffice for a single item.
     """
     left = task.size(split) if limit is None else limit
-    carried = CarriedState(task, split)
+    carried, run = CarriedState(task, split), within_memory(run)
     for batch, targets in task.batches(split, batch_size=largest_batch(task, split, batch_size)):
         items, inputs = item_count(batch), batch
         if items > left:

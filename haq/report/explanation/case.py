@@ -48,7 +48,7 @@ class SearchCase:
         config: Settings of the search.
         summary: Summary of the search.
         policy: Policy that the search found.
-        episodes: All episodes, in the order of the journal.
+        episodes: All episodes whose policy could be evaluated, in the order of the journal.
         priced: Layers of the network with their costs on the device.
         choice: Allowed bits, their costs and the budgets.
     """
@@ -170,7 +170,7 @@ def _episodes(run: RunFolder, layers: int, summary: Summary, reward: RewardKind)
     for number, episode in enumerate(episodes, start=1):
         if not (_is_whole(episode, layers) and is_consistent(episode, reward)):
             raise UserError(f"{run.path / JOURNAL}, line {number}: no bits of {layers} layers with score and accuracy")
-    return tuple(episodes)
+    return tuple(episode for episode in episodes if episode.failure is None)
 
 
 def _is_whole(episode: Episode, layers: int) -> bool:

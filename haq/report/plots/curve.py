@@ -115,6 +115,7 @@ def learning_curve(episodes: Sequence[Episode], target: Target = Target()) -> Cu
             within &= np.array(reached, dtype=np.float64) >= target.confidence
     elif budget is not None:
         within = costs <= budget.budget.limit * (1 + ROUNDING)
+    within &= np.array([episode.failure is None for episode in episodes], dtype=np.bool_)
     losses = {
         "critic_loss": np.array([episode.critic_loss for episode in episodes], dtype=np.float64),
         "actor_loss": np.array([episode.actor_loss for episode in episodes], dtype=np.float64),

@@ -26,7 +26,6 @@ from haq.studies.pareto.plan import PlannedSearch
 from haq.studies.pareto.records import SweepRecord
 from haq.tasks.metrics import metric_named
 
-
 _REMEDY = "delete the folder of this search to run it again"
 
 

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from haq.__main__ import main
 from haq.config import SearchConfig
 from haq.files import write_atomically
+from haq.runs.run_folder import RunFolder
 from haq.searching.search import SearchResult
 
 MINE = """
@@ -434,6 +435,18 @@ def test_internal_failure_exits_with_1(
         run("search", "--out", tmp_path / "run")
 
 
+def test_too_little_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., Answer]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("haq.cli.search.search_configured", fail)
+    answer = run("search", "--out", tmp_path / "run")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert answer.err.startswith("haq: memory does not suffice; lower --eval-batch")
+
+
 def test_unusable_files_are_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., Answer]
 ) -> None:
@@ -514,6 +527,10 @@ def timeless(text: str) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if not key.endswith("seconds")} for line in lines]
 
 
+def journal_of(path: Path) -> list[dict[str, Any]]:
+    return timeless((path / "episodes.jsonl").read_text())
+
+
 KILLED = """
 import os, signal, sys
 from haq.__main__ import process
@@ -567,6 +584,42 @@ def test_resumed_run_gives_the_same_result(
         assert (path / name).read_bytes() == (finished_run / name).read_bytes()
     summaries = [{**read(folder / "summary.json"), "seconds": 0} for folder in (path, finished_run)]
     assert summaries[0] == summaries[1]
+
+
+def test_termination_leaves_a_checkpoint_and_exits_with_143(small_flags: tuple[str, ...], tmp_path: Path) -> None:
+    """The checkpoint is that of the last episode: without the signal there would be none for ten seconds."""
+    path = tmp_path / "run"
+    answer = killed(small_flags, path, signal.SIGTERM, after_episodes=3)
+    assert (answer.code, answer.out) == (143, "")
+    assert answer.err.startswith(f"stopped; everything so far is in {path}. Go on with: haq search ")
+    assert answer.err.count("\n") == 1
+    assert RunFolder(path).load_checkpoint()["episode"] == len(journal_of(path)) == 3  # type: ignore[index]
+
+
+SIGNALS = """
+import os, signal, sys
+import haq.__main__ as entry
+
+def command():
+    try:
+        os.kill(os.getpid(), int(sys.argv[1]))
+        signal.pause()
+    finally:
+        os.kill(os.getpid(), int(sys.argv[2]))
+        signal.pause()
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+entry.main = command
+sys.exit(entry.process())
+"""
+
+
+@pytest.mark.parametrize(("first", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_second_signal_ends_at_once_and_silently(first: signal.Signals, second: signal.Signals, code: int) -> None:
+    command = [sys.executable, "-c", SIGNALS, str(int(first)), str(int(second))]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (code, "", "")
 
 
 def test_prints_of_libraries_do_not_reach_standard_output() -> None:

@@ -1,14 +1,20 @@
 """Reconstruction as a whole: its folder gives the same accuracy again, and bad input is one line."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from haq.__main__ import main
 from haq.api import reconstruct
+from haq.errors import UserError
+from haq.execution.progress import Silent
 from haq.policy import load_policy
+from haq.reconstruction import checkpoint
+from haq.runs.run_folder import RunFolder
 from haq.tasks.classification import ClassificationTask
 
 SMALL = ("--search-images", "100", "--report-images", "200", "--calibration-images", "64", "--steps", "80")
@@ -65,6 +71,86 @@ def test_given_network_is_not_changed(tiny_net: torch.nn.Module, tiny_task: Clas
     assert tiny_net.training
     assert result.path is None
     assert result.summary.calibration_images == 40
+
+
+class Interruption(Silent):
+    """A watcher that remembers steps and ends a run after one."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.steps = after, list[int]()
+
+    def step(self, done: int, status: str = "") -> None:  # noqa: ARG002
+        self.steps.append(done)
+        if done == self.after:
+            raise KeyboardInterrupt
+
+
+QUICK: dict[str, Any] = {"policy": (2, 4), "steps": 12, "batch_size": 16, "rounding": "nearest", "engine": "torch"}
+
+
+@pytest.fixture
+def interrupted(
+    tiny_net: torch.nn.Module, tiny_task: ClassificationTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A run that was interrupted after its seventh step, with the checkpoint of the sixth."""
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct(tiny_net, tiny_task, out=tmp_path / "run", watcher=Interruption(7), **QUICK)
+    assert RunFolder(tmp_path / "run").load_checkpoint()["learning"]["steps"] == 6  # type: ignore[index]
+    return tmp_path / "run"
+
+
+def test_resume_gives_identical_result(
+    interrupted: Path, tiny_net: torch.nn.Module, tiny_task: ClassificationTask, tmp_path: Path
+) -> None:
+    torch.rand(5)  # random numbers of the caller's make no difference
+    watcher = Interruption(0)
+    result = reconstruct(tiny_net, tiny_task, out=interrupted, resume=True, watcher=watcher, **QUICK)
+    whole = reconstruct(tiny_net, tiny_task, out=tmp_path / "whole", **QUICK)
+    assert watcher.steps == list(range(7, 13))
+    assert {path.name for path in interrupted.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+    for name in ("quantizers.safetensors", "policy.json", "config.json", "layers.json"):
+        assert (interrupted / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    without_seconds = {"seconds": 0.0}
+    assert result.summary.model_copy(update=without_seconds) == whole.summary.model_copy(update=without_seconds)
+    assert result.summary.seconds > 0
+
+
+def test_resume_of_finished_run_returns_its_summary(
+    tiny_net: torch.nn.Module, tiny_task: ClassificationTask, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    result = reconstruct(tiny_net, tiny_task, out=out, resume=True, **QUICK)  # a missing folder starts a run
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    again = reconstruct(tiny_net, tiny_task, out=out, resume=True, **QUICK)
+    assert again.summary == result.summary
+    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+    with pytest.raises(UserError, match=r"other settings: reconstruct\.steps 12 there, 13 now"):
+        reconstruct(tiny_net, tiny_task, out=out, resume=True, **(QUICK | {"steps": 13}))
+    with pytest.raises(UserError, match="is not empty; add --resume"):
+        reconstruct(tiny_net, tiny_task, out=out, **QUICK)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state.pop("learning"),
+        lambda state: state["learning"].pop("steps"),
+        lambda state: state["learning"].update(parameters={}),
+        lambda state: state["learning"].update(compared=[99]),
+        lambda state: state["learning"].update(optimizer={"state": {}}),
+    ],
+)
+def test_damaged_checkpoint_is_one_line_and_files_are_kept(
+    damage: Callable[[Any], object], interrupted: Path, tiny_net: torch.nn.Module, tiny_task: ClassificationTask
+) -> None:
+    state = torch.load(interrupted / "checkpoint.pt", weights_only=True)
+    damage(state)
+    RunFolder(interrupted).save_checkpoint(state)
+    before = {path.name: path.read_bytes() for path in interrupted.iterdir()}
+    with pytest.raises(UserError, match=r"checkpoint\.pt is damaged; delete it to start this reconstruction again"):
+        reconstruct(tiny_net, tiny_task, out=interrupted, resume=True, **QUICK)
+    assert {path.name: path.read_bytes() for path in interrupted.iterdir()} == before
 
 
 def test_equal_runs_give_equal_quantizers(digits_run: Path, tmp_path: Path) -> None:

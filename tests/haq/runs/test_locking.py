@@ -135,8 +135,6 @@ SMALL = ("--search-images", "20", "--report-images", "20", "--calibration-images
 def test_commands_that_write_a_locked_run_exit_with_error(
     command: str, flags: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if command == "reconstruct" and flags:
-        pytest.skip("reconstruct has no --resume")
     run = RunFolder.create(tmp_path / "run", {"seed": 0}, {})
     before = sorted(run.path.iterdir())
     with exclusive_folder(run.path):
