@@ -4,6 +4,7 @@ import json
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +167,14 @@ def largest_file(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_search_continues_after_the_disk_was_full(search: Callable[..., SearchResult], tmp_path: Path) -> None:
-    """The journal ends in the middle of a line."""
+def test_search_continues_after_the_disk_was_full(
+    search: Callable[..., SearchResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal, the largest file so far, ends in the middle of its last line."""
+    monkeypatch.setattr("haq.searching.session.CHECKPOINT_SECONDS", inf)
     search(tmp_path / "whole")
     run = tmp_path / "run"
-    size_bytes = (tmp_path / "whole" / "episodes.jsonl").stat().st_size // 2
+    size_bytes = (tmp_path / "whole" / "episodes.jsonl").stat().st_size - 100
     with pytest.raises(OSError, match="File too large") as caught, largest_file(size_bytes):
         search(run)
     assert caught.value.filename == str(run / "episodes.jsonl")
