@@ -1,4 +1,4 @@
-"""Terms of the additive loss model, and the prior covariances of its parameters and of its residual.
+"""Terms of the additive loss model, and the prior covariance of its residual.
 
 A term is the loss from quantizing one column (0 weights, 1 activations) of one decision to one width, everything else
 left in float. theta holds the logarithms of all terms and is indexed by [decision, column, width]; the last index is
@@ -97,39 +97,6 @@ def theta_from_prior(prior: FloatArray) -> FloatArray:
             extrapolated = theta[:, column, width - 1] - 1.5 * LOG_4
             theta[:, column, width] = np.maximum(theta[:, column, width], np.where(missing, extrapolated, -np.inf))
     return theta
-
-
-def term_covariances(decisions: int, widths: int) -> FloatArray:
-    """Compute the prior covariances of the components of theta, before scaling.
-
-    A level is constant over the widths, with variance 1; a decay is linear in the width, with variance (width - middle
-    width)**2, which is 0.25 to 12.25 for eight widths. The components are
-
-    0. one level of all terms,
-    1. one decay of all terms,
-    2. a level and 0.05 times the variance of a decay for each column, over all decisions,
-    3. a level for each decision, over both columns,
-    4. a level for each column of each decision,
-    5. a decay for each column of each decision,
-    6. a smooth function of the width for each column of each decision: variance 1, length scale 1 bit.
-
-    Args:
-        decisions: Number of decisions.
-        widths: Number of widths.
-
-    Returns:
-        Array [component, term, term].
-    """
-    columns = 2 * decisions
-    shared, separate = np.ones((columns, columns)), np.eye(columns)
-    same_column = np.kron(np.ones((decisions, decisions)), np.eye(2))
-    same_decision = np.kron(np.eye(decisions), np.ones((2, 2)))
-    steps = np.arange(widths) - (widths - 1) / 2
-    level, decay = np.ones((widths, widths)), np.outer(steps, steps)
-    smooth = np.exp(-0.5 * np.subtract.outer(steps, steps) ** 2)
-    parts = [(shared, level), (shared, decay), (same_column, level + 0.05 * decay), (same_decision, level)]
-    parts += [(separate, level), (separate, decay), (separate, smooth)]
-    return np.stack([np.kron(across, along) for across, along in parts])
 
 
 def residual_covariances(left: IntArray, right: IntArray) -> FloatArray:

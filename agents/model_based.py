@@ -43,6 +43,8 @@ class ModelBasedConfig:
         neighbours: Neighbours considered per proposal around the best observed policy, and half as many around the best
             expected one.
         rollouts: Rollouts of the actor per proposal.
+        max_steps: Steps of rollouts per proposal, on average: rollouts over many decisions, each of which takes two
+            steps, happen at every second proposal only, at every third one, and so on.
         updates: Updates of the actor per proposal.
         max_candidates: Candidates that are kept from proposal to proposal.
         max_observations: Observations that the model is fitted to: those of scores near the best, and the latest.
@@ -63,6 +65,7 @@ class ModelBasedConfig:
     posterior_samples: int = 6
     neighbours: int = 150
     rollouts: int = 2
+    max_steps: int = 300
     updates: int = 8
     max_candidates: int = 200
     max_observations: int = 300
@@ -72,7 +75,7 @@ class ModelBasedConfig:
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("posterior_samples", 0), ("neighbours", 0), ("rollouts", 0), ("updates", 0),
+            ("posterior_samples", 0), ("neighbours", 0), ("rollouts", 0), ("max_steps", 1), ("updates", 0),
             ("max_candidates", 1), ("max_observations", 2), ("exploit_every", 1), ("max_scale_observations", 2),
         ):  # fmt: skip
             value = getattr(self, name)
@@ -115,6 +118,7 @@ class ModelBasedDDPG:
         self._uniform = space.project(next(uniform_policies(space)))
         self._generator = Generator().manual_seed(seed)
         self._model_rollouts = ModelRollouts(simulator, config.ddpg, self._generator)
+        self._rollout_period = math.ceil(2 * len(space.names) * config.rollouts / config.max_steps)
         self._observations: dict[bytes, tuple[IntArray, float]] = {}
         self._best: tuple[IntArray, float] | None = None
         self._pool: dict[bytes, IntArray] = {}
@@ -238,7 +242,7 @@ class ModelBasedDDPG:
 
     def _actor_rollouts(self, solved: IntArray) -> IntArray:
         """Roll out the actor, then train it on its rollouts and the solved policies, scored by the model."""
-        if not self._config.rollouts:
+        if not self._config.rollouts or len(self._observations) % self._rollout_period:
             return solved[:0]
         rollouts = np.stack([self._model_rollouts.rollout() for _ in range(self._config.rollouts)])
         self._model_rollouts.add(solved[:2])

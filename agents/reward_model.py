@@ -21,7 +21,8 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from agents.base import FloatArray, IntArray
-from agents.loss_terms import log_sum_exp, residual_covariances, term_covariances, term_indices
+from agents.loss_terms import log_sum_exp, residual_covariances, term_indices
+from agents.term_covariance import TermCovariance, component_covariances
 
 DEFAULT_SCALES = np.array([2.0, 0.15, 0.7, 0.7, 0.7, 0.15, 0.3, 0.1, 0.3, 0.05])
 """Default standard deviations in nats of loss: the seven components of theta, the two of the residual, and observation
@@ -45,8 +46,8 @@ class _Posterior:
     """[policy, term]"""
     pseudo: FloatArray
     """[policy]: targets of the linearised model, minus the prior mean."""
-    theta_to_data: FloatArray
-    """Prior covariance of theta and targets, [term, policy]."""
+    data_to_theta: FloatArray
+    """Prior covariance of targets and theta, [policy, term]."""
     residual: FloatArray
     """Prior covariance of residual and noise together, [policy, policy]."""
     factor: FloatArray
@@ -80,7 +81,6 @@ class RewardModel:
     def __init__(self, prior_mean: FloatArray, *, prior_scales: FloatArray = DEFAULT_SCALES) -> None:
         self.shape = prior_mean.shape
         self._prior_mean = prior_mean.ravel()
-        self._parts = term_covariances(prior_mean.shape[0], prior_mean.shape[2])
         self._theta = self._prior_mean.copy()
         self._posterior: _Posterior | None = None
         self._prior_scales = prior_scales
@@ -94,9 +94,9 @@ class RewardModel:
     @property
     def theta_std(self) -> FloatArray:
         """Posterior standard deviation of theta, [decision, 2, width]."""
-        variance = np.diag(self._covariance)
+        variance = self._covariance.diagonal
         if self._posterior is not None:
-            explained = solve_triangular(self._posterior.factor, self._posterior.theta_to_data.T, lower=True)
+            explained = solve_triangular(self._posterior.factor, self._posterior.data_to_theta, lower=True)
             variance = variance - (explained**2).sum(axis=0)
         return np.asarray(np.sqrt(np.maximum(variance, 0)).reshape(self.shape))
 
@@ -121,18 +121,18 @@ class RewardModel:
         for _ in range(rounds):
             values, shares = log_sum_exp(self._theta, terms)
             jacobian = self._spread(shares, terms)
-            theta_to_data = self._covariance @ jacobian.T
-            factor = cholesky(jacobian @ theta_to_data + residual, lower=True)
+            data_to_theta = self._covariance.times(jacobian)
+            factor = cholesky(data_to_theta @ jacobian.T + residual, lower=True)
             pseudo = targets - values + jacobian @ (self._theta - self._prior_mean)
             weights = cho_solve((factor, True), pseudo)
-            self._posterior = _Posterior(bits, jacobian, pseudo, theta_to_data, residual, factor, weights)
+            self._posterior = _Posterior(bits, jacobian, pseudo, data_to_theta, residual, factor, weights)
             # A full step may overshoot if the shares change along it.
-            self._theta = self._theta + np.clip(self._prior_mean + theta_to_data @ weights - self._theta, -1.5, 1.5)
+            self._theta = self._theta + np.clip(self._prior_mean + weights @ data_to_theta - self._theta, -1.5, 1.5)
 
     def fit_scales(self) -> None:
         """Maximise the marginal likelihood over the scales of the prior's components; call `fit` again afterwards."""
         posterior = self._fitted
-        through = [posterior.jacobian @ part @ posterior.jacobian.T for part in self._parts]
+        through = component_covariances(posterior.jacobian, self.shape[0], self.shape[2])
         count = len(posterior.pseudo)
         parts = np.stack([*through, *residual_covariances(posterior.bits, posterior.bits), np.eye(count)])
         own = (
@@ -164,11 +164,11 @@ class RewardModel:
         terms = term_indices(bits, self.shape[2])
         mean, shares = log_sum_exp(self._theta, terms)
         jacobian = self._spread(shares, terms)
-        variance = ((jacobian @ self._root) ** 2).sum(axis=1) + (self._scales[RESIDUAL] ** 2).sum()
+        variance = self._covariance.variances_of(jacobian) + (self._scales[RESIDUAL] ** 2).sum()
         if self._posterior is not None:
             posterior = self._posterior
             residual = self._residual_to_data(bits)
-            to_data = jacobian @ posterior.theta_to_data + residual
+            to_data = jacobian @ posterior.data_to_theta.T + residual
             mean = mean + residual @ posterior.weights
             variance = variance - (solve_triangular(posterior.factor, to_data.T, lower=True) ** 2).sum(axis=0)
         return mean, np.sqrt(np.maximum(variance, 1e-12))
@@ -197,13 +197,13 @@ class RewardModel:
         Returns:
             Samples [sample, decision, 2, width].
         """
-        prior = self._root @ generator.standard_normal((len(self._prior_mean), count))
+        prior = self._covariance.sample(generator, count)
         if self._posterior is None:
-            return np.asarray((self._prior_mean[:, None] + prior).T.reshape(count, *self.shape))
+            return np.asarray((self._prior_mean + prior).reshape(count, *self.shape))
         posterior = self._posterior
         rest = cholesky(posterior.residual, lower=True) @ generator.standard_normal((len(posterior.pseudo), count))
-        moved = posterior.theta_to_data @ cho_solve((posterior.factor, True), posterior.jacobian @ prior + rest)
-        return np.asarray((self._theta[:, None] + prior - moved).T.reshape(count, *self.shape))
+        weights = cho_solve((posterior.factor, True), posterior.jacobian @ prior.T + rest)
+        return np.asarray((self._theta + prior - weights.T @ posterior.data_to_theta).reshape(count, *self.shape))
 
     def state_dict(self) -> dict[str, Any]:
         """Return theta and the scales, from which the next `fit` starts; observations are not included."""
@@ -222,10 +222,7 @@ class RewardModel:
 
     def _set_scales(self, scales: FloatArray) -> None:
         self._scales = scales
-        self._covariance = np.tensordot(scales[THETA] ** 2, self._parts, 1)
-        self._root = cholesky(
-            self._covariance + 1e-9 * self._covariance.max() * np.eye(len(self._prior_mean)), lower=True
-        )
+        self._covariance = TermCovariance(self.shape[0], self.shape[2], scales[THETA] ** 2)
 
     def _spread(self, shares: FloatArray, terms: IntArray) -> FloatArray:
         """Jacobian [policy, term] of the log sums."""

@@ -6,7 +6,6 @@ from agents.loss_terms import (
     log_sum_exp,
     pair_losses,
     residual_covariances,
-    term_covariances,
     term_indices,
     theta_from_prior,
 )
@@ -53,12 +52,6 @@ def test_theta_from_prior_extrapolates_missing_losses(nothing):
     centre = theta_from_prior(prior)
     assert np.isfinite(centre).all()
     assert (np.diff(centre, axis=2) >= -1.5 * LOG_4 - 1e-9).all()
-
-
-def test_covariances_are_positive_definite():
-    parts = term_covariances(3, 4)
-    assert parts.shape == (7, 24, 24)
-    assert min(np.linalg.eigvalsh(part).min() for part in parts) > -1e-9
 
 
 def test_residual_covariance_decreases_with_distance():
