@@ -64,7 +64,8 @@ def evaluate(
 
     Returns:
         The document that `haq evaluate --json` prints: `model`, `hardware`, `metric`, `images`, `accuracy`,
-        `accuracy_fp32`, `cost`, `baseline_cost` and `warnings`. Accuracies are fractions in [0, 1].
+        `accuracy_fp32`, `details` and `details_fp32` (further values of the task, such as `ap50`), `cost`,
+        `baseline_cost` and `warnings`. Accuracies are fractions in [0, 1].
 
     Raises:
         UserError: Model or data cannot be loaded or do not fit the policy.

@@ -14,6 +14,7 @@ from haq.formatting import counted, format_cost, percent
 from haq.report.explanation.explain import explain
 from haq.report.explanation.findings import Distance, EndCost, Exchange, Explanation, Plateau, Price, Step
 from haq.report.explanation.robustness import CostNoise, Recalibrated
+from haq.tasks.metrics import Metric
 from hardware_sim.cost import Objective
 
 
@@ -122,7 +123,8 @@ def sentences(found: Explanation) -> Iterator[str]:
     if found.exchange:
         yield (
             f"In {found.exchange.policies} policies near this one a reward of -0.01 went with "
-            f"{-0.01 * found.exchange.points:+.2f} points of search accuracy; points below are converted at this rate."
+            f"{-0.01 * found.exchange.points:+.2f} points of search {found.metric.name}; points below are converted "
+            "at this rate."
         )
     yield _distance_line(found.distance, unit)
     yield from _price_lines(found.price, unit)
@@ -132,7 +134,7 @@ def sentences(found: Explanation) -> Iterator[str]:
     if not found.cost_noise:
         yield "The budgets limit bytes or operations, which are exact on every device."
     if found.calibration:
-        yield _calibration_line(found.calibration)
+        yield _calibration_line(found.calibration, found.metric)
 
 
 def _cost_line(price: Price) -> str:
@@ -209,13 +211,13 @@ def _noise_line(noise: CostNoise) -> str:
     )
 
 
-def _calibration_line(found: Recalibrated) -> str:
+def _calibration_line(found: Recalibrated, metric: Metric) -> str:
     verdict = "still within" if found.is_close else "not within"
     shared = f", {found.shared} of them the same" if found.shared else ""
     return (
-        f"Calibrated on {found.images} images from the other end of the training images{shared}: search accuracy "
-        f"{percent(found.search_accuracy, digits=2)}, was {percent(found.search_accuracy_before, digits=2)}, "
-        f"{verdict} half a point."
+        f"Calibrated on {found.images} items from the other end of the training part{shared}: search {metric.name} "
+        f"{metric.text(found.search_accuracy, digits=2)}, was {metric.text(found.search_accuracy_before, digits=2)}, "
+        f"{verdict} {'half a point' if metric.is_percent else '0.5 %'}."
     )
 
 

@@ -15,8 +15,9 @@ from haq.experiment.loading import load_traced
 from haq.experiment.policy_source import PolicySource, policy_source
 from haq.formatting import percent
 from haq.network.layers import Trace
-from haq.policy import Policy, uniform_bits
-from haq.runs.run_folder import POLICY
+from haq.policy import uniform_bits
+from haq.runs.run_folder import POLICY, SUMMARY
+from haq.tasks.metrics import ACCURACY, metric_in, metric_named
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import Objective
 from hardware_sim.layer import Layer
@@ -69,7 +70,7 @@ def compare_policies(
         require_deployable(network.target, source.policy.layers, layers=priced.layers, heads=priced.heads)
     names = [load_accelerator(each.config.hardware).name for each in sources]
     candidates = [
-        _candidate(network.layers, source.policy, name=name, hardware=hardware, model=network.model)
+        _candidate(network.layers, source, name=name, hardware=hardware, model=network.model)
         for source, name, hardware in zip(sources, _names(sources), names, strict=True)
     ]
     chosen = device_list(devices) if devices else list(dict.fromkeys(each.config.hardware for each in sources))
@@ -163,17 +164,18 @@ def _print_devices(document: Specialization) -> None:
 
 def _print_matrix(document: Specialization) -> None:
     objective = document.objective
+    metrics = {policy.metric for policy in document.policies}
     columns = (
         "policy",
         "made for",
-        "accuracy",
+        metrics.pop() if len(metrics) == 1 else "score",
         *(f"{each.hardware} x{each.batch}" for each in document.devices),
     )
     rows = [
         (
             policy.name,
             policy.hardware or "-",
-            _share(policy.accuracy),
+            "-" if policy.accuracy is None else metric_named(policy.metric).text(policy.accuracy),
             *(_cell(cell, objective) for cell in row),
         )
         for policy, row in zip(document.policies, document.costs, strict=True)
@@ -204,9 +206,16 @@ def _network(config: SearchConfig, found: PricedLayers | Trace, *, exclude_first
     )
 
 
-def _candidate(layers: tuple[Layer, ...], policy: Policy, *, name: str, hardware: str, model: str) -> Candidate:
-    bits = policy_bits(layers, policy, model)
-    return Candidate(name, bits, hardware, policy.accuracy.get("report", policy.accuracy.get("search")))
+def _candidate(layers: tuple[Layer, ...], source: PolicySource, *, name: str, hardware: str, model: str) -> Candidate:
+    scores = source.policy.accuracy
+    bits = policy_bits(layers, source.policy, model)
+    return Candidate(name, bits, hardware, scores.get("report", scores.get("search")), _metric_name(source))
+
+
+def _metric_name(source: PolicySource) -> str:
+    """Return the name of the metric of a run; accuracy for a policy file alone."""
+    summary = None if source.folder is None else source.folder.read_json(SUMMARY)
+    return metric_in(summary).name if summary and "metric" in summary else ACCURACY.name
 
 
 def _names(sources: Sequence[PolicySource]) -> list[str]:

@@ -26,13 +26,15 @@ class Candidate:
         name: Name of the policy.
         bits: Bits of all layers.
         hardware: Device that it was searched for, if any.
-        accuracy: Accuracy on the report split, if known.
+        accuracy: Score on the report split, if known.
+        metric: Name of the metric of the score.
     """
 
     name: str
     bits: tuple[LayerBits, ...]
     hardware: str | None = None
     accuracy: float | None = None
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,11 +110,12 @@ class ComparedDevice:
 
 @dataclass(frozen=True, slots=True)
 class ComparedPolicy:
-    """Policy: its name, the device that it was searched for, and its accuracy."""
+    """Policy: its name, the device that it was searched for, and its score with the name of the metric."""
 
     name: str
     hardware: str | None
     accuracy: float | None
+    metric: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,7 @@ def specialization(
         objective=network.objective,
         first_and_last_layer_included=not network.exclude_first_last,
         devices=tuple(device for device, _ in columns),
-        policies=tuple(ComparedPolicy(each.name, each.hardware, each.accuracy) for each in candidates),
+        policies=tuple(ComparedPolicy(each.name, each.hardware, each.accuracy, each.metric) for each in candidates),
         refused=network.refused,
         costs=tuple(tuple(costs[row] for _, costs in columns) for row in range(len(candidates))),
     )

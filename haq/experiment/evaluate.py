@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from haq.evaluation.evaluator import Evaluator
+from haq.evaluation.measuring import measure
 from haq.execution.progress import Progress, no_progress
 from haq.execution.user_code import caller_kept
 from haq.experiment.artifact import Artifact
@@ -25,8 +25,9 @@ def evaluate_artifact(artifact: Artifact, *, progress: Progress = no_progress) -
         progress: Receives the name of every phase.
 
     Returns:
-        The document that `haq evaluate --json` prints: model, hardware, metric, images, accuracy, accuracy_fp32, cost,
-        baseline_cost and warnings. Accuracies are fractions.
+        The document that `haq evaluate --json` prints: model, hardware, metric, images, accuracy, accuracy_fp32,
+        details and details_fp32 (further values of the task, such as `ap50`), cost, baseline_cost and warnings.
+        Accuracies are fractions.
 
     Raises:
         UserError: Model or data cannot be loaded, or do not fit the policy.
@@ -44,19 +45,23 @@ def evaluate_artifact(artifact: Artifact, *, progress: Progress = no_progress) -
             progress=progress,
         )
         progress("report")
-        report = Evaluator(network.engine, network.task, "report", batch_size=config.eval_batch)
-        accuracy = report.evaluate(policy.w_bits, policy.a_bits).accuracy
+        floats, found = (
+            measure(network.engine, network.task, bits, "report", batch_size=config.eval_batch)
+            for bits in (None, (policy.w_bits, policy.a_bits))
+        )
         cost = _cost(network.priced, policy, is_required="hardware" in artifact.source.given)
         return {
             "model": network.priced.name,
             "hardware": network.priced.table.hardware,
-            "metric": network.task.metric.record(accuracy),
+            "metric": network.task.metric.record(found.score),
             "images": network.task.size("report"),
-            "accuracy": accuracy,
-            "accuracy_fp32": report.accuracy_fp32,
+            "accuracy": found.score,
+            "accuracy_fp32": floats.score,
+            "details": dict(found.details),
+            "details_fp32": dict(floats.details),
             "cost": cost.model_dump(),
             "baseline_cost": CostSummary.of(network.priced.baseline).model_dump(),
-            "warnings": list(_warnings(network, policy, report.accuracy_fp32)),
+            "warnings": list(_warnings(network, policy, floats.score)),
         }
 
 

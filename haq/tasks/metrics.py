@@ -7,7 +7,7 @@ error, is its negated value.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from haq.execution.structures import Structure
 from haq.formatting import percent
@@ -154,6 +154,15 @@ class Meter(Protocol):
 
     def compute(self) -> float:
         """Return the value of the metric over all batches added so far; called after at least one."""
+        ...
+
+
+@runtime_checkable
+class DetailedMeter(Meter, Protocol):
+    """Meter that knows further values of the same batches, in the unit of the metric."""
+
+    def details(self) -> Mapping[str, float]:
+        """Return further values of the batches added so far, by name."""
         ...
 
 

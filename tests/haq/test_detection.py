@@ -33,6 +33,8 @@ def test_a_run_is_evaluated(searched: tuple[Any, Path], cells: DetectionTask, ce
     found = haq.evaluate(searched[1], model=cell_net, task=cells)
     assert found["accuracy"] == searched[0].summary.accuracy
     assert found["metric"] == {"name": "ap", "value": found["accuracy"]}
+    assert found["accuracy"] <= found["details"]["ap50"] <= 1
+    assert found["details_fp32"]["ap50"] == pytest.approx(1.0)
     assert not found["warnings"]
 
 

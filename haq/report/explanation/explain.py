@@ -89,6 +89,7 @@ def explain(
     return Explanation(
         model=case.priced.name,
         hardware=case.priced.table.hardware,
+        metric=metric_of(case.summary.metric),
         belief=_belief(surrogate, case.winner, winner.score, unit=unit, scale=scale),
         exchange=_exchange(case, list(tried.values()), winner),
         distance=_distance(surrogate, case.winner, scale),

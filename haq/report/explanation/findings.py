@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from haq.report.explanation.robustness import CostNoise, Recalibrated
+from haq.tasks.metrics import Metric
 from hardware_sim.cost import Objective
 
 
@@ -148,6 +149,7 @@ class Explanation:
     Attributes:
         model: Name of the network.
         hardware: Name of the device.
+        metric: Metric of the scores.
         belief: Measured and predicted reward of the policy.
         exchange: Accuracy per reward; None if the reward is accuracy, or accuracy does not correlate with it.
         distance: Gain of other policies within the budget.
@@ -161,6 +163,7 @@ class Explanation:
 
     model: str
     hardware: str
+    metric: Metric
     belief: Belief
     exchange: Exchange | None
     distance: Distance
@@ -172,5 +175,5 @@ class Explanation:
     notes: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
-        """Return the findings as JSON values."""
-        return asdict(self)
+        """Return the findings as JSON values; of the metric, the name."""
+        return {**asdict(self), "metric": self.metric.name}

@@ -19,7 +19,7 @@ from haq.tasks.optional import RecalibratableTask
 
 SPREAD, DRAWS, SEED = 0.1, 1000, 0
 CLOSE = 0.005
-"""Largest difference of accuracies that counts as close, a fraction."""
+"""Largest difference that counts as close: of fractions, and relative to the value of other scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ class CostNoise:
 
 @dataclass(frozen=True, slots=True)
 class Recalibrated:
-    """Accuracy of a policy with quantizers from other images.
+    """Score of a policy with quantizers from other images.
 
     Attributes:
         images: Number of calibration images.
         shared: Number of images that are also among the run's.
-        search_accuracy: Accuracy on the search split after the new calibration, a fraction.
-        search_accuracy_before: Accuracy on the search split in the run, a fraction.
-        is_close: Whether these differ by at most half a point.
+        search_accuracy: Score on the search split after the new calibration.
+        search_accuracy_before: Score on the search split in the run.
+        is_close: Whether these differ by at most half a point, or by 0.5 % if the metric is no percentage.
     """
 
     images: int
@@ -94,11 +94,11 @@ def recalibrated(config: SearchConfig, policy: Policy, before: float, *, inputs:
     Args:
         config: Settings of the run.
         policy: Policy to evaluate.
-        before: Its search accuracy in the run, a fraction.
+        before: Its score on the search split in the run.
         inputs: Model and task of a run whose configuration cannot name them.
 
     Returns:
-        The accuracy before and after.
+        The score before and after.
 
     Raises:
         UserError: The data have no other images for calibration.
@@ -109,7 +109,8 @@ def recalibrated(config: SearchConfig, policy: Policy, before: float, *, inputs:
     network = prepare_network(config, model=model, task=other)
     evaluator = Evaluator(network.engine, other, "search", batch_size=config.eval_batch)
     accuracy = evaluator.evaluate(policy.w_bits, policy.a_bits).accuracy
-    is_close = abs(accuracy - before) <= CLOSE + 1e-9
+    limit = CLOSE if other.metric.is_percent else CLOSE * abs(before)
+    is_close = abs(accuracy - before) <= limit + 1e-9
     return Recalibrated(other.size("calibration"), shared, accuracy, before, is_close)
 
 

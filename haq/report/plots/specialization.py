@@ -27,7 +27,7 @@ from haq.report.plots.style import (
     house_style,
     new_figure,
 )
-from haq.tasks.metrics import ACCURACY
+from haq.tasks.metrics import ACCURACY, metric_named
 from hardware_sim.cost import Objective
 
 CELL_WIDTH, CELL_HEIGHT, COLUMN_LABEL_INCHES = 1.05, 0.5, 0.4
@@ -86,7 +86,10 @@ def _costs(matrix: Specialization) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 def _policy_label(policy: ComparedPolicy) -> str:
     name = shortened(policy.name)
-    return name if policy.accuracy is None else f"{name}\n{ACCURACY.text(policy.accuracy)}"
+    if policy.accuracy is None:
+        return name
+    score = metric_named(policy.metric).text(policy.accuracy)
+    return f"{name}\n{score if policy.metric == ACCURACY.name else f'{policy.metric} {score}'}"
 
 
 def _draw_cells(axes: Axes, matrix: Specialization, costs: np.ndarray[Any, np.dtype[np.float64]]) -> None:

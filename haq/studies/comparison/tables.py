@@ -15,7 +15,7 @@ import pandas as pd
 from haq.formatting import Block, Table
 from haq.studies.comparison.intervals import MARGIN, Interval, paired_interval
 from haq.studies.comparison.records import ComparisonDocument
-from haq.tasks.metrics import metric_named
+from haq.tasks.metrics import ACCURACY, Metric, metric_named
 
 LEAST_DISTANCE = 1e-9
 """Smaller distances are raised to this, as they are float rounding."""
@@ -81,9 +81,10 @@ def report(document: ComparisonDocument) -> Iterator[Block]:
     if not rivals or document.seeds < 2:
         return
     yield (
-        f"`{ours}` minus each other method in points, paired by seed, with 95 % intervals (Student's, by Bonferroni "
-        f"for {len(rivals)} methods). Ahead: the interval excludes 0. Not behind: it excludes a loss of "
-        f"{100 * MARGIN:g} points. Open: neither can be said. {_SCOPE[document.redraw]}"
+        f"`{ours}` minus each other method in {_unit(metric)}, paired by seed, with 95 % intervals (Student's, by "
+        f"Bonferroni for {len(rivals)} methods). Ahead: the interval excludes 0. Not behind: it excludes a loss of "
+        f"{f'{100 * MARGIN:g} points' if metric.is_percent else f'{MARGIN:g}'}. Open: neither can be said. "
+        f"{_SCOPE[document.redraw]}"
     )
     yield _differences(frame, document)
     yield (
@@ -123,8 +124,9 @@ def differences(frame: pd.DataFrame, document: ComparisonDocument) -> Iterator[R
 def accuracy_interval(paired: Sequence[float], frame: pd.DataFrame, document: ComparisonDocument) -> Interval:
     """Return the interval of the mean of paired accuracy differences.
 
-    Accuracies are multiples of one over the number of images. On the same images, differences share their rounding
-    error. If every seed draws its own images, these errors are independent and the mean is resolved more finely.
+    Accuracies are multiples of one over the number of images; other metrics have no such step. On the same images,
+    differences share their rounding error. If every seed draws its own images, these errors are independent and the
+    mean is resolved more finely.
 
     Args:
         paired: Differences of accuracies, as fractions.
@@ -134,7 +136,8 @@ def accuracy_interval(paired: Sequence[float], frame: pd.DataFrame, document: Co
     Returns:
         The interval, of fractions.
     """
-    resolution = 1 / float(frame["report_images"].iloc[0])
+    is_counted = document.records[0].metric == ACCURACY.name
+    resolution = 1 / float(frame["report_images"].iloc[0]) if is_counted else 0.0
     if document.redraw:
         resolution /= len(paired) ** 0.5
     return paired_interval(paired, comparisons=len(document.agents) - 1, resolution=resolution)
@@ -176,6 +179,17 @@ def _accuracies(frame: pd.DataFrame, document: ComparisonDocument) -> Table:
             cost = [f"{last['forward_images'].mean():,.0f}", f"{last['cpu_seconds'].mean():.1f}"]
             rows.append((budget, agent, *cells, *cost))
     return Table(("budget", "method", *counts, "forward\nimages", "CPU s"), tuple(rows), text_columns=2)
+
+
+def _unit(metric: Metric) -> str:
+    """Return the unit of differences of scores, of which positive ones are gains.
+
+    >>> _unit(metric_named("ap")), _unit(metric_named("perplexity"))
+    ('points', 'perplexity, negated so that positive is better')
+    """
+    if metric.is_percent:
+        return "points"
+    return metric.name if metric.higher_is_better else f"{metric.name}, negated so that positive is better"
 
 
 def _mean(found: "pd.Series[float]", seeds: int) -> str:

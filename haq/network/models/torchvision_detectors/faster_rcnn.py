@@ -186,7 +186,7 @@ class TwoStageDetector(nn.Module):
 
     def __init__(self, model: Any, columns: tuple[int, ...], *, side: int) -> None:
         super().__init__()
-        self.side = side
+        self.side, self.input_size = side, (side, side)
         self.backbone, self.rpn, self.roi_heads = model.backbone, model.rpn, model.roi_heads
         self.normalize = Normalization(model.transform, side)
         self.level_sizes, anchors = anchors_of(model, model.rpn.anchor_generator, side)

@@ -110,6 +110,7 @@ class SsdDetector(nn.Module):
     def __init__(self, model: Any, columns: tuple[int, ...]) -> None:
         super().__init__()
         side, _ = model.transform.fixed_size
+        self.input_size = side, side
         self.normalize = Normalization(model.transform, side)
         self.backbone, self.head = model.backbone, model.head
         self.detection = SsdHeads(

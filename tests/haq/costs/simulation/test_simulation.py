@@ -103,7 +103,12 @@ def test_specialization_gives_costs_by_policy_and_device(board: Accelerator) -> 
     assert small[0].refused is None
     assert small[0].latency_s == pytest.approx((32 * 3 + 10 * 2) / 1e6)
     assert small[0].ratio == pytest.approx(116 / 84)
-    assert document.to_json()["policies"][0] == {"name": "mine", "hardware": "board", "accuracy": 0.9}
+    assert document.to_json()["policies"][0] == {
+        "name": "mine",
+        "hardware": "board",
+        "accuracy": 0.9,
+        "metric": "accuracy",
+    }
     assert [device.hardware for device in document.devices] == ["board", "small"]
     assert any("energy is an estimate" in note for note in document.devices[1].notes)
 

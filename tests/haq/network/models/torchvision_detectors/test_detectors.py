@@ -168,5 +168,7 @@ def test_classes_of_coco_have_no_gaps() -> None:
 def test_images_of_another_size_are_refused() -> None:
     assert default_input_shape(f"torchvision:{SSD}") == (3, 320, 320)
     assert {side for _, side in DETECTORS.values()} == {300, 320}
+    model = build_model(f"torchvision:{SSD}")
+    assert model.input_size == (320, 320)  # that of images in folders
     with pytest.raises(UserError, match=r"does not run on an input of shape .*: expected images \[n, 3, 320, 320\]"):
-        trace(build_model(f"torchvision:{SSD}"), torch.zeros(1, 3, 224, 224))
+        trace(model, torch.zeros(1, 3, 224, 224))
