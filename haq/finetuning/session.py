@@ -22,6 +22,7 @@ from haq.experiment.results import save_result, save_source, trained_state
 from haq.finetuning.journal import Checkpoint, Summary, append_epoch, keep_epochs
 from haq.policy import Policy
 from haq.quantization.training.config import FinetuneConfig
+from haq.quantization.training.dropout import set_dropout
 from haq.quantization.training.initialization import Initializer
 from haq.quantization.training.learner import Learner
 from haq.quantization.training.network import start_network
@@ -85,6 +86,8 @@ class FinetuneSession:
             power_of_two_inputs=rules.power_of_two_inputs,
         )
         self.network = start_network(self._model, initializer, bits)
+        if learning.dropout is not None:
+            set_dropout(self.network, learning.dropout)
         teacher = deepcopy(self._model).to(memory_format=torch.channels_last).requires_grad_(requires_grad=False)
         learner = Learner(
             self.network,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from haq.errors import UserError, validation_message
-from haq.quantization.training.config import Count, Rate, Weight
+from haq.quantization.training.config import Count, Dropout, Rate, Weight
 
 DEFAULT_RATES = {"adam": 0.002, "sgd": 20.0}
 """Default learning rate of each optimizer; that of SGD is for recurrent language models with clipped gradients."""
@@ -24,7 +24,7 @@ class TrainingConfig(BaseModel):
     plateau_factor: Annotated[float, Field(gt=1, le=1000, allow_inf_nan=False)] = Field(
         4.0, description="Divisor of the learning rate after an epoch that does not improve the score."
     )
-    dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = Field(
+    dropout: Dropout | None = Field(
         None, description="Probability of all dropout in the network; the network's own by default."
     )
 

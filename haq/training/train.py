@@ -23,6 +23,7 @@ from haq.files import write_atomically
 from haq.network.weight_files import load_weights
 from haq.network.zoo import build_model
 from haq.quantization.training.augmentation import augmented
+from haq.quantization.training.dropout import set_dropout
 from haq.quantization.training.recipe import clip_gradients
 from haq.quantization.training.trainer import network_score, random_numbers, steps_an_epoch
 from haq.tasks import load_task
@@ -31,8 +32,6 @@ from haq.tasks.carried_state import CarriedState
 from haq.tasks.loading import num_classes_of
 from haq.tasks.metrics import Metric
 from haq.training.config import TrainingConfig
-
-_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,20 +193,6 @@ def train_configured(
     load_weights(network, path)
     report = network_score(network, task, "report", batch_size=learning.batch_size)
     return TrainingResult(task.metric, tuple(lines), training.best, report, round(monotonic() - began, 3))
-
-
-def set_dropout(network: nn.Module, probability: float) -> None:
-    """Set the probability of all dropout of a network: modules, and inside recurrent and attention layers of torch.
-
-    Args:
-        network: Network, which is changed.
-        probability: Probability in [0, 1).
-    """
-    for module in network.modules():
-        if isinstance(module, _DROPOUT):
-            module.p = probability
-        elif isinstance(module, nn.MultiheadAttention) or (isinstance(module, nn.RNNBase) and module.num_layers > 1):
-            module.dropout = probability
 
 
 def _loaded(config: SearchConfig) -> tuple[nn.Module, Task]:

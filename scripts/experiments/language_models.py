@@ -1,8 +1,10 @@
 """Compare bits of language models: float, uniform, searched at equal cost, and fine-tuned, for several seeds.
 
 For each seed a network is trained in float. Uniform bits are evaluated, policies are searched at the size and at the
-latency of uniform bits, and uniform and searched bits are fine-tuned with learned scales and shifts. First and last
-layer have 8 bits. Each result is one JSON file in --out; a second call computes what is missing and prints the table.
+latency of uniform bits, and uniform and searched bits are fine-tuned with learned scales and shifts. Uniform bits have
+8 bits in the first and the last layer; searches choose the bits of these too. Activations have 8 bits where the size is
+searched, in the uniform bits of that size (w3a8 ...) too. Each result is one JSON file in --out; a second call computes
+what is missing and prints the table.
 Weights and folders of runs lie in --runs.
 
     python scripts/experiments/language_models.py --data "text:DIR?level=char" --out results/language_models/shakespeare
@@ -30,7 +32,6 @@ from haq.studies.comparison.intervals import paired_interval
 from haq.training.config import training_config
 from haq.training.train import train_configured
 
-OBJECTIVES = ("size", "latency")
 Cell = dict[str, Any]
 
 
@@ -63,16 +64,15 @@ class Plan:
         """Yield the name of each cell, and the function that computes it."""
         yield "float", self.train
         for bits in self.options.bits:
-            yield f"uniform-{bits}", partial(self.uniform, bits)
+            yield f"w{bits}a{bits}", partial(self.uniform, bits, bits)
         for bits in self.options.search_bits:
-            for objective in OBJECTIVES:
-                name = f"searched-{objective}-{bits}"
-                yield name, partial(self.search, bits, objective)
+            yield f"w{bits}a8", partial(self.uniform, bits, 8)
+            yield f"latency of w{bits}a{bits}", partial(self.search, bits, "latency")
+            yield f"size of w{bits}a8", partial(self.search, bits, "size")
         for bits in self.options.finetune_bits:
-            yield f"finetuned-uniform-{bits}", partial(self.finetune, (bits, bits))
-            for objective in OBJECTIVES if bits in self.options.search_bits else ():
-                run = self.folder(bits, objective)
-                yield f"finetuned-{objective}-{bits}", partial(self.finetune, run)
+            yield f"w{bits}a{bits}, fine-tuned", partial(self.finetune, (bits, bits))
+            if bits in self.options.search_bits:
+                yield f"latency of w{bits}a{bits}, fine-tuned", partial(self.finetune, self.folder(bits, "latency"))
 
     def folder(self, bits: int, objective: str) -> Path:
         """Return the folder of a search."""
@@ -92,13 +92,24 @@ class Plan:
             ],
         }
 
-    def uniform(self, bits: int) -> Cell:
+    def widths(self, bits: int) -> list[int]:
+        """Return widths of all layers: 8 for the first and the last one, the same for all others."""
+        return [8, *[bits] * (len(self.network.priced.layers) - 2), 8]
+
+    def cost_ratio(self, bits: int, objective: str) -> float:
+        """Return the cost of uniform bits, relative to that of 8 bits in all layers."""
+        priced, widths = self.network.priced, self.widths(bits)
+        cost, baseline = priced.table.policy_cost(widths, widths), priced.baseline
+        if objective == "size":
+            return cost.weight_bytes / baseline.weight_bytes
+        return cost.latency_s / baseline.latency_s
+
+    def uniform(self, w_bits: int, a_bits: int) -> Cell:
         """Evaluate uniform bits."""
-        layers = len(self.network.priced.layers)
-        widths = [8, *[bits] * (layers - 2), 8]
+        widths = self.widths(w_bits), self.widths(a_bits)
         task = self.network.task
         found = {split: Evaluator(self.network.engine, task, split) for split in ("report", "search")}
-        scores = {split: each.evaluate(widths, widths).accuracy for split, each in found.items()}
+        scores = {split: each.evaluate(*widths).accuracy for split, each in found.items()}
         return {
             "perplexity": -scores["report"],
             "search_perplexity": -scores["search"],
@@ -106,17 +117,16 @@ class Plan:
         }
 
     def search(self, bits: int, objective: str) -> Cell:
-        """Search a policy at the cost of uniform bits; under the size objective, activations have as many bits."""
-        activations: dict[str, Any] = {"a_bits": bits} if objective == "size" else {}
+        """Search a policy at the cost of uniform bits."""
         result = haq.search(
             self.options.model,
             self.options.data,
             objective=objective,
-            budget=f"{bits}bits",
+            budget=self.cost_ratio(bits, objective),
             episodes=self.options.episodes,
             out=self.folder(bits, objective),
             resume=True,
-            **activations,
+            first_last_bits=None,
             **self.settings,
         )
         summary = result.summary
@@ -131,9 +141,17 @@ class Plan:
     def finetune(self, policy: tuple[int, int] | Path) -> Cell:
         """Fine-tune uniform bits, or the policy of a search."""
         settings = {name: value for name, value in self.settings.items() if name != "engine"}
-        learning = {"epochs": self.options.finetune_epochs, "batch_size": 32, "optimizer": "adamw", "lr": 0.0005}
         result = haq.finetune(
-            self.options.model, self.options.data, policy=policy, max_gradient_norm=0.25, **learning, **settings
+            self.options.model,
+            self.options.data,
+            policy=policy,
+            epochs=self.options.finetune_epochs,
+            batch_size=32,
+            optimizer="adamw",
+            lr=0.0005,
+            max_gradient_norm=0.25,
+            dropout=self.options.dropout,
+            **settings,
         )
         summary = result.summary
         return {
@@ -153,7 +171,9 @@ def main() -> None:
     cells: dict[str, dict[int, Cell]] = {}
     for seed in range(options.seeds):
         for name, compute in Plan(options, seed).cells():
-            cells.setdefault(name, {})[seed] = _kept(out / f"{name}-s{seed}.json", compute, options, seed=seed)
+            cells.setdefault(name, {})[seed] = _kept(
+                out / f"{_file_name(name)}-s{seed}.json", compute, options, seed=seed
+            )
     print("\n".join(table(cells)))
 
 
@@ -170,6 +190,10 @@ def table(cells: Mapping[str, Mapping[int, Cell]]) -> list[str]:
             change += f" ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
         lines.append(f"| {name} | {mean(values):.3f} | {change} | {_mean_bits(by_seed)} |")
     return lines
+
+
+def _file_name(cell: str) -> str:
+    return cell.replace(", ", "-").replace(" ", "-")
 
 
 def _mean_bits(by_seed: Mapping[int, Cell]) -> str:

@@ -21,6 +21,7 @@ Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
 Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+Dropout = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 
 class FinetuneConfig(BaseModel):
@@ -45,6 +46,9 @@ class FinetuneConfig(BaseModel):
         1e-4, description="Weight decay of the weights; halved for each mean weight bit below 4."
     )
     max_gradient_norm: Weight = Field(0.0, description="Norm to which gradients are clipped; 0 for no clipping.")
+    dropout: Dropout | None = Field(
+        None, description="Probability of all dropout in the network; the network's own by default."
+    )
     shift: LearnedShift = Field(
         "learned",
         description="Zero points of skewed inputs: learned, fixed where calibration puts them, none, or float.",

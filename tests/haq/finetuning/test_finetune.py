@@ -142,6 +142,18 @@ def test_float_control_trains_without_quantizers(small_net: nn.Module, quarters:
     assert result.path is None
 
 
+def test_dropout_is_that_of_the_network_or_of_the_settings(small_net: nn.Module, quarters: ClassificationTask) -> None:
+    """Without dropout a network with such a layer learns what the same network without the layer learns."""
+    with_layer = nn.Sequential(small_net, nn.Dropout(0.5))
+    plain = haq.finetune(small_net, quarters, policy=(4, 4), **QUICK)
+    own, none = (haq.finetune(with_layer, quarters, policy=(4, 4), dropout=p, **QUICK) for p in (None, 0.0))
+    inputs = next(quarters.batches("report", batch_size=48))[0]
+    with torch.no_grad():
+        assert torch.equal(none.network(inputs), plain.network(inputs))
+        assert not torch.equal(own.network(inputs), plain.network(inputs))
+    assert with_layer[1].p == 0.5
+
+
 def test_mode_of_the_given_network_is_kept(small_net: nn.Module, quarters: ClassificationTask) -> None:
     small_net.train()
     haq.finetune(small_net, quarters, policy=(4, 4), **QUICK)

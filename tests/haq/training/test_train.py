@@ -14,9 +14,10 @@ from haq.network.models import language_models
 from haq.network.models.language_models import RecurrentLanguageModel, TransformerLanguageModel
 from haq.network.weight_files import read_weights
 from haq.network.zoo import load_model
+from haq.quantization.training.dropout import set_dropout
 from haq.tasks.loading import load_task
 from haq.training.config import TrainingConfig, training_config
-from haq.training.train import Training, set_dropout
+from haq.training.train import Training
 
 
 def small(**settings: object) -> RecurrentLanguageModel:
