@@ -153,6 +153,20 @@ def unfinished(name: str) -> str:
     return f".{name}.haq-"
 
 
+def remove_unfinished(folder: Path, name: str) -> None:
+    """Remove temporary files that an interrupted process left in a folder; no other process may write there.
+
+    Args:
+        folder: The folder.
+        name: Name of the file that was written, or a pattern such as `*`.
+
+    Raises:
+        OSError: A file cannot be removed.
+    """
+    for left in folder.glob(f"{unfinished(name)}*"):
+        left.unlink(missing_ok=True)
+
+
 def _umask() -> int:
     """Return the permissions withheld from new files; temporary files are created for the owner only."""
     mask = os.umask(0)

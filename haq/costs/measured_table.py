@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import TypeVar
 
 from haq.errors import UserError
-from haq.files import link_target, write_atomically
+from haq.files import link_target, remove_unfinished, write_atomically
 from hardware_sim.catalog import device_names
 from hardware_sim.lookup import csv_device
 
@@ -63,11 +64,16 @@ class MeasuredTable:
         Raises:
             UserError: The path cannot be used, holds another measurement, or is damaged.
         """
-        lines = self._open()
-        try:
-            return read(lines)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{self.path} is damaged; delete it and measure again") from error
+        head, *lines = self._open()
+        rows: list[R] = []
+        for number, line in enumerate(lines, start=2):
+            try:
+                rows += read([head, line])
+            except (KeyError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"{self.path} is damaged (line {number}); delete this line to measure it again, or the file"
+                ) from error
+        return rows
 
     def _open(self) -> Sequence[str]:
         """Write the device file, and return the lines of the table so far."""
@@ -77,6 +83,8 @@ class MeasuredTable:
             if before not in (text, None) or (before is None and self.path.exists()):
                 found = self.device if before else self.path
                 raise UserError(f"{found} is there already, of another measurement; choose another --out")
+            for path in map(link_target, (self.device, self.path)):
+                remove_unfinished(path.parent, escape(path.name))
             write_atomically(link_target(self.device), text.encode())
             return self._lines_so_far()
         except (OSError, UnicodeDecodeError) as error:

@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from haq.errors import UserError
-from haq.files import sync_folder, unfinished, write_atomically
+from haq.files import remove_unfinished, sync_folder, write_atomically
 from haq.runs.archives import BROKEN_FILE, archive_members, read_torch
 from haq.runs.episode import Episode
 from haq.runs.journal import Journal
@@ -211,10 +211,8 @@ class RunFolder:
         return self.read_json(SUMMARY) is not None
 
     def _sweep(self) -> None:
-        """Remove the unfinished files of an interrupted run."""
-        for name in (CONFIG, ENVIRONMENT, *_RESULTS, *_PICTURES):
-            for left in self.path.glob(f"{unfinished(name)}*"):
-                left.unlink(missing_ok=True)
+        """Remove the unfinished files of an interrupted run, tables and pictures included."""
+        remove_unfinished(self.path, "*")
 
     def write_json(self, name: str, document: Json) -> None:
         """Write a JSON file atomically.

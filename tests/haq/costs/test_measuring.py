@@ -156,9 +156,24 @@ def test_damaged_table_is_an_error(tmp_path: Path, calls: list[tuple[str, bool]]
     path = tmp_path / "mine.csv"
     measure_layers([FC], path, setup=SETUP)
     path.write_text("layer,w_bits\nfc,8\n")
-    with pytest.raises(UserError, match="is damaged; delete it"):
+    with pytest.raises(UserError, match=r"is damaged \(line 2\); delete this line"):
         measure_layers([FC], path, setup=SETUP)
     assert len(calls) == 2
+
+
+def test_line_torn_in_the_middle_is_an_error_with_its_number(tmp_path: Path, calls: list[tuple[str, bool]]) -> None:
+    path = tmp_path / "mine.csv"
+    measure_layers([CONV, FC], path, setup=SETUP)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], lines[2][:6] + "\n", *lines[3:]]))
+    with pytest.raises(UserError, match=r"is damaged \(line 3\); delete this line to measure it again"):
+        measure_layers([CONV, FC], path, setup=SETUP)
+    (tmp_path / ".mine.csv.haq-ab12").touch()  # an unfinished file of a killed process
+    path.write_text("".join([*lines[:2], *lines[3:]]))
+    calls.clear()
+    measure_layers([CONV, FC], path, setup=SETUP)
+    assert len(calls) == 1
+    assert not (tmp_path / ".mine.csv.haq-ab12").exists()
 
 
 def test_kinds_that_cannot_be_timed_are_refused_before_anything_is_written(tmp_path: Path) -> None:

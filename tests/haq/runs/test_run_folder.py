@@ -119,7 +119,7 @@ def test_files_of_others_are_never_removed(tmp_path: Path) -> None:
 
 def test_files_that_a_kill_left_half_written_are_removed(tmp_path: Path) -> None:
     run = new_run(tmp_path)
-    for name in (".policy.json.haq-ab12cd34", ".checkpoint.pt.haq-ab12cd34", ".policy.json.swp"):
+    for name in (".policy.json.haq-ab12cd34", ".sweep.csv.haq-ab12cd34", ".policy.json.swp"):
         (run.path / name).write_text("half")
     with RunFolder.opened(run.path, SETTINGS, resume=True) as opened:
         assert opened == run
