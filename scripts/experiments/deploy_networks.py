@@ -38,6 +38,7 @@ from haq.runs.environment import describe_environment
 SEED = 0
 FLASH = re.compile(r"([\d,]+) B of flash")
 """Flash in the notes of a C export."""
+TOO_LARGE = "c: the program does not fit the flash of the emulated device"
 WIDTHS = (8, 7, 6, 5, 4, 3, 2)
 SLOW = ("qonnx", "tflm", "litert")
 """Runtimes that execute operators one by one, or by reference kernels."""
@@ -124,7 +125,10 @@ def sizes(network: Deployable) -> dict[str, int | str]:
             found[label] = str(error)
             continue
         flash = [match for note in export.notes if (match := FLASH.search(note))]
-        found[label] = int(flash[0][1].replace(",", "")) if flash else sum(map(len, export.files.values()))
+        if flash:
+            found[label] = int(flash[0][1].replace(",", ""))
+        else:
+            found[label] = TOO_LARGE if name == "c" else sum(map(len, export.files.values()))
     return found
 
 

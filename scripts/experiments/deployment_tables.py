@@ -55,13 +55,12 @@ def _table(columns: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
 
 def _by_runtime(documents: Sequence[Document], cell: Callable[[Document], str]) -> str:
     names = list(dict.fromkeys(each["name"] for document in documents for each in document["runtimes"]))
-    images = {
-        each["name"]: max(each["images"], 0)
-        for document in documents
-        for each in document["runtimes"]
-        if "images" in each
-    }
-    heads = [f"{name} ({images[name]})" if name in images else name for name in names]
+    images: dict[str, set[int]] = {}
+    for document in documents:
+        for each in document["runtimes"]:
+            if "images" in each:
+                images.setdefault(each["name"], set()).add(each["images"])
+    heads = [f"{name} ({' or '.join(map(str, sorted(images[name])))})" if name in images else name for name in names]
 
     def rows() -> Iterator[Sequence[str]]:
         for document in documents:
