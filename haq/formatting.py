@@ -30,10 +30,26 @@ def counted(count: int, noun: str) -> str:
         The number with the noun, in the plural unless it is one.
 
     Examples:
-        >>> counted(1, "layer"), counted(2, "layer")
-        ('1 layer', '2 layers')
+        >>> counted(1, "layer"), counted(2, "search")
+        ('1 layer', '2 searches')
     """
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{count} {noun if count == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """Return the regular plural of a noun.
+
+    Args:
+        noun: The noun in the singular.
+
+    Returns:
+        The plural.
+
+    Examples:
+        >>> plural("step"), plural("search")
+        ('steps', 'searches')
+    """
+    return noun + ("es" if noun.endswith(("ch", "s")) else "s")
 
 
 def format_seconds(seconds: float) -> str:

@@ -23,6 +23,7 @@ from haq.cli.output import say, warn
 from haq.cli.screen import progress_bar
 from haq.errors import HaqWarning
 from haq.execution.progress import SILENT, Watcher
+from haq.formatting import plural
 
 LINE_LENGTH = 80
 LINES_AT_MOST = 20
@@ -75,7 +76,7 @@ class PlainProgress:
 
     def end(self) -> None:
         """Write the seconds of the loop."""
-        say(f"{self._unit}s ... {_seconds(monotonic() - self._start)}")
+        say(f"{plural(self._unit)} ... {_seconds(monotonic() - self._start)}")
 
     def line(self, text: str) -> None:
         """Write the buffered lines and a line."""

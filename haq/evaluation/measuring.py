@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from haq.errors import UserError
+from haq.errors import FailedEvaluationError, UserError
 from haq.evaluation.protocols import Engine
 from haq.execution.structures import tensors
 from haq.policy import PolicyBits
@@ -39,11 +39,15 @@ def measure(engine: Engine, task: Task, bits: PolicyBits | None, split: SplitNam
         Its score and details.
 
     Raises:
+        FailedEvaluationError: Outputs of the policy are not finite.
         UserError: Outputs of the float network are not finite, or items cannot be read.
     """
     meter = task.meter()
     for each in predictions(engine.runner(bits), task, split, batch_size=batch_size):
-        if bits is None and not all(tensor.isfinite().all() for tensor in tensors(each.outputs)):
-            raise UserError(f"the float network's outputs on the {split} split hold NaN or infinity")
+        if not all(tensor.isfinite().all() for tensor in tensors(each.outputs)):
+            problem = f"outputs on the {split} split hold NaN or infinity"
+            if bits is None:
+                raise UserError(f"the float network's {problem}")
+            raise FailedEvaluationError(f"the policy fails: its {problem}")
         meter.update(each.outputs, each.targets)
     return Measurement(task.metric.score(meter.compute()), meter.details() if isinstance(meter, DetailedMeter) else {})

@@ -94,9 +94,9 @@ def _fronts(document: SweepDocument) -> Iterator[Block]:
         return
     yield (
         "Hypervolume: the area between the front of the searches for a cost and (cost of 8 bits everywhere, "
-        "accuracy 0), in parts of that cost, from the tightest budget on; mean ± standard deviation over seeds, and "
-        "from how many different points. A row compares searches and uniform bits within the same budgets; rows "
-        "whose budgets differ do not compare."
+        f"{document.records[0].metric} 0), in parts of that cost, from the tightest budget on; mean ± standard "
+        "deviation over seeds, and from how many different points. A row compares searches and uniform bits within "
+        "the same budgets; rows whose budgets differ do not compare."
     )
     rows = []
     for hardware in document.devices:
