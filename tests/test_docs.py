@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 COMMON = {"--help"}
-OTHER_TOOLS = {"--nproc-per-node"}
+OTHER_TOOLS = {"--nproc-per-node", "--nnodes", "--head", "--port", "--address"}
 """Flags of other programs in the examples."""
 
 

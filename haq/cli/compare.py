@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from agents.registry import METHODS
-from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, SeedsFlag, WorkersFlag, read_several, with_config
+from haq.cli.clusters import ClusterFlag, TaskCpusFlag, TaskGpusFlag, WorkersFlag, workers_of
+from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, SeedsFlag, read_several, with_config
 from haq.cli.folders import resumable
 from haq.cli.progress import shown_progress
 from haq.cli.studies import finish_study
 from haq.config import SearchConfig
 from haq.errors import UserError
-from haq.execution.processes import Processes
 from haq.studies.comparison.compare import compare
 from haq.studies.comparison.plan import Comparison
 
@@ -35,6 +35,9 @@ def compare_command(
     seeds: SeedsFlag = 3,
     redraw: Annotated[bool, typer.Option("--redraw", help="Draw other images for every seed.")] = False,
     workers: WorkersFlag = 1,
+    cluster: ClusterFlag = None,
+    task_cpus: TaskCpusFlag = 1,
+    task_gpus: TaskGpusFlag = 0,
     out: Annotated[Path, typer.Option(help="Folder of the comparison.")] = Path("results/comparison"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue the comparison in --out.")] = False,
     json: JsonFlag = False,
@@ -55,8 +58,9 @@ def compare_command(
         checkpoints=tuple(sorted(_count(each) for each in read_several(at))),
         redraw=redraw,
     )
+    executor = workers_of(workers, cluster, task_cpus=task_cpus, task_gpus=task_gpus)
     with resumable(out, kept="everything so far is"), shown_progress(quiet=quiet) as watcher:
-        found = compare(comparison, out, resume=resume, executor=Processes(workers), watcher=watcher)
+        found = compare(comparison, out, resume=resume, executor=executor, watcher=watcher)
     blocks, csv, figure = list(report(found)), as_csv(found), plot_comparison(found)
     finish_study(out / "comparison", found.to_json(), blocks=blocks, csv=csv, figure=figure, json=json)
 

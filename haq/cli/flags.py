@@ -28,7 +28,6 @@ QuietFlag = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 ResumeFlag = Annotated[bool, typer.Option("--resume", help="Continue the run in --out, if there is one.")]
 OutFolder = Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="results/...")]
 SeedsFlag = Annotated[int, typer.Option(help="Number of seeds, from --seed on.", min=1, max=MAX_SEEDS, metavar="N")]
-WorkersFlag = Annotated[int, typer.Option(help="Number of processes.", min=1, metavar="N")]
 
 MODEL_FLAGS, DATA_FLAGS, DEVICE_FLAGS, QUANTIZER_FLAGS = (
     MODEL_SETTINGS,

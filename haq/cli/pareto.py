@@ -5,15 +5,14 @@ from typing import Annotated, get_args
 
 import typer
 
-from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, SeedsFlag, WorkersFlag, read_several, with_config
+from haq.cli.clusters import ClusterFlag, TaskCpusFlag, TaskGpusFlag, WorkersFlag, workers_of
+from haq.cli.flags import ALL_FLAGS, JsonFlag, QuietFlag, SeedsFlag, read_several, with_config
 from haq.cli.folders import resumable
 from haq.cli.output import draw_figures
 from haq.cli.progress import shown_progress
 from haq.cli.studies import finish_study
 from haq.config import SearchConfig
 from haq.errors import UserError
-from haq.execution.executors import InProcess
-from haq.execution.processes import Processes
 from haq.studies.pareto.plan import Sweep
 from haq.studies.pareto.sweep import run_sweep
 from haq.studies.pareto.tables import as_csv, report
@@ -47,6 +46,9 @@ def pareto_command(
     seeds: SeedsFlag = 1,
     more_episodes: Annotated[int | None, _MORE] = None,
     workers: WorkersFlag = 1,
+    cluster: ClusterFlag = None,
+    task_cpus: TaskCpusFlag = 1,
+    task_gpus: TaskGpusFlag = 0,
     out: Annotated[Path, typer.Option(help="Folder of the sweep.")] = Path("results/pareto"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue the sweep in --out.")] = False,
     json: JsonFlag = False,
@@ -68,7 +70,7 @@ def pareto_command(
         seeds=seeds,
         more_episodes=more_episodes,
     )
-    executor = Processes(workers) if workers > 1 else InProcess()
+    executor = workers_of(workers, cluster, task_cpus=task_cpus, task_gpus=task_gpus)
     with resumable(out, kept="everything so far is"), shown_progress(quiet=quiet) as watcher:
         found = run_sweep(sweep, out, resume=resume, executor=executor, watcher=watcher)
     for record in found.records:

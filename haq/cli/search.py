@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from haq.budgets import parse_duration
+from haq.cli.clusters import ClusterFlag, TaskCpusFlag, TaskGpusFlag, WorkersFlag, workers_of
 from haq.cli.flags import ALL_FLAGS, JsonFlag, OutFolder, QuietFlag, with_config
 from haq.cli.folders import default_out, resumable, resume_command
 from haq.cli.output import draw_figures, print_json, warn
@@ -20,6 +21,7 @@ from haq.searching.search import search_configured
 @with_config(*ALL_FLAGS)
 def search(
     config: SearchConfig,
+    *,
     out: OutFolder = None,
     resume: Annotated[
         bool,
@@ -31,6 +33,10 @@ def search(
     store: Annotated[
         bool, typer.Option("--store/--no-store", help="Keep evaluations in the cache and reuse them.")
     ] = True,
+    workers: WorkersFlag = 1,
+    cluster: ClusterFlag = None,
+    task_cpus: TaskCpusFlag = 1,
+    task_gpus: TaskGpusFlag = 0,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
@@ -41,8 +47,13 @@ def search(
     path = out or _default_out(config)
     limit_s = None if time is None else parse_duration(time)
     inputs = Inputs(store=EvaluationStore() if store and not config.episode_finetune_steps else None)
+    where = workers_of(workers, cluster, task_cpus=task_cpus, task_gpus=task_gpus)
+    if where is not None and config.proposals < max(workers, 2):
+        warn(f"policies are evaluated {config.proposals} at a time, by so many workers; see --proposals")
     with resumable(path, kept="everything so far is"), shown_progress(quiet=quiet) as watcher:
-        result = search_configured(config, path, inputs=inputs, resume=resume, time_limit_s=limit_s, watcher=watcher)
+        result = search_configured(
+            config, path, inputs=inputs, resume=resume, time_limit_s=limit_s, workers=where, watcher=watcher
+        )
     draw_figures(path)
     for warning in result.summary.warnings:
         warn(warning)

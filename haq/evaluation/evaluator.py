@@ -1,19 +1,20 @@
 """Evaluator of policies on one split; each policy is evaluated once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from hashlib import blake2b
-
-import torch
 
 from haq.errors import FailedEvaluationError, UserError
 from haq.evaluation.failures import marked_if_failed
 from haq.evaluation.fingerprint import fingerprint, float_key, hash_tensors
 from haq.evaluation.float_run import FloatRun, StoredOutputs
+from haq.evaluation.measurement import Measurement, evaluate_shared
 from haq.evaluation.protocols import Engine, Evaluation, Kept, Store
-from haq.execution.structures import Structure, tensors
+from haq.execution.pools import Pool, Shared
+from haq.execution.structures import tensors
 from haq.policy import PolicyBits
 from haq.tasks.base import SplitName, Task
-from haq.tasks.predictions import Prediction, predictions
 from hardware_sim.cost import Bits
 
 
@@ -57,6 +58,9 @@ class Evaluator:
         self._store = store
         self._kept: Kept | None = None
         self._float = self._float_run()
+        self._measurement = Measurement(engine, task, split, batch_size, self._float.outputs)
+        self._requested: dict[PolicyBits, Future[Evaluation]] = {}
+        self._workers: tuple[Pool, Shared[Measurement]] | None = None
         self.accuracy_fp32 = self._float.score
         self.forward_images += task.size(split) + engine.images_per_policy
 
@@ -98,6 +102,41 @@ class Evaluator:
             self.evaluations += 1
             self.forward_images += self._task.size(self._split) + self._engine.images_per_policy
         return self._known[bits]
+
+    @contextmanager
+    def distributed(self, pool: Pool) -> Iterator[None]:
+        """Let the workers of a pool evaluate requested policies while the context is open.
+
+        Args:
+            pool: The pool, to which the network and the data are sent.
+
+        Yields:
+            None.
+        """
+        self._workers = pool, pool.share(self._measurement)
+        try:
+            yield
+        finally:
+            self._workers = None
+            self._requested.clear()
+
+    def request(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits]) -> None:
+        """Start the evaluation of a policy that `evaluate` will be called with; without workers nothing is done.
+
+        Args:
+            w_bits: Bits of the weights of each layer; None for float.
+            a_bits: Bits of the input of each layer; None for float.
+
+        Raises:
+            UserError: The store cannot be used.
+        """
+        bits = (tuple(w_bits), tuple(a_bits))
+        if self._workers is None or bits in self._known or bits in self._recalled or bits in self._requested:
+            return
+        kept = self.kept(len(bits[0]))
+        if kept is None or kept.find(bits) is None:
+            pool, measurement = self._workers
+            self._requested[bits] = pool.submit(evaluate_shared, measurement, bits)
 
     def recall(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits], evaluation: Evaluation) -> None:
         """Add an evaluation made before, such as one from the journal of an interrupted search.
@@ -155,22 +194,11 @@ class Evaluator:
                 kept.add(bits, found)
         return found
 
-    @torch.no_grad()
     def _run(self, bits: PolicyBits) -> Evaluation:
-        meter, divergence, error, signal, items = self._task.meter(), 0.0, 0.0, 0.0, 0
-        for reference, each in zip(self._references(), self._predictions(bits), strict=True):
-            meter.update(each.outputs, each.targets)
-            distance = self._task.distance(each.outputs, reference)
-            divergence += distance.divergence.item()
-            error += distance.error.item()
-            signal += distance.signal.item()
-            items += each.items
-        score = self._task.metric.score(meter.compute())
-        return marked_if_failed(
-            Evaluation(score, divergence / items, error / (signal or 1.0)),
-            metric=self._task.metric,
-            accuracy_fp32=self.accuracy_fp32,
-        )
+        """Return the result of a request, or evaluate a policy in this process."""
+        requested = self._requested.pop(bits, None)
+        found = self._measurement.evaluate(bits) if requested is None else requested.result()
+        return marked_if_failed(found, metric=self._task.metric, accuracy_fp32=self.accuracy_fp32)
 
     def _float_run(self) -> FloatRun:
         """Return the float run that evaluators with the same store share, or compute it."""
@@ -185,7 +213,7 @@ class Evaluator:
 
     def _run_float(self) -> FloatRun:
         meter, references, digest = self._task.meter(), StoredOutputs(), blake2b()
-        for each in self._predictions(None):
+        for each in Measurement(self._engine, self._task, self._split, self._batch_size).predictions(None):
             if not all(tensor.isfinite().all() for tensor in tensors(each.outputs)):
                 raise UserError(f"the float network's outputs on the {self._split} split hold NaN or infinity")
             if self._store is not None:
@@ -203,11 +231,3 @@ class Evaluator:
             outputs=references.outputs,
             digest=digest.digest(),
         )
-
-    def _references(self) -> Iterable[Structure]:
-        """Return the float outputs of all batches; they are computed again if they were too large to be stored."""
-        stored = self._float.outputs
-        return (each.outputs for each in self._predictions(None)) if stored is None else stored
-
-    def _predictions(self, bits: PolicyBits | None) -> Iterator[Prediction]:
-        return predictions(self._engine.runner(bits), self._task, self._split, batch_size=self._batch_size)

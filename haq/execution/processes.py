@@ -1,28 +1,37 @@
-"""Executor that runs jobs in several processes on this machine."""
+"""Workers that are processes on this machine."""
 
+import mmap
 import os
 import signal
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
-from concurrent.futures import wait as wait_for_futures
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from functools import lru_cache, partial
+from multiprocessing import current_process, get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_handles
-from threading import Thread
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any, Generic, TypeVar
 
-import torch
-
+from haq.errors import UserError
 from haq.execution.executors import J
+from haq.execution.pools import RETRIES, run_jobs
+from haq.execution.remote_calls import limit_threads
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """Executor with worker processes of one thread each.
+    """Worker processes of one thread each; they end with the calling process, however it ends.
 
-    Workers share no memory with the calling process. They end with it, however it ends.
+    On a machine with GPUs they use them in turn.
 
     Attributes:
         workers: Number of worker processes, at least 1.
@@ -32,57 +41,176 @@ class Processes:
 
     def run(self, jobs: Iterable[J]) -> Iterator[J]:
         """Run as many jobs at a time as there are workers; see `Executor.run`."""
-        pending = deque(jobs)
-        if not pending:
-            return
-        running: dict[Future[None], J] = {}
-        with worker_pool(min(self.workers, len(pending))) as pool:
-            while pending or running:
-                # A job that the pool has queued can no longer be cancelled, so none is submitted ahead of time.
-                while pending and len(running) < self.workers:
-                    job = pending.popleft()
-                    running[pool.submit(job.run)] = job
-                finished, _ = wait_for_futures(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    job = running.pop(future)
-                    future.result()
-                    yield job
+        pending = list(jobs)
+        if pending:
+            with Processes(min(self.workers, len(pending))).pool() as pool:
+                yield from run_jobs(pool, pending)
 
-
-@contextmanager
-def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Start a pool of processes of one thread each that end with this process.
-
-    At the end of the context running calls are waited for. If it ends with an exception that is no `Exception`
-    (`KeyboardInterrupt`, `GeneratorExit`), the workers are stopped instead.
-
-    Args:
-        workers: Number of processes.
-
-    Yields:
-        The pool.
-    """
-    context = get_context("spawn")
-    stopped, stop = context.Pipe(duplex=False)
-    try:
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(stopped,)) as pool:
+    @contextmanager
+    def pool(self) -> Iterator["ProcessPool"]:
+        """Start the processes; see `Workers.pool`."""
+        context = get_context("spawn")
+        stopped, stop = context.Pipe(duplex=False)
+        with tempfile.TemporaryDirectory(prefix="haq-") as folder:
+            pool = ProcessPool(self.workers, stopped, Path(folder))
             try:
                 yield pool
             except Exception:
                 raise
             except BaseException:
+                pool.abandon()
                 stop.close()
                 raise
-    finally:
-        stop.close()
-        stopped.close()
+            finally:
+                pool.close()
+                stop.close()
+                stopped.close()
 
 
-def _begin(stopped: Connection) -> None:
-    """Set up a worker: one thread, and no reaction to Ctrl-C, which the calling process handles."""
+@dataclass(frozen=True, slots=True)
+class SharedFile(Generic[T]):
+    """Value in a file whose memory all processes of a machine share.
+
+    Attributes:
+        path: File written by `haq.execution.packing.pack`.
+    """
+
+    path: Path
+
+    def get(self) -> T:
+        """Return the value; changes of its tensors stay in this process."""
+        value: T = _loaded(self.path)
+        return value
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path) -> Any:
+    from haq.execution.packing import unpack  # imports torch, which takes seconds
+
+    with path.open("rb") as file:
+        return unpack(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+
+
+class ProcessPool:
+    """Pool of processes, which is started again if one of them dies.
+
+    The calls that were running then are repeated.
+
+    Args:
+        workers: Number of processes.
+        stopped: End of a pipe; workers end when the other one is closed.
+        folder: Folder for shared values.
+
+    Attributes:
+        slots: Number of processes.
+    """
+
+    def __init__(self, workers: int, stopped: Connection, folder: Path) -> None:
+        self.slots = workers
+        self._stopped, self._folder = stopped, folder
+        self._gpus = _visible_gpus()
+        self._shared = 0
+        self._lock = Lock()
+        self._is_abandoned = False
+        self._processes = self._started()
+
+    def share(self, value: T) -> SharedFile[T]:
+        """Write a value into a temporary file; see `Pool.share`."""
+        from haq.execution.packing import pack
+
+        self._shared += 1
+        path = self._folder / str(self._shared)
+        with path.open("wb") as file:
+            pack(value, file)
+        return SharedFile(path)
+
+    def submit(self, function: Callable[..., R], *arguments: object) -> Future[R]:
+        """Start a call in one of the processes; see `Pool.submit`."""
+        result: Future[R] = Future()
+        self._start(result, partial(function, *arguments), RETRIES)
+        return result
+
+    def abandon(self) -> None:
+        """Repeat no call any more."""
+        self._is_abandoned = True
+
+    def close(self) -> None:
+        """Wait for running calls, and end the processes."""
+        self._processes.shutdown()
+
+    def _started(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            self.slots,
+            mp_context=get_context("spawn"),
+            initializer=_begin,
+            initargs=(self._stopped, self._gpus),
+        )
+
+    def _start(self, result: Future[R], call: Callable[[], R], retries: int) -> None:
+        with self._lock:
+            processes = self._processes
+            try:
+                running = processes.submit(call)
+            except BrokenProcessPool:
+                processes = self._processes = self._started()
+                running = processes.submit(call)
+        running.add_done_callback(partial(self._finish, result, call, retries, processes))
+
+    def _finish(
+        self,
+        result: Future[R],
+        call: Callable[[], R],
+        retries: int,
+        processes: ProcessPoolExecutor,
+        running: Future[R],
+    ) -> None:
+        error = running.exception()
+        if isinstance(error, BrokenProcessPool) and retries and not self._is_abandoned:
+            with self._lock:
+                if self._processes is processes:
+                    self._processes = self._started()
+            self._start(result, call, retries - 1)
+        elif isinstance(error, BrokenProcessPool):
+            times = 1 + RETRIES - retries
+            result.set_exception(UserError(f"the process of a call died every time, {times} in all; is memory short?"))
+        elif error is not None:
+            result.set_exception(error)
+        else:
+            result.set_result(running.result())
+
+
+def _begin(stopped: Connection, gpus: tuple[str, ...]) -> None:
+    """Set up a worker: one thread, a GPU if there is one, and no reaction to Ctrl-C, which its parent handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    limit_threads(1)
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(current_process().name, gpus)
     Thread(target=_end_with_parent, args=(stopped,), daemon=True).start()
+
+
+def _visible_gpus() -> tuple[str, ...]:
+    """Return the names of the GPUs that this process may use; none if torch was not imported, as by stubs in tests."""
+    torch = sys.modules.get("torch")
+    count = torch.cuda.device_count() if torch else 0
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return tuple(named or map(str, range(count)))[:count]
+
+
+def gpu_of(name: str, gpus: Sequence[str]) -> str:
+    """Return the GPU of a worker.
+
+    Args:
+        name: Name of the process, which ends in its number, from 1.
+        gpus: Names of the GPUs.
+
+    Returns:
+        Name of the GPU.
+
+    Examples:
+        >>> [gpu_of(f"SpawnProcess-{number}", ("4", "5")) for number in (1, 2, 3)]
+        ['4', '5', '4']
+    """
+    return gpus[(int(name.rpartition("-")[2]) - 1) % len(gpus)]
 
 
 def _end_with_parent(stopped: Connection) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from envs.building import build_choices
+from envs.choices import Choices
 from haq.config import SearchConfig
 from haq.costs.deployment import deployment_target, require_deployable
 from haq.costs.pricing import allowed_bits, require_feasible, resolve_budgets
@@ -93,13 +94,26 @@ def prepare(
         progress("calibrate")
         quantizers.calibrate()
         progress("round weights (GPTQ)" if rounding_of(config) == "gptq" else "quantize weights")
-        for layer, decision in enumerate(choice.decision_of_layer):
-            quantizers.quantize_weight(layer, np.flatnonzero(choice.allowed[decision].any(axis=1)) + 1)
+        _quantize(quantizers, choice)
         near_budget = policies_near_budget(config, priced)
         ready = _network(config, priced, data, quantizers, comparison_policies=near_budget, progress=progress)
     else:
         ready = replace(network, priced=priced)
     return Problem(config, ready, budgets, allowed, choice)
+
+
+def quantize_weights(problem: Problem) -> None:
+    """Quantize the weights to all allowed bits that they were not quantized to yet.
+
+    Args:
+        problem: The problem.
+    """
+    _quantize(problem.network.quantizers, problem.choice)
+
+
+def _quantize(quantizers: Quantizers, choice: Choices) -> None:
+    for layer, decision in enumerate(choice.decision_of_layer):
+        quantizers.quantize_weight(layer, np.flatnonzero(choice.allowed[decision].any(axis=1)) + 1)
 
 
 def prepare_network(

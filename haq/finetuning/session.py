@@ -68,6 +68,7 @@ class FinetuneSession:
             in_torch, model=inputs.model, task=inputs.task, example=request.example, progress=watcher.phase
         )
         require_trainable(config, prepared.task, flag="fine-tuning")
+        ranks.require_equal_shares(min(learning.batch_size, prepared.task.size("train")))
         storable_state(prepared.priced.model)  # what cannot be saved is found before anything is trained
         self.request, self.task = request, prepared.task
         self._model, self._trace, self._weights = prepared.priced.model, prepared.priced.trace, prepared.priced.weights

@@ -42,9 +42,13 @@ class LayerIndex:
 
     def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
         self.model, self.weights = model, WeightIndex(model)
+        self._sites = tuple(sites)
         self.has_products = any(isinstance(site.weights, ActivationProduct) for site in sites)
         self.layers = {(site.weights, site.call): layer for layer, site in enumerate(sites)}
         self.norms = {id(buffer): name for name, buffer in model.named_buffers()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LayerIndex, (self.model, self._sites)  # ids differ in another process
 
 
 @dataclass(slots=True)

@@ -39,6 +39,14 @@ class SearchObjective:
         """Images that ran through the network for all evaluations, the float network's passes included."""
         return self.evaluator.forward_images + self.paired.forward_images
 
+    def request(self, bits: IntArray) -> None:
+        """Start the evaluation of a policy in a worker, if there is one.
+
+        Args:
+            bits: Bits [layer, 2] of weights and inputs.
+        """
+        self.evaluator.request(bits[:, 0].tolist(), bits[:, 1].tolist())
+
     def evaluate(self, bits: IntArray) -> Evaluation:
         """Evaluate a policy.
 

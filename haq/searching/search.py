@@ -1,5 +1,7 @@
 """The search workflow: from a network and a budget to a policy in a run folder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -15,13 +17,14 @@ from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.fingerprint import hash_network, hash_tensors
 from haq.evaluation.protocols import Store
+from haq.execution.pools import Workers
 from haq.execution.progress import SILENT, Watcher
 from haq.execution.termination import termination_deferred
 from haq.execution.user_code import caller_kept
 from haq.experiment.artifact import Artifact
 from haq.experiment.inputs import Inputs, Observations
 from haq.experiment.methods import uses_prior
-from haq.experiment.preparation import prepare
+from haq.experiment.preparation import prepare, quantize_weights
 from haq.experiment.prior.compute import compute_prior
 from haq.experiment.prior.layer_losses import LayerLosses, prior_of_pairs
 from haq.experiment.problem import Problem
@@ -66,6 +69,7 @@ def search_configured(
     inputs: Inputs = NO_INPUTS,
     resume: bool = False,
     time_limit_s: float | None = None,
+    workers: Workers | None = None,
     watcher: Watcher = SILENT,
 ) -> SearchResult:
     """Run the search that a configuration describes, in a folder.
@@ -76,6 +80,8 @@ def search_configured(
         inputs: Objects that replace the model and the data that the configuration names, and shared results.
         resume: Continue a run that was interrupted, ended by its time limit, or has fewer episodes than `config`.
         time_limit_s: Time in seconds after which the search ends with the best policy so far; None for no limit.
+        workers: Workers that evaluate policies, as many at a time as the configuration has `proposals`; None to
+            evaluate them in this process. They have no effect on the results.
         watcher: Receives phases and episodes.
 
     Returns:
@@ -119,7 +125,7 @@ def search_configured(
         save_source(run, config, problem.priced.trace, problem.task.example())
         if earlier is not None:
             run.reopen_results(episodes=config.episodes)
-        run_episodes(session, time_limit_s=limit_s, watcher=watcher)
+        run_episodes(session, time_limit_s=limit_s, workers=workers, watcher=watcher)
         return _finish(session, run, prior_images=losses.forward_images if losses else 0, watcher=watcher)
 
 
@@ -206,7 +212,9 @@ def finished(run: RunFolder) -> SearchResult:
     return SearchResult(load_policy(run.path / POLICY), summary, run.path)
 
 
-def run_episodes(session: Session, *, time_limit_s: float = inf, watcher: Watcher = SILENT) -> None:
+def run_episodes(
+    session: Session, *, time_limit_s: float = inf, workers: Workers | None = None, watcher: Watcher = SILENT
+) -> None:
     """Run episodes until their number or the time limit is reached, then write a checkpoint.
 
     SIGTERM ends a command after the current episode, with a checkpoint; Ctrl-C ends it at once. No checkpoint is
@@ -216,6 +224,7 @@ def run_episodes(session: Session, *, time_limit_s: float = inf, watcher: Watche
     Args:
         session: The search.
         time_limit_s: Time of the search in seconds after which no further episode starts; at least one is run.
+        workers: Workers that evaluate policies; None to evaluate them in this process.
         watcher: Receives episodes and warnings.
 
     Raises:
@@ -227,7 +236,10 @@ def run_episodes(session: Session, *, time_limit_s: float = inf, watcher: Watche
     for fact in opening_lines(session):
         watcher.line(fact)
     watcher.begin("episode", session.problem.config.episodes, done=session.episode_count)
-    with termination_deferred() as terminated:
+    with (
+        termination_deferred() as terminated,
+        nullcontext() if workers is None else _distributed(session, workers),
+    ):
         try:
             while not session.ended_by and (not session.episodes or session.seconds < time_limit_s):
                 episode = session.run_episode()
@@ -240,6 +252,14 @@ def run_episodes(session: Session, *, time_limit_s: float = inf, watcher: Watche
         finally:
             watcher.end()
         session.checkpoint()
+
+
+@contextmanager
+def _distributed(session: Session, workers: Workers) -> Iterator[None]:
+    """Start workers that evaluate the policies of a search, and send them its network and data."""
+    quantize_weights(session.problem)
+    with workers.pool() as pool, session.evaluator.distributed(pool):
+        yield
 
 
 def _finish(session: Session, run: RunFolder, *, prior_images: int, watcher: Watcher) -> SearchResult:

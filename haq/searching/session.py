@@ -165,7 +165,10 @@ class Session:
         """Propose the policies of a round, of the last one those that there are episodes for."""
         config = self.problem.config
         left = 1 if self.single_policy_reason else config.episodes - self.episode_count
-        self._round.extend(self._method.propose() for _ in range(max(1, min(config.proposals, left))))
+        for _ in range(max(1, min(config.proposals, left))):
+            proposal = self._method.propose()
+            self._objective.request(proposal.bits)
+            self._round.append(proposal)
 
     def _end_round(self) -> None:
         """Change the budget where it is due, and write a checkpoint from time to time."""

@@ -1,9 +1,11 @@
 """One finished search for all tests that only look at one, and a network and a task that cost nothing."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import onnx.parser
@@ -296,3 +298,22 @@ def _successor() -> Successor:
 def successor() -> Successor:
     """A network that knows `cyclic_text`."""
     return _successor()
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    """A Ray cluster of two CPUs."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    # Other programs may have filled the memory of this machine; Ray would end workers that are innocent.
+    with patch.dict(os.environ, {"RAY_memory_monitor_refresh_ms": "0", "RAY_USAGE_STATS_ENABLED": "0"}):
+        ray.init(
+            address="local",
+            num_cpus=2,
+            num_gpus=0,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=100 * 2**20,
+        )
+    yield
+    ray.shutdown()

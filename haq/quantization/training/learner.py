@@ -98,7 +98,7 @@ class Learner:
         self._first_rates = [group["lr"] for group in self._groups]
         self._average = MovingAverage(network, config.ema) if config.ema else None
         self.freezer = Freezer(network) if config.oscillation == "freeze" else None
-        self._runner = ranks.wrap(network)
+        self._ranks, self._runner = ranks, ranks.wrap(network)
         self.begin_epoch()
         self.total_steps, self.steps = total_steps, 0
 
@@ -118,7 +118,8 @@ class Learner:
 
         Raises:
             DivergedError: The loss is NaN or infinite; no parameter was changed.
-            UserError: The loss does not depend on trainable parameters, since the network disables gradients.
+            UserError: The loss does not depend on trainable parameters, since the network disables gradients; or, in
+                several processes, a parameter has no gradient.
         """
         progress = self.steps / self.total_steps
         for group, first in zip(self._groups, self._first_rates, strict=True):
@@ -136,6 +137,7 @@ class Learner:
         for optimizer in self._optimizers.values():
             optimizer.zero_grad()
         torch.autograd.backward(loss)
+        self._ranks.require_gradients(self.network)
         clip_gradients(self.network.parameters(), self._config.max_gradient_norm)
         for optimizer in self._optimizers.values():
             optimizer.step()

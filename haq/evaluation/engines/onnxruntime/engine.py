@@ -31,13 +31,12 @@ class OnnxEngine:
         trace: Trace of the network.
         example: Input of one item, [1, ...].
         reference: Engine that runs the same network in torch.
-        threads: Threads of onnxruntime; torch's number of threads if None.
+        threads: Threads of onnxruntime; as many as torch has at the time if None.
 
     Attributes:
         name: Name of the engine.
         template: Graph without the quantizers, weights and biases of its layers.
         model: Float network.
-        threads: Threads of onnxruntime.
         images_per_policy: Number of inputs that corrections are computed on; 0 without corrections.
 
     Raises:
@@ -64,8 +63,13 @@ class OnnxEngine:
         self.model = model.model
         self._quantizers, self._corrector = model.quantizers, reference.corrector
         self._stored = reference.stored
-        self.threads = torch.get_num_threads() if threads is None else threads
+        self._threads = threads
         self.images_per_policy = reference.images_per_policy
+
+    @property
+    def threads(self) -> int:
+        """Threads of onnxruntime."""
+        return torch.get_num_threads() if self._threads is None else self._threads
 
     def runner(self, bits: PolicyBits | None) -> Runner:
         """Return the network with given bits as a function from inputs to outputs.
