@@ -45,7 +45,7 @@ def best_so_far(session: Session) -> str:
     Returns:
         One line with the accuracy and the cost.
     """
-    best = session.best
+    best = session.found.best
     if best is None:
         return "best on search images: none yet"
     baseline = cost_in(session.problem.config.objective, session.problem.priced.baseline)

@@ -1,7 +1,5 @@
 """The search workflow: from a network and a budget to a policy in a run folder."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -19,12 +17,11 @@ from haq.evaluation.fingerprint import hash_network, hash_tensors
 from haq.evaluation.protocols import Store
 from haq.execution.pools import Workers
 from haq.execution.progress import SILENT, Watcher
-from haq.execution.termination import termination_deferred
 from haq.execution.user_code import caller_kept
 from haq.experiment.artifact import Artifact
 from haq.experiment.inputs import Inputs, Observations
 from haq.experiment.methods import uses_prior
-from haq.experiment.preparation import prepare, quantize_weights
+from haq.experiment.preparation import prepare
 from haq.experiment.prior.compute import compute_prior
 from haq.experiment.prior.layer_losses import LayerLosses, prior_of_pairs
 from haq.experiment.problem import Problem
@@ -34,10 +31,9 @@ from haq.runs.environment import describe_environment
 from haq.runs.run_folder import CONFIG, POLICY, RESOLVED, SUMMARY, RunFolder
 from haq.runs.summary import Summary
 from haq.searching.accuracy_drop import no_policy_message, require_confidence, require_images, summarize_drop
-from haq.searching.failures import require_success
+from haq.searching.episodes import run_episodes
 from haq.searching.journal_checks import REMEDY
 from haq.searching.min_cost import with_budget_ratio
-from haq.searching.progress import best_so_far, opening_lines
 from haq.searching.selection import Selection
 from haq.searching.session import Session
 from haq.searching.summary import Effort, cost_ratio, summarize
@@ -212,56 +208,6 @@ def finished(run: RunFolder) -> SearchResult:
     return SearchResult(load_policy(run.path / POLICY), summary, run.path)
 
 
-def run_episodes(
-    session: Session, *, time_limit_s: float = inf, workers: Workers | None = None, watcher: Watcher = SILENT
-) -> None:
-    """Run episodes until their number or the time limit is reached, then write a checkpoint.
-
-    SIGTERM ends a command after the current episode, with a checkpoint; Ctrl-C ends it at once. No checkpoint is
-    written in an interrupted episode, which has used random numbers: resuming from the journal and the checkpoint
-    before it gives the same result as no interruption.
-
-    Args:
-        session: The search.
-        time_limit_s: Time of the search in seconds after which no further episode starts; at least one is run.
-        workers: Workers that evaluate policies; None to evaluate them in this process.
-        watcher: Receives episodes and warnings.
-
-    Raises:
-        KeyboardInterrupt: A signal ended the command.
-        UserError: Several policies in a row could not be evaluated.
-    """
-    for warning in session.warnings:
-        watcher.warn(warning)
-    for fact in opening_lines(session):
-        watcher.line(fact)
-    watcher.begin("episode", session.problem.config.episodes, done=session.episode_count)
-    with (
-        termination_deferred() as terminated,
-        nullcontext() if workers is None else _distributed(session, workers),
-    ):
-        try:
-            while not session.ended_by and (not session.episodes or session.seconds < time_limit_s):
-                episode = session.run_episode()
-                if episode.failure is not None:
-                    watcher.warn(f"the policy of episode {episode.episode} could not be evaluated: {episode.failure}")
-                watcher.step(session.episode_count, best_so_far(session))
-                if terminated():
-                    break
-                require_success(session.episodes)
-        finally:
-            watcher.end()
-        session.checkpoint()
-
-
-@contextmanager
-def _distributed(session: Session, workers: Workers) -> Iterator[None]:
-    """Start workers that evaluate the policies of a search, and send them its network and data."""
-    quantize_weights(session.problem)
-    with workers.pool() as pool, session.evaluator.distributed(pool):
-        yield
-
-
 def _finish(session: Session, run: RunFolder, *, prior_images: int, watcher: Watcher) -> SearchResult:
     """Select the winner, measure it on the report split, and write the last files; the summary comes last."""
     _require_result(session, run)
@@ -279,7 +225,7 @@ def _finish(session: Session, run: RunFolder, *, prior_images: int, watcher: Wat
 
 def _require_result(session: Session, run: RunFolder) -> None:
     """Raise UserError if no policy met the goal."""
-    if session.best is None:
+    if session.found.best is None:
         config, count = session.problem.config, session.episode_count
         missed = "no policy met the budget" if config.max_accuracy_drop is None else no_policy_message(config)
         raise UserError(f"{missed} in {count} episode{'s' if count > 1 else ''}; the nearest miss is in {run.path}")
@@ -287,7 +233,7 @@ def _require_result(session: Session, run: RunFolder) -> None:
 
 def _report(session: Session, selection: Selection, *, prior_images: int) -> tuple[Policy, Summary]:
     """Measure the winner on the report split; return it with its accuracies, and the summary."""
-    problem, policy = session.problem, session.policy(selection.winner)
+    problem, policy = session.problem, session.found.policy(selection.winner)
     is_min_cost = problem.config.max_accuracy_drop is not None
     if is_min_cost:  # report the budget that would have given this policy
         problem = with_budget_ratio(problem, cost_ratio(problem, policy.cost))

@@ -15,11 +15,11 @@ from haq.evaluation.protocols import Evaluation, Store
 from haq.experiment.inputs import Observations
 from haq.experiment.methods import Method, Prior, Proposal, ScoredPolicies, make_method
 from haq.experiment.problem import Problem
-from haq.policy import CostSummary, LayerBits, Policy
 from haq.runs.episode import Episode, distinct
 from haq.runs.records import damage_named, same_settings
-from haq.runs.run_folder import CHECKPOINT, NEAREST_MISS, POLICY, RunFolder
+from haq.runs.run_folder import CHECKPOINT, RunFolder
 from haq.runs.summary import EndedBy
+from haq.searching.best_episodes import BestEpisodes
 from haq.searching.checkpoint import Checkpoint
 from haq.searching.confidence import Pairs
 from haq.searching.goals import TOLERANCE, MinimumCost, goal_of
@@ -36,7 +36,7 @@ _RESTART = "delete it to start this run again from its first episode"
 
 
 class Session:
-    """Search in progress, with the best policy that meets the goal, or the nearest miss while none does.
+    """Search in progress.
 
     Args:
         problem: The prepared problem.
@@ -51,8 +51,7 @@ class Session:
         evaluator: Evaluator on the search split.
         goal: Criterion for the result.
         episodes: All episodes so far.
-        best: The best episode that meets the goal.
-        nearest_miss: The episode that misses the goal by least; not updated once an episode meets it.
+        found: The best episode, or the nearest miss.
         warnings: Limits on how far the numbers can be trusted, one line each.
         single_policy_reason: Why there is a single policy to try; None where there are several.
         limit: Budget of the next episode, for the objective's cost, in SI units.
@@ -81,8 +80,7 @@ class Session:
         self._bisection = Bisection(least_ratio(problem)) if isinstance(self.goal, MinimumCost) else None
         self._method = self._new_method()
         self.episodes: list[Episode] = []
-        self.best: Episode | None = None
-        self.nearest_miss: Episode | None = None
+        self.found = BestEpisodes(problem, self.goal, self.evaluator.accuracy_fp32)
         self._round: deque[Proposal] = deque()
         self._is_budget_new = False
         self._run: RunFolder | None = None
@@ -154,8 +152,9 @@ class Session:
         episode = self._episode(proposal, evaluation, reward, self._method.learn(proposal, reward))
         episode = episode.model_copy(update={"seconds": round(monotonic() - began, 6)})
         self._folder.episodes.append(episode)
-        if self._add(episode):
-            self._write_policies()
+        self.episodes.append(episode)
+        if self.found.add(episode):
+            self.found.write(self._folder)
         self._is_budget_new |= self._changes_budget(episode)
         if self._is_between_rounds:
             self._end_round()
@@ -212,29 +211,6 @@ class Session:
         self._folder.save_checkpoint(dict(checkpoint))
         self._saved = monotonic()
 
-    def policy(self, episode: Episode) -> Policy:
-        """Convert an episode to a policy.
-
-        Args:
-            episode: An episode.
-
-        Returns:
-            The policy, with its cost and its accuracy on the search split.
-        """
-        problem = self.problem
-        layers = problem.priced.layers
-        bits = zip(layers, episode.w_bits, episode.a_bits, strict=True)
-        return Policy(
-            model=problem.priced.name,
-            weights=problem.priced.weights,
-            hardware=problem.config.hardware,
-            objective=problem.config.objective,
-            layers=tuple(LayerBits(name=layer.name, kind=layer.kind, w_bits=w, a_bits=a) for layer, w, a in bits),
-            cost=CostSummary.of(problem.priced.table.policy_cost(episode.w_bits, episode.a_bits)),
-            baseline_cost=CostSummary.of(problem.priced.baseline),
-            accuracy={"search": episode.accuracy, "fp32_search": self.evaluator.accuracy_fp32},
-        )
-
     @property
     def _is_between_rounds(self) -> bool:
         """Whether all policies of the last round were tried; the last round of a search may end before."""
@@ -254,13 +230,14 @@ class Session:
         self._seconds_before = checkpoint.seconds
         for episode in recorded[: checkpoint.episode]:
             self._recall(episode)
-            self._add(episode)
+            self.episodes.append(episode)
+            self.found.add(episode)
             self._changes_budget(episode)
         self._method = self._new_method()
         with damage_named(self._folder.path / CHECKPOINT, remedy=_RESTART):
             self._method.load_state_dict(checkpoint.agent)
         self.evaluator.resume(evaluations=checkpoint.evaluations, forward_images=checkpoint.forward_images)
-        self._write_policies()
+        self.found.write(self._folder)
 
     def _new_method(self) -> Method:
         """Return a new search method for the current budget."""
@@ -323,24 +300,3 @@ class Session:
         is_compared = episode.failure is None and self.goal.excess(episode) <= TOLERANCE
         pairs = self._objective.pairs(proposal.bits) if is_compared else None
         return episode.model_copy(update={"lost": pairs.lost if pairs else None, "won": pairs.won if pairs else None})
-
-    def _add(self, episode: Episode) -> bool:
-        """Add an episode; return whether it is the best so far, or the nearest miss where none met the goal."""
-        self.episodes.append(episode)
-        if self.goal.meets(episode):
-            if self.best is None or self.goal.merit(episode) > self.goal.merit(self.best):
-                self.best = episode
-                return True
-        elif (
-            episode.failure is None
-            and self.best is None
-            and (self.nearest_miss is None or self.goal.excess(episode) < self.goal.excess(self.nearest_miss))
-        ):
-            self.nearest_miss = episode
-            return True
-        return False
-
-    def _write_policies(self) -> None:
-        for name, episode in ((POLICY, self.best), (NEAREST_MISS, self.nearest_miss)):
-            if episode is not None:
-                self._folder.write(name, self.policy(episode).to_json().encode())

@@ -38,7 +38,15 @@ class WarmStart:
         return Proposal(self._env.choices.expand(decisions), decisions)
 
     def learn(self, proposal: Proposal, reward: float) -> Mapping[str, float]:
-        """Let the wrapped method learn from its own proposals; it knows the policies of the other searches."""
+        """Let the wrapped method learn from its own proposals; it knows the policies of the other searches.
+
+        Args:
+            proposal: The oldest proposal that was not learned from.
+            reward: Its reward.
+
+        Returns:
+            Losses of the networks of the method, by name.
+        """
         if self._learned == len(self._opening):
             return self._method.learn(proposal, reward)
         self._learned += 1

@@ -20,7 +20,8 @@ from haq.experiment.preparation import prepare
 from haq.experiment.prior.fisher import network_fisher
 from haq.runs.environment import describe_environment
 from haq.runs.run_folder import RunFolder
-from haq.searching.search import begin_session, run_episodes
+from haq.searching.episodes import run_episodes
+from haq.searching.search import begin_session
 
 
 class Timed:

@@ -43,7 +43,8 @@ from haq.experiment.prior.layer_losses import LayerLosses
 from haq.experiment.problem import Network
 from haq.runs.environment import describe_environment
 from haq.runs.run_folder import RunFolder
-from haq.searching.search import begin_session, run_episodes
+from haq.searching.episodes import run_episodes
+from haq.searching.search import begin_session
 
 BATCH = 32
 SEARCHES = ("corrections", "no corrections")

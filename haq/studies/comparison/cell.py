@@ -20,7 +20,8 @@ from haq.files import write_atomically
 from haq.runs.environment import describe_environment
 from haq.runs.episode import Episode, distinct
 from haq.runs.run_folder import RunFolder
-from haq.searching.search import begin_session, run_episodes
+from haq.searching.episodes import run_episodes
+from haq.searching.search import begin_session
 from haq.searching.session import Session
 from haq.studies.comparison.records import POINTS, ComparisonPoint
 
