@@ -88,7 +88,7 @@ def session_of(agent: str, layers: int, episodes: int) -> Session:
     problem = prepare(config, model=model)
     stub = StubEvaluator(layers)
     session = begin_session(problem, losses=stub.losses() if METHODS[agent].uses_prior else None)
-    session.evaluator._run = lambda bits: stub(*bits)  # type: ignore[method-assign]
+    session.evaluator._run = lambda bits: stub(list(bits[0]), list(bits[1]))  # type: ignore[method-assign]
     return session
 
 

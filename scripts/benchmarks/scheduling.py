@@ -7,6 +7,7 @@ cores. Starting the workers is not part of the time, and stated apart. Prints Ma
 """
 
 import argparse
+import logging
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -71,7 +72,7 @@ def ray_of(cpus: int) -> Workers:
     import ray
 
     ray.shutdown()
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     return RayCluster()
 
 

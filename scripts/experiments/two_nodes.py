@@ -7,6 +7,7 @@ The points of all searches, without their durations, must be identical. Prints M
 
 import argparse
 import json
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -65,14 +66,14 @@ def main() -> None:
     seconds = {"one process": timed(made, options.runs / "processes", Processes(1))}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     node = cluster.add_node(num_cpus=1)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     try:
         seconds["two nodes"] = timed(made, options.runs / "ray", RayCluster())
         killer = Thread(target=killing(cluster, node, options.runs / "killed"), daemon=True)
         killer.start()
         seconds["two nodes, one killed"] = timed(made, options.runs / "killed", RayCluster())
     finally:
-        ray.shutdown()
+        ray.shutdown()  # type: ignore[no-untyped-call]
         cluster.shutdown()
     expected = points(options.runs / "processes")
     print("| where | elapsed | speed-up | points as in one process |")
