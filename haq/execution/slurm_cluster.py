@@ -124,7 +124,7 @@ class SlurmPool:
         from haq.execution.packing import pack
 
         self._shared += 1
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = (self._folder / f"shared{self._shared}").absolute()
         with path.open("wb") as file:
             pack(value, file)

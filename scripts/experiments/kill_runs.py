@@ -26,9 +26,9 @@ import typer
 from run_contents import contents, episodes
 
 import haq.cli.app
-import haq.cli.compare
 import haq.reconstruction.checkpoint
 import haq.searching.session
+import haq.studies.comparison.compare
 from haq.__main__ import main as haq_main
 from haq.cli.flags import read_several
 from haq.execution.executors import InProcess
@@ -103,7 +103,7 @@ def start(arguments: list[str], log: Path, prepare: Callable[[], None] = lambda:
         os.dup2(output, 2)
         haq.searching.session.CHECKPOINT_SECONDS = CHECKPOINT_SECONDS
         haq.reconstruction.checkpoint.CHECKPOINT_SECONDS = CHECKPOINT_SECONDS
-        haq.cli.compare.Processes = lambda _: InProcess()  # type: ignore[assignment,misc]
+        haq.studies.comparison.compare.Processes = lambda _: InProcess()  # type: ignore[assignment,attr-defined,return-value]
         prepare()
         code = haq_main(arguments)
     except BaseException:  # noqa: BLE001  the child must never return into the parent's code

@@ -73,8 +73,8 @@ def main() -> None:
         killer.start()
         seconds["two nodes, one killed"] = timed(made, options.runs / "killed", RayCluster())
     finally:
-        ray.shutdown()  # type: ignore[no-untyped-call]
-        cluster.shutdown()
+        ray.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
     expected = points(options.runs / "processes")
     print("| where | elapsed | speed-up | points as in one process |")
     print("|---|---|---|---|")

@@ -304,8 +304,8 @@ def successor() -> Successor:
 def ray_cluster() -> Iterator[None]:
     """A Ray cluster of two CPUs."""
     ray = pytest.importorskip("ray", reason="Ray is not installed")
-    # Other programs may fill the memory and the processors of this machine: Ray would end workers that are innocent, and
-    # its workers, of low priority, would wait.
+    # Other programs may fill the memory and the processors of this machine. Ray would end workers that are innocent,
+    # and its workers, of low priority, would wait.
     settings = {"RAY_memory_monitor_refresh_ms": "0", "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     with patch.dict(os.environ, settings):
         ray.init(

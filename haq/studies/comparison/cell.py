@@ -25,7 +25,18 @@ from haq.searching.search import begin_session
 from haq.searching.session import Session
 from haq.studies.comparison.records import POINTS, ComparisonPoint
 
-_OF_THE_SEARCH = {"agent", "budget", "seed", "episodes", "hardware", "batch", "objective", "pin", "first_last_bits"}
+_OF_THE_SEARCH = {
+    "agent",
+    "budget",
+    "seed",
+    "episodes",
+    "proposals",
+    "hardware",
+    "batch",
+    "objective",
+    "pin",
+    "first_last_bits",
+}
 """Settings that the prepared network does not depend on. With fine-tuned policies it depends on the seed."""
 _POINTS = TypeAdapter(tuple[ComparisonPoint, ...])
 

@@ -37,6 +37,7 @@ class OnnxEngine:
         name: Name of the engine.
         template: Graph without the quantizers, weights and biases of its layers.
         model: Float network.
+        threads: Threads of onnxruntime; None for as many as torch has at the time.
         images_per_policy: Number of inputs that corrections are computed on; 0 without corrections.
 
     Raises:
@@ -63,13 +64,8 @@ class OnnxEngine:
         self.model = model.model
         self._quantizers, self._corrector = model.quantizers, reference.corrector
         self._stored = reference.stored
-        self._threads = threads
+        self.threads = threads
         self.images_per_policy = reference.images_per_policy
-
-    @property
-    def threads(self) -> int:
-        """Threads of onnxruntime."""
-        return torch.get_num_threads() if self._threads is None else self._threads
 
     def runner(self, bits: PolicyBits | None) -> Runner:
         """Return the network with given bits as a function from inputs to outputs.
@@ -83,7 +79,7 @@ class OnnxEngine:
         floats = (None,) * len(self.template.products)
         corrections = Corrections() if bits is None else self.corrections(bits)
         graph = lower(self.template, self._quantizers, bits or (floats, floats), corrections=corrections, fold=True)
-        session = open_session(graph.SerializeToString(), threads=self.threads)
+        session = open_session(graph.SerializeToString(), threads=self._thread_count)
 
         def run(inputs: Structure) -> Structure:
             return rebuilt(self._outputs, map(torch.from_numpy, run_session(session, inputs)))
@@ -100,7 +96,7 @@ class OnnxEngine:
         Returns:
             The segments.
         """
-        return Segments(self.template, self._quantizers, bits, corrections=corrections, threads=self.threads)
+        return Segments(self.template, self._quantizers, bits, corrections=corrections, threads=self._thread_count)
 
     def rounded(self, bits: PolicyBits, corrections: Corrections) -> Corrections:
         """Return corrections with which torch uses the same rounded biases as this engine.
@@ -126,7 +122,7 @@ class OnnxEngine:
         if bits in self._stored or self._corrector is None:
             return self._stored.get(bits, Corrections())
         graph = build_correction_graph(self.template, self._quantizers, bits, floats=self._corrector.floats)
-        session = open_session(graph.model.SerializeToString(), threads=self.threads)
+        session = open_session(graph.model.SerializeToString(), threads=self._thread_count)
         return graph.corrections(run_session(session, self._corrector.images))
 
     def store(self, bits: PolicyBits, corrections: Corrections) -> None:
@@ -137,3 +133,7 @@ class OnnxEngine:
             corrections: Corrections to use.
         """
         self._stored[bits] = corrections
+
+    @property
+    def _thread_count(self) -> int:
+        return torch.get_num_threads() if self.threads is None else self.threads
