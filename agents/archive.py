@@ -1,6 +1,7 @@
 """Archive of proposed and evaluated policies."""
 
 import math
+from bisect import insort
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,12 @@ class Archive:
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
         self._entries: dict[bytes, tuple[IntArray, float]] = {}
+        self._numbers: dict[bytes, int] = {}
+        self._ranking: list[tuple[float, int, bytes]] = []
+        """(minus score, number, key) of policies with a score, in order.
+
+        Sorting all of them for each proposal would take longer with every episode.
+        """
 
     def __len__(self) -> int:
         """Number of policies, scored or not."""
@@ -39,7 +46,7 @@ class Archive:
         Args:
             bits: The policy, [decision, 2].
         """
-        self._entries.setdefault(_key(bits), (bits.copy(), math.nan))
+        self._enter(bits, math.nan)
 
     def record(self, bits: IntArray, score: float) -> bool:
         """Record the score of a policy.
@@ -59,7 +66,7 @@ class Archive:
         fits, key = self._space.fits(bits), _key(bits)
         is_new = fits and (key not in self._entries or math.isnan(self._entries[key][1]))
         if is_new:
-            self._entries[key] = (bits.copy(), float(score))
+            self._enter(bits, float(score))
         return is_new
 
     @property
@@ -76,8 +83,7 @@ class Archive:
         Returns:
             Policies [decision, 2], best first; of equal ones the older first.
         """
-        scored = (entry for entry in self._entries.values() if not math.isnan(entry[1]))
-        return [bits.copy() for bits, _ in sorted(scored, key=lambda entry: -entry[1])[:count]]
+        return [self._entries[key][0].copy() for _, _, key in self._ranking[:count]]
 
     @property
     def best(self) -> IntArray:
@@ -96,8 +102,20 @@ class Archive:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replace the contents by a state returned by `state_dict`."""
-        entries = zip(state["bits"].numpy(), state["scores"].tolist(), strict=True)
-        self._entries = {_key(bits): (bits.copy(), score) for bits, score in entries}
+        for kept in (self._entries, self._numbers, self._ranking):
+            kept.clear()
+        for bits, score in zip(state["bits"].numpy(), state["scores"].tolist(), strict=True):
+            self._enter(bits, score)
+
+    def _enter(self, bits: IntArray, score: float) -> None:
+        """Add a policy, or the score of one that had none; a score of NaN changes no policy."""
+        key = _key(bits)
+        number = self._numbers.setdefault(key, len(self._numbers))
+        if math.isnan(score):
+            self._entries.setdefault(key, (bits.copy(), score))
+        else:
+            self._entries[key] = (bits.copy(), score)
+            insort(self._ranking, (-score, number, key))
 
 
 def _key(bits: IntArray) -> bytes:

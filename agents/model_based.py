@@ -211,14 +211,15 @@ class ModelBasedDDPG:
 
         Half of them are those of scores nearest to the best within the budgets, the others the latest.
         """
-        bits, scores = (np.array(column) for column in zip(*self._observations.values(), strict=True))
-        if len(bits) > self._config.max_observations:
+        policies = list(self._observations.values())
+        scores = np.array([score for _, score in policies])
+        index = np.arange(len(policies))
+        if len(policies) > self._config.max_observations:
             best = scores.max() if self._best is None else self._best[1]
             near = np.argsort(np.abs(scores - best), kind="stable")[: self._config.max_observations // 2]
-            others = np.setdiff1d(np.arange(len(bits)), near)
+            others = np.setdiff1d(index, near)
             index = np.sort(np.concatenate((near, others[-(self._config.max_observations - len(near)) :])))
-            bits, scores = bits[index], scores[index]
-        return bits, scores
+        return np.array([policies[number][0] for number in index]), scores[index]
 
     def _candidates(self) -> IntArray:
         """Generate distinct new policies [policy, decision, 2] within the budgets, in a deterministic order."""
