@@ -167,22 +167,26 @@ def table(found: Sequence[dict[str, Any]]) -> str:
 
 def draw(found: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw seconds an episode against layers, before and after, and seconds and memory against episodes."""
-    figure, (by_layers, by_episodes, memory) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
-    for label, results, style in (("before", before, "o--"), ("after", found, "o-")):
-        chosen = [cell for cell in results if cell["marks"] and cell["marks"][0]["episodes"] == min(EPISODES)]
-        points = {cell["layers"]: cell["marks"][0]["last_seconds"] for cell in chosen if cell["agent"] == "ddpg"}
-        by_layers.plot(list(points), list(points.values()), style, label=label)
-    by_layers.set(xlabel="layers", ylabel="processor s an episode (ddpg)", xscale="log", yscale="log")
-    by_layers.axhline(0.1, color="grey", linewidth=0.8)
+    longer = [cell for cell in found if cell["layers"] == min(LAYERS) and len(cell["marks"]) > 1]
+    figure, axes = plt.subplots(1, 3 if longer else 1, figsize=(13 if longer else 5.5, 4), layout="constrained")
+    by_layers, *others = np.atleast_1d(axes)
+    for label, results, color in (("before", before, "C1"), ("after", found, "C0")):
+        chosen = [cell for cell in results if cell["agent"] == "ddpg" and cell["episodes"] == min(EPISODES)]
+        points = {cell["layers"]: cell["marks"][0]["last_seconds"] for cell in chosen}
+        if points:
+            by_layers.plot(list(points), list(points.values()), "o-", color=color, label=label)
+    by_layers.axhline(0.1, color="grey", linewidth=0.8, label="a tenth of an evaluation of 1 s")
+    by_layers.set(xlabel="layers", ylabel="processor time of an episode of ddpg in s", xscale="log", yscale="log")
+    by_layers.set_xticks(LAYERS, [str(count) for count in LAYERS])
+    by_layers.minorticks_off()
     by_layers.legend(frameon=False)
-    for cell in found:
-        if cell["layers"] == min(LAYERS) and len(cell["marks"]) > 1:
+    names = {"last_seconds": "processor time of an episode in s", "mebibytes": "peak memory above the start in MiB"}
+    for (name, label), panel in zip(names.items(), others, strict=False):
+        for cell in longer:
             episodes = [mark["episodes"] for mark in cell["marks"]]
-            by_episodes.plot(episodes, [mark["last_seconds"] for mark in cell["marks"]], "o-", label=cell["agent"])
-            memory.plot(episodes, [mark["mebibytes"] for mark in cell["marks"]], "o-", label=cell["agent"])
-    by_episodes.set(xlabel="episodes", ylabel="processor s an episode", xscale="log", yscale="log")
-    memory.set(xlabel="episodes", ylabel="peak memory in MiB above the start", xscale="log")
-    memory.legend(frameon=False, fontsize="small")
+            panel.plot(episodes, [mark[name] for mark in cell["marks"]], "o-", label=cell["agent"])
+        panel.set(xlabel="episodes", ylabel=label, xscale="log")
+        panel.legend(frameon=False, fontsize="small")
     figure.savefig(path, dpi=150)
 
 
