@@ -33,7 +33,7 @@ def evaluate(
         print_json(document)
         return
     metric, score, score_fp32 = metric_in(document), document["accuracy"], document["accuracy_fp32"]
-    print_text(f"{metric.name} on {document['images']} report images: {metric.text(score, digits=2)}")
+    print_text(f"{metric.name} on {document['images']} report {metric.items}: {metric.text(score, digits=2)}")
     print_text(f"float: {metric.text(score_fp32, digits=2)}, change {metric.change_text(score - score_fp32)}")
     for name, value in document["details"].items():
         value_fp32 = document["details_fp32"][name]

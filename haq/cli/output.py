@@ -84,7 +84,8 @@ def print_learned(summary: FinetuneSummary | ReconstructionSummary, learned: str
         )
     )
     rows = [("float", *float_network), ("quantized, before learning", *start, "-"), (learned, *found)]
-    columns = ("network", f"{summary.search_images} search images", f"{summary.report_images} report images")
+    counts = {"search": summary.search_images, "report": summary.report_images}
+    columns = ("network", *(f"{count} {split} {metric.items}" for split, count in counts.items()))
     print_table(f"{metric.name}, {title}", columns, rows)
 
 

@@ -23,6 +23,7 @@ from haq.config import SearchConfig
 from haq.experiment.learning_request import learning_request
 from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
 from haq.reconstruction.reconstruct import QUANTIZER_SETTINGS, ReconstructionResult, reconstruct_configured
+from haq.tasks.metrics import metric_of
 
 W_BITS, A_BITS = 4, 8
 
@@ -68,6 +69,6 @@ def print_result(result: ReconstructionResult, path: Path) -> None:
         result: Result of the reconstruction.
         path: Folder of the run.
     """
-    summary = result.summary
-    print_learned(summary, "reconstructed", title=f"{summary.calibration_images} calibration images")
+    summary, items = result.summary, metric_of(result.summary.metric).items
+    print_learned(summary, "reconstructed", title=f"{summary.calibration_images} calibration {items}")
     print_text(f"{summary.seconds:.0f} s, files in {path}")

@@ -126,7 +126,7 @@ def _print_table(summary: Summary) -> None:
         rows.append(("budget", limits[0], percent(budgets[0].ratio), *limits, "", "", ""))
     costs = (objective, "of\n8 bits", *(f"{budget.objective}\nused" for budget in budgets))
     columns = ("weights/\nactivations", *costs, metric.name, "95 %\ninterval", "output\nerror")
-    print_table(f"{summary.report_images} report images", columns, rows)
+    print_table(f"{summary.report_images} report {metric.items}", columns, rows)
 
 
 def _scores(
@@ -151,10 +151,10 @@ def _legend(summary: Summary) -> Iterator[str]:
         return
     text = f"policy found: episode {summary.winner.episode}, counted from 0"
     if summary.finalists:
-        images = summary.search_images + summary.selection_images
-        text += f", best of {len(summary.finalists)} finalists on {images} search and selection images"
+        count, items = summary.search_images + summary.selection_images, metric_of(summary.metric).items
+        text += f", best of {len(summary.finalists)} finalists on {count} search and selection {items}"
         first = summary.finalists[0].episode
-        text += "" if first == summary.winner.episode else f"; on the search images alone it was episode {first}"
+        text += "" if first == summary.winner.episode else f"; on the search {items} alone it was episode {first}"
     yield text
 
 

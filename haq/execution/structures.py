@@ -10,13 +10,15 @@ Conventions, in inputs, targets and outputs alike:
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 Structure = Any
 """A tensor, or a tuple, list or dict of structures; other values in it are passed on as they are."""
+InputKind = Literal["images", "tokens"]
+"""What a network reads, where its name or that of its data says so."""
 
 
 def spread(inputs: Structure) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -15,10 +15,17 @@ from haq.execution.networks import require_runs
 from haq.execution.structures import Structure
 from haq.network.layers import Trace, trace
 from haq.network.tracing.unwrapping import unwrapped
-from haq.network.zoo import build_model, default_example, default_input_shape, is_trained_on_use, load_model
+from haq.network.zoo import (
+    build_model,
+    default_example,
+    default_input_shape,
+    input_kind,
+    is_trained_on_use,
+    load_model,
+)
 from haq.quantization.kmeans import codebook_bytes
 from haq.tasks import TaskOptions, load_task
-from haq.tasks.loading import num_classes_of
+from haq.tasks.loading import input_kind_of, num_classes_of
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import WIDTHS, CostTable
 
@@ -102,6 +109,8 @@ def example_input(config: SearchConfig, *, model: nn.Module | None = None) -> St
 
 def _structure(config: SearchConfig) -> nn.Module:
     """Build the network to trace its layers, with weights only if they were given, so that a wrong file is reported."""
+    if "data" in config.model_fields_set:
+        require_same_inputs(config)
     if config.weights is not None:
         return load_model(config.model, weights=config.weights)
     num_classes = num_classes_of(config.data) if "data" in config.model_fields_set else None
@@ -120,6 +129,7 @@ def load_configured(config: SearchConfig) -> nn.Module:
     Raises:
         UserError: The name is unknown, the weights do not fit, or the data cannot be read.
     """
+    require_same_inputs(config)
     num_classes = num_classes_of(config.data) if config.weights is None else None
     return load_model(config.model, weights=config.weights, num_classes=num_classes)
 
@@ -133,6 +143,7 @@ def require_fitting_data(config: SearchConfig) -> None:
     Raises:
         UserError: The network does not run on the data, or its outputs are not those of the task.
     """
+    require_same_inputs(config)
     if config.weights is not None or not is_trained_on_use(config.model):
         return
     untrained = build_model(config.model, num_classes=num_classes_of(config.data))
@@ -142,6 +153,25 @@ def require_fitting_data(config: SearchConfig) -> None:
     require_form(config, example)
     require_runs(untrained, example)
     task.validate(untrained)
+
+
+def require_same_inputs(config: SearchConfig) -> None:
+    """Refuse a network for images with text and the reverse, before either is loaded.
+
+    Args:
+        config: Settings with the names of model and data.
+
+    Raises:
+        UserError: The network reads other inputs than the data have, or the name of the model is unknown.
+    """
+    reads, given = input_kind(config.model), input_kind_of(config.data)
+    if reads is None or given is None or reads == given:
+        return
+    if reads == "tokens":
+        raise UserError(f"{config.model} is a language model, and {config.data} has images; give text, --data text:DIR")
+    raise UserError(
+        f"{config.model} is a network for images, and {config.data} is text; give a language model, such as lstm_300"
+    )
 
 
 def task_options(config: SearchConfig) -> TaskOptions:

@@ -196,8 +196,8 @@ class FinetuneSession:
         """Describe network, data and the accuracies before training."""
         metric = self.task.metric
         before, quantized = (metric.text(self.start[f"search_accuracy_{key}"], digits=2) for key in ("fp32", "start"))
-        images = f"{self.task.size('train')} train images"
-        return f"{self.policy.model}, {images}; search {metric.name} in float {before}, quantized {quantized}"
+        items = f"{self.task.size('train')} train {metric.items}"
+        return f"{self.policy.model}, {items}; search {metric.name} in float {before}, quantized {quantized}"
 
     def _result(self, line: Line) -> str:
         """Describe the result of an epoch."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from haq.errors import UserError, suggestion
 from haq.execution.networks import switch_to_eval
+from haq.execution.structures import InputKind
 from haq.execution.user_code import call_user_code, is_user_code
 from haq.network.libraries import build_timm, build_torchvision, timm_input, torchvision_input
 from haq.network.models.cifar_resnet import CifarResNet
@@ -149,8 +150,10 @@ def is_model_name(spec: str) -> bool:
     Examples:
         >>> is_model_name("torchvision:resnet18"), is_model_name("nets:small"), is_model_name("Sequential")
         (True, True, False)
+        >>> is_model_name("lstm_300:tied"), is_model_name("lstm_300:other")
+        (True, False)
     """
-    return spec in BUILT_IN or spec.partition(":")[0] in _SOURCES or is_user_code(spec)
+    return spec in BUILT_IN or spec.partition(":")[0] in _SOURCES or is_user_model(spec)
 
 
 def is_user_model(spec: str) -> bool:
@@ -166,7 +169,32 @@ def is_user_model(spec: str) -> bool:
         >>> is_user_model("nets:small"), is_user_model("torchvision:resnet18")
         (True, False)
     """
-    return spec not in BUILT_IN and spec.partition(":")[0] not in _SOURCES and is_user_code(spec)
+    source = spec.partition(":")[0]
+    return source not in BUILT_IN and source not in _SOURCES and is_user_code(spec)
+
+
+def input_kind(spec: str) -> InputKind | None:
+    """Return what a model reads.
+
+    Args:
+        spec: Name of a model.
+
+    Returns:
+        `tokens` for language models, `images` for other models that are built in or of a library; None for a user's
+        own model.
+
+    Raises:
+        UserError: The name has no known form.
+
+    Examples:
+        >>> input_kind("gpt_small"), input_kind("torchvision:resnet18"), input_kind("nets:small")
+        ('tokens', 'images', None)
+    """
+    if not is_model_name(spec):
+        raise _unknown(spec)
+    if is_user_model(spec):
+        return None
+    return "tokens" if spec in LANGUAGE_MODELS else "images"
 
 
 def default_input_shape(spec: str) -> Shape | None:
@@ -222,12 +250,16 @@ def _build(spec: str, options: dict[str, Any]) -> nn.Module:
     if source in _SOURCES:
         return _SOURCES[source](name, options)
     if not is_model_name(spec):
-        others = "torchvision:NAME, timm:NAME, darknet:FILE.cfg or package.module:callable"
-        raise UserError(f"unknown model {spec!r}{suggestion(spec, BUILT_IN)}; expected {', '.join(BUILT_IN)}, {others}")
+        raise _unknown(spec)
     model = call_user_code(spec)
     if not isinstance(model, nn.Module):
         raise UserError(f"{spec} returned a {type(model).__name__}; expected a torch.nn.Module")
     return unwrapped(model)
+
+
+def _unknown(spec: str) -> UserError:
+    others = "torchvision:NAME, timm:NAME, darknet:FILE.cfg or package.module:callable"
+    return UserError(f"unknown model {spec!r}{suggestion(spec, BUILT_IN)}; expected {', '.join(BUILT_IN)}, {others}")
 
 
 def _scaled(model: str, width: str, options: dict[str, Any]) -> nn.Module:

@@ -29,9 +29,9 @@ def opening_lines(session: Session) -> Iterator[str]:
             yield f"at most {limit} {each.budget.objective} ({percent(each.ratio)} of 8 bits)"
     yield f"engine: {problem.network.engine_reason}"
     score = task.metric.text(session.evaluator.accuracy_fp32, digits=2)
-    yield f"float {task.metric.name} {score} on {task.size('search')} search images"
+    yield f"float {task.metric.name} {score} on {task.size('search')} search {task.metric.items}"
     if task.size("selection"):
-        yield f"the best few of these are measured again on {task.size('selection')} selection images"
+        yield f"the best few of these are measured again on {task.size('selection')} selection {task.metric.items}"
 
 
 def best_so_far(session: Session) -> str:
@@ -45,9 +45,9 @@ def best_so_far(session: Session) -> str:
     Returns:
         One line with the accuracy and the cost.
     """
-    best = session.found.best
+    best, metric = session.found.best, session.problem.task.metric
     if best is None:
-        return "best on search images: none yet"
+        return f"best on search {metric.items}: none yet"
     baseline = cost_in(session.problem.config.objective, session.problem.priced.baseline)
-    score = session.problem.task.metric.text(best.accuracy, digits=2)
-    return f"best on search images: {score} at {percent(best.cost / baseline)}"
+    score = metric.text(best.accuracy, digits=2)
+    return f"best on search {metric.items}: {score} at {percent(best.cost / baseline)}"

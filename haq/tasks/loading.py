@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from haq.errors import UserError
+from haq.execution.structures import InputKind
 from haq.execution.user_code import is_user_code
 from haq.tasks.base import Task
 from haq.tasks.classification.cifar10 import read_cifar10
@@ -72,6 +73,8 @@ def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions
     if _is_named_task(spec):
         return TASKS[name].load(spec, model, options)
     if not is_user_code(spec):
+        if name in TASKS and TASKS[name].needs_folder:
+            raise UserError(f"--data {spec!r} names no folder; write {name}:DIR")
         expected = [f"{each}:DIR" if task.needs_folder else each for each, task in TASKS.items()]
         raise UserError(
             f"unknown data {spec!r}; expected {', '.join(expected)} or package.module:callable; "
@@ -104,6 +107,22 @@ def num_classes_of(spec: str) -> int | None:
     return None if count is None else count(spec)
 
 
+def input_kind_of(spec: str) -> InputKind | None:
+    """Return what the items of some data are.
+
+    Args:
+        spec: Name of the data.
+
+    Returns:
+        `tokens` for text, `images` for other data of `TASKS`; None for a user's own data, and unknown names.
+
+    Examples:
+        >>> input_kind_of("digits"), input_kind_of("text:data/ptb"), input_kind_of("my_data:splits")
+        ('images', 'tokens', None)
+    """
+    return TASKS[spec.partition(":")[0]].inputs if _is_named_task(spec) else None
+
+
 def as_task(task: TaskLike) -> Task | str:
     """Make a classification task of a mapping of data sets or loaders.
 
@@ -134,12 +153,14 @@ class NamedTask:
     Attributes:
         load: Function that creates the task.
         needs_folder: Whether a folder follows the name, as in `imagefolder:DIR`.
+        inputs: What the items are.
         num_classes: Function from the name to the number of outputs that built-in networks are given for these data;
             None to leave them the number that they have.
     """
 
     load: Loader
     needs_folder: bool = True
+    inputs: InputKind = "images"
     num_classes: Callable[[str], int] | None = None
 
 
@@ -150,7 +171,7 @@ TASKS: dict[str, NamedTask] = {
     "imagefolder": NamedTask(folder_loader(read_folder, IMAGENET)),
     "coco": NamedTask(load_coco),
     "shapes": NamedTask(load_shapes, needs_folder=False),
-    "text": NamedTask(load_text, num_classes=vocabulary_size),
+    "text": NamedTask(load_text, inputs="tokens", num_classes=vocabulary_size),
 }
 """Tasks by name, the values of `--data`. To add one, write a module in this package and an entry here."""
 

@@ -27,6 +27,7 @@ class Metric:
         high: Highest possible value.
         higher_is_better: Whether higher values are better.
         format: `percent` for fractions that are shown in percent, `number` for plain numbers.
+        items: What it is computed over, in messages.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Metric:
     high: float = inf
     higher_is_better: bool = True
     format: MetricFormat = "number"
+    items: str = "images"
 
     @property
     def is_percent(self) -> bool:
@@ -169,7 +171,7 @@ class DetailedMeter(Meter, Protocol):
 ACCURACY = Metric(name="accuracy", low=0.0, high=1.0, format="percent")
 AP = Metric(name="ap", low=0.0, high=1.0, format="percent")
 """Average precision of COCO: the mean over classes and over IoU thresholds of 0.50 to 0.95."""
-PERPLEXITY = Metric(name="perplexity", low=1.0, higher_is_better=False)
+PERPLEXITY = Metric(name="perplexity", low=1.0, higher_is_better=False, items="segments")
 KNOWN: Mapping[str, Metric] = {metric.name: metric for metric in (ACCURACY, AP, PERPLEXITY)}
 """Built-in metrics by name."""
 

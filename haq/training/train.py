@@ -16,7 +16,7 @@ from haq.errors import UserError
 from haq.execution.networks import require_runs, require_weights, run_network
 from haq.execution.progress import SILENT, Watcher
 from haq.execution.structures import item_count, to_device
-from haq.experiment.loading import task_options
+from haq.experiment.loading import require_same_inputs, task_options
 from haq.experiment.network_state import storable_state
 from haq.experiment.preparation import require_device
 from haq.files import write_atomically
@@ -196,6 +196,7 @@ def train_configured(
 
 
 def _loaded(config: SearchConfig) -> tuple[nn.Module, Task]:
+    require_same_inputs(config)
     network = build_model(config.model, num_classes=num_classes_of(config.data), seed=config.seed)
     if config.weights is not None:
         load_weights(network, config.weights)

@@ -16,6 +16,7 @@ from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.evaluation import float_run
 from haq.evaluation.evaluator import Evaluator
+from haq.experiment.loading import load_configured
 from haq.experiment.preparation import prepare_network
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.measured import Cell, Sensitivities
@@ -186,6 +187,9 @@ def test_the_commands_work_from_search_to_export(data: str, tmp_path: Path, caps
     assert json.loads(capsys.readouterr().out)["accuracy"] == pytest.approx(summary["accuracy"], rel=1e-6)
     assert main(["plot", str(run), "--kind", "policy", "--out", str(tmp_path / "policy.png")]) == 0
     assert (tmp_path / "policy.png").stat().st_size > 1000
+    capsys.readouterr()
+    assert main(["evaluate", str(run)]) == 0
+    assert "report segments: " in capsys.readouterr().out
     assert main(["export", str(run), "--format", "packed", "--out", str(tmp_path / "lm.safetensors")]) == 0
     assert (tmp_path / "lm.safetensors").is_file()
     capsys.readouterr()
@@ -228,6 +232,23 @@ def test_other_calibration_segments_give_other_quantizers(data: str) -> None:
     other, shared = found
     assert shared == 0
     assert other.size("calibration") == task.size("search")
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        ("lstm_300", "digits", "lstm_300 is a language model, and digits has images; give text, --data text:DIR"),
+        ("gpt_small", "imagefolder:nowhere", "give text, --data text:DIR"),
+        ("torchvision:resnet18", "text:nowhere", "torchvision:resnet18 is a network for images, and text:nowhere is"),
+        ("digits_cnn", "text:nowhere", "give a language model, such as lstm_300"),
+        ("lstm_300:foo", "text:nowhere", "unknown model 'lstm_300:foo'; did you mean lstm_300"),
+    ],
+)
+def test_networks_and_data_of_different_inputs_are_refused_before_they_are_loaded(
+    model: str, data: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        load_configured(SearchConfig(model=model, data=data))
 
 
 def test_longer_segments_than_the_context_are_refused(tiny_text: Path) -> None:

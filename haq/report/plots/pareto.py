@@ -93,7 +93,8 @@ def plot_pareto(document: SweepDocument) -> Figure:
     ).set_in_layout(False)
     seeds = f"{document.seeds} seeds" if document.seeds > 1 else "1 seed"
     searched = f"searched for {', '.join(document.objectives)}, {seeds}"
-    subtitle = f"{searched}; {records[0].report_images} report images; at the edge: worse than shown"
+    measured = f"{records[0].report_images} report {metric_named(records[0].metric).items}"
+    subtitle = f"{searched}; {measured}; at the edge: worse than shown"
     add_header(figure, f"{model_title(document.config['model'])}: what {document.records[0].metric} costs", subtitle)
     return figure
 

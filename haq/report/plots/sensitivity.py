@@ -123,4 +123,4 @@ def _subtitle(table: SensitivityTable) -> str:
         return "one layer at a time, the rest in float; expected from the Fisher information"
     metric = metric_of(table.metric)
     score = metric.text(table.accuracy_fp32)
-    return f"one layer at a time, the rest in float; {table.images} images, float {metric.name} {score}"
+    return f"one layer at a time, the rest in float; {table.images} {metric.items}, float {metric.name} {score}"

@@ -66,13 +66,13 @@ def report(document: ComparisonDocument) -> Iterator[Block]:
         Paragraphs and tables; with one method or one seed only those of accuracies.
     """
     frame = as_frame(document)
-    images = int(frame["report_images"].iloc[0])
+    count = int(frame["report_images"].iloc[0])
     ours, *rivals = document.agents
     metric = metric_named(document.records[0].metric)
     fp32 = metric.plotted(frame["accuracy_fp32"].mean())
     name = f"{metric.name}{' in percent' if metric.is_percent else ''}"
     yield (
-        f"Report {name} on {images} images (float {fp32:.2f}), mean ± standard deviation over "
+        f"Report {name} on {count} {metric.items} (float {fp32:.2f}), mean ± standard deviation over "
         f"{document.seeds} seeds, of the policy that a method would have answered after so many evaluations. "
         "Forward images are those of all policies, prior and choice of the winner. CPU-seconds are as run, where "
         "policies that the store knew took next to none."

@@ -41,9 +41,10 @@ def report(document: SweepDocument) -> Iterator[Block]:
     """
     records = document.records
     config, first = document.config, records[0]
-    score = metric_named(first.metric).text(first.accuracy_fp32)
+    metric = metric_named(first.metric)
+    score = metric.text(first.accuracy_fp32)
     yield (
-        f"`{config['model']}`, {first.metric} on {first.report_images} report images (float {score}). "
+        f"`{config['model']}`, {first.metric} on {first.report_images} report {metric.items} (float {score}). "
         "Searches of one seed in their order; each was told what those before it found."
     )
     yield _searches(records)

@@ -96,13 +96,15 @@ def text_options(spec: str) -> tuple[Path, TextOptions]:
         The folder, and the options.
 
     Raises:
-        UserError: An option is unknown, repeated, or has a wrong value.
+        UserError: There is no folder, or an option is unknown, repeated, or has a wrong value.
 
     Examples:
         >>> text_options("text:data/ptb?level=char")[1].level
         'char'
     """
     folder, _, query = spec.partition(":")[2].partition("?")
+    if not folder:
+        raise UserError(f"--data {spec!r} names no folder; write text:DIR, with options as in text:DIR?level=char")
     given = parse_qsl(query, keep_blank_values=True)
     names = [name for name, _ in given]
     for name in names:

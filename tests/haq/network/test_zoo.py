@@ -88,6 +88,7 @@ def test_all_torchvision_models_have_default_input_shape() -> None:
         ("yolov4:0", "between 0 and 4; try yolov4:0.75"),
         ("mobilenet_v1:nan", "between 0 and 4"),
         ("no such:thing", "unknown model"),
+        ("lstm_300:foo", r"unknown model 'lstm_300:foo'; did you mean lstm_300"),
         ("collections:OrderedDict", "returned a OrderedDict; expected a torch.nn.Module"),
         ("nowhere_to_be_found:net", "cannot import"),
     ],

@@ -1,6 +1,7 @@
 """Contract of all tasks, and tasks that need real data."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +69,16 @@ def test_train_half_of_digits_does_not_depend_on_seed() -> None:
     assert first == other
 
 
-@pytest.mark.parametrize("spec", ["digit", "imagefolder", "ms_coco:somewhere/else", "", "cifar100:/data"])
+@pytest.mark.parametrize("spec", ["digit", "ms_coco:somewhere/else", "", "cifar100:/data"])
 def test_unknown_name_error_lists_names(spec: str) -> None:
     with pytest.raises(UserError, match=r"unknown data .*expected digits, cifar10:DIR"):
+        load_task(spec)
+
+
+@pytest.mark.parametrize("spec", ["imagefolder", "text", "text:", "text:?level=char"])
+def test_data_without_a_folder_are_refused_with_their_form(spec: str) -> None:
+    name = spec.partition(":")[0]
+    with pytest.raises(UserError, match=f"'{re.escape(spec)}' names no folder; write {name}:DIR"):
         load_task(spec)
 
 
