@@ -24,7 +24,8 @@ def run_episodes(
 
     Args:
         session: The search.
-        time_limit_s: Time of the search in seconds after which no further episode starts; at least one is run.
+        time_limit_s: Time of the search in seconds after which no further episode starts. At least one is run, and
+            those that the journal of an interrupted run has.
         workers: Workers that evaluate policies; None to evaluate them in this process.
         watcher: Receives episodes and warnings.
 
@@ -42,7 +43,7 @@ def run_episodes(
         nullcontext() if workers is None else _distributed(session, workers),
     ):
         try:
-            while not session.ended_by and (not session.episodes or session.seconds < time_limit_s):
+            while not session.ended_by and (session.must_continue or session.seconds < time_limit_s):
                 episode = session.run_episode()
                 if episode.failure is not None:
                     watcher.warn(f"the policy of episode {episode.episode} could not be evaluated: {episode.failure}")

@@ -84,6 +84,7 @@ class Session:
         self._round: deque[Proposal] = deque()
         self._is_budget_new = False
         self._run: RunFolder | None = None
+        self._recorded_count = 0
         self._seconds_before = 0.0
         self._saved = monotonic()
         self._began = self._saved if began is None else began
@@ -101,6 +102,11 @@ class Session:
         if self._bisection is not None and self._bisection.is_over:
             return "least cost"
         return "episodes" if self.episode_count >= self.problem.config.episodes else None
+
+    @property
+    def must_continue(self) -> bool:
+        """Whether there is no episode yet, or an interrupted run had more, which are not evaluated again."""
+        return self.episode_count < max(self._recorded_count, 1)
 
     @property
     def forward_images(self) -> int:
@@ -126,6 +132,7 @@ class Session:
         """
         self._run = run
         recorded, state = recorded_episodes(self.problem, run), run.load_checkpoint()
+        self._recorded_count = len(recorded)
         if state is not None and same_settings(state.get("run"), self._identity):
             with damage_named(run.path / CHECKPOINT, remedy=_RESTART):
                 checkpoint = Checkpoint.model_validate(state)

@@ -726,6 +726,25 @@ def test_a_run_that_its_time_ended_goes_on_without_a_limit_or_with_a_longer_one(
     assert_same_run(run, tmp_path / "whole")
 
 
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_a_killed_run_keeps_all_episodes_of_its_journal_beyond_the_time_limit(
+    search: Callable[..., SearchResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, checkpoint: bool
+) -> None:
+    run = tmp_path / "run"
+    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0)
+    search(out=run, episodes=2)
+    kept = (run / "checkpoint.pt").read_bytes()
+    search(out=run, episodes=5, resume=True)
+    before = journal(run)
+    for name in ("summary.json", "checkpoint.pt"):
+        (run / name).unlink()
+    if checkpoint:
+        (run / "checkpoint.pt").write_bytes(kept)
+    summary = search(out=run, episodes=9, time_limit_s=1e-9, resume=True).summary
+    assert (summary.ended_by, summary.episodes) == ("time", 5)
+    assert journal(run) == before
+
+
 def test_a_run_with_more_episodes_and_another_setting_is_refused_and_kept(
     search: Callable[..., SearchResult], tmp_path: Path
 ) -> None:
