@@ -1,6 +1,7 @@
-"""Run a comparison in one process, on a Ray cluster of two nodes on this machine, and with a node killed in the middle.
+"""Run a comparison in one process, on a Ray cluster of two nodes on this machine, and with one of them killed.
 
-The points of all searches, without their durations, must be identical. Prints Markdown.
+Every run has a cache of its own, without evaluations, and workers of its own. The points of all searches, without their
+durations, must be identical. Prints Markdown.
 
     python scripts/experiments/two_nodes.py --runs runs/two_nodes
 """
@@ -8,8 +9,11 @@ The points of all searches, without their durations, must be identical. Prints M
 import argparse
 import json
 import logging
+import os
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -18,6 +22,7 @@ from haq.config import search_config
 from haq.execution.executors import Executor
 from haq.execution.processes import Processes
 from haq.execution.ray_cluster import RayCluster
+from haq.runs.cache import cache_dir
 from haq.studies.comparison.compare import compare
 from haq.studies.comparison.plan import Comparison
 
@@ -41,16 +46,44 @@ def timed(made: Comparison, out: Path, executor: Executor) -> float:
     return time.monotonic() - began
 
 
+@contextmanager
+def own_cache(folder: Path) -> Iterator[None]:
+    """Use a copy of the cache without evaluations."""
+    before = cache_dir()
+    shutil.copytree(before, folder, ignore=shutil.ignore_patterns("evaluations", "runs", "slurm"), dirs_exist_ok=True)
+    os.environ["HAQ_CACHE"] = str(folder.absolute())
+    try:
+        yield
+    finally:
+        os.environ["HAQ_CACHE"] = str(before)
+
+
 def killing(cluster: Any, node: Any, folder: Path) -> Callable[[], None]:
-    """Return a function that kills a node once the first search has episodes, and adds another one."""
+    """Return a function that kills a node once a search has episodes; both nodes are busy then."""
 
     def kill() -> None:
         while not any(path.stat().st_size for path in folder.glob("runs/*/episodes.jsonl")):
-            time.sleep(0.2)
+            time.sleep(0.1)
         cluster.remove_node(node, allow_graceful=False)
-        cluster.add_node(num_cpus=1)
 
     return kill
+
+
+def on_two_nodes(made: Comparison, out: Path, *, is_killed: bool) -> float:
+    """Run a comparison on two nodes of one CPU each, and kill the second one if asked to."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    node = cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    if is_killed:
+        Thread(target=killing(cluster, node, out), daemon=True).start()
+    try:
+        return timed(made, out, RayCluster())
+    finally:
+        ray.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 def main() -> None:
@@ -59,29 +92,23 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--episodes", type=int, default=20)
     options = parser.parse_args()
-    import ray
-    from ray.cluster_utils import Cluster
-
     made = comparison(seeds=options.seeds, episodes=options.episodes)
-    seconds = {"one process": timed(made, options.runs / "processes", Processes(1))}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    node = cluster.add_node(num_cpus=1)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        seconds["two nodes"] = timed(made, options.runs / "ray", RayCluster())
-        killer = Thread(target=killing(cluster, node, options.runs / "killed"), daemon=True)
-        killer.start()
-        seconds["two nodes, one killed"] = timed(made, options.runs / "killed", RayCluster())
-    finally:
-        ray.shutdown()
-        cluster.shutdown()  # type: ignore[no-untyped-call]
-    expected = points(options.runs / "processes")
+    runs: dict[str, Callable[[Path], float]] = {
+        "one process": lambda out: timed(made, out, Processes(1)),
+        "two nodes": lambda out: on_two_nodes(made, out, is_killed=False),
+        "two nodes, one killed": lambda out: on_two_nodes(made, out, is_killed=True),
+    }
     print("| where | elapsed | speed-up | points as in one process |")
     print("|---|---|---|---|")
-    for name, folder in zip(seconds, ("processes", "ray", "killed"), strict=True):
-        same = sum(a == b for a, b in zip(points(options.runs / folder), expected, strict=True))
-        ratio = seconds["one process"] / seconds[name]
-        print(f"| {name} | {seconds[name]:.0f} s | {ratio:.2f} | {same} of {len(expected)} |")
+    seconds, found = [], []
+    for number, (name, run) in enumerate(runs.items()):
+        out = options.runs / str(number)
+        with own_cache(options.runs / f"cache{number}"):
+            seconds.append(run(out))
+        found.append(points(out))
+        same = sum(a == b for a, b in zip(found[-1], found[0], strict=True))
+        ratio = seconds[0] / seconds[-1]
+        print(f"| {name} | {seconds[-1]:.0f} s | {ratio:.2f} | {same} of {len(found[0])} |", flush=True)
 
 
 if __name__ == "__main__":
