@@ -5,7 +5,8 @@
     python scripts/experiments/fuzz_files.py --table --out results/fuzzing.json
 
 Each format has a process of its own, in which atheris (https://github.com/google/atheris) changes the content of valid
-files, led by the lines of haq that the changes reach. A reader may return or raise UserError with a printable line;
+files, led by the lines of haq that the changes reach. A reader may return or raise UserError or DescriptionError with a printable
+line;
 whatever else it raises is a failure. A case above 10 s or 2 GiB ends the process, and is one too. Contents that fail
 are kept in --failures.
 """
@@ -184,6 +185,7 @@ def fuzz(name: str, cases: int, failures: Path) -> None:
     with atheris.instrument_imports(include=["haq", "hardware_sim"]):
         chosen = formats()[name]
         from haq.errors import UserError
+        from hardware_sim.description_files import DescriptionError
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         corpus, path = Path(folder) / "corpus", Path(folder) / "work" / chosen.suffix
@@ -197,7 +199,7 @@ def fuzz(name: str, cases: int, failures: Path) -> None:
             try:
                 chosen.read(path)
                 outcome = "accepted"
-            except UserError as error:
+            except (UserError, DescriptionError) as error:
                 outcome = "refused"
                 if not str(error).isprintable():
                     outcome = "failed: a message that is not one printable line"
