@@ -5,10 +5,9 @@
     python scripts/experiments/fuzz_files.py --table --out results/fuzzing.json
 
 Each format has a process of its own, in which atheris (https://github.com/google/atheris) changes the content of valid
-files, led by the lines of haq that the changes reach. A reader may return or raise UserError or DescriptionError with a printable
-line;
-whatever else it raises is a failure. A case above 10 s or 2 GiB ends the process, and is one too. Contents that fail
-are kept in --failures.
+files, led by the lines of haq that the changes reach. A reader may return, or raise UserError or DescriptionError with a
+printable line; whatever else it raises is a failure. A case above 10 s or 2 GiB ends the process, and is one too. Contents
+that fail are kept in --failures.
 """
 
 import argparse
