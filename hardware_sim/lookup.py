@@ -214,8 +214,9 @@ def _measurements(
 ) -> dict[str, MeasuredCosts]:
     allowed = {*KEY_COLUMNS, *VALUE_COLUMNS, *OPTIONAL_COLUMNS}
     if not set(KEY_COLUMNS) <= set(header) <= allowed or not set(VALUE_COLUMNS) & set(header):
+        found = repr(", ".join(header))[:200] if header else "missing"
         raise ValueError(
-            f"{file}, line 1: columns are {', '.join(header) or 'missing'}; they must be {', '.join(KEY_COLUMNS)} and "
+            f"{file}, line 1: columns are {found}; they must be {', '.join(KEY_COLUMNS)} and "
             f"{' or '.join(VALUE_COLUMNS)} or both, and may be {', '.join(OPTIONAL_COLUMNS)}"
         )
     result: dict[str, MeasuredCosts] = {}
@@ -238,7 +239,9 @@ def _add_row(result: dict[str, MeasuredCosts], header: Sequence[str], cells: Seq
     shape = (len(WIDTHS), len(WIDTHS))
     measured = result.setdefault(row["layer"], MeasuredCosts(np.full(shape, np.nan), np.full(shape, np.nan)))
     if not all(np.isnan(values[at]) for values in measured):
-        raise ValueError(f"layer {row['layer']!r} at {row['w_bits']} x {row['a_bits']} bits was given before")
+        raise ValueError(
+            f"layer {row['layer']!r} at {row['w_bits'].strip()} x {row['a_bits'].strip()} bits was given before"
+        )
     for name, values in measured._asdict().items():
         values[at] = _cost(name, row.get(name, ""))
 
@@ -259,7 +262,7 @@ def _cost(name: str, text: str) -> float:
     except ValueError:
         raise ValueError(f"{name} {text!r} is not a number") from None
     if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be finite and not negative, got {text}")
+        raise ValueError(f"{name} must be finite and not negative, got {text.strip()}")
     return value
 
 

@@ -4,10 +4,10 @@
     python scripts/experiments/fuzz_files.py --cases 10000 --out results/fuzzing.json
     python scripts/experiments/fuzz_files.py --table --out results/fuzzing.json
 
-Each format has a process of its own, in which atheris (https://github.com/google/atheris) changes the content of valid
-files, led by the lines of haq that the changes reach. A reader may return, or raise UserError or DescriptionError with a
-printable line; whatever else it raises is a failure. A case above 10 s or 2 GiB ends the process, and is one too. Contents
-that fail are kept in --failures.
+Each format has a process of its own, in which atheris (https://github.com/google/atheris) changes the content of
+valid files, led by the lines of haq that the changes reach. A reader may return, or raise UserError or DescriptionError
+with a printable line; whatever else it raises is a failure. A case above 10 s or 2 GiB ends the process, and is one
+too. Contents that fail are kept in --failures.
 """
 
 import argparse
@@ -100,6 +100,11 @@ def _files(pattern: str) -> Callable[[], list[bytes]]:
     return lambda: [path.read_bytes() for path in sorted(ROOT.glob(pattern))]
 
 
+def _renamed(pattern: str) -> Callable[[], list[bytes]]:
+    """Return descriptions under another name, since those of shipped ones are refused."""
+    return lambda: [content.replace(b'name = "', b'name = "my-', 1) for content in _files(pattern)()]
+
+
 def _packed_seed() -> list[bytes]:
     import haq
 
@@ -121,6 +126,7 @@ def formats() -> dict[str, Format]:
     from haq.runs.episode import Episode
     from haq.runs.journal import Journal
     from haq.runs.run_folder import RunFolder
+    from haq.searching.search import finished
     from haq.tasks.detection.folders import load_coco
     from haq.tasks.language_modelling.text import read_corpus
     from haq.tasks.options import TaskOptions
@@ -145,17 +151,14 @@ def formats() -> dict[str, Format]:
             target.write_bytes(path.read_bytes())
         return load_coco(str(path.parent), None, TaskOptions())
 
-    def run_file(name: str) -> Callable[[Path], object]:
-        return lambda path: RunFolder(path.parent).read_json(name)
-
     run = "results/bismo-edge"
     return {
         "policy": Format(_files(f"{run}/policy.json"), load_policy, "policy.json"),
         "encodings": Format(_files("tests/haq/interchange/aimet/*.encodings"), encodings, "net.encodings"),
         "table of bits": Format(lambda: [TABLE], encodings, "bits.csv"),
         "rules": Format(lambda: [RULES], encodings, "rules.json"),
-        "device": Format(_files("hardware_sim/devices/*.toml"), load_accelerator, "device.toml"),
-        "target": Format(_files("hardware_sim/targets/*.toml"), load_target, "target.toml"),
+        "device": Format(_renamed("hardware_sim/devices/*.toml"), load_accelerator, "device.toml"),
+        "target": Format(_renamed("hardware_sim/targets/*.toml"), load_target, "target.toml"),
         "cost table": Format(lambda: [COSTS], load_accelerator, "costs.csv"),
         "packed": Format(_packed_seed, read_packed, "packed.safetensors"),
         "journal": Format(
@@ -163,7 +166,7 @@ def formats() -> dict[str, Format]:
             lambda path: Journal(path, Episode).read(remedy="delete it"),
             "episodes.jsonl",
         ),
-        "summary": Format(_files(f"{run}/summary.json"), run_file("summary.json"), "summary.json"),
+        "summary": Format(_files(f"{run}/summary.json"), lambda path: finished(RunFolder(path.parent)), "summary.json"),
         "checkpoint": Format(
             _saved(torch.save), lambda path: RunFolder(path.parent).load_checkpoint(), "checkpoint.pt"
         ),

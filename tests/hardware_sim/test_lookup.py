@@ -120,7 +120,7 @@ def test_other_batch_raises(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "line 1: columns are missing; they must be layer, w_bits, a_bits and latency_s or energy_j or both"),
-        ("layer,w_bits,a_bits\n", "line 1: columns are layer, w_bits, a_bits; they must be"),
+        ("layer,w_bits,a_bits\n", "line 1: columns are 'layer, w_bits, a_bits'; they must be"),
         (CSV.replace("latency_s", "latency_ms"), "line 1: columns are .*latency_ms"),
         (CSV + "a,8\n", "line 6: 2 cells, but 5 columns"),
         (CSV + "b,9,8,1,1\n", "line 6: width '9' is neither 1 to 8 nor float"),
@@ -237,3 +237,11 @@ def test_haqs_released_table_is_a_device(reference_dir: Path, tmp_path: Path) ->
     table = load_accelerator(npy_device(tmp_path, array, toml)).table(mobilenet_v2())
     modelled = load_accelerator("bismo-cloud").table(mobilenet_v2())
     np.testing.assert_allclose(table.latency_s, modelled.latency_s, rtol=1e-12)
+
+
+def test_columns_that_cannot_be_printed_are_shown_by_their_codes(tmp_path):
+    path = tmp_path / "costs.csv"
+    path.write_text("layer,\x02,w_bits\nconv1,8,8\n")
+    with pytest.raises(DeviceError, match=r"columns are 'layer, .x02, w_bits'; they must be layer, w_bits") as caught:
+        load_accelerator(path)
+    assert str(caught.value).isprintable()

@@ -193,6 +193,8 @@ def read_cfg(path: str | Path) -> list[Section]:
         line = "".join(raw.partition("#")[0].split())
         if not line or line.startswith(";"):
             continue
+        if not line.isprintable():
+            raise UserError(f"{path} line {number}: expected [section] or option=value, found {line[:40]!r}")
         if line.startswith("[") and line.endswith("]"):
             sections.append(Section(path, line[1:-1], number))
             continue

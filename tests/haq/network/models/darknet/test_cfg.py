@@ -31,6 +31,13 @@ def test_options_take_comments_spaces_and_any_line_ends(cfg: Path) -> None:
     assert (head.anchors, head.stride, head.scale_xy) == (((8.0, 8.0),), 2, 1.0)
 
 
+def test_characters_that_cannot_be_printed_are_shown_by_their_codes(cfg: Path) -> None:
+    cfg.write_text(NET + CONV.replace("filters=6", "filters=\b6") + YOLO)
+    with pytest.raises(UserError, match=r"line 5: expected .section. or option=value, found 'filters=.x086'") as caught:
+        build_darknet(cfg)
+    assert str(caught.value).isprintable()
+
+
 def test_loss_and_decoding_follow_the_options_of_yolo(cfg: Path) -> None:
     cfg.write_text(NET + CONV + YOLO + "ignore_thresh=.6\niou_thresh=0.2\nscale_x_y=1.1\nbeta_nms=0.6\n")
     detection = build_darknet(cfg).detection
