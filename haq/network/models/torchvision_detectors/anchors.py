@@ -1,7 +1,7 @@
 """Anchors of SSD and Faster R-CNN: their boxes, offsets from them, and the objects that they are trained for."""
 
 from math import log
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,20 @@ MAX_LOG_SIZE = log(1000 / 16)
 """Limit of the logarithm of a box's size in anchors."""
 FEWEST_NEGATIVES = 16
 """Number of hard negatives of an image with few objects or none."""
+
+
+class Matches(NamedTuple):
+    """Matches of anchors with the objects of an image that are required.
+
+    Attributes:
+        numbers: Number of the object of each anchor, -1 for background and -2 for ignored anchors, int64 [positions].
+        boxes: Corners of the objects in pixels, [objects, 4].
+        labels: Classes of the objects, int64 [objects].
+    """
+
+    numbers: Tensor
+    boxes: Tensor
+    labels: Tensor
 
 
 def anchors_of(model: Any, generator: Any, side: int) -> tuple[list[int], Tensor]:
@@ -92,9 +106,7 @@ def clipped(boxes: Tensor, side: int) -> Tensor:
     return boxes.clamp(0, side)
 
 
-def matched(
-    anchors: Tensor, target: GroundTruth, *, positive: float, negative: float, force: bool = True
-) -> tuple[Tensor, Tensor]:
+def matched(anchors: Tensor, target: GroundTruth, *, positive: float, negative: float, force: bool = True) -> Matches:
     """Match anchors with objects.
 
     Args:
@@ -105,27 +117,24 @@ def matched(
         force: Whether each object is matched with its best anchor in any case.
 
     Returns:
-        Number of the object of each anchor, -1 for background and -2 for ignored anchors, int64 [positions]; and the
-        boxes of the objects that are required, [objects, 4], whose numbers these are, with their labels appended as a
-        last column.
+        The matches.
     """
     from torchvision.ops import box_iou
 
     required = target.required
-    truth = torch.cat((target.boxes[required], target.labels[required, None].to(target.boxes)), dim=1)
     found = torch.full((len(anchors),), -1, device=anchors.device)
     if len(target.boxes):
         overlap = box_iou(anchors, target.boxes)
         on_crowd = target.crowd & (overlap >= negative)
         found[on_crowd.any(dim=1)] = -2
-    if len(truth):
+    if required.any():
         overlap = overlap[:, required]
         best, number = overlap.max(dim=1)
         found[best >= negative] = -2
         found = torch.where(best >= positive, number, found)
         if force:
-            found[overlap.argmax(dim=0)] = torch.arange(len(truth), device=found.device)
-    return found, truth
+            found[overlap.argmax(dim=0)] = torch.arange(int(required.sum()), device=found.device)
+    return Matches(found, target.boxes[required], target.labels[required])
 
 
 def hard_negatives(losses: Tensor, is_background: Tensor, *, positives: int) -> Tensor:

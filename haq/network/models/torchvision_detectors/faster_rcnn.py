@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from haq.execution.structures import Structure
 from haq.network.models.suppression import Thresholds, suppressed
 from haq.network.models.torchvision_detectors.anchors import (
+    WEIGHTS,
+    Matches,
     anchors_of,
     clipped,
     decoded,
@@ -147,30 +149,30 @@ class TwoStageHeads:
 
     def _first_loss(self, found: TwoStageOutputs, image: int, target: GroundTruth) -> Tensor:
         logits, anchors = found.objectness[image], self.anchors.to(found.offsets)
-        numbers, truth = matched(anchors, target, positive=0.7, negative=0.3)
-        entropies = F.binary_cross_entropy_with_logits(logits, (numbers >= 0).to(logits), reduction="none")
-        return _balanced(entropies, found.offsets[image], anchors, numbers, truth, UNIT_WEIGHTS)
+        matches = matched(anchors, target, positive=0.7, negative=0.3)
+        entropies = F.binary_cross_entropy_with_logits(logits, (matches.numbers >= 0).to(logits), reduction="none")
+        return _balanced(entropies, found.offsets[image], anchors, matches, weights=UNIT_WEIGHTS)
 
     def _second_loss(self, found: TwoStageOutputs, image: int, target: GroundTruth) -> Tensor:
         is_given = found.sources[image] >= 0
         proposals = found.proposals[image, is_given].detach()
-        numbers, truth = matched(proposals, target, positive=0.5, negative=0.5, force=False)
-        columns = torch.tensor((0, *self.columns), device=numbers.device)
-        labels = torch.cat((truth[:, 4].long(), truth.new_tensor([-1]).long()))[numbers.clamp(min=-1)]
-        wanted = columns[labels + 1]
+        matches = matched(proposals, target, positive=0.5, negative=0.5, force=False)
+        chosen = matches.numbers >= 0
+        wanted = torch.zeros_like(matches.numbers)
+        wanted[chosen] = torch.tensor(self.columns, device=wanted.device)[matches.labels[matches.numbers[chosen]]]
         entropies = F.cross_entropy(found.logits[image, is_given], wanted, reduction="none")
         refinements = found.refinements[image, is_given][torch.arange(len(wanted), device=wanted.device), wanted]
-        return _balanced(entropies, refinements, proposals, numbers, truth)
+        return _balanced(entropies, refinements, proposals, matches, weights=WEIGHTS)
 
 
 def _balanced(
-    entropies: Tensor, offsets: Tensor, boxes: Tensor, numbers: Tensor, truth: Tensor, *weights: tuple[float, ...]
+    entropies: Tensor, offsets: Tensor, boxes: Tensor, matches: Matches, *, weights: tuple[float, ...]
 ) -> Tensor:
     """Return the loss of one stage for one image."""
-    chosen = numbers >= 0
+    chosen = matches.numbers >= 0
     objects = int(chosen.sum())
-    negatives = hard_negatives(entropies, numbers == -1, positives=objects)
-    wanted = encoded(truth[numbers[chosen], :4], boxes[chosen], *weights)
+    negatives = hard_negatives(entropies, matches.numbers == -1, positives=objects)
+    wanted = encoded(matches.boxes[matches.numbers[chosen]], boxes[chosen], weights)
     box_loss = F.smooth_l1_loss(offsets[chosen], wanted, beta=1 / 9, reduction="sum")
     return (entropies[chosen].sum() + negatives.sum() + box_loss) / max(objects, 1)
 

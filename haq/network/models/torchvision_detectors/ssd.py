@@ -74,14 +74,15 @@ class SsdHeads:
         columns = torch.tensor(self.columns, device=anchors.device)
         losses, count = [], 0
         for offsets, logits, target in zip(*outputs, targets, strict=True):
-            found, truth = matched(anchors, target, positive=0.5, negative=0.5)
-            chosen = found >= 0
-            objects = truth[found[chosen]]
-            wanted = torch.zeros_like(found)
-            wanted[chosen] = columns[objects[:, 4].long()]
+            found = matched(anchors, target, positive=0.5, negative=0.5)
+            chosen = found.numbers >= 0
+            objects = found.numbers[chosen]
+            wanted = torch.zeros_like(found.numbers)
+            wanted[chosen] = columns[found.labels[objects]]
             entropies = F.cross_entropy(logits, wanted, reduction="none")
-            negatives = hard_negatives(entropies, found == -1, positives=len(objects))
-            box_loss = F.smooth_l1_loss(offsets[chosen], encoded(objects[:, :4], anchors[chosen]), reduction="sum")
+            negatives = hard_negatives(entropies, found.numbers == -1, positives=len(objects))
+            moves = encoded(found.boxes[objects], anchors[chosen])
+            box_loss = F.smooth_l1_loss(offsets[chosen], moves, reduction="sum")
             losses.append(box_loss + entropies[chosen].sum() + negatives.sum())
             count += len(objects)
         return torch.stack(losses).sum() / max(count, len(losses))

@@ -29,19 +29,19 @@ def test_anchors_are_matched_by_iou_and_each_object_has_its_best() -> None:
     anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 20], [50, 50, 60, 60], [0, 0, 10, 12], [200, 200, 210, 210]])
     boxes = torch.tensor([[0.0, 0, 10, 10], [55, 50, 65, 60], [0, 0, 0, 5], [195, 195, 215, 215]])
     target = GroundTruth(boxes, torch.tensor([7, 8, 9, 9]), torch.tensor([False, False, False, True]))
-    found, truth = matched(anchors, target, positive=0.7, negative=0.2)
+    found, _, labels = matched(anchors, target, positive=0.7, negative=0.2)
     # IoU with the first object: 1, 1/2 (ignored), 0, 5/6; with the second: 1/3 of the third anchor, its best
     assert found.tolist() == [0, -2, 1, 0, -2]
-    assert truth[:, 4].tolist() == [7, 8]
-    unforced, _ = matched(anchors, target, positive=0.7, negative=0.2, force=False)
-    assert unforced.tolist() == [0, -2, -2, 0, -2]
+    assert labels.tolist() == [7, 8]
+    unforced = matched(anchors, target, positive=0.7, negative=0.2, force=False)
+    assert unforced.numbers.tolist() == [0, -2, -2, 0, -2]
 
 
 def test_images_without_objects_are_background() -> None:
     target = GroundTruth(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool))
-    found, truth = matched(ANCHORS, target, positive=0.5, negative=0.5)
-    assert found.tolist() == [-1, -1]
-    assert truth.shape == (0, 5)
+    found = matched(ANCHORS, target, positive=0.5, negative=0.5)
+    assert found.numbers.tolist() == [-1, -1]
+    assert (found.boxes.shape, found.labels.shape) == ((0, 4), (0,))
 
 
 def test_the_three_hardest_negatives_of_each_object_are_selected() -> None:
