@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from traceback import print_exc
@@ -223,7 +224,7 @@ def main(
     *,
     kills: Annotated[int, typer.Option(help="Kills over all commands.")] = 104,
     kills_of_a_run: Annotated[int, typer.Option(help="Kills before a run is left alone.")] = 4,
-    commands: Annotated[str, typer.Option(help="Commands.")] = ",".join(each.name for each in COMMANDS),
+    commands: Annotated[str, typer.Option(help="Commands.")] = ",".join(map(attrgetter("name"), COMMANDS)),
     seed: Annotated[int, typer.Option(help="Seed of the moments.")] = 0,
     only_kills: Annotated[bool, typer.Option("--only-kills", help="Suspend no search, and fill no disk.")] = False,
 ) -> None:

@@ -102,6 +102,8 @@ class Plan:
         cost, baseline = priced.table.policy_cost(widths, widths), priced.baseline
         if objective == "size":
             return cost.weight_bytes / baseline.weight_bytes
+        assert cost.latency_s is not None
+        assert baseline.latency_s is not None
         return cost.latency_s / baseline.latency_s
 
     def uniform(self, w_bits: int, a_bits: int) -> Cell:
