@@ -65,7 +65,7 @@ num=3
 """
 COCO = json.dumps(
     {
-        "images": [{"id": 1, "file_name": "1.png", "width": 8, "height": 8}],
+        "images": [{"id": n, "file_name": f"{n}.png", "width": 8, "height": 8} for n in range(4)],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [1, 1, 4, 4], "area": 16, "iscrowd": 0}],
         "categories": [{"id": 3, "name": "cup"}],
     }
@@ -134,7 +134,8 @@ def formats() -> dict[str, Format]:
     from hardware_sim.target_catalog import load_target
 
     def encodings(path: Path) -> object:
-        return read_policy(path, LAYERS, model="net")
+        graph = AIMET / "net.onnx" if path.suffix == ".encodings" else None
+        return read_policy(path, LAYERS, model="net", graph=graph)
 
     def text(path: Path) -> object:
         for name in ("train.txt", "valid.txt", "test.txt"):
@@ -143,13 +144,18 @@ def formats() -> dict[str, Format]:
 
     def annotations(path: Path) -> object:
         for part in ("train", "val"):
-            folder = path.parent / "images" / part
+            folder = path.parent / "images" / f"{part}2017"
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "1.png").write_bytes(PIXELS)
+            for number in range(4):
+                (folder / f"{number}.png").write_bytes(PIXELS)
             target = path.parent / "annotations" / f"instances_{part}2017.json"
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(path.read_bytes())
-        return load_coco(str(path.parent), None, TaskOptions())
+        return load_coco(f"coco:{path.parent}", None, TaskOptions())
+
+    def summary(path: Path) -> object:
+        path.with_name("policy.json").write_bytes((ROOT / run / "policy.json").read_bytes())
+        return finished(RunFolder(path.parent))
 
     run = "results/bismo-edge"
     return {
@@ -166,7 +172,7 @@ def formats() -> dict[str, Format]:
             lambda path: Journal(path, Episode).read(remedy="delete it"),
             "episodes.jsonl",
         ),
-        "summary": Format(_files(f"{run}/summary.json"), lambda path: finished(RunFolder(path.parent)), "summary.json"),
+        "summary": Format(_files(f"{run}/summary.json"), summary, "summary.json"),
         "checkpoint": Format(
             _saved(torch.save), lambda path: RunFolder(path.parent).load_checkpoint(), "checkpoint.pt"
         ),
