@@ -21,7 +21,7 @@ from haq.runs.episode import Episode
 from haq.runs.journal import Journal
 from haq.runs.locking import LOCK, exclusive_folder
 from haq.runs.records import parse_object
-from haq.runs.version import KEY, VERSION, require_known_version
+from haq.runs.version import ADDED_SETTINGS, KEY, VERSION, require_known_version
 
 CONFIG, ENVIRONMENT, JOURNAL = "config.json", "environment.json", "episodes.jsonl"
 POLICY, NEAREST_MISS, QUANTIZERS = "policy.json", "nearest_miss.json", "quantizers.safetensors"
@@ -189,6 +189,7 @@ class RunFolder:
         if before is None:
             return None
         ours = json.loads(json.dumps(config))
+        before = {name: value for name, value in ADDED_SETTINGS.items() if name in ours} | before
         compared = (before.keys() | ours.keys()) - {RESOLVED, KEY, may_differ}
         different = [key for key in sorted(compared) if before.get(key) != ours.get(key)]
         if different:

@@ -12,6 +12,8 @@ from haq.errors import UserError
 VERSION: Final = 2
 """Version of new runs; those of earlier versions are read."""
 KEY: Final = "version"
+ADDED_SETTINGS: Final[Mapping[str, object]] = {"proposals": 1}
+"""Settings that runs of earlier releases do not have, with the value that describes what these did."""
 
 
 def require_known_version(document: Mapping[str, Any], path: Path) -> None:

@@ -157,7 +157,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "no time": (("search", "--time", "soon"), "is not a duration"),
     "missing weights": (("search", "--weights", "nowhere.pt"), "nowhere.pt does not exist"),
     "too many images": (("search", "--search-images", "100000"), "ask for fewer"),
-    "data of another shape": (("search", "--model", "torchvision:squeezenet1_1"), "does not run on an input of shape"),
+    "data of another shape": (("search", "--model", "torchvision:squeezenet1_1"), "items of another form"),
     "no policy": (("evaluate",), "Missing argument"),
     "missing policy": (("evaluate", "nowhere.json"), "cannot read policy nowhere.json"),
     "folder as policy": (("evaluate", "."), ". holds no policy.json"),

@@ -76,15 +76,18 @@ DAMAGES: Mapping[str, Change] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_journal_is_read_up_to_the_first_inconsistent_line(damage: str, search: Search, run: Path) -> None:
+def test_a_journal_that_is_damaged_in_the_middle_is_refused_with_its_line(
+    damage: str, search: Search, run: Path
+) -> None:
     whole = lines_of(run)
     damaged = json.loads(json.dumps(whole[2]))
     DAMAGES[damage](damaged)
     written = json.dumps(damaged).replace('"<', "").replace('>"', "")
     content = "".join(f"{each}\n" for each in (*map(json.dumps, whole[:2]), written, *map(json.dumps, whole[3:])))
     (run / "episodes.jsonl").write_text(content)
-    search(run)
-    assert timeless(lines_of(run)) == timeless(whole)
+    with pytest.raises(UserError, match=r"episodes\.jsonl .*line 3"):
+        search(run)
+    assert (run / "episodes.jsonl").read_text() == content
 
 
 def test_choices_allow_only_allowed_bits() -> None:

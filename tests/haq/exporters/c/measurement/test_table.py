@@ -83,7 +83,7 @@ def test_damaged_table_is_refused(tmp_path: Path, count: Count) -> None:
     path = tmp_path / "mine.csv"
     measure_instructions([FC], path, setup=SETUP, count=count)
     path.write_text(path.read_text().replace("308", "many"))
-    with pytest.raises(UserError, match=r"mine\.csv is damaged; delete it and measure again"):
+    with pytest.raises(UserError, match=r"mine\.csv is damaged \(line 2\); delete this line to measure it again"):
         measure_instructions([FC], path, setup=SETUP, count=count)
 
 
