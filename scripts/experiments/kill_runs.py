@@ -60,18 +60,42 @@ class Command:
 
 
 COMMANDS = (
-    Command("search", ("search", *TINY, "--quiet", "--budget", "0.8", "--episodes", "60", "--no-store")),
-    Command("finetune", ("finetune", *LEARNING, "--epochs", "8", "--batch-size", "16")),
-    Command("reconstruct", ("reconstruct", *LEARNING, "--engine", "torch", "--w-bits", "3", "--steps", "100")),
+    Command("search", ("search", *TINY, "--quiet", "--budget", "0.8", "--episodes", "25", "--no-store")),
+    Command("finetune", ("finetune", *LEARNING, "--epochs", "6", "--batch-size", "16")),
+    Command("reconstruct", ("reconstruct", *LEARNING, "--engine", "torch", "--w-bits", "3", "--steps", "60")),
     Command("sensitivity", ("sensitivity", *TINY, "--quiet")),
-    Command("measure", ("hardware", "measure", *LEARNING, "--repeats", "300"), can_resume=False),
+    Command("measure", ("hardware", "measure", *LEARNING, "--repeats", "100"), can_resume=False),
     Command(
         "compare",
-        ("compare", *TINY, "--quiet", "--agents", "ddpg,random", "--budgets", "0.8", "--at", "10,30", "--seeds", "2"),
+        (
+            "compare",
+            *TINY,
+            "--quiet",
+            "--agents",
+            "evolution,random",
+            "--budgets",
+            "0.8",
+            "--at",
+            "10,20",
+            "--seeds",
+            "2",
+        ),
     ),
     Command(
         "pareto",
-        ("pareto", *TINY, "--quiet", "--budgets", "0.9,0.8", "--episodes", "30", "--more-episodes", "10"),
+        (
+            "pareto",
+            *TINY,
+            "--quiet",
+            "--budgets",
+            "0.9,0.8",
+            "--agent",
+            "evolution",
+            "--episodes",
+            "20",
+            "--more-episodes",
+            "8",
+        ),
     ),
     Command("export", ("export", "RUN"), can_resume=False),
 )
@@ -176,6 +200,7 @@ def disturb(
                 is_finished = True
                 break
             outcome.kills += 1
+            print(f"{command.name}: {outcome.kills} kills", file=sys.stderr, flush=True)
             outcome.kills_in_progress += any(folder.rglob("*.csv")) or any(folder.rglob(CONFIG))
         if not is_finished:
             finish(start(command.arguments(folder, run), log), log)
