@@ -23,13 +23,20 @@ from tempfile import TemporaryDirectory
 from traceback import print_exc
 from typing import Annotated
 
+import onnxscript  # noqa: F401  imported once here, and not in every child
+import pandas as pd  # noqa: F401
 import typer
 from run_contents import contents, episodes
 
 import haq.cli.app
+import haq.costs.layer_graph
+import haq.exporters.onnx.exporter
+import haq.exporters.onnx.runtime
 import haq.reconstruction.checkpoint
+import haq.report.plots.comparison
 import haq.searching.session
 import haq.studies.comparison.compare
+import haq.studies.comparison.tables
 from haq.__main__ import main as haq_main
 from haq.cli.flags import read_several
 from haq.execution.executors import InProcess
