@@ -223,7 +223,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--optimizer", default="adamw")
-    parser.add_argument("--lr", type=float, default=0.003)
+    parser.add_argument("--lr", type=float, default=0.01)
     bits = ["8,8", "6,6", "4,4", "3,3", "4,8", "3,8"]
     parser.add_argument("--bits", nargs="*", default=bits, help="uniform bits of weights and activations")
     searches = ["latency,4", "latency,3", "size,4", "size,3"]
