@@ -9,8 +9,8 @@ from haq.errors import FailedEvaluationError, UserError
 from haq.evaluation.failures import marked_if_failed
 from haq.evaluation.fingerprint import fingerprint, float_key, hash_tensors
 from haq.evaluation.float_run import FloatRun, StoredOutputs
-from haq.evaluation.measurement import Measurement, evaluate_shared
 from haq.evaluation.protocols import Engine, Evaluation, Kept, Store
+from haq.evaluation.split_evaluation import SplitEvaluation, evaluate_shared
 from haq.execution.pools import Pool, Shared
 from haq.execution.structures import tensors
 from haq.policy import PolicyBits
@@ -58,9 +58,9 @@ class Evaluator:
         self._store = store
         self._kept: Kept | None = None
         self._float = self._float_run()
-        self._measurement = Measurement(engine, task, split, batch_size, self._float.outputs)
+        self._split_evaluation = SplitEvaluation(engine, task, split, batch_size, self._float.outputs)
         self._requested: dict[PolicyBits, Future[Evaluation]] = {}
-        self._workers: tuple[Pool, Shared[Measurement]] | None = None
+        self._workers: tuple[Pool, Shared[SplitEvaluation]] | None = None
         self.accuracy_fp32 = self._float.score
         self.forward_images += task.size(split) + engine.images_per_policy
 
@@ -113,7 +113,7 @@ class Evaluator:
         Yields:
             None.
         """
-        self._workers = pool, pool.share(self._measurement)
+        self._workers = pool, pool.share(self._split_evaluation)
         try:
             yield
         finally:
@@ -197,7 +197,7 @@ class Evaluator:
     def _run(self, bits: PolicyBits) -> Evaluation:
         """Return the result of a request, or evaluate a policy in this process."""
         requested = self._requested.pop(bits, None)
-        found = self._measurement.evaluate(bits) if requested is None else requested.result()
+        found = self._split_evaluation.evaluate(bits) if requested is None else requested.result()
         return marked_if_failed(found, metric=self._task.metric, accuracy_fp32=self.accuracy_fp32)
 
     def _float_run(self) -> FloatRun:
@@ -213,7 +213,7 @@ class Evaluator:
 
     def _run_float(self) -> FloatRun:
         meter, references, digest = self._task.meter(), StoredOutputs(), blake2b()
-        for each in Measurement(self._engine, self._task, self._split, self._batch_size).predictions(None):
+        for each in SplitEvaluation(self._engine, self._task, self._split, self._batch_size).predictions(None):
             if not all(tensor.isfinite().all() for tensor in tensors(each.outputs)):
                 raise UserError(f"the float network's outputs on the {self._split} split hold NaN or infinity")
             if self._store is not None:

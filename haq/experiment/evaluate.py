@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from haq.evaluation.measuring import measure
+from haq.evaluation.detailed_score import detailed_score
 from haq.execution.progress import Progress, no_progress
 from haq.execution.user_code import caller_kept
 from haq.experiment.artifact import Artifact
@@ -46,7 +46,7 @@ def evaluate_artifact(artifact: Artifact, *, progress: Progress = no_progress) -
         )
         progress("report")
         floats, found = (
-            measure(network.engine, network.task, bits, "report", batch_size=config.eval_batch)
+            detailed_score(network.engine, network.task, bits, "report", batch_size=config.eval_batch)
             for bits in (None, (policy.w_bits, policy.a_bits))
         )
         cost = _cost(network.priced, policy, is_required="hardware" in artifact.source.given)

@@ -105,10 +105,7 @@ def search_configured(
             require=partial(require_images, config),
             progress=watcher.phase,
         )
-        losses = None
-        if uses_prior(config):
-            watcher.phase("sensitivities")
-            losses = inputs.losses or compute_prior(problem.network, config.prior)
+        losses = _layer_losses(problem, inputs, watcher)
         watcher.phase("float accuracy")
         session = begin_session(
             problem, losses=losses, store=inputs.store, observations=inputs.observations, began=began
@@ -123,6 +120,14 @@ def search_configured(
             run.reopen_results(episodes=config.episodes)
         run_episodes(session, time_limit_s=limit_s, workers=workers, watcher=watcher)
         return _finish(session, run, prior_images=losses.forward_images if losses else 0, watcher=watcher)
+
+
+def _layer_losses(problem: Problem, inputs: Inputs, watcher: Watcher) -> LayerLosses | None:
+    """Return the losses that the caller has, or compute those of the prior; None without a prior."""
+    if not uses_prior(problem.config):
+        return None
+    watcher.phase("sensitivities")
+    return inputs.losses or compute_prior(problem.network, problem.config.prior)
 
 
 def _require_same_network(run: RunFolder, problem: Problem) -> None:

@@ -4,35 +4,33 @@ For each seed a network is trained in float. Uniform bits are evaluated, policie
 latency of uniform bits, and uniform and searched bits are fine-tuned with learned scales and shifts. Uniform bits have
 8 bits in the first and the last layer; searches choose the bits of these too. Activations have 8 bits where the size is
 searched, in the uniform bits of that size (w3a8 ...) too. Each result is one JSON file in --out; a second call computes
-what is missing and prints the table.
-Weights and folders of runs lie in --runs.
+what is missing and prints the table. Weights and folders of runs lie in --runs.
 
     python scripts/experiments/language_models.py --data "text:DIR?level=char" --out results/language_models/shakespeare
 """
 
 import argparse
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import log
 from pathlib import Path
 from statistics import mean
-from time import monotonic
 from typing import Any
+
+from stored_cells import Cell, stored_cell
 
 import haq
 from haq.config import search_config
 from haq.evaluation.evaluator import Evaluator
 from haq.experiment.preparation import prepare_network
 from haq.experiment.problem import Network
-from haq.files import write_atomically
-from haq.runs.environment import describe_environment
 from haq.studies.comparison.intervals import paired_interval
 from haq.training.config import training_config
 from haq.training.train import train_configured
 
-Cell = dict[str, Any]
+MIN_SEEDS = 2
+"""Least number of seeds that give an interval."""
 
 
 @dataclass(frozen=True)
@@ -165,33 +163,46 @@ class Plan:
 
 
 def main() -> None:
-    """Compute the cells that are missing, and print the table."""
+    """Compute the cells that are missing, unless only the table is asked for, and print the table."""
     options = _options()
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    Path(options.runs).mkdir(parents=True, exist_ok=True)
+    kept = argparse.Namespace(**{**vars(options), "data": options.data.partition("?")[2]})  # no folder
+    options.out.mkdir(parents=True, exist_ok=True)
+    options.runs.mkdir(parents=True, exist_ok=True)
     cells: dict[str, dict[int, Cell]] = {}
     for seed in range(options.seeds):
         for name, compute in Plan(options, seed).cells():
-            cells.setdefault(name, {})[seed] = _kept(
-                out / f"{_file_name(name)}-s{seed}.json", compute, options, seed=seed
-            )
+            path = options.out / f"{_file_name(name)}-s{seed}.json"
+            if path.is_file() or not options.table:
+                cells.setdefault(name, {})[seed] = stored_cell(path, compute, kept, seed=seed)
     print("\n".join(table(cells)))
 
 
 def table(cells: Mapping[str, Mapping[int, Cell]]) -> list[str]:
-    """Return a Markdown table: mean perplexity on the report split, and its ratio to that of the float network."""
-    lines = ["| bits | perplexity | against float | mean bits of weights |", "|---|---|---|---|"]
-    floats = cells["float"]
+    """Return a Markdown table: mean perplexity on the report split, and its ratios with 95 % intervals over seeds."""
+    heads = ("bits", "seeds", "perplexity", "against float", "against uniform bits of equal cost", "mean weight bits")
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for name, by_seed in cells.items():
-        values = [cell["perplexity"] for cell in by_seed.values()]
-        ratios = [log(cell["perplexity"] / floats[seed]["perplexity"]) for seed, cell in by_seed.items()]
-        change = f"{100 * mean(ratios):+.1f} %"
-        if len(ratios) > 1 and name != "float":
-            interval = paired_interval(ratios)
-            change += f" ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
-        lines.append(f"| {name} | {mean(values):.3f} | {change} | {_mean_bits(by_seed)} |")
+        value = mean(cell["perplexity"] for cell in by_seed.values())
+        others = (cells["float"] if name != "float" else {}, cells.get(_uniform(name), {}))
+        ratios = " | ".join(_ratio(by_seed, other) for other in others)
+        lines.append(f"| {name} | {len(by_seed)} | {value:.3f} | {ratios} | {_mean_bits(by_seed)} |")
     return lines
+
+
+def _uniform(name: str) -> str:
+    """Return the name of the uniform bits at whose cost a policy was searched; empty for other cells."""
+    _, of, uniform = name.partition(" of ")
+    return uniform if of else ""
+
+
+def _ratio(by_seed: Mapping[int, Cell], others: Mapping[int, Cell]) -> str:
+    """Return the change of perplexity from others, paired by seed, in percent; empty without others."""
+    both = [seed for seed in by_seed if seed in others]
+    logs = [log(by_seed[seed]["perplexity"] / others[seed]["perplexity"]) for seed in both]
+    if len(logs) < MIN_SEEDS:
+        return f"{100 * logs[0]:+.1f} %" if logs else ""
+    interval = paired_interval(logs)
+    return f"{100 * mean(logs):+.1f} % ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
 
 
 def _file_name(cell: str) -> str:
@@ -203,33 +214,15 @@ def _mean_bits(by_seed: Mapping[int, Cell]) -> str:
     return f"{mean(widths):.2f}" if widths else ""
 
 
-def _kept(path: Path, compute: Callable[[], Cell], options: argparse.Namespace, *, seed: int) -> Cell:
-    """Return the cell of a file, or compute and write it."""
-    if path.is_file():
-        found: Cell = json.loads(path.read_text(encoding="utf-8"))
-        return found
-    print(path.stem, flush=True)
-    began = monotonic()
-    environment = describe_environment(seed=seed, device="cpu")
-    result = {
-        **compute(),
-        "seconds": round(monotonic() - began, 1),
-        "settings": {name: value for name, value in vars(options).items() if name not in ("data", "out", "runs")},
-        "options": options.data.partition("?")[2],
-        "environment": {name: environment[name] for name in ("seed", "processor", "threads", "commit", "packages")},
-    }
-    write_atomically(path, json.dumps(result, indent=1).encode())
-    return result
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="text:DIR, with options")
     parser.add_argument("--model", default="lstm_300")
     parser.add_argument("--hardware", default="bismo-edge")
-    parser.add_argument("--out", required=True, help="folder of the results")
-    parser.add_argument("--runs", default="language-model-runs", help="folder of weights and runs")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--runs", type=Path, default=Path("language-model-runs"), help="folder of weights and runs")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--table", action="store_true", help="print the table of the cells that there are")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--dropout", type=float, default=None)
     parser.add_argument("--episodes", type=int, default=100)

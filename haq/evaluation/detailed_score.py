@@ -13,8 +13,8 @@ from haq.tasks.predictions import predictions
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
-    """Values of a network on one split.
+class DetailedScore:
+    """Score of a network on one split, with further values.
 
     Attributes:
         score: Score in the metric of the task; higher is better.
@@ -25,7 +25,9 @@ class Measurement:
     details: Mapping[str, float]
 
 
-def measure(engine: Engine, task: Task, bits: PolicyBits | None, split: SplitName, *, batch_size: int) -> Measurement:
+def detailed_score(
+    engine: Engine, task: Task, bits: PolicyBits | None, split: SplitName, *, batch_size: int
+) -> DetailedScore:
     """Run a network on a split.
 
     Args:
@@ -50,4 +52,6 @@ def measure(engine: Engine, task: Task, bits: PolicyBits | None, split: SplitNam
                 raise UserError(f"the float network's {problem}")
             raise FailedEvaluationError(f"the policy fails: its {problem}")
         meter.update(each.outputs, each.targets)
-    return Measurement(task.metric.score(meter.compute()), meter.details() if isinstance(meter, DetailedMeter) else {})
+    return DetailedScore(
+        task.metric.score(meter.compute()), meter.details() if isinstance(meter, DetailedMeter) else {}
+    )

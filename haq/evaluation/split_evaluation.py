@@ -14,7 +14,7 @@ from haq.tasks.predictions import Prediction, predictions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Measurement:
+class SplitEvaluation:
     """Evaluation of policies on one split of a task.
 
     Attributes:
@@ -67,14 +67,14 @@ class Measurement:
         return (each.outputs for each in self.predictions(None)) if stored is None else stored
 
 
-def evaluate_shared(measurement: Shared[Measurement], bits: PolicyBits) -> Evaluation:
+def evaluate_shared(shared: Shared[SplitEvaluation], bits: PolicyBits) -> Evaluation:
     """Evaluate a policy in a worker.
 
     Args:
-        measurement: Reference to the measurement.
+        shared: Reference to the evaluation of the split.
         bits: (w_bits, a_bits) of every layer; None for float.
 
     Returns:
         The evaluation.
     """
-    return measurement.get().evaluate(bits)
+    return shared.get().evaluate(bits)
