@@ -178,7 +178,8 @@ def test_pruned_search_equals_exhaustive_search(reference_dir: Path, mode: str) 
     for row in rows[::7]:
         call = _reference_call(device, row)
         assert call.nest is not None
-        work = Work(call.nest, int(row["w_bits"]), int(row["a_bits"]), call.write_back.bits(int(row["a_bits"])))
+        w_bits, a_bits = int(row["w_bits"]), int(row["a_bits"])
+        work = Work(call.nest, w_bits, a_bits, call.write_back.bits(w_bits, a_bits))
         assert find_schedule(device.array, work) == _exhaustive(device.array, work)
 
 
