@@ -20,6 +20,8 @@ from haq.tasks.options import TaskOptions, require_no_transform
 
 LENGTHS: Mapping[Level, int] = {"word": 35, "char": 100}
 """Default number of tokens of a segment."""
+STREAMS = 32
+"""Default number of streams of all splits but the report split."""
 
 
 class TextOptions(BaseModel):
@@ -28,14 +30,15 @@ class TextOptions(BaseModel):
     Attributes:
         level: Whether tokens are words or characters.
         length: Number of tokens of a segment; None for that of `LENGTHS`.
-        streams: Number of streams that evaluations read side by side.
+        streams: Number of streams that evaluations read side by side; None for one of the report split, so that
+            perplexity is that of a loop over the text, and `STREAMS` of all others.
         min_count: Least number of times that a token of the vocabulary occurs in the training text.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     level: Level = "word"
     length: int | None = Field(None, ge=1, le=10**6)
-    streams: int = Field(32, ge=1, le=10**6)
+    streams: int | None = Field(None, ge=1, le=10**6)
     min_count: int = Field(1, ge=1)
 
 
@@ -56,18 +59,27 @@ def load_text(spec: str, model: nn.Module | None, options: TaskOptions) -> Langu
     require_no_transform(spec, options)
     folder, text = text_options(spec)
     corpus = _corpus(folder, text)
-    size, layout = len(corpus.vocabulary), Layout(text.length or LENGTHS[text.level], text.streams, text.level)
+    size = len(corpus.vocabulary)
+    state = None if model is None else initial_state(model, vocabulary_size=size, name=spec)
+    layout = Layout(
+        length=text.length or LENGTHS[text.level],
+        streams=text.streams or STREAMS,
+        report_streams=text.streams or (STREAMS if state is None else 1),
+        with_tail=state is not None,
+        unit=text.level,
+    )
     splits = draw_segments(corpus, layout, options)
     facts = {
         **text.model_dump(),
         "length": layout.length,
+        "streams": layout.streams,
+        "report_streams": layout.report_streams,
         "vocabulary_sha256": sha256("\n".join(corpus.vocabulary).encode()).hexdigest(),
         "splits": {name: split.facts() for name, split in splits.items()},
         "rule": RULE,
         "seed": options.split_seed,
         "search_from": options.search_from,
     }
-    state = None if model is None else initial_state(model, vocabulary_size=size, name=spec)
     return LanguageModellingTask(name=spec, splits=splits, vocabulary_size=size, initial_state=state, facts=facts)
 
 

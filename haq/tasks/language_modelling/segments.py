@@ -40,31 +40,37 @@ class Segments:
         length: Number of tokens of a segment.
         places: Numbers [items] of the segments in the text, ascending; segment k begins at token k * `length`.
         streams: Number of streams that are read side by side.
+        tail: Number of tokens of a shorter last item, which follows the last segment; with one stream only.
     """
 
     text: Tensor
     length: int
     places: Tensor
     streams: int
+    tail: int = 0
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.places) + bool(self.tail)
 
     @property
     def order(self) -> Tensor:
-        """Numbers [items] of the segments in the order of the items."""
-        return self.places[stream_order(len(self), self.streams)]
+        """Numbers of the segments in the order of the items."""
+        return self.places[stream_order(len(self.places), self.streams)]
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over all items in order; item k continues item k - `streams`.
 
         Args:
-            batch_size: Number of items of a batch; the last may be smaller.
+            batch_size: Number of items of a batch; the last may be smaller, and a shorter item is a batch of its own.
 
         Yields:
             Tokens and the tokens that follow each of them, int64 [n, length].
         """
         yield from map(self.take, torch.split(self.order, batch_size))
+        if self.tail:
+            start = (int(self.places[-1]) + 1) * self.length
+            window = self.text[None, start : start + self.tail + 1]
+            yield window[:, :-1], window[:, 1:]
 
     def shuffled(self, batch_size: int, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over all items in streams that begin at a random segment; each batch continues the one before.
@@ -98,7 +104,7 @@ class Segments:
         Returns:
             `size`, `tokens` and `sha256`.
         """
-        tokens, _ = self.take(self.order)
+        tokens = torch.cat([tokens.flatten() for tokens, _ in self.batches(len(self))])
         digest = hashlib.sha256(tokens.numpy().astype("<i8").tobytes())
         return {"size": len(self), "tokens": tokens.numel(), "sha256": digest.hexdigest()}
 

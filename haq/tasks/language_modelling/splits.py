@@ -1,6 +1,6 @@
 """Splits of a language modelling task: disjoint segments of the three parts of a text."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
@@ -17,7 +17,8 @@ from haq.tasks.splits import MAX_SEARCH_ITEMS, SELECTION_SHARE
 RULE = (
     "segments of consecutive tokens: train is the training text; search and selection are consecutive parts of valid "
     "from the segment that split_seed draws, the first for 0, or are cut off from train; report is the test text; "
-    "calibration is the beginning of each stream of train; tokens after the last whole segment are left out"
+    "calibration is the beginning of each stream of train; tokens after the last whole segment are left out, except "
+    "where a network with a state reads the whole test text in one stream"
 )
 """Description of how splits are drawn, which runs record."""
 TRAIN_SHARE = 0.1
@@ -31,11 +32,16 @@ class Layout:
     Attributes:
         length: Number of tokens of a segment.
         streams: Number of streams that are read side by side.
+        report_streams: The same, of the report split.
+        with_tail: Whether the tokens after the last whole segment of the test text are an item, if it is read in one
+            stream and no number of segments is given.
         unit: Name of tokens in messages.
     """
 
     length: int
     streams: int
+    report_streams: int
+    with_tail: bool
     unit: str
 
 
@@ -66,7 +72,12 @@ def draw_segments(corpus: Corpus, layout: Layout, options: TaskOptions) -> dict[
         "selection": (source, drawn[search:]),
         "report": ("test", report),
     }
-    splits = {name: _segments(corpus, part, found, layout) for name, (part, found) in chosen.items() if len(found)}
+    splits = {
+        name: Segments(corpus.parts[part], layout.length, found, min(layout.streams, len(found)))
+        for name, (part, found) in chosen.items()
+        if len(found)
+    }
+    splits["report"] = _report(splits["report"], layout, whole=not options.report_images)
     if "train" not in splits:
         raise UserError(f"no segment of train is left for calibration; draw fewer than {len(drawn)} for the search")
     splits["calibration"] = beginning(splits["train"], options.calibration_images)
@@ -103,8 +114,12 @@ def without(segments: Segments, others: Segments) -> Segments | None:
     return Segments(segments.text, segments.length, places, min(segments.streams, len(places)))
 
 
-def _segments(corpus: Corpus, part: Part, places: Tensor, layout: Layout) -> Segments:
-    return Segments(corpus.parts[part], layout.length, places, min(layout.streams, len(places)))
+def _report(segments: Segments, layout: Layout, *, whole: bool) -> Segments:
+    """Return the report split in its own number of streams, with its last tokens where the layout asks for them."""
+    streams = min(layout.report_streams, len(segments))
+    has_tail = whole and layout.with_tail and streams == 1
+    rest = len(segments.text) - 1 - len(segments) * layout.length
+    return replace(segments, streams=streams, tail=rest if has_tail else 0)
 
 
 def _places(corpus: Corpus, part: Part, layout: Layout) -> Tensor:

@@ -1,7 +1,9 @@
 """Order of segments: streams that continue from batch to batch, disjoint splits."""
 
+from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 import torch
 from torch import Generator, Tensor
 
@@ -9,6 +11,8 @@ from haq.tasks.language_modelling.segments import Segments, stream_order
 from haq.tasks.language_modelling.splits import Layout, beginning, draw_segments, without
 from haq.tasks.language_modelling.text import Corpus
 from haq.tasks.options import TaskOptions
+
+LAYOUT = Layout(length=10, streams=4, report_streams=1, with_tail=True, unit="word")
 
 
 def corpus(train: int, valid: int, test: int) -> Corpus:
@@ -50,7 +54,7 @@ def test_shuffled_batches_continue_the_batch_before() -> None:
 
 
 def test_splits_are_disjoint_and_calibration_begins_the_streams_of_train() -> None:
-    splits = draw_segments(corpus(1001, 301, 201), Layout(10, 4, "word"), TaskOptions(calibration_images=12))
+    splits = draw_segments(corpus(1001, 301, 201), LAYOUT, TaskOptions(calibration_images=12))
     sizes = {name: len(split) for name, split in splits.items()}
     assert sizes == {"train": 100, "calibration": 12, "search": 24, "selection": 6, "report": 20}
     assert first_tokens(splits["calibration"]) == {start + step for start in (0, 250, 500, 750) for step in (0, 10, 20)}
@@ -59,10 +63,32 @@ def test_splits_are_disjoint_and_calibration_begins_the_streams_of_train() -> No
     assert torch.equal(order, splits["train"].order[:12])
 
 
+def test_one_stream_of_the_test_text_leaves_no_token_out() -> None:
+    report = draw_segments(corpus(501, 101, 208), LAYOUT, TaskOptions())["report"]
+    batches = list(report.batches(8))
+    assert torch.equal(torch.cat([tokens.flatten() for tokens, _ in batches]), report.text[:-1])
+    assert torch.equal(torch.cat([targets.flatten() for _, targets in batches]), report.text[1:])
+    assert len(report) == 21
+    assert report.facts()["tokens"] == 207
+
+
+@pytest.mark.parametrize(
+    ("layout", "options"),
+    [
+        (replace(LAYOUT, with_tail=False), TaskOptions()),
+        (replace(LAYOUT, report_streams=2), TaskOptions()),
+        (LAYOUT, TaskOptions(report_images=20)),
+    ],
+)
+def test_other_report_splits_have_whole_segments(layout: Layout, options: TaskOptions) -> None:
+    report = draw_segments(corpus(501, 101, 208), layout, options)["report"]
+    assert [tokens.shape[1] for tokens, _ in report.batches(8)] == [10, 10, 10]
+
+
 def test_the_seed_draws_another_part_of_valid() -> None:
     options = TaskOptions(search_images=10)
     first, other = (
-        draw_segments(corpus(501, 501, 101), Layout(10, 4, "word"), each)
+        draw_segments(corpus(501, 501, 101), LAYOUT, each)
         for each in (options, TaskOptions(search_images=10, split_seed=1))
     )
     assert first_tokens(first["search"]) != first_tokens(other["search"])
@@ -70,7 +96,7 @@ def test_the_seed_draws_another_part_of_valid() -> None:
 
 
 def test_search_may_be_cut_off_from_train() -> None:
-    splits = draw_segments(corpus(1001, 101, 101), Layout(10, 4, "word"), TaskOptions(search_from="train"))
+    splits = draw_segments(corpus(1001, 101, 101), LAYOUT, TaskOptions(search_from="train"))
     assert len(splits["search"]) + len(splits["selection"]) == 10
     drawn = first_tokens(splits["search"]) | first_tokens(splits["selection"])
     assert not drawn & first_tokens(splits["train"])

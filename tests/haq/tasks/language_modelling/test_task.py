@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from haq.errors import UserError
 from haq.execution.networks import runner
@@ -55,6 +56,19 @@ def test_perplexity_is_that_of_a_plain_loop_over_the_text(
     report = task.splits["report"]
     expected = plain_perplexity(recurrent, report.text, segments=len(report), streams=3)
     assert score(runner(recurrent), task, "report", batch_size=batch_size) == pytest.approx(-expected, rel=1e-5)
+
+
+@torch.no_grad()
+def test_perplexity_of_the_test_text_is_that_of_one_loop_over_all_its_tokens(
+    tiny_text: Path, recurrent: RecurrentLanguageModel
+) -> None:
+    task = loaded(tiny_text, recurrent)
+    text = task.splits["report"].text
+    assert (len(text) - 1) % 5
+    logits, _ = recurrent(text[None, :-1], None)
+    expected = exp(cross_entropy(logits[0], text[1:]).item())
+    assert score(runner(recurrent), task, "report", batch_size=64) == pytest.approx(-expected, rel=1e-5)
+    assert (task.streams("search"), task.streams("report")) == (32, 1)
 
 
 def test_carried_states_change_the_perplexity(tiny_text: Path, recurrent: RecurrentLanguageModel) -> None:
