@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 ROWS = (
     ("__main__", "__init__", "cli", "api"),
-    ("report",),
+    ("reporting",),
     ("studies",),
     ("searching", "training", "finetuning", "reconstruction", "sensitivity", "exporters"),
     ("experiment",),
@@ -165,7 +165,7 @@ def test_environment_and_agents_know_no_vision_library_and_no_file_format(packag
 
 AT_MODULE_LEVEL: dict[str, set[str]] = {
     # Plots are drawn by nothing else, and are themselves imported where they are drawn.
-    "haq/report/plots": {"matplotlib", "pandas"},
+    "haq/reporting/plots": {"matplotlib", "pandas"},
     # One module for each of these libraries, imported where it is needed.
     "haq/exporters": {"onnx", "onnxscript", "onnxruntime"},
     "haq/evaluation/engines/onnxruntime": {"onnx", "onnxruntime", "onnxscript"},

@@ -183,7 +183,7 @@ def _kept(result: Result, path: Path, inputs: Inputs, *, out: str | Path | None)
     objects = Inputs(inputs.model, inputs.task)
     if out is None:
         return replace(result, artifact=load_temporary(path, objects), path=None)
-    from haq.report.plots import draw_missing  # matplotlib takes longer to import than all the rest
+    from haq.reporting.plots import draw_missing  # matplotlib takes longer to import than all the rest
 
     draw_missing(path)
     return replace(result, artifact=load_artifact(path, inputs=objects))

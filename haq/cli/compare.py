@@ -47,7 +47,7 @@ def compare_command(
 
     Writes a table with confidence intervals, all numbers as CSV and JSON, and a figure.
     """
-    from haq.report.plots.comparison import plot_comparison
+    from haq.reporting.plots.comparison import plot_comparison
     from haq.studies.comparison.tables import as_csv, report
 
     comparison = Comparison(

@@ -11,9 +11,9 @@ from haq.cli.flags import MODEL_FLAGS, JsonFlag, with_config
 from haq.cli.output import print_json, print_table, print_text, say
 from haq.config import SearchConfig
 from haq.formatting import counted, format_cost, percent
-from haq.report.explanation.explain import explain
-from haq.report.explanation.findings import Distance, EndCost, Exchange, Explanation, Plateau, Price, Step
-from haq.report.explanation.robustness import CostNoise, Recalibrated
+from haq.reporting.explanation.explain import explain
+from haq.reporting.explanation.findings import Distance, EndCost, Exchange, Explanation, Plateau, Price, Step
+from haq.reporting.explanation.robustness import CostNoise, Recalibrated
 from haq.tasks.metrics import Metric
 from hardware_sim.cost import Objective
 

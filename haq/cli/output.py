@@ -157,6 +157,6 @@ def draw_figures(path: Path) -> None:
     Args:
         path: Folder of the run.
     """
-    from haq.report.plots import draw_missing  # matplotlib takes longer to import than all the rest
+    from haq.reporting.plots import draw_missing  # matplotlib takes longer to import than all the rest
 
     draw_missing(path)

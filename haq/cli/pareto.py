@@ -59,7 +59,7 @@ def pareto_command(
     Writes tables, all numbers as CSV and JSON, and a figure of the Pareto front. The first search takes --episodes. The
     others start from its results and take fewer (--more-episodes).
     """
-    from haq.report.plots.pareto import plot_pareto
+    from haq.reporting.plots.pareto import plot_pareto
 
     sweep = Sweep(
         config=config,

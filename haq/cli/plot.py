@@ -15,10 +15,10 @@ from haq.errors import UserError
 from haq.experiment.policy_source import policy_source
 from haq.files import link_target
 from haq.policy import load_policy
-from haq.report.plots import plot_policy, plot_roofline, plot_run, save_figure
-from haq.report.plots.pareto import load_sweep, plot_pareto
-from haq.report.plots.run import PlotKind
-from haq.report.plots.specialization import plot_specialization
+from haq.reporting.plots import plot_policy, plot_roofline, plot_run, save_figure
+from haq.reporting.plots.pareto import load_sweep, plot_pareto
+from haq.reporting.plots.run import PlotKind
+from haq.reporting.plots.specialization import plot_specialization
 from hardware_sim.catalog import load_accelerator
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ def finish_study(
         OSError: A table cannot be written.
         UserError: The figure cannot be written.
     """
-    from haq.report.plots import save_figure  # matplotlib takes longer to import than all the rest
+    from haq.reporting.plots import save_figure  # matplotlib takes longer to import than all the rest
 
     write_atomically(stem.with_suffix(".md"), markdown(blocks).encode())
     write_atomically(stem.with_suffix(".csv"), csv.encode())

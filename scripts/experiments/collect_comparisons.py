@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from haq.files import write_atomically
 from haq.formatting import markdown
-from haq.report.plots import save_figure
-from haq.report.plots.comparison import plot_comparison
+from haq.reporting.plots import save_figure
+from haq.reporting.plots.comparison import plot_comparison
 from haq.runs.run_folder import CONFIG
 from haq.studies.comparison.intervals import Interval, Verdict, paired_interval
 from haq.studies.comparison.records import DOCUMENT, ComparisonDocument

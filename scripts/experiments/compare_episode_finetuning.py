@@ -40,7 +40,7 @@ from haq.files import write_atomically
 from haq.finetuning.finetune import finetune_configured
 from haq.policy import LayerBits, Policy, PolicyBits
 from haq.quantization.training.config import FinetuneConfig, Learning, finetune_config
-from haq.report.plots import save_figure
+from haq.reporting.plots import save_figure
 from haq.runs.environment import describe_environment
 from haq.tasks.base import Task
 

@@ -33,7 +33,7 @@ from haq.quantization.training.batch_norms import reestimate
 from haq.quantization.training.initialization import Initializer
 from haq.quantization.training.network import TrainableNetwork, start_network
 from haq.quantization.training.recipe import LR_FEW_BITS
-from haq.report.plots import save_figure
+from haq.reporting.plots import save_figure
 from haq.runs.environment import describe_environment
 from haq.tasks import load_task
 from haq.tasks.classification import ClassificationTask

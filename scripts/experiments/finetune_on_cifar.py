@@ -27,7 +27,7 @@ import haq
 from haq.files import write_atomically
 from haq.network.zoo import load_model
 from haq.quantization.training.recipe import LR_FEW_BITS
-from haq.report.plots import save_figure
+from haq.reporting.plots import save_figure
 from haq.runs.environment import describe_environment
 from haq.studies.comparison.intervals import paired_interval
 from haq.tasks import Task, load_task

@@ -33,7 +33,7 @@ import haq.costs.layer_graph
 import haq.exporters.onnx.exporter
 import haq.exporters.onnx.runtime
 import haq.reconstruction.checkpoint
-import haq.report.plots.comparison
+import haq.reporting.plots.comparison
 import haq.searching.session
 import haq.studies.comparison.compare
 import haq.studies.comparison.tables

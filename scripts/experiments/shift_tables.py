@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from haq.report.plots.style import (
+from haq.reporting.plots.style import (
     BLUE,
     HEADER_INCHES,
     INK,

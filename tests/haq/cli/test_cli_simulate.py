@@ -14,7 +14,7 @@ from haq.costs.specialization import PolicyCost
 from haq.errors import UserError
 from haq.experiment.loading import load_traced
 from haq.policy import Policy, uniform_bits
-from haq.report.plots.specialization import plot_specialization
+from haq.reporting.plots.specialization import plot_specialization
 from hardware_sim.catalog import device_names
 
 Output = pytest.CaptureFixture[str]

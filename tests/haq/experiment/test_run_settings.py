@@ -24,7 +24,7 @@ from haq.experiment.stored_layers import MAX_LAYERS, load_layers, save_layers
 from haq.network.layers import Site, Trace
 from haq.network.tracing.weighted_calls import WeightSlice
 from haq.policy import LayerBits, Policy, uniform_bits
-from haq.report.explanation.explain import explain
+from haq.reporting.explanation.explain import explain
 from haq.runs.code_origins import record_callables, require_recorded
 from haq.runs.run_folder import RunFolder
 from hardware_sim.layer import Layer

@@ -19,7 +19,7 @@ from haq.execution.progress import Silent
 from haq.execution.structures import Structure, item_count
 from haq.experiment.inputs import Inputs
 from haq.policy import PolicyBits
-from haq.report.plots import draw_missing
+from haq.reporting.plots import draw_missing
 from haq.searching.search import SearchResult, search_configured
 from haq.tasks.classification import ClassificationTask
 from haq.tasks.predictions import Runner

@@ -23,7 +23,7 @@ Change = Callable[[dict[str, Any]], object]
 @pytest.fixture
 def search(tiny_net: nn.Module, tiny_task: ClassificationTask, monkeypatch: pytest.MonkeyPatch) -> Search:
     """Starts a small search in a folder, or goes on with it."""
-    monkeypatch.setattr("haq.report.plots.draw_missing", lambda _: None)
+    monkeypatch.setattr("haq.reporting.plots.draw_missing", lambda _: None)
     settings = {"agent": "evolution", "budget": 0.7, "episodes": 6, "max_bits": 7, "first_last_bits": None}
     return lambda out: haq.search(tiny_net, tiny_task, out=out, resume=True, **settings)
 

@@ -67,7 +67,7 @@ COST_KEYS = {"latency_s", "energy_j", "weight_bytes", "bops"}
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("haq.report.plots.draw_missing", lambda _: None)
+    monkeypatch.setattr("haq.reporting.plots.draw_missing", lambda _: None)
 
 
 def read(path: Path) -> Any:

@@ -22,8 +22,8 @@ from haq.experiment.prior.layer_losses import prior_of_pairs
 from haq.experiment.prior.measured import Cell, Sensitivities, cell_policy, cells, network_sensitivities
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
-from haq.report.plots import draw_missing, plot_run
-from haq.report.plots.sensitivity import SensitivityTable, plot_sensitivity
+from haq.reporting.plots import draw_missing, plot_run
+from haq.reporting.plots.sensitivity import SensitivityTable, plot_sensitivity
 from haq.sensitivity.measure import Extent, measure_sensitivities
 from haq.tasks.classification import ClassificationTask
 

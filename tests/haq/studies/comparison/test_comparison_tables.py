@@ -6,7 +6,7 @@ from math import exp
 import pytest
 
 from haq.formatting import markdown
-from haq.report.plots.comparison import plot_comparison
+from haq.reporting.plots.comparison import plot_comparison
 from haq.studies.comparison.records import ComparisonDocument, ComparisonPoint
 from haq.studies.comparison.tables import accuracy_interval, as_csv, as_frame, differences, ratios, report
 

@@ -30,7 +30,7 @@ WHAT = ("--devices", "bismo-edge,bismo-cloud", "--budgets", "0.3,0.5,0.01")
 @pytest.fixture(scope="module", autouse=True)
 def _no_pictures_of_runs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("haq.report.plots.draw_missing", lambda _: None)
+        patch.setattr("haq.reporting.plots.draw_missing", lambda _: None)
         yield
 
 

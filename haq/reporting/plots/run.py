@@ -16,12 +16,12 @@ from haq.finetuning.journal import CURVE
 from haq.finetuning.journal import JOURNAL as EPOCHS
 from haq.formatting import device_title, model_title
 from haq.policy import load_policy
-from haq.report.plots.curve import ROUNDING, Outcome, Target
-from haq.report.plots.epochs import plot_finetuning
-from haq.report.plots.files import check_suffix, save_figure
-from haq.report.plots.learning import plot_learning
-from haq.report.plots.policy import plot_policy
-from haq.report.plots.sensitivity import SensitivityTable, plot_sensitivity
+from haq.reporting.plots.curve import ROUNDING, Outcome, Target
+from haq.reporting.plots.epochs import plot_finetuning
+from haq.reporting.plots.files import check_suffix, save_figure
+from haq.reporting.plots.learning import plot_learning
+from haq.reporting.plots.policy import plot_policy
+from haq.reporting.plots.sensitivity import SensitivityTable, plot_sensitivity
 from haq.runs.records import Metric as MetricRecord
 from haq.runs.records import Positive, Record, checked
 from haq.runs.run_folder import CONFIG, JOURNAL, POLICY, SUMMARY, RunFolder

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from haq.budgets import ResolvedBudget
 from haq.formatting import device_title, format_cost, model_title, percent
 from haq.policy import LayerBits, Policy
-from haq.report.plots.style import (
+from haq.reporting.plots.style import (
     GLYPH_WIDTH,
     HEADER_INCHES,
     LEGEND_INCHES,

@@ -14,10 +14,10 @@ from envs.choices import Budget
 from haq.budgets import ResolvedBudget
 from haq.errors import UserError
 from haq.policy import CostSummary, LayerBits, Policy
-from haq.report.plots import plot_learning, plot_policy, plot_roofline, plot_run, save_figure
-from haq.report.plots.curve import Outcome, Target, learning_curve
-from haq.report.plots.policy import policy_title, shortened
-from haq.report.plots.roofline import roofline_points
+from haq.reporting.plots import plot_learning, plot_policy, plot_roofline, plot_run, save_figure
+from haq.reporting.plots.curve import Outcome, Target, learning_curve
+from haq.reporting.plots.policy import policy_title, shortened
+from haq.reporting.plots.roofline import roofline_points
 from haq.runs.episode import Episode
 from haq.tasks.metrics import metric_named
 from hardware_sim.catalog import load_accelerator

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from haq.errors import UserError
 from haq.formatting import counted, format_count, percent
-from haq.report.plots.style import (
+from haq.reporting.plots.style import (
     HEADER_INCHES,
     INK,
     LEGEND_INCHES,

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from haq.finetuning.journal import Epoch, Summary, epochs
 from haq.policy import load_policy
-from haq.report.plots.style import BLUE, HEADER_INCHES, MUTED, VERMILION, add_header, house_style, new_figure
+from haq.reporting.plots.style import BLUE, HEADER_INCHES, MUTED, VERMILION, add_header, house_style, new_figure
 from haq.runs.records import Count, Record, checked
 from haq.runs.run_folder import CONFIG, POLICY, SUMMARY, RunFolder
 from haq.tasks.metrics import metric_of

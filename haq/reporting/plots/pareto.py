@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from haq.errors import UserError
 from haq.formatting import BYTES, JOULES, SECONDS, Units, model_title
-from haq.report.plots.style import (
+from haq.reporting.plots.style import (
     BLUE,
     HEADER_INCHES,
     LEGEND_INCHES,

@@ -12,9 +12,9 @@ from envs.choices import BudgetError, Choices
 from haq.__main__ import main
 from haq.errors import UserError
 from haq.policy import load_policy
-from haq.report.explanation.explain import explain, plateaus, steps
-from haq.report.explanation.findings import Plateau, Step
-from haq.report.explanation.robustness import cost_noise
+from haq.reporting.explanation.explain import explain, plateaus, steps
+from haq.reporting.explanation.findings import Plateau, Step
+from haq.reporting.explanation.robustness import cost_noise
 
 
 def a_choice(cost: list[float], limit: float) -> Choices:

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from haq.formatting import device_title, model_title
-from haq.report.plots.style import (
+from haq.reporting.plots.style import (
     BLUE,
     GREEN,
     HEADER_INCHES,

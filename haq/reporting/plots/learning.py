@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from haq.formatting import percent
-from haq.report.plots.curve import Curve, FloatArray, Outcome, Target, learning_curve, learning_subtitle
-from haq.report.plots.style import (
+from haq.reporting.plots.curve import Curve, FloatArray, Outcome, Target, learning_curve, learning_subtitle
+from haq.reporting.plots.style import (
     BLUE,
     FAINT,
     GREEN,

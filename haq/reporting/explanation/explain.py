@@ -14,10 +14,10 @@ from haq.config import SearchConfig
 from haq.costs.deployment import end_layers
 from haq.errors import UserError
 from haq.experiment.inputs import Inputs
-from haq.report.explanation.case import SearchCase, read_case, read_source
-from haq.report.explanation.findings import Belief, Distance, EndCost, Exchange, Explanation, Plateau, Price, Step
-from haq.report.explanation.robustness import CostNoise, cost_noise, recalibrated
-from haq.report.explanation.surrogate import (
+from haq.reporting.explanation.case import SearchCase, read_case, read_source
+from haq.reporting.explanation.findings import Belief, Distance, EndCost, Exchange, Explanation, Plateau, Price, Step
+from haq.reporting.explanation.robustness import CostNoise, cost_noise, recalibrated
+from haq.reporting.explanation.surrogate import (
     MIN_POLICIES,
     FloatArray,
     Surrogate,

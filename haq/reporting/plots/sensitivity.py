@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from haq.formatting import model_title
-from haq.report.plots.policy import (
+from haq.reporting.plots.policy import (
     LINE_POINTS,
     MAX_WIDTH,
     MIN_WIDTH,
@@ -21,7 +21,7 @@ from haq.report.plots.policy import (
     SLOT_INCHES,
     shortened,
 )
-from haq.report.plots.style import (
+from haq.reporting.plots.style import (
     GLYPH_WIDTH,
     HEADER_INCHES,
     POINTS_PER_INCH,

@@ -12,8 +12,8 @@ from matplotlib.patches import Rectangle
 from haq.costs.specialization import ComparedPolicy, Specialization
 from haq.errors import UserError
 from haq.formatting import format_cost, model_title
-from haq.report.plots.policy import shortened
-from haq.report.plots.style import (
+from haq.reporting.plots.policy import shortened
+from haq.reporting.plots.style import (
     BLUE,
     FAINT,
     GLYPH_WIDTH,

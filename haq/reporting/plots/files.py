@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from haq.errors import UserError
 from haq.files import write_atomically
-from haq.report.plots.style import house_style
+from haq.reporting.plots.style import house_style
 
 DPI = 150
 # What is set to None would hold the time or matplotlib's version, and differ where the pictures do not.

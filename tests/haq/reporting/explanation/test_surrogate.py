@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from envs.choices import Choices, IntArray
-from haq.report.explanation.surrogate import FloatArray, Surrogate, fit_surrogate, least_loss, loss_of, regrets, relax
+from haq.reporting.explanation.surrogate import (
+    FloatArray,
+    Surrogate,
+    fit_surrogate,
+    least_loss,
+    loss_of,
+    regrets,
+    relax,
+)
 
 WIDTHS = np.arange(1, 9)
 

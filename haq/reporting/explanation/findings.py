@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from haq.report.explanation.robustness import CostNoise, Recalibrated
+from haq.reporting.explanation.robustness import CostNoise, Recalibrated
 from haq.tasks.metrics import Metric
 from hardware_sim.cost import Objective
 
