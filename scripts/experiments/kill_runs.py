@@ -26,6 +26,7 @@ from typing import Annotated
 import onnxscript  # noqa: F401  imported once here, and not in every child
 import pandas as pd  # noqa: F401
 import typer
+from killed_commands import COMMANDS, FILES, TINY, Command
 from run_contents import contents, episodes
 
 import haq.cli.app
@@ -45,67 +46,6 @@ from haq.runs.run_folder import CONFIG
 
 CHECKPOINT_SECONDS = 0.2
 """Time between checkpoints in these short runs, 10 seconds by default."""
-TINY = ("--model", "tiny_task:network", "--data", "tiny_task:data", "--engine", "torch")
-LEARNING = (*TINY[:4], "--quiet")
-FILES = {"measure": "table.csv", "export": "net.onnx"}
-"""Commands that write a file, and its name in the folder."""
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command, and its arguments with `RUN` for the folder of a finished search."""
-
-    name: str
-    words: tuple[str, ...]
-    can_resume: bool = True
-
-    def arguments(self, folder: Path, run: Path) -> list[str]:
-        """Return the command line that starts or continues a run in a folder."""
-        words = [str(run) if word == "RUN" else word for word in self.words]
-        out = folder / FILES[self.name] if self.name in FILES else folder
-        return [*words, "--out", str(out), *(["--resume"] if self.can_resume else [])]
-
-
-COMMANDS = (
-    Command("search", ("search", *TINY, "--quiet", "--budget", "0.8", "--episodes", "25", "--no-store")),
-    Command("finetune", ("finetune", *LEARNING, "--epochs", "6", "--batch-size", "16")),
-    Command("reconstruct", ("reconstruct", *LEARNING, "--engine", "torch", "--w-bits", "3", "--steps", "60")),
-    Command("sensitivity", ("sensitivity", *TINY, "--quiet")),
-    Command("measure", ("hardware", "measure", *LEARNING, "--repeats", "100"), can_resume=False),
-    Command(
-        "compare",
-        (
-            "compare",
-            *TINY,
-            "--quiet",
-            "--agents",
-            "evolution,random",
-            "--budgets",
-            "0.8",
-            "--at",
-            "10,20",
-            "--seeds",
-            "2",
-        ),
-    ),
-    Command(
-        "pareto",
-        (
-            "pareto",
-            *TINY,
-            "--quiet",
-            "--budgets",
-            "0.9,0.8",
-            "--agent",
-            "evolution",
-            "--episodes",
-            "20",
-            "--more-episodes",
-            "8",
-        ),
-    ),
-    Command("export", ("export", "RUN"), can_resume=False),
-)
 
 
 @dataclass
@@ -176,6 +116,11 @@ def new_folder(parent: Path, command: Command, name: str) -> Path:
     return folder
 
 
+def has_rows(table: Path) -> bool:
+    """Return whether a table has a row below the names of its columns."""
+    return table.read_bytes().count(b"\n") > 1
+
+
 def compare(folder: Path, expected: Path, outcome: Outcome) -> None:
     """Compare the result of a disturbed run with that of an undisturbed one."""
     found, wanted = contents(folder), contents(expected)
@@ -211,7 +156,7 @@ def disturb(
                 break
             outcome.kills += 1
             print(f"{command.name}: {outcome.kills} kills", file=sys.stderr, flush=True)
-            outcome.kills_in_progress += any(folder.rglob("*.csv")) or any(folder.rglob(CONFIG))
+            outcome.kills_in_progress += any(folder.rglob(CONFIG)) or any(map(has_rows, folder.rglob("*.csv")))
         if not is_finished:
             began = time.monotonic()
             finish(start(command.arguments(folder, run), log), log)
