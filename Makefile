@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: search test lint type check clean
+.PHONY: search test lint type check locked clean
 
 search: $(STAMP)  ## a policy for the embedded digits network on bismo-edge, at 0.6 of the 8-bit latency
 	$(BIN)/haq search --resume $(if $(RUN),--out $(RUN))
@@ -27,6 +27,15 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
+
+# Not what the other targets install from, as a mirror may serve other files. Build tools are locked too.
+locked:  ## fill a new .venv with the versions of the lock file, each file checked by its hash
+	test ! -e $(VENV) || { echo "$(VENV) is there already; run make clean first" >&2; exit 1; }
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "the lock file is for Python 3.11; set PYTHON")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes --requirement .ci/requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(STAMP)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
