@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from agents.loss_terms import log_sum_exp, term_indices
-from agents.reward_model import DEFAULT_SCALES, MEASURED_PRIOR_SCALES, RewardModel
+from agents.reward_model import DEFAULT_SCALES, MEASURED_PRIOR_SCALES, RewardModel, _minus_log_likelihood
 
 DECISIONS, WIDTHS = 8, 8
 
@@ -92,6 +92,30 @@ def test_fitted_scales_increase_marginal_likelihood(theta):
     model.fit_scales()
     model.fit(bits, targets)
     assert model.log_marginal_likelihood > before
+
+
+def test_marginal_likelihood_of_one_policy():
+    """One Gaussian: minus half of the squared distance over the variance, and of the logarithm of the variance."""
+    model, bits = RewardModel(nominal()), policies(1, 1)
+    (mean,), (std,) = model.predict(bits)
+    model.fit(bits, np.array([mean + 3.0]), rounds=1)
+    variance = std**2 + DEFAULT_SCALES[-1] ** 2
+    assert model.log_marginal_likelihood == pytest.approx(-0.5 * (3.0**2 / variance + np.log(variance)))
+
+
+def test_gradient_of_likelihood_equals_finite_differences():
+    rng = np.random.default_rng(0)
+    roots = rng.normal(size=(3, 4, 4))
+    parts, extra, targets = roots @ roots.swapaxes(1, 2), 0.5 * np.eye(4), rng.normal(size=4)
+    log_scales = np.array([-0.3, 0.2, 0.1])
+    covariance = np.tensordot(np.exp(2 * log_scales), parts, 1) + extra
+    value, gradient = _minus_log_likelihood(log_scales, parts, extra, targets)
+    expected = 0.5 * targets @ np.linalg.solve(covariance, targets) + 0.5 * np.linalg.slogdet(covariance)[1]
+    assert value == pytest.approx(expected)
+    for place in range(3):
+        step = 1e-5 * np.eye(3)[place]
+        high, low = (_minus_log_likelihood(log_scales + sign * step, parts, extra, targets)[0] for sign in (1, -1))
+        assert gradient[place] == pytest.approx((high - low) / 2e-5, rel=1e-6)
 
 
 def test_outlier_of_high_loss_hardly_changes_predictions_of_good_policies(theta):

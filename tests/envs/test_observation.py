@@ -5,7 +5,7 @@ import pytest
 
 from envs.bit_allocation import BitAllocationEnv, EnvConfig
 from envs.choices import AllowedBits, Budget
-from envs.observation import layer_features
+from envs.observation import ObservationKind, layer_features
 from hardware_sim.layer import Layer
 from hardware_sim.proxy import proxy_table
 
@@ -99,3 +99,24 @@ def test_rich_features() -> None:
     left = 1 - (16 * macs[0] + 4 * macs[1:].sum()) / limit
     middle = (logs[1] - logs[2]) / (logs[0] - logs[2])
     assert second == pytest.approx([middle, macs[1] / macs[0], macs[1:].sum() / macs.sum(), left], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["haq", "rich"])
+def test_observation_after_the_last_step_has_its_action_and_the_budget_left(kind: ObservationKind) -> None:
+    limit = 64.0 * (24300 + 1296 + 45)
+    env = BitAllocationEnv(
+        LAYERS,
+        proxy_table(LAYERS),
+        Budget("bops", limit),
+        lambda _: 0.5,
+        allowed=AllowedBits(pinned={}),
+        config=EnvConfig(observation=kind),
+    )
+    seen = run_episode(env, [1.0, 1.0, 1.0, 1.0, 0.0, 0.25])
+    before, after = seen[-2:]
+    np.testing.assert_array_equal(after[:9], before[:9])
+    assert (before[8], before[9], after[8], after[9]) == (0.0, 0.0, 0.0, 0.25)
+    if kind == "rich":
+        np.testing.assert_array_equal(after[10:13], before[10:13])
+        # The classifier has 2 x 3 bits in the end, and 2 x 2 before its last step, instead of 8 x 8.
+        assert [before[13], after[13]] == pytest.approx([45 * 60 / limit, 45 * 58 / limit], rel=1e-3)

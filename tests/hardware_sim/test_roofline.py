@@ -6,7 +6,7 @@ import pytest
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import width_index
 from hardware_sim.layer import Layer
-from hardware_sim.roofline import Roofline, attainable_macs_per_s
+from hardware_sim.roofline import Precision, Roofline, attainable_macs_per_s
 
 LAYER = Layer(name="f", kind="linear", c_in=1000, c_out=500)
 
@@ -74,3 +74,18 @@ def test_float_layers_use_float_type() -> None:
 def test_unsorted_precisions_raise(bits: list[int]) -> None:
     with pytest.raises(ValueError, match="precisions must be in order of increasing bits"):
         device(precisions=[{"bits": one, "macs_per_s": 1e9} for one in bits])
+
+
+def test_float_types_of_up_to_16_bits_cost_half_precision_energy() -> None:
+    def mac_pj(bits: int) -> float:
+        return Precision(bits=bits, macs_per_s=1e9, is_float=True).mac_energy_j * 1e12
+
+    # Multiplication and addition: 1.1 + 0.4 pJ at 16 bits, 3.7 + 0.9 pJ at 32.
+    assert [mac_pj(bits) for bits in (8, 16)] == pytest.approx([1.5, 1.5])
+    assert [mac_pj(bits) for bits in (17, 32)] == pytest.approx([4.6, 4.6])
+
+
+def test_widths_up_to_that_of_the_type_are_supported() -> None:
+    integer, real = (Precision(bits=8, macs_per_s=1e9, is_float=each) for each in (False, True))
+    assert [integer.supports(bits) for bits in (7, 8, 9, None)] == [True, True, False, False]
+    assert [real.supports(bits) for bits in (7, 8, 9, None)] == [True, True, False, True]

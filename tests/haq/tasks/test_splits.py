@@ -1,3 +1,4 @@
+import hashlib
 from itertools import combinations
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from haq.errors import UserError
 from haq.tasks.options import TaskOptions
-from haq.tasks.splits import Pool, balanced_order, draw_splits
+from haq.tasks.splits import Drawn, Pool, balanced_order, draw_splits
 
 
 def pool(name: str, labels: list[int]) -> Pool:
@@ -107,3 +108,34 @@ def test_invalid_options_raise(options: dict[str, object]) -> None:
     (name, value), *_ = options.items()
     with pytest.raises(UserError, match=f"{name} is '?{value}"):
         TaskOptions(**options)  # type: ignore[arg-type]
+
+
+def test_items_of_a_split_are_read_at_their_indices() -> None:
+    drawn = Drawn(VAL, np.array([7, 2]))
+    assert [(input_.item(), target) for input_, target in (drawn[0], drawn[1])] == [(7, 1), (2, 0)]
+    # The hash is of the names in the order of the split, a line each.
+    assert drawn.facts() == {"size": 2, "sha256": hashlib.sha256(b"val7\nval2").hexdigest()}
+
+
+def test_calibration_and_report_are_the_first_of_what_is_left() -> None:
+    val, options = balanced_order(VAL.labels, _after_train()), TaskOptions(calibration_images=7, report_images=20)
+    drawn = draw_splits(TRAIN, VAL, options)
+    train = balanced_order(TRAIN.labels, np.random.default_rng(0))
+    assert drawn["train"].indices.tolist() == train.tolist()
+    assert drawn["calibration"].indices.tolist() == train[:7].tolist()
+    assert drawn["report"].indices.tolist() == val[40:60].tolist()
+
+
+def test_search_from_train_takes_the_first_of_train() -> None:
+    drawn = draw_splits(TRAIN, VAL, TaskOptions(search_from="train", search_images=10))
+    train = balanced_order(TRAIN.labels, np.random.default_rng(0)).tolist()
+    assert [*drawn["search"].indices, *drawn["selection"].indices] == train[:10]
+    assert drawn["train"].indices.tolist() == train[10:]
+    assert drawn["report"].indices.tolist() == balanced_order(VAL.labels, _after_train()).tolist()
+
+
+@pytest.mark.parametrize(("available", "drawn"), [(2, 1), (9, 3), (10, 4), (2500, 1000), (2600, 1000)])
+def test_default_search_is_two_fifths_of_at_most_1000_items(available: int, drawn: int) -> None:
+    many = pool("many", [0] * available)
+    splits = draw_splits(many, VAL, TaskOptions(search_from="train"))
+    assert len(splits["search"]) + len(splits.get("selection", ())) == drawn
