@@ -1,15 +1,15 @@
 """`haq` and `python -m haq`: a user error is one line and exit code 2, an internal error a traceback and 1.
 
-Everything heavy is imported inside functions, where an interruption is handled.
+Commands are imported when they are called, and the classes of errors when there is one, so that help takes no time.
 """
 
 import io
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from haq.execution.termination import INTERRUPTED, EndingSignals, signals_exit
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -32,10 +32,6 @@ class _StandardOutput(io.FileIO):
 
 def process() -> int:
     """Run the command of this process; signals and prints of compiled libraries are handled."""
-    with _interruption_exits():
-        import haq.cli.app  # noqa: F401  takes seconds
-    from haq.execution.termination import INTERRUPTED, EndingSignals
-
     signals = EndingSignals()
     signals.install()
     code = _in_own_output()
@@ -63,15 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    from typer.exceptions import TyperException
-
-    from envs.choices import BudgetError
-    from haq.cli.app import app
-    from haq.errors import UserError
-    from haq.execution.memory import is_out_of_memory
-    from haq.execution.termination import INTERRUPTED
-    from hardware_sim.cost import UnsupportedError
-    from hardware_sim.description_files import DescriptionError
+    with signals_exit():
+        from haq.cli.app import app
 
     try:
         # A number is what Typer makes of a KeyboardInterrupt; commands themselves return nothing.
@@ -80,14 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough
         _drop_output()
         return READER_GONE
-    except (TyperException, UserError, UnsupportedError, BudgetError, DescriptionError) as error:
-        return _refuse(error.format_message() if isinstance(error, TyperException) else str(error))
+    except _user_errors() as error:
+        return _refuse(error.format_message() if hasattr(error, "format_message") else str(error))
     except OSError as error:  # a file that cannot be read or written
         if error.filename == STANDARD_OUTPUT:
             _drop_output()
         subject = "" if error.filename is None else f"cannot use {error.filename}: "
         return _refuse(f"{subject}{error.strerror or error}")
     except (MemoryError, RuntimeError) as error:
+        from haq.execution.memory import is_out_of_memory
+
         if not is_out_of_memory(error):
             raise
         return _refuse("memory does not suffice; lower --eval-batch or --batch-size, or use a smaller --input")
@@ -96,14 +87,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-@contextmanager
-def _interruption_exits() -> Iterator[None]:
-    """End the process at Ctrl-C at once: libraries that are being imported may catch an exception or garble it."""
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is signal.default_int_handler:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
-    yield
-    signal.signal(signal.SIGINT, handler)
+def _user_errors() -> tuple[type[Exception], ...]:
+    """Return the classes of errors that are one line for the user."""
+    with signals_exit():
+        from typer.exceptions import TyperException
+
+        from envs.choices import BudgetError
+        from haq.errors import UserError
+        from hardware_sim.cost import UnsupportedError
+        from hardware_sim.description_files import DescriptionError
+
+    return TyperException, UserError, UnsupportedError, BudgetError, DescriptionError
 
 
 def _refuse(message: str) -> int:

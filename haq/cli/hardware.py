@@ -21,7 +21,12 @@ from hardware_sim.catalog import device_names, load_accelerator
 from hardware_sim.cost import Bits, UnsupportedError
 from hardware_sim.target_catalog import load_target
 
-app = typer.Typer(help="List, show, validate or measure accelerators.", invoke_without_command=True)
+app = typer.Typer(
+    help="List, show, validate or measure accelerators.",
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
 
 THREADS, REPEATS = 1, 30
 PROSE = ("name", "description", "kind", "sources", "validation")

@@ -18,7 +18,12 @@ from haq.experiment.policy_source import policy_path
 from haq.interchange.read import Format, read_policy
 from haq.policy import CostSummary, Policy, load_policy, policy_schema
 
-app = typer.Typer(help="Show, compare or import policies.", invoke_without_command=True)
+app = typer.Typer(
+    help="Show, compare or import policies.",
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
 
 PolicyPath = Annotated[Path, typer.Argument(help="Policy file, or folder of a run.", metavar="POLICY|RUN")]
 

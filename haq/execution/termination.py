@@ -58,6 +58,30 @@ class EndingSignals:
 
 
 @contextmanager
+def signals_exit() -> Iterator[None]:
+    """End the process at once at SIGINT and SIGTERM.
+
+    This is for imports, as libraries that are being imported may catch an exception or garble it. Signals that the
+    caller of the process set to be ignored still are.
+
+    Returns:
+        Context manager.
+    """
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    handled = {each: handler for each, handler in before.items() if handler is not signal.SIG_IGN}
+    for each in handled:
+        signal.signal(each, lambda number, _: os._exit(128 + number))
+    try:
+        yield
+    finally:
+        for each, handler in handled.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
 def termination_deferred() -> Iterator[Callable[[], bool]]:
     """Defer SIGTERM in a command to the end of the context, where a checkpoint can be written.
 

@@ -118,8 +118,10 @@ def test_help_shows_the_defaults(run: Callable[..., Answer]) -> None:
 # Mistakes.
 
 
-def test_missing_command_points_to_the_help(run: Callable[..., Answer]) -> None:
-    assert "haq --help" in run().line
+def test_without_a_command_the_help_is_named(run: Callable[..., Answer]) -> None:
+    found = run()
+    assert (found.code, found.err) == (0, "")
+    assert "haq --help" in found.out
 
 
 MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
@@ -488,9 +490,10 @@ import os, signal, sys
 
 class Interruption:
     def find_spec(self, name, path=None, target=None):
-        if name == sys.argv[1]:
+        if name == module:
             os.kill(os.getpid(), signal.SIGINT)
 
+module = sys.argv.pop(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 sys.meta_path.insert(0, Interruption())
 from haq.__main__ import process
@@ -498,10 +501,20 @@ sys.exit(process())
 """
 
 
-@pytest.mark.parametrize("module", ["typer", "torch", "torch.nn", "haq.cli.search", "hardware_sim.catalog"])
-def test_interruption_of_an_import_prints_nothing(module: str) -> None:
-    command = [sys.executable, "-c", INTERRUPTED_IMPORT, module]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("typer", "search"),
+        ("torch", "search"),
+        ("torch.nn", "search"),
+        ("haq.cli.search", "search"),
+        ("hardware_sim.catalog", "search"),
+        ("hardware_sim.catalog", "serch"),
+    ],
+)
+def test_interruption_of_an_import_prints_nothing(module: str, command: str) -> None:
+    words = [sys.executable, "-c", INTERRUPTED_IMPORT, module, command]
+    answer = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", "")
 
 
