@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: search test lint type check locked clean
+.PHONY: search test lint type docs check locked clean
 
 search: $(STAMP)  ## a policy for the embedded digits network on bismo-edge, at 0.6 of the 8-bit latency
 	$(BIN)/haq search --resume $(if $(RUN),--out $(RUN))
@@ -20,7 +20,10 @@ lint: $(STAMP)  ## style
 type: $(STAMP)  ## types
 	$(BIN)/mypy
 
-check: lint type test
+docs: $(STAMP)  ## the documentation as pages, build/docs/docs/index.html; warnings, such as broken links, are errors
+	$(BIN)/sphinx-build --quiet --fail-on-warning -c docs . build/docs
+
+check: lint type docs test
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "haq needs Python 3.11 or newer; set PYTHON")'

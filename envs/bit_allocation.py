@@ -49,22 +49,24 @@ class BitAllocationEnv(gym.Env[Float32Array, Float32Array]):
 
     **Observation.** `Box(0, 1, (10,))` for `haq`, `(14,)` for `rich`; every entry is scaled to [0, 1] over the layers.
 
-    | entry | convolution | fully connected |
-    |---|---|---|
-    | 0 | position of the layer | the same |
-    | 1 | input channels | inputs |
-    | 2 | output channels | outputs |
-    | 3 | kernel size, the longer side | 1 |
-    | 4 | stride, the longer side | 0 |
-    | 5 | input feature-map size, the longer side | positions |
-    | 6 | number of weights | the same |
-    | 7 | 1 if depthwise | 0 |
-    | 8 | 1 on a weight step, 0 on an activation step | the same |
-    | 9 | previous action as executed; 1 before the first | the same |
-    | 10 | `rich`: logarithm of the MACs | the same |
-    | 11 | `rich`: maximum cost of the layer, divided by the largest one of any layer | the same |
-    | 12 | `rich`: share of the cost that is not decided yet | the same |
-    | 13 | `rich`: budget left after the cheapest completion, divided by the budget | the same |
+    =====  ==========================================================================  ===============
+    entry  convolution                                                                 fully connected
+    =====  ==========================================================================  ===============
+    0      position of the layer                                                       the same
+    1      input channels                                                              inputs
+    2      output channels                                                             outputs
+    3      kernel size, the longer side                                                1
+    4      stride, the longer side                                                     0
+    5      input feature-map size, the longer side                                     positions
+    6      number of weights                                                           the same
+    7      1 if depthwise                                                              0
+    8      1 on a weight step, 0 on an activation step                                 the same
+    9      previous action as executed; 1 before the first                             the same
+    10     `rich`: logarithm of the MACs                                               the same
+    11     `rich`: maximum cost of the layer, divided by the largest one of any layer  the same
+    12     `rich`: share of the cost that is not decided yet                           the same
+    13     `rich`: budget left after the cheapest completion, divided by the budget    the same
+    =====  ==========================================================================  ===============
 
     **Budget.** Rule `cost-aware` drops dominated pairs of bits (another pair has more bits at no more cost), allows at
     each step only bits after which the remaining decisions can still fit, and spends what is left where a further bit

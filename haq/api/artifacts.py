@@ -33,8 +33,8 @@ def load(
         settings: Fields of `haq.config.SearchConfig` that override those of the run, such as `device="cpu"`.
 
     Returns:
-        The artifact: policy, quantizers, corrections, layers with their costs, summary, and the quantized network as
-        `artifact.model`.
+        The artifact, with policy, quantizers, corrections, layers with their costs, summary, and the quantized network
+        as `artifact.model`.
 
     Raises:
         UserError: The folder holds no policy, or a file is missing or damaged.
@@ -63,7 +63,7 @@ def evaluate(
             `haq.load` instead.
 
     Returns:
-        The document that `haq evaluate --json` prints: `model`, `hardware`, `metric`, `images`, `accuracy`,
+        The document that `haq evaluate --json` prints, with `model`, `hardware`, `metric`, `images`, `accuracy`,
         `accuracy_fp32`, `details` and `details_fp32` (further values of the task, such as `ap50`), `cost`,
         `baseline_cost` and `warnings`. Accuracies are fractions in [0, 1].
 

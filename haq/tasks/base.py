@@ -36,7 +36,7 @@ class Task(Protocol):
 
     @property
     def name(self) -> str:
-        """Name for the command line and for messages, such as `digits` or `imagefolder:DIR`."""
+        """Name for the command line and for messages, such as `digits`."""
         ...
 
     @property

@@ -125,7 +125,7 @@ class StatefulTask(Protocol):
             split: Name of the split.
 
         Returns:
-            The number n: in the order of `batches`, item k continues item k - n. In that of `shuffled`, item i of a
+            The number n such that item k continues item k - n in the order of `batches`. In that of `shuffled`, item i of a
             batch continues item i of the batch before. None if there is no state to carry.
         """
         ...
