@@ -125,8 +125,8 @@ class StatefulTask(Protocol):
             split: Name of the split.
 
         Returns:
-            The number n such that item k continues item k - n in the order of `batches`. In that of `shuffled`, item i of a
-            batch continues item i of the batch before. None if there is no state to carry.
+            The number n such that item k continues item k - n in the order of `batches`. In that of `shuffled`, item i
+            of a batch continues item i of the batch before. None if there is no state to carry.
         """
         ...
 
