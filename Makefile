@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RUN := results/digits_cnn-bismo-edge-latency-0.25-ddpg-s0
 
 .PHONY: search test lint type docs check locked clean
 
-search: $(STAMP)  ## a policy for the embedded digits network on bismo-edge, at 0.6 of the 8-bit latency
-	$(BIN)/haq search --resume $(if $(RUN),--out $(RUN))
+search: $(STAMP)  ## a policy for the embedded digits network on bismo-edge, at a quarter of the 8-bit latency, then improved
+	$(BIN)/haq search --budget 0.25 --episodes 60 --resume --out $(RUN)
+	$(BIN)/haq reconstruct $(RUN) --resume --out $(RUN)-reconstructed
 
 # Two processes of one thread each: on small tensors more threads only add synchronization.
 test: $(STAMP)  ## the test suite

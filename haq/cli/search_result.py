@@ -37,6 +37,9 @@ def print_result(result: SearchResult, path: Path) -> None:
     if summary.max_accuracy_drop is not None:
         print_text(_drop_line(summary.max_accuracy_drop, summary))
     print_text("")
+    for sentence in found_sentences(summary):
+        print_text(sentence)
+    print_text("")
     for line in bits_lines(result.policy.layers, width=width_of(sys.stdout) or USUAL_WIDTH):
         print_text(line)
     print_text("")
@@ -48,6 +51,32 @@ def print_result(result: SearchResult, path: Path) -> None:
     print_text("next:")
     for command in next_commands(path):
         print_text(f"  {command}")
+
+
+def found_sentences(summary: Summary) -> Iterator[str]:
+    """Describe the policy found, compared with the float network and with uniform bits within the budgets.
+
+    Args:
+        summary: Summary of the search.
+
+    Yields:
+        The sentences; that on uniform bits only for searches under a budget.
+    """
+    metric, objective = metric_of(summary.metric), summary.objective
+    scores = [metric.text(score, digits=2) for score in (summary.accuracy, summary.accuracy_fp32)]
+    yield (
+        f"At {percent(summary.cost_ratio)} of the {objective} of 8 bits, the policy found has a report {metric.name} "
+        f"of {scores[0]}; the float network has {scores[1]}."
+    )
+    if summary.max_accuracy_drop is not None:
+        return
+    budgets = "budget" if len(summary.budget) == 1 else "budgets"
+    if not summary.uniform:
+        yield f"No uniform bits are within the {budgets}."
+        return
+    best = max(summary.uniform, key=lambda each: each.accuracy)
+    score = metric.text(best.accuracy, digits=2)
+    yield f"The best uniform bits within the {budgets}, {best.w_bits}/{best.a_bits}, have {score}."
 
 
 def _counted(number: int, noun: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from haq.cli.search_result import bits_lines, next_commands, print_result
+from haq.cli.search_result import bits_lines, found_sentences, next_commands, print_result
 from haq.policy import LayerBits, load_policy
 from haq.runs.summary import Summary
 from haq.searching.search import SearchResult
@@ -51,6 +51,20 @@ def test_costs_are_printed_for_every_budget(
     assert max(map(len, lines)) <= 80
     (found,) = (line for line in lines if line.startswith("policy found "))
     assert found.split()[6:10] == ["50.0", "%", "25.0", "%"]
+
+
+def test_the_policy_is_compared_with_float_and_the_best_uniform_bits(finished_run: Path) -> None:
+    summary = result_of(finished_run).summary
+    low, high = (summary.uniform[0].model_copy(update=each) for each in ({"accuracy": 0.5}, {"accuracy": 0.75}))
+    known = {"accuracy": 0.9, "accuracy_fp32": 0.95, "cost_ratio": 0.25}
+    first, second = found_sentences(summary.model_copy(update={**known, "uniform": (low, high)}))
+    assert first == (
+        "At 25.0 % of the latency of 8 bits, the policy found has a report accuracy of 90.00 %; the float network has "
+        "95.00 %."
+    )
+    assert second == f"The best uniform bits within the budget, {high.w_bits}/{high.a_bits}, have 75.00 %."
+    _, second = found_sentences(summary.model_copy(update={**known, "uniform": ()}))
+    assert second == "No uniform bits are within the budget."
 
 
 def test_the_winning_episode_and_the_leader_before_it_are_named(
