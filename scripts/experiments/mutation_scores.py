@@ -20,10 +20,9 @@ import random
 import shutil
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import chdir
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
@@ -46,11 +45,7 @@ source_paths =
     hardware_sim
 also_copy =
     results
-    docs
     scripts
-    examples
-    README.md
-    CHANGELOG.md
 do_not_mutate_patterns =
     \\braise\\b
     \\bassert\\b
@@ -190,7 +185,8 @@ def run_mutants(names: Sequence[str]) -> Iterator[tuple[str, str]]:
     set_mutant_under_test("")
     mutants, _ = program.collect_source_file_mutation_data(mutant_names=list(names))
     runner.startup()
-    for _, name, _ in sorted(mutants, key=lambda each: program.estimated_worst_case_time(each[1])):
+    # In random order, so that a run that was cut short has tested a random sample too.
+    for _, name, _ in random.Random(0).sample(mutants, len(mutants)):
         tests = state().tests_by_mangled_function_name.get(name.partition("__mutmut_")[0], set())
         seconds = sum(state().duration_by_test[test] for test in tests)
         runner.submit(name, list(tests), ceil(10 * (seconds + 20)), seconds)
@@ -232,7 +228,7 @@ def measure(
         found = {
             "seed": seed,
             "size": size,
-            "commit": options.commit,
+            **{key: getattr(options, key) for key in ("commit", "only", "tests")},
             "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
             "packages": {name: {"mutants": count, "states": {}, "unnoticed": {}} for name, count in counts.items()},
         }
@@ -251,22 +247,25 @@ def measure(
 
 def table(stages: dict[str, Any]) -> str:
     """Return a Markdown table of the scores; equivalent mutants are those with a verdict."""
-    lines = [
-        "| package | sample | seed | mutants | tested | killed | equivalent | survived | score |",
-        "|---" * 9 + "|",
-    ]
+    head = "| package | sample | seed | mutants | tested | killed | equivalent | survived | score |"
+    lines = [head, "|---" * 9 + "|"]
     for stage, found in stages.items():
         for name, each in found.get("packages", {}).items():
             if not each["states"]:
                 continue
-            states = Counter(each["states"].values())
-            unnoticed = sum(states[state] for state in UNNOTICED)
+            tested, unnoticed = len(each["states"]), len(each["unnoticed"])
             equivalent = sum(mutant in found.get("equivalent", {}) for mutant in each["unnoticed"])
-            killed, tested = states.total() - unnoticed, states.total()
+            killed = tested - unnoticed
             score = f"{100 * killed / (tested - equivalent):.0f} %"
             cells = (name, stage, found["seed"], f"{each['mutants']:,}", tested, killed, equivalent)
             lines.append(f"| {' | '.join(map(str, cells))} | {unnoticed - equivalent} | {score} |")
     return "\n".join(lines)
+
+
+def _restricted(package: Package, stems: Sequence[str]) -> Package:
+    """Return a package with the modules of these names alone, all if there are none."""
+    paths = [path.relative_to(ROOT) for pattern in package.modules for path in sorted(ROOT.glob(pattern))]
+    return replace(package, modules=tuple(str(path) for path in paths if not stems or path.stem in stems))
 
 
 def main() -> None:
@@ -277,6 +276,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--size", type=int, default=80, help="mutants of each package")
     parser.add_argument("--commit", default="HEAD")
+    parser.add_argument("--only", nargs="*", default=(), help="names of modules, all others are left alone")
     parser.add_argument("--tests", nargs="*", default=(), help="other tests than those of the packages")
     parser.add_argument("--work", type=Path, default=Path("../mutation"), help="folder that is replaced by a copy")
     parser.add_argument("--out", type=Path, required=True)
@@ -285,7 +285,7 @@ def main() -> None:
     stages = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
     started = time.time()
     if options.stage != "table":
-        packages = {name: PACKAGES[name] for name in options.packages}
+        packages = {name: _restricted(PACKAGES[name], options.only) for name in options.packages}
         for found in measure(packages, options, stages["before"] if options.stage == "after" else None):
             old = stages.get(options.stage, {})
             stages[options.stage] = {**old, **found, "packages": {**old.get("packages", {}), **found["packages"]}}

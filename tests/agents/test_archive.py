@@ -36,3 +36,55 @@ def test_illegal_policies_are_ignored(archive):
     assert not archive.record(TOO_DEAR, 1.0)
     assert not archive.record(CHEAP - 1, 1.0)
     assert len(archive) == 0
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_raise(archive, score):
+    with pytest.raises(ValueError, match="must be finite"):
+        archive.record(CHEAP, score)
+    assert CHEAP not in archive
+
+
+def test_pending_policy_keeps_its_age_when_it_is_scored(archive):
+    archive.add_pending(DEARER)
+    assert archive.record(CHEAP, 0.5)
+    assert archive.record(DEARER, 0.5)
+    assert not archive.record(DEARER, 0.9)
+    assert [bits.tolist() for bits in archive.top(2)] == [DEARER.tolist(), CHEAP.tolist()]
+    assert [bits.tolist() for bits in archive.top(1)] == [DEARER.tolist()]
+    assert len(archive) == 2
+
+
+def test_scored_policy_stays_scored_when_it_is_proposed_again(archive):
+    archive.record(CHEAP, 0.5)
+    archive.add_pending(CHEAP)
+    assert [bits.tolist() for bits in archive.top(2)] == [CHEAP.tolist()]
+    assert archive.state_dict()["scores"].tolist() == [0.5]
+
+
+def test_best_without_scores_is_the_oldest(archive):
+    archive.add_pending(DEARER)
+    archive.add_pending(CHEAP)
+    assert (archive.best == DEARER).all()
+    assert [bits.tolist() for bits in archive.policies] == [DEARER.tolist(), CHEAP.tolist()]
+
+
+def test_returned_and_given_policies_are_copies(archive):
+    given = CHEAP.copy()
+    archive.record(given, 0.5)
+    given[:] = 9
+    archive.policies[0][:] = 9
+    archive.top(1)[0][:] = 9
+    assert archive.policies[0].tolist() == archive.top(1)[0].tolist() == CHEAP.tolist()
+
+
+def test_loaded_state_replaces_the_contents(archive, make_space):
+    archive.record(CHEAP, 0.25)
+    archive.add_pending(DEARER)
+    other = Archive(make_space())
+    other.record(CHEAP + np.eye(4, 2, dtype=np.int64), 0.9)
+    other.load_state_dict(archive.state_dict())
+    assert [bits.tolist() for bits in other.policies] == [CHEAP.tolist(), DEARER.tolist()]
+    assert [bits.tolist() for bits in other.top(5)] == [CHEAP.tolist()]
+    assert other.record(DEARER, 0.25)
+    assert [bits.tolist() for bits in other.top(5)] == [CHEAP.tolist(), DEARER.tolist()]

@@ -60,3 +60,25 @@ def test_residual_covariance_decreases_with_distance():
     assert near[0, 0] == far[0, 0] == 1
     assert near[0, 1] == pytest.approx(np.exp(-1 / 8))
     assert near[0, 2] < far[0, 2] < far[0, 1] < 1
+
+
+def test_missing_losses_are_an_eighth_of_the_next_narrower_width():
+    """Three decisions with the same losses under all widths of activations; the smallest valid one is 0.02."""
+    prior = np.array([[0.8, np.nan, np.nan], [0.8, 0.2, 0.02], [np.nan, 0.3, 0.02]])[:, :, None]
+    losses = np.exp(theta_from_prior(prior))
+    np.testing.assert_allclose(losses[0, 0], [0.8, 0.1, 0.02])
+    np.testing.assert_allclose(losses[1, 0], [0.8, 0.2, 0.02])
+    np.testing.assert_allclose(losses[2, 0], [0.02, 0.3, 0.02])
+    np.testing.assert_allclose(losses[:, 1], np.repeat([[0.8], [0.02], [0.02]], 3, axis=1))
+
+
+def test_without_valid_losses_all_are_one():
+    assert theta_from_prior(np.full((2, 3, 2), np.nan)).tolist() == np.zeros((2, 2, 3)).tolist()
+
+
+def test_residual_covariances_of_different_policies_by_hand():
+    left, right = np.array([[[2, 2]], [[5, 2]]]), np.array([[[2, 6]], [[5, 2]], [[2, 2]]])
+    near, far = residual_covariances(left, right)
+    squared = np.array([[16, 9, 0], [25, 0, 9]])
+    np.testing.assert_allclose(near, np.exp(-squared / 8))
+    np.testing.assert_allclose(far, np.exp(-squared / 72))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import truncnorm
 
 from agents.noise import decayed_sigma, truncated_normal
 
@@ -60,3 +61,21 @@ def test_truncated_normal_rejects_invalid_parameters(mean, sigma):
 
 def test_sigma_decays_per_episode():
     assert [decayed_sigma(0.5, 0.5, episodes) for episodes in range(3)] == [0.5, 0.25, 0.125]
+
+
+def test_draw_is_the_quantile_of_one_uniform_number():
+    uniform = torch.rand((), generator=torch.Generator().manual_seed(5), dtype=torch.float64).item()
+    low, high = (0 - 0.3) / 0.4, (1 - 0.3) / 0.4
+    expected = truncnorm.ppf(uniform, low, high, loc=0.3, scale=0.4)
+    assert truncated_normal(0.3, 0.4, torch.Generator().manual_seed(5)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("sigma", [0.0, 1e-13])
+def test_without_width_the_mean_is_returned(mean, sigma):
+    assert truncated_normal(mean, sigma, torch.Generator()) == mean
+
+
+def test_infinite_width_is_rejected():
+    with pytest.raises(ValueError, match=r"got 0\.5 and inf"):
+        truncated_normal(0.5, math.inf, torch.Generator())

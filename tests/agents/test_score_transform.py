@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from agents.loss_terms import log_sum_exp, term_indices
 from agents.reward_model import RewardModel
@@ -29,3 +30,22 @@ def test_ceiling_of_equal_or_single_scores_is_finite():
     for scores in (np.array([-1.0]), np.zeros(3), np.full(3, 0.7)):
         ceiling = fit_ceiling(RewardModel(CENTRE), BITS[: len(scores)], scores)
         assert ceiling > scores.max()
+
+
+@pytest.mark.parametrize("scores", [[0.7, 0.7, 0.7], [0.7]])
+def test_ceiling_of_equal_scores_is_a_step_above_them(scores):
+    """A step of 0.001; of the candidates 0.01 to 3.16 steps away, only those from half a step on count."""
+    ceiling = fit_ceiling(RewardModel(CENTRE), BITS[: len(scores)], np.array(scores))
+    assert min(abs((ceiling - 0.7) / 0.001 - np.array([1.0, 10**0.5]))) < 1e-6
+
+
+def test_ceiling_of_ties_is_measured_from_the_median_loss():
+    scores = np.array([-1.0, -1.0, -1.5, -2.0, -4.0])
+    ceiling = fit_ceiling(RewardModel(CENTRE), BITS[:5], scores)
+    # The median loss is 0.5 and the least difference of scores 0.5: candidates are 1 times 10**-0.5, 1 and 10**0.5.
+    assert min(abs((ceiling + 1.0) - 10 ** np.array([-0.5, 0.0, 0.5]))) < 1e-6
+
+
+def test_best_score_of_zero_needs_a_ceiling_above_it():
+    scores = np.array([0.0, -0.5, -1.0])
+    assert fit_ceiling(RewardModel(CENTRE), BITS[:3], scores) > 0

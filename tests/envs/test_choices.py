@@ -282,3 +282,41 @@ def test_layer_without_legal_pairs_is_named(allowed: dict[str, object]) -> None:
     bits = AllowedBits(**allowed, legal={"l0": {(4, 8), (8, 8)}})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no legal bits are left for layer 'l0'"):
         build_choices(latency_table(PAIRS[None]), [Budget("latency", 1e3)], bits)
+
+
+def test_allowed_policies_take_an_open_pair_in_every_decision() -> None:
+    choice = build_choices(latency_table(np.stack([PAIRS] * 2)), [Budget("latency", 1e3)], TWO_TO_FOUR)
+    assert choice.allows(np.array([[2, 4], [4, 2]]))
+    assert not choice.allows(np.array([[2, 4], [4, 1]]))
+    assert not choice.allows(np.array([[2, 4], [5, 2]]))
+    assert not choice.allows(np.array([[1, 4], [4, 2]]))
+    assert not choice.allows(np.array([[2, 5], [4, 2]]))
+
+
+def test_first_layers_stand_for_their_decisions() -> None:
+    layers = (linear("a"), linear("a:2", tied_to="a"), linear("b"), linear("b:2", tied_to="b"))
+    choice = build_choices(latency_table(np.stack([PAIRS] * 4), layers), [Budget("latency", 1e3)], FREE)
+    assert choice.layer_of_decision == (0, 2)
+    assert choice.decisions(np.array([[2, 3], [2, 3], [6, 7], [6, 7]])).tolist() == [[2, 3], [6, 7]]
+
+
+def test_another_limit_changes_that_of_the_objective_alone() -> None:
+    choice = two_limits([[(9, 1), (1, 9.5)]], (10, 11)).with_limit(3.0)
+    assert choice.limits.tolist() == [3.0, 11.0]
+
+
+def test_nearest_pair_of_equal_distance_has_fewer_weight_bits() -> None:
+    legal = {"l0": {(2, 6), (6, 2), (8, 8)}}
+    bits = AllowedBits(pinned={}, legal=legal)
+    choice = build_choices(latency_table(PAIRS[None]), [Budget("latency", 1e3)], bits)
+    assert choice.nearest(np.array([[4, 4]])).tolist() == [[2, 6]]
+    assert choice.nearest(np.array([[5, 4]])).tolist() == [[6, 2]]
+    assert bits.nearest_legal("l0", (4, 4)) == (2, 6)
+    assert bits.nearest_legal("l0", (5, 4)) == (6, 2)
+    assert bits.nearest_legal("free", (5, 4)) == (5, 4)
+
+
+def test_uniform_bits_respect_pins_and_fixed_activations() -> None:
+    assert AllowedBits(pinned={"l0": (8, 7)}).uniform("l0", 4) == (8, 7)
+    assert AllowedBits().uniform("l0", 4) == (4, 4)
+    assert AllowedBits(a_bits=6).uniform("l0", 4) == (4, 6)

@@ -233,3 +233,42 @@ def test_no_layers() -> None:
 def test_buffers_smaller_than_a_tile_raise() -> None:
     with pytest.raises(ValueError, match="buffer_words 1 cannot hold one tile"):
         device(buffer_words=1)
+
+
+POWER = {"board_w": 8.0, "board_macs_per_s": 1e5, "static_w": 1.0, "dram_pj_per_bit": 5.0}
+
+
+def test_energy_and_traffic_by_hand() -> None:
+    one = device(power=POWER)
+    # 2 x 2 dot products of 8 binary MACs at 1 MHz are 32e6 MAC/s, faster than the board; ports of 4 bits 1e6 bytes/s.
+    mac_j = (8.0 - 1.0 - 8 * 1e6 * 5e-12) / 32e6
+    layer = Layer(name="f", kind="linear", c_in=9, c_out=5)
+    table = one.table([layer], batch=3)
+    # Each line of 9 elements is 2 words: 2 beats of 4 bits, then 1; 5 rows of 3 planes, 3 columns of 2 planes.
+    beats = 3 * (5 * 3 + 3 * 2)
+    cost = table.layer_cost(0, 3, 2)
+    assert table.dram_bits[0, 2, 1] == 4 * beats
+    assert cost.latency_s == cost.cycles / 1e6
+    assert cost.energy_parts_j == pytest.approx(
+        {"compute": 3 * 45 * 6 * mac_j, "dram": 4 * beats * 5e-12, "static": cost.latency_s * 1.0}
+    )
+
+
+def test_bound_is_the_longer_of_array_and_ports() -> None:
+    table = device().table([Layer(name="f", kind="linear", c_in=8, c_out=2)])
+    # A word of 8 bits takes 2 beats: 2 rows of w planes take 4 w, the column 2 a, the array w * a cycles.
+    assert [table.bound(0, 8, bits) for bits in (1, 4, 5, 8)] == ["memory", "memory", "compute", "compute"]
+    assert [table.bound(0, 1, bits) for bits in (1, 8)] == ["memory", "memory"]
+
+
+def test_validated_batches_have_no_note_of_packing() -> None:
+    assert [len(device().table([CONV], batch=batch).notes) for batch in (1, 16, 2)] == [1, 1, 2]
+
+
+def test_power_that_memory_exceeds_raises() -> None:
+    with pytest.raises(ValueError, match="together exceed board_w 8"):
+        device(power={**POWER, "static_w": 8.0})
+
+
+def test_one_word_for_each_row_of_a_tile_suffices() -> None:
+    assert device(buffer_words=2).buffer_words == 2

@@ -9,7 +9,14 @@ from hypothesis.strategies import SearchStrategy
 from hardware_sim.bit_serial import BitSerial
 from hardware_sim.catalog import device_names, load_accelerator
 from hardware_sim.cost import FloatArray
-from hardware_sim.energy import PICO, SRAM_BYTES, SRAM_PJ_PER_BIT, integer_mac_energy_j, sram_energy_j_per_bit
+from hardware_sim.energy import (
+    PICO,
+    SRAM_BYTES,
+    SRAM_PJ_PER_BIT,
+    BoardPower,
+    integer_mac_energy_j,
+    sram_energy_j_per_bit,
+)
 from hardware_sim.layer import Layer
 from hardware_sim.networks import mobilenet_v2
 
@@ -82,3 +89,16 @@ def test_ranking_of_policies_is_robust_to_static_power(device: BitSerial, factor
     )
     correlation = float(np.corrcoef(ranks(stated), ranks(other))[0, 1])
     assert correlation > 0.97
+
+
+def test_faster_device_is_limited_to_the_power_of_the_board() -> None:
+    power = BoardPower(board_w=8.0, board_macs_per_s=6e12, static_w=1.5, dram_pj_per_bit=5.0)
+    # Memory at 12.5 GB/s takes 0.5 W.
+    slower, faster = (power.mac_energy_j(peak_macs_per_s=peak, bytes_per_s=12.5e9) for peak in (1e12, 12e12))
+    assert [slower, faster] == pytest.approx([6.0 / 6e12, 6.0 / 12e12])
+
+
+def test_power_without_anything_left_for_arithmetic_raises() -> None:
+    power = BoardPower(board_w=2.0, board_macs_per_s=1e12, static_w=1.5, dram_pj_per_bit=5.0)
+    with pytest.raises(ValueError, match=r"static_w 1\.5 and 0\.5 W of memory together exceed board_w 2"):
+        power.mac_energy_j(peak_macs_per_s=1e12, bytes_per_s=12.5e9)

@@ -116,3 +116,36 @@ def test_incomplete_kernels_raise() -> None:
 
 def test_no_layers() -> None:
     assert [limit.name for limit in device().table([]).limits] == ["flash"]
+
+
+def test_energy_is_active_power_and_a_batch_takes_as_many_times_longer() -> None:
+    one = device(clock_hz=1e6, active_w=0.3)
+    single, batch = (one.table([CONV], batch=size).layer_cost(0, 8, 2) for size in (1, 3))
+    assert single.cycles == pytest.approx(2.5 * CONV.macs)
+    assert single.latency_s == pytest.approx(2.5 * CONV.macs / 1e6)
+    assert single.energy_j == pytest.approx(0.3 * 2.5 * CONV.macs / 1e6)
+    assert batch.latency_s == pytest.approx(3 * single.latency_s)
+    assert one.table([CONV]).bound(0, 2, 8) == "compute"
+
+
+def test_activations_of_all_images_of_a_batch_need_ram() -> None:
+    limits = device(ram_bytes=16).table([CONV, DENSE], batch=3).limits[1:]
+    conv, dense = (limit.table[:, 7] for limit in limits)
+    assert conv[:, width_index(2)].tolist() == [3 * 100 * 2 / 8 + 4 * 36, 3 * 200 * 2 / 8]
+    assert dense[:, width_index(8)].tolist() == [0, 3 * (200 + 10) + 4 * 200]
+
+
+def test_steps_of_just_the_memory_are_no_limit() -> None:
+    # CONV needs 100 + 200 + 144 bytes at 8 bits, DENSE 200 + 10 + 800.
+    names = [[limit.name for limit in device(ram_bytes=size).table([CONV, DENSE]).limits] for size in (443, 444)]
+    assert names == [["flash", "RAM at c", "RAM at d"], ["flash", "RAM at d"]]
+
+
+def test_peak_rate_is_that_of_the_kernel() -> None:
+    one = device(clock_hz=1e6)
+    assert [one.peak_macs_per_s(*pair) for pair in ((8, 8), (3, 2), (2, 5))] == pytest.approx(
+        [1e6 / 2.0, 1e6 / 2.8, 1e6 / 2.5]
+    )
+    assert (one.peak_macs_per_s(None, 8), one.peak_macs_per_s(8, None)) == (None, None)
+    narrow = device(kernel_bits=[2, 4], cycles_per_mac=[[1.0, 2.0], [2.0, 3.0]])
+    assert (narrow.peak_macs_per_s(5, 4), narrow.peak_macs_per_s(4, 5)) == (None, None)

@@ -1,11 +1,13 @@
 """Bytes and bit operations, computed by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from hardware_sim.cost import width_index
 from hardware_sim.layer import Layer
 from hardware_sim.networks import mobilenet_v1
-from hardware_sim.proxy import bops, proxy_table, weight_bytes
+from hardware_sim.proxy import bops, overhead_bytes, proxy_table, weight_bytes
 
 LAYER = Layer(name="c", kind="conv", c_in=4, c_out=8, kernel=(3, 3), input_size=(5, 5), output_size=(5, 5))
 
@@ -39,3 +41,14 @@ def test_proxy_table_has_no_latency() -> None:
 
 def test_no_layers() -> None:
     assert weight_bytes([]).shape == (0, 9, 9)
+
+
+def test_batch_and_name_are_those_given() -> None:
+    assert (proxy_table([LAYER]).hardware, proxy_table([LAYER]).batch) == ("proxy", 1)
+    given = proxy_table([LAYER], hardware="desk", batch=3)
+    assert (given.hardware, given.batch, given.layers) == ("desk", 3, (LAYER,))
+
+
+def test_overhead_is_eight_bytes_a_call_and_eight_for_each_channel_of_the_weights() -> None:
+    product = Layer(name="m", kind="matmul", c_in=4, c_out=8)
+    assert [overhead_bytes(layer) for layer in (LAYER, replace(LAYER, tied_to="a"), product)] == [8 + 64, 8, 8]

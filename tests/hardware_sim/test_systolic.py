@@ -95,3 +95,44 @@ def test_float_is_not_supported() -> None:
 def test_buffer_smaller_than_a_tile_raises() -> None:
     with pytest.raises(ValueError, match="buffer_bytes 131071 cannot hold one tile: two of 256 x 256 bytes are 131072"):
         device(buffer_bytes=131071)
+
+
+def test_energy_by_hand() -> None:
+    one = device(array_rows=4, array_columns=2, dataflow="ws", dram_pj_per_bit=10.0, static_w=3.0, buffer_bytes=2**15)
+    # Two images: a product of 5 rows, 2 * 7 columns and depth 10.
+    layer = Layer(name="f", kind="linear", c_in=10, c_out=5, input_size=(1, 7), output_size=(1, 7))
+    table = one.table([layer], batch=2)
+    cost = table.layer_cost(0, 4, 2)
+    # Depth 10 folds 3 times along 4 rows, 5 outputs 3 times along 2 columns.
+    sram_bits = 50 * 4 + 140 * 3 * 2 + 70 * 3 * 32
+    dram_bits = 50 * 4 + 140 * 2 + 70 * 8
+    assert table.dram_bits is not None
+    assert table.dram_bits[0, 3, 1] == dram_bits
+    assert cost.energy_parts_j == pytest.approx(
+        {
+            "compute": 2 * 350 * 0.3e-12,
+            "sram": sram_bits * 0.31e-12,
+            "dram": dram_bits * 10e-12,
+            "static": cost.latency_s * 3.0,
+        }
+    )
+
+
+def test_peak_and_ridge_point_are_those_of_the_array_at_every_integer_width() -> None:
+    one = device(array_rows=4, array_columns=2, clock_hz=1e6, memory_bytes_per_s=2e6)
+    assert one.peak_macs_per_s(8, 8) == one.peak_macs_per_s(1, 2) == 8e6
+    assert (one.peak_macs_per_s(None, 8), one.peak_macs_per_s(8, None)) == (None, None)
+    assert (one.bytes_per_s, one.ridge_point(8, 8), one.ridge_point(None, 8)) == (2e6, 4.0, None)
+
+
+def test_memory_bound_layer_takes_whole_cycles() -> None:
+    one = device(clock_hz=1e6, memory_bytes_per_s=3e6)
+    table = one.table([Layer(name="f", kind="linear", c_in=1000, c_out=1000)])
+    # 1002000 bytes at 3 bytes a cycle, and half of the weights.
+    assert table.cycles is not None
+    assert [table.cycles[0, 7, 7], table.cycles[0, 3, 7]] == [334000, 167334]
+    assert table.latency_s[0, 7, 7] == pytest.approx(0.334)
+
+
+def test_buffer_of_just_a_tile_is_accepted() -> None:
+    assert device(buffer_bytes=131072).buffer_bytes == 2 * 256 * 256

@@ -90,3 +90,15 @@ def test_the_table_of_an_onnx_file_has_a_byte_for_every_weight() -> None:
     table = file_weight_bytes((CONV, LINEAR), "int8")
     assert np.all(table[0, [width_index(2), width_index(8)]] == 36864)
     assert np.all(table[1, width_index(3)] == 640)
+
+
+@pytest.mark.parametrize(("count", "width", "size"), [(600, 4, 600), (602, 4, 301), (400, 2, 400), (402, 2, 101)])
+def test_narrow_containers_have_to_save_more_than_300_bytes(count: int, width: int, size: int) -> None:
+    layer = Layer(name="fc", kind="linear", c_in=count, c_out=1)
+    assert container_weight_bytes(layer, width, "narrow") == size
+
+
+@pytest.mark.parametrize(("count", "storage"), [(2687, "int8"), (2688, "int8"), (2696, "table")])
+def test_table_has_to_save_more_than_its_decoding_takes(count: int, storage: str) -> None:
+    # At 7 bits: seven eighths of the weights, and 16 + 128 + 192 bytes; as many as int8 at 8 * 336 weights.
+    assert choose_storage(count, 7, lookup_tables=True) == storage

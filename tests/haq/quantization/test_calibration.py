@@ -166,3 +166,21 @@ def test_empty_histogram_and_unknown_method_raise() -> None:
         clips(build_histogram([torch.ones(1)]), method="entropy", signed=True)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="from 1 to 8, got 9"):
         clips(build_histogram([torch.ones(1)]), method="mse", signed=True, bits=(9,))
+
+
+@pytest.mark.parametrize(("bits", "signed", "share"), [(2, False, 15 / 16), (3, True, 15 / 16), (4, False, 255 / 256)])
+def test_percentile_leaves_one_value_in_squared_levels_above_the_clip(bits: int, signed: bool, share: float) -> None:
+    values = torch.arange(1.0, 1001.0)
+    clip = clips(build_histogram([values]), method="percentile", signed=signed, bits=(bits,))[bits]
+    assert clip == pytest.approx(1000 * share, rel=2e-3)
+
+
+def test_distortion_by_hand() -> None:
+    histogram = build_histogram([torch.tensor([1.0, -3.0, 0.0, 0.75])])
+    # Codes -2 to 1 in steps of 1: -3 becomes -2, 0.75 becomes 1. With a zero point of 1 in 0 to 3, -3 becomes -1.
+    signed, unsigned = IntegerRange(2, signed=True), IntegerRange(2, signed=False)
+    assert distortion(histogram, np.array([1.0]), grid=signed)[0] == pytest.approx((1 + 0.0625) / 4, rel=0.01)
+    shifted = distortion(histogram, np.array([1.0]), grid=unsigned, zero_point=1)
+    assert shifted[0] == pytest.approx((4 + 0.0625) / 4, rel=0.01)
+    # In steps of 0.5 the codes reach -1 to 0.5.
+    assert distortion(histogram, np.array([0.5]), grid=signed)[0] == pytest.approx((0.25 + 4 + 0.0625) / 4, rel=0.01)

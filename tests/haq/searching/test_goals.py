@@ -1,5 +1,6 @@
 """When a policy may be the answer, and which of two is better."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from envs.choices import Choices
 from haq.runs.episode import Episode, distinct
 from haq.searching.confidence import Pairs, confidence_of_drop
-from haq.searching.goals import MAX_FINALISTS, MaximumReward, MinimumCost, merit
+from haq.searching.goals import MAX_FINALISTS, MaximumReward, MinimumCost, goal_of, merit
 
 
 class Small:
@@ -129,3 +130,17 @@ def test_with_a_confidence_finalists_are_all_that_reach_more_of_it_at_more_cost(
         for bits, count in lost.items()
     ]
     assert [each.episode for each in sure.finalists(episodes)] == [2, 4, 5, 6, 7, 8]
+
+
+def test_goal_follows_from_the_settings() -> None:
+    config = SimpleNamespace(max_accuracy_drop=None, confidence=None)
+    problem: Any = SimpleNamespace(config=config, task=SimpleNamespace(size={"search": 250}.get))
+    assert goal_of(problem, 0.95) == MaximumReward(problem)
+    config.max_accuracy_drop, config.confidence = 0.5, 0.9
+    assert goal_of(problem, 0.95) == MinimumCost(problem, 0.005, accuracy_fp32=0.95, images=250, confidence=0.9)
+
+
+def test_failed_evaluations_meet_no_goal() -> None:
+    failed = make_episode(4, 4, 4, 4, accuracy=0.95, failure="out of memory")
+    assert not goal(32, 8).meets(failed)
+    assert not min_cost(0.1).meets(failed)

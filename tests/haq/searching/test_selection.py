@@ -142,3 +142,22 @@ def test_the_winner_reaches_the_confidence_on_all_images_together() -> None:
     found = select(goal, tried, search, selection)  # type: ignore[arg-type]
     assert found.winner.w_bits == (8,)
     assert found.confidence == confidence_of_drop(Pairs(0, 0, 1250), 0.01)
+
+
+def test_won_and_lost_images_of_both_splits_are_added() -> None:
+    known: Known = {4: (FLOAT, 0.1)}
+    (tried,) = (each.model_copy(update={"lost": 2, "won": 3}) for each in episodes(known))
+    search, selection = Stub(1000, known), Stub(250, known)
+    selection.pairs = lambda _: Pairs(1, 5, 250)  # type: ignore[method-assign]
+    goal = MinimumCost(choice(), 0.01, accuracy_fp32=FLOAT, images=1000, confidence=0.5)
+    found = select(goal, [tried], search, selection)  # type: ignore[arg-type]
+    assert found.confidence == confidence_of_drop(Pairs(2 + 1, 3 + 5, 1250), 0.01)
+
+
+def test_confidence_without_a_selection_split_is_that_of_the_search() -> None:
+    known: Known = {4: (FLOAT, 0.1)}
+    (tried,) = (each.model_copy(update={"lost": 2, "won": 3}) for each in episodes(known))
+    goal = MinimumCost(choice(), 0.01, accuracy_fp32=FLOAT, images=1000, confidence=0.5)
+    search: Any = Stub(1000, known)
+    assert select(goal, [tried], search, None).confidence == confidence_of_drop(Pairs(2, 3, 1000), 0.01)
+    assert select(MinimumCost(choice(), 0.01, FLOAT), [tried], search, None).confidence is None
