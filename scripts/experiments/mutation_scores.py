@@ -253,12 +253,12 @@ def table(stages: dict[str, Any]) -> str:
         for name, each in found.get("packages", {}).items():
             if not each["states"]:
                 continue
-            tested, unnoticed = len(each["states"]), len(each["unnoticed"])
-            equivalent = sum(mutant in found.get("equivalent", {}) for mutant in each["unnoticed"])
-            killed = tested - unnoticed
+            unnoticed = {mutant for mutant, state in each["states"].items() if state in UNNOTICED}
+            tested, equivalent = len(each["states"]), len(unnoticed & set(found.get("equivalent", {})))
+            killed = tested - len(unnoticed)
             score = f"{100 * killed / (tested - equivalent):.0f} %"
             cells = (name, stage, found["seed"], f"{each['mutants']:,}", tested, killed, equivalent)
-            lines.append(f"| {' | '.join(map(str, cells))} | {unnoticed - equivalent} | {score} |")
+            lines.append(f"| {' | '.join(map(str, cells))} | {len(unnoticed) - equivalent} | {score} |")
     return "\n".join(lines)
 
 

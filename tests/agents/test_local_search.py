@@ -57,3 +57,35 @@ def test_neighbours_are_legal_distinct_and_sorted(make_space):
 def test_single_pair_has_no_neighbours(make_space):
     space = make_space((2.0,), widths=(3,), ratios=(1.0,))
     assert len(Knapsack(space).neighbours(random_losses(1, 1)[0], np.array([[3, 3]]), 5)) == 0
+
+
+@pytest.mark.parametrize("ratios", [(0.49,), (0.49, 0.69)])  # no policy meets these exactly
+def test_neighbours_are_all_moves_and_exchanges_that_fit(make_space, ratios):
+    space = make_space((3.0, 1.0, 2.0), ratios=ratios)
+    (losses,) = random_losses(1, 3)
+    start = space.project(np.full((3, 2), 3))
+
+    def changes(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Loss and costs that each decision of a policy adds to those of the start."""
+        rows, now, was = np.arange(3), tuple(bits.T - 1), tuple(start.T - 1)
+        return losses[rows, *now] - losses[rows, *was], space.cost[:, rows, *now] - space.cost[:, rows, *was]
+
+    expected = set()
+    for bits in (np.array(pairs) for pairs in product(*(space.pairs(decision) for decision in range(3)))):
+        moved = np.flatnonzero((bits != start).any(axis=1))
+        if not 1 <= len(moved) <= 2 or not space.fits(bits):
+            continue
+        loss, cost = changes(bits)
+        is_better, is_cheaper = loss < 0, (cost < 0).any(axis=0)
+        first, last = moved[0], moved[-1]
+        if len(moved) == 1 or (is_better[first] and is_cheaper[last]) or (is_better[last] and is_cheaper[first]):
+            expected.add(bits.tobytes())
+    assert {bits.tobytes() for bits in Knapsack(space).neighbours(losses, start, 10**6)} == expected
+
+
+def test_no_exchange_improves_a_solution(make_space):
+    space = make_space((3.0, 1.0, 2.0, 1.5), ratios=(0.45,))
+    losses, solver = random_losses(4, 4), Knapsack(space)
+    for problem, bits in zip(losses, solver.solve(losses), strict=True):
+        best = solver.neighbours(problem, bits, 1)[0]
+        assert summed(problem, best) >= summed(problem, bits)

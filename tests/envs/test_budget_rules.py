@@ -137,3 +137,21 @@ def test_lower_in_sequence_skips_widths_that_are_not_allowed() -> None:
     choice.allowed[:] = False
     choice.allowed[:, [[1], [3], [7]], 7] = True  # weights of 2, 4 or 8 bits, activations of 8
     assert lower_in_sequence(choice, np.array([[8, 8], [8, 8]])).tolist() == [[4, 8], [2, 8]]
+
+
+def test_project_takes_the_pair_that_saves_most_per_bit() -> None:
+    cost = np.full((1, 1, 8, 8), 100.0)
+    # From 8 x 8 bits: 52 with 4 bits less is 13 a bit, 60 with 2 bits less is 30, 80 with 8 bits less is 10.
+    cost[0, 0, 3, 7], cost[0, 0, 6, 6], cost[0, 0, 3, 3] = 48.0, 40.0, 20.0
+    assert project(choice_of(cost, [50.0]), np.array([[8, 8]])).tolist() == [[7, 7]]
+
+
+def test_project_saves_only_of_exceeded_budgets() -> None:
+    cost = np.full((2, 1, 8, 8), 10.0)
+    cost[:, 0, 7, 7] = 60.0, 10.0
+    # One bit less saves 15 of the first budget, which is exceeded; the other saves 12 of it and all of the second.
+    cost[:, 0, 6, 7], cost[:, 0, 7, 6] = (45.0, 10.0), (48.0, 0.0)
+    choice = choice_of(cost, [50.0, 20.0])
+    choice.allowed[:] = False
+    choice.allowed[0, [7, 6, 7], [7, 7, 6]] = True
+    assert project(choice, np.array([[8, 8]])).tolist() == [[7, 8]]

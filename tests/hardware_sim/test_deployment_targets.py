@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hardware_sim.deployment_target import DeploymentTarget
+from hardware_sim.deployment_target import DeploymentTarget, widths_text
 from hardware_sim.description_files import DescriptionError
 from hardware_sim.target_catalog import TARGETS, load_target, target_names
 
@@ -114,3 +114,40 @@ def test_unknown_targets_are_refused_with_known_ones(name: str, message: str) ->
     with pytest.raises(DescriptionError) as caught:
         load_target(name)
     assert message in str(caught.value)
+
+
+def target_of(**settings: object) -> DeploymentTarget:
+    bits = [{"w_bits": [4, 8], "a_bits": [8]}]
+    return DeploymentTarget.model_validate({"name": "mine", "description": "mine", "bits": bits, **settings})
+
+
+def test_one_operand_in_float_is_a_float_layer() -> None:
+    assert [target_of().allows(*pair) for pair in ((8, None), (None, 8))] == [False, False]
+    assert [target_of(float_layers=True).allows(*pair) for pair in ((8, None), (None, 8), (3, 8))] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_ends_have_the_rules_of_the_middle_unless_they_have_their_own() -> None:
+    assert target_of().end_pairs == {(4, 8), (8, 8)}
+    own = target_of(first_last=[{"w_bits": [8], "a_bits": [8]}, {"w_bits": [2], "a_bits": [4]}])
+    assert own.end_pairs == {(8, 8), (2, 4)}
+    assert own.pairs == {(4, 8), (8, 8)}
+    assert (
+        target_of().legal_text(is_end=True) == own.legal_text() == "weights of 4 or 8 bits with activations of 8 bits"
+    )
+
+
+def test_powers_of_two_and_shared_scales_cannot_be_learned_freely() -> None:
+    assert not target_of().restricts_scales
+    assert target_of(power_of_two_scales=["activations"]).restricts_scales
+    assert target_of(weight_granularity="per_tensor").restricts_scales
+
+
+@pytest.mark.parametrize(
+    ("widths", "text"), [((3, 2), "2 or 3"), ((4, 2, 3), "2 to 4"), ((2, 4, 5), "2, 4 or 5"), ((4, 4), "4")]
+)
+def test_three_or_more_successive_widths_are_a_range(widths: tuple[int, ...], text: str) -> None:
+    assert widths_text(widths) == text

@@ -111,7 +111,7 @@ def test_invalid_options_raise(options: dict[str, object]) -> None:
 
 
 def test_items_of_a_split_are_read_at_their_indices() -> None:
-    drawn = Drawn(VAL, np.array([7, 2]))
+    drawn = Drawn(pool("val", [0, 1] * 5), np.array([7, 2]))
     assert [(input_.item(), target) for input_, target in (drawn[0], drawn[1])] == [(7, 1), (2, 0)]
     # The hash is of the names in the order of the split, a line each.
     assert drawn.facts() == {"size": 2, "sha256": hashlib.sha256(b"val7\nval2").hexdigest()}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from haq.api import simulate
-from haq.costs.simulation import simulation, used_limits
+from haq.costs.simulation import UsedLimit, simulation, used_limits
 from haq.costs.specialization import Candidate, PricedNetwork, specialization
 from haq.errors import UserError
 from haq.network.layers import Refused
@@ -17,6 +17,7 @@ from hardware_sim.cost import OBJECTIVES, Objective
 from hardware_sim.layer import Layer
 from hardware_sim.mcu import Mcu
 from hardware_sim.networks import mobilenet_v2
+from hardware_sim.roofline import Precision, Roofline
 
 A = Layer(name="a", kind="linear", c_in=8, c_out=4)
 B = Layer(name="b", kind="linear", c_in=4, c_out=2)
@@ -167,3 +168,60 @@ def test_simulate_function_takes_model_names_and_policies() -> None:
     other = Policy(model="net", hardware=None, objective=None, layers=bits(8))
     with pytest.raises(UserError, match="does not fit torchvision:resnet18"):
         simulate("torchvision:resnet18", other)
+
+
+def test_fraction_of_the_latency_in_layers_that_memory_limits() -> None:
+    device = Roofline(
+        name="roof",
+        description="a MAC and a byte in ten microseconds",
+        precisions=(Precision(bits=8, macs_per_s=1e5),),
+        memory_bytes_per_s=1e5,
+        dram_pj_per_bit=1.0,
+        static_w=1.0,
+    )
+    busy = Layer(name="busy", kind="linear", c_in=8, c_out=8, input_size=(1, 100), output_size=(1, 100))
+    network = PricedNetwork(model="net", layers=(A, busy))
+    eight = Candidate("8", uniform_bits(network.layers, w_bits=8, a_bits=8))
+    # 32 MACs and 32 + 8 + 4 bytes; 6400 MACs and fewer bytes.
+    assert specialization(network, [eight], [device]).costs[0][0].memory_bound == pytest.approx(44 / (44 + 6400))
+
+
+def test_cells_have_all_costs_of_the_batch_and_of_an_image() -> None:
+    network = PricedNetwork(model="net", layers=NET, batch=4, objective="energy")
+    (cell,) = specialization(network, [Candidate("4", bits(4))], [mcu(flash_bytes=64)]).costs[0]
+    # 42 MACs at 3 cycles for each of four images, half a watt.
+    assert cell.latency_s == pytest.approx(4 * 42 * 3e-6)
+    assert cell.latency_per_image_s == pytest.approx(42 * 3e-6)
+    assert (cell.energy_j, cell.energy_per_image_j) == pytest.approx((0.5 * 4 * 42 * 3e-6, 0.5 * 42 * 3e-6))
+    assert (cell.weight_bytes, cell.bops, cell.memory_bound, cell.ratio) == (21.0, 42 * 32, 0.0, pytest.approx(1.5))
+    assert cell.of("energy") == cell.energy_j
+
+
+def test_refusals_name_the_first_two_exceeded_limits() -> None:
+    tight = mcu(flash_bytes=16).model_copy(update={"ram_bytes": 16})
+    (cell,) = specialization(PricedNetwork(model="net", layers=NET), [Candidate("8", bits(8))], [tight]).costs[0]
+    assert cell.refused == "flash: 42 B of 16 B; RAM at a: 44 B of 16 B"
+
+
+def test_device_that_refuses_the_network_has_the_batch_of_the_settings() -> None:
+    lstm = Layer(name="lstm", kind="recurrent", c_in=4, c_out=16)
+    for batch, shown in ((7, 7), (None, 1)):
+        network = PricedNetwork(model="net", layers=(lstm,), batch=batch)
+        (device,) = specialization(network, [], [mcu(flash_bytes=64)]).devices
+        assert (device.batch, device.notes) == (shown, ())
+
+
+def test_capacity_that_is_just_used_up_is_not_exceeded() -> None:
+    full, over = (UsedLimit("slots", "slots", 2.0, used) for used in (2.0, 2.5))
+    assert (full.is_exceeded, over.is_exceeded) == (False, True)
+    assert str(over) == "slots: 2.5 slots of 2 slots"
+
+
+def test_whole_cycles_are_integers_and_fractions_are_kept() -> None:
+    table = mcu(flash_bytes=64).model_copy(update={"cycles_per_mac": ((3.0, 3.0), (2.0, 1.3))}).table(NET)
+    document = simulation("net", table, bits(8))
+    assert [layer.cycles for layer in document.layers] == pytest.approx([32 * 1.3, 8 * 1.3, 2 * 1.3])
+    assert [type(layer.bops) for layer in document.layers] == [int] * 3
+    whole = simulation("net", table, bits(4))
+    assert (whole.totals.cycles, type(whole.totals.cycles), whole.totals.macs) == (126, int, 42)
+    assert whole.totals.energy_parts_j == {"compute": pytest.approx(0.5 * 126e-6)}
