@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from haq.errors import UserError, validation_message
+from haq.file_limits import POLICY, read_bytes
 from haq.files import link_target, write_atomically
 from haq.formatting import counted
 from hardware_sim.cost import COST_FIELDS, Bits, Cost, Objective
 from hardware_sim.layer import Layer, LayerKind
 
-MAX_FILE_BYTES = 16 * 2**20
 Width = Annotated[int, Field(strict=True, ge=1, le=8)]
 # Names are shown in one-line messages: no control characters, and no endless ones.
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
@@ -273,13 +273,7 @@ def load_policy(path: str | Path) -> Policy:
         >>> load_policy("results/digits/policy.json").w_bits  # doctest: +SKIP
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"cannot read policy {path}: {error.strerror}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise UserError(f"{path} is larger than {MAX_FILE_BYTES // 2**20} MiB, which no policy is")
+    content = read_bytes(path, POLICY)
     try:
         policy = Policy.model_validate_json(content, by_alias=True, by_name=False)
     except ValidationError as error:

@@ -8,6 +8,7 @@ from hardware_sim.accelerator import Accelerator
 from hardware_sim.bit_fusion import BitFusion
 from hardware_sim.bit_serial import BitSerial
 from hardware_sim.description_files import DescriptionError, closest, read_toml, validated
+from hardware_sim.file_limits import DEVICE
 from hardware_sim.lookup import Lookup, csv_device
 from hardware_sim.mcu import Mcu
 from hardware_sim.mcu_measured import MeasuredMcu
@@ -66,7 +67,7 @@ def load_accelerator(name_or_path: str | Path) -> Accelerator:
             "or give a .toml device file or a .csv table"
         )
     try:
-        values = csv_device(path) if path.suffix.lower() == ".csv" else read_toml(path, what="device")
+        values = csv_device(path) if path.suffix.lower() == ".csv" else read_toml(path, DEVICE)
         device = _build(values, path)
     except DescriptionError as error:
         raise DeviceError(str(error)) from error

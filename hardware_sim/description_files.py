@@ -7,9 +7,9 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from hardware_sim.file_limits import FileKind, TooLargeError, read_bounded
 from hardware_sim.units import closest_key, unit_hint
 
-MAX_FILE_BYTES = 2**20
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -17,12 +17,12 @@ class DescriptionError(ValueError):
     """A file that does not describe what it should; the message is one line."""
 
 
-def read_toml(path: Path, *, what: str) -> Mapping[str, Any]:
+def read_toml(path: Path, kind: FileKind) -> Mapping[str, Any]:
     """Read a TOML file.
 
     Args:
         path: The file.
-        what: What the file describes, for messages.
+        kind: What it should be.
 
     Returns:
         Its values.
@@ -33,11 +33,9 @@ def read_toml(path: Path, *, what: str) -> Mapping[str, Any]:
     try:
         if not path.is_file():
             raise DescriptionError(f"{str(path)!r:.200}: {'not a file' if path.exists() else 'no such file'}")
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise DescriptionError(f"{str(path)!r}: larger than {MAX_FILE_BYTES} bytes, the limit for {what} files")
-        return tomllib.loads(content.decode())
+        return tomllib.loads(read_bounded(path, kind).decode())
+    except TooLargeError as error:
+        raise DescriptionError(str(error)) from error
     except OSError as error:
         raise DescriptionError(f"{str(path)!r:.200}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from hardware_sim.file_limits import INSTRUCTION_TABLE, require_size
 from hardware_sim.layer import Layer, LayerKind, Size
 
 SHAPE_COLUMNS = ("kind", "c_in", "c_out", "kernel", "stride", "dilation", "groups", "input_size", "output_size")
 COLUMNS = (*SHAPE_COLUMNS, "w_bits", "a_bits", "instructions")
-MAX_BYTES = 2**22
 Widths = tuple[int, int]
 """(w_bits, a_bits)"""
 
@@ -54,8 +54,7 @@ def read_shapes(path: Path) -> tuple[MeasuredShape, ...]:
     """
     if not path.is_file():
         raise ValueError(f"table_file: no file {path}")
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"table_file: {path} is larger than {MAX_BYTES} bytes")
+    require_size(path, INSTRUCTION_TABLE)
     found: dict[Layer, dict[Widths, int]] = {}
     try:
         with path.open(newline="", encoding="utf-8") as file:

@@ -13,9 +13,9 @@ from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 from hardware_sim import proxy
 from hardware_sim.accelerator import Accelerator, ClockHz, resolve_batch
 from hardware_sim.cost import WIDTHS, Bits, CostTable, FloatArray, UnsupportedError, width_index
+from hardware_sim.file_limits import COST_TABLE, require_size
 from hardware_sim.layer import Layer
 
-MAX_TABLE_BYTES = 64 * 2**20
 KEY_COLUMNS = ("layer", "w_bits", "a_bits")
 VALUE_COLUMNS = ("latency_s", "energy_j")
 BATCH_COLUMN = "batch"
@@ -75,8 +75,7 @@ class Lookup(Accelerator):
             raise ValueError(f"table_file {self.table_file!r} must end in .csv or .npy")
         if not path.is_file():
             raise ValueError(f"table_file: no file {path}")
-        if path.stat().st_size > MAX_TABLE_BYTES:
-            raise ValueError(f"table_file: {path} is larger than {MAX_TABLE_BYTES} bytes")
+        require_size(path, COST_TABLE)
         readers[path.suffix.lower()](path)
         return self
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hardware_sim.deployment_target import DeploymentTarget
 from hardware_sim.description_files import DescriptionError, closest, read_toml, validated
+from hardware_sim.file_limits import TARGET
 
 TARGETS = Path(__file__).parent / "targets"
 
@@ -37,7 +38,7 @@ def load_target(name_or_path: str | Path) -> DeploymentTarget:
             f"unknown deployment target {name!r:.80}{closest(name, target_names())}; known are "
             f"{', '.join(target_names())}, or give a .toml file"
         )
-    target = validated(DeploymentTarget, read_toml(path, what="target"), path)
+    target = validated(DeploymentTarget, read_toml(path, TARGET), path)
     if target.name in target_names() and path.resolve().parent != TARGETS.resolve():
         raise DescriptionError(f"{str(path)!r}: {target.name!r} is the name of a shipped target; choose another")
     return target

@@ -31,7 +31,7 @@ ROWS = (
     ("execution",),
     ("config", "interchange"),
     ("policy", "budgets"),
-    ("files", "formatting"),
+    ("files", "file_limits", "formatting"),
     ("errors",),
 )
 """What lies in `haq/`, from top to bottom: each row may import those below it. ARCHITECTURE.md draws the same order."""

@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from multiprocessing import current_process, get_context, parent_process
+from multiprocessing import current_process, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_handles
 from pathlib import Path
@@ -50,6 +51,7 @@ class Processes:
     def pool(self) -> Iterator["ProcessPool"]:
         """Start the processes; see `Workers.pool`."""
         context = get_context("spawn")
+        _start_quiet_tracker()
         stopped, stop = context.Pipe(duplex=False)
         with tempfile.TemporaryDirectory(prefix="haq-") as folder:
             pool = ProcessPool(self.workers, stopped, Path(folder))
@@ -143,7 +145,7 @@ class ProcessPool:
             self.slots,
             mp_context=get_context("spawn"),
             initializer=_begin,
-            initargs=(self._stopped, self._gpus),
+            initargs=(self._stopped, self._folder, self._gpus),
         )
 
     def _start(self, result: Future[R], call: Callable[[], R], retries: int) -> None:
@@ -179,13 +181,27 @@ class ProcessPool:
             result.set_result(running.result())
 
 
-def _begin(stopped: Connection, gpus: tuple[str, ...]) -> None:
+def _start_quiet_tracker() -> None:
+    """Start the process that removes the semaphores of a killed process, without the warning that it does so."""
+    name = "PYTHONWARNINGS"
+    before = os.environ.get(name)
+    os.environ[name] = "ignore:resource_tracker:UserWarning"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _begin(stopped: Connection, folder: Path, gpus: tuple[str, ...]) -> None:
     """Set up a worker: one thread, a GPU if there is one, and no reaction to Ctrl-C, which its parent handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit_threads(1)
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(current_process().name, gpus)
-    Thread(target=_end_with_parent, args=(stopped,), daemon=True).start()
+    Thread(target=_end_with_parent, args=(stopped, folder), daemon=True).start()
 
 
 def _visible_gpus() -> tuple[str, ...]:
@@ -213,9 +229,10 @@ def gpu_of(name: str, gpus: Sequence[str]) -> str:
     return gpus[(int(name.rpartition("-")[2]) - 1) % len(gpus)]
 
 
-def _end_with_parent(stopped: Connection) -> None:
-    """End this worker when the calling process closes its end of the pipe, or dies."""
+def _end_with_parent(stopped: Connection, folder: Path) -> None:
+    """End this worker, and remove its shared values, when the caller closes its end of the pipe, or dies."""
     parent = parent_process()
     assert parent is not None
     wait_for_handles([parent.sentinel, stopped])
+    shutil.rmtree(folder, ignore_errors=True)  # a parent that was killed does not
     os._exit(1)

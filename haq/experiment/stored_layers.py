@@ -11,12 +11,12 @@ from re import fullmatch
 from pydantic import TypeAdapter, ValidationError
 
 from haq.errors import UserError, validation_message
+from haq.file_limits import RUN_DOCUMENT, read_bytes
 from haq.network.layers import Trace
 from haq.policy import PRINTABLE
 from haq.runs.run_folder import LAYERS, RunFolder
 from hardware_sim.layer import Layer
 
-MAX_FILE_BYTES = 64 * 2**20
 MAX_LAYERS = 2000
 MAX_SIZE = 2**31
 """Limit on every size of a layer, such as its channels."""
@@ -56,10 +56,9 @@ def load_layers(run: RunFolder) -> Trace | None:
     path = run.path / LAYERS
     if not path.is_file():
         return None
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise UserError(f"{path} is larger than {MAX_FILE_BYTES // 2**20} MiB, which no network's layers are")
+    content = read_bytes(path, RUN_DOCUMENT)
     try:
-        trace = _TRACE.validate_json(path.read_bytes(), strict=True)
+        trace = _TRACE.validate_json(content, strict=True)
     except ValidationError as error:
         raise UserError(f"{path} is damaged ({validation_message(error)}); {_remedy(path)}") from error
     problem = next(_problems(trace), None)

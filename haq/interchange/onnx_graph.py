@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from haq.errors import UserError
+from haq.file_limits import ONNX, read_bytes
 from haq.interchange.layer_names import LayerNames
 from hardware_sim.layer import Layer
 
@@ -45,10 +46,9 @@ def _load(path: Path) -> Any:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+    content = read_bytes(path, ONNX)
     try:
-        return onnx.load(str(path), format="protobuf", load_external_data=False)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        return onnx.load_model_from_string(content)
     except (DecodeError, RuntimeError, ValueError) as error:
         raise UserError(f"{path} is no ONNX file") from error
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from haq.errors import MAX_MESSAGE, UserError
+from haq.file_limits import BITS, read_text
 from haq.interchange.aimet import is_aimet, read_aimet
-from haq.interchange.document import parse_json, read_text
+from haq.interchange.document import parse_json
 from haq.interchange.given_bits import ImportedBits
 from haq.interchange.layer_lists import read_layer_list
 from haq.interchange.matching import match
@@ -61,7 +62,7 @@ def read_policy(
     Examples:
         >>> read_policy(Path("model.encodings"), layers, model="net").policy.w_bits  # doctest: +SKIP
     """
-    text = read_text(path)
+    text = read_text(path, BITS)
     read = None if graph is None else tensors_read(graph, layers)
     try:
         found = match(_parsed(text, format, layers), layers, graph=read, wide_as_float=wide_as_float)

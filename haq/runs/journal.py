@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from pydantic import ValidationError
 
 from haq.errors import UserError, validation_message
+from haq.file_limits import JOURNAL, read_bytes
 from haq.files import append_line, sync_file, write_atomically
 from haq.runs.records import Record, parse_object
 
@@ -53,7 +54,7 @@ class Journal(Generic[RecordType]):
             The records, in order.
 
         Raises:
-            UserError: A line is not a valid record.
+            UserError: A line is not a valid record, or the file cannot be read.
         """
         return [self._record(number, line, remedy) for number, line in enumerate(self._lines(), start=1)]
 
@@ -82,4 +83,4 @@ class Journal(Generic[RecordType]):
         yield from self._content().split(b"\n")[:-1]
 
     def _content(self) -> bytes:
-        return self.path.read_bytes() if self.path.is_file() else b""
+        return read_bytes(self.path, JOURNAL) if self.path.is_file() else b""

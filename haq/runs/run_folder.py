@@ -15,6 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from haq.errors import UserError
+from haq.file_limits import RUN_DOCUMENT, read_bytes
 from haq.files import remove_unfinished, sync_folder, write_atomically
 from haq.runs.archives import BROKEN_FILE, archive_members, read_torch
 from haq.runs.episode import Episode
@@ -234,10 +235,10 @@ class RunFolder:
             The object; None if the file is missing or incomplete.
 
         Raises:
-            UserError: It is the configuration of a run of a later version.
+            UserError: It is too large, or the configuration of a run of a later version.
         """
         path = self.path / name
-        document = parse_object(path.read_bytes()) if path.is_file() else None
+        document = parse_object(read_bytes(path, RUN_DOCUMENT)) if path.is_file() else None
         if name == CONFIG and document is not None:
             require_known_version(document, path)
         return document

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from haq import policy as policy_module
 from haq.errors import UserError
+from haq.file_limits import POLICY
 from haq.policy import (
-    MAX_FILE_BYTES,
     SCHEMA_ID,
     CostSummary,
     LayerBits,
@@ -235,7 +235,7 @@ def test_file_that_is_no_policy_is_refused_in_one_line(content: bytes, tmp_path:
 
 
 def test_file_above_the_size_limit_is_refused(tmp_path: Path) -> None:
-    assert "larger than" in complaint(b" " * (MAX_FILE_BYTES + 1), tmp_path)
+    assert "larger than" in complaint(b" " * (POLICY.max_bytes + 1), tmp_path)
 
 
 def test_duplicate_names_among_many_layers_are_refused(tmp_path: Path) -> None:

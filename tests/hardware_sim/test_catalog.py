@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hardware_sim.catalog import DEVICES, DeviceError, device_names, load_accelerator
-from hardware_sim.description_files import MAX_FILE_BYTES
+from hardware_sim.file_limits import DEVICE
 
 GOOD = """
 kind = "bit_serial"
@@ -99,7 +99,7 @@ def test_all_mistakes_of_a_file_are_named_at_once(tmp_path: Path) -> None:
 def test_file_too_large_is_not_parsed(tmp_path: Path) -> None:
     path = tmp_path / "huge.toml"
     with path.open("wb") as file:
-        file.truncate(100 * MAX_FILE_BYTES)
+        file.truncate(100 * DEVICE.max_bytes)
     with pytest.raises(DeviceError, match="larger than"):
         load_accelerator(path)
 

@@ -15,6 +15,7 @@ from haq.execution.user_code import one_line
 from haq.exporters.packed.contents import PACKED, SCALE, SHAPE, Contents
 from haq.exporters.packed.header import KEY, Header, PackedLayer, digest_of
 from haq.exporters.packed.words import row_shape, unpack, word_count
+from haq.file_limits import PACKED_HEADER
 from haq.quantization.linear import QuantizedWeight
 
 _DAMAGED = (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, RecursionError)
@@ -54,8 +55,10 @@ def parse_packed(content: bytes, name: str = "the packed file") -> Contents:
         UserError: The content is no packed file or is damaged.
     """
     try:
-        tensors = load(content)
         length = int.from_bytes(content[:8], "little")
+        if length > PACKED_HEADER.max_bytes:
+            raise ValueError(f"its header of {length} bytes is longer than {PACKED_HEADER.max_bytes}")
+        tensors = load(content)
         found = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get(KEY)
     except _DAMAGED as error:
         raise UserError(f"{name} is no packed file of haq, or is damaged: {one_line(error)}") from error

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from pydantic import ValidationError
 
 from haq.errors import UserError
+from haq.file_limits import RUN_DOCUMENT, read_bytes
 from haq.formatting import BYTES, JOULES, SECONDS, Units, model_title
 from haq.reporting.plots.style import (
     BLUE,
@@ -51,11 +52,12 @@ def load_sweep(folder: Path) -> SweepDocument:
         UserError: The folder holds no sweep, or its file is damaged.
     """
     path = folder / DOCUMENT
+    if not path.exists():
+        raise UserError(f"{folder} holds no {DOCUMENT}; haq pareto --out {folder} writes it")
+    content = read_bytes(path, RUN_DOCUMENT)
     try:
-        return SweepDocument.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no {DOCUMENT}; haq pareto --out {folder} writes it") from error
-    except (OSError, ValidationError) as error:
+        return SweepDocument.model_validate_json(content)
+    except ValidationError as error:
         raise UserError(f"{path} is damaged; haq pareto --resume writes it anew") from error
 
 

@@ -16,6 +16,7 @@ from haq.experiment.methods import uses_prior
 from haq.experiment.preparation import prepare, prepare_network
 from haq.experiment.prior.compute import compute_prior
 from haq.experiment.prior.layer_losses import LayerLosses
+from haq.file_limits import RUN_DOCUMENT
 from haq.files import write_atomically
 from haq.runs.environment import describe_environment
 from haq.runs.episode import Episode, distinct
@@ -24,6 +25,7 @@ from haq.searching.episodes import run_episodes
 from haq.searching.search import begin_session
 from haq.searching.session import Session
 from haq.studies.comparison.records import POINTS, ComparisonPoint
+from hardware_sim.file_limits import TooLargeError, read_bounded
 
 _OF_THE_SEARCH = {
     "agent",
@@ -86,8 +88,8 @@ class Cell:
         if RunFolder.reopen(self.folder, self.config.model_dump(mode="json")) is None:
             return None
         try:
-            points = _POINTS.validate_json((self.folder / POINTS).read_bytes())
-        except (FileNotFoundError, IsADirectoryError, ValidationError):
+            points = _POINTS.validate_json(read_bounded(self.folder / POINTS, RUN_DOCUMENT))
+        except (FileNotFoundError, IsADirectoryError, TooLargeError, ValidationError):
             return None
         found = [(point.agent, point.budget, point.seed, point.evaluations) for point in points]
         config = self.config

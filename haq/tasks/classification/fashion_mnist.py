@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from haq.errors import UserError
+from haq.file_limits import IDX, read_bytes
 from haq.tasks.classification.image_folder import require_folder
 from haq.tasks.splits import Pool
 from haq.tasks.transforms import Transform
@@ -18,8 +19,6 @@ CLASS_NAMES = (
 )  # fmt: skip
 UNSIGNED_BYTES = 0x08
 """Type code of unsigned bytes in IDX files."""
-MAX_BYTES = 2**30
-"""Largest number of bytes that are read from a compressed file."""
 
 
 def read_fashion_mnist(folder: Path, transform: Transform) -> tuple[Pool, Pool, tuple[str, ...]]:
@@ -69,12 +68,12 @@ def read_idx(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
 def _content(path: Path) -> bytes:
     packed = path.with_name(f"{path.name}.gz")
     if path.exists():
-        return path.read_bytes()
+        return read_bytes(path, IDX)
     if not packed.exists():
         raise UserError(f"neither {path} nor {packed.name} exists; expected the IDX files of Fashion-MNIST")
     try:
         with gzip.open(packed) as file:
-            return file.read(MAX_BYTES)
+            return file.read(IDX.max_bytes)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{packed} is not a whole gzip file ({error})") from error
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from haq.errors import UserError
 from haq.execution.user_code import one_line
+from haq.file_limits import CLASSES, read_text
 from haq.tasks.splits import Pool
 from haq.tasks.transforms import MAX_PIXELS, Transform
 
@@ -109,6 +110,8 @@ def read_picture(path: Path) -> Image.Image:
             if not 0 < image.width * image.height <= MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels; up to {MAX_PIXELS // 10**6} million are read")
             image.load()
+    except FileNotFoundError as error:
+        raise UserError(f"{path} was there when its folder was read and is missing now; is the folder moved?") from error
     except _BROKEN_IMAGE as error:
         raise UserError(f"{path} is not a readable image ({one_line(error)}); repair or remove it") from error
     return image
@@ -169,12 +172,9 @@ def read_class_names(file: Path) -> dict[str, None]:
         The names in order, as the keys of a dict for fast lookup.
 
     Raises:
-        UserError: The file is no text, or names a class twice.
+        UserError: The file cannot be read, or names a class twice.
     """
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {file} as text ({one_line(error)})") from error
+    lines = [line.strip() for line in read_text(file, CLASSES).splitlines()]
     given = [line for line in lines if line]
     names = dict.fromkeys(given)
     if len(names) < len(given):

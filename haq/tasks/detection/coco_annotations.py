@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from haq.errors import UserError, validation_message
-from haq.execution.user_code import one_line
+from haq.file_limits import ANNOTATIONS, read_bytes
 from haq.tasks.detection.annotations import AnnotatedImages, clipped_corners, ground_truth, require_images
 from haq.tasks.detection.outputs import GroundTruth
 
@@ -49,12 +49,12 @@ def read_document(file: Path) -> Document:
         Its contents.
 
     Raises:
-        UserError: The file cannot be read, is not JSON, or lacks an entry; numbers that are not finite are refused.
+        UserError: The file cannot be read, is too large, is not JSON, or lacks an entry; numbers that are not
+            finite are refused.
     """
+    content = read_bytes(file, ANNOTATIONS)
     try:
-        return Document.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {file} ({one_line(error)})") from error
+        return Document.model_validate_json(content)
     except ValidationError as error:
         raise UserError(f"{file} is no file of COCO annotations: {validation_message(error)}") from error
 

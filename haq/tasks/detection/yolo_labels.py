@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from haq.errors import UserError
-from haq.execution.user_code import one_line
+from haq.file_limits import LABELS, read_text
 from haq.tasks.classification.image_folder import SUFFIXES
 from haq.tasks.detection.annotations import AnnotatedImages, clipped_corners, ground_truth
 from haq.tasks.detection.outputs import GroundTruth
@@ -58,12 +58,10 @@ def read_labels(file: Path, size: tuple[int, int], *, num_classes: int) -> Groun
         The objects.
 
     Raises:
-        UserError: A line is not a class and four numbers, the class is unknown, or the box lies outside the image.
+        UserError: The file cannot be read, a line is not a class and four numbers, the class is unknown, or the box
+            lies outside the image.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {file} as text ({one_line(error)})") from error
+    lines = read_text(file, LABELS).splitlines() if file.exists() else []
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     rows = [_numbers(line, f"{file}, line {number}", num_classes) for number, line in numbered]
     table = np.array(rows, dtype=np.float64).reshape(-1, 5)

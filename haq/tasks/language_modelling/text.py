@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from haq.errors import UserError
+from haq.file_limits import TEXT, read_text
 
 Level = Literal["word", "char"]
 Part = Literal["train", "valid", "test"]
@@ -48,8 +49,8 @@ def read_corpus(folder: Path, *, level: Level, min_count: int = 1) -> Corpus:
         The tokens of all parts.
 
     Raises:
-        UserError: A file is missing, empty or not UTF-8; all tokens of the training text are the same; or valid or test
-            have tokens that it does not have, and there is no `<unk>` for them.
+        UserError: A file is missing, empty, too large or not UTF-8; all tokens of the training text are the same; or
+            valid or test have tokens that it does not have, and there is no `<unk>` for them.
     """
     paths = find_files(folder)
     state = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths.values())
@@ -124,11 +125,7 @@ def tokens(text: str, level: Level) -> Iterator[str]:
 
 
 def _text(path: Path) -> str:
-    """Return the text of a file, with line feeds as its only line ends."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text, from byte {error.start} on; convert it") from error
+    text = read_text(path, TEXT)
     if not text.strip():
         raise UserError(f"{path} is empty; give a text")
     return text

@@ -150,10 +150,10 @@ def test_large_invalid_files_are_refused_quickly(tmp_path: Path, capsys: Output)
         file.write(b"\xff\x00" * 1000)
         file.truncate(100 * 2**20)
     assert main(["hardware", "validate", str(path)]) == 2
-    assert "larger than 1048576 bytes" in capsys.readouterr().err
+    assert "larger than 1 MiB, the limit for a device file" in capsys.readouterr().err
     table = path.rename(tmp_path / "garbage.csv")
     assert main(["hardware", "validate", str(table)]) == 2
-    assert "larger than 67108864 bytes" in capsys.readouterr().err
+    assert "larger than 64 MiB, the limit for a cost table" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["nothing.toml", "nothing.csv", "bismo-egde", "table.npy"])

@@ -139,19 +139,29 @@ from haq.execution.processes import Processes
 
 if __name__ == "__main__":
     with Processes(1).pool() as pool:
+        pool.share(1)
         print(pool.submit(os.getpid).result(), flush=True)
         pool.submit(time.sleep, 600)
         time.sleep(600)
 """
 
 
-def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
-    script = tmp_path / "parent.py"
+def test_a_killed_parent_leaves_no_worker_no_files_and_no_warning(tmp_path: Path) -> None:
+    script, temporary = tmp_path / "parent.py", tmp_path / "temporary"
     script.write_text(PARENT)
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
+    temporary.mkdir()
+    command, environment = [sys.executable, str(script)], {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as parent:
         assert parent.stdout is not None
+        assert parent.stderr is not None
         worker = int(parent.stdout.readline())
+        assert list(temporary.glob("*/*"))
         os.kill(parent.pid, signal.SIGKILL)
+        complaint = parent.stderr.read()  # ends with the last process that may write
+    assert complaint == ""
+    assert list(temporary.glob("*")) == []
     for _ in range(600):
         if not is_alive(worker):
             return

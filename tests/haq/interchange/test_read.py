@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from haq.errors import UserError
+from haq.file_limits import BITS
 from haq.interchange.read import ImportedPolicy, read_policy
-from haq.policy import MAX_FILE_BYTES
 from hardware_sim.layer import Layer
 
 AIMET = Path(__file__).with_name("aimet")
@@ -213,7 +213,7 @@ def test_parameters_of_attention_and_recurrent_layers(tmp_path: Path) -> None:
         ('{"param_encodings": {"conv1.weight": []}}', "one width for all channels"),
         ('{"param_encodings": [{"name": "conv1.weight", "bw": "4"}]}', "param_encodings.0.bw"),
         (b"\xff\xfe{}", "is no text: byte 0 is not UTF-8"),
-        (b" " * (MAX_FILE_BYTES + 1), "larger than 16 MiB"),
+        (b" " * (BITS.max_bytes + 1), "larger than 16 MiB"),
     ],
 )
 def test_mistake_is_named_in_one_line(content: str | bytes, says: str, tmp_path: Path) -> None:

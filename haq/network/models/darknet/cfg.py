@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from haq.errors import UserError
+from haq.file_limits import CFG, read_text
 
 T = TypeVar("T")
-MAX_BYTES = 2**20
-"""Greatest size of a cfg file; that of YOLOv4 has 12 kB."""
 MAX_SECTIONS = 1000
 """Greatest number of sections; YOLOv4 has 163."""
 
@@ -189,7 +188,7 @@ def read_cfg(path: str | Path) -> list[Section]:
     """
     path = Path(path)
     sections: list[Section] = []
-    for number, raw in enumerate(_text(path).splitlines(), 1):
+    for number, raw in enumerate(read_text(path, CFG).splitlines(), 1):
         line = "".join(raw.partition("#")[0].split())
         if not line or line.startswith(";"):
             continue
@@ -213,20 +212,6 @@ def _add(section: Section, name: str, option: Option) -> None:
     if name in section.options:
         raise section.error(f"{name} was given on line {section.options[name].line} already", option.line)
     section.options[name] = option
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); give a Darknet cfg") from error
-    if len(content) > MAX_BYTES:
-        raise UserError(f"{path} has more than {MAX_BYTES} bytes; a Darknet cfg is smaller")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no Darknet cfg: it is not text in UTF-8") from error
 
 
 def _integer(text: str, low: int, high: int) -> int:

@@ -133,6 +133,13 @@ def test_many_corrupt_images_are_counted(folder: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_that_vanished_after_it_was_listed_is_a_line(folder: Path) -> None:
+    task = load_task(f"imagefolder:{folder}", options=SMALL)
+    (folder / "val").rename(folder / "elsewhere")
+    with pytest.raises(UserError, match=r"\.png was there when its folder was read and is missing now.* cannot be used"):
+        task.prepare()
+
+
 def test_images_of_any_size_are_resized(folder: Path) -> None:
     for number, path in enumerate(sorted((folder / "val").rglob("*.png"))):
         write_image(path, red=50, size=6 + 3 * number)
@@ -248,5 +255,5 @@ def test_outputs_in_wrong_order_give_chance_accuracy(folder: Path) -> None:
 
 def test_classes_txt_must_be_text(folder: Path) -> None:
     (folder / "classes.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="as text"):
+    with pytest.raises(UserError, match="is no text"):
         load_task(f"imagefolder:{folder}")

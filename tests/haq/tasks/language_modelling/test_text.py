@@ -104,7 +104,7 @@ def test_missing_files_and_other_encodings_are_named(tmp_path: Path) -> None:
         load_task(f"text:{tmp_path}")
     folder = written(tmp_path, ("a\n", "a\n", "a\n"))
     (folder / "valid.txt").write_bytes(b"caf\xe9\n")
-    with pytest.raises(UserError, match=r"valid\.txt is not UTF-8 text, from byte 3 on"):
+    with pytest.raises(UserError, match=r"valid\.txt is no text: byte 3 is not UTF-8"):
         load_task(f"text:{folder}")
 
 

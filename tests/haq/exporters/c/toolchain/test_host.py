@@ -94,7 +94,7 @@ def test_folders_of_killed_processes_are_removed_a_day_later(tmp_path: Path, mon
     for name, age in ages.items():
         (tmp_path / "programs" / name).mkdir(parents=True)
         (tmp_path / "programs" / name / "program.c").touch()
-        os.utime(tmp_path / "programs" / name, (time.time() - age,) * 2)
+        os.utime(tmp_path / "programs" / name, (time.time() - age,) * 2)  # noqa: TID251
     with program_folder() as folder:
         assert {path.name for path in folder.parent.iterdir()} == {"running", folder.name}
     assert [path.name for path in (tmp_path / "programs").iterdir()] == ["running"]
