@@ -5,7 +5,7 @@ Readers are imported inside functions, which are called when atheris watches imp
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,7 +228,7 @@ def _packed_seed() -> list[bytes]:
         return [path.read_bytes()]
 
 
-def _saved(save: Callable[[Mapping[str, Any], Any], None]) -> Callable[[], list[bytes]]:
+def _saved(save: Callable[[dict[str, Any], Path], object]) -> Callable[[], list[bytes]]:
     def seeds() -> list[bytes]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "weights"

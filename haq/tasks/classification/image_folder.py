@@ -111,7 +111,9 @@ def read_picture(path: Path) -> Image.Image:
                 raise ValueError(f"{image.width}x{image.height} pixels; up to {MAX_PIXELS // 10**6} million are read")
             image.load()
     except FileNotFoundError as error:
-        raise UserError(f"{path} was there when its folder was read and is missing now; is the folder moved?") from error
+        raise UserError(
+            f"{path} was there when its folder was read and is missing now; is the folder moved?"
+        ) from error
     except _BROKEN_IMAGE as error:
         raise UserError(f"{path} is not a readable image ({one_line(error)}); repair or remove it") from error
     return image

@@ -136,7 +136,9 @@ def test_many_corrupt_images_are_counted(folder: Path) -> None:
 def test_a_folder_that_vanished_after_it_was_listed_is_a_line(folder: Path) -> None:
     task = load_task(f"imagefolder:{folder}", options=SMALL)
     (folder / "val").rename(folder / "elsewhere")
-    with pytest.raises(UserError, match=r"\.png was there when its folder was read and is missing now.* cannot be used"):
+    with pytest.raises(
+        UserError, match=r"\.png was there when its folder was read and is missing now.* cannot be used"
+    ):
         task.prepare()
 
 
