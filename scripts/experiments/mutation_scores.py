@@ -283,13 +283,13 @@ def main() -> None:
     options = parser.parse_args()
     options.work, options.out = options.work.resolve(), options.out.resolve()
     stages = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
-    started = time.time()
+    started = time.monotonic()
     if options.stage != "table":
         packages = {name: _restricted(PACKAGES[name], options.only) for name in options.packages}
         for found in measure(packages, options, stages["before"] if options.stage == "after" else None):
             old = stages.get(options.stage, {})
             stages[options.stage] = {**old, **found, "packages": {**old.get("packages", {}), **found["packages"]}}
-            stages[options.stage]["seconds"] = round(time.time() - started)
+            stages[options.stage]["seconds"] = round(time.monotonic() - started)
             options.out.write_text(json.dumps(stages, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(table(stages))
 
