@@ -4,9 +4,10 @@ Those of files that describe hardware are in `hardware_sim.file_limits`; SECURIT
 """
 
 from pathlib import Path
+from typing import BinaryIO
 
 from haq.errors import UserError
-from hardware_sim.file_limits import MIB, FileKind, TooLargeError, read_bounded
+from hardware_sim.file_limits import MIB, FileKind, TooLargeError, read_bounded, require_size
 
 POLICY = FileKind("policy", 16 * MIB)
 BITS = FileKind("file of bits", 16 * MIB)
@@ -37,6 +38,28 @@ def read_bytes(path: Path, kind: FileKind) -> bytes:
     """
     try:
         return read_bounded(path, kind)
+    except OSError as error:
+        raise UserError(f"cannot read {kind.name} {path}: {error.strerror}") from error
+    except TooLargeError as error:
+        raise UserError(str(error)) from error
+
+
+def open_bounded(path: Path, kind: FileKind) -> BinaryIO:
+    """Open a file of at most the limit of its kind, to read it in parts.
+
+    Args:
+        path: The file.
+        kind: What it should be.
+
+    Returns:
+        The open file.
+
+    Raises:
+        UserError: The file cannot be read, or is too large.
+    """
+    try:
+        require_size(path, kind)
+        return path.open("rb")
     except OSError as error:
         raise UserError(f"cannot read {kind.name} {path}: {error.strerror}") from error
     except TooLargeError as error:

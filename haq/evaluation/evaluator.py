@@ -9,6 +9,7 @@ from haq.errors import FailedEvaluationError, UserError
 from haq.evaluation.failures import marked_if_failed
 from haq.evaluation.fingerprint import fingerprint, float_key, hash_tensors
 from haq.evaluation.float_run import FloatRun, StoredOutputs
+from haq.evaluation.policy_memory import PolicyMemory
 from haq.evaluation.protocols import Engine, Evaluation, Kept, Store
 from haq.evaluation.split_evaluation import SplitEvaluation, evaluate_shared
 from haq.execution.pools import Pool, Shared
@@ -16,6 +17,10 @@ from haq.execution.structures import tensors
 from haq.policy import PolicyBits
 from haq.tasks.base import SplitName, Task
 from hardware_sim.cost import Bits
+
+CAPACITY = 10_000
+"""Number of policies whose evaluations stay in memory, those used last. A longer search evaluates and counts a policy
+again if it comes back after as many others."""
 
 
 class Evaluator:
@@ -36,7 +41,7 @@ class Evaluator:
         store: Store of evaluations; None for none.
 
     Attributes:
-        evaluations: Number of different policies that were evaluated.
+        evaluations: Number of policies that were evaluated, those that came back after `CAPACITY` others once more.
         forward_images: Number of images that these evaluations and the float pass take.
         accuracy_fp32: Score of the float network.
 
@@ -51,7 +56,7 @@ class Evaluator:
         if not task.size(split):
             raise ValueError(f"{task.name} has no {split} split")
         self._engine, self._task, self._split, self._batch_size = engine, task, split, batch_size
-        self._known: dict[PolicyBits, Evaluation] = {}
+        self._known = PolicyMemory[Evaluation](CAPACITY)
         self._recalled: dict[PolicyBits, Evaluation] = {}
         self.evaluations = 0
         self.forward_images = 0
@@ -97,11 +102,13 @@ class Evaluator:
             UserError: The store cannot be used.
         """
         bits = (tuple(w_bits), tuple(a_bits))
-        if bits not in self._known:
-            self._known[bits] = self._recalled.get(bits) or self._keep(bits)
+        found = self._known.find(bits)
+        if found is None:
+            found = self._recalled.pop(bits, None) or self._keep(bits)
+            self._known.add(bits, found)
             self.evaluations += 1
             self.forward_images += self._task.size(self._split) + self._engine.images_per_policy
-        return self._known[bits]
+        return found
 
     @contextmanager
     def distributed(self, pool: Pool) -> Iterator[None]:
@@ -138,27 +145,34 @@ class Evaluator:
             pool, measurement = self._workers
             self._requested[bits] = pool.submit(evaluate_shared, measurement, bits)
 
-    def recall(self, w_bits: Sequence[Bits], a_bits: Sequence[Bits], evaluation: Evaluation) -> None:
+    def recall(
+        self, w_bits: Sequence[Bits], a_bits: Sequence[Bits], evaluation: Evaluation, *, is_counted: bool
+    ) -> None:
         """Add an evaluation made before, such as one from the journal of an interrupted search.
 
-        `evaluate` returns it without running anything. It is counted then like any other, so that an interrupted search
-        has the same counts as one that was not interrupted.
+        `evaluate` returns it without running anything. So an interrupted search has the same counts as one that was not
+        interrupted.
 
         Args:
             w_bits: Bits of the weights of each layer; None for float.
             a_bits: Bits of the input of each layer; None for float.
             evaluation: Evaluation of this policy on this split.
+            is_counted: Whether the counts that are given to `resume` include it; otherwise it is counted when
+                `evaluate` is called with it for the first time.
         """
-        self._recalled[tuple(w_bits), tuple(a_bits)] = evaluation
+        bits = (tuple(w_bits), tuple(a_bits))
+        if is_counted:
+            self._known.add(bits, evaluation)
+        elif bits not in self._known:
+            self._recalled[bits] = evaluation
 
     def resume(self, *, evaluations: int, forward_images: int) -> None:
-        """Set the counts of an interrupted search; evaluations that were added by `recall` are not counted again.
+        """Set the counts of an interrupted search.
 
         Args:
             evaluations: Number of policies evaluated so far.
             forward_images: Number of images run so far.
         """
-        self._known |= self._recalled
         self.evaluations, self.forward_images = evaluations, forward_images
 
     def kept(self, layers: int) -> Kept | None:

@@ -15,11 +15,14 @@ from pathlib import Path
 
 from haq.errors import UserError
 from haq.evaluation.float_run import FloatRuns
+from haq.evaluation.policy_memory import PolicyMemory
 from haq.evaluation.protocols import Evaluation
 from haq.policy import PolicyBits
 from haq.runs.cache import cache_dir
 from hardware_sim.cost import WIDTHS, Bits
 
+CAPACITY = 100_000
+"""Number of stored evaluations of one key that a process keeps in memory."""
 FLOAT_MARK = "f"
 """Letter of a layer in float."""
 _NUMBERS = ("accuracy", "divergence", "noise")
@@ -121,7 +124,8 @@ class KeptEvaluations:
     """Evaluations of one key on disk: a file of JSON lines that several processes can read and extend at the same time.
 
     A line is `{"w": "8448", "a": "8fff", "accuracy": 0.97, "divergence": 0.02, "noise": 0.01}`, with one letter for
-    each layer and `f` for float. Incomplete and invalid lines are skipped.
+    each layer and `f` for float. Incomplete and invalid lines are skipped. The evaluations of the `CAPACITY` policies
+    that were read or used last stay in memory; others are not found.
 
     Args:
         path: Path of the file; it need not exist.
@@ -132,7 +136,7 @@ class KeptEvaluations:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._found: dict[PolicyBits, Evaluation] = {}
+        self._found = PolicyMemory[Evaluation](CAPACITY)
         self._read = 0
 
     def find(self, bits: PolicyBits) -> Evaluation | None:
@@ -149,7 +153,7 @@ class KeptEvaluations:
         """
         if bits not in self._found:
             self._catch_up()
-        return self._found.get(bits)
+        return self._found.find(bits)
 
     def add(self, bits: PolicyBits, evaluation: Evaluation) -> None:
         """Append the evaluation of a policy; one that failed or is not finite is not stored.
@@ -178,15 +182,18 @@ class KeptEvaluations:
         try:
             with self.path.open("rb") as file:
                 file.seek(self._read)
-                added = file.read()
+                for line in file:
+                    if line.endswith(b"\n"):
+                        self._read += len(line)
+                        self._remember(line)
         except OSError as error:
             raise UserError(_advice(self.path, error)) from error
-        whole = added[: added.rfind(b"\n") + 1]
-        self._read += len(whole)
-        for line in whole.splitlines():
-            found = _parse(line)
-            if found is not None:
-                self._found.setdefault(*found)
+
+    def _remember(self, line: bytes) -> None:
+        """Add the evaluation of a line; the first one of a policy counts, and invalid lines are skipped."""
+        found = _parse(line)
+        if found is not None and found[0] not in self._found:
+            self._found.add(*found)
 
 
 def _advice(path: Path, error: OSError) -> str:

@@ -1,6 +1,7 @@
 """Record of an episode: one line of `episodes.jsonl`."""
 
 from collections.abc import Iterable, Iterator
+from hashlib import blake2b
 from typing import Annotated
 
 import numpy as np
@@ -65,7 +66,10 @@ def distinct(episodes: Iterable[Episode]) -> Iterator[Episode]:
     Yields:
         Episodes with different bits, in order.
     """
-    first: dict[tuple[tuple[int, ...], tuple[int, ...]], Episode] = {}
+    seen: set[bytes] = set()
     for episode in episodes:
-        first.setdefault(episode.key, episode)
-    yield from first.values()
+        # A digest takes less memory than the bits of many layers.
+        key = blake2b(bytes((*episode.w_bits, *episode.a_bits)), digest_size=16).digest()
+        if key not in seen:
+            seen.add(key)
+            yield episode

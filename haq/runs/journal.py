@@ -3,14 +3,15 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
 from haq.errors import UserError, validation_message
-from haq.file_limits import JOURNAL, read_bytes
-from haq.files import append_line, sync_file, write_atomically
+from haq.file_limits import JOURNAL, open_bounded
+from haq.files import append_line, sync_file, system_errors_named
 from haq.runs.records import Record, parse_object
 
 RecordType = TypeVar("RecordType", bound=Record)
@@ -56,18 +57,37 @@ class Journal(Generic[RecordType]):
         Raises:
             UserError: A line is not a valid record, or the file cannot be read.
         """
-        return [self._record(number, line, remedy) for number, line in enumerate(self._lines(), start=1)]
+        return list(self.stream(remedy=remedy))
+
+    def stream(self, *, remedy: str, first: int = 0) -> Iterator[RecordType]:
+        """Read the records of lines one at a time, without keeping them in memory.
+
+        Args:
+            remedy: Advice to the user for a damaged file, as the end of a sentence.
+            first: Number of lines to skip, unchecked.
+
+        Yields:
+            The records, in order.
+
+        Raises:
+            UserError: A line is not a valid record, or the file cannot be read.
+        """
+        for number, line in enumerate(islice(self._lines(), first, None), start=first + 1):
+            yield self._record(number, line, remedy)
+
+    def count(self) -> int:
+        """Count the lines that end in a line break, valid or not."""
+        return sum(1 for _ in self._lines())
 
     def truncate(self, count: int | None = None) -> None:
-        """Remove lines after the first `count`, and an unfinished last line.
+        """Remove lines after the first `count`, and an unfinished last line; a missing file is created.
 
         Args:
             count: Number of lines to keep, unchanged; None for all.
         """
-        content = self._content()
-        kept = b"".join(line + b"\n" for line in list(self._lines())[:count])
-        if kept != content or not self.path.is_file():
-            write_atomically(self.path, kept)
+        size = sum(len(line) + 1 for line in islice(self._lines(), count))
+        with system_errors_named(self.path), self.path.open("ab") as file:
+            file.truncate(size)
 
     def _record(self, number: int, line: bytes, remedy: str) -> RecordType:
         document = parse_object(line)
@@ -80,7 +100,9 @@ class Journal(Generic[RecordType]):
 
     def _lines(self) -> Iterator[bytes]:
         """Yield the lines that end in a line break, without it."""
-        yield from self._content().split(b"\n")[:-1]
-
-    def _content(self) -> bytes:
-        return read_bytes(self.path, JOURNAL) if self.path.is_file() else b""
+        if not self.path.is_file():
+            return
+        with open_bounded(self.path, JOURNAL) as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield line[:-1]

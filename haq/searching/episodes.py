@@ -50,7 +50,7 @@ def run_episodes(
                 watcher.step(session.episode_count, best_so_far(session))
                 if terminated():
                     break
-                require_success(session.episodes)
+                require_success(session.latest)
         finally:
             watcher.end()
         session.checkpoint()

@@ -1,11 +1,11 @@
 """Goals of a search: criteria for its result, and the order of policies that meet them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from haq.experiment.problem import Problem
-from haq.runs.episode import Episode, distinct
+from haq.runs.episode import Episode
 from haq.searching.confidence import Pairs, confidence_of_drop
 
 MAX_FINALISTS = 5
@@ -52,7 +52,7 @@ class Goal(Protocol):
         """
         ...
 
-    def finalists(self, episodes: Sequence[Episode]) -> list[Episode]:
+    def finalists(self, episodes: Iterable[Episode]) -> list[Episode]:
         """Select a few distinct policies that meet the goal, to be measured on the selection split.
 
         Args:
@@ -97,9 +97,15 @@ class MaximumReward:
         choice = self.problem.choice
         return float((choice.total(choice.decisions(episode.bits)) / choice.limits).max() - 1)
 
-    def finalists(self, episodes: Sequence[Episode]) -> list[Episode]:
+    def finalists(self, episodes: Iterable[Episode]) -> list[Episode]:
         """Return the episodes of the highest merit, the best first."""
-        return sorted(_met(self, episodes), key=self.merit, reverse=True)[:MAX_FINALISTS]
+        found: list[Episode] = []
+        for episode in episodes:
+            if len(found) == MAX_FINALISTS and self.merit(episode) <= self.merit(found[-1]):
+                continue
+            if self.meets(episode) and all(each.key != episode.key for each in found):
+                found = sorted([*found, episode], key=self.merit, reverse=True)[:MAX_FINALISTS]
+        return found
 
     def against(self, accuracy_fp32: float, images: int) -> "MaximumReward":  # noqa: ARG002  budgets need no images
         return self
@@ -149,7 +155,7 @@ class MinimumCost:
         """Compute how much accuracy is lost beyond the limit, as a fraction."""
         return float(self.accuracy_fp32 - episode.accuracy - self.limit)
 
-    def finalists(self, episodes: Sequence[Episode]) -> list[Episode]:
+    def finalists(self, episodes: Iterable[Episode]) -> list[Episode]:
         """Return the cheapest policy, then the next cheapest that is more accurate than those before it, and so on.
 
         With a required confidence, policies are compared by their confidence instead of their accuracy, and all such
@@ -161,11 +167,14 @@ class MinimumCost:
         Returns:
             The episodes of these policies, the cheapest first.
         """
-        front: list[Episode] = []
-        for episode in sorted(_met(self, episodes), key=self.merit, reverse=True):
-            if not front or self._margin(episode) > self._margin(front[-1]):
-                front.append(episode)
-        return front[:MAX_FINALISTS] if self.confidence is None else front
+        front: list[tuple[tuple[float, ...], float, Episode]] = []
+        for episode in filter(self.meets, episodes):
+            merit, margin = self.merit(episode), self._margin(episode)
+            if not any(other >= merit and reached >= margin for other, reached, _ in front):
+                front = [each for each in front if each[0] >= merit or each[1] > margin]
+                front = sorted([*front, (merit, margin, episode)], key=lambda each: each[0], reverse=True)
+        found = [episode for _, _, episode in front]
+        return found[:MAX_FINALISTS] if self.confidence is None else found
 
     def against(self, accuracy_fp32: float, images: int) -> "MinimumCost":
         return replace(self, accuracy_fp32=accuracy_fp32, images=images)
@@ -216,7 +225,3 @@ def within_budgets(problem: Problem, episode: Episode) -> bool:
         True if it is.
     """
     return problem.choice.fits(problem.choice.decisions(episode.bits))
-
-
-def _met(goal: Goal, episodes: Iterable[Episode]) -> Iterable[Episode]:
-    return (episode for episode in distinct(episodes) if goal.meets(episode))

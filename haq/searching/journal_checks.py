@@ -1,5 +1,6 @@
 """Check that the episodes of a journal belong to the problem of a search."""
 
+from collections.abc import Iterator
 from math import isclose
 
 import numpy as np
@@ -14,27 +15,26 @@ from haq.runs.run_folder import RunFolder
 REMEDY = "delete this line and all after it to go on from there"
 
 
-def recorded_episodes(problem: Problem, run: RunFolder) -> list[Episode]:
-    """Read the journal of a search to continue; an unfinished last line is ignored.
+def recorded_episodes(problem: Problem, run: RunFolder) -> Iterator[Episode]:
+    """Read the journal of a search to continue, one episode at a time; an unfinished last line is ignored.
 
     Args:
         problem: The problem.
         run: Folder of the run.
 
-    Returns:
+    Yields:
         The episodes, in order.
 
     Raises:
         UserError: A line is damaged, or its number, bits, cost, accuracy or reward cannot be those of an episode of a
             search for this problem at this place.
     """
-    episodes = run.episodes.read(remedy=REMEDY)
-    for number, episode in enumerate(episodes):
+    for number, episode in enumerate(run.episodes.stream(remedy=REMEDY)):
         if not _matches(problem, number, episode):
             raise UserError(
                 f"{run.episodes.path} is damaged (line {number + 1}: not episode {number} of this search); {REMEDY}"
             )
-    return episodes
+        yield episode
 
 
 def is_consistent(episode: Episode, reward: RewardKind) -> bool:

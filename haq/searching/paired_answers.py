@@ -2,6 +2,8 @@
 
 import torch
 
+from haq.evaluation.evaluator import CAPACITY
+from haq.evaluation.policy_memory import PolicyMemory
 from haq.evaluation.protocols import Engine
 from haq.policy import PolicyBits
 from haq.searching.confidence import Pairs
@@ -13,7 +15,8 @@ from haq.tasks.predictions import predictions
 class PairedAnswers:
     """Counter of the images of a split that only one of a policy and the float network classifies right.
 
-    Counts are computed once per policy. The float network runs before the first policy.
+    Counts are computed once per policy, as long as they are among the last `haq.evaluation.evaluator.CAPACITY`. The
+    float network runs before the first policy.
 
     Args:
         engine: Engine that runs the networks.
@@ -25,13 +28,14 @@ class PairedAnswers:
     def __init__(self, engine: Engine, task: Task, split: SplitName, *, batch_size: int) -> None:
         self._engine, self._task, self._split, self._batch_size = engine, task, split, batch_size
         self._float: list[torch.Tensor] = []
-        self._counted: dict[PolicyBits, Pairs] = {}
+        self._counted = PolicyMemory[Pairs](CAPACITY)
+        self._policies = 0
 
     @property
     def forward_images(self) -> int:
         """Images that ran through the network for all policies, the float network's pass included."""
         images = self._task.size(self._split)
-        return (images + len(self._counted) * (images + self._engine.images_per_policy)) if self._counted else 0
+        return (images + self._policies * (images + self._engine.images_per_policy)) if self._policies else 0
 
     def recall(self, bits: PolicyBits, pairs: Pairs) -> None:
         """Store the counts of an earlier session.
@@ -40,7 +44,8 @@ class PairedAnswers:
             bits: Bits of the policy.
             pairs: Its counts.
         """
-        self._counted[bits] = pairs
+        self._policies += bits not in self._counted
+        self._counted.add(bits, pairs)
 
     def pairs(self, bits: PolicyBits) -> Pairs:
         """Return the counts of a policy.
@@ -51,12 +56,14 @@ class PairedAnswers:
         Returns:
             The counts.
         """
-        if bits not in self._counted:
+        found = self._counted.find(bits)
+        if found is None:
             self._float = self._float or self._right(None)
             both = zip(self._float, self._right(bits), strict=True)
             counts = [(int((was & ~now).sum()), int((now & ~was).sum()), len(was)) for was, now in both]
-            self._counted[bits] = Pairs(*map(sum, zip(*counts, strict=True)))
-        return self._counted[bits]
+            found = Pairs(*map(sum, zip(*counts, strict=True)))
+            self.recall(bits, found)
+        return found
 
     def _right(self, bits: PolicyBits | None) -> list[torch.Tensor]:
         """Return whether each image is classified right, [n] for every batch."""

@@ -32,7 +32,6 @@ from haq.runs.run_folder import CONFIG, POLICY, RESOLVED, SUMMARY, RunFolder
 from haq.runs.summary import Summary
 from haq.searching.accuracy_drop import no_policy_message, require_confidence, require_images, summarize_drop
 from haq.searching.episodes import run_episodes
-from haq.searching.journal_checks import REMEDY
 from haq.searching.min_cost import with_budget_ratio
 from haq.searching.selection import Selection
 from haq.searching.session import Session
@@ -151,9 +150,9 @@ def _continues(run: RunFolder, config: SearchConfig, limit_s: float) -> bool:
     """Return whether a run is to be continued: unfinished, with more episodes to come, or ended by a lower time limit.
 
     Raises:
-        UserError: If it has more episodes than it is to have, or the journal is damaged.
+        UserError: If it has more episodes than it is to have.
     """
-    done = len(run.episodes.read(remedy=REMEDY))
+    done = run.episodes.count()
     if config.episodes < done:
         raise UserError(f"{run.path} has {done} episodes already; --episodes {config.episodes} would be fewer")
     if not run.is_finished or config.episodes != (run.read_json(CONFIG) or {}).get("episodes"):

@@ -4,7 +4,7 @@ The accuracy of the best of many policies on a few hundred images is biased upwa
 compared on the images of the search and of the selection split together, with equal weight for every image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from haq.runs.episode import Episode
@@ -40,7 +40,7 @@ class Selection:
 
 
 def select(
-    goal: Goal, episodes: Sequence[Episode], search: SearchObjective, selection: SearchObjective | None
+    goal: Goal, episodes: Iterable[Episode], search: SearchObjective, selection: SearchObjective | None
 ) -> Selection:
     """Select the winner among the finalists of all episodes.
 

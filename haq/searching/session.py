@@ -5,13 +5,13 @@ change, and checkpoints are written, between rounds only.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator
+from itertools import islice
 from time import monotonic
 
 from envs.bit_allocation import BitAllocationEnv, EnvConfig
 from haq.costs.pricing import cost_in
-from haq.errors import MAX_MESSAGE
-from haq.evaluation.protocols import Evaluation, Store
+from haq.evaluation.protocols import Store
 from haq.experiment.inputs import Observations
 from haq.experiment.methods import Method, Prior, Proposal, ScoredPolicies, make_method
 from haq.experiment.problem import Problem
@@ -21,12 +21,14 @@ from haq.runs.run_folder import CHECKPOINT, RunFolder
 from haq.runs.summary import EndedBy
 from haq.searching.best_episodes import BestEpisodes
 from haq.searching.checkpoint import Checkpoint
-from haq.searching.confidence import Pairs
-from haq.searching.goals import TOLERANCE, MinimumCost, goal_of
-from haq.searching.journal_checks import recorded_episodes
+from haq.searching.episode_records import EpisodeRecords
+from haq.searching.failures import MAX_FAILURES
+from haq.searching.goals import MinimumCost, goal_of
+from haq.searching.journal_checks import REMEDY, recorded_episodes
 from haq.searching.min_cost import Bisection, least_ratio, with_budget_ratio
 from haq.searching.objective import SearchObjective
 from haq.searching.preconditions import network_warnings, single_policy_reason
+from haq.searching.replay import Replay
 from haq.searching.selection import Selection, select
 from haq.searching.warm_start import WarmStart
 
@@ -50,7 +52,8 @@ class Session:
         store: Evaluations of other searches.
         evaluator: Evaluator on the search split.
         goal: Criterion for the result.
-        episodes: All episodes so far.
+        episode_count: Number of episodes so far.
+        latest: The latest few episodes.
         found: The best episode, or the nearest miss.
         warnings: Limits on how far the numbers can be trusted, one line each.
         single_policy_reason: Why there is a single policy to try; None where there are several.
@@ -77,27 +80,25 @@ class Session:
         self.warnings: tuple[str, ...] = tuple(network_warnings(problem, self.evaluator.accuracy_fp32))
         self.single_policy_reason = single_policy_reason(problem)
         self.goal = goal_of(problem, self.evaluator.accuracy_fp32)
+        self._records = EpisodeRecords(problem, self._objective, self.goal)
         self._bisection = Bisection(least_ratio(problem)) if isinstance(self.goal, MinimumCost) else None
         self._method = self._new_method()
-        self.episodes: list[Episode] = []
+        self.episode_count = 0
+        self.latest: deque[Episode] = deque(maxlen=MAX_FAILURES)
         self.found = BestEpisodes(problem, self.goal, self.evaluator.accuracy_fp32)
         self._round: deque[Proposal] = deque()
         self._is_budget_new = False
         self._run: RunFolder | None = None
         self._recorded_count = 0
+        self._replay: Replay | None = None
         self._seconds_before = 0.0
         self._saved = monotonic()
         self._began = self._saved if began is None else began
 
     @property
-    def episode_count(self) -> int:
-        """Number of episodes so far."""
-        return len(self.episodes)
-
-    @property
     def ended_by(self) -> EndedBy | None:
         """Reason why there are no further episodes; None where there may be."""
-        if self.episodes and self.single_policy_reason:
+        if self.episode_count and self.single_policy_reason:
             return "one policy"
         if self._bisection is not None and self._bisection.is_over:
             return "least cost"
@@ -121,8 +122,8 @@ class Session:
     def enter(self, run: RunFolder) -> None:
         """Start writing into a run folder, and resume from its checkpoint.
 
-        Policies that the journal holds beyond the checkpoint are not evaluated again. A checkpoint of another run, or
-        one beyond the end of the journal, is ignored; the search then starts at the first episode.
+        Policies that the journal holds beyond the checkpoint are not evaluated again; their lines stay. A checkpoint of
+        another run, or one beyond the end of the journal, is ignored; the search then starts at the first episode.
 
         Args:
             run: Folder of the run.
@@ -130,22 +131,26 @@ class Session:
         Raises:
             UserError: The journal, or the checkpoint of this run, is damaged; no file is overwritten then.
         """
-        self._run = run
-        recorded, state = recorded_episodes(self.problem, run), run.load_checkpoint()
-        self._recorded_count = len(recorded)
+        self._run, self._recorded_count = run, run.episodes.count()
+        state, checkpoint = run.load_checkpoint(), None
         if state is not None and same_settings(state.get("run"), self._identity):
             with damage_named(run.path / CHECKPOINT, remedy=_RESTART):
                 checkpoint = Checkpoint.model_validate(state)
-            if checkpoint.episode <= len(recorded):
-                self._resume(checkpoint, recorded)
-        run.episodes.truncate(self.episode_count)
-        for episode in recorded[self.episode_count :]:
-            self._recall(episode)
+        resumed = checkpoint.episode if checkpoint and checkpoint.episode <= self._recorded_count else 0
+        for episode in recorded_episodes(self.problem, run):
+            if episode.episode < resumed:
+                self._records.recall(episode, is_counted=True)
+                self._add(episode)
+        if checkpoint and resumed:
+            self._resume(checkpoint)
+        run.episodes.truncate()
+        self._replay = Replay(run, first=resumed, count=self._recorded_count)
 
     def run_episode(self) -> Episode:
         """Run one episode: evaluate the next policy, train the method, and write the episode into the journal.
 
-        Policies of a round are proposed before its first one is evaluated.
+        Policies of a round are proposed before its first one is evaluated. An episode that the journal of an
+        interrupted run has stays as it is there.
 
         Returns:
             The episode.
@@ -156,22 +161,32 @@ class Session:
         proposal = self._round.popleft()
         evaluation = self._objective.evaluate(proposal.bits)
         reward = self._objective.reward(evaluation)
-        episode = self._episode(proposal, evaluation, reward, self._method.learn(proposal, reward))
-        episode = episode.model_copy(update={"seconds": round(monotonic() - began, 6)})
-        self._folder.episodes.append(episode)
-        self.episodes.append(episode)
-        if self.found.add(episode):
+        episode = self._records.make(self.episode_count, proposal, evaluation, self._method.learn(proposal, reward))
+        recorded = self._replay.take(episode) if self._replay else None
+        if recorded is None:
+            episode = episode.model_copy(update={"seconds": round(monotonic() - began, 6)})
+            self._folder.episodes.append(episode)
+        if self._add(recorded or episode):
             self.found.write(self._folder)
-        self._is_budget_new |= self._changes_budget(episode)
         if self._is_between_rounds:
             self._end_round()
-        return episode
+        return recorded or episode
+
+    def _add(self, episode: Episode) -> bool:
+        """Count an episode; return whether it is the best so far, or the nearest miss."""
+        self.episode_count += 1
+        self.latest.append(episode)
+        self._is_budget_new |= self._changes_budget(episode)
+        return self.found.add(episode)
 
     def _propose(self) -> None:
         """Propose the policies of a round, of the last one those that there are episodes for."""
         config = self.problem.config
         left = 1 if self.single_policy_reason else config.episodes - self.episode_count
-        for _ in range(max(1, min(config.proposals, left))):
+        count = max(1, min(config.proposals, left))
+        for episode in self._replay.read(count) if self._replay else ():
+            self._records.recall(episode, is_counted=False)
+        for _ in range(count):
             proposal = self._method.propose()
             self._objective.request(proposal.bits)
             self._round.append(proposal)
@@ -196,7 +211,18 @@ class Session:
         """
         if self._selection is None and self.problem.task.size("selection"):
             self._selection = SearchObjective(self.problem, "selection", store=self.store)
-        return select(self.goal, self.episodes[:episodes], self._objective, self._selection)
+        return select(self.goal, self.episodes(episodes), self._objective, self._selection)
+
+    def episodes(self, count: int | None = None) -> Iterator[Episode]:
+        """Read the episodes so far from the journal.
+
+        Args:
+            count: Number of episodes, from the first; None for all.
+
+        Returns:
+            The episodes, in order.
+        """
+        return islice(self._folder.episodes.stream(remedy=REMEDY), self.episode_count if count is None else count)
 
     def checkpoint(self) -> None:
         """Write the state that the next round depends on.
@@ -233,13 +259,9 @@ class Session:
         """Settings that a checkpoint belongs to: all but the number of episodes, which does not affect it."""
         return self.problem.config.model_dump_json(exclude={"episodes"})
 
-    def _resume(self, checkpoint: Checkpoint, recorded: list[Episode]) -> None:
-        self._seconds_before = checkpoint.seconds
-        for episode in recorded[: checkpoint.episode]:
-            self._recall(episode)
-            self.episodes.append(episode)
-            self.found.add(episode)
-            self._changes_budget(episode)
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        """Restore the state after the episodes of a checkpoint, which were added."""
+        self._seconds_before, self._is_budget_new = checkpoint.seconds, False
         self._method = self._new_method()
         with damage_named(self._folder.path / CHECKPOINT, remedy=_RESTART):
             self._method.load_state_dict(checkpoint.agent)
@@ -274,36 +296,4 @@ class Session:
 
     def _scored_policies(self) -> ScoredPolicies:
         choice = self.problem.choice
-        return ((choice.decisions(episode.bits), episode.score) for episode in distinct(self.episodes))
-
-    def _recall(self, episode: Episode) -> None:
-        evaluation = Evaluation(episode.accuracy, episode.divergence, episode.noise, episode.failure)
-        self.evaluator.recall(episode.w_bits, episode.a_bits, evaluation)
-        if episode.lost is not None and episode.won is not None:
-            self._objective.paired.recall(episode.key, Pairs(episode.lost, episode.won, self._objective.images))
-
-    def _episode(
-        self, proposal: Proposal, evaluation: Evaluation, reward: float, losses: Mapping[str, float]
-    ) -> Episode:
-        w_bits, a_bits = proposal.bits[:, 0].tolist(), proposal.bits[:, 1].tolist()
-        cost = self.problem.priced.table.policy_cost(w_bits, a_bits)
-        episode = Episode(
-            episode=self.episode_count,
-            w_bits=w_bits,
-            a_bits=a_bits,
-            cost=cost_in(self.problem.config.objective, cost),
-            accuracy=evaluation.accuracy,
-            divergence=evaluation.divergence,
-            noise=evaluation.noise,
-            reward=self._objective.accuracy_reward(evaluation.accuracy),
-            score=reward,
-            actor_loss=losses.get("actor_loss"),
-            critic_loss=losses.get("critic_loss"),
-        )
-        if evaluation.failure is not None:
-            episode = episode.model_copy(update={"failure": evaluation.failure[:MAX_MESSAGE]})
-        if self.problem.config.confidence is None:
-            return episode
-        is_compared = episode.failure is None and self.goal.excess(episode) <= TOLERANCE
-        pairs = self._objective.pairs(proposal.bits) if is_compared else None
-        return episode.model_copy(update={"lost": pairs.lost if pairs else None, "won": pairs.won if pairs else None})
+        return ((choice.decisions(episode.bits), episode.score) for episode in distinct(self.episodes()))

@@ -1,7 +1,8 @@
 """Data of a learning curve: the journal of a search as arrays, and the best policy so far."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,39 +95,55 @@ class Curve:
         return np.where(self.best >= 0, values[self.best], np.nan)
 
 
-def learning_curve(episodes: Sequence[Episode], target: Target = Target()) -> Curve:
+def learning_curve(episodes: Iterable[Episode], target: Target = Target()) -> Curve:
     """Convert the episodes of a search to arrays.
 
     Args:
-        episodes: All episodes, in order.
+        episodes: All episodes, in order; they are read once.
         target: Goal of the search, by which the best policy is chosen.
 
     Returns:
         The arrays.
     """
-    costs = np.array([episode.cost for episode in episodes], dtype=np.float64)
-    scores = np.array([episode.accuracy for episode in episodes], dtype=np.float64)
-    budget = target.budget
+    rows = np.fromiter((_row(episode, target) for episode in episodes), dtype=(np.float64, len(_COLUMNS)))
+    columns = dict(zip(_COLUMNS, rows.T, strict=True))
+    costs, scores, budget = columns["cost"], columns["accuracy"], target.budget
     within = np.ones(len(costs), dtype=np.bool_)
     if target.least is not None:
         within = scores >= target.least - ROUNDING
         if target.confidence is not None:
-            reached = [_confidence(episode, target) for episode in episodes]
-            within &= np.array(reached, dtype=np.float64) >= target.confidence
+            within &= columns["confidence"] >= target.confidence
     elif budget is not None:
         within = costs <= budget.budget.limit * (1 + ROUNDING)
-    within &= np.array([episode.failure is None for episode in episodes], dtype=np.bool_)
-    losses = {
-        "critic_loss": np.array([episode.critic_loss for episode in episodes], dtype=np.float64),
-        "actor_loss": np.array([episode.actor_loss for episode in episodes], dtype=np.float64),
-    }
+    within &= columns["failed"] == 0
+    losses = {name: columns[name] for name in ("critic_loss", "actor_loss")}
     return Curve(
         scores=scores,
         cost_ratios=None if budget is None else costs / budget.budget.limit * budget.ratio,
         within=within,
-        best=np.array(list(_best(episodes, within, by_cost=target.least is not None)), dtype=np.int64),
+        best=np.array(list(_best(columns, within, by_cost=target.least is not None)), dtype=np.int64),
         losses={name: values for name, values in losses.items() if not np.isnan(values).all()},
-        noise=_rewarded_noise(episodes),
+        noise=_rewarded_noise(columns["score"], columns["noise"]),
+    )
+
+
+_COLUMNS = ("cost", "accuracy", "noise", "score", "critic_loss", "actor_loss", "failed", "confidence")
+
+
+def _row(episode: Episode, target: Target) -> tuple[float, ...]:
+    """Return the numbers of an episode in the order of `_COLUMNS`; NaN stands for a missing loss."""
+    critic_loss, actor_loss = (nan if loss is None else loss for loss in (episode.critic_loss, episode.actor_loss))
+    confidence = 0.0 if target.confidence is None else _confidence(episode, target)
+    failed = float(episode.failure is not None)
+    return (
+        episode.cost,
+        episode.accuracy,
+        episode.noise,
+        episode.score,
+        critic_loss,
+        actor_loss,
+        failed,
+        confidence,
     )
 
 
@@ -157,18 +174,16 @@ def learning_subtitle(curve: Curve, outcome: Outcome = Outcome()) -> str:
     return f"{shown}{name}: episode {place}, {outcome.metric.name} {score} on the search split"
 
 
-def _best(episodes: Sequence[Episode], within: BoolArray, *, by_cost: bool) -> Iterator[int]:
+def _best(columns: Mapping[str, FloatArray], within: BoolArray, *, by_cost: bool) -> Iterator[int]:
     """Yield the best episode so far, compared in the same way as by the search."""
     merit, best = (-np.inf, 0.0, 0.0), -1
-    for place, (episode, is_within) in enumerate(zip(episodes, within, strict=True)):
-        score, cost, noise = episode.score, episode.cost, episode.noise
+    values = (columns[name].tolist() for name in ("score", "cost", "noise"))
+    for place, (score, cost, noise, is_within) in enumerate(zip(*values, within.tolist(), strict=True)):
         candidate = (-cost, score, -noise) if by_cost else (score, -noise, -cost)
         if is_within and candidate > merit:
             merit, best = candidate, place
         yield best
 
 
-def _rewarded_noise(episodes: Sequence[Episode]) -> FloatArray | None:
-    noise = np.array([episode.noise for episode in episodes], dtype=np.float64)
-    score = np.array([episode.score for episode in episodes], dtype=np.float64)
+def _rewarded_noise(score: FloatArray, noise: FloatArray) -> FloatArray | None:
     return noise if np.allclose(score, -noise, atol=1e-12) and (noise > 0).all() else None

@@ -1,6 +1,6 @@
 """Figure of a search: scores of all episodes, the best so far, the policy found, costs and losses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ DASHES = (0, (4, 2))
 
 @house_style()
 def plot_learning(
-    episodes: Sequence[Episode],
+    episodes: Iterable[Episode],
     *,
     title: str = "Search",
     target: Target | None = None,
@@ -61,7 +61,7 @@ def plot_learning(
     """Draw the score of every episode and of the best policy so far, and below it output error, cost and losses.
 
     Args:
-        episodes: All episodes of the search, at least one.
+        episodes: All episodes of the search, at least one; they are read once.
         title: Title of the figure.
         target: Goal of the search, by which the best policy is chosen.
         outcome: The policy found, the float network's score, and the scores on the report split, which are drawn in a
@@ -73,10 +73,10 @@ def plot_learning(
     Raises:
         ValueError: There are no episodes.
     """
-    if not episodes:
-        raise ValueError("there are no episodes to plot")
     target, outcome = target or Target(), outcome or Outcome()
     curve = learning_curve(episodes, target)
+    if not len(curve.scores):
+        raise ValueError("there are no episodes to plot")
     panels = _Panels(curve, target, outcome)
     figure, score_axes, rows = panels.figure, panels.scores, iter(panels.below)
     known = [each for each in (*outcome.report.values(), outcome.score_fp32, target.least) if each is not None]

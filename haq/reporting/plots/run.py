@@ -117,15 +117,16 @@ def _draw_policy(run: RunFolder) -> Figure:
 
 def _draw_learning(run: RunFolder) -> Figure:
     config = checked(_Config, run.read_json(CONFIG) or {}, run.path / CONFIG)
-    episodes = run.episodes.read(remedy="delete it to draw the other figures")
-    if not episodes:
+    episodes = run.episodes.stream(remedy="delete it to draw the other figures")
+    count = run.episodes.count()
+    if not count:
         raise UserError(f"{run.path / JOURNAL} has no episodes; a learning curve needs at least one")
     title = f"{model_title(config.model)} on {device_title(config.hardware)}: {config.agent}, seed {config.seed}"
     document = run.read_json(SUMMARY)
     if document is None:
         return plot_learning(episodes, title=title)
     summary = checked(Summary, document, run.path / SUMMARY)
-    return plot_learning(episodes, title=title, target=_target(summary), outcome=_outcome(summary, len(episodes)))
+    return plot_learning(episodes, title=title, target=_target(summary), outcome=_outcome(summary, count))
 
 
 def _draw_sensitivity(run: RunFolder) -> Figure:

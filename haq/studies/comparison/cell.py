@@ -1,7 +1,6 @@
 """One search of a comparison, as a job."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +18,7 @@ from haq.experiment.prior.layer_losses import LayerLosses
 from haq.file_limits import RUN_DOCUMENT
 from haq.files import write_atomically
 from haq.runs.environment import describe_environment
-from haq.runs.episode import Episode, distinct
+from haq.runs.episode import distinct
 from haq.runs.run_folder import RunFolder
 from haq.searching.episodes import run_episodes
 from haq.searching.search import begin_session
@@ -137,7 +136,11 @@ def _shared(settings: str) -> _Shared:
 
 def _point(session: Session, count: int, shared: _Shared, cpu_seconds: float) -> ComparisonPoint:
     """Measure the policy that a search would have answered after `count` episodes."""
-    config, episodes = session.problem.config, session.episodes[:count]
+    config, policies = session.problem.config, 0
+    found = False
+    for episode in distinct(session.episodes(count)):
+        policies += 1
+        found = found or session.goal.meets(episode)
     facts = {
         "agent": config.agent,
         "budget": config.budget[0],
@@ -146,11 +149,11 @@ def _point(session: Session, count: int, shared: _Shared, cpu_seconds: float) ->
         "accuracy_fp32": shared.report.accuracy_fp32,
         "report_images": session.problem.task.size("report"),
         "metric": session.problem.task.metric.name,
-        "distinct": sum(1 for _ in distinct(episodes)),
+        "distinct": policies,
         "cpu_seconds": round(cpu_seconds, 3),
     }
-    forward_images = _forward_images(session, episodes, shared)
-    if not any(session.goal.meets(episode) for episode in episodes):
+    forward_images = _forward_images(session, policies, shared)
+    if not found:
         nothing = dict.fromkeys(("accuracy", "report_divergence", "report_noise"))
         return ComparisonPoint(**facts, **nothing, forward_images=forward_images)
     selection = session.select(count)
@@ -170,12 +173,11 @@ def _point(session: Session, count: int, shared: _Shared, cpu_seconds: float) ->
     )
 
 
-def _forward_images(session: Session, episodes: Sequence[Episode], shared: _Shared) -> int:
-    """Images that calibration, prior and the evaluation of all different policies take on the search split."""
+def _forward_images(session: Session, policies: int, shared: _Shared) -> int:
+    """Images that calibration, prior and the evaluation of so many policies and the float network take."""
     losses = shared.losses(session.problem.config)
     before = shared.network.calibration_images + (losses.forward_images if losses else 0)
-    policies = sum(1 for _ in distinct(episodes)) + 1  # the float network
-    return before + policies * (session.problem.task.size("search") + shared.network.engine.images_per_policy)
+    return before + (policies + 1) * (session.problem.task.size("search") + shared.network.engine.images_per_policy)
 
 
 def _selection_images(session: Session, finalists: int) -> int:

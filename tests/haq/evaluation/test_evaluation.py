@@ -97,7 +97,7 @@ def test_a_policy_is_run_once(tiny_task: ClassificationTask) -> None:
 
 def test_what_an_earlier_session_found_is_given_without_running_and_counted(tiny_task: ClassificationTask) -> None:
     engine, evaluator = scripted(tiny_task)
-    evaluator.recall([4], [4], Evaluation(0.5, 0.25, 0.125))
+    evaluator.recall([4], [4], Evaluation(0.5, 0.25, 0.125), is_counted=False)
     assert (evaluator.evaluations, evaluator.forward_images) == (0, 47)
     assert evaluator.evaluate([4], [4]) == Evaluation(0.5, 0.25, 0.125)
     assert evaluator.evaluate([4], [4]) == Evaluation(0.5, 0.25, 0.125)
@@ -106,7 +106,7 @@ def test_what_an_earlier_session_found_is_given_without_running_and_counted(tiny
 
 def test_what_was_counted_before_is_not_counted_again(tiny_task: ClassificationTask) -> None:
     engine, evaluator = scripted(tiny_task)
-    evaluator.recall([4], [4], Evaluation(0.5, 0.25, 0.125))
+    evaluator.recall([4], [4], Evaluation(0.5, 0.25, 0.125), is_counted=True)
     evaluator.resume(evaluations=11, forward_images=500)
     evaluator.evaluate([4], [4])
     assert (evaluator.evaluations, evaluator.forward_images, engine.runs) == (11, 500, 1)
@@ -202,7 +202,7 @@ def test_evaluators_with_one_store_run_the_float_network_once(tiny_task: Classif
 
 def test_what_was_recalled_comes_before_the_store(tiny_task: ClassificationTask, tmp_path: Path) -> None:
     engine, evaluator = scripted(tiny_task, store=EvaluationStore(tmp_path))
-    evaluator.recall([4], [4], Evaluation(0.5, 0.25, 0.125))
+    evaluator.recall([4], [4], Evaluation(0.5, 0.25, 0.125), is_counted=False)
     assert evaluator.evaluate([4], [4]) == Evaluation(0.5, 0.25, 0.125)
     assert engine.runs == 1
     assert not list(tmp_path.iterdir())

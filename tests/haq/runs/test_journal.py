@@ -117,3 +117,13 @@ def test_of_equal_policies_the_first_is_kept() -> None:
     first, again = (Episode.model_validate({**EPISODE, "episode": number}) for number in (0, 1))
     other = Episode.model_validate({**EPISODE, "episode": 2, "w_bits": [8, 5]})
     assert list(distinct([first, again, other])) == [first, other]
+
+
+def test_lines_are_counted_and_skipped_without_being_checked(tmp_path: Path) -> None:
+    journal = written(tmp_path, 4)
+    lines = journal.path.read_bytes().splitlines(keepends=True)
+    journal.path.write_bytes(b"no record\n" + b"".join(lines[1:]) + b'{"number": ')
+    assert journal.count() == 4
+    assert list(journal.stream(remedy="delete it", first=1)) == notes(4)[1:]
+    with pytest.raises(UserError, match=r"line 1: not a JSON object"):
+        next(journal.stream(remedy="delete it"))
