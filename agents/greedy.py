@@ -1,9 +1,11 @@
 """Greedy baseline: lower the width with the least predicted loss per cost saved, then hill climbing."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents.archive import Archive
 from agents.base import FloatArray, IntArray
@@ -102,11 +104,9 @@ class Greedy:
         self._space = space
         self._archive = Archive(space)
         self._start = greedy_policy(space)
-        self._reset_search()
-
-    def _reset_search(self) -> None:
         self._centre: IntArray | None = None
         self._around: Iterator[IntArray] = iter(())
+        self._position = 0
 
     def propose(self) -> IntArray:
         """Return the greedy policy first, then the next exchange."""
@@ -115,26 +115,37 @@ class Greedy:
         return bits
 
     def _next(self) -> IntArray:
-        if self._start not in self._archive:
+        if self._centre is None and self._start not in self._archive:
             return self._start.copy()
         best = self._archive.best
         if self._centre is None or (best != self._centre).any():
-            self._centre, self._around = best, _exchanges(self._space, best)
+            self._search_around(best, position=0)
         for candidate in self._around:
+            self._position += 1
             bits = self._space.project(candidate)
             if bits not in self._archive:
                 return bits
         return best
+
+    def _search_around(self, centre: IntArray, *, position: int) -> None:
+        """Go through the exchanges around a policy, from a position on."""
+        self._centre, self._position = centre, position
+        self._around = islice(_exchanges(self._space, centre), position, None)
 
     def tell(self, bits: IntArray, score: float) -> None:
         """Record the score of a policy."""
         self._archive.record(bits, score)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the archive, which includes the exchanges proposed so far."""
-        return {"archive": self._archive.state_dict()}
+        """Return the archive, the centre and the number of exchanges gone through."""
+        centre = None if self._centre is None else torch.from_numpy(self._centre)
+        return {"archive": self._archive.state_dict(), "centre": centre, "position": self._position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state returned by `state_dict`."""
         self._archive.load_state_dict(state["archive"])
-        self._reset_search()
+        centre = state.get("centre")  # missing in states of earlier releases, whose archives hold all exchanges
+        if centre is None:
+            self._centre, self._around, self._position = None, iter(()), 0
+        else:
+            self._search_around(centre.numpy().copy(), position=state["position"])

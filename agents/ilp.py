@@ -25,11 +25,11 @@ class ILP:
     """Integer-programming `Proposer`: policies in order of expected loss, so that N proposals are the N best.
 
     A multiple-choice knapsack over the prior, one pair per decision under all budgets, solved by HiGHS, as HAWQ-V3 (Yao
-    et al., ICML 2021, arXiv 2011.10680) does over its sensitivities. Policies in the archive are excluded by cuts, so
-    that scores select among the best by the prior, but never correct it. Without a measured prior,
-    `SearchSpace.nominal_prior` is used: the relative error of uniform quantizers, each decision with the same weight.
-    Proposals are not projected: budget that the prior has no use for stays unspent. Ties are broken by HiGHS,
-    deterministically. When all policies are in the archive, the best one is proposed again.
+    et al., ICML 2021, arXiv 2011.10680) does over its sensitivities. Policies in the archive are excluded by cuts, or
+    by a loss below that of the last proposal, so that scores select among the best by the prior, but never correct it.
+    Without a measured prior, `SearchSpace.nominal_prior` is used: the relative error of uniform quantizers, each
+    decision with the same weight. Proposals are not projected: budget that the prior has no use for stays unspent. Ties
+    are broken by HiGHS, deterministically. When all policies are in the archive, the best one is proposed again.
 
     Args:
         space: Search space with its prior.
@@ -46,6 +46,8 @@ class ILP:
         self._load = space.cost[:, *self._choices.T] / space.budget[:, None]
         """[constraint, choice], in parts of the budget."""
         self._loss = self._scaled_prior()
+        self._loss_of_pairs = np.zeros(space.allowed.shape)
+        self._loss_of_pairs[tuple(self._choices.T)] = self._loss
         self._bound, self._excess = self._lagrangian()
         self._gap = _GAP
         self._floor = 0.0
@@ -82,7 +84,7 @@ class ILP:
     def _solve_within(self, core: IntArray) -> IntArray:
         """Return the selected choices, one for each decision; empty if there is no solution."""
         decisions = len(self._space.names)
-        excluded = [self._indicator(bits)[core] for bits in [*self._archive.policies, *self._rejected]]
+        excluded = [self._indicator(bits)[core] for bits in self._not_below_floor()]
         cuts = [taken for taken in excluded if taken.sum() == decisions]
         constraints = [
             LinearConstraint(csr_array(self._one_each[:, core]), 1, 1),
@@ -100,6 +102,16 @@ class ILP:
             options={"mip_rel_gap": 0, "presolve": False},
         )
         return core[:0] if result.x is None else core[result.x > 0.5]
+
+    def _not_below_floor(self) -> IntArray:
+        """Return the archived and infeasible policies [policy, decision, 2] that the bound of the loss allows.
+
+        Few losses are equal, so that their number does not grow with that of the proposals.
+        """
+        rejected = np.array(self._rejected, dtype=np.int64).reshape(-1, len(self._space.names), 2)
+        bits = np.concatenate((self._archive.bits, rejected))
+        losses = self._loss_of_pairs[np.arange(bits.shape[1]), bits[:, :, 0] - 1, bits[:, :, 1] - 1].sum(axis=1)
+        return np.asarray(bits[losses >= self._floor - 2 * _SLACK])
 
     def _scaled_prior(self) -> FloatArray:
         """Expected losses [choice], 0 for every decision's best pair, in units that suit the solver's tolerance."""

@@ -24,6 +24,8 @@ from agents.ddpg_config import DDPGConfig
 from agents.local_search import Knapsack
 from agents.loss_terms import pair_losses, theta_from_prior
 from agents.model_rollouts import ModelRollouts
+from agents.observations import Observations
+from agents.policy_keys import to_key
 from agents.reward_model import DEFAULT_SCALES, MEASURED_PRIOR_SCALES, RewardModel
 from agents.score_transform import fit_ceiling, log_losses
 from agents.space import SearchSpace
@@ -119,8 +121,7 @@ class ModelBasedDDPG:
         self._generator = Generator().manual_seed(seed)
         self._model_rollouts = ModelRollouts(simulator, config.ddpg, self._generator)
         self._rollout_period = math.ceil(2 * len(space.names) * config.rollouts / config.max_steps)
-        self._observations: dict[bytes, tuple[IntArray, float]] = {}
-        self._best: tuple[IntArray, float] | None = None
+        self._observations = Observations(space)
         self._pool: dict[bytes, IntArray] = {}
         self._pending: dict[bytes, IntArray] = {}
         self._since_improvement = 0
@@ -133,11 +134,11 @@ class ModelBasedDDPG:
         if len(unscored):
             self._expect(unscored)
         candidates = self._candidates()
-        tried = len(self._observations) + len(unscored)
-        if tried == 1 and self._uniform.tobytes() not in self._observations | self._pending:
+        tried, uniform = self._observations.count + len(unscored), to_key(self._uniform)
+        if tried == 1 and uniform not in self._observations and uniform not in self._pending:
             candidates = self._uniform[None]
         bits = self._select(candidates) if len(candidates) else self._fallback()
-        self._pending[bits.tobytes()] = bits.copy()
+        self._pending[to_key(bits)] = bits.copy()
         return bits
 
     def tell(self, bits: IntArray, score: float) -> None:
@@ -150,10 +151,9 @@ class ModelBasedDDPG:
             raise ValueError(f"a policy of this space must be bits [{len(self._space.names)}, 2], got {bits.tolist()}")
         if not math.isfinite(score):
             raise ValueError(f"a score must be finite, got {score}")
-        bits = np.array(bits, dtype=np.int64, order="C")
-        self._observations[bits.tobytes()] = (bits, float(score))
-        self._since_improvement = 0 if self._update_best(bits, score) else self._since_improvement + 1
-        self._pool.pop(bits.tobytes(), None)
+        self._since_improvement = 0 if self._observations.add(bits, score) else self._since_improvement + 1
+        for waiting in (self._pool, self._pending):
+            waiting.pop(to_key(bits), None)
 
     def predict(self, bits: IntArray) -> tuple[FloatArray, FloatArray]:
         """Predict scores; losses are log-normal.
@@ -170,10 +170,10 @@ class ModelBasedDDPG:
 
     def fit_model(self) -> None:
         """Fit `model` and `ceiling` to the observations; called by `propose`."""
-        if not self._observations:
+        if not self._observations.count:
             return
-        bits, scores = self._training_set()
-        due = len(self._observations) >= self._next_scale_fit
+        bits, scores = self._observations.select(self._config.max_observations)
+        due = self._observations.count >= self._next_scale_fit
         if due or scores.max() >= self.ceiling:
             self.ceiling = fit_ceiling(self.model, bits, scores)
         targets, best = log_losses(scores, self.ceiling), self._best_log_loss(scores)
@@ -183,7 +183,7 @@ class ModelBasedDDPG:
             self.model.fit(bits[near], targets[near], best=best)
             self.model.fit_scales()
             self.model.fit(bits, targets, best=best)
-            self._next_scale_fit = int(_REFIT_RATIO * len(self._observations)) + 1
+            self._next_scale_fit = int(_REFIT_RATIO * self._observations.count) + 1
 
     def _unscored(self) -> IntArray:
         """Return the proposed policies [policy, decision, 2] whose scores are not known yet."""
@@ -195,31 +195,17 @@ class ModelBasedDDPG:
 
         Ginsbourger et al. 2010, Kriging is well-suited to parallelize optimization: the kriging believer.
         """
-        if not self._observations:
+        if not self._observations.count:
             return
-        bits, scores = self._training_set()
+        bits, scores = self._observations.select(self._config.max_observations)
         targets, best = log_losses(scores, self.ceiling), self._best_log_loss(scores)
         expected, _ = self.model.predict(unscored)
         self.model.fit(np.concatenate((bits, unscored)), np.concatenate((targets, expected)), best=best)
 
     def _best_log_loss(self, scores: FloatArray) -> float:
         """Log loss of the best observed policy within the budgets, or else of the best of all."""
-        return float(log_losses(np.array(scores.max() if self._best is None else self._best[1]), self.ceiling))
-
-    def _training_set(self) -> tuple[IntArray, FloatArray]:
-        """Select the observations that the model is fitted to, in the order in which they were made.
-
-        Half of them are those of scores nearest to the best within the budgets, the others the latest.
-        """
-        policies = list(self._observations.values())
-        scores = np.array([score for _, score in policies])
-        index = np.arange(len(policies))
-        if len(policies) > self._config.max_observations:
-            best = scores.max() if self._best is None else self._best[1]
-            near = np.argsort(np.abs(scores - best), kind="stable")[: self._config.max_observations // 2]
-            others = np.setdiff1d(index, near)
-            index = np.sort(np.concatenate((near, others[-(self._config.max_observations - len(near)) :])))
-        return np.array([policies[number][0] for number in index]), scores[index]
+        best = self._observations.best
+        return float(log_losses(np.array(scores.max() if best is None else best[1]), self.ceiling))
 
     def _candidates(self) -> IntArray:
         """Generate distinct new policies [policy, decision, 2] within the budgets, in a deterministic order."""
@@ -227,9 +213,9 @@ class ModelBasedDDPG:
         solved = np.stack([self._projected(bits) for bits in self._knapsack.solve(losses)])
         count = self._config.neighbours
         groups = [solved, self._actor_rollouts(solved), self._knapsack.neighbours(losses[0], solved[0], count // 2)]
-        if self._best is not None:
-            groups.append(self._knapsack.neighbours(losses[0], self._best[0], count))
-        found = {bits.tobytes(): bits for group in groups for bits in group} | self._pool
+        if self._observations.best is not None:
+            groups.append(self._knapsack.neighbours(losses[0], self._observations.best[0], count))
+        found = {to_key(bits): bits for group in groups for bits in group} | self._pool
         new = [bits for key, bits in found.items() if key not in self._observations and key not in self._pending]
         return np.array(new, dtype=np.int64)
 
@@ -239,11 +225,12 @@ class ModelBasedDDPG:
 
     def _posterior_samples(self) -> FloatArray:
         # The first proposal is the best policy under the prior mean.
-        return self.model.sample(self._numpy_generator(), self._config.posterior_samples if self._observations else 0)
+        count = self._config.posterior_samples if self._observations.count else 0
+        return self.model.sample(self._numpy_generator(), count)
 
     def _actor_rollouts(self, solved: IntArray) -> IntArray:
         """Roll out the actor, then train it on its rollouts and the solved policies, scored by the model."""
-        if not self._config.rollouts or len(self._observations) % self._rollout_period:
+        if not self._config.rollouts or self._observations.count % self._rollout_period:
             return solved[:0]
         rollouts = np.stack([self._model_rollouts.rollout() for _ in range(self._config.rollouts)])
         self._model_rollouts.add(solved[:2])
@@ -254,28 +241,21 @@ class ModelBasedDDPG:
     def _select(self, candidates: IntArray) -> IntArray:
         mean, std = self.model.predict(candidates)
         kept = candidates[np.argsort(mean, kind="stable")[: self._config.max_candidates]]
-        self._pool = {bits.tobytes(): bits for bits in kept}
+        self._pool = {to_key(bits): bits for bits in kept}
         turn = self._since_improvement + len(self._unscored())
-        if self._best is None or turn % self._config.exploit_every == 0:
+        if self._observations.best is None or turn % self._config.exploit_every == 0:
             return np.array(candidates[mean.argmin()])
-        target = float(log_losses(np.array(self._best[1]), self.ceiling))
+        target = float(log_losses(np.array(self._observations.best[1]), self.ceiling))
         return np.array(candidates[log_expected_improvement(mean, std, target).argmax()])
-
-    def _update_best(self, bits: IntArray, score: float) -> bool:
-        """Update the best observed policy within the budgets; returns whether it changed."""
-        better = self._space.fits(bits) and (self._best is None or score > self._best[1])
-        if better:
-            self._best = (bits, score)
-        return better
 
     def _fallback(self) -> IntArray:
         """Return a random policy if there is no new candidate; the best policy if no random one is new either."""
         generator = self._numpy_generator()
         for _ in range(_MAX_ATTEMPTS):
             bits = self._space.sample(generator)
-            if bits.tobytes() not in self._observations and bits.tobytes() not in self._pending:
+            if to_key(bits) not in self._observations and to_key(bits) not in self._pending:
                 return bits
-        return bits if self._best is None else self._best[0].copy()
+        return bits if self._observations.best is None else self._observations.best[0].copy()
 
     def _numpy_generator(self) -> np.random.Generator:
         """NumPy generator seeded by the torch generator, so that one state determines all random numbers."""
@@ -283,15 +263,13 @@ class ModelBasedDDPG:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but space and configuration."""
-        observations = list(self._observations.values())
         # The keys are part of the format of checkpoint files.
         return {
             "model": self.model.state_dict(),
             "imagination": self._model_rollouts.state_dict(),
             "generator": self._generator.get_state(),
             "ceiling": self.ceiling,
-            "told": [torch.tensor(bits) for bits, _ in observations],
-            "scores": [score for _, score in observations],
+            **self._observations.state_dict(),
             "kept": [torch.tensor(bits) for bits in self._pool.values()],
             "asked": [torch.tensor(bits) for bits in self._pending.values()],
             "in_vain": self._since_improvement,
@@ -304,13 +282,9 @@ class ModelBasedDDPG:
         self._model_rollouts.load_state_dict(state["imagination"])
         self._generator.set_state(state["generator"])
         self.ceiling = state["ceiling"]
-        observations = zip((bits.numpy().copy() for bits in state["told"]), state["scores"], strict=True)
-        self._observations = {bits.tobytes(): (bits, score) for bits, score in observations}
-        self._best = None
-        for bits, score in self._observations.values():
-            self._update_best(bits, score)
+        self._observations.load_state_dict(state)
         self._pool, self._pending = (
-            {bits.numpy().tobytes(): bits.numpy().copy() for bits in state[name]} for name in ("kept", "asked")
+            {to_key(bits.numpy()): bits.numpy().copy() for bits in state[name]} for name in ("kept", "asked")
         )
         self._since_improvement = state["in_vain"]
         self._next_scale_fit = state["scales_at"]

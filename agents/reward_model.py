@@ -115,6 +115,7 @@ class RewardModel:
             rounds: Number of linearisations.
         """
         terms = term_indices(bits, self.shape[2])
+        used = np.unique(terms)
         excess = np.maximum(targets - (targets.min() if best is None else best) - ACCURATE_RANGE, 0)
         residual = np.tensordot(self._scales[RESIDUAL] ** 2, residual_covariances(bits, bits), 1)
         residual[np.diag_indices(len(bits))] += self._scales[NOISE] ** 2 + (0.3 * excess) ** 2
@@ -122,7 +123,8 @@ class RewardModel:
             values, shares = log_sum_exp(self._theta, terms)
             jacobian = self._spread(shares, terms)
             data_to_theta = self._covariance.times(jacobian)
-            factor = cholesky(data_to_theta @ jacobian.T + residual, lower=True)
+            # The other terms, of widths that no policy has, contribute nothing.
+            factor = cholesky(data_to_theta[:, used] @ jacobian[:, used].T + residual, lower=True)
             pseudo = targets - values + jacobian @ (self._theta - self._prior_mean)
             weights = cho_solve((factor, True), pseudo)
             self._posterior = _Posterior(bits, jacobian, pseudo, data_to_theta, residual, factor, weights)
@@ -168,7 +170,8 @@ class RewardModel:
         if self._posterior is not None:
             posterior = self._posterior
             residual = self._residual_to_data(bits)
-            to_data = jacobian @ posterior.data_to_theta.T + residual
+            used = np.unique(terms)
+            to_data = jacobian[:, used] @ posterior.data_to_theta[:, used].T + residual
             mean = mean + residual @ posterior.weights
             variance = variance - (solve_triangular(posterior.factor, to_data.T, lower=True) ** 2).sum(axis=0)
         return mean, np.sqrt(np.maximum(variance, 1e-12))

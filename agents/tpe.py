@@ -1,17 +1,19 @@
 """Tree-structured Parzen estimator, from Optuna."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from agents.archive import Archive
+from agents.archive import Archive, best_and_latest
 from agents.base import IntArray
 from agents.evolution import initial_policies
 from agents.space import SearchSpace
 
 _MAX_ATTEMPTS = 5
+_TRIALS = 1_000
+"""Number of trials that the sampler sees when it forgets others, at twice this number: its time grows with them."""
 
 
 class TPE:
@@ -19,7 +21,7 @@ class TPE:
 
     Each decision has two integer parameters, w_bits and a_bits. Suggestions are projected, and the projected point is
     reported to the sampler; policies from elsewhere are added as trials too. The first proposals are one greedy by the
-    prior and a few uniform ones.
+    prior and a few uniform ones. In long searches the sampler sees only the best and the latest of the trials.
 
     Args:
         space: Search space.
@@ -47,9 +49,16 @@ class TPE:
 
     def _reset(self) -> None:
         self._archive = Archive(self._space)
+        self._drawn = 0
+        self._start_study([])
+
+    def _start_study(self, observations: Iterable[tuple[IntArray, float]]) -> None:
+        """Start a new study with the given trials."""
         self._study = _silent_study(self._optuna)
         self._observations: list[tuple[IntArray, float]] = []
-        self._drawn = 0
+        self._asked = 0
+        for bits, score in observations:
+            self._add_trial(bits, score)
 
     def propose(self) -> IntArray:
         """Return an initial policy, or a new suggestion of the sampler.
@@ -70,6 +79,9 @@ class TPE:
         # A fresh sampler for each suggestion makes it depend only on its number and the trials.
         seed = int(np.random.SeedSequence([self._seed, self._drawn]).generate_state(1)[0])
         self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=False)
+        if self._asked >= 2 * _TRIALS:
+            self._start_study(self._observations)
+        self._asked += 1
         trial = self._study.ask(self._distributions)
         self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
         bits = self._low.copy()
@@ -85,6 +97,12 @@ class TPE:
         """Record the score of a policy, as a trial of its own."""
         if not self._archive.record(bits, score):
             return
+        if len(self._observations) >= 2 * _TRIALS:
+            scores = np.array([score for _, score in self._observations])
+            self._start_study([self._observations[number] for number in best_and_latest(-scores, _TRIALS)])
+        self._add_trial(bits, score)
+
+    def _add_trial(self, bits: IntArray, score: float) -> None:
         self._observations.append((bits.copy(), score))
         params = dict(zip(self._distributions, bits[self._free].tolist(), strict=True))
         trial = self._optuna.trial.create_trial(params=params, distributions=self._distributions, value=score)
@@ -104,8 +122,7 @@ class TPE:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state returned by `state_dict` by repeating the trials in the same order."""
         self._reset()
-        for bits, score in zip(state["told"].numpy(), state["scores"].tolist(), strict=True):
-            self.tell(bits, score)
+        self._start_study(zip(state["told"].numpy(), state["scores"].tolist(), strict=True))
         self._archive.load_state_dict(state["archive"])
         self._seed = state["seed"]
         self._drawn = state["drawn"]
