@@ -1,11 +1,12 @@
 """Budget rules: bring a policy under its budgets, and spend what is left of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from heapq import heapify, heappop, heappush
 from operator import le
 
 import numpy as np
 
-from envs.choices import Choices, FloatArray, IntArray
+from envs.choices import BoolArray, Choices, FloatArray, IntArray
 from envs.pairs import INTEGER_WIDTHS, MAX_BITS, Upgrade
 
 
@@ -21,26 +22,36 @@ def spend_remaining(choices: Choices, bits: IntArray) -> IntArray:
     Returns:
         The policy with more bits, [decision, 2].
     """
-    bits, upgrades = bits.copy(), choices.upgrades
+    bits = bits.copy()
     slack = (choices.capacity - choices.total(bits)).tolist()
-    next_upgrade = [_first_that_fits(upgrades(decision, pair), slack) for decision, pair in enumerate(_flat(bits))]
-    while any(next_upgrade):
-        decision = min((each.price, number) for number, each in enumerate(next_upgrade) if each)[1]
-        step = next_upgrade[decision]
-        assert step is not None
-        if _fits(step, slack):
-            bits[decision] = np.add(divmod(step.pair, MAX_BITS), 1)
-            slack = [left - added for left, added in zip(slack, step.added, strict=True)]
-            if min(step.added) < 0:  # some limit has more slack than before: other upgrades may fit now
-                next_upgrade = [_first_that_fits(upgrades(each, pair), slack) for each, pair in enumerate(_flat(bits))]
-        next_upgrade[decision] = _first_that_fits(upgrades(decision, _flat(bits[None, decision])[0]), slack)
+    waiting = _waiting(choices, bits, slack, range(len(bits)))
+    heapify(waiting)
+    while waiting:
+        _, decision, upgrade = heappop(waiting)
+        if _fits(upgrade, slack):
+            bits[decision] = np.add(divmod(upgrade.pair, MAX_BITS), 1)
+            slack = [left - added for left, added in zip(slack, upgrade.added, strict=True)]
+            if min(upgrade.added) < 0:  # some limit has more slack than before: other upgrades may fit now
+                waiting = _waiting(choices, bits, slack, range(len(bits)))
+                heapify(waiting)
+                continue
+        for each in _waiting(choices, bits, slack, [decision]):
+            heappush(waiting, each)
     return bits
 
 
-def _flat(bits: IntArray) -> list[int]:
-    """Number the pairs of bits [decision, 2] in the way of `Upgrade.pair`."""
-    flat: list[int] = ((bits[:, 0] - 1) * MAX_BITS + bits[:, 1] - 1).tolist()
-    return flat
+def _waiting(
+    choices: Choices, bits: IntArray, slack: list[float], decisions: Iterable[int]
+) -> list[tuple[float, int, Upgrade]]:
+    """Return price, decision and upgrade of the first upgrade of each decision that fits."""
+    steps = ((each, _first_that_fits(choices.upgrades(each, _flat(bits[each])), slack)) for each in decisions)
+    return [(step.price, decision, step) for decision, step in steps if step is not None]
+
+
+def _flat(pair: IntArray) -> int:
+    """Number a pair of bits [2] in the way of `Upgrade.pair`."""
+    w_bits, a_bits = pair.tolist()
+    return int((w_bits - 1) * MAX_BITS + a_bits - 1)
 
 
 def _first_that_fits(upgrades: Sequence[Upgrade], slack: list[float]) -> Upgrade | None:
@@ -70,26 +81,41 @@ def project(choices: Choices, bits: IntArray) -> IntArray:
         BudgetError: No policy is within every budget.
     """
     bits = choices.nearest(bits)
+    everything = np.arange(len(bits))
+    savings, changed, exceeded = np.zeros(choices.allowed.shape), everything, np.zeros(len(choices.limits), bool)
     while not choices.fits(bits):
-        fewer, saved = _bits_fewer(bits), _savings(choices, bits)
-        saving_per_bit = np.where(choices.allowed & (fewer > 0) & (saved > 0), saved / np.maximum(fewer, 1), 0.0)
-        if not saving_per_bit.max() > 0:
+        before, exceeded = exceeded, choices.total(bits) > choices.limits
+        rows = changed if (before == exceeded).all() else everything
+        savings[rows] = _savings_per_bit(choices, bits, exceeded, rows)
+        if not savings.max() > 0:
             return spend_remaining(choices, choices.reserve)
-        decision, w, a = np.unravel_index(int(saving_per_bit.argmax()), saving_per_bit.shape)
+        decision, w, a = np.unravel_index(int(savings.argmax()), savings.shape)
         bits[decision] = (w + 1, a + 1)
+        changed = np.array([decision])
     return spend_remaining(choices, bits)
 
 
-def _savings(choices: Choices, bits: IntArray) -> FloatArray:
-    """Cost that every pair saves, relative to the exceeded budgets and summed over them, [decision, w_bits, a_bits]."""
-    current = np.asarray(choices.cost[:, np.arange(len(bits)), bits[:, 0] - 1, bits[:, 1] - 1])
-    exceeded = current.sum(axis=1) > choices.limits
-    saved = (current[:, :, None, None] - choices.cost)[exceeded] / choices.limits[exceeded, None, None, None]
-    return np.asarray(saved.sum(axis=0))
+def _savings_per_bit(choices: Choices, bits: IntArray, exceeded: BoolArray, rows: IntArray) -> FloatArray:
+    """Cost that every pair of some decisions saves for each bit less, relative to the exceeded budgets and summed.
+
+    Args:
+        choices: Allowed bits and their costs.
+        bits: A policy, [decision, 2].
+        exceeded: Whether each budget is exceeded, [constraint].
+        rows: The decisions, [row].
+
+    Returns:
+        Savings [row, w_bits, a_bits]; 0 for pairs that are not allowed, have more bits of either kind or save nothing.
+    """
+    chosen, costs = bits[rows], choices.cost[exceeded][:, rows]
+    current = choices.cost[exceeded][:, rows, chosen[:, 0] - 1, chosen[:, 1] - 1]
+    saved = ((current[:, :, None, None] - costs) / choices.limits[exceeded, None, None, None]).sum(axis=0)
+    fewer = _bits_fewer(chosen)
+    return np.where(choices.allowed[rows] & (fewer > 0) & (saved > 0), saved / np.maximum(fewer, 1), 0.0)
 
 
 def _bits_fewer(bits: IntArray) -> IntArray:
-    """Bits that every pair saves, [decision, w_bits, a_bits]; 0 for a pair with more w_bits or more a_bits."""
+    """Bits that every pair saves, [row, w_bits, a_bits]; 0 for a pair with more w_bits or more a_bits."""
     w = bits[:, 0, None, None] - INTEGER_WIDTHS[:, None]
     a = bits[:, 1, None, None] - INTEGER_WIDTHS
     return np.where((w >= 0) & (a >= 0), w + a, 0)

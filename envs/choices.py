@@ -125,10 +125,11 @@ class Choices:
     """[constraint]"""
     constraint_names: tuple[str, ...]
 
-    @property
+    @cached_property
     def layer_of_decision(self) -> tuple[int, ...]:
         """Position of the first layer of every decision."""
-        return tuple(self.decision_of_layer.index(decision) for decision in range(len(self.names)))
+        first = {decision: layer for layer, decision in reversed(list(enumerate(self.decision_of_layer)))}
+        return tuple(first[decision] for decision in range(len(self.names)))
 
     def total(self, bits: IntArray) -> FloatArray:
         """Sum the costs of a policy.
