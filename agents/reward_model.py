@@ -115,7 +115,7 @@ class RewardModel:
             rounds: Number of linearisations.
         """
         terms = term_indices(bits, self.shape[2])
-        used = np.unique(terms)
+        used = self._used(terms)
         excess = np.maximum(targets - (targets.min() if best is None else best) - ACCURATE_RANGE, 0)
         residual = np.tensordot(self._scales[RESIDUAL] ** 2, residual_covariances(bits, bits), 1)
         residual[np.diag_indices(len(bits))] += self._scales[NOISE] ** 2 + (0.3 * excess) ** 2
@@ -170,7 +170,7 @@ class RewardModel:
         if self._posterior is not None:
             posterior = self._posterior
             residual = self._residual_to_data(bits)
-            used = np.unique(terms)
+            used = self._used(terms)
             to_data = jacobian[:, used] @ posterior.data_to_theta[:, used].T + residual
             mean = mean + residual @ posterior.weights
             variance = variance - (solve_triangular(posterior.factor, to_data.T, lower=True) ** 2).sum(axis=0)
@@ -232,6 +232,12 @@ class RewardModel:
         jacobian = np.zeros((len(terms), len(self._prior_mean)))
         np.put_along_axis(jacobian, terms, shares, axis=1)
         return jacobian
+
+    def _used(self, terms: IntArray) -> IntArray:
+        """Positions of the terms that at least one policy has."""
+        is_used = np.zeros(len(self._prior_mean), dtype=np.bool_)
+        is_used[terms] = True
+        return np.flatnonzero(is_used)
 
     def _residual_to_data(self, bits: IntArray) -> FloatArray:
         return np.asarray(np.tensordot(self._scales[RESIDUAL] ** 2, residual_covariances(bits, self._fitted.bits), 1))
