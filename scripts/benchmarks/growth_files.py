@@ -32,7 +32,7 @@ def measure_journal(layers: int, lines: int) -> dict[str, Any]:
     """Measure the work on a run with so many episodes."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        session = session_of("random", layers, lines)
+        session = session_of("random", layers, lines + 1)
         enter(session, run)
         _write_journal(session, RunFolder(run), lines)
         again = session_of("random", layers, lines + 1)
@@ -95,7 +95,7 @@ def _write_journal(session: Session, run: RunFolder, lines: int) -> None:
 def measure_devices(layers: int) -> list[dict[str, Any]]:
     """Price one policy and ten policies on more and more devices."""
     network = session_of("random", layers, 1).problem.priced
-    priced, found = PricedNetwork("chain", network.layers), []
+    priced, found = PricedNetwork(model="chain", layers=network.layers), []
     bits = uniform_bits(network.layers, w_bits=4, a_bits=4)
     for policies in (1, 10):
         for count in (1, 2, 4, 8, 16, 32):
