@@ -31,34 +31,38 @@ def tables(found: Cells, before: Cells) -> str:
             "|---|---|---|---|---|---|---|---|",
         ]
         for name, cell in cells.items():
-            for mark in cell["marks"] if isinstance(cell, dict) and "marks" in cell else ():
+            for mark in _marks(cell):
                 is_end = mark["episodes"] == cell.get("episodes")
+                resuming = format(cell["resuming_s"], ".2f") if is_end else ""
                 lines.append(
                     f"| {name} | {mark['episodes']:,} | {mark['last_seconds']:.4f} | {mark['mebibytes']:.0f} | "
-                    f"{mark['checkpoint_bytes'] / 1e3:.0f} | {mark['checkpoint_seconds']:.3f} | "
-                    f"{mark['journal_bytes'] / 1e6:.2f} | {format(cell['resuming_s'], '.2f') if is_end else ''} |"
+                    f"{mark.get('checkpoint_bytes', 0) / 1e3:.0f} | {mark.get('checkpoint_seconds', 0):.3f} | "
+                    f"{mark.get('journal_bytes', 0) / 1e6:.2f} | {resuming} |"
                 )
-        lines += [f"{name}: {json.dumps(cell)}" for name, cell in cells.items() if "marks" not in cell]
+        lines += [f"{name}: {json.dumps(cell)}" for name, cell in cells.items() if not _marks(cell)]
         lines.append("")
     return "\n".join(lines)
 
 
+def _marks(cell: Any) -> list[dict[str, Any]]:
+    marks: list[dict[str, Any]] = cell.get("marks", []) if isinstance(cell, dict) else []
+    return marks
+
+
 def draw(found: Cells, before: Cells, path: Path) -> None:
-    """Draw time against layers and against known policies, memory, checkpoints and the work on journals."""
-    figure, axes = plt.subplots(2, 3, figsize=(13, 7.5), layout="constrained")
+    """Draw time against layers, and time, memory and checkpoints against the policies that methods know."""
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
     _draw_layers(axes[0, 0], found, before)
     told = {
         "last_seconds": "processor time of an episode in s",
         "mebibytes": "peak memory above the start in MiB",
         "checkpoint_bytes": "bytes of a checkpoint",
-        "checkpoint_seconds": "processor time of a checkpoint in s",
     }
-    panels = (axes[0, 1], axes[0, 2], axes[1, 0], axes[1, 1])
-    for (name, label), panel in zip(told.items(), panels, strict=True):
+    for (name, label), panel in zip(told.items(), (axes[0, 1], axes[1, 0], axes[1, 1]), strict=True):
         _draw_told(panel, found, before, name)
-        panel.set(xlabel="policies that the method was told", ylabel=label, xscale="log", yscale="log")
-    axes[0, 1].legend(frameon=False, fontsize="small")
-    _draw_journals(axes[1, 2], found, before)
+        panel.set(xlabel="policies that the method was told", ylabel=label, xscale="log")
+        panel.set_yscale("linear" if name == "mebibytes" else "log")
+        panel.legend(frameon=False, fontsize="small", title="dashed: before")
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
@@ -96,17 +100,3 @@ def _agents(cells: Cells) -> Iterator[tuple[str, str]]:
     names = [name.split("-")[1] for name in cells if name.startswith("told-")]
     for number, name in enumerate(names):
         yield name, f"C{number}"
-
-
-def _draw_journals(panel: Axes, found: Cells, before: Cells) -> None:
-    steps = ("resuming", "reading", "finishing", "plotting", "explaining")
-    for number, step in enumerate(steps):
-        for cells, style in ((before, "--"), (found, "-")):
-            chosen = sorted(
-                (cell for name, cell in cells.items() if name.startswith("journal-")), key=lambda each: each["lines"]
-            )
-            seconds = [cell[f"{step}_s"] for cell in chosen]
-            label = step if style == "-" else None
-            panel.plot([cell["lines"] for cell in chosen], seconds, "o" + style, color=f"C{number}", label=label)
-    panel.set(xlabel="lines of the journal", ylabel="processor time in s", xscale="log", yscale="log")
-    panel.legend(frameon=False, fontsize="small", title="dashed: before")
