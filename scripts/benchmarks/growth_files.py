@@ -16,8 +16,8 @@ from haq.costs.specialization import Candidate, PricedNetwork, specialization
 from haq.execution.progress import SILENT
 from haq.experiment.results import save_source
 from haq.policy import uniform_bits
-from haq.report.explanation.explain import explain
-from haq.report.plots.run import plot_run
+from haq.reporting.explanation.explain import explain
+from haq.reporting.plots.run import plot_run
 from haq.runs.episode import Episode
 from haq.runs.run_folder import RunFolder
 from haq.searching.checkpoint import Checkpoint
