@@ -19,7 +19,6 @@ import platform
 import random
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, replace
@@ -217,28 +216,22 @@ def package_of(mutant: str, packages: dict[str, Package]) -> str:
 
 
 def measure(
-    packages: dict[str, Package], options: argparse.Namespace, again: dict[str, Any] | None
+    packages: dict[str, Package], options: argparse.Namespace, again: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Test a sample of the mutants of some packages, or those unnoticed in `again`; yield what is known."""
-    seed, size = (again["seed"], again["size"]) if again else (options.seed, options.size)
+    """Test a sample of the mutants of some packages, or those unnoticed in `again`; yield what is known by package."""
     copy_tree(options.work, options.commit, list(packages.values()), tests=options.tests)
     os.environ |= {"HAQ_CACHE": str(options.work.parent / "cache"), "OMP_NUM_THREADS": "1"}
+    facts = {key: getattr(options, key) for key in ("seed", "size", "commit", "only", "tests")}
+    facts["versions"] = {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
     with chdir(options.work):
-        counts = write_mutants(packages, size=size, seed=seed)
-        found = {
-            "seed": seed,
-            "size": size,
-            **{key: getattr(options, key) for key in ("commit", "only", "tests")},
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
-            "packages": {name: {"mutants": count, "states": {}, "unnoticed": {}} for name, count in counts.items()},
-        }
+        counts = write_mutants(packages, size=options.size, seed=options.seed)
+        found = {name: {**facts, "mutants": count, "states": {}, "unnoticed": {}} for name, count in counts.items()}
         names: list[str] = []
-        for name, before in again["packages"].items() if again else ():
-            if name in packages:
-                found["packages"][name]["states"] = {**before["states"]}
-                names += before["unnoticed"]
+        for name, package in found.items() if again else ():
+            package["states"] = {**again[name]["states"]}
+            names += again[name]["unnoticed"]
         for mutant, state in run_mutants(names):
-            package = found["packages"][package_of(mutant, packages)]
+            package = found[package_of(mutant, packages)]
             package["states"][mutant] = state
             if state in UNNOTICED:
                 package["unnoticed"][mutant] = change_of(mutant)
@@ -250,14 +243,12 @@ def table(stages: dict[str, Any]) -> str:
     head = "| package | sample | seed | mutants | tested | killed | equivalent | survived | score |"
     lines = [head, "|---" * 9 + "|"]
     for stage, found in stages.items():
-        for name, each in found.get("packages", {}).items():
-            if not each["states"]:
-                continue
+        for name, each in found["packages"].items():
             unnoticed = {mutant for mutant, state in each["states"].items() if state in UNNOTICED}
             tested, equivalent = len(each["states"]), len(unnoticed & set(found.get("equivalent", {})))
             killed = tested - len(unnoticed)
             score = f"{100 * killed / (tested - equivalent):.0f} %"
-            cells = (name, stage, found["seed"], f"{each['mutants']:,}", tested, killed, equivalent)
+            cells = (name, stage, each["seed"], f"{each['mutants']:,}", tested, killed, equivalent)
             lines.append(f"| {' | '.join(map(str, cells))} | {len(unnoticed) - equivalent} | {score} |")
     return "\n".join(lines)
 
@@ -283,13 +274,14 @@ def main() -> None:
     options = parser.parse_args()
     options.work, options.out = options.work.resolve(), options.out.resolve()
     stages = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
-    started = time.monotonic()
     if options.stage != "table":
+        again = stages["before"]["packages"] if options.stage == "after" else {}
+        if again:
+            vars(options).update({key: again[options.packages[0]][key] for key in ("seed", "size", "only")})
         packages = {name: _restricted(PACKAGES[name], options.only) for name in options.packages}
-        for found in measure(packages, options, stages["before"] if options.stage == "after" else None):
-            old = stages.get(options.stage, {})
-            stages[options.stage] = {**old, **found, "packages": {**old.get("packages", {}), **found["packages"]}}
-            stages[options.stage]["seconds"] = round(time.monotonic() - started)
+        stage = stages.setdefault(options.stage, {"equivalent": {}, "packages": {}})
+        for found in measure(packages, options, again):
+            stage["packages"] |= found
             options.out.write_text(json.dumps(stages, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(table(stages))
 

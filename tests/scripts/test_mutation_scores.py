@@ -59,6 +59,6 @@ def test_mutants_belong_to_the_package_of_their_module(scores: ModuleType) -> No
 
 def test_score_is_of_mutants_that_change_behaviour(scores: ModuleType) -> None:
     states = {"a": "killed", "b": "timeout", "c": "survived", "d": "no tests", "e": "survived"}
-    package = {"mutants": 1200, "states": states, "unnoticed": {"c": "", "d": "", "e": ""}}
-    found = {"before": {"seed": 1, "equivalent": {"e": "order"}, "packages": {"envs": package}}}
+    package = {"seed": 1, "mutants": 1200, "states": states, "unnoticed": {"c": "", "d": "", "e": ""}}
+    found = {"before": {"equivalent": {"e": "order"}, "packages": {"envs": package}}}
     assert scores.table(found).splitlines()[-1] == "| envs | before | 1 | 1,200 | 5 | 2 | 1 | 2 | 50 % |"
