@@ -9,13 +9,14 @@ import typer
 
 from haq.cli.flags import DEVICE_FLAGS, MODEL_FLAGS, JsonFlag, with_config
 from haq.cli.output import cost_text, count_text, print_json, print_table, print_text, say
-from haq.cli.specialization import compare_policies, compare_uniform, print_comparison, print_refused
+from haq.cli.specialization import print_comparison, print_refused
 from haq.config import SearchConfig
 from haq.costs.deployment import deployment_target, require_deployable
 from haq.costs.pricing import PricedLayers
 from haq.costs.simulation import Simulation, simulation
 from haq.experiment.loading import load_priced, load_traced
 from haq.experiment.policy_source import policy_source
+from haq.experiment.specialization import compare_policies, compare_uniform
 from haq.formatting import format_count
 from haq.policy import LayerBits, uniform_bits
 from hardware_sim.layer import Layer
@@ -71,7 +72,7 @@ def simulate(
     if compare:
         devices = [*([config.hardware] if "hardware" in config.model_fields_set else []), *compare]
         matrix = (
-            compare_policies(paths, config, devices, exclude_first_last=exclude_first_last)
+            compare_policies(paths, config, devices, exclude_first_last=exclude_first_last, notify=say)
             if paths
             else compare_uniform(config, devices, w_bits=w_bits, a_bits=a_bits, exclude_first_last=exclude_first_last)
         )

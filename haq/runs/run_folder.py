@@ -20,6 +20,7 @@ from haq.files import remove_unfinished, sync_folder, write_atomically
 from haq.runs.archives import BROKEN_FILE, archive_members, read_torch
 from haq.runs.episode import Episode
 from haq.runs.journal import Journal
+from haq.runs.layer_errors import LAYER_ERRORS
 from haq.runs.locking import LOCK, exclusive_folder
 from haq.runs.records import parse_object
 from haq.runs.version import ADDED_SETTINGS, KEY, VERSION, require_known_version
@@ -28,10 +29,11 @@ CONFIG, ENVIRONMENT, JOURNAL = "config.json", "environment.json", "episodes.json
 POLICY, NEAREST_MISS, QUANTIZERS = "policy.json", "nearest_miss.json", "quantizers.safetensors"
 CHECKPOINT, SUMMARY = "checkpoint.pt", "summary.json"
 LAYERS, EXAMPLE = "layers.json", "example.safetensors"
-_RESULTS = (JOURNAL, POLICY, NEAREST_MISS, QUANTIZERS, CHECKPOINT, SUMMARY, LAYERS, EXAMPLE)
+_RESULTS = (JOURNAL, POLICY, NEAREST_MISS, QUANTIZERS, CHECKPOINT, SUMMARY, LAYERS, EXAMPLE, LAYER_ERRORS)
 RESOLVED = "resolved"
 """Key of `config.json` with the values that the settings have for the network and data; not a setting itself."""
-_PICTURES = ("policy.png", "learning_curve.png")
+_DRAWN = ("policy.png", "learning_curve.png", "layer_errors.png", "sensitivity.png", "roofline.png", "report.html")
+"""Figures and the page that are drawn of a run."""
 
 Json = Mapping[str, Any]
 
@@ -203,7 +205,8 @@ class RunFolder:
         Args:
             settings: New values of settings.
         """
-        for name in (SUMMARY, QUANTIZERS, *_PICTURES):  # the summary first: without it the run is not finished
+        # The summary first: without it the run is not finished.
+        for name in (SUMMARY, QUANTIZERS, LAYER_ERRORS, *_DRAWN):
             (self.path / name).unlink(missing_ok=True)
         self.write_json(CONFIG, (self.read_json(CONFIG) or {}) | settings)
 

@@ -20,6 +20,7 @@ from haq.execution.progress import SILENT, Watcher
 from haq.execution.user_code import caller_kept
 from haq.experiment.artifact import Artifact
 from haq.experiment.inputs import Inputs, Observations
+from haq.experiment.layer_errors import measure_layer_errors
 from haq.experiment.methods import uses_prior
 from haq.experiment.preparation import prepare
 from haq.experiment.prior.compute import compute_prior
@@ -28,6 +29,7 @@ from haq.experiment.problem import Problem
 from haq.experiment.results import quantized_policy, save_result, save_source
 from haq.policy import Policy, PolicyBudget, load_policy
 from haq.runs.environment import describe_environment
+from haq.runs.layer_errors import LAYER_ERRORS
 from haq.runs.run_folder import CONFIG, POLICY, RESOLVED, SUMMARY, RunFolder
 from haq.runs.summary import Summary
 from haq.searching.accuracy_drop import no_policy_message, require_confidence, require_images, summarize_drop
@@ -118,7 +120,7 @@ def search_configured(
         if earlier is not None:
             run.reopen_results(episodes=config.episodes)
         run_episodes(session, time_limit_s=limit_s, workers=workers, watcher=watcher)
-        return _finish(session, run, prior_images=losses.forward_images if losses else 0, watcher=watcher)
+        return _finish(session, run, losses, watcher)
 
 
 def _layer_losses(problem: Problem, inputs: Inputs, watcher: Watcher) -> LayerLosses | None:
@@ -212,15 +214,18 @@ def finished(run: RunFolder) -> SearchResult:
     return SearchResult(load_policy(run.path / POLICY), summary, run.path)
 
 
-def _finish(session: Session, run: RunFolder, *, prior_images: int, watcher: Watcher) -> SearchResult:
+def _finish(session: Session, run: RunFolder, losses: LayerLosses | None, watcher: Watcher) -> SearchResult:
     """Select the winner, measure it on the report split, and write the last files; the summary comes last."""
     _require_result(session, run)
     watcher.phase("selection")
     selection = session.select()
     require_confidence(session.problem.config, selection, search_images=session.problem.task.size("search"))
     watcher.phase("report")
-    policy, summary = _report(session, selection, prior_images=prior_images)
+    policy, summary = _report(session, selection, prior_images=losses.forward_images if losses else 0)
     quantized = quantized_policy(session.problem.network, policy)
+    errors = measure_layer_errors(session.problem.network, (policy.w_bits, policy.a_bits), losses)
+    if errors is not None:
+        run.write_json(LAYER_ERRORS, errors.model_dump(mode="json"))
     session.checkpoint()  # its seconds, from which a continued run counts on, cover the end as well
     summary = summary.model_copy(update={"seconds": round(session.seconds, 3)})
     save_result(run, quantized, summary.model_dump(mode="json"))

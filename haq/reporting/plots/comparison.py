@@ -1,12 +1,16 @@
 """Figure of a comparison of search methods: report accuracy over the number of policies tried, by budget."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
+from pydantic import ValidationError
 
+from haq.errors import UserError
 from haq.formatting import device_title, model_title
 from haq.reporting.plots.style import (
     BLUE,
@@ -24,7 +28,7 @@ from haq.reporting.plots.style import (
     house_style,
     new_figure,
 )
-from haq.studies.comparison.records import ComparisonDocument
+from haq.studies.comparison.records import DOCUMENT, ComparisonDocument
 from haq.studies.comparison.tables import as_frame
 from haq.tasks.metrics import metric_named
 
@@ -33,14 +37,36 @@ COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, INK, YELLOW, MUTED)
 MARKERS = "osD^vPX*<"
 
 
+def load_comparison(folder: Path) -> ComparisonDocument:
+    """Read the results of `haq compare`.
+
+    Args:
+        folder: Folder of the comparison.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        UserError: The folder holds no comparison, or its file is damaged.
+    """
+    path = folder / DOCUMENT
+    try:
+        return ComparisonDocument.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} holds no {DOCUMENT}; haq compare --out {folder} writes it") from error
+    except (OSError, ValidationError) as error:
+        raise UserError(f"{path} is damaged; haq compare --resume writes it anew") from error
+
+
 @house_style()
-def plot_comparison(document: ComparisonDocument) -> Figure:
+def plot_comparison(document: ComparisonDocument, *, title: str | None = None) -> Figure:
     """Draw the mean accuracy over seeds of every method by number of evaluations, with a panel for each budget.
 
     A band shows one standard deviation of the first method.
 
     Args:
         document: Results of `haq compare`.
+        title: Title of the figure; network, device and objective if None.
 
     Returns:
         The figure.
@@ -70,9 +96,9 @@ def plot_comparison(document: ComparisonDocument) -> Figure:
         ncols=min(len(handles), 5),
     ).set_in_layout(False)
     config = document.config
-    title = f"{model_title(config['model'])} on {device_title(config['hardware'])}, {config['objective']}"
+    named = f"{model_title(config['model'])} on {device_title(config['hardware'])}, {config['objective']}"
     band = f"; band: standard deviation of {agents[0]}" if document.seeds > 1 else ""
-    add_header(figure, title, f"policies found, mean of {document.seeds} seeds{band}")
+    add_header(figure, title or named, f"policies found, mean of {document.seeds} seeds{band}")
     return figure
 
 

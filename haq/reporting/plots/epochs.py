@@ -20,11 +20,12 @@ class _Config(Record):
     seed: Count
 
 
-def plot_finetuning(path: Path) -> Figure:
+def plot_finetuning(path: Path, *, title: str | None = None) -> Figure:
     """Draw the epochs of a finished fine-tuning run.
 
     Args:
         path: Folder of the run.
+        title: Title of the figure; network, bits and seed if None.
 
     Returns:
         The figure.
@@ -36,8 +37,8 @@ def plot_finetuning(path: Path) -> Figure:
     summary = checked(Summary, run.read_json(SUMMARY) or {}, path / SUMMARY, remedy=_REMEDY)
     config = checked(_Config, run.read_json(CONFIG) or {}, path / CONFIG, remedy=_REMEDY)
     model = load_policy(path / POLICY).model
-    title = f"{model}, {summary.mean_weight_bits:.3g} weight bits, seed {config.seed}"
-    return plot_epochs(epochs(run), summary, title=title)
+    named = f"{model}, {summary.mean_weight_bits:.3g} weight bits, seed {config.seed}"
+    return plot_epochs(epochs(run), summary, title=title or named)
 
 
 def plot_epochs(records: Sequence[Epoch], summary: Summary, *, title: str) -> Figure:

@@ -12,7 +12,11 @@ from haq.reporting.plots.style import house_style
 
 DPI = 150
 # What is set to None would hold the time or matplotlib's version, and differ where the pictures do not.
-METADATA: Mapping[str, Mapping[str, None]] = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
+METADATA: Mapping[str, Mapping[str, None]] = {
+    ".png": {"Software": None},
+    ".svg": {"Date": None, "Creator": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
@@ -20,7 +24,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
     Args:
         figure: The figure.
-        path: File whose name ends in .png or .svg, which selects the format.
+        path: File whose name ends in .png, .svg or .pdf, which selects the format.
 
     Raises:
         UserError: The name has another ending, or the file cannot be written.
@@ -46,7 +50,7 @@ def check_suffix(path: Path) -> str:
         The ending in lower case.
 
     Raises:
-        UserError: It is neither .png nor .svg.
+        UserError: It is neither .png, .svg nor .pdf.
 
     Examples:
         >>> check_suffix(Path("policy.SVG"))

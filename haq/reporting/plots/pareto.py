@@ -62,11 +62,12 @@ def load_sweep(folder: Path) -> SweepDocument:
 
 
 @house_style()
-def plot_pareto(document: SweepDocument) -> Figure:
+def plot_pareto(document: SweepDocument, *, title: str | None = None) -> Figure:
     """Draw accuracy over cost: policies found, the front of every seed, and uniform bits.
 
     Args:
         document: Results of `haq pareto`.
+        title: Title of the figure; network and metric if None.
 
     Returns:
         The figure, with a row of panels for each device and a column for each cost.
@@ -97,7 +98,8 @@ def plot_pareto(document: SweepDocument) -> Figure:
     searched = f"searched for {', '.join(document.objectives)}, {seeds}"
     measured = f"{records[0].report_images} report {metric_named(records[0].metric).items}"
     subtitle = f"{searched}; {measured}; at the edge: worse than shown"
-    add_header(figure, f"{model_title(document.config['model'])}: what {document.records[0].metric} costs", subtitle)
+    named = f"{model_title(document.config['model'])}: what {document.records[0].metric} costs"
+    add_header(figure, title or named, subtitle)
     return figure
 
 

@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from haq.budgets import ResolvedBudget
 from haq.formatting import device_title, format_cost, model_title, percent
 from haq.policy import LayerBits, Policy
+from haq.reporting.plots.layer_axis import SIDES_INCHES, LayerAxis
 from haq.reporting.plots.style import (
     GLYPH_WIDTH,
     HEADER_INCHES,
@@ -30,22 +31,16 @@ from haq.tasks.metrics import ACCURACY, Metric
 from hardware_sim.cost import OBJECTIVES, Bits
 
 MAX_BITS = 8
-MIN_WIDTH, MAX_WIDTH = 6.4, 16.0
-SIDES_INCHES = 0.8
-"""Part of the width for y axis and margins."""
-SLOT_INCHES = 0.2
-"""Width of a layer in figures narrower than `MAX_WIDTH`."""
 PANEL_INCHES = 1.25
 HANDLE_POINTS = 36.0
 """Width of a legend entry besides its text."""
-LONGEST_NAME = 30
 BAR_WIDTH = 0.76
-FEWEST_SLOTS = 6
-LINE_POINTS = 1.2 * SMALL_SIZE
-"""Least distance between upright names, in points."""
 FLOAT = Mark("left in float", "white", "o")
 NUMBERED_SLOT_POINTS = 1.3 * SMALL_SIZE
 """Least width of a layer at which numbers above the bars are readable, in points."""
+PARTS = ("weights", "input")
+"""Prefixes of the ids of bars, which `NAME-POSITION` identifies in SVG files."""
+LABELS = ("weight bits", "activation bits")
 
 
 @house_style()
@@ -69,22 +64,18 @@ def plot_policy(
         >>> [axes.get_ylabel() for axes in figure.axes]
         ['weight bits', 'activation bits']
     """
-    count = len(policy.layers)
-    names = [shortened(layer.name) for layer in policy.layers]
-    width = min(max(MIN_WIDTH, SIDES_INCHES + SLOT_INCHES * count), MAX_WIDTH)
-    slot_points = (width - SIDES_INCHES) / count * POINTS_PER_INCH
-    names_points = max(map(len, names)) * GLYPH_WIDTH * SMALL_SIZE
-    upright = names_points > slot_points
+    axis = LayerAxis.of([layer.name for layer in policy.layers])
     handles = _legend_handles(policy)
-    rows = ceil(sum(map(_entry_points, handles)) / ((width - SIDES_INCHES) * POINTS_PER_INCH))
+    rows = ceil(sum(map(_entry_points, handles)) / ((axis.width - SIDES_INCHES) * POINTS_PER_INCH))
     top = HEADER_INCHES + LEGEND_INCHES * rows
-    bottom = (names_points if upright else 2 * SMALL_SIZE) / POINTS_PER_INCH
-    figure = new_figure(width, top + 2 * PANEL_INCHES + bottom, top=top)
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    for axes, label, bits in ((upper, "weight bits", policy.w_bits), (lower, "activation bits", policy.a_bits)):
-        _draw_bits(axes, policy.layers, bits, numbered=slot_points >= NUMBERED_SLOT_POINTS)
+    figure = new_figure(axis.width, top + 2 * PANEL_INCHES + axis.inches, top=top)
+    panels = figure.subplots(2, 1, sharex=True)
+    for axes, part, label, bits in zip(panels, PARTS, LABELS, (policy.w_bits, policy.a_bits), strict=True):
+        _draw_bits(axes, policy.layers, bits, part=part, numbered=axis.slot_points >= NUMBERED_SLOT_POINTS)
+        axis.limit(axes)
         axes.set_ylabel(label)
-    _name_layers(lower, names, slot_points=slot_points, upright=upright)
+    upper, lower = panels
+    axis.label(lower)
     upper.tick_params(axis="x", length=0)
     add_legend(upper, handles, rows=rows)
     add_header(figure, title or policy_title(policy), policy_subtitle(policy, budgets=budgets, metric=metric))
@@ -140,23 +131,6 @@ def policy_subtitle(policy: Policy, *, budgets: Sequence[ResolvedBudget] = (), m
     return "  ·  ".join([*parts, *_score(policy, metric)])
 
 
-def shortened(name: str, *, longest: int = LONGEST_NAME) -> str:
-    """Shorten a name to its end, which distinguishes layers; digits at the cut are dropped, so that no number is split.
-
-    Args:
-        name: Name of a layer or policy.
-        longest: Largest number of characters.
-
-    Returns:
-        The name, with an ellipsis in place of what was removed.
-
-    Examples:
-        >>> shortened("features.17.conv.0.0"), shortened("encoder.layers.layer_11.attention.out_proj", longest=22)
-        ('features.17.conv.0.0', '….attention.out_proj')
-    """
-    return name if len(name) <= longest else f"…{name[1 - longest :].lstrip('0123456789')}"
-
-
 def _budget(resolved: ResolvedBudget) -> str:
     return f"{format_cost(resolved.budget.objective, resolved.budget.limit)}, {percent(resolved.ratio)}"
 
@@ -171,18 +145,18 @@ def _score(policy: Policy, metric: Metric) -> list[str]:
     return []
 
 
-def _draw_bits(axes: Axes, layers: Sequence[LayerBits], bits: Sequence[Bits], *, numbered: bool) -> None:
+def _draw_bits(axes: Axes, layers: Sequence[LayerBits], bits: Sequence[Bits], *, part: str, numbered: bool) -> None:
     """Draw a bar for each layer; layers in float are hollow and of full height."""
     marks = [_mark(layer, width) for layer, width in zip(layers, bits, strict=True)]
     for mark in dict.fromkeys(marks):
         chosen = [index for index, other in enumerate(marks) if other is mark]
         heights = [MAX_BITS if (width := bits[index]) is None else width for index in chosen]
         bars = axes.bar(chosen, heights, width=BAR_WIDTH, label=mark.label, **_look(mark))
+        for index, bar in zip(chosen, bars, strict=True):
+            bar.set_gid(f"{part}-{index}")
         if numbered:
             numbers = ["fp" if mark is FLOAT else str(height) for height in heights]
             axes.bar_label(bars, numbers, padding=1, size=SMALL_SIZE, color=MUTED)
-    spare = max(0, FEWEST_SLOTS - len(layers)) / 2
-    axes.set_xlim(-0.7 - spare, len(layers) - 0.3 + spare)
     axes.set_ylim(0, MAX_BITS + (1.1 if numbered else 0.3))
     axes.set_yticks(range(0, MAX_BITS + 1, 2))
 
@@ -195,12 +169,6 @@ def _look(mark: Mark) -> dict[str, Any]:
     if mark is FLOAT:
         return {"facecolor": "white", "edgecolor": MUTED, "linestyle": (0, (2, 1.5)), "linewidth": 0.8}
     return {"facecolor": mark.colour, "edgecolor": "white", "hatch": mark.hatch, "linewidth": 0}
-
-
-def _name_layers(axes: Axes, names: Sequence[str], *, slot_points: float, upright: bool) -> None:
-    """Write every name if they fit, otherwise every second, third, ..."""
-    step = ceil(LINE_POINTS / slot_points) if upright else 1
-    axes.set_xticks(range(0, len(names), step), names[::step], rotation=90 if upright else 0, parse_math=False)
 
 
 def _legend_handles(policy: Policy) -> list[Patch]:

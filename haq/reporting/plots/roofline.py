@@ -98,6 +98,7 @@ def plot_roofline(
     *,
     w_bits: Sequence[Bits],
     a_bits: Sequence[Bits],
+    before: int | None = None,
     title: str | None = None,
 ) -> Figure:
     """Draw MAC/s over MACs per byte (Williams et al., CACM 2009): the roofs by width, and the layers at their bits.
@@ -109,6 +110,7 @@ def plot_roofline(
         accelerator: The device.
         w_bits: Bits of the weights of every layer.
         a_bits: Bits of the input activations of every layer.
+        before: Uniform width at which the layers are drawn as well, each connected with its mark; None for none.
         title: Title of the figure; device and batch if None.
 
     Returns:
@@ -122,15 +124,23 @@ def plot_roofline(
     if bandwidth is None or not roofs:
         raise UserError(f"{accelerator.name} does not model its main memory; there is no roofline to draw")
     points = roofline_points(table, w_bits=w_bits, a_bits=a_bits)
+    uniform = [before] * len(table.layers)
+    earlier = None if before is None else roofline_points(table, w_bits=uniform, a_bits=uniform)
     top = HEADER_INCHES + LEGEND_INCHES
     figure = new_figure(WIDTH, top + PLOT_INCHES, top=top)
     axes = figure.subplots()
-    _set_scales(axes, points, roofs=list(roofs), bytes_per_s=bandwidth)
+    _set_scales(axes, [points] if earlier is None else [points, earlier], roofs=list(roofs), bytes_per_s=bandwidth)
     _name_memory_roof(axes, bytes_per_s=bandwidth, ridge=min(roofs) / bandwidth)
     for peak, label in roofs.items():
         _draw_roof(axes, label, macs_per_s=peak, bytes_per_s=bandwidth)
-    add_legend(axes, _draw_layers(axes, points))
-    add_header(figure, title or f"{table.hardware}, batch {table.batch}", roofline_subtitle(points))
+    handles = _draw_layers(axes, points)
+    if earlier is not None:
+        handles.append(_draw_before(axes, earlier, points, label=f"at {before} bits"))
+    add_legend(axes, handles)
+    subtitle = roofline_subtitle(points)
+    if earlier is not None:
+        subtitle += f"; at {before} bits {percent(_waiting(earlier))}"
+    add_header(figure, title or f"{table.hardware}, batch {table.batch}", subtitle)
     return figure
 
 
@@ -169,19 +179,22 @@ def roofline_subtitle(points: Points) -> str:
     known = [bound == "memory" for bound in points.bounds if bound is not None]
     if not known:
         return f"{counted(len(points.kinds), 'layer')}; area: part of the latency"
-    waiting = float(sum(share for share, bound in zip(points.share, points.bounds, strict=True) if bound == "memory"))
     of_layers = f"{sum(known)} of {counted(len(known), 'layer')}"
-    return f"{of_layers} bound by memory, {percent(waiting)} of the latency (area of the marks)"
+    return f"{of_layers} bound by memory, {percent(_waiting(points))} of the latency (area of the marks)"
 
 
-def _set_scales(axes: Axes, points: Points, *, roofs: Sequence[float], bytes_per_s: float) -> None:
+def _waiting(points: Points) -> float:
+    """Return the share of the latency in layers that memory bounds."""
+    return float(sum(share for share, bound in zip(points.share, points.bounds, strict=True) if bound == "memory"))
+
+
+def _set_scales(axes: Axes, shown: Sequence[Points], *, roofs: Sequence[float], bytes_per_s: float) -> None:
     ridges = [peak / bytes_per_s for peak in roofs]
-    lowest = min(points.macs_per_s.min(), points.intensity.min() * bytes_per_s)
+    intensity = np.concatenate([points.intensity for points in shown])
+    lowest = min(*(points.macs_per_s.min() for points in shown), intensity.min() * bytes_per_s)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlim(
-        min(points.intensity.min(), *ridges) / MARGIN_FACTOR, max(points.intensity.max(), *ridges) * MARGIN_FACTOR**2
-    )
+    axes.set_xlim(min(intensity.min(), *ridges) / MARGIN_FACTOR, max(intensity.max(), *ridges) * MARGIN_FACTOR**2)
     axes.set_ylim(lowest / MARGIN_FACTOR, max(roofs) * MARGIN_FACTOR)
     for axis, label in ((axes.xaxis, "arithmetic intensity, MAC per byte"), (axes.yaxis, "performance, MAC/s")):
         axis.set_label_text(label)
@@ -229,3 +242,12 @@ def _draw_layers(axes: Axes, points: Points) -> list[Artist]:
         axes.scatter(points.intensity[large_first], points.macs_per_s[large_first], s=areas, zorder=2, **look)
         handles.append(axes.scatter([], [], s=4 * MARK_AREA, label=mark.label, **look))
     return handles
+
+
+def _draw_before(axes: Axes, earlier: Points, points: Points, *, label: str) -> Artist:
+    """Draw layers at other bits as small rings, each connected with its mark, and return the legend's entry."""
+    x, y = np.stack([earlier.intensity, points.intensity]), np.stack([earlier.macs_per_s, points.macs_per_s])
+    axes.plot(x, y, color=MUTED, linewidth=0.5, alpha=0.6, zorder=1.6)
+    look: dict[str, Any] = {"facecolors": "none", "edgecolors": MUTED, "linewidths": 0.7, "s": MARK_AREA}
+    axes.scatter(earlier.intensity, earlier.macs_per_s, zorder=1.7, **look)
+    return axes.scatter([], [], label=label, **look)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,18 +19,24 @@ from haq.formatting import device_title, model_title
 from haq.policy import load_policy
 from haq.reporting.plots.curve import ROUNDING, Outcome, Target
 from haq.reporting.plots.epochs import plot_finetuning
+from haq.reporting.plots.error import plot_error
 from haq.reporting.plots.files import check_suffix, save_figure
 from haq.reporting.plots.learning import plot_learning
+from haq.reporting.plots.pareto import load_sweep, plot_pareto
 from haq.reporting.plots.policy import plot_policy
-from haq.reporting.plots.sensitivity import SensitivityTable, plot_sensitivity
+from haq.reporting.plots.sensitivity import SensitivityTable, plot_expected, plot_sensitivity
+from haq.runs.layer_errors import LAYER_ERRORS, LayerErrors
 from haq.runs.records import Metric as MetricRecord
 from haq.runs.records import Positive, Record, checked
 from haq.runs.run_folder import CONFIG, JOURNAL, POLICY, SUMMARY, RunFolder
 from haq.runs.summary import BudgetLimit, Summary
+from haq.studies.comparison.records import DOCUMENT as COMPARISON
+from haq.studies.pareto.records import DOCUMENT as SWEEP
 from haq.tasks.metrics import ACCURACY, metric_of
 from hardware_sim.cost import Objective
 
-PlotKind = Literal["policy", "learning", "sensitivity"]
+FolderPlot = Literal["policy", "learning", "sensitivity", "error", "pareto", "compare"]
+"""Figures that need nothing but the files of a folder."""
 
 
 class _Budget(Record):
@@ -56,6 +63,27 @@ class _Config(Record):
     seed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Plot:
+    """Figure of a folder.
+
+    Attributes:
+        file: Its usual file.
+        needs: Files of which it takes the first that is there.
+        draw: Draws it with a title, or its own if None.
+        at_end: File with which a run draws it by itself at its end; None if it never does.
+    """
+
+    file: str
+    needs: tuple[str, ...]
+    draw: Callable[[RunFolder, str | None], Figure]
+    at_end: str | None = None
+
+    def applies(self, path: Path) -> bool:
+        """Return whether a folder has a file for it."""
+        return any((path / need).is_file() for need in self.needs)
+
+
 def draw_missing(path: Path) -> None:
     """Draw the figures that the folder of a finished run lacks.
 
@@ -70,7 +98,11 @@ def draw_missing(path: Path) -> None:
         if not (path / CURVE).is_file():
             save_figure(plot_finetuning(path), path / CURVE)
         return
-    missing = [kind for kind, need in NEEDS.items() if (path / need).is_file() and not (path / FILES[kind]).is_file()]
+    missing = [
+        kind
+        for kind, plot in PLOTS.items()
+        if plot.at_end is not None and (path / plot.at_end).is_file() and not (path / plot.file).is_file()
+    ]
     if missing:
         plot_run(path, kinds=missing)
 
@@ -78,15 +110,17 @@ def draw_missing(path: Path) -> None:
 def plot_run(
     path: str | Path,
     *,
-    kinds: Sequence[PlotKind] | None = None,
+    kinds: Sequence[FolderPlot] | None = None,
     out: str | Path | None = None,
+    title: str | None = None,
 ) -> list[Path]:
-    """Draw the figures of a run, finished or not.
+    """Draw the figures of a run, finished or not, or of a folder of several searches.
 
     Args:
-        path: Folder of the run.
+        path: Folder of the run, or of `haq compare`, `haq pareto` or `haq sensitivity`.
         kinds: Figures to draw; None for all that the folder has files for.
         out: File for a single figure; None for the usual names in the folder.
+        title: Title of the figures; None for their own.
 
     Returns:
         The files of the figures.
@@ -95,66 +129,146 @@ def plot_run(
         UserError: The folder is not that of a run, a file in it is damaged, or `out` is given for several figures.
     """
     run = RunFolder(Path(path))
-    chosen = list(kinds) if kinds is not None else [kind for kind, need in NEEDS.items() if (run.path / need).is_file()]
+    chosen = applicable(run) if kinds is None else list(kinds)
     if not chosen:
-        raise UserError(f"{run.path} is not the folder of a run: it has neither {' nor '.join(NEEDS.values())}")
+        needs = [plot.at_end for plot in PLOTS.values() if plot.at_end is not None]
+        raise UserError(f"{run.path} is not the folder of a run: it has neither {' nor '.join(needs)}")
     if out is not None and len(chosen) > 1:
         raise UserError(f"--out {out} takes one figure; choose it with --kind {' or --kind '.join(chosen)}")
-    targets = [run.path / FILES[kind] if out is None else Path(out) for kind in chosen]
+    targets = [run.path / PLOTS[kind].file if out is None else Path(out) for kind in chosen]
     for target in targets:
         check_suffix(target)
     for kind, target in zip(chosen, targets, strict=True):
-        save_figure(DRAW[kind](run), target if out is None else link_target(target))
+        save_figure(draw_run(run.path, kind, title=title), target if out is None else link_target(target))
     return targets
 
 
-def _draw_policy(run: RunFolder) -> Figure:
+def applicable(run: RunFolder) -> list[FolderPlot]:
+    """List the figures that a folder has files for.
+
+    Args:
+        run: The folder.
+
+    Returns:
+        Kinds of figures.
+    """
+    found = [kind for kind, plot in PLOTS.items() if plot.applies(run.path)]
+    if "sensitivity" in found and not (run.path / SENSITIVITY).is_file() and not read_errors(run).has_expected:
+        found.remove("sensitivity")
+    return found
+
+
+def draw_run(path: str | Path, kind: FolderPlot, *, title: str | None = None) -> Figure:
+    """Draw a figure of a run, finished or not, or of a folder of several searches.
+
+    Args:
+        path: Folder of the run, or of `haq compare`, `haq pareto` or `haq sensitivity`.
+        kind: Which figure.
+        title: Title of the figure; None for its own.
+
+    Returns:
+        The figure.
+
+    Raises:
+        UserError: The folder lacks the files of the figure, or they are damaged.
+    """
+    return PLOTS[kind].draw(RunFolder(Path(path)), title)
+
+
+def read_errors(run: RunFolder) -> LayerErrors:
+    """Read the errors of the layers of a run.
+
+    Args:
+        run: Folder of the run.
+
+    Returns:
+        The errors.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    path = run.path / LAYER_ERRORS
+    if not path.is_file():
+        raise UserError(f"{run.path} has no {LAYER_ERRORS}, which a search writes at its end")
+    return checked(LayerErrors, run.read_json(LAYER_ERRORS), path, remedy="delete it to do without it")
+
+
+def _draw_policy(run: RunFolder, title: str | None) -> Figure:
     summary = checked(_PolicySummary, run.read_json(SUMMARY) or {}, run.path / SUMMARY)
-    return plot_policy(
-        load_policy(run.path / POLICY), budgets=_resolved(summary.budget), metric=metric_of(summary.metric)
-    )
+    policy = load_policy(run.path / POLICY)
+    return plot_policy(policy, title=title, budgets=resolved(summary.budget), metric=metric_of(summary.metric))
 
 
-def _draw_learning(run: RunFolder) -> Figure:
+def _draw_learning(run: RunFolder, title: str | None) -> Figure:
+    if (run.path / EPOCHS).is_file():
+        return plot_finetuning(run.path, title=title)
     config = checked(_Config, run.read_json(CONFIG) or {}, run.path / CONFIG)
     episodes = run.episodes.stream(remedy="delete it to draw the other figures")
     count = run.episodes.count()
     if not count:
         raise UserError(f"{run.path / JOURNAL} has no episodes; a learning curve needs at least one")
-    title = f"{model_title(config.model)} on {device_title(config.hardware)}: {config.agent}, seed {config.seed}"
-    document = run.read_json(SUMMARY)
+    named = f"{model_title(config.model)} on {device_title(config.hardware)}: {config.agent}, seed {config.seed}"
+    title, document = title or named, run.read_json(SUMMARY)
     if document is None:
         return plot_learning(episodes, title=title)
     summary = checked(Summary, document, run.path / SUMMARY)
     return plot_learning(episodes, title=title, target=_target(summary), outcome=_outcome(summary, count))
 
 
-def _draw_sensitivity(run: RunFolder) -> Figure:
+def _draw_sensitivity(run: RunFolder, title: str | None) -> Figure:
+    if (run.path / LAYER_ERRORS).is_file():
+        errors = read_errors(run)
+        if not errors.has_expected:
+            raise UserError(f"{run.path} expected no sensitivities: its search method needs none; use haq sensitivity")
+        return plot_expected(errors, load_policy(run.path / POLICY), title=title)
     document = run.read_json(SENSITIVITY) or {}
-    return plot_sensitivity(checked(SensitivityTable, document, run.path / SENSITIVITY))
+    return plot_sensitivity(checked(SensitivityTable, document, run.path / SENSITIVITY), title=title)
 
 
-FILES: Mapping[PlotKind, str] = {
-    "policy": "policy.png",
-    "learning": "learning_curve.png",
-    "sensitivity": "sensitivity.png",
+def _draw_error(run: RunFolder, title: str | None) -> Figure:
+    policy, errors = load_policy(run.path / POLICY), read_errors(run)
+    if [layer.name for layer in errors.layers] != [layer.name for layer in policy.layers]:
+        raise UserError(f"{run.path / LAYER_ERRORS} is of other layers than {POLICY}; delete it to do without it")
+    named = f"{model_title(policy.model)}: error of each layer"
+    return plot_error(errors, [layer.kind for layer in policy.layers], title=title or named)
+
+
+def _draw_pareto(run: RunFolder, title: str | None) -> Figure:
+    return plot_pareto(load_sweep(run.path), title=title)
+
+
+def _draw_comparison(run: RunFolder, title: str | None) -> Figure:
+    from haq.reporting.plots.comparison import load_comparison, plot_comparison  # imports pandas
+
+    return plot_comparison(load_comparison(run.path), title=title)
+
+
+PLOTS: Mapping[FolderPlot, _Plot] = {
+    "policy": _Plot("policy.png", (POLICY,), _draw_policy, at_end=POLICY),
+    "learning": _Plot(CURVE, (JOURNAL, EPOCHS), _draw_learning, at_end=JOURNAL),
+    "sensitivity": _Plot("sensitivity.png", (SENSITIVITY, LAYER_ERRORS), _draw_sensitivity, at_end=SENSITIVITY),
+    "error": _Plot("layer_errors.png", (LAYER_ERRORS,), _draw_error),
+    "pareto": _Plot("pareto.png", (SWEEP,), _draw_pareto),
+    "compare": _Plot("comparison.png", (COMPARISON,), _draw_comparison),
 }
-NEEDS: Mapping[PlotKind, str] = {"policy": POLICY, "learning": JOURNAL, "sensitivity": SENSITIVITY}
-DRAW: Mapping[PlotKind, Callable[[RunFolder], Figure]] = {
-    "policy": _draw_policy,
-    "learning": _draw_learning,
-    "sensitivity": _draw_sensitivity,
-}
 
 
-def _resolved(budgets: Sequence[_Budget | BudgetLimit]) -> list[ResolvedBudget]:
+def resolved(budgets: Sequence[_Budget | BudgetLimit]) -> list[ResolvedBudget]:
+    """Convert the budgets of a summary.
+
+    Args:
+        budgets: Records of the budgets.
+
+    Returns:
+        The budgets as limits with their ratios.
+    """
     return [ResolvedBudget(Budget(each.objective, each.value), each.ratio) for each in budgets]
 
 
 def _target(summary: Summary) -> Target:
     """Return the goal of a search."""
     drop, fp32 = summary.max_accuracy_drop, summary.search_accuracy_fp32
-    budget = _resolved(summary.budget)[0]
+    budget = resolved(summary.budget)[0]
     if drop is None or fp32 is None:
         return Target(budget)
     return Target(budget, fp32 - drop.limit, drop.confidence_required, drop.limit, summary.search_images)

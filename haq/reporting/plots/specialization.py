@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from haq.costs.specialization import ComparedPolicy, Specialization
 from haq.errors import UserError
 from haq.formatting import format_cost, model_title
-from haq.reporting.plots.policy import shortened
+from haq.reporting.plots.layer_axis import shortened
 from haq.reporting.plots.style import (
     BLUE,
     FAINT,
@@ -41,7 +41,7 @@ DARKEST = 0.75
 
 
 @house_style()
-def plot_specialization(matrix: Specialization) -> Figure:
+def plot_specialization(matrix: Specialization, *, title: str | None = None) -> Figure:
     """Draw a matrix of policies by devices.
 
     A cell shows the cost in the objective, and by how much it exceeds that of the cheapest policy for the device; a
@@ -49,6 +49,7 @@ def plot_specialization(matrix: Specialization) -> Figure:
 
     Args:
         matrix: Costs of policies on devices.
+        title: Title of the figure; cost and network if None.
 
     Returns:
         The figure.
@@ -71,7 +72,7 @@ def plot_specialization(matrix: Specialization) -> Figure:
     _draw_cells(axes, matrix, costs)
     _label(axes, names, [f"{device.hardware}\nbatch {device.batch}" for device in matrix.devices])
     estimated = objective == "energy" and any("energy" in note for each in matrix.devices for note in each.notes)
-    title = f"{'estimated ' if estimated else ''}{objective} of {model_title(matrix.model)}"
+    title = title or f"{'estimated ' if estimated else ''}{objective} of {model_title(matrix.model)}"
     add_header(figure, title, "policies by device, over the cheapest in the column; framed: made for it")
     return figure
 

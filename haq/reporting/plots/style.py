@@ -55,6 +55,7 @@ RC: Mapping[str, Any] = {
     "ytick.labelcolor": INK,
     "ytick.labelsize": TEXT_SIZE,
     "ytick.major.width": 0.6,
+    "pdf.fonttype": 42,  # text that can be searched and copied
     "svg.hashsalt": "haq",  # otherwise the ids in the file are random
 }
 

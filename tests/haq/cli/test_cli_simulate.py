@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from haq.__main__ import main
-from haq.cli.specialization import compare_policies
 from haq.config import search_config
 from haq.costs.specialization import PolicyCost
 from haq.errors import UserError
 from haq.experiment.loading import load_traced
+from haq.experiment.specialization import compare_policies
 from haq.policy import Policy, uniform_bits
 from haq.reporting.plots.specialization import plot_specialization
 from hardware_sim.catalog import device_names
@@ -230,7 +230,7 @@ def test_figure_marks_the_cheapest_policy_and_the_refused_one(policies: list[str
         (["{0}", "{1}", "--kind", "specialization"], "say where with --out"),
         (["{0}", "--kind", "roofline", "--compare", "gpu-t4"], "--compare is for --kind specialization"),
         (["{0}", "--kind", "roofline", "--hardware", "mcu-cortex-m7"], "does not model its main memory"),
-        (["{0}", "--kind", "roofline", "--out", "x.pdf"], "must end in .png or .svg"),
+        (["{0}", "--kind", "roofline", "--out", "x.jpg"], "must end in .png or .svg or .pdf"),
         (["{0}", "--kind", "learning"], "no learning curve"),
     ],
 )

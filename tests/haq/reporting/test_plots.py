@@ -16,7 +16,8 @@ from haq.errors import UserError
 from haq.policy import CostSummary, LayerBits, Policy
 from haq.reporting.plots import plot_learning, plot_policy, plot_roofline, plot_run, save_figure
 from haq.reporting.plots.curve import Outcome, Target, learning_curve
-from haq.reporting.plots.policy import policy_title, shortened
+from haq.reporting.plots.layer_axis import shortened
+from haq.reporting.plots.policy import policy_title
 from haq.reporting.plots.roofline import roofline_points
 from haq.runs.episode import Episode
 from haq.tasks.metrics import metric_named
@@ -255,6 +256,17 @@ def test_no_layer_lies_above_its_roof(name: str) -> None:
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
 
+def test_a_roofline_shows_where_layers_were_at_other_bits() -> None:
+    layer = Layer(name="fc", kind="linear", c_in=256, c_out=256)
+    edge = load_accelerator("bismo-edge")
+    table = edge.table([layer])
+    (axes,) = plot_roofline(table, edge, w_bits=[4], a_bits=[4], before=8).axes
+    (line,) = (line for line in axes.lines if len(line.get_xdata()) == 2)
+    before, after = (roofline_points(table, w_bits=[bits], a_bits=[bits]) for bits in (8, 4))
+    assert list(line.get_xdata()) == [before.intensity[0], after.intensity[0]]
+    assert list(line.get_ydata()) == [before.macs_per_s[0], after.macs_per_s[0]]
+
+
 def test_a_roofline_needs_memory_and_bits_that_the_device_supports() -> None:
     layer = Layer(name="fc", kind="linear", c_in=256, c_out=256)
     mcu, edge = load_accelerator("mcu-cortex-m7"), load_accelerator("bismo-edge")
@@ -264,7 +276,10 @@ def test_a_roofline_needs_memory_and_bits_that_the_device_supports() -> None:
         plot_roofline(edge.table([layer]), edge, w_bits=[None], a_bits=[None])
 
 
-@pytest.mark.parametrize("suffix", [".png", ".svg"])
+STARTS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+
+
+@pytest.mark.parametrize("suffix", STARTS)
 def test_equal_figures_give_equal_bytes_whatever_the_user_has_set(tmp_path: Path, suffix: str) -> None:
     one, other = tmp_path / f"one{suffix}", tmp_path / f"other{suffix}"
     save_figure(plot_policy(make_policy()), one)
@@ -272,13 +287,13 @@ def test_equal_figures_give_equal_bytes_whatever_the_user_has_set(tmp_path: Path
         save_figure(plot_policy(make_policy()), other)
         assert matplotlib.rcParams["font.size"] == 30
     assert one.read_bytes() == other.read_bytes()
-    assert one.read_bytes().startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
+    assert one.read_bytes().startswith(STARTS[suffix])
 
 
 def test_files_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     figure = plot_policy(make_policy())
-    with pytest.raises(UserError, match=r"must end in \.png or \.svg"):
-        save_figure(figure, tmp_path / "policy.pdf")
+    with pytest.raises(UserError, match=r"must end in \.png or \.svg or \.pdf"):
+        save_figure(figure, tmp_path / "policy.jpg")
     with pytest.raises(UserError, match="cannot write"):
         save_figure(figure, tmp_path / "missing" / "policy.png")
     assert list(tmp_path.iterdir()) == []

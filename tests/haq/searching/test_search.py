@@ -44,6 +44,7 @@ FILES = {
     "checkpoint.pt",
     "layers.json",
     "example.safetensors",
+    "layer_errors.json",
     "summary.json",
     "policy.png",
     "learning_curve.png",
@@ -86,7 +87,7 @@ def journal(run: Path) -> list[dict[str, Any]]:
 def assert_same_run(run: Path, other: Path) -> None:
     assert journal(run) == journal(other)
     assert timeless(read(run / "summary.json")) == timeless(read(other / "summary.json"))
-    for name in ("policy.json", "quantizers.safetensors", "config.json"):
+    for name in ("policy.json", "quantizers.safetensors", "config.json", "layer_errors.json"):
         assert (run / name).read_bytes() == (other / name).read_bytes()
 
 
