@@ -14,6 +14,7 @@ from haq.experiment.artifact import Artifact
 from haq.exporters.agreement import OutputAgreement, compare_outputs
 from haq.exporters.deployable import Deployable, make_deployable
 from haq.exporters.formats import Export, ExportOptions, FormatName, ToolchainName
+from haq.exporters.history import record_export
 from haq.exporters.integer.reference import run
 from haq.exporters.protocols import Exporter, Runtime
 from haq.exporters.records import ExportRecord, FileRecord, LayerRecord, OutputRecord
@@ -67,7 +68,7 @@ def export_artifact(
     contents = {path.with_name(stem + suffix): content for suffix, content in export.files.items()}
     targets = contents if out is None else {link_target(file): content for file, content in contents.items()}
     write_together(dict(reversed(targets.items())))  # the main file last
-    return ExportRecord(
+    record = ExportRecord(
         format=exporter.format,
         files=tuple(FileRecord(path=str(file), bytes=len(content)) for file, content in contents.items()),
         runtime=None if runtime is None else runtime.name,
@@ -76,6 +77,8 @@ def export_artifact(
         notes=export.notes,
         warnings=tuple(_warnings(exporter, agreement)),
     )
+    record_export(artifact, record)
+    return record
 
 
 def _require_applicable(options: ExportOptions, name: FormatName) -> None:

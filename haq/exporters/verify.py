@@ -11,6 +11,7 @@ from haq.experiment.artifact import Artifact
 from haq.exporters.agreement import OutputAgreement, compare_outputs
 from haq.exporters.deployable import Deployable, make_deployable
 from haq.exporters.formats import Export, ExportOptions, FormatName
+from haq.exporters.history import record_verification
 from haq.exporters.protocols import Runtime
 from haq.exporters.records import CodesRecord, OutputRecord, RuntimeRecord, VerificationRecord
 from haq.exporters.registry import RUNTIMES, make_exporter, make_runtime
@@ -46,7 +47,9 @@ def verify_artifact(
     for name in runtimes:
         make_runtime(name)  # raises for an unknown one before anything is loaded
     network = make_deployable(artifact, progress=watcher.phase)
-    return verify_network(network, runtimes, images=images, watcher=watcher)
+    record = verify_network(network, runtimes, images=images, watcher=watcher)
+    record_verification(artifact, record)
+    return record
 
 
 def verify_network(
