@@ -22,9 +22,33 @@ def _require_neighbours() -> None:
 _require_neighbours()
 
 if TYPE_CHECKING:
-    from haq.api import evaluate, export, finetune, load, load_packed, load_policy, reconstruct, search, simulate
+    from haq.api import (
+        evaluate,
+        export,
+        finetune,
+        load,
+        load_packed,
+        load_policy,
+        plot,
+        reconstruct,
+        report,
+        search,
+        simulate,
+    )
 
-__all__ = ["evaluate", "export", "finetune", "load", "load_packed", "load_policy", "reconstruct", "search", "simulate"]
+__all__ = [
+    "evaluate",
+    "export",
+    "finetune",
+    "load",
+    "load_packed",
+    "load_policy",
+    "plot",
+    "reconstruct",
+    "report",
+    "search",
+    "simulate",
+]
 
 
 def __getattr__(name: str) -> Any:

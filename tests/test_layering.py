@@ -166,6 +166,7 @@ def test_environment_and_agents_know_no_vision_library_and_no_file_format(packag
 AT_MODULE_LEVEL: dict[str, set[str]] = {
     # Plots are drawn by nothing else, and are themselves imported where they are drawn.
     "haq/reporting/plots": {"matplotlib", "pandas"},
+    "haq/reporting/page": {"matplotlib"},
     # One module for each of these libraries, imported where it is needed.
     "haq/exporters": {"onnx", "onnxscript", "onnxruntime"},
     "haq/evaluation/engines/onnxruntime": {"onnx", "onnxruntime", "onnxscript"},

@@ -11,6 +11,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from pydantic import ValidationError
 
 from haq.errors import UserError
+from haq.file_limits import RUN_DOCUMENT, read_bytes
 from haq.formatting import device_title, model_title
 from haq.reporting.plots.style import (
     BLUE,
@@ -50,11 +51,12 @@ def load_comparison(folder: Path) -> ComparisonDocument:
         UserError: The folder holds no comparison, or its file is damaged.
     """
     path = folder / DOCUMENT
+    if not path.is_file():
+        raise UserError(f"{folder} holds no {DOCUMENT}; haq compare --out {folder} writes it")
+    content = read_bytes(path, RUN_DOCUMENT)
     try:
-        return ComparisonDocument.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no {DOCUMENT}; haq compare --out {folder} writes it") from error
-    except (OSError, ValidationError) as error:
+        return ComparisonDocument.model_validate_json(content)
+    except ValidationError as error:
         raise UserError(f"{path} is damaged; haq compare --resume writes it anew") from error
 
 

@@ -1,0 +1,1 @@
+"""HTML page that reports on finished runs, made from the files in their folders."""
