@@ -6,7 +6,6 @@ from math import isclose
 import numpy as np
 
 from haq.config import RewardKind
-from haq.costs.pricing import cost_in
 from haq.errors import UserError
 from haq.experiment.problem import Problem
 from haq.runs.episode import Episode
@@ -57,20 +56,17 @@ def _matches(problem: Problem, number: int, episode: Episode) -> bool:
         episode.episode == number
         and has_counts == {problem.config.confidence is not None}
         and problem.task.metric.allows(episode.accuracy)
-        and _is_allowed(problem, episode)
-        and isclose(episode.cost, _cost(problem, episode))
+        and _has_policy(problem, episode)
         and is_consistent(episode, problem.config.reward)
     )
 
 
-def _is_allowed(problem: Problem, episode: Episode) -> bool:
-    """Return whether every layer has bits that may be chosen, and tied layers the same."""
+def _has_policy(problem: Problem, episode: Episode) -> bool:
+    """Return whether every layer has bits that may be chosen, tied layers the same, and the cost is theirs."""
     choice, layers = problem.choice, len(problem.priced.layers)
     if not len(episode.w_bits) == len(episode.a_bits) == layers:
         return False
     bits = choice.decisions(episode.bits)
-    return choice.allows(bits) and np.array_equal(choice.expand(bits), episode.bits)
-
-
-def _cost(problem: Problem, episode: Episode) -> float:
-    return cost_in(problem.config.objective, problem.priced.table.policy_cost(episode.w_bits, episode.a_bits))
+    if not choice.allows(bits) or not np.array_equal(choice.expand(bits), episode.bits):
+        return False
+    return isclose(episode.cost, choice.total(bits)[0])
