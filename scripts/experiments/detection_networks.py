@@ -152,7 +152,7 @@ def table(cells: Cells) -> list[str]:
         reference = "finetuned-float" if name.startswith("finetuned") else "float"
         row = [name, f"{len(by_seed)}", f"{100 * mean(cell['ap'] for cell in by_seed.values()):.1f}"]
         row.append(difference(cells, name, "float"))
-        if reference not in ("float", name):
+        if reference in cells and reference not in ("float", name):
             row[-1] += f"; against {reference} {difference(cells, name, reference)}"
         row += [difference(cells, name, uniform_of(name)), *_costs(by_seed.values()), _mean_bits(by_seed.values())]
         lines.append(f"| {' | '.join(row)} |")
