@@ -42,7 +42,7 @@ def measure_journal(layers: int, lines: int) -> dict[str, Any]:
         found["journal_bytes"] = (run / "episodes.jsonl").stat().st_size
         steps: dict[str, Callable[[], object]] = {
             "reading": lambda: RunFolder(run).episodes.read(remedy="delete it"),
-            "finishing": lambda: _finish(again, RunFolder(run), prior_images=0, watcher=SILENT),
+            "finishing": lambda: _finish(again, RunFolder(run), None, SILENT),
             "plotting": lambda: plot_run(run, kinds=["learning"]),
             "explaining": lambda: explain(run),
         }
