@@ -33,6 +33,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(found("chromedriver")))
+    driver.command_executor.client_config.timeout = 600  # no test fails because the machine is slow
     driver.set_script_timeout(600)
     yield driver
     driver.quit()
