@@ -7,14 +7,13 @@ The same search, with the same weights of the network, in each of `PROCESSORS`, 
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
-import torch
 import typer
-from kill_runs import finish, start
 
 from haq.cli.flags import read_several
 from haq.formatting import percent
@@ -41,21 +40,30 @@ SEARCH = (
     "64",
     "--no-store",
 )
+CAPABILITY = "import torch; print(torch.backends.cpu.get_cpu_capability())"
 Found = tuple[list[dict[str, Any]], dict[str, Any]]
 """Journal and summary of a search."""
+
+
+def output(command: list[str], environment: dict[str, str]) -> str:
+    """Run a command in a new process, as torch chooses its instructions once; return its output, or exit."""
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        sys.exit(f"a command failed with {ran.returncode}:\n{ran.stderr}")
+    return ran.stdout.strip()
 
 
 def search(arguments: list[str], variables: dict[str, str], folder: Path) -> Found:
     """Run a search as on another processor; return its journal and its summary."""
 
-    def prepare() -> None:
-        os.environ.update(variables)
-        wanted = variables.get("ATEN_CPU_CAPABILITY")
-        found = torch.backends.cpu.get_cpu_capability().lower()
-        assert wanted is None or wanted == found, f"torch uses {found} instead of {wanted}"
-
-    log = folder.with_suffix(".log")
-    finish(start([*SEARCH, *arguments, "--quiet", "--out", str(folder)], log, prepare), log)
+    environment = {**os.environ, **variables}
+    wanted, found = (
+        variables.get("ATEN_CPU_CAPABILITY"),
+        output([sys.executable, "-c", CAPABILITY], environment).lower(),
+    )
+    if wanted not in (None, found):
+        sys.exit(f"torch uses {found} instead of {wanted}")
+    output([sys.executable, "-m", "haq", *SEARCH, *arguments, "--quiet", "--out", str(folder)], environment)
     lines = [json.loads(line) for line in (folder / "episodes.jsonl").read_text(encoding="utf-8").splitlines()]
     return lines, json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
