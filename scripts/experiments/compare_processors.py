@@ -55,12 +55,8 @@ def output(command: list[str], environment: dict[str, str]) -> str:
 
 def search(arguments: list[str], variables: dict[str, str], folder: Path) -> Found:
     """Run a search as on another processor; return its journal and its summary."""
-
-    environment = {**os.environ, **variables}
-    wanted, found = (
-        variables.get("ATEN_CPU_CAPABILITY"),
-        output([sys.executable, "-c", CAPABILITY], environment).lower(),
-    )
+    environment, wanted = {**os.environ, **variables}, variables.get("ATEN_CPU_CAPABILITY")
+    found = output([sys.executable, "-c", CAPABILITY], environment).lower()
     if wanted not in (None, found):
         sys.exit(f"torch uses {found} instead of {wanted}")
     output([sys.executable, "-m", "haq", *SEARCH, *arguments, "--quiet", "--out", str(folder)], environment)
