@@ -61,6 +61,8 @@ class Searched:
 
     session: Session
     cpu_s: list[float]
+    folder: "TemporaryDirectory[str]"
+    """Folder of the run, whose journal the session reads."""
 
     def winner(self, within_s: float) -> tuple[int, float, Episode] | None:
         """Return episodes, seconds and winner within a time; None if no episode ended by then."""
@@ -86,12 +88,12 @@ def search(config: SearchConfig, setup: Prepared, *, within_s: float) -> Searche
     """Run all episodes, or those that begin within the time."""
     began = process_time() - setup.cpu_s
     session, cpu_s = begin_session(prepare(config, network=setup.network), losses=setup.fisher), []
-    with TemporaryDirectory() as folder:
-        session.enter(RunFolder.create(Path(folder) / "run", config.model_dump(mode="json"), {}))
-        while session.episode_count < config.episodes and process_time() - began < within_s:
-            session.run_episode()
-            cpu_s.append(process_time() - began)
-    return Searched(session, cpu_s)
+    folder = TemporaryDirectory()
+    session.enter(RunFolder.create(Path(folder.name) / "run", config.model_dump(mode="json"), {}))
+    while session.episode_count < config.episodes and process_time() - began < within_s:
+        session.run_episode()
+        cpu_s.append(process_time() - began)
+    return Searched(session, cpu_s, folder)
 
 
 def seconds_of_rounding(config: SearchConfig, bits: int) -> float:

@@ -136,9 +136,9 @@ class Bench:
         with TemporaryDirectory() as folder:
             session.enter(RunFolder.create(Path(folder) / "run", config.model_dump(mode="json"), {}))
             run_episodes(session)
-        cpu_s = cpu_seconds() - began
-        for count in self.options.evaluations:
-            winner = session.select(count).winner
+            cpu_s = cpu_seconds() - began
+            winners = [session.select(count).winner for count in self.options.evaluations]
+        for count, winner in zip(self.options.evaluations, winners, strict=True):
             spent = mine.cpu_s + cpu_s * count / session.episode_count
             quantizers = self.options.peers if row.seed == 0 and count == session.episode_count else ()
             measured = {"search": winner.accuracy}

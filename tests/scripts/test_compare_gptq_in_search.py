@@ -37,7 +37,7 @@ def test_arm_equals_search_and_respects_time(script: ModuleType) -> None:
 
 def test_winner_is_selected_from_episodes_that_ended_in_time(script: ModuleType) -> None:
     session = SimpleNamespace(select=lambda count: SimpleNamespace(winner=f"of {count}"))
-    searched = script.Searched(session, [3.0, 4.0, 6.0])
+    searched = script.Searched(session, [3.0, 4.0, 6.0], None)
     assert searched.winner(5.0) == (2, 4.0, "of 2")
     assert searched.winner(6.0) == (3, 6.0, "of 3")
     assert searched.winner(2.9) is None

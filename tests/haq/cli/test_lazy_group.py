@@ -22,7 +22,7 @@ def test_listed_summary_is_the_first_line_of_the_command(name: str) -> None:
     assert GROUP.entries[name].summary == help_text.strip().splitlines()[0]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"], ["--show-completion"]])
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"]])
 def test_help_does_not_import_torch(arguments: Sequence[str]) -> None:
     command = [sys.executable, "-c", WITHOUT_TORCH.format(arguments)]
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from haq.errors import UserError
 from haq.execution.networks import run_network
-from haq.execution.structures import concatenate, item_count, tensors
+from haq.execution.structures import concatenate, item_count, take, tensors
 from haq.network.models.digits_training import train_digits
 from haq.tasks import load_task
 from haq.tasks.base import SplitName, Task
@@ -44,10 +44,16 @@ def all_equal(ours: Any, theirs: Any) -> bool:
 
 @pytest.mark.parametrize("split", ["calibration", "search", "report"])
 def test_batches_give_every_item_once_in_the_same_order(task: Task, split: SplitName) -> None:
-    whole = list(task.batches(split, batch_size=task.size(split)))
-    parts = list(task.batches(split, batch_size=7))
-    assert [len(whole), sum(item_count(inputs) for inputs, _ in parts)] == [1, task.size(split)]
-    assert all_equal(concatenate([inputs for inputs, _ in parts], [7] * len(parts)), whole[0][0])
+    whole, parts = (
+        [
+            take(inputs, slice(item, item + 1))
+            for inputs, _ in task.batches(split, batch_size=batch_size)
+            for item in range(item_count(inputs))
+        ]
+        for batch_size in (task.size(split), 7)
+    )
+    assert [len(whole), len(parts)] == [task.size(split)] * 2
+    assert all(all_equal(*pair) for pair in zip(whole, parts, strict=True))
 
 
 def test_unknown_splits_are_empty(task: Task) -> None:
