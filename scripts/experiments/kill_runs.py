@@ -29,7 +29,6 @@ import typer
 from killed_commands import COMMANDS, FILES, TINY, Command
 from run_contents import contents, episodes
 
-import haq.cli.app
 import haq.costs.layer_graph
 import haq.exporters.onnx.exporter
 import haq.exporters.onnx.runtime
@@ -39,6 +38,7 @@ import haq.searching.session
 import haq.studies.comparison.compare
 import haq.studies.comparison.tables
 from haq.__main__ import main as haq_main
+from haq.cli.app import app
 from haq.cli.flags import read_several
 from haq.execution.executors import InProcess
 from haq.runs.environment import describe_environment
@@ -211,6 +211,7 @@ def main(
     only_kills: Annotated[bool, typer.Option("--only-kills", help="Suspend no search, and fill no disk.")] = False,
 ) -> None:
     """Kill, continue, compare and print. Exits with 1 if a result differs."""
+    dict(typer.main.get_group(app).commands)  # imports every command here, and not in every child
     chosen = [each for each in COMMANDS if each.name in read_several(commands)]
     generator, total = random.Random(seed), Outcome()
     print("| command | seconds undisturbed | kills | of these after the preparation | runs compared | lost lines "

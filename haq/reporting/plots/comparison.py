@@ -8,10 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
-from pydantic import ValidationError
 
-from haq.errors import UserError
-from haq.file_limits import RUN_DOCUMENT, read_bytes
 from haq.formatting import device_title, model_title
 from haq.reporting.plots.style import (
     BLUE,
@@ -29,6 +26,7 @@ from haq.reporting.plots.style import (
     house_style,
     new_figure,
 )
+from haq.reporting.study_documents import read_document
 from haq.studies.comparison.records import DOCUMENT, ComparisonDocument
 from haq.studies.comparison.tables import as_frame
 from haq.tasks.metrics import metric_named
@@ -50,14 +48,7 @@ def load_comparison(folder: Path) -> ComparisonDocument:
     Raises:
         UserError: The folder holds no comparison, or its file is damaged.
     """
-    path = folder / DOCUMENT
-    if not path.is_file():
-        raise UserError(f"{folder} holds no {DOCUMENT}; haq compare --out {folder} writes it")
-    content = read_bytes(path, RUN_DOCUMENT)
-    try:
-        return ComparisonDocument.model_validate_json(content)
-    except ValidationError as error:
-        raise UserError(f"{path} is damaged; haq compare --resume writes it anew") from error
+    return read_document(folder / DOCUMENT, ComparisonDocument, command="compare")
 
 
 @house_style()

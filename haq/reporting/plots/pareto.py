@@ -7,10 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from pydantic import ValidationError
 
-from haq.errors import UserError
-from haq.file_limits import RUN_DOCUMENT, read_bytes
 from haq.formatting import BYTES, JOULES, SECONDS, Units, model_title
 from haq.reporting.plots.style import (
     BLUE,
@@ -24,6 +21,7 @@ from haq.reporting.plots.style import (
     house_style,
     new_figure,
 )
+from haq.reporting.study_documents import read_document
 from haq.studies.pareto.fronts import AXES, found_points, uniform_points
 from haq.studies.pareto.records import DOCUMENT, SweepDocument
 from haq.tasks.metrics import metric_named
@@ -51,14 +49,7 @@ def load_sweep(folder: Path) -> SweepDocument:
     Raises:
         UserError: The folder holds no sweep, or its file is damaged.
     """
-    path = folder / DOCUMENT
-    if not path.exists():
-        raise UserError(f"{folder} holds no {DOCUMENT}; haq pareto --out {folder} writes it")
-    content = read_bytes(path, RUN_DOCUMENT)
-    try:
-        return SweepDocument.model_validate_json(content)
-    except ValidationError as error:
-        raise UserError(f"{path} is damaged; haq pareto --resume writes it anew") from error
+    return read_document(folder / DOCUMENT, SweepDocument, command="pareto")
 
 
 @house_style()
