@@ -134,7 +134,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     options.runs.mkdir(parents=True, exist_ok=True)
     cells: dict[str, dict[int, Cell]] = {}
-    for seed in range(options.seeds):
+    for seed in options.seeds:
         for name, compute in Plan(options, seed).cells():
             path = options.out / f"{name}-s{seed}.json"
             if path.exists() or not options.table:
@@ -218,7 +218,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--runs", type=Path, default=Path("detection-runs"), help="folder of weights and runs")
     parser.add_argument("--table", action="store_true", help="print the tables of the cells that are there")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=32)

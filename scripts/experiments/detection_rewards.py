@@ -157,7 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policies", type=int, default=20, help="of each kind")
     parser.add_argument("--bits", nargs="+", type=int, default=[4], help="budgets: the cost of these everywhere")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--images", type=int, default=96, help="images that the distances see")
     parser.add_argument("--search-images", type=int, default=500, help="these and those that AP is measured on")
     options = parser.parse_args()
@@ -165,7 +165,7 @@ def main() -> None:
     names = ["AP", *CANDIDATES]
     print("| seed | bits | policies | number | AP of others | " + " | ".join(names) + " |")
     print("|---" * (5 + len(names)) + "|")
-    for seed in range(options.seeds):
+    for seed in options.seeds:
         for bits in options.bits:
             config = search_config(
                 model="shapes_detector",

@@ -169,7 +169,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     options.runs.mkdir(parents=True, exist_ok=True)
     cells: dict[str, dict[int, Cell]] = {}
-    for seed in range(options.seeds):
+    for seed in options.seeds:
         for name, compute in Plan(options, seed).cells():
             path = options.out / f"{_file_name(name)}-s{seed}.json"
             if path.is_file() or not options.table:
@@ -221,7 +221,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--hardware", default="bismo-edge")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--runs", type=Path, default=Path("language-model-runs"), help="folder of weights and runs")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--table", action="store_true", help="print the table of the cells that there are")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--dropout", type=float, default=None)
