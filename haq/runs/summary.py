@@ -8,6 +8,8 @@ from haq.policy import CostSummary, Width
 from haq.runs.records import Amount, Count, Finite, Fraction, Metric, Positive, StoredRecord
 from hardware_sim.cost import Objective
 
+_ROUNDING = 1e-9
+"""Relative tolerance of sums: the same sum in another order is not over the budget."""
 EndedBy = Literal["episodes", "time", "least cost", "one policy"]
 """Reason for the end of a search: the number of episodes; the time limit; a policy of the least possible cost met the
 goal; there is only one policy."""
@@ -136,3 +138,10 @@ class Summary(_Part):
     max_accuracy_drop: AccuracyDrop | None = None
     """Present only in a search with `max_accuracy_drop`."""
     seconds: Amount
+
+    @property
+    def best_uniform(self) -> UniformResult | None:
+        """Uniform bits with the highest report score at a cost within the budget; None if none are within it."""
+        limit = self.budget[0].ratio * (1 + _ROUNDING)
+        within = [each for each in self.uniform if each.cost_ratio <= limit]
+        return max(within, key=lambda each: each.accuracy, default=None)

@@ -13,8 +13,6 @@ from haq.runs.summary import Interval, Summary, UniformResult
 from haq.tasks.metrics import ACCURACY
 from hardware_sim.cost import OBJECTIVES
 
-ROUNDING = 1e-9
-"""Relative tolerance of costs: sums in another order."""
 NOTABLE_LOSS = 0.005
 """Loss of a score, as a fraction, from which the next step is to recover it."""
 UNUSED = 0.05
@@ -90,20 +88,6 @@ def answer(run: ReportedRun) -> Answer:
     )
 
 
-def best_uniform(search: Summary) -> UniformResult | None:
-    """Return the uniform bits with the highest score whose cost is within the budget.
-
-    Args:
-        search: Results of a search.
-
-    Returns:
-        The uniform bits; None if none are within the budget.
-    """
-    limit = search.budget[0].ratio * (1 + ROUNDING)
-    within = [each for each in search.uniform if each.cost_ratio <= limit]
-    return max(within, key=lambda each: each.accuracy, default=None)
-
-
 def _tiles(run: ReportedRun) -> Iterator[Tile]:
     summary, metric, objective = run.summary, run.metric, run.objective
     cost, baseline = summary.cost.value(objective), summary.baseline_cost.value(objective)
@@ -121,7 +105,7 @@ def _tiles(run: ReportedRun) -> Iterator[Tile]:
         details.append(f"95 % interval: {_interval(run.search.interval)}")
     details.append(f"{summary.report_images} report {metric.items}")
     yield Tile(metric.name, metric.text(summary.accuracy, digits=2), tuple(details))
-    uniform = None if run.search is None else best_uniform(run.search)
+    uniform = None if run.search is None else run.search.best_uniform
     if uniform is not None:
         gain = _change(run, summary.accuracy - uniform.accuracy)
         details = [f"{metric.name} of the best uniform bits within the budget", f"the policy: {gain}"]
@@ -148,7 +132,7 @@ def _verdict(run: ReportedRun) -> str:
         )
     cost = percent(summary.cost_ratio)
     text = f"The policy takes {cost} of the {run.objective} of 8 bits. Its {metric.name}: {lost} against float"
-    uniform = best_uniform(summary)
+    uniform = summary.best_uniform
     if uniform is None:
         return f"{text}; no uniform bits are within the budget."
     gain = _change(run, summary.accuracy - uniform.accuracy)
@@ -217,7 +201,7 @@ def _steps(run: ReportedRun) -> Iterator[Step]:
     lost = summary.accuracy_fp32 - summary.accuracy
     if not metric.is_percent:
         lost /= abs(summary.accuracy_fp32) or 1.0
-    uniform = None if search is None else best_uniform(search)
+    uniform = None if search is None else search.best_uniform
     if search is not None and uniform is not None and uniform.accuracy >= search.accuracy:
         better = "as good as" if uniform.accuracy == search.accuracy else "better than"
         yield Step(

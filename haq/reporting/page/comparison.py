@@ -7,7 +7,6 @@ from haq.costs.pricing import PricedLayers
 from haq.costs.specialization import Candidate, PricedNetwork, Specialization, specialization
 from haq.errors import UserError
 from haq.formatting import Table, device_title, format_cost, model_title, percent
-from haq.reporting.page.answer import best_uniform
 from haq.reporting.page.figures import PageFigure, page_figure
 from haq.reporting.page.runs import ReportedRun
 from haq.reporting.plots.pareto import plot_pareto
@@ -92,7 +91,7 @@ def runs_table(runs: Sequence[ReportedRun]) -> Table:
     for run in runs:
         summary, metric = run.summary, run.metric
         cost, baseline = summary.cost.value(run.objective), summary.baseline_cost.value(run.objective)
-        uniform = None if run.search is None else best_uniform(run.search)
+        uniform = None if run.search is None else run.search.best_uniform
         budget = None if run.search is None or run.search.max_accuracy_drop else run.search.budget[0]
         rows.append(
             (

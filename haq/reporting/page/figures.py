@@ -13,9 +13,8 @@ from haq.formatting import model_title, percent
 from haq.reporting.page.runs import ReportedRun
 from haq.reporting.page.svg import inline_svg
 from haq.reporting.plots.error import plot_error
-from haq.reporting.plots.policy import plot_policy
 from haq.reporting.plots.roofline import plot_roofline
-from haq.reporting.plots.run import applicable, draw_run, resolved
+from haq.reporting.plots.run import applicable, draw_run
 from haq.runs.summary import Summary
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import UnsupportedError
@@ -64,8 +63,7 @@ def policy_figure(run: ReportedRun, name: str) -> PageFigure:
     Returns:
         The figure.
     """
-    budgets = resolved(run.search.budget) if run.search else ()
-    figure = plot_policy(run.policy, title="Bits of every layer", budgets=budgets, metric=run.metric)
+    figure = draw_run(run.folder.path, "policy", title="Bits of every layer")
     count = len(run.policy.layers)
     alt = f"Bars of the weight bits and the activation bits of {count} layers; the table below has the same numbers."
     return page_figure(figure, name=name, alt=alt, caption="")

@@ -10,10 +10,10 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from haq.formatting import percent
 from haq.reporting.plots.curve import Curve, FloatArray, Outcome, Target, learning_curve, learning_subtitle
+from haq.reporting.plots.scores import draw_scores
 from haq.reporting.plots.style import (
     BLUE,
     FAINT,
-    GREEN,
     HEADER_INCHES,
     INK,
     LEGEND_INCHES,
@@ -41,7 +41,6 @@ MARGIN = 0.09
 WINDOW = 20
 """Episodes in the running mean."""
 LOSSES = {"critic_loss": ("critic loss", VERMILION), "actor_loss": ("actor loss", PURPLE)}
-REPORT_COLOURS = (INK, BLUE, VERMILION, GREEN)
 POINTS: Mapping[str, dict[str, Any]] = {
     "episode": {"color": SKY, "marker": "o", "s": 12, "linewidths": 0},
     "missed": {"color": MUTED, "marker": "x", "s": 12, "linewidths": 0.8},
@@ -96,7 +95,8 @@ def plot_learning(
         _draw_loss(axes, name, values)
     _share_episodes([score_axes, *panels.below], curve)
     if panels.report is not None:
-        _draw_report(panels.report, outcome.report, metric=outcome.metric, alone=not panels.below)
+        draw_scores(panels.report, outcome.report, metric=outcome.metric, alone=not panels.below)
+        panels.report.tick_params(left=False, labelleft=False)
     add_header(figure, title, learning_subtitle(curve, outcome))
     return figure
 
@@ -234,24 +234,3 @@ def _share_episodes(panels: Sequence[Axes], curve: Curve) -> None:
     panels[-1].set_xlabel("episode (shaded: warm-up)" if warm_up else "episode")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     panels[0].figure.align_ylabels(panels)
-
-
-def _draw_report(axes: Axes, report: Mapping[str, float], *, metric: Metric, alone: bool) -> None:
-    """Draw a mark for each report score; `alone` reserves space for the names where no panels lie below."""
-    for position, (name, score) in enumerate(report.items()):
-        colour = REPORT_COLOURS[position % len(REPORT_COLOURS)]
-        axes.scatter(position, score, color=colour, s=20, zorder=3)
-        number = f"{100 * score:.1f}" if metric.is_percent else metric.text(score)
-        axes.annotate(
-            number, (position, score), xytext=(0, 5), textcoords="offset points", ha="center", size=SMALL_SIZE
-        )
-        label = axes.text(
-            position, -0.03, name, transform=axes.get_xaxis_transform(), rotation=90, ha="center", va="top"
-        )
-        label.set(size=SMALL_SIZE, color=colour, in_layout=alone)
-    axes.set_xlim(-0.6, len(report) - 0.4)
-    axes.set_xticks([])
-    axes.tick_params(left=False, labelleft=False)
-    axes.spines["left"].set_visible(False)
-    axes.yaxis.set_label_position("right")
-    axes.set_ylabel("report split")

@@ -1,17 +1,22 @@
 """Figure of a policy: the bits of every layer, weights above activations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from math import ceil
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from haq.budgets import ResolvedBudget
 from haq.formatting import device_title, format_cost, model_title, percent
 from haq.policy import LayerBits, Policy
 from haq.reporting.plots.layer_axis import SIDES_INCHES, LayerAxis
+from haq.reporting.plots.scores import draw_scores
 from haq.reporting.plots.style import (
     GLYPH_WIDTH,
     HEADER_INCHES,
@@ -21,6 +26,7 @@ from haq.reporting.plots.style import (
     POINTS_PER_INCH,
     SMALL_SIZE,
     TEXT_SIZE,
+    VERMILION,
     Mark,
     add_header,
     add_legend,
@@ -32,20 +38,44 @@ from hardware_sim.cost import OBJECTIVES, Bits
 
 MAX_BITS = 8
 PANEL_INCHES = 1.25
+SCORES_INCHES = 1.2
+"""Width of the panel of scores."""
 HANDLE_POINTS = 36.0
 """Width of a legend entry besides its text."""
 BAR_WIDTH = 0.76
 FLOAT = Mark("left in float", "white", "o")
 NUMBERED_SLOT_POINTS = 1.3 * SMALL_SIZE
 """Least width of a layer at which numbers above the bars are readable, in points."""
+DASHES = (0, (4, 2))
 PARTS = ("weights", "input")
 """Prefixes of the ids of bars, which `NAME-POSITION` identifies in SVG files."""
 LABELS = ("weight bits", "activation bits")
 
 
+@dataclass(frozen=True, slots=True)
+class UniformBits:
+    """Uniform bits to compare a policy with.
+
+    Attributes:
+        w_bits: Bits of the weights.
+        a_bits: Bits of the inputs.
+        layers: Names of the layers that have them; the others are pinned.
+    """
+
+    w_bits: int
+    a_bits: int
+    layers: frozenset[str]
+
+
 @house_style()
 def plot_policy(
-    policy: Policy, *, title: str | None = None, budgets: Sequence[ResolvedBudget] = (), metric: Metric = ACCURACY
+    policy: Policy,
+    *,
+    title: str | None = None,
+    budgets: Sequence[ResolvedBudget] = (),
+    metric: Metric = ACCURACY,
+    uniform: UniformBits | None = None,
+    scores: Mapping[str, float] | None = None,
 ) -> Figure:
     """Draw weight bits and activation bits of every layer as bars, with cost, budget and accuracy in the header.
 
@@ -54,6 +84,8 @@ def plot_policy(
         title: Title of the figure; network and device if None.
         budgets: Budgets of the search.
         metric: Metric of the task.
+        uniform: Uniform bits to draw over the bars.
+        scores: Scores on the report split by name of the network, for a panel beside the bars.
 
     Returns:
         The figure.
@@ -64,19 +96,26 @@ def plot_policy(
         >>> [axes.get_ylabel() for axes in figure.axes]
         ['weight bits', 'activation bits']
     """
-    axis = LayerAxis.of([layer.name for layer in policy.layers])
-    handles = _legend_handles(policy)
+    beside = SCORES_INCHES if scores else 0.0
+    axis = LayerAxis.of([layer.name for layer in policy.layers], sides=SIDES_INCHES + beside)
+    handles = _legend_handles(policy, uniform)
     rows = ceil(sum(map(_entry_points, handles)) / ((axis.width - SIDES_INCHES) * POINTS_PER_INCH))
     top = HEADER_INCHES + LEGEND_INCHES * rows
     figure = new_figure(axis.width, top + 2 * PANEL_INCHES + axis.inches, top=top)
-    panels = figure.subplots(2, 1, sharex=True)
-    for axes, part, label, bits in zip(panels, PARTS, LABELS, (policy.w_bits, policy.a_bits), strict=True):
+    ratios = [axis.width - beside, beside] if scores else [1.0]
+    grid = figure.add_gridspec(2, len(ratios), width_ratios=ratios)
+    upper = figure.add_subplot(grid[0, 0])
+    lower = figure.add_subplot(grid[1, 0], sharex=upper)
+    for axes, part, label, bits in zip((upper, lower), PARTS, LABELS, (policy.w_bits, policy.a_bits), strict=True):
         _draw_bits(axes, policy.layers, bits, part=part, numbered=axis.slot_points >= NUMBERED_SLOT_POINTS)
+        if uniform is not None:
+            _draw_uniform(axes, policy.layers, uniform, uniform.w_bits if axes is upper else uniform.a_bits)
         axis.limit(axes)
         axes.set_ylabel(label)
-    upper, lower = panels
     axis.label(lower)
-    upper.tick_params(axis="x", length=0)
+    upper.tick_params(axis="x", length=0, labelbottom=False)
+    if scores:
+        _draw_scores(figure.add_subplot(grid[:, 1]), scores, metric)
     add_legend(upper, handles, rows=rows)
     add_header(figure, title or policy_title(policy), policy_subtitle(policy, budgets=budgets, metric=metric))
     return figure
@@ -161,6 +200,22 @@ def _draw_bits(axes: Axes, layers: Sequence[LayerBits], bits: Sequence[Bits], *,
     axes.set_yticks(range(0, MAX_BITS + 1, 2))
 
 
+def _draw_uniform(axes: Axes, layers: Sequence[LayerBits], uniform: UniformBits, bits: int) -> None:
+    """Draw a line at the uniform bits over every stretch of layers that have them."""
+    for has_them, stretch in groupby(range(len(layers)), key=lambda place: layers[place].name in uniform.layers):
+        places = list(stretch)
+        if has_them:
+            axes.hlines(bits, places[0] - 0.5, places[-1] + 0.5, color=VERMILION, linestyle=DASHES, linewidth=1.3)
+
+
+def _draw_scores(axes: Axes, scores: Mapping[str, float], metric: Metric) -> None:
+    draw_scores(axes, scores, metric=metric)
+    axes.set_ylabel(f"{metric.name}, report split")
+    axes.margins(y=0.15)
+    axes.grid(visible=False)
+    axes.tick_params(left=False, labelleft=False)
+
+
 def _mark(layer: LayerBits, bits: Bits) -> Mark:
     return FLOAT if bits is None else MARKS[layer.kind]
 
@@ -171,12 +226,16 @@ def _look(mark: Mark) -> dict[str, Any]:
     return {"facecolor": mark.colour, "edgecolor": "white", "hatch": mark.hatch, "linewidth": 0}
 
 
-def _legend_handles(policy: Policy) -> list[Patch]:
+def _legend_handles(policy: Policy, uniform: UniformBits | None) -> list[Artist]:
     """Create a legend entry for each kind of layer in the policy, in the same order for all figures."""
     present = {_mark(layer, bits) for layer in policy.layers for bits in (layer.w_bits, layer.a_bits)}
     marks = [mark for mark in (*MARKS.values(), FLOAT) if mark in present]
-    return [Patch(label=mark.label, **_look(mark)) for mark in marks]
+    handles: list[Artist] = [Patch(label=mark.label, **_look(mark)) for mark in marks]
+    if uniform is not None:
+        label = f"best uniform bits: {uniform.w_bits}/{uniform.a_bits}"
+        handles.append(Line2D([], [], color=VERMILION, linestyle=DASHES, linewidth=1.3, label=label))
+    return handles
 
 
-def _entry_points(handle: Patch) -> float:
+def _entry_points(handle: Artist) -> float:
     return HANDLE_POINTS + len(str(handle.get_label())) * GLYPH_WIDTH * TEXT_SIZE

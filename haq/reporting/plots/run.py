@@ -8,8 +8,6 @@ from typing import Literal
 
 from matplotlib.figure import Figure
 
-from envs.choices import Budget
-from haq.budgets import ResolvedBudget
 from haq.errors import UserError
 from haq.experiment.prior.measured import DOCUMENT as SENSITIVITY
 from haq.files import link_target
@@ -17,43 +15,24 @@ from haq.finetuning.journal import CURVE
 from haq.finetuning.journal import JOURNAL as EPOCHS
 from haq.formatting import device_title, model_title
 from haq.policy import load_policy
-from haq.reporting.plots.curve import ROUNDING, Outcome, Target
+from haq.reporting.plots.curve import Outcome, Target
 from haq.reporting.plots.epochs import plot_finetuning
 from haq.reporting.plots.error import plot_error
 from haq.reporting.plots.files import check_suffix, save_figure
 from haq.reporting.plots.learning import plot_learning
 from haq.reporting.plots.pareto import load_sweep, plot_pareto
-from haq.reporting.plots.policy import plot_policy
+from haq.reporting.plots.run_policy import draw_policy, report_scores, resolved
 from haq.reporting.plots.sensitivity import SensitivityTable, plot_expected, plot_sensitivity
 from haq.runs.layer_errors import LAYER_ERRORS, LayerErrors
-from haq.runs.records import Metric as MetricRecord
-from haq.runs.records import Positive, Record, checked
+from haq.runs.records import Record, checked
 from haq.runs.run_folder import CONFIG, JOURNAL, POLICY, SUMMARY, RunFolder
-from haq.runs.summary import BudgetLimit, Summary
+from haq.runs.summary import Summary
 from haq.studies.comparison.records import DOCUMENT as COMPARISON
 from haq.studies.pareto.records import DOCUMENT as SWEEP
-from haq.tasks.metrics import ACCURACY, metric_of
-from hardware_sim.cost import Objective
+from haq.tasks.metrics import metric_of
 
 FolderPlot = Literal["policy", "learning", "sensitivity", "error", "pareto", "compare"]
 """Figures that need nothing but the files of a folder."""
-
-
-class _Budget(Record):
-    objective: Objective
-    value: Positive
-    ratio: Positive
-
-
-class _Metric(MetricRecord):
-    name: str = ACCURACY.name
-
-
-class _PolicySummary(Record):
-    """Fields of a summary that the figure of a policy uses; commands that do not search write no budget."""
-
-    metric: _Metric = _Metric()
-    budget: tuple[_Budget, ...] = ()
 
 
 class _Config(Record):
@@ -193,12 +172,6 @@ def read_errors(run: RunFolder) -> LayerErrors:
     return checked(LayerErrors, run.read_json(LAYER_ERRORS), path, remedy="delete it to do without it")
 
 
-def _draw_policy(run: RunFolder, title: str | None) -> Figure:
-    summary = checked(_PolicySummary, run.read_json(SUMMARY) or {}, run.path / SUMMARY)
-    policy = load_policy(run.path / POLICY)
-    return plot_policy(policy, title=title, budgets=resolved(summary.budget), metric=metric_of(summary.metric))
-
-
 def _draw_learning(run: RunFolder, title: str | None) -> Figure:
     if (run.path / EPOCHS).is_file():
         return plot_finetuning(run.path, title=title)
@@ -244,25 +217,13 @@ def _draw_comparison(run: RunFolder, title: str | None) -> Figure:
 
 
 PLOTS: Mapping[FolderPlot, _Plot] = {
-    "policy": _Plot("policy.png", (POLICY,), _draw_policy, at_end=POLICY),
+    "policy": _Plot("policy.png", (POLICY,), draw_policy, at_end=POLICY),
     "learning": _Plot(CURVE, (JOURNAL, EPOCHS), _draw_learning, at_end=JOURNAL),
     "sensitivity": _Plot("sensitivity.png", (SENSITIVITY, LAYER_ERRORS), _draw_sensitivity, at_end=SENSITIVITY),
     "error": _Plot("layer_errors.png", (LAYER_ERRORS,), _draw_error),
     "pareto": _Plot("pareto.png", (SWEEP,), _draw_pareto),
     "compare": _Plot("comparison.png", (COMPARISON,), _draw_comparison),
 }
-
-
-def resolved(budgets: Sequence[_Budget | BudgetLimit]) -> list[ResolvedBudget]:
-    """Convert the budgets of a summary.
-
-    Args:
-        budgets: Records of the budgets.
-
-    Returns:
-        The budgets as limits with their ratios.
-    """
-    return [ResolvedBudget(Budget(each.objective, each.value), each.ratio) for each in budgets]
 
 
 def _target(summary: Summary) -> Target:
@@ -277,15 +238,4 @@ def _target(summary: Summary) -> Target:
 def _outcome(summary: Summary, episodes: int) -> Outcome:
     """Return the results of a search; a winner that is not among the first `episodes` is dropped."""
     winner = summary.winner.episode if summary.winner and summary.winner.episode < episodes else None
-    return Outcome(winner, summary.search_accuracy_fp32, _report(summary), metric_of(summary.metric))
-
-
-def _report(summary: Summary) -> dict[str, float]:
-    """Return scores on the report split: float network, policy, and the best uniform bits within the budget."""
-    scores = {"float": summary.accuracy_fp32, "policy": summary.accuracy}
-    limit = summary.budget[0].ratio * (1 + ROUNDING)
-    affordable = [each for each in summary.uniform if each.cost_ratio <= limit]
-    if affordable:
-        best = max(affordable, key=lambda each: each.accuracy)
-        scores[f"uniform {best.w_bits}/{best.a_bits}"] = best.accuracy
-    return scores
+    return Outcome(winner, summary.search_accuracy_fp32, report_scores(summary), metric_of(summary.metric))

@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
@@ -19,6 +20,7 @@ from haq.reporting.plots.curve import Outcome, Target, learning_curve
 from haq.reporting.plots.layer_axis import shortened
 from haq.reporting.plots.policy import policy_title
 from haq.reporting.plots.roofline import roofline_points
+from haq.reporting.plots.run import draw_run
 from haq.runs.episode import Episode
 from haq.tasks.metrics import metric_named
 from hardware_sim.catalog import load_accelerator
@@ -340,6 +342,26 @@ def test_a_run_gets_its_figures_finished_or_not(tmp_path: Path) -> None:
     (run / "summary.json").write_text(json.dumps(SUMMARY))
     finished = [path.read_bytes() for path in plot_run(run)]
     assert all(one != other for one, other in zip(unfinished, finished, strict=True))
+
+
+def test_the_policy_of_a_search_stands_beside_the_best_uniform_bits_within_the_budget(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "summary.json").write_text(json.dumps(SUMMARY))
+    figure = draw_run(run, "policy")
+    weights, activations, scores = figure.axes
+    assert legend_texts(weights)[-1] == "best uniform bits: 4/4"
+    for axes in (weights, activations):
+        (line,) = (lines for lines in axes.collections if isinstance(lines, LineCollection))
+        assert [segment.tolist() for segment in line.get_segments()] == [[[0.5, 4], [2.5, 4]]]  # not the pinned ends
+    assert [text.get_text() for text in scores.texts] == ["97.0", "float", "95.0", "policy", "90.0", "uniform 4/4"]
+    assert overlapping_texts(figure) == []
+
+
+def test_a_search_for_the_least_cost_is_not_compared_with_uniform_bits_of_its_budget(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    drop = {"limit": 0.01, "search": 0.0, "confidence": {}}
+    (run / "summary.json").write_text(json.dumps({**SUMMARY, "max_accuracy_drop": drop}))
+    assert len(draw_run(run, "policy").axes) == 2
 
 
 def test_out_takes_a_single_figure(tmp_path: Path) -> None:
