@@ -66,7 +66,7 @@ class Knapsack:
         flat = self._flat(losses[None])[0]
         chosen = self._pairs(bits)
         first, second, change = self._moves(flat, chosen, everything=True)
-        order = np.argsort(change, kind="stable")[:count]
+        order = _positions_of_least(change, count)
         policies = np.repeat(chosen[None], len(order), axis=0)
         rows = np.arange(len(order))
         for move in (first[order], second[order]):
@@ -129,7 +129,7 @@ class Knapsack:
         single = np.flatnonzero((price <= slack[:, None]).all(axis=0) & (everything | (gain < 0)))
         cheaper = np.flatnonzero((price < 0).any(axis=0))
         better = np.flatnonzero(gain < 0)
-        cheaper, better = (side[np.argsort(gain[side], kind="stable")[:_PARTNERS]] for side in (cheaper, better))
+        cheaper, better = (side[_positions_of_least(gain[side], _PARTNERS)] for side in (cheaper, better))
         total = gain[better][:, None] + gain[cheaper]
         fits = (price[:, better][:, :, None] + price[:, cheaper][:, None, :] <= slack[:, None, None]).all(axis=0)
         distinct = moves[better, 0][:, None] != moves[cheaper, 0]
@@ -143,3 +143,12 @@ class Knapsack:
 
     def _bits(self, pairs: IntArray) -> IntArray:
         return np.stack(np.divmod(pairs, self._widths[1]), axis=-1).astype(np.int64) + 1
+
+
+def _positions_of_least(values: FloatArray, count: int) -> IntArray:
+    """Return the positions of the least values in ascending order of value, of equal ones the first ones."""
+    positions = np.arange(len(values))
+    if count < len(values):
+        # Few values have to be sorted after this.
+        positions = np.flatnonzero(values <= np.partition(values, count)[count])
+    return np.asarray(positions[np.argsort(values[positions], kind="stable")[:count]])

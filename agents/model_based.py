@@ -239,12 +239,13 @@ class ModelBasedDDPG:
         return rollouts[[self._space.fits(bits) for bits in rollouts]]
 
     def _select(self, candidates: IntArray) -> IntArray:
-        mean, std = self.model.predict(candidates)
+        mean = self.model.predict_mean(candidates)
         kept = candidates[np.argsort(mean, kind="stable")[: self._config.max_candidates]]
         self._pool = {to_key(bits): bits for bits in kept}
         turn = self._since_improvement + len(self._unscored())
         if self._observations.best is None or turn % self._config.exploit_every == 0:
             return np.array(candidates[mean.argmin()])
+        mean, std = self.model.predict(candidates)
         target = float(log_losses(np.array(self._observations.best[1]), self.ceiling))
         return np.array(candidates[log_expected_improvement(mean, std, target).argmax()])
 

@@ -23,6 +23,7 @@ from scipy.optimize import minimize
 from agents.base import FloatArray, IntArray
 from agents.loss_terms import log_sum_exp, residual_covariances, term_indices
 from agents.term_covariance import TermCovariance, component_covariances
+from agents.term_sums import TermSums, UsedTerms
 
 DEFAULT_SCALES = np.array([2.0, 0.15, 0.7, 0.7, 0.7, 0.15, 0.3, 0.1, 0.3, 0.05])
 """Default standard deviations in nats of loss: the seven components of theta, the two of the residual, and observation
@@ -42,12 +43,10 @@ class _Posterior:
     """Quantities needed for predictions; the most probable theta is the point of linearisation."""
 
     bits: IntArray
-    jacobian: FloatArray
-    """[policy, term]"""
+    sums: TermSums
+    """The linearised log sums."""
     pseudo: FloatArray
     """[policy]: targets of the linearised model, minus the prior mean."""
-    data_to_theta: FloatArray
-    """Prior covariance of targets and theta, [policy, term]."""
     residual: FloatArray
     """Prior covariance of residual and noise together, [policy, policy]."""
     factor: FloatArray
@@ -96,7 +95,8 @@ class RewardModel:
         """Posterior standard deviation of theta, [decision, 2, width]."""
         variance = self._covariance.diagonal
         if self._posterior is not None:
-            explained = solve_triangular(self._posterior.factor, self._posterior.data_to_theta, lower=True)
+            data_to_theta = self._covariance.times(self._posterior.sums.dense())
+            explained = solve_triangular(self._posterior.factor, data_to_theta, lower=True)
             variance = variance - (explained**2).sum(axis=0)
         return np.asarray(np.sqrt(np.maximum(variance, 0)).reshape(self.shape))
 
@@ -114,27 +114,26 @@ class RewardModel:
             best: Log loss around which accuracy matters most, that of the best policy; the smallest target when None.
             rounds: Number of linearisations.
         """
-        terms = term_indices(bits, self.shape[2])
-        used = self._used(terms)
+        terms = UsedTerms(bits, self.shape[2])
+        roots = self._covariance.roots(terms)
         excess = np.maximum(targets - (targets.min() if best is None else best) - ACCURATE_RANGE, 0)
         residual = np.tensordot(self._scales[RESIDUAL] ** 2, residual_covariances(bits, bits), 1)
         residual[np.diag_indices(len(bits))] += self._scales[NOISE] ** 2 + (0.3 * excess) ** 2
         for _ in range(rounds):
-            values, shares = log_sum_exp(self._theta, terms)
-            jacobian = self._spread(shares, terms)
-            data_to_theta = self._covariance.times(jacobian)
-            # The other terms, of widths that no policy has, contribute nothing.
-            factor = cholesky(data_to_theta[:, used] @ jacobian[:, used].T + residual, lower=True)
-            pseudo = targets - values + jacobian @ (self._theta - self._prior_mean)
+            values, shares = log_sum_exp(self._theta, terms.of_policies)
+            sums = TermSums(terms, shares)
+            factor = cholesky(self._covariance.of(sums, roots) + residual, lower=True)
+            pseudo = targets - values + sums.applied_to(self._theta - self._prior_mean)
             weights = cho_solve((factor, True), pseudo)
-            self._posterior = _Posterior(bits, jacobian, pseudo, data_to_theta, residual, factor, weights)
+            self._posterior = _Posterior(bits, sums, pseudo, residual, factor, weights)
+            found = self._prior_mean + self._covariance.times(sums.combined(weights[None]))[0]
             # A full step may overshoot if the shares change along it.
-            self._theta = self._theta + np.clip(self._prior_mean + weights @ data_to_theta - self._theta, -1.5, 1.5)
+            self._theta = self._theta + np.clip(found - self._theta, -1.5, 1.5)
 
     def fit_scales(self) -> None:
         """Maximise the marginal likelihood over the scales of the prior's components; call `fit` again afterwards."""
         posterior = self._fitted
-        through = component_covariances(posterior.jacobian, self.shape[0], self.shape[2])
+        through = component_covariances(posterior.sums.dense(), self.shape[0], self.shape[2])
         count = len(posterior.pseudo)
         parts = np.stack([*through, *residual_covariances(posterior.bits, posterior.bits), np.eye(count)])
         own = (
@@ -163,17 +162,16 @@ class RewardModel:
         Returns:
             Mean and standard deviation, [policy] each.
         """
-        terms = term_indices(bits, self.shape[2])
-        mean, shares = log_sum_exp(self._theta, terms)
-        jacobian = self._spread(shares, terms)
-        variance = self._covariance.variances_of(jacobian) + (self._scales[RESIDUAL] ** 2).sum()
+        terms = UsedTerms(bits, self.shape[2])
+        mean, shares = log_sum_exp(self._theta, terms.of_policies)
+        sums = TermSums(terms, shares)
+        variance = self._covariance.variances_of(sums) + (self._scales[RESIDUAL] ** 2).sum()
         if self._posterior is not None:
             posterior = self._posterior
             residual = self._residual_to_data(bits)
-            used = self._used(terms)
-            to_data = jacobian[:, used] @ posterior.data_to_theta[:, used].T + residual
+            from_data = self._covariance.between(posterior.sums, sums) + residual.T
             mean = mean + residual @ posterior.weights
-            variance = variance - (solve_triangular(posterior.factor, to_data.T, lower=True) ** 2).sum(axis=0)
+            variance = variance - (solve_triangular(posterior.factor, from_data, lower=True) ** 2).sum(axis=0)
         return mean, np.sqrt(np.maximum(variance, 1e-12))
 
     def predict_mean(self, bits: IntArray) -> FloatArray:
@@ -205,8 +203,9 @@ class RewardModel:
             return np.asarray((self._prior_mean + prior).reshape(count, *self.shape))
         posterior = self._posterior
         rest = cholesky(posterior.residual, lower=True) @ generator.standard_normal((len(posterior.pseudo), count))
-        weights = cho_solve((posterior.factor, True), posterior.jacobian @ prior.T + rest)
-        return np.asarray((self._theta + prior - weights.T @ posterior.data_to_theta).reshape(count, *self.shape))
+        weights = cho_solve((posterior.factor, True), posterior.sums.applied_to(prior.T) + rest)
+        correction = self._covariance.times(posterior.sums.combined(weights.T))
+        return np.asarray((self._theta + prior - correction).reshape(count, *self.shape))
 
     def state_dict(self) -> dict[str, Any]:
         """Return theta and the scales, from which the next `fit` starts; observations are not included."""
@@ -226,18 +225,6 @@ class RewardModel:
     def _set_scales(self, scales: FloatArray) -> None:
         self._scales = scales
         self._covariance = TermCovariance(self.shape[0], self.shape[2], scales[THETA] ** 2)
-
-    def _spread(self, shares: FloatArray, terms: IntArray) -> FloatArray:
-        """Jacobian [policy, term] of the log sums."""
-        jacobian = np.zeros((len(terms), len(self._prior_mean)))
-        np.put_along_axis(jacobian, terms, shares, axis=1)
-        return jacobian
-
-    def _used(self, terms: IntArray) -> IntArray:
-        """Positions of the terms that at least one policy has."""
-        is_used = np.zeros(len(self._prior_mean), dtype=np.bool_)
-        is_used[terms] = True
-        return np.flatnonzero(is_used)
 
     def _residual_to_data(self, bits: IntArray) -> FloatArray:
         return np.asarray(np.tensordot(self._scales[RESIDUAL] ** 2, residual_covariances(bits, self._fitted.bits), 1))

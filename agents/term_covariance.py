@@ -23,8 +23,10 @@ from itertools import starmap
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import cholesky
+from scipy.sparse import csr_array
 
 from agents.base import FloatArray
+from agents.term_sums import TermSums, UsedTerms, block_diagonal
 
 _JITTER = 1e-9
 """Relative variance added to the diagonal of semidefinite matrices before their factors are computed."""
@@ -67,16 +69,63 @@ class TermCovariance:
         product += (by_decision.sum(axis=1) @ self._shared)[:, None]
         return np.asarray(product.reshape(left.shape))
 
-    def variances_of(self, left: FloatArray) -> FloatArray:
-        """Compute the variances of linear functions of theta.
+    def roots(self, terms: UsedTerms) -> csr_array:
+        """Compute the transposed Cholesky factor of the covariance of used terms without its shared part.
 
         Args:
-            left: Coefficients of each function, [row, term].
+            terms: Terms of a group of policies.
 
         Returns:
-            Variances [row].
+            Sparse matrix [used, used].
         """
-        return np.asarray(np.einsum("rt,rt->r", self.times(left), left))
+        is_used = terms.position >= 0
+        both = is_used[:, :, None] & is_used[:, None]
+        blocks = np.where(both, self._own, 0.0) + (_jitter(self._own) + ~both) * np.eye(len(self._own))
+        factors: FloatArray = np.linalg.cholesky(blocks)
+        return block_diagonal(factors.swapaxes(1, 2), terms, terms)
+
+    def of(self, sums: TermSums, roots: csr_array) -> FloatArray:
+        """Compute the covariances of sums of terms.
+
+        Args:
+            sums: One sum for each policy.
+            roots: Result of `roots` for the terms of the policies.
+
+        Returns:
+            Array [policy, policy].
+        """
+        rows = roots @ sums.rows
+        # The product of a matrix and its own transpose takes half of the time of one of two matrices.
+        return np.asarray(rows.T @ rows + sums.by_place @ self._shared @ sums.by_place.T)
+
+    def between(self, left: TermSums, right: TermSums) -> FloatArray:
+        """Compute the covariances of two groups of sums of terms.
+
+        Args:
+            left: One sum for each policy of the first group.
+            right: One sum for each policy of the second group.
+
+        Returns:
+            Array [left, right].
+        """
+        blocks = np.broadcast_to(self._own, (self._decisions, *self._own.shape))
+        rows = block_diagonal(blocks, right.terms, left.terms) @ left.rows
+        return np.asarray(rows.T @ right.rows + left.by_place @ self._shared @ right.by_place.T)
+
+    def variances_of(self, sums: TermSums) -> FloatArray:
+        """Compute the variances of sums of terms.
+
+        Args:
+            sums: One sum for each policy.
+
+        Returns:
+            Variances [policy].
+        """
+        shared = np.einsum("pt,pt->p", sums.by_place @ self._shared, sums.by_place)
+        w, a = (sums.terms.place[sums.terms.columns[:, column::2]] for column in (0, 1))
+        w_shares, a_shares = sums.shares[:, ::2], sums.shares[:, 1::2]
+        own = self._own[w, w] * w_shares**2 + self._own[a, a] * a_shares**2 + 2 * self._own[w, a] * w_shares * a_shares
+        return np.asarray(shared + own.sum(axis=1))
 
     @property
     def diagonal(self) -> FloatArray:
@@ -130,5 +179,8 @@ def _parts(widths: int) -> FloatArray:
 
 def _root(matrix: FloatArray) -> FloatArray:
     """Return a lower triangular factor of a semidefinite matrix."""
-    jitter = _JITTER * max(matrix.max(), np.finfo(np.float64).tiny)
-    return np.asarray(cholesky(matrix + jitter * np.eye(len(matrix)), lower=True))
+    return np.asarray(cholesky(matrix + _jitter(matrix) * np.eye(len(matrix)), lower=True))
+
+
+def _jitter(matrix: FloatArray) -> float:
+    return _JITTER * max(float(matrix.max()), float(np.finfo(np.float64).tiny))

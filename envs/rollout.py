@@ -12,11 +12,14 @@ from envs.action import actions_of_bits, bits_of_actions
 from envs.budget_rules import lower_in_sequence, spend_remaining
 from envs.choices import AllowedBits, BoolArray, Choices, FloatArray, IntArray
 from envs.observation import Float32Array, ObservationKind, layer_features, observation_size, rich_features
-from envs.pairs import INTEGER_WIDTHS
+from envs.pairs import INTEGER_WIDTHS, MAX_BITS
 from hardware_sim.layer import Layer
 
 BudgetRule = Literal["cost-aware", "haq"]
 BUDGET_RULES: tuple[BudgetRule, ...] = get_args(BudgetRule)
+_DIFFERENCES = INTEGER_WIDTHS - np.arange(MAX_BITS + 1)[:, None]
+_DISTANCES = 2 * np.abs(_DIFFERENCES) - (_DIFFERENCES > 0)
+"""[wanted width, width - 1]: twice the distance of two widths, less 1 for wider ones, which ranks all widths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ class LayerRollouts:
         self._config = config
         self._bits_of_actions = partial(bits_of_actions, min_bits=widths.min_bits, max_bits=widths.max_bits)
         self._actions_of_bits = partial(actions_of_bits, min_bits=widths.min_bits, max_bits=widths.max_bits)
+        self._action_of_width = self._actions_of_bits(INTEGER_WIDTHS)
         untied = [layer for layer in layers if not layer.tied_to]
         self._features = self._by_step(layer_features(untied))
         self._rich = self._by_step(rich_features(untied, self.choices))
@@ -177,10 +181,10 @@ class LayerRollouts:
         decision, column = self.decision_at(state.step)
         wanted = self._bits_of_actions(proposed)
         possible = self._selectable(state, decision, column)
-        distance = np.where(possible, _distances(wanted), np.inf)
+        distance = np.where(possible, _DISTANCES[wanted], np.inf)
         bits = distance.argmin(axis=1) + 1
         state.bits[:, decision, column] = bits
-        state.actions[:, state.step] = np.where(wanted == bits, proposed, self._actions_of_bits(bits))
+        state.actions[:, state.step] = np.where(wanted == bits, proposed, self._action_of_width[bits - 1])
         state.step += 1
         if column == self.columns[-1]:
             state.spent += self._cost(decision, state.bits[:, decision]) - self._reserve_costs[decision]
@@ -283,9 +287,3 @@ class LayerRollouts:
             spent[..., 1] += half
         left = (1 - spent / self.choices.limits[:, None, None, None]).min(axis=0)
         return np.asarray(left.reshape(len(bits), self.episode_length).clip(0, 1))
-
-
-def _distances(wanted: IntArray) -> IntArray:
-    """Rank all widths by their distance from the wanted ones [rollout]: twice the distance, less 1 for wider ones."""
-    difference = INTEGER_WIDTHS - wanted[:, None]
-    return np.asarray(2 * np.abs(difference) - (difference > 0))

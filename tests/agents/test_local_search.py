@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from agents.local_search import Knapsack
+from agents.local_search import Knapsack, _positions_of_least
 from agents.loss_terms import pair_losses
 
 
@@ -89,3 +89,10 @@ def test_no_exchange_improves_a_solution(make_space):
     for problem, bits in zip(losses, solver.solve(losses), strict=True):
         best = solver.neighbours(problem, bits, 1)[0]
         assert summed(problem, best) >= summed(problem, bits)
+
+
+def test_least_values_come_first_and_equal_ones_in_their_order():
+    values = np.array([3.0, 1.0, 2.0, 1.0, 2.0])
+    assert _positions_of_least(values, 3).tolist() == [1, 3, 2]
+    assert _positions_of_least(values, 9).tolist() == [1, 3, 2, 4, 0]
+    assert _positions_of_least(values, 0).tolist() == []

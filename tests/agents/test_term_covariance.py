@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from agents.term_covariance import TermCovariance, component_covariances
+from agents.term_sums import TermSums, UsedTerms
 
 DECISIONS, WIDTHS = 3, 4
 VARIANCES = np.array([4.0, 0.5, 1.0, 2.0, 0.3, 0.2, 0.7])
@@ -34,8 +35,21 @@ def test_times_equals_the_dense_product(rows):
     covariance = TermCovariance(DECISIONS, WIDTHS, VARIANCES)
     full = np.tensordot(VARIANCES, dense(), 1)
     np.testing.assert_allclose(covariance.times(rows), rows @ full)
-    np.testing.assert_allclose(covariance.variances_of(rows), np.diag(rows @ full @ rows.T))
     np.testing.assert_allclose(covariance.diagonal, np.diag(full))
+
+
+def test_covariances_of_sums_equal_the_dense_products():
+    """The two groups of policies have terms in common, and some of their own."""
+    covariance, rng = TermCovariance(DECISIONS, WIDTHS, VARIANCES), np.random.default_rng(0)
+    full = np.tensordot(VARIANCES, dense(), 1)
+    left, right = (
+        TermSums(UsedTerms(rng.integers(low, low + 3, (count, DECISIONS, 2)), WIDTHS), rng.random((count, 6)))
+        for low, count in ((1, 5), (2, 2))
+    )
+    x, y = left.dense(), right.dense()
+    np.testing.assert_allclose(covariance.of(left, covariance.roots(left.terms)), x @ full @ x.T, rtol=1e-6)
+    np.testing.assert_allclose(covariance.between(left, right), x @ full @ y.T)
+    np.testing.assert_allclose(covariance.variances_of(left), np.diag(x @ full @ x.T))
 
 
 def test_components_equal_the_dense_products(rows):
