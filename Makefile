@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN := results/digits_cnn-bismo-edge-latency-0.25-ddpg-s0
 
-.PHONY: search test lint type docs check locked clean
+.PHONY: search test lint type docs check results results-check locked clean
 
 # One thread a process: on small tensors more threads only add synchronization, and another number rounds differently.
 search: $(STAMP)  ## a policy for the embedded digits network on bismo-edge, at a quarter of the 8-bit latency, then improved
@@ -26,6 +26,12 @@ docs: $(STAMP)  ## the documentation as pages, build/docs/docs/index.html; warni
 	$(BIN)/sphinx-build --quiet --fail-on-warning -c docs . build/docs
 
 check: lint type docs test
+
+results: $(STAMP)  ## the runs and tables of README.md and results/README.md anew, in hours; DATA and WEIGHTS add the networks
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/experiments/make_results.py $(if $(DATA),--data $(DATA) --weights $(WEIGHTS))
+
+results-check: $(STAMP)  ## whether committed tables, numbers and pictures follow from the committed runs, made with today's defaults
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/experiments/check_results.py --pictures
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "haq needs Python 3.11 or newer; set PYTHON")'

@@ -1,9 +1,11 @@
-"""Update the table of runs in `results/README.md` from the run folders beside it.
+"""Update the tables of runs in `README.md` and `results/README.md` from the files in `results`.
 
 python scripts/experiments/collect_results.py
 """
 
 import argparse
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,30 @@ from haq.runs.run_folder import CONFIG, ENVIRONMENT, RunFolder
 from haq.searching.search import finished
 from hardware_sim.cost import COST_FIELDS
 
-HEADER = "| run | device | objective | budget | cost of the policy | of 8 bits | policy | best uniform | float |"
+DIGITS_HEADER = "| run | device | objective | budget | cost of the policy | of 8 bits | policy | best uniform | float |"
+README_HEADER = "| network, target | 3 bits | searched | 4 bits | searched | 5 bits | searched |"
+NETWORKS = {"networks": "ResNet-20", "mobilenet_v2": "MobileNet-V2"}
+TARGETS = {
+    "bismo-edge": "`bismo-edge`, latency",
+    "bismo-cloud": "`bismo-cloud`, latency",
+    "size": "weight bytes, 8-bit activations",
+}
+WIDTHS = (3, 4, 5)
 
 
-def row(run: RunFolder) -> str:
+def digits_rows(folder: Path) -> list[str]:
+    """Return the rows of `results/README.md`: runs of the scripts that search the digits network."""
+    runs = [RunFolder(path.parent) for path in sorted(folder.glob(f"*/{ENVIRONMENT}"))]
+    return [_row(run) for run in runs if not run.path.name.startswith("quick_start")]
+
+
+def _row(run: RunFolder) -> str:
     """Return the line of one run."""
-    summary: dict[str, Any] = finished(run).summary.model_dump(mode="json")
+    record = finished(run).summary
+    summary: dict[str, Any] = record.model_dump(mode="json")
     config = run.read_json(CONFIG) or {}
-    objective = summary["objective"]
-    best = max(summary["uniform"], key=lambda each: each["accuracy"], default=None)
-    uniform = "-" if best is None else f"{percent(best['accuracy'], digits=2)} ({best['w_bits']}/{best['a_bits']})"
+    objective, best = summary["objective"], record.best_uniform
+    uniform = "-" if best is None else f"{percent(best.accuracy, digits=2)} ({best.w_bits}/{best.a_bits})"
     cells = (
         f"[{run.path.name}]({run.path.name}/policy.png)",
         config["hardware"],
@@ -37,27 +53,50 @@ def row(run: RunFolder) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def with_table(text: str, rows: list[str]) -> str:
-    """Return a Markdown page with the rows of the table under `HEADER` replaced.
+def readme_rows(folder: Path) -> Iterator[str]:
+    """Yield the rows of the table in `README.md`: searched policies and uniform bits at the same cost."""
+    for name, network in NETWORKS.items():
+        rows = json.loads((folder / name / "results.json").read_text(encoding="utf-8"))
+        for target, label in TARGETS.items():
+            pairs = {row["bits"]: _pair(row) for row in rows if row["target"] == target}
+            cells = [cell for bits in WIDTHS for cell in pairs.get(bits, ("", ""))]
+            yield f"| {network}, {label} | {' | '.join(cells)} |".replace("  ", " ")
 
-    >>> page = "before\\n" + HEADER + "\\n|---|\\n| old |\\nafter\\n"
-    >>> with_table(page, ["| new |"]).splitlines()[2:]
+
+def _pair(row: dict[str, Any]) -> tuple[str, str]:
+    """Return the accuracies of uniform bits and of the policy, with as many digits as images resolve, the best bold."""
+    summary = row["summary"]
+    (uniform,) = (each["accuracy"] for each in row["uniform"] if each["bits"] == row["bits"])
+    digits = 2 if summary["report_images"] > 1000 else 1
+    texts = [f"{100 * accuracy:.{digits}f}" for accuracy in (uniform, summary["accuracy"])]
+    best = max(texts, key=float)
+    one, other = (f"**{text}**" if text == best and texts[0] != texts[1] else text for text in texts)
+    return one, other
+
+
+def with_table(text: str, header: str, rows: list[str]) -> str:
+    """Return a Markdown page with the rows of the table under a header replaced.
+
+    >>> page = "before\\n| a |\\n|---|\\n| old |\\nafter\\n"
+    >>> with_table(page, "| a |", ["| new |"]).splitlines()[2:]
     ['|---|', '| new |', 'after']
     """
     lines = text.splitlines()
-    first = lines.index(HEADER) + 2
+    first = lines.index(header) + 2
     last = next((place for place in range(first, len(lines)) if not lines[place].startswith("|")), len(lines))
     return "\n".join([*lines[:first], *rows, *lines[last:]]) + "\n"
 
 
 def main() -> None:
-    """Replace the table in the README of a folder of runs."""
+    """Replace the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("results"), help="default: results")
     folder = parser.parse_args().folder
-    rows = [row(RunFolder(path.parent)) for path in sorted(folder.glob(f"*/{ENVIRONMENT}"))]
-    page = folder / "README.md"
-    write_atomically(page, with_table(page.read_text(encoding="utf-8"), rows).encode())
+    for page, header, rows in (
+        (folder / "README.md", DIGITS_HEADER, digits_rows(folder)),
+        (folder.parent / "README.md", README_HEADER, list(readme_rows(folder))),
+    ):
+        write_atomically(page, with_table(page.read_text(encoding="utf-8"), header, rows).encode())
 
 
 if __name__ == "__main__":
