@@ -239,15 +239,17 @@ class ModelBasedDDPG:
         return rollouts[[self._space.fits(bits) for bits in rollouts]]
 
     def _select(self, candidates: IntArray) -> IntArray:
-        mean = self.model.predict_mean(candidates)
+        best, turn = self._observations.best, self._since_improvement + len(self._unscored())
+        if best is None or turn % self._config.exploit_every == 0:
+            mean = self.model.predict_mean(candidates)
+            chosen = mean.argmin()
+        else:
+            mean, std = self.model.predict(candidates)
+            target = float(log_losses(np.array(best[1]), self.ceiling))
+            chosen = log_expected_improvement(mean, std, target).argmax()
         kept = candidates[np.argsort(mean, kind="stable")[: self._config.max_candidates]]
         self._pool = {to_key(bits): bits for bits in kept}
-        turn = self._since_improvement + len(self._unscored())
-        if self._observations.best is None or turn % self._config.exploit_every == 0:
-            return np.array(candidates[mean.argmin()])
-        mean, std = self.model.predict(candidates)
-        target = float(log_losses(np.array(self._observations.best[1]), self.ceiling))
-        return np.array(candidates[log_expected_improvement(mean, std, target).argmax()])
+        return np.array(candidates[chosen])
 
     def _fallback(self) -> IntArray:
         """Return a random policy if there is no new candidate; the best policy if no random one is new either."""

@@ -81,7 +81,7 @@ class TermCovariance:
         is_used = terms.position >= 0
         both = is_used[:, :, None] & is_used[:, None]
         blocks = np.where(both, self._own, 0.0) + (_jitter(self._own) + ~both) * np.eye(len(self._own))
-        factors: FloatArray = np.linalg.cholesky(blocks)
+        factors = np.asarray(np.linalg.cholesky(blocks), dtype=np.float64)
         return block_diagonal(factors.swapaxes(1, 2), terms, terms)
 
     def of(self, sums: TermSums, roots: csr_array) -> FloatArray:

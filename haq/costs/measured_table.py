@@ -1,6 +1,7 @@
 """Tables of measurements that are written row by row and can be continued, with a device file beside each."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from glob import escape
@@ -48,6 +49,8 @@ class MeasuredTable:
             raise UserError(f"--out {self.path}: the table's name must end in .csv")
         if not self.path.parent.is_dir():
             raise UserError(f"--out {self.path}: there is no folder {self.path.parent}")
+        if not os.access(self.path.parent, os.W_OK | os.X_OK):
+            raise UserError(f"--out {self.path}: {self.path.parent} is no folder that this user may write to")
         if self.path.stem in device_names():
             raise UserError(f"--out {self.path}: {self.path.stem} is the name of a shipped device; choose another")
 

@@ -1,11 +1,13 @@
 """Finished search, read from its folder: settings, summary, policy, episodes and the costs of bits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from agents.policy_keys import to_key
 from envs.building import build_choices
 from envs.choices import Budget, Choices, IntArray
 from haq.config import RewardKind, SearchConfig
@@ -40,6 +42,14 @@ class _Settings(Record):
     pin: dict[str, Width]
 
 
+class Trial(NamedTuple):
+    """What a policy was worth in a search."""
+
+    score: float
+    noise: float
+    accuracy: float
+
+
 @dataclass(frozen=True, slots=True)
 class SearchCase:
     """Finished search with its evaluations and the costs of all bits.
@@ -48,7 +58,7 @@ class SearchCase:
         config: Settings of the search.
         summary: Summary of the search.
         policy: Policy that the search found.
-        episodes: All episodes whose policy could be evaluated, in the order of the journal.
+        trials: What every policy was worth that could be evaluated, by `agents.policy_keys.to_key` of its decisions.
         priced: Layers of the network with their costs on the device.
         choice: Allowed bits, their costs and the budgets.
     """
@@ -56,7 +66,7 @@ class SearchCase:
     config: SearchConfig
     summary: Summary
     policy: Policy
-    episodes: tuple[Episode, ...]
+    trials: Mapping[bytes, Trial]
     priced: PricedLayers
     choice: Choices
 
@@ -64,17 +74,6 @@ class SearchCase:
     def winner(self) -> IntArray:
         """Bits of the policy that was found, [decision, 2], weights before activations."""
         return self.choice.decisions(np.array([self.policy.w_bits, self.policy.a_bits], dtype=np.int64).T)
-
-    def decisions(self, episode: Episode) -> IntArray:
-        """Return the bits of an episode by decision.
-
-        Args:
-            episode: Episode of this search.
-
-        Returns:
-            Bits of weights and activations, [decision, 2].
-        """
-        return self.choice.decisions(episode.bits)
 
     @property
     def unit(self) -> tuple[str, float]:
@@ -113,8 +112,8 @@ def read_case(source: PolicySource, inputs: Inputs) -> SearchCase:
         priced.table, [Budget(each.objective, each.value) for each in summary.budget], allowed_bits(config, priced)
     )
     choice.require_feasible()
-    episodes = _episodes(run, len(priced.layers), summary, config.reward)
-    case = SearchCase(config, summary, policy, episodes, priced, choice)
+    trials = _trials(_episodes(run, len(priced.layers), summary, config.reward), choice)
+    case = SearchCase(config, summary, policy, trials, priced, choice)
     if not choice.allows(case.winner):
         raise UserError(f"{path / POLICY} has bits that {path / CONFIG} does not allow; the run's own files are needed")
     return case
@@ -155,22 +154,32 @@ def _found(run: RunFolder) -> Summary:
     return checked(Summary, summary, run.path / SUMMARY, remedy=_TAKES)
 
 
-def _episodes(run: RunFolder, layers: int, summary: Summary, reward: RewardKind) -> tuple[Episode, ...]:
-    """Read the journal.
+def _trials(episodes: Iterable[Episode], choice: Choices) -> dict[bytes, Trial]:
+    """Keep what explanations take of each policy; of equal policies the first, of failed ones none."""
+    trials: dict[bytes, Trial] = {}
+    for episode in episodes:
+        if episode.failure is None:
+            trial = Trial(episode.score, episode.noise, episode.accuracy)
+            trials.setdefault(to_key(choice.decisions(episode.bits)), trial)
+    return trials
+
+
+def _episodes(run: RunFolder, layers: int, summary: Summary, reward: RewardKind) -> Iterator[Episode]:
+    """Read the journal, one line at a time: a long search has more episodes than fit in memory.
 
     Raises:
         UserError: Lines are missing, or a line lacks the bits of a layer, the score or the accuracy.
     """
-    episodes = run.episodes.read(remedy="the search has to be run again in another --out")
-    if len(episodes) != summary.episodes:
+    count = run.episodes.count()
+    if count != summary.episodes:
         raise UserError(
-            f"{run.path / JOURNAL} has {len(episodes)} whole lines and {SUMMARY} {summary.episodes} episodes; "
-            "one is damaged"
+            f"{run.path / JOURNAL} has {count} whole lines and {SUMMARY} {summary.episodes} episodes; one is damaged"
         )
+    episodes = run.episodes.stream(remedy="the search has to be run again in another --out")
     for number, episode in enumerate(episodes, start=1):
         if not (_is_whole(episode, layers) and is_consistent(episode, reward)):
             raise UserError(f"{run.path / JOURNAL}, line {number}: no bits of {layers} layers with score and accuracy")
-    return tuple(episode for episode in episodes if episode.failure is None)
+        yield episode
 
 
 def _is_whole(episode: Episode, layers: int) -> bool:

@@ -4,17 +4,18 @@ All results are computed from the scores in the journal and the device's cost ta
 the second calibration of `is_robust`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from agents.policy_keys import to_key
 from envs.choices import Choices, IntArray
 from haq.config import SearchConfig
 from haq.costs.deployment import end_layers
 from haq.errors import UserError
 from haq.experiment.inputs import Inputs
-from haq.reporting.explanation.case import SearchCase, read_case, read_source
+from haq.reporting.explanation.case import SearchCase, Trial, read_case, read_source
 from haq.reporting.explanation.findings import Belief, Distance, EndCost, Exchange, Explanation, Plateau, Price, Step
 from haq.reporting.explanation.robustness import CostNoise, cost_noise, recalibrated
 from haq.reporting.explanation.surrogate import (
@@ -27,7 +28,6 @@ from haq.reporting.explanation.surrogate import (
     regrets,
     relax,
 )
-from haq.runs.episode import Episode
 from haq.runs.run_folder import POLICY
 from haq.tasks.metrics import metric_of
 from hardware_sim.cost import Objective, width_index
@@ -77,13 +77,14 @@ def explain(
         source.allow_code(replaced=[name for name, value in given_objects.items() if has_network or value is not None])
     case = read_case(source, inputs)
     unit, scale = case.unit
-    tried = {case.decisions(episode).tobytes(): episode for episode in reversed(case.episodes)}
-    if len(tried) < MIN_POLICIES:
-        raise UserError(f"{path} tried {len(tried)} different policies; an explanation takes at least {MIN_POLICIES}")
-    scores = np.array([episode.score for episode in tried.values()], dtype=np.float64)
-    surrogate = fit_surrogate(case.choice, np.array([case.decisions(each) for each in tried.values()]), scores)
+    trials = case.trials
+    if len(trials) < MIN_POLICIES:
+        raise UserError(f"{path} tried {len(trials)} different policies; an explanation takes at least {MIN_POLICIES}")
+    scores = np.array([trial.score for trial in trials.values()], dtype=np.float64)
+    bits = np.frombuffer(b"".join(trials), dtype=np.uint8).reshape(len(trials), -1, 2)
+    surrogate = fit_surrogate(case.choice, bits, scores)
     losses = scale * surrogate.losses
-    winner = tried.get(case.winner.tobytes())
+    winner = trials.get(to_key(case.winner))
     if winner is None:
         raise UserError(f"{path / POLICY} is no policy that this run tried; its own is needed")
     return Explanation(
@@ -91,7 +92,7 @@ def explain(
         hardware=case.priced.table.hardware,
         metric=metric_of(case.summary.metric),
         belief=_belief(surrogate, case.winner, winner.score, unit=unit, scale=scale),
-        exchange=_exchange(case, list(tried.values()), winner),
+        exchange=_exchange(case, winner),
         distance=_distance(surrogate, case.winner, scale),
         price=_price(case, losses),
         free=tuple(plateaus(case.choice, case.winner)),
@@ -173,14 +174,14 @@ def _belief(surrogate: Surrogate, winner: IntArray, measured: float, *, unit: st
     return Belief(unit, surrogate.policies, scale * measured, *(scale * each for each in predicted))
 
 
-def _exchange(case: SearchCase, tried: Sequence[Episode], winner: Episode) -> Exchange | None:
+def _exchange(case: SearchCase, winner: Trial) -> Exchange | None:
     """Fit points of search accuracy to output error by least squares, through the origin (the float network)."""
     fp32 = case.policy.accuracy.get("fp32_search")
     if fp32 is None or case.unit[0] == "points" or not metric_of(case.summary.metric).is_percent:
         return None
-    near = [episode for episode in tried if episode.noise <= NEAR * winner.noise]
-    noise = np.array([episode.noise for episode in near], dtype=np.float64)
-    accuracy = np.array([episode.accuracy for episode in near], dtype=np.float64)
+    near = [trial for trial in case.trials.values() if trial.noise <= NEAR * winner.noise]
+    noise = np.array([trial.noise for trial in near], dtype=np.float64)
+    accuracy = np.array([trial.accuracy for trial in near], dtype=np.float64)
     lost = 100 * (fp32 - accuracy)
     points = float(lost @ noise / (noise @ noise)) if noise.any() else 0.0
     return Exchange(points, len(near)) if points > 0 and len(near) >= MIN_POLICIES else None

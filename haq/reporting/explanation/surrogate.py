@@ -8,7 +8,7 @@ Its linear relaxation gives a lower bound of the loss and the marginal values of
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +102,7 @@ class Surrogate:
         return _pairs(self._model.sample(generator, count))
 
 
-def fit_surrogate(choice: Choices, bits: IntArray, rewards: FloatArray) -> Surrogate:
+def fit_surrogate(choice: Choices, bits: NDArray[np.integer[Any]], rewards: FloatArray) -> Surrogate:
     """Fit the reward model to the policies of a run.
 
     If there are more than `MAX_POLICIES`, half of that number are the policies with the highest rewards, and the other
@@ -110,7 +110,7 @@ def fit_surrogate(choice: Choices, bits: IntArray, rewards: FloatArray) -> Surro
 
     Args:
         choice: Allowed bits and their costs.
-        bits: Distinct policies, [policy, decision, 2].
+        bits: Distinct policies, [policy, decision, 2], of any type of integer.
         rewards: Their rewards, [policy].
 
     Returns:
@@ -128,14 +128,15 @@ def fit_surrogate(choice: Choices, bits: IntArray, rewards: FloatArray) -> Surro
         )
         kept = np.sort(np.concatenate((ranks[: MAX_POLICIES // 2], ranks[others])))
         bits, rewards = bits[kept], rewards[kept]
+    policies = bits.astype(np.int64)
     model = RewardModel(theta_from_prior(search_space(choice).nominal_prior))
-    ceiling = fit_ceiling(model, bits, rewards)
+    ceiling = fit_ceiling(model, policies, rewards)
     targets = log_losses(rewards, ceiling)
-    model.fit(bits, targets)
-    if len(bits) >= SCALES_FROM:
+    model.fit(policies, targets)
+    if len(policies) >= SCALES_FROM:
         model.fit_scales()
-        model.fit(bits, targets)
-    return Surrogate(choice, ceiling, len(bits), model)
+        model.fit(policies, targets)
+    return Surrogate(choice, ceiling, len(policies), model)
 
 
 def loss_of(losses: FloatArray, bits: IntArray) -> float:

@@ -152,6 +152,13 @@ def test_unusable_paths_are_refused(tmp_path: Path, name: str, message: str) -> 
     assert not list(tmp_path.iterdir())
 
 
+def test_folder_that_may_not_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, _: path != tmp_path)
+    with pytest.raises(UserError, match=f"{tmp_path} is no folder that this user may write to"):
+        measure_layers([FC], tmp_path / "table.csv", setup=SETUP)
+    assert not list(tmp_path.iterdir())
+
+
 def test_damaged_table_is_an_error(tmp_path: Path, calls: list[tuple[str, bool]]) -> None:
     path = tmp_path / "mine.csv"
     measure_layers([FC], path, setup=SETUP)

@@ -12,9 +12,11 @@ from envs.choices import BudgetError, Choices
 from haq.__main__ import main
 from haq.errors import UserError
 from haq.policy import load_policy
+from haq.reporting.explanation.case import _trials
 from haq.reporting.explanation.explain import explain, plateaus, steps
 from haq.reporting.explanation.findings import Plateau, Step
 from haq.reporting.explanation.robustness import cost_noise
+from haq.runs.episode import Episode
 
 
 def a_choice(cost: list[float], limit: float) -> Choices:
@@ -52,6 +54,20 @@ def test_cost_errors_of_all_layers_together_and_of_each_alone() -> None:
     # With each layer for itself, errors cancel: the sum of 100 has a deviation of 0.6.
     assert cost_noise("latency", layers, 103.0).apart == 1.0
     assert safe.headroom == pytest.approx(1.11)
+
+
+def test_first_evaluation_of_a_policy_counts_and_failed_ones_are_left_out() -> None:
+    def episode(number: int, w_bits: int, noise: float, failure: str | None = None) -> Episode:
+        return Episode(
+            episode=number, w_bits=[w_bits, 8], a_bits=[8, 8], cost=1.0, accuracy=0.5, divergence=noise, noise=noise,
+            reward=-1.0, score=-noise, actor_loss=None, critic_loss=None, seconds=0.1, failure=failure,
+        )  # fmt: skip
+
+    lines = [episode(0, 4, 0.1), episode(1, 2, 0.4), episode(2, 4, 0.2), episode(3, 3, 0.0, failure="NaN")]
+    assert _trials(iter(lines), a_choice([1.0, 2.0, 3.0, 4.0], 9.0)) == {
+        bytes([4, 8, 8, 8]): (-0.1, 0.1, 0.5),
+        bytes([2, 8, 8, 8]): (-0.4, 0.4, 0.5),
+    }
 
 
 def test_explanation_of_a_run_has_consistent_numbers(finished_run: Path) -> None:
