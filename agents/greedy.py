@@ -9,6 +9,7 @@ import torch
 
 from agents.archive import Archive
 from agents.base import FloatArray, IntArray
+from agents.exchanges import exchanges
 from agents.space import SearchSpace
 
 _PRICE_TOLERANCE = 1e-9
@@ -66,29 +67,6 @@ def _price(space: SearchSpace, bits: IntArray) -> FloatArray:
     return np.where(possible, added / np.where(possible, saved, 1.0), np.inf)
 
 
-def _exchanges(space: SearchSpace, bits: IntArray) -> Iterator[IntArray]:
-    """List policies within the budget that differ in one or two decisions by a few bits, least expected loss first."""
-    w, a = (np.arange(1, count + 1) for count in space.allowed.shape[1:])
-    distance = np.abs(bits[:, 0, None, None] - w[:, None]) + np.abs(bits[:, 1, None, None] - a)
-    moves = np.argwhere(space.allowed & (distance > 0) & (distance <= _MAX_BIT_CHANGE))
-    rows, current = np.arange(len(bits)), tuple(bits.T - 1)
-    loss = space.nominal_prior[tuple(moves.T)] - space.nominal_prior[rows, *current][moves[:, 0]]
-    cost = space.cost[:, *moves.T] - space.cost[:, rows, *current][:, moves[:, 0]]
-    # A move paired with itself is a single move; two moves of the same decision cannot be combined.
-    first, second = np.triu_indices(len(moves))
-    compatible = (first == second) | (moves[first, 0] != moves[second, 0])
-    first, second = first[compatible], second[compatible]
-    two = first != second
-    limit = space.max_totals - space.total(bits)
-    fitting = (cost[:, first] + two * cost[:, second] <= limit[:, None]).all(axis=0)
-    first, second, two = first[fitting], second[fitting], two[fitting]
-    for index in np.argsort(loss[first] + two * loss[second], kind="stable"):
-        changed = bits.copy()
-        for decision, *pair in (moves[first[index]], moves[second[index]]):
-            changed[decision] = np.array(pair) + 1
-        yield changed
-
-
 class Greedy:
     """Greedy `Proposer`: starts at the greedy policy under the prior, then hill climbing on scores; deterministic.
 
@@ -130,7 +108,7 @@ class Greedy:
     def _search_around(self, centre: IntArray, *, position: int) -> None:
         """Go through the exchanges around a policy, from a position on."""
         self._centre, self._position = centre, position
-        self._around = islice(_exchanges(self._space, centre), position, None)
+        self._around = islice(exchanges(self._space, centre, max_change=_MAX_BIT_CHANGE), position, None)
 
     def tell(self, bits: IntArray, score: float) -> None:
         """Record the score of a policy."""

@@ -37,6 +37,9 @@ SCALE_PRIOR_STD = 1.0
 ACCURATE_RANGE = 1.0
 """Nats above the best log loss within which the observation noise is constant; it grows with the distance beyond."""
 
+_CONVERGED = 0.01
+"""Largest change of theta, in nats, after which it is not linearised again: an observation is noisier by far."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Posterior:
@@ -112,7 +115,7 @@ class RewardModel:
             bits: Policies [policy, decision, 2].
             targets: Their log losses [policy].
             best: Log loss around which accuracy matters most, that of the best policy; the smallest target when None.
-            rounds: Number of linearisations.
+            rounds: Maximum number of linearisations.
         """
         terms = UsedTerms(bits, self.shape[2])
         roots = self._covariance.roots(terms)
@@ -128,7 +131,10 @@ class RewardModel:
             self._posterior = _Posterior(bits, sums, pseudo, residual, factor, weights)
             found = self._prior_mean + self._covariance.times(sums.combined(weights[None]))[0]
             # A full step may overshoot if the shares change along it.
-            self._theta = self._theta + np.clip(found - self._theta, -1.5, 1.5)
+            step = np.clip(found - self._theta, -1.5, 1.5)
+            self._theta = self._theta + step
+            if np.abs(step).max() < _CONVERGED:
+                break
 
     def fit_scales(self) -> None:
         """Maximise the marginal likelihood over the scales of the prior's components; call `fit` again afterwards."""

@@ -9,6 +9,9 @@ import numpy as np
 from envs.choices import BoolArray, Choices, FloatArray, IntArray
 from envs.pairs import INTEGER_WIDTHS, MAX_BITS, Upgrade
 
+_ROUNDING = 1e-9
+"""Relative difference of sums in another order; far above what it is."""
+
 
 def spend_remaining(choices: Choices, bits: IntArray) -> IntArray:
     """Spend the remaining budget greedily: add bits where a further bit costs least, until no upgrade fits.
@@ -136,17 +139,26 @@ def lower_in_sequence(choices: Choices, bits: IntArray) -> IntArray:
     Returns:
         The lowered policy, [decision, 2].
     """
-    bits = bits.copy()
+    bits, total = bits.copy(), choices.total(bits)
+    # `fits` sums the costs of all decisions: it is asked only where the sum of changes is not clearly too large.
+    nearly = choices.max_totals * (1 + _ROUNDING)
     while not choices.fits(bits):
         before = bits.copy()
         for decision in reversed(range(len(bits))):
             for column in (1, 0):
+                total -= _cost(choices, decision, bits)
                 bits[decision, column] = _next_lower(choices, decision, bits[decision], column)
-                if choices.fits(bits):
+                total += _cost(choices, decision, bits)
+                if (total <= nearly).all() and choices.fits(bits):
                     return bits
         if (bits == before).all():
             break
     return bits
+
+
+def _cost(choices: Choices, decision: int, bits: IntArray) -> FloatArray:
+    """Cost of one decision of a policy, [constraint]."""
+    return choices.cost[:, decision, bits[decision, 0] - 1, bits[decision, 1] - 1]
 
 
 def _next_lower(choices: Choices, decision: int, pair: IntArray, column: int) -> int:
