@@ -15,9 +15,10 @@ search: $(STAMP)  ## a policy for the embedded digits network on bismo-edge, at 
 test: $(STAMP)  ## the test suite
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses 2 --dist worksteal
 
-lint: $(STAMP)  ## style
+lint: $(STAMP)  ## style and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 type: $(STAMP)  ## types
 	$(BIN)/mypy

@@ -6,6 +6,7 @@ granularity of the quantizers. Files of version 1 are read and, where nothing is
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from haq.errors import UserError, validation_message
 from haq.file_limits import POLICY, read_bytes
 from haq.files import link_target, write_atomically
-from haq.formatting import counted
+from haq.formatting import Block, Table, counted, device_title, format_cost, model_title, percent
+from haq.notebook import notebook_html
 from hardware_sim.cost import COST_FIELDS, Bits, Cost, Objective
 from hardware_sim.layer import Layer, LayerKind
 
@@ -221,6 +223,29 @@ class Policy(_Frozen):
         if difference:
             theirs = f"for {self.model}, {counted(len(self.layers), 'layer')}"
             raise UserError(f"the policy ({theirs}) does not fit {model}: {difference}")
+
+    def _repr_html_(self) -> str:
+        """Format cost, accuracy and the bits of all layers for a notebook."""
+        device = "" if self.hardware is None else f" on {device_title(self.hardware)}"
+        return notebook_html(f"Policy of {model_title(self.model)}{device}", self._blocks())
+
+    def _blocks(self) -> Iterator[Block]:
+        costs = ((name, self.cost.value(name), self.baseline_cost.value(name)) for name in COST_FIELDS)
+        rows = [
+            (name, format_cost(name, cost), percent(cost / baseline) if baseline else "-")
+            for name, cost, baseline in costs
+            if cost is not None
+        ]
+        if rows:
+            yield Table(("cost", "of the policy", "of 8 bits"), tuple(rows))
+        scores = [(split, f"{score:.4g}") for split, score in self.accuracy.items() if score is not None]
+        if scores:
+            yield Table(("split", "score"), tuple(scores))
+        bits = (
+            (each.name, each.kind, *("float" if width is None else str(width) for width in (each.w_bits, each.a_bits)))
+            for each in self.layers
+        )
+        yield Table(("layer", "kind", "weight bits", "activation bits"), tuple(bits), text_columns=2)
 
     def _difference_of_names(self, layers: tuple[Layer, ...], model: str) -> str:
         ours, theirs = [layer.name for layer in layers], [layer.name for layer in self.layers]

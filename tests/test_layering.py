@@ -31,6 +31,7 @@ ROWS = (
     ("execution",),
     ("config", "interchange"),
     ("policy", "budgets"),
+    ("notebook",),
     ("files", "file_limits", "formatting"),
     ("errors",),
 )

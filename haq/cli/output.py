@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from haq.cli.screen import literal, write_table, write_text
+from haq.experiment.result_tables import learned_table
 from haq.finetuning.journal import Summary as FinetuneSummary
 from haq.formatting import Block, Table, format_cost
 from haq.reconstruction.records import Summary as ReconstructionSummary
@@ -74,19 +75,8 @@ def print_learned(summary: FinetuneSummary | ReconstructionSummary, learned: str
         learned: Name of the trained network in the table.
         title: Title of the table, after the metric.
     """
-    metric = metric_of(summary.metric)
-    float_network, start, found = (
-        [metric.text(score, digits=2) for score in scores]
-        for scores in (
-            (summary.search_accuracy_fp32, summary.accuracy_fp32),
-            (summary.search_accuracy_start,),
-            (summary.search_accuracy, summary.accuracy),
-        )
-    )
-    rows = [("float", *float_network), ("quantized, before learning", *start, "-"), (learned, *found)]
-    counts = {"search": summary.search_images, "report": summary.report_images}
-    columns = ("network", *(f"{count} {split} {metric.items}" for split, count in counts.items()))
-    print_table(f"{metric.name}, {title}", columns, rows)
+    table = learned_table(summary, learned)
+    print_table(f"{metric_of(summary.metric).name}, {title}", table.columns, table.rows)
 
 
 def say(text: str) -> None:

@@ -8,7 +8,7 @@ only line.
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from textwrap import wrap
 from threading import Lock, Timer
@@ -73,6 +73,9 @@ class PlainProgress:
         left = f"{_duration(rate * (self._total - done))} left"
         say("  ".join(filter(None, (f"{self._unit} {done}/{self._total}", status, left))))
         sys.stderr.flush()
+
+    def measured(self, done: int, values: Mapping[str, float]) -> None:
+        """Show nothing: numbers are in the status of steps."""
 
     def end(self) -> None:
         """Write the seconds of the loop."""
@@ -140,6 +143,9 @@ class LiveProgress:
         """Update the bar."""
         self._bar.update(self._task, completed=done, description=status)
 
+    def measured(self, done: int, values: Mapping[str, float]) -> None:
+        """Show nothing: numbers are in the status of steps."""
+
     def end(self) -> None:
         """Stop updating the bar."""
         self.close()
@@ -190,6 +196,9 @@ class LinesOnly:
 
     def step(self, done: int, status: str = "") -> None:
         """Show nothing."""
+
+    def measured(self, done: int, values: Mapping[str, float]) -> None:
+        """Show nothing: numbers are in the status of steps."""
 
     def end(self) -> None:
         """Show nothing."""

@@ -1,6 +1,6 @@
 """Protocol of observers of a workflow's progress, and an observer that shows nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 Progress = Callable[[str], None]
@@ -11,8 +11,9 @@ class Watcher(Protocol):
     """Observer of the progress of a workflow, which displays or logs it.
 
     A workflow calls `phase` at the start of each phase. Around a loop of known length it calls `begin` and `end`, with
-    a `step` after each iteration. `line` and `warn` may be called at any time. An exception that a watcher raises ends
-    the workflow. A watcher that is passed to other processes must be picklable.
+    a `step` after each iteration, and `measured` before it where the iteration has numbers. `line` and `warn` may be
+    called at any time. An exception that a watcher raises ends the workflow. A watcher that is passed to other
+    processes must be picklable.
     """
 
     def phase(self, name: str) -> None:
@@ -42,6 +43,16 @@ class Watcher(Protocol):
         """
         ...
 
+    def measured(self, done: int, values: Mapping[str, float]) -> None:
+        """Report the numbers of an iteration, for a log or a plot; called before its `step`.
+
+        Args:
+            done: Number of iterations done, this one and those of earlier sessions included.
+            values: Numbers by name, such as `accuracy`, `noise`, `cost` and `score` of an episode, or the `loss` of a
+                training step, in epochs the mean so far.
+        """
+        ...
+
     def end(self) -> None:
         """End the loop; also called where it was interrupted."""
         ...
@@ -64,7 +75,7 @@ class Watcher(Protocol):
 
 
 class Silent:
-    """Watcher that shows nothing."""
+    """Watcher that shows nothing; watchers of your own inherit from it what they do not need."""
 
     def phase(self, name: str) -> None:
         """Show nothing."""
@@ -73,6 +84,9 @@ class Silent:
         """Show nothing."""
 
     def step(self, done: int, status: str = "") -> None:
+        """Show nothing."""
+
+    def measured(self, done: int, values: Mapping[str, float]) -> None:
         """Show nothing."""
 
     def end(self) -> None:

@@ -1,6 +1,7 @@
 """Problem of a search: a network with its layers, their costs on a device, its data and its budgets."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from torch import nn
 
@@ -9,9 +10,11 @@ from haq.budgets import ResolvedBudget
 from haq.config import SearchConfig
 from haq.costs.pricing import PricedLayers
 from haq.evaluation.protocols import Engine
+from haq.formatting import Table, counted, device_title, format_cost, model_title, percent
 from haq.network.layers import Trace
+from haq.notebook import notebook_html
 from haq.quantization.quantizers import Quantizers
-from haq.tasks.base import Task
+from haq.tasks.base import SplitName, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +83,23 @@ class Problem:
     def limits(self) -> tuple[Budget, ...]:
         """Budgets as absolute limits in SI units, that of the objective first."""
         return tuple(resolved.budget for resolved in self.budgets)
+
+    def _repr_html_(self) -> str:
+        """Format network, data, device, budgets and allowed bits for a notebook."""
+        config, layers = self.config, counted(len(self.priced.layers), "layer")
+        budgets = (
+            f"{each.budget.objective} {format_cost(each.budget.objective, each.budget.limit)}, "
+            f"{percent(each.ratio)} of 8 bits"
+            for each in self.budgets
+        )
+        sizes = ((split, self.task.size(split)) for split in get_args(SplitName))
+        rows = (
+            ("network", f"{model_title(config.model)}, {layers}"),
+            ("device", f"{device_title(config.hardware)}, batch {self.priced.table.batch}"),
+            ("budget", "; ".join(budgets)),
+            ("bits", f"{self.allowed.min_bits} to {self.allowed.max_bits}"),
+            ("pinned", ", ".join(self.allowed.pinned or ()) or "-"),
+            ("data", "; ".join(f"{split} {size}" for split, size in sizes if size)),
+            ("engine", self.network.engine_reason),
+        )
+        return notebook_html("Search problem", [Table(("", ""), rows, text_columns=2)])

@@ -15,6 +15,7 @@ from haq.experiment.artifact import Artifact, load_artifact
 from haq.experiment.inputs import Inputs
 from haq.experiment.network_state import NETWORK
 from haq.experiment.restoration import restored_network
+from haq.experiment.result_tables import learned_table, result_html
 from haq.finetuning.journal import JOURNAL, Summary, epochs
 from haq.finetuning.session import FinetuneRequest, FinetuneSession
 from haq.policy import Policy
@@ -43,6 +44,10 @@ class FinetuneResult:
     path: Path | None
     is_first: bool = True
     artifact: Artifact | None = None
+
+    def _repr_html_(self) -> str:
+        """Format scores and bits for a notebook."""
+        return result_html("Fine-tuning", learned_table(self.summary, "fine-tuned"), self.policy, self.path)
 
 
 def finetune_configured(

@@ -8,8 +8,9 @@ from pydantic import ConfigDict
 from haq.errors import UserError
 from haq.policy import CostSummary
 from haq.runs.journal import Journal
-from haq.runs.records import Amount, Count, Finite, Metric, Record, StoredRecord
+from haq.runs.records import Amount, Count, Finite, Record
 from haq.runs.run_folder import RunFolder
+from haq.runs.summary import LearnedSummary
 
 JOURNAL, CURVE = "epochs.jsonl", "learning_curve.png"
 REMEDY = "delete this line and all after it to train these epochs again"
@@ -41,24 +42,14 @@ class Checkpoint(Record):
     trainer: TrainerState
 
 
-class Summary(StoredRecord):
+class Summary(LearnedSummary):
     """Result of a finished fine-tuning.
 
-    Accuracies are the task's score: of the fine-tuned network, or of the float network in fields with `fp32`, on the
-    report split unless the field names the search split. Costs are of the hardware's whole batch, in SI units.
+    Costs are of the hardware's whole batch, in SI units.
 
     `model_dump(mode="json")` gives the document of `summary.json`, which `haq finetune --json` prints.
     """
 
-    metric: Metric
-    accuracy_fp32: Finite
-    accuracy: Finite
-    search_accuracy: Finite
-    search_accuracy_fp32: Finite
-    search_accuracy_start: Finite
-    """Score of the quantized network before the first step."""
-    report_images: Count
-    search_images: Count
     train_images: Count = 0
     epochs: Count
     steps: Count

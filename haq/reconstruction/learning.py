@@ -89,6 +89,7 @@ class Reconstruction:
         try:
             for inputs in islice(batches, self.steps, self._config.steps):
                 loss = self._step(inputs)
+                watcher.measured(self.steps, {"loss": loss})
                 watcher.step(self.steps, f"loss {loss:.4f}")
                 if not after_step():
                     break

@@ -19,6 +19,7 @@ from haq.experiment.loading import load_configured, task_options
 from haq.experiment.preparation import prepare_network
 from haq.experiment.problem import Network
 from haq.experiment.quantized_policy import QuantizedPolicy
+from haq.experiment.result_tables import learned_table, result_html
 from haq.experiment.results import save_result, save_source
 from haq.network.tracing.unwrapping import unwrapped
 from haq.policy import Policy, load_policy
@@ -51,6 +52,10 @@ class ReconstructionResult:
     summary: Summary
     path: Path | None
     artifact: Artifact | None = None
+
+    def _repr_html_(self) -> str:
+        """Format scores and bits for a notebook."""
+        return result_html("Reconstruction", learned_table(self.summary, "reconstructed"), self.policy, self.path)
 
 
 ReconstructionRequest = LearningRequest[ReconstructionConfig]

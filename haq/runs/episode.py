@@ -47,6 +47,13 @@ class Episode(StoredRecord):
     """Duration of the episode in seconds."""
 
     @property
+    def values(self) -> dict[str, float]:
+        """Cost, results and losses by name, without those that are None."""
+        names = ("accuracy", "divergence", "noise", "cost", "reward", "score", "actor_loss", "critic_loss")
+        found = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
     def bits(self) -> NDArray[np.int64]:
         """Bits [layer, 2] of weights and inputs."""
         return np.array([self.w_bits, self.a_bits], dtype=np.int64).T

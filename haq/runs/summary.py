@@ -1,4 +1,4 @@
-"""Records in `summary.json` of a finished search."""
+"""Records in `summary.json` of a finished search, and what the summaries of workflows that learn share."""
 
 from typing import Annotated, Literal
 
@@ -145,3 +145,21 @@ class Summary(_Part):
         limit = self.budget[0].ratio * (1 + _ROUNDING)
         within = [each for each in self.uniform if each.cost_ratio <= limit]
         return max(within, key=lambda each: each.accuracy, default=None)
+
+
+class LearnedSummary(StoredRecord):
+    """Scores that the summaries of a fine-tuning and of a reconstruction share.
+
+    Accuracies are the task's score: of the network after learning, or of the float network in fields with `fp32`, on
+    the report split unless the field names the search split.
+    """
+
+    metric: Metric
+    accuracy_fp32: Finite
+    accuracy: Finite
+    search_accuracy_fp32: Finite
+    search_accuracy: Finite
+    search_accuracy_start: Finite
+    """Score of the quantized network before the first step."""
+    report_images: Count
+    search_images: Count

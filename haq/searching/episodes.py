@@ -47,6 +47,7 @@ def run_episodes(
                 episode = session.run_episode()
                 if episode.failure is not None:
                     watcher.warn(f"the policy of episode {episode.episode} could not be evaluated: {episode.failure}")
+                watcher.measured(session.episode_count, episode.values)
                 watcher.step(session.episode_count, best_so_far(session))
                 if terminated():
                     break

@@ -26,6 +26,7 @@ from haq.experiment.preparation import prepare
 from haq.experiment.prior.compute import compute_prior
 from haq.experiment.prior.layer_losses import LayerLosses, prior_of_pairs
 from haq.experiment.problem import Problem
+from haq.experiment.result_tables import result_html, search_table
 from haq.experiment.results import quantized_policy, save_result, save_source
 from haq.policy import Policy, PolicyBudget, load_policy
 from haq.runs.environment import describe_environment
@@ -57,6 +58,10 @@ class SearchResult:
     summary: Summary
     path: Path | None
     artifact: Artifact | None = None
+
+    def _repr_html_(self) -> str:
+        """Format scores, costs and bits for a notebook."""
+        return result_html("Search", search_table(self.summary), self.policy, self.path)
 
 
 def search_configured(

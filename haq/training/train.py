@@ -139,6 +139,7 @@ class Training:
                 total += count * self._step(augmented(self._task, batch, "auto", generator), carried)
                 items += count
                 self._steps += 1
+                watcher.measured(self._steps, {"loss": total / items})
                 watcher.step(self._steps, f"loss {total / items:.4f}")
         return total / items
 

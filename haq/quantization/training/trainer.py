@@ -65,6 +65,7 @@ class Trainer:
                 meter.update(outputs, targets)
                 count = item_count(inputs)
                 loss, images = loss + value * count, images + count
+                watcher.measured(learner.steps, {"loss": loss / images})
                 watcher.step(learner.steps, f"loss {loss / images:.4f}")
         self.epoch += 1
         self.reestimate_norms()

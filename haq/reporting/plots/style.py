@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from math import ceil
 from typing import Any
 
@@ -19,6 +20,7 @@ POINTS_PER_INCH = 72
 GLYPH_WIDTH = 0.6
 """Average width of a character over the font size, rounded up."""
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 10.0, 8.0, 6.5
+NOTEBOOK_DPI = 100
 HEADER_INCHES, LEGEND_INCHES, MARGIN_INCHES = 0.5, 0.25, 0.08
 
 INK, MUTED, FAINT = "#1a1a1a", "#5c5c5c", "#dddddd"
@@ -95,6 +97,17 @@ def house_style() -> Iterator[None]:
         yield
 
 
+class NotebookFigure(Figure):
+    """Figure that notebooks show without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        """Draw the figure as a PNG file."""
+        buffer = BytesIO()
+        with house_style():
+            self.savefig(buffer, format="png", dpi=NOTEBOOK_DPI)
+        return buffer.getvalue()
+
+
 def new_figure(width: float, height: float, *, top: float = HEADER_INCHES) -> Figure:
     """Create an empty figure without a window.
 
@@ -108,7 +121,7 @@ def new_figure(width: float, height: float, *, top: float = HEADER_INCHES) -> Fi
     """
     pad = MARGIN_INCHES
     layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - top / height), w_pad=pad, h_pad=pad)
-    figure = Figure(figsize=(width, height), layout=layout)
+    figure = NotebookFigure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
 

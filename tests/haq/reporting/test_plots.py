@@ -133,6 +133,11 @@ def test_layers_are_named_and_the_header_has_cost_budget_and_accuracy() -> None:
     )
 
 
+def test_figures_show_themselves_in_notebooks() -> None:
+    figure: Any = plot_policy(make_policy())
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
 def test_policy_without_costs_is_drawn() -> None:
     bare = Policy(model="m", hardware=None, objective=None, layers=make_policy().layers)
     assert header(plot_policy(bare)) == "m\n"
