@@ -64,7 +64,6 @@ def fuzz(name: str, chosen: "Format", *, cases: int, failures: Path) -> None:
             path.write_bytes(content)
             outcome = _outcome(chosen, path)
             if outcome.startswith("failed") and outcome not in counts:
-                failures.mkdir(parents=True, exist_ok=True)
                 (failures / f"{name}-{len(counts)}").write_bytes(content)
             counts[outcome] += 1
             if counts.total() % 100 == 0 or outcome.startswith("failed") or counts.total() == cases:
@@ -74,7 +73,8 @@ def fuzz(name: str, chosen: "Format", *, cases: int, failures: Path) -> None:
                 os._exit(0)
 
         largest = max(MAX_BYTES, *(2 * len(seed) for seed in chosen.seeds()))
-        flags = [f"-seed={SEED}", f"-max_len={largest}", "-rss_limit_mb=2048", f"-timeout={TIMEOUT_S}"]
+        limits = [f"-max_len={largest}", "-rss_limit_mb=2048", f"-timeout={TIMEOUT_S}"]
+        flags = [f"-seed={SEED}", *limits, f"-artifact_prefix={failures / name}-"]  # for contents beyond the limits
         atheris.Setup([sys.argv[0], *flags, "-verbosity=0", "-print_final_stats=0", str(corpus)], read)
         atheris.Fuzz()
 
@@ -91,6 +91,7 @@ def table(found: dict[str, dict[str, int]]) -> str:
 
 def fuzz_in_child(name: str, chosen: "Format", *, cases: int, failures: Path) -> dict[str, int]:
     """Fuzz a format in a child of this process, which has imported everything; return the counts."""
+    failures.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         child = os.fork()
         if not child:
@@ -98,6 +99,8 @@ def fuzz_in_child(name: str, chosen: "Format", *, cases: int, failures: Path) ->
             os.dup2(errors.fileno(), 2)
             fuzz(name, chosen, cases=cases, failures=failures)
         _, status = os.waitpid(child, 0)
+        if not any(failures.iterdir()):
+            failures.rmdir()
         printed, complaint = (_text(file) for file in (output, errors))
     lines = [line for line in printed.splitlines() if line.startswith("{")]
     counts: dict[str, int] = json.loads(lines[-1]) if lines else {}

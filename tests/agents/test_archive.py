@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from agents.archive import Archive
+from agents.archive import Archive, best_and_latest
 
 CHEAP, DEARER, TOO_DEAR = (np.full((4, 2), width) for width in (2, 3, 5))
 
@@ -88,3 +88,16 @@ def test_loaded_state_replaces_the_contents(archive, make_space):
     assert [bits.tolist() for bits in other.top(5)] == [CHEAP.tolist()]
     assert other.record(DEARER, 0.25)
     assert [bits.tolist() for bits in other.top(5)] == [CHEAP.tolist(), DEARER.tolist()]
+
+
+def test_oldest_of_equal_losses_are_kept():
+    losses = np.tile([1.0, 0.0], 40)
+    assert best_and_latest(losses, 20).tolist() == [*range(1, 20, 2), *range(70, 80)]
+
+
+def test_state_with_a_missing_score_raises(archive):
+    archive.record(CHEAP, 0.5)
+    state = archive.state_dict()
+    state["scores"] = state["scores"][:0]
+    with pytest.raises(ValueError, match="zip"):
+        archive.load_state_dict(state)

@@ -189,6 +189,11 @@ def test_best_policy_is_repeated_when_space_is_exhausted(make_space):
     assert found[agent.propose().tobytes()] == min(found.values())
 
 
+def test_only_policy_is_proposed_again_while_its_score_is_awaited(make_space):
+    agent = make(make_space((1.0,), widths=(2,), ratios=(1.0,)))
+    assert [agent.propose().tolist() for _ in range(3)] == 3 * [[[2, 2]]]
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_non_finite_score_raises(space, bad):
     with pytest.raises(ValueError, match="finite"):
