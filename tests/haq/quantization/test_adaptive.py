@@ -198,6 +198,24 @@ def test_gradient_factor_excludes_batch(
     assert quantizer.raw_scale.grad.flatten()[0].item() == pytest.approx(15 * share * (elements * 15) ** -0.5)
 
 
+@pytest.mark.parametrize(("zero_point", "code"), [(-0.5, 0), (7.5, 7)])
+def test_zero_points_up_to_half_a_code_outside_are_rounded_into_the_codes(zero_point: float, code: int) -> None:
+    assert started(0.5, zero_point).zero_point.item() == code
+    with pytest.raises(ValueError, match=r"zero points must lie in 0\.\.7"):
+        started(0.5, zero_point + (0.01 if code else -0.01))
+
+
+@pytest.mark.parametrize("shift", KINDS)
+def test_exported_operations_give_the_same_values(monkeypatch: pytest.MonkeyPatch, shift: Shift) -> None:
+    """A float shift of 0.25 steps moves all values of the grid by 0.125."""
+    quantizer = started(0.5, 2.25, shift=shift)
+    x = torch.tensor([-3.0, -0.3, 0.2, 0.7, 9.0])
+    expected = quantizer(x).tolist()
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert quantizer(x).tolist() == expected
+    assert expected[-1] == (2.5 - 0.125 if shift == "float" else 2.5)
+
+
 @pytest.mark.parametrize("off", [-1, 1])
 def test_zero_point_one_code_off_is_corrected_by_training(off: int) -> None:
     x = silu()

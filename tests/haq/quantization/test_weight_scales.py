@@ -9,8 +9,9 @@ from haq.experiment.target_quantizers import are_powers_of_two, require_legal_qu
 from haq.quantization.affine import affine_fits
 from haq.quantization.histogram import Histogram, build_histogram
 from haq.quantization.layer_weights import LinearWeights
-from haq.quantization.linear import activation_quantizers
-from haq.quantization.rounding import GptqRounding
+from haq.quantization.linear import _power_of_two, activation_quantizers
+from haq.quantization.range import IntegerRange
+from haq.quantization.rounding import GptqRounding, _shrinkage
 from haq.quantization.weight_scales import ANY_SCALES, ScaleRule, powers_around
 from hardware_sim.target_catalog import load_target
 
@@ -96,6 +97,23 @@ def test_scales_of_activations_are_powers_of_two(method: str, zero_points: str) 
         for quantizer in found.values():
             assert are_powers_of_two(torch.tensor(quantizer.scale))
             assert quantizer.zero_point == 0 or zero_points == "auto"
+
+
+@pytest.mark.parametrize(("values", "scale", "power"), [((1.0, 2.0, 3.0), 1.25, 1.0), ((2.0, 4.0, 6.0), 1.5, 2.0)])
+def test_power_of_two_is_that_next_to_the_scale_with_less_error(
+    values: tuple[float, ...], scale: float, power: float
+) -> None:
+    assert _power_of_two(build_histogram([torch.tensor(values)]), scale, IntegerRange(2, signed=False)) == power
+
+
+def test_rows_are_scaled_so_that_the_slope_of_their_outputs_is_one() -> None:
+    """Rounded to 0.8 of its weight, away from zero by 4, to the other sign, and without weight."""
+    rows, rounded = torch.tensor([[[1.0], [1.0], [1.0], [0.0]]]), torch.tensor([[[0.8], [4.0], [-1.0], [1.0]]])
+    covariance = torch.ones(1, 1, 1)
+    assert _shrinkage(rows, rounded, covariance, ANY_SCALES).tolist() == [pytest.approx([1.25, 0.5, 1.0, 1.0])]
+    # All together: 3 of energy, of which 3.8 is kept.
+    shared = _shrinkage(rows, rounded, covariance, SHARED)
+    assert shared.tolist() == [pytest.approx(4 * [3 / 3.8])]
 
 
 def test_zero_points_with_powers_of_two_are_fitted_together() -> None:
