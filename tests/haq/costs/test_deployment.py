@@ -155,6 +155,11 @@ def test_sizes_and_flash_count_lookup_tables() -> None:
     assert (table.latency_s is before.latency_s, table.limits[1:] == before.limits[1:]) == (True, True)
 
 
+def test_sizes_of_targets_without_a_storage_of_their_own_are_those_of_the_device() -> None:
+    table = priced().table
+    assert deployed_table(table, load_target("finn")).weight_bytes is table.weight_bytes
+
+
 def test_layers_that_a_target_does_not_compute_are_refused_by_name() -> None:
     layers = (STEM, Layer(name="lstm", kind="recurrent", c_in=4, c_out=16))
     with pytest.raises(UnsupportedError, match=r"hls4ml does not take layer 'lstm' \(recurrent\), only conv, "):

@@ -86,6 +86,10 @@ def test_depthwise_convolutions_have_one_channel_in_each_of_several_groups(
     assert layer_kind(call_of(torch.conv2d, torch.zeros(1, groups * channels, 5, 5), weight, groups=groups)) == kind
 
 
+def test_convolutions_without_groups_have_one() -> None:
+    assert layer_kind(call_of(torch.conv2d, torch.zeros(1, 1, 5, 5), torch.zeros(4, 1, 3, 3))) == "conv"
+
+
 def test_transposed_convolutions_are_never_depthwise() -> None:
     call = call_of(torch.conv_transpose2d, torch.zeros(1, 4, 5, 5), torch.zeros(4, 1, 3, 3), groups=4)
     assert layer_kind(call) == "conv_transpose"

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from haq.network.layer_calls import LayerCalls, LayerIndex
 from haq.network.layers import Trace, trace
+from haq.network.tracing.attention import QK, attention_product
 from haq.network.tracing.call_mode import MultiplicationMode
 from haq.network.tracing.products import PRODUCT, ProductSizes, product_sizes
 from haq.network.tracing.running_modules import RunningModules
@@ -233,3 +234,8 @@ def test_networks_without_product_layers_compute_attention_as_torch_does() -> No
         found = model(x)
     with torch.no_grad():
         assert torch.equal(found, model(x))
+
+
+def test_products_of_attention_are_matrix_products_where_nothing_intercepts_them() -> None:
+    first, second = torch.rand(2, 3, 4), torch.rand(2, 4, 5)
+    assert torch.equal(attention_product(first, second, QK), first @ second)

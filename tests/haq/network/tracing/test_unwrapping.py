@@ -41,6 +41,13 @@ def test_unwrapping_leaves_wrapped_network_unchanged() -> None:
     assert [type(module) for module in network.modules()] == [nn.Sequential, nn.Linear, nn.Linear, nn.ReLU]
 
 
+def test_network_compiled_in_place_is_copied_without_its_compiled_call() -> None:
+    model = compiled_in_place(nn.Linear(4, 3))
+    network = unwrapped(model)
+    assert network._compiled_call_impl is None
+    assert network.weight is model.weight
+
+
 def test_network_without_wrappers_is_returned_itself() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU()))
     assert unwrapped(model) is model
