@@ -6,7 +6,7 @@ that follow layers, are removed from the graph: a policy adds weights and biases
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -57,6 +57,7 @@ def make_template(marked: onnx.ModelProto, trace: Trace) -> Template:
         else graph.product_of_activations(marks[n], layer)
         for n, (layer, site) in enumerate(layers)
     ]
+    graph.fold_pads()
     activations = graph.extract_activations()
     next_layers = {product.output: graph.next_layers(product.output) for product in products}
     return Template(marked, tuple(graph.nodes), graph.constants, tuple(products), activations, next_layers)
@@ -108,6 +109,49 @@ class _Graph:
             has_weights=False,
         )
 
+    def fold_pads(self) -> None:
+        """Let convolutions pad their inputs where the network pads them with zeros before.
+
+        Zero has a code of its own in every quantizer, so that the values are the same; runtimes have integer kernels
+        for convolutions that read quantized tensors directly.
+        """
+        for node in [node for node in self.nodes if node.op_type == "Pad"]:
+            pads, marks = self._spatial_zeros(node), self._readers[node.output[0]]
+            if pads is None or node.output[0] in self._outputs or not all(is_mark(mark, INPUT) for mark in marks):
+                continue
+            readers = [reader for mark in marks for reader in self._readers[mark.output[0]]]
+            if not all(_pads_by_numbers(reader, len(pads)) for reader in readers):
+                continue
+            for reader in readers:
+                _add_pads(reader, pads)
+            self._bypass(node, marks)
+
+    def _bypass(self, node: Node, marks: Sequence[Node]) -> None:
+        """Remove a node, and let the marks that read its output read its input."""
+        for mark in marks:
+            mark.input[0] = node.input[0]
+        del self.nodes[self._place(node)]
+        others = [reader for reader in self._readers[node.input[0]] if reader is not node]
+        self._readers[node.input[0]] = [*others, *marks]
+
+    def _spatial_zeros(self, node: Node) -> list[int] | None:
+        """Return the zeros that a Pad adds, of all spatial axes before and then after; None if it adds others."""
+        names = [*node.input, "", "", ""]
+        if attribute(node, "mode", b"constant") != b"constant" or names[1] not in self.constants:
+            return None
+        if any(name not in self.constants for name in names[2:4] if name):
+            return None
+        pads = self._value(names[1]).astype(int)
+        axes = range(len(pads) // 2) if not names[3] else self._value(names[3]).astype(int).tolist()
+        is_zero = not names[2] or self._value(names[2]).item() == 0
+        by_axis = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :], strict=True), strict=True))
+        padded = {axis for axis, both in by_axis.items() if any(both)}
+        if not is_zero or pads.min() < 0 or not all(axis >= 2 for axis in padded):
+            return None
+        last = max(by_axis)
+        both = [by_axis.get(axis, (0, 0)) for axis in range(2, last + 1)]
+        return [int(before) for before, _ in both] + [int(after) for _, after in both]
+
     def extract_activations(self) -> dict[str, Activation]:
         """Remove activation functions that only inputs of layers read."""
         found: dict[str, Activation] = {}
@@ -116,11 +160,8 @@ class _Graph:
             if bounds is None or node.output[0] in self._outputs or not all(is_mark(mark, INPUT) for mark in marks):
                 continue
             for mark in marks:
-                mark.input[0] = node.input[0]
                 found[mark.output[0]] = Activation(node.op_type, tuple(node.input[1:]), *bounds)
-            del self.nodes[self._place(node)]
-            others = [reader for reader in self._readers[node.input[0]] if reader is not node]
-            self._readers[node.input[0]] = [*others, *marks]
+            self._bypass(node, marks)
         return found
 
     def next_layers(self, name: str) -> tuple[int, ...]:
@@ -203,3 +244,18 @@ class _Graph:
 
     def _value(self, name: str) -> Floats:
         return numpy_helper.to_array(self.constants[name]).astype(np.float64)
+
+
+def _pads_by_numbers(node: Node, count: int) -> bool:
+    """Return whether a node is a convolution with a number of spatial pads that stand in the node, or with none."""
+    has_numbers = attribute(node, "auto_pad", b"NOTSET") == b"NOTSET"
+    return node.op_type == "Conv" and has_numbers and len(attribute(node, "pads", [0] * count)) == count
+
+
+def _add_pads(node: Node, pads: Sequence[int]) -> None:
+    """Add pads to those of a convolution."""
+    before = attribute(node, "pads", [0] * len(pads))
+    kept = [found for found in node.attribute if found.name != "pads"]
+    del node.attribute[:]
+    summed = [own + more for own, more in zip(before, pads, strict=True)]
+    node.attribute.extend([*kept, helper.make_attribute("pads", summed)])

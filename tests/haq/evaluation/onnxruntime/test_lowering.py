@@ -1,6 +1,7 @@
 """The graph of a policy gives the results of fake quantization, layer by layer and end to end."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,15 @@ NETWORKS: dict[str, nn.Module] = {
         *conv_norm(4, 6, kernel=3), nn.SiLU(), nn.Conv2d(6, 8, 1), nn.LeakyReLU(), nn.Conv2d(8, 3, 1)
     ),
     "attention": Attention(),
+    "pads": nn.Sequential(
+        nn.ZeroPad2d((0, 1, 0, 1)),
+        *conv_norm(4, 6, kernel=3),
+        nn.SiLU(),
+        nn.ZeroPad2d((1, 2, 0, 3)),
+        nn.Conv2d(6, 5, 3, padding=(1, 0), stride=2),
+        nn.ConstantPad1d(1, 0.5),
+        nn.Conv2d(5, 3, 1),
+    ),
     "functional": Functional(),
 }
 
@@ -271,6 +281,68 @@ def test_convolution_after_pooling_uses_integer_kernel(tmp_path: Path) -> None:
     net = Net(nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 2, 1)))
     found = fused(net, net.uniform(4, 4), tmp_path)
     assert (found["QLinearConv"], found["Conv"]) == (1, 1)
+
+
+class Padded(nn.Module):
+    """Convolutions of images that are padded as TensorFlow pads them, with zeros after the last row and column."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.depthwise, self.last = nn.Conv2d(4, 8, 1), nn.Conv2d(8, 8, 3, 2, groups=8), nn.Conv2d(8, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu6(self.stem(F.pad(x, (0, 0, 0, 0))))
+        x = F.relu6(self.depthwise(F.pad(x, (0, 1, 0, 1))))
+        logits: Tensor = self.last(x)
+        return logits
+
+
+def test_convolutions_of_padded_images_use_integer_kernels(tmp_path: Path) -> None:
+    net = Net(Padded())
+    policy = net.uniform(4, 8)
+    found = fused(net, policy, tmp_path)
+    assert (found["QLinearConv"], found["Conv"], found["Pad"]) == (2, 1, 0)
+    assert apart(opened(net, policy), net.expected(policy)) < 0.01
+
+
+@pytest.mark.parametrize(
+    "pad",
+    [
+        lambda x: F.pad(x, (0, 1, 0, 1), value=1.0),
+        lambda x: F.pad(x, (0, 1, 0, 1), mode="reflect"),
+        lambda x: F.pad(x, (0, 0, 0, 0, 0, 4)),
+        lambda x: F.pad(x, (-1, 0, 0, 0)),
+    ],
+    ids=["ones", "reflection", "channels", "crop"],
+)
+def test_other_pads_stay_nodes_of_their_own(pad: Callable[[Tensor], Tensor]) -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(pad(IMAGES).shape[1], 2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(pad(x))  # type: ignore[no-any-return]
+
+    net = Net(Network())
+    policy = net.uniform(8, 8)
+    assert apart(net.found(policy), net.expected(policy)) < 0.01
+
+
+def test_a_pad_that_something_else_reads_stays() -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            padded = F.pad(x, (1, 1, 1, 1))
+            return padded + self.conv(padded)  # type: ignore[no-any-return]
+
+    net = Net(Network())
+    policy = net.uniform(8, 8)
+    assert [node.op_type for node in net.template.nodes].count("Pad") == 1
+    assert apart(net.found(policy), net.expected(policy)) < 0.01
 
 
 def test_linear_layers_on_tokens_use_integer_kernels(tmp_path: Path) -> None:
