@@ -193,6 +193,7 @@ class EnginePair:
             The counts, and the share of codes that differ by operand; see `compare_layers`.
         """
         given, expected = self._layer_inputs(bits, corrections, inputs)
+        given = {operand: segments.read(operand, tensor) for operand, tensor in given.items()}
         outputs, codes = segments.run(inputs, given)
         counts = {operand: self._count(operand, bits, given[operand], codes[operand]) for operand in codes}
         beyond = Counter[str]()

@@ -32,6 +32,7 @@ class PreciseNetwork:
         self._trace, self._quantizers = network.trace, network.quantizers
         self._w_bits, self._a_bits = network.bits
         self._original = network.model
+        self._products = network.template.products
         self._corrections = with_rounded_biases(network.template, network.quantizers, network.bits, network.corrections)
         self._in_dtype(torch.float64)
 
@@ -72,6 +73,7 @@ class PreciseNetwork:
                 return x
             found = _codes(x, quantizer)
             stored = found + code_offset(quantizer)
+            stored = self._products[layer].read(stored) if operand == "input" else stored
             codes[f"{self._trace.layers[layer].name}.{operand}"] = stored.to(torch.uint8).contiguous().numpy()
             return (found - quantizer.zero_point).to(self._dtype) * quantizer.scale
 

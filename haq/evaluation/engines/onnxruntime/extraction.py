@@ -7,6 +7,7 @@ that follow layers, are removed from the graph: a policy adds weights and biases
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -51,13 +52,13 @@ def make_template(marked: onnx.ModelProto, trace: Trace) -> Template:
     graph = _Graph(marked)
     marks = {layer_of(node): node for node in graph.nodes if is_mark(node, WEIGHT) or is_mark(node, SECOND_INPUT)}
     layers = zip(trace.layers, trace.sites, strict=True)
+    pads = graph.fold_pads()
     products = [
-        graph.extract_product(marks[n], layer, len(site.weights.shape))
+        replace(graph.extract_product(marks[n], layer, len(site.weights.shape)), pads=pads.get(n, ()))
         if isinstance(site.weights, WeightSlice)
         else graph.product_of_activations(marks[n], layer)
         for n, (layer, site) in enumerate(layers)
     ]
-    graph.fold_pads()
     activations = graph.extract_activations()
     next_layers = {product.output: graph.next_layers(product.output) for product in products}
     return Template(marked, tuple(graph.nodes), graph.constants, tuple(products), activations, next_layers)
@@ -109,12 +110,16 @@ class _Graph:
             has_weights=False,
         )
 
-    def fold_pads(self) -> None:
+    def fold_pads(self) -> dict[int, tuple[int, ...]]:
         """Let convolutions pad their inputs where the network pads them with zeros before.
 
         Zero has a code of its own in every quantizer, so that the values are the same; runtimes have integer kernels
         for convolutions that read quantized tensors directly.
+
+        Returns:
+            Pads by layer: of all spatial axes before, then after.
         """
+        folded: dict[int, tuple[int, ...]] = {}
         for node in [node for node in self.nodes if node.op_type == "Pad"]:
             pads, marks = self._spatial_zeros(node), self._readers[node.output[0]]
             if pads is None or node.output[0] in self._outputs or not all(is_mark(mark, INPUT) for mark in marks):
@@ -125,6 +130,8 @@ class _Graph:
             for reader in readers:
                 _add_pads(reader, pads)
             self._bypass(node, marks)
+            folded |= {layer_of(mark): pads for mark in marks}
+        return folded
 
     def _bypass(self, node: Node, marks: Sequence[Node]) -> None:
         """Remove a node, and let the marks that read its output read its input."""
@@ -134,7 +141,7 @@ class _Graph:
         others = [reader for reader in self._readers[node.input[0]] if reader is not node]
         self._readers[node.input[0]] = [*others, *marks]
 
-    def _spatial_zeros(self, node: Node) -> list[int] | None:
+    def _spatial_zeros(self, node: Node) -> tuple[int, ...] | None:
         """Return the zeros that a Pad adds, of all spatial axes before and then after; None if it adds others."""
         names = [*node.input, "", "", ""]
         if attribute(node, "mode", b"constant") != b"constant" or names[1] not in self.constants:
@@ -150,7 +157,7 @@ class _Graph:
             return None
         last = max(by_axis)
         both = [by_axis.get(axis, (0, 0)) for axis in range(2, last + 1)]
-        return [int(before) for before, _ in both] + [int(after) for _, after in both]
+        return (*(int(before) for before, _ in both), *(int(after) for _, after in both))
 
     def extract_activations(self) -> dict[str, Activation]:
         """Remove activation functions that only inputs of layers read."""

@@ -51,16 +51,29 @@ class Segments:
         self._session = open_session(cut.model().SerializeToString(), threads=threads)
         self._input_names = [value.name for value in template.marked.graph.input]
         self._output_count = len(template.marked.graph.output)
+        self._products = template.products
         self._names = {operand: _given(template, operand) for operand in cut.offsets}
         self._offsets = cut.offsets
         self.corrections = _rounded(template, corrections, cut.bias_rounding)
+
+    def read(self, operand: OperandKey, given: Tensor) -> Tensor:
+        """Return the part of an operand in the network that its layer reads in the graph.
+
+        Args:
+            operand: Position of the layer, and which operand.
+            given: The operand in the network.
+
+        Returns:
+            The operand without zeros that the layer adds itself.
+        """
+        return self._products[operand[0]].read(given) if operand[1] == "input" else given
 
     def run(self, inputs: Structure, given: Mapping[OperandKey, Tensor]) -> tuple[Tensor, dict[OperandKey, Tensor]]:
         """Run all segments.
 
         Args:
             inputs: Inputs of the network, [n, ...]; the part before the first cut is computed from them.
-            given: Tensor of every quantized operand; the layers are computed from them.
+            given: Every quantized operand as `read` returns it; the layers are computed from them.
 
         Returns:
             The network's outputs, and the codes (int32) of every quantized operand at the end of the preceding segment.

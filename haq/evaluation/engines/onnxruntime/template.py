@@ -75,6 +75,8 @@ class Product:
         rank: Number of dimensions of the weights.
         output: Name of the tensor after product, bias and batch norm.
         has_weights: Whether the second factor is weights; if not, there is no bias and no batch norm.
+        pads: Zeros of the network around the layer's input that the layer adds itself in the graph: of all spatial axes
+            before, then after; empty if there are none.
     """
 
     name: str
@@ -85,6 +87,19 @@ class Product:
     rank: int
     output: str
     has_weights: bool = True
+    pads: tuple[int, ...] = ()
+
+    def read(self, given: Tensor) -> Tensor:
+        """Return the part of the network's input of the layer that the layer reads in the graph.
+
+        Args:
+            given: First operand in the network, [n, c_in, ...] where there are pads.
+
+        Returns:
+            The operand without the zeros that the layer adds itself.
+        """
+        ends = zip(self.pads[: len(self.pads) // 2], self.pads[len(self.pads) // 2 :], given.shape[2:], strict=False)
+        return given[..., *(slice(before, size - after) for before, after, size in ends)] if self.pads else given
 
     @property
     def bias_tensor(self) -> str:
