@@ -98,8 +98,10 @@ class Product:
         Returns:
             The operand without the zeros that the layer adds itself.
         """
-        ends = zip(self.pads[: len(self.pads) // 2], self.pads[len(self.pads) // 2 :], given.shape[2:], strict=False)
-        return given[..., *(slice(before, size - after) for before, after, size in ends)] if self.pads else given
+        half = len(self.pads) // 2
+        for axis, (before, after) in enumerate(zip(self.pads[:half], self.pads[half:], strict=True), start=2):
+            given = given.narrow(axis, before, given.shape[axis] - before - after)
+        return given
 
     @property
     def bias_tensor(self) -> str:
