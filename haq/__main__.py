@@ -5,6 +5,7 @@ Commands are imported when they are called, and the classes of errors when there
 
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return READER_GONE
     except _user_errors() as error:
-        return _refuse(error.format_message() if hasattr(error, "format_message") else str(error))
+        return _refuse(_with_suggestion(error.format_message()) if hasattr(error, "format_message") else str(error))
     except OSError as error:  # a file that cannot be read or written
         if error.filename == STANDARD_OUTPUT:
             _drop_output()
@@ -98,6 +99,20 @@ def _user_errors() -> tuple[type[Exception], ...]:
         from hardware_sim.description_files import DescriptionError
 
     return TyperException, UserError, UnsupportedError, BudgetError, DescriptionError
+
+
+def _with_suggestion(message: str) -> str:
+    """Add similar choices to Typer's message on a value that is none of the choices.
+
+    >>> _with_suggestion("Invalid value for '--agent': 'gredy' is not one of 'random', 'greedy'.")
+    "Invalid value for '--agent': 'gredy' is not one of 'random', 'greedy'; did you mean greedy?"
+    """
+    with signals_exit():
+        from haq.errors import suggestion
+
+    found = re.fullmatch(r".*'(.*)' is not one of (.*)\.", message, flags=re.DOTALL)
+    hint = "" if found is None else suggestion(found[1], re.findall(r"'([^']*)'", found[2]))
+    return message.removesuffix(".") + hint if hint else message
 
 
 def _refuse(message: str) -> int:

@@ -8,7 +8,7 @@ from math import inf, isfinite
 from typing import Literal, get_args
 
 from envs.choices import Budget
-from haq.errors import UserError
+from haq.errors import UserError, suggestion
 from hardware_sim.cost import Cost, Objective
 
 UNITS: dict[str, tuple[Objective, float]] = {
@@ -112,7 +112,8 @@ def parse_budget(text: str, objective: Objective) -> BudgetSpec:
     """
     name, equals, value = text.rpartition("=")
     if equals and name not in get_args(Objective):
-        raise UserError(f"budget {text!r}: unknown objective {name!r}; known are {', '.join(get_args(Objective))}")
+        hint = f"{suggestion(name, get_args(Objective))}; known are {', '.join(get_args(Objective))}"
+        raise UserError(f"budget {text!r}: unknown objective {name!r}{hint}")
     chosen: Objective = name or objective  # type: ignore[assignment]
     match = _VALUE.fullmatch(value.translate(MICRO))
     number = _number(match[1]) if match else None

@@ -8,12 +8,12 @@ import typer
 from haq.cli.lazy_group import Entry, LazyGroup
 
 FIRST_STEPS = """\
-haq finds the bits of every layer of a network for an accelerator and a budget.
+haq finds the bits of every layer of a network for a device and a budget.
 
-  haq search                    search a small network for digits, as a first example
-  haq layers --model MODEL      list the layers of your own network
-  haq hardware                  list the devices
-  haq doctor                    check this installation
+  haq search                 search a small network for digits, as an example
+  haq layers --model MODEL   list the layers of your own network
+  haq hardware               list the devices
+  haq doctor                 check this installation
 
 haq --help lists all commands, and haq COMMAND --help the options of each."""
 

@@ -12,7 +12,7 @@ from haq.cli.folders import resumable
 from haq.cli.progress import shown_progress
 from haq.cli.studies import finish_study
 from haq.config import SearchConfig
-from haq.errors import UserError
+from haq.errors import UserError, suggestion
 from haq.studies.comparison.compare import compare
 from haq.studies.comparison.plan import Comparison
 
@@ -69,7 +69,8 @@ def _agents(text: str) -> tuple[str, ...]:
     names = read_several(text)
     for name in names:
         if name not in METHODS:
-            raise UserError(f"--agents: {name!r} is no method; choose from {', '.join(METHODS)}")
+            hint = f"{suggestion(name, METHODS)}; choose from {', '.join(METHODS)}"
+            raise UserError(f"--agents: {name!r} is no method{hint}")
     return names
 
 

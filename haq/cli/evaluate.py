@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from haq.cli.flags import DATA_FLAGS, DEVICE_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, with_config
+from haq.cli.flags import DATA_FLAGS, DEVICE_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, QuietFlag, with_config
 from haq.cli.output import print_json, print_text, say, warn
 from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
@@ -23,9 +23,10 @@ def evaluate(
         typer.Argument(help="Folder of a run, whose settings are used, or a policy file.", metavar="RUN|POLICY"),
     ],
     json: JsonFlag = False,
+    quiet: QuietFlag = False,
 ) -> None:
     """Measure the accuracy of a policy on the report split."""
-    with shown_progress(quiet=not sys.stderr.isatty()) as watcher:
+    with shown_progress(quiet=quiet or not sys.stderr.isatty()) as watcher:
         document = evaluate_artifact(load_artifact(policy, config, notify=say), progress=watcher.phase)
     for warning in document["warnings"]:
         warn(warning)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from haq.cli.flags import DATA_FLAGS, DEVICE_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, with_config
+from haq.cli.flags import DATA_FLAGS, DEVICE_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, QuietFlag, with_config
 from haq.cli.output import print_json, print_table, print_text, say, warn
 from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
@@ -30,6 +30,7 @@ ArtifactArgument = Annotated[
 def export(
     config: SearchConfig,
     artifact: ArtifactArgument,
+    *,
     format_name: Annotated[FormatName, typer.Option("--format", help="Format of the files.")] = "onnx",
     out: Annotated[
         Path | None, typer.Option(help="Main file, in an existing folder.", show_default="MODEL.FORMAT in ARTIFACT")
@@ -48,12 +49,13 @@ def export(
         ),
     ] = True,
     json: JsonFlag = False,
+    quiet: QuietFlag = False,
 ) -> None:
     """Export a policy as files that other tools execute.
 
     The files are compared with the quantized network before they are written.
     """
-    with shown_progress(quiet=not sys.stderr.isatty()) as watcher:
+    with shown_progress(quiet=quiet or not sys.stderr.isatty()) as watcher:
         record = export_artifact(
             load_artifact(artifact, config, notify=say),
             format_name,

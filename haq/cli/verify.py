@@ -6,7 +6,16 @@ from typing import Annotated
 import typer
 
 from haq.cli.export import ArtifactArgument, float_lines
-from haq.cli.flags import DATA_FLAGS, DEVICE_FLAGS, MODEL_FLAGS, QUANTIZER_FLAGS, JsonFlag, read_several, with_config
+from haq.cli.flags import (
+    DATA_FLAGS,
+    DEVICE_FLAGS,
+    MODEL_FLAGS,
+    QUANTIZER_FLAGS,
+    JsonFlag,
+    QuietFlag,
+    read_several,
+    with_config,
+)
 from haq.cli.output import print_json, print_table, print_text, say
 from haq.cli.progress import shown_progress
 from haq.config import SearchConfig
@@ -33,6 +42,7 @@ def verify(
         int | None, typer.Option(min=1, help="Report images for each runtime.", show_default="all; fewer in slow ones")
     ] = None,
     json: JsonFlag = False,
+    quiet: QuietFlag = False,
 ) -> None:
     """Compare a policy in all runtimes with an exact reference.
 
@@ -42,7 +52,7 @@ def verify(
     names = read_several(runtime or "")
     if runtime is not None and not names:
         raise UserError(f"--runtime {runtime!r} names no runtime; runtimes are {', '.join(RUNTIMES)}")
-    with shown_progress(quiet=not sys.stderr.isatty()) as watcher:
+    with shown_progress(quiet=quiet or not sys.stderr.isatty()) as watcher:
         record = verify_artifact(load_artifact(artifact, config, notify=say), names, images=images, watcher=watcher)
     if json:
         print_json(record.model_dump(mode="json"))

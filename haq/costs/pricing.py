@@ -8,7 +8,7 @@ from haq.config import SearchConfig
 from haq.costs.deployment import deployment_target, end_layers
 from haq.costs.target_rules import TargetRules, fixed_a_bits
 from haq.costs.unpriced import Refused
-from haq.errors import UserError
+from haq.errors import UserError, suggestion
 from haq.formatting import format_cost
 from hardware_sim.cost import Bits, Cost, CostTable, Objective
 from hardware_sim.deployment_target import DeploymentTarget
@@ -135,7 +135,8 @@ def _decides(name: str, priced: PricedLayers) -> str:
     """Return the name of the layer that determines the bits of a layer."""
     layers = {layer.name: layer for layer in priced.layers}
     if name not in layers:
-        raise UserError(f"--pin {name!r} names no layer; the layers are {', '.join(layers)}")
+        hint = suggestion(name, layers) or f"; the layers are {', '.join(layers)}"
+        raise UserError(f"--pin {name!r} names no layer{hint}")
     return layers[name].tied_to or name
 
 

@@ -3,24 +3,25 @@
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
 from torch import nn
 
-from haq.errors import UserError
+from haq.errors import UserError, suggestion
 
 _AUTOCAST = ("cpu", "cuda")
 """Devices whose autocast is switched separately."""
 
 
-def call_user_code(spec: str) -> Any:
+def call_user_code(spec: str, *, similar: Collection[str] = ()) -> Any:
     """Import a callable from the current folder or PYTHONPATH, and call it without arguments.
 
     Args:
         spec: Callable as `package.module:callable`.
+        similar: Names that may stand before the colon in place of a module, to suggest where there is no such module.
 
     Returns:
         Result of the callable.
@@ -33,7 +34,8 @@ def call_user_code(spec: str) -> Any:
         try:
             target = getattr(importlib.import_module(module_name), attribute)
         except Exception as error:  # importing a module runs user code
-            raise UserError(f"cannot import {spec} ({one_line(error)}); looked in {_places()}") from error
+            hint = suggestion(module_name, similar) if isinstance(error, ModuleNotFoundError) else ""
+            raise UserError(f"cannot import {spec} ({one_line(error)}); looked in {_places()}{hint}") from error
         try:
             return target()
         except Exception as error:  # a user's code may raise anything

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import get_args
 
-from haq.errors import UserError
+from haq.errors import UserError, suggestion
 from haq.exporters.formats import FormatName
 from haq.exporters.protocols import Exporter, Runtime
 
@@ -146,5 +146,5 @@ def make_runtime(name: str) -> Runtime:
         UserError: There is no such runtime.
     """
     if name not in RUNTIMES:
-        raise UserError(f"--runtime {name} is unknown; runtimes are {', '.join(RUNTIMES)}")
+        raise UserError(f"--runtime {name} is unknown{suggestion(name, RUNTIMES)}; runtimes are {', '.join(RUNTIMES)}")
     return RUNTIMES[name]()

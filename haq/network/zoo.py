@@ -251,7 +251,7 @@ def _build(spec: str, options: dict[str, Any]) -> nn.Module:
         return _SOURCES[source](name, options)
     if not is_model_name(spec):
         raise _unknown(spec)
-    model = call_user_code(spec)
+    model = call_user_code(spec, similar=_SOURCES)
     if not isinstance(model, nn.Module):
         raise UserError(f"{spec} returned a {type(model).__name__}; expected a torch.nn.Module")
     return unwrapped(model)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from haq.errors import UserError
+from haq.errors import UserError, suggestion
 from haq.execution.structures import InputKind
 from haq.execution.user_code import is_user_code
 from haq.tasks.base import Task
@@ -77,13 +77,13 @@ def load_task(spec: str, *, model: nn.Module | None = None, options: TaskOptions
             raise UserError(f"--data {spec!r} names no folder; write {name}:DIR")
         expected = [f"{each}:DIR" if task.needs_folder else each for each, task in TASKS.items()]
         raise UserError(
-            f"unknown data {spec!r}; expected {', '.join(expected)} or package.module:callable; "
-            "data that a run got as an object have to be given again as task="
+            f"unknown data {spec!r}{suggestion(name, TASKS)}; expected {', '.join(expected)} or package.module:callable"
+            "; data that a run got as an object have to be given again as task="
         )
     require_no_transform(spec, options)
     if options.split_seed:
         raise UserError(f"split_seed draws other splits, and those of {spec} are its own; leave it out")
-    made = read_user_data(spec)
+    made = read_user_data(spec, similar=TASKS)
     return user_task(made, name=spec, rule=f"made by {spec}") if isinstance(made, Mapping) else made
 
 

@@ -1,6 +1,6 @@
 """User data: a mapping of data sets that yield (input, label), or of loaders of batches of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -60,11 +60,12 @@ class UserItems:
         return value.detach(), number
 
 
-def read_user_data(spec: str) -> dict[SplitName, Split] | Task:
+def read_user_data(spec: str, *, similar: Collection[str] = ()) -> dict[SplitName, Split] | Task:
     """Read user data: their splits, or a whole task.
 
     Args:
         spec: Callable that returns the splits or a task, as `package.module:callable`.
+        similar: See `call_user_code`.
 
     Returns:
         Data sets by split, or the task.
@@ -72,7 +73,7 @@ def read_user_data(spec: str) -> dict[SplitName, Split] | Task:
     Raises:
         UserError: The callable fails, or its result is not a valid mapping.
     """
-    sets = call_user_code(spec)
+    sets = call_user_code(spec, similar=similar)
     if isinstance(sets, Task):
         return sets
     if not isinstance(sets, Mapping):
