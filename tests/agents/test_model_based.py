@@ -194,6 +194,23 @@ def test_only_policy_is_proposed_again_while_its_score_is_awaited(make_space):
     assert [agent.propose().tolist() for _ in range(3)] == 3 * [[[2, 2]]]
 
 
+def test_awaited_scores_count_as_evaluations_without_improvement(space, monkeypatch):
+    """Every third of them is followed by the candidate of highest expected score, the others by expected improvement."""
+    agent, explored = make(space, exploit_every=3), []
+    for score in (-1.0, -2.0):
+        agent.tell(agent.propose(), score)
+
+    def improvement(mean: np.ndarray, *others: object) -> np.ndarray:
+        explored[-1] = True
+        return -mean
+
+    monkeypatch.setattr("agents.model_based.log_expected_improvement", improvement)
+    for _ in range(4):
+        explored.append(False)
+        agent.propose()
+    assert explored == [True, True, False, True]
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_non_finite_score_raises(space, bad):
     with pytest.raises(ValueError, match="finite"):
