@@ -116,9 +116,11 @@ def _with_suggestion(message: str) -> str:
 
 
 def _refuse(message: str) -> int:
+    from haq.errors import printable
+
     line = " ".join(message.replace("Value error, ", "").split())
     # Names in files may hold control characters, which do not reach the terminal.
-    sys.stderr.write(f"haq: {''.join(letter if letter.isprintable() else '?' for letter in line)}\n")
+    sys.stderr.write(f"haq: {printable(line)}\n")
     return 2
 
 

@@ -51,8 +51,24 @@ def validation_message(error: ValidationError, *, as_flag: bool = False) -> str:
         return f"--{setting} {problem['input']!r}: {message}"
     where = ".".join(map(str, problem["loc"]))
     line = f"{where}: {message}" if where else message
-    line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    line = printable(line)
     return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE // 2]} ... {line[-MAX_MESSAGE // 2 :]}"
+
+
+def printable(text: str) -> str:
+    r"""Replace characters that are not printable, such as those of files in messages, by question marks.
+
+    Args:
+        text: Text of any origin.
+
+    Returns:
+        The text in one line that is safe to print.
+
+    Examples:
+        >>> printable("a\x1b[31m")
+        'a?[31m'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def suggestion(name: str, names: Collection[str]) -> str:

@@ -12,6 +12,7 @@ from rich.progress import Progress, ProgressColumn, TextColumn
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from haq.errors import printable
 from haq.formatting import Table, shorten_all
 
 GAP = 2
@@ -57,7 +58,7 @@ def literal(text: str) -> str:
         >>> literal("a\x1b[31m\nb")
         'a?[31m b'
     """
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split("\n")))
+    return printable(" ".join(text.split("\n")))
 
 
 def write_text(text: str, stream: TextIO) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from haq.errors import UserError, suggestion
+from haq.errors import UserError, printable, suggestion
 
 _AUTOCAST = ("cpu", "cuda")
 """Devices whose autocast is switched separately."""
@@ -123,7 +123,7 @@ def modes_kept(model: nn.Module | None) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    r"""Return type and message of an error in one line of limited length.
+    r"""Return type and message of an error in one printable line of limited length.
 
     Args:
         error: Error to describe.
@@ -135,7 +135,7 @@ def one_line(error: BaseException) -> str:
         >>> one_line(ValueError("two\nlines"))
         'ValueError: two lines'
     """
-    message = " ".join(str(error).split())
+    message = printable(" ".join(str(error).split()))
     return f"{type(error).__name__}: {message[:300]}" if message else type(error).__name__
 
 

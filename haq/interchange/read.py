@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from haq.errors import MAX_MESSAGE, UserError
+from haq.errors import MAX_MESSAGE, UserError, printable
 from haq.file_limits import BITS, read_text
 from haq.interchange.aimet import is_aimet, read_aimet
 from haq.interchange.document import parse_json
@@ -75,7 +75,7 @@ def read_policy(
 
 def _printable(text: str) -> str:
     """Return a message without the control characters and endless names of a file."""
-    line = "".join(letter if letter.isprintable() else "?" for letter in text)
+    line = printable(text)
     return line if len(line) <= MAX_MESSAGE else f"{line[:MAX_MESSAGE]} ..."
 
 

@@ -195,12 +195,12 @@ def test_only_policy_is_proposed_again_while_its_score_is_awaited(make_space):
 
 
 def test_awaited_scores_count_as_evaluations_without_improvement(space, monkeypatch):
-    """Every third of them is followed by the candidate of highest expected score, the others by expected improvement."""
+    """At every third of them the candidate of highest expected score is proposed."""
     agent, explored = make(space, exploit_every=3), []
     for score in (-1.0, -2.0):
         agent.tell(agent.propose(), score)
 
-    def improvement(mean: np.ndarray, *others: object) -> np.ndarray:
+    def improvement(mean: np.ndarray, *_: object) -> np.ndarray:
         explored[-1] = True
         return -mean
 

@@ -77,6 +77,16 @@ def test_pickles_in_npz_raise(tmp_path: Path) -> None:
         read_weights(tmp_path / "w.npz")
 
 
+def test_control_characters_of_a_file_do_not_reach_the_message(tmp_path: Path) -> None:
+    torch.save(small().state_dict(), tmp_path / "good")
+    with zipfile.ZipFile(tmp_path / "good") as good, zipfile.ZipFile(tmp_path / "w", "w") as file:
+        for name in good.namelist():
+            file.writestr(name, b"B\x00\x1b[31m" if name.endswith("byteorder") else good.read(name))
+    with pytest.raises(UserError, match=r"Unknown endianness type: B\?\?\[31m") as error:
+        read_weights(tmp_path / "w")
+    assert str(error.value).isprintable()
+
+
 def test_zip_bomb_raises(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("w.npy", b"\0" * 10_000_000)
