@@ -143,3 +143,16 @@ def test_bit_serial_schedules_are_not_monotone_everywhere() -> None:
     cycles = price_products(array, products).cycles
     violations = (np.diff(cycles, axis=1) < 0).mean() + (np.diff(cycles, axis=2) < 0).mean()
     assert 0 < violations < 0.05
+
+
+@of_device
+def test_tables_have_the_name_of_their_device_and_the_layers(device: Accelerator) -> None:
+    layers = (Layer(name="fc", kind="linear", c_in=16, c_out=8),)
+    table = device.table(layers)
+    assert (table.hardware, table.layers) == (device.name, layers)
+
+
+def test_layers_have_the_names_of_torchvisions_modules() -> None:
+    names = [layer.name for layer in mobilenet_v2()]
+    assert names[:3] == ["features.0.0", "features.1.conv.0.0", "features.1.conv.1"]
+    assert names[-2:] == ["features.18.0", "classifier.1"]

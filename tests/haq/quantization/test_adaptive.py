@@ -55,6 +55,10 @@ def started(
     return quantizer
 
 
+def test_quantizers_have_four_bits_unless_told_otherwise() -> None:
+    assert AdaptiveQuantizer().bits == 4
+
+
 def test_forward_and_codes_equal_values_by_hand() -> None:
     quantizer = started(0.5, 2.0)
     x = torch.tensor([-3.0, -0.3, 0.25, 0.75, 9.0])

@@ -188,3 +188,9 @@ def test_codebooks_count_in_the_size() -> None:
 
 def test_every_rounding_of_the_settings_is_registered() -> None:
     assert set(ROUNDINGS) == set(get_args(Rounding))
+
+
+def test_weights_of_a_codebook_are_restored_in_the_type_of_the_weights() -> None:
+    weights, codebook = KMeansWeights(some_weights().double()), torch.tensor([-1.0, 1.0])
+    restored = weights.restore(1, {"codebook": codebook}).values
+    assert (restored.dtype, restored.unique().tolist()) == (torch.float64, [-1.0, 1.0])
