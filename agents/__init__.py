@@ -1,14 +1,15 @@
 """Search methods: agents that choose bits step by step, and proposers that return complete policies."""
 
-from agents.base import Agent, Proposer, Rollout, RolloutSimulator, Transition
+from agents.base import Agent, Proposer, RolloutSimulator, RolloutStep, Transition
 from agents.ddpg import DDPG
 from agents.ddpg_config import DDPGConfig
 from agents.evolution import Evolution
 from agents.greedy import Greedy
 from agents.ilp import ILP
-from agents.model_based import ModelBasedConfig, ModelBasedDDPG
 from agents.random_search import RandomSearch
+from agents.rollout_ddpg import RolloutDDPG, RolloutDDPGConfig
 from agents.space import SearchSpace
+from agents.surrogate import Surrogate, SurrogateConfig
 from agents.tpe import TPE
 from agents.uniform import Uniform
 
@@ -20,13 +21,15 @@ __all__ = [
     "DDPGConfig",
     "Evolution",
     "Greedy",
-    "ModelBasedConfig",
-    "ModelBasedDDPG",
     "Proposer",
     "RandomSearch",
-    "Rollout",
+    "RolloutDDPG",
+    "RolloutDDPGConfig",
     "RolloutSimulator",
+    "RolloutStep",
     "SearchSpace",
+    "Surrogate",
+    "SurrogateConfig",
     "Transition",
     "Uniform",
 ]

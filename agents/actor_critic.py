@@ -1,7 +1,7 @@
 """Actor and critic networks with their training steps, and target networks."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -54,6 +54,22 @@ class Critic:
         return values.mean(), gradient[:, -1:]
 
 
+class Values(Protocol):
+    """Differentiable values of actions."""
+
+    def value_and_gradient(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the mean value of a batch and its gradient with respect to the actions.
+
+        Args:
+            observations: [batch, observation_size].
+            actions: [batch, 1].
+
+        Returns:
+            Mean value, and gradient [batch, 1].
+        """
+        ...
+
+
 class Actor:
     """Policy network: a sigmoid over the network's output gives an action in [0, 1].
 
@@ -68,7 +84,7 @@ class Actor:
         self.adam = Adam(network, learning_rate)
         self._inverted = inverted
 
-    def update(self, observations: Tensor, critic: Critic) -> Tensor:
+    def update(self, observations: Tensor, critic: Values) -> Tensor:
         """Take one optimiser step towards actions of higher value.
 
         Args:

@@ -118,41 +118,37 @@ class Proposer(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rollout:
-    """One rollout over the layers, as it was executed."""
+class RolloutStep:
+    """Next step of simulated rollouts, one width of one decision."""
 
+    decision: int
+    """Position of the decision."""
+    column: int
+    """0 for the weights of the decision, 1 for its activations."""
     bits: IntArray
-    """[decision, 2]: weights and activations of the final policy, within the budget."""
-    observations: Float32Array
-    """[step, observation_size]"""
-    actions: Float32Array
-    """[step], in [0, 1]: the actions that lead to the final policy."""
+    """[rollout, decision, 2]: those chosen so far; elsewhere bits that keep within the budgets."""
+    selectable: NDArray[np.bool_]
+    """[rollout, width]: widths that may be chosen, index = bits - 1."""
 
 
 class RolloutSimulator(Protocol):
-    """Environment without evaluation, for proposers that train an actor on simulated rollouts."""
+    """Environment without evaluation, for proposers that act on simulated rollouts."""
 
     observation_size: int
-    """Length of an observation."""
+    """Length of an observation of the environment."""
+    min_bits: int
+    """Width of actions near 0."""
+    max_bits: int
+    """Width of actions near 1; every width between has an equal part of [0, 1]."""
 
-    def rollout(self, act: Callable[[Float32Array], float]) -> Rollout:
-        """Simulate a rollout, and bring its policy under the budget at the end.
-
-        Args:
-            act: Function from an observation [observation_size] to an action in [0, 1].
-
-        Returns:
-            The rollout that leads to the final policy.
-        """
-        ...
-
-    def rollout_of(self, bits: IntArray) -> Rollout:
-        """Reconstruct the rollout that ends in a given policy.
+    def simulate(self, act: Callable[[RolloutStep], FloatArray], limits: FloatArray) -> IntArray:
+        """Simulate rollouts, without the budget rule's last step.
 
         Args:
-            bits: A legal policy, [decision, 2].
+            act: Function from a step to actions in [0, 1], [rollout]. The nearest selectable width is chosen.
+            limits: Budgets of each rollout, [rollout, constraint].
 
         Returns:
-            The rollout.
+            Chosen bits [rollout, decision, 2].
         """
         ...

@@ -124,11 +124,14 @@ class Adam:
     Args:
         network: Network whose parameters are updated.
         learning_rate: Step size.
+
+    Attributes:
+        learning_rate: Step size of the next step.
     """
 
     def __init__(self, network: MLP, learning_rate: float) -> None:
         self._network = network
-        self._learning_rate = learning_rate
+        self.learning_rate = learning_rate
         self._first = torch.zeros_like(network.parameters)
         self._second = torch.zeros_like(network.parameters)
         self._steps = 0
@@ -140,7 +143,7 @@ class Adam:
         self._first.lerp_(gradient, 1 - 0.9)
         self._second.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
         root = self._second.sqrt().div_(sqrt(1 - 0.999**self._steps)).add_(1e-8)
-        rate = self._learning_rate / (1 - 0.9**self._steps)
+        rate = self.learning_rate / (1 - 0.9**self._steps)
         self._network.parameters.addcdiv_(self._first, root, value=-rate)
 
     def state_dict(self) -> dict[str, Any]:

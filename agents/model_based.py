@@ -1,17 +1,16 @@
-"""Model-based DDPG: few true evaluations, and many simulated rollouts that a model of the reward scores.
+"""Search with a model of the reward: few evaluations, each selected from many candidates by what the model expects.
 
 Every evaluation updates a Bayesian model of the loss (`agents.reward_model`) that starts from the space's prior. The
-first proposal is the best policy under the prior, the second the best uniform one, for which errors of the prior matter
-less. Each further proposal is selected from candidates: optima of the posterior mean and of posterior samples,
-exchanges of bits around the best policies, and rollouts of a DDPG actor that is trained on simulated episodes. After
-an evaluation that improved the best score, the candidate of highest expected score is proposed. After others that
-happens at every `exploit_every`-th evaluation without improvement, and in between the candidate of largest expected
-improvement is proposed.
+first proposal is the best candidate under the prior, the second the best uniform policy, for which errors of the
+prior matter less. After an evaluation that improved the best score, the candidate of highest expected score is
+proposed. After others that happens at every `exploit_every`-th evaluation without improvement, and in between the
+candidate of largest expected improvement is proposed. Where candidates come from is up to the subclass.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,8 @@ import torch
 from torch import Generator
 
 from agents.acquisition import log_expected_improvement
-from agents.base import FloatArray, IntArray, RolloutSimulator
-from agents.ddpg_config import DDPGConfig
-from agents.local_search import Knapsack
-from agents.loss_terms import pair_losses, theta_from_prior
-from agents.model_rollouts import ModelRollouts
+from agents.base import FloatArray, IntArray
+from agents.loss_terms import theta_from_prior
 from agents.observations import Observations
 from agents.policy_keys import to_key
 from agents.reward_model import DEFAULT_SCALES, MEASURED_PRIOR_SCALES, RewardModel
@@ -36,24 +32,23 @@ _REFIT_RATIO = 1.4
 """Growth of the number of observations after which the scales of the prior are fitted again."""
 
 
+def at_least(least: int, *, default: int) -> int:
+    """Return the field of an integer setting that has a smallest value."""
+    made: int = field(default=default, metadata={"least": least})
+    return made
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelBasedConfig:
-    """Settings of `ModelBasedDDPG`.
+    """Settings of a search with a model of the reward.
 
     Args:
-        posterior_samples: Samples of the posterior that are optimised per proposal.
-        neighbours: Neighbours considered per proposal around the best observed policy, and half as many around the best
-            expected one.
-        rollouts: Rollouts of the actor per proposal.
-        max_steps: Steps of rollouts per proposal, on average: rollouts over many decisions, each of which takes two
-            steps, happen at every second proposal only, at every third one, and so on.
-        updates: Updates of the actor per proposal.
+        posterior_samples: Samples of the posterior for which candidates are generated per proposal.
         max_candidates: Candidates that are kept from proposal to proposal.
         max_observations: Observations that the model is fitted to: those of scores near the best, and the latest.
         exploit_every: Number of evaluations without improvement after which the candidate of highest expected score is
             proposed again; in between the one of largest expected improvement.
         max_scale_observations: Observations that the scales of the prior are fitted to.
-        ddpg: Settings of the actor-critic.
 
     Raises:
         ValueError: A value is out of range.
@@ -64,36 +59,27 @@ class ModelBasedConfig:
         ValueError: exploit_every must be an integer of at least 1, got 0
     """
 
-    posterior_samples: int = 6
-    neighbours: int = 150
-    rollouts: int = 2
-    max_steps: int = 300
-    updates: int = 8
-    max_candidates: int = 200
-    max_observations: int = 300
-    exploit_every: int = 2
-    max_scale_observations: int = 120
-    ddpg: DDPGConfig = field(default_factory=lambda: DDPGConfig(sigma_decay=0.995, replay_episodes=64))
+    posterior_samples: int = at_least(0, default=6)
+    max_candidates: int = at_least(1, default=200)
+    max_observations: int = at_least(2, default=300)
+    exploit_every: int = at_least(1, default=2)
+    max_scale_observations: int = at_least(2, default=120)
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("posterior_samples", 0), ("neighbours", 0), ("rollouts", 0), ("max_steps", 1), ("updates", 0),
-            ("max_candidates", 1), ("max_observations", 2), ("exploit_every", 1), ("max_scale_observations", 2),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        for each in fields(self):
+            value, least = getattr(self, each.name), each.metadata.get("least")
+            if least is not None and (not isinstance(value, int) or value < least):
+                raise ValueError(f"{each.name} must be an integer of at least {least}, got {value!r}")
 
 
-class ModelBasedDDPG:
-    """`Proposer` that selects policies by a model of the reward.
+class ModelBasedSearch(ABC):
+    """`Proposer` that selects policies by a model of the reward; subclasses generate the candidates.
 
     `tell` accepts any policy of the network, including those that exceed the budgets of `space`, as the loss does not
     depend on budgets.
 
     Args:
         space: Search space, with or without a measured prior.
-        simulator: Environment for the rollouts of the actor.
         config: Settings.
         seed: Seed of all random numbers.
 
@@ -105,10 +91,9 @@ class ModelBasedDDPG:
     def __init__(
         self,
         space: SearchSpace,
-        simulator: RolloutSimulator,
         *,
-        config: ModelBasedConfig = ModelBasedConfig(),
-        seed: int = 0,
+        config: ModelBasedConfig,
+        seed: int,
     ) -> None:
         self.model = RewardModel(
             theta_from_prior(space.nominal_prior),
@@ -116,11 +101,8 @@ class ModelBasedDDPG:
         )
         self.ceiling = 0.0
         self._space, self._config = space, config
-        self._knapsack = Knapsack(space)
         self._uniform = space.project(next(uniform_policies(space)))
         self._generator = Generator().manual_seed(seed)
-        self._model_rollouts = ModelRollouts(simulator, config.ddpg, self._generator)
-        self._rollout_period = math.ceil(2 * len(space.names) * config.rollouts / config.max_steps)
         self._observations = Observations(space)
         self._pool: dict[bytes, IntArray] = {}
         self._pending: dict[bytes, IntArray] = {}
@@ -207,15 +189,13 @@ class ModelBasedDDPG:
         best = self._observations.best
         return float(log_losses(np.array(scores.max() if best is None else best[1]), self.ceiling))
 
+    @abstractmethod
+    def _generated(self) -> Iterable[IntArray]:
+        """Return groups of policies within the budgets, [policy, decision, 2] each, in a deterministic order."""
+
     def _candidates(self) -> IntArray:
-        """Generate distinct new policies [policy, decision, 2] within the budgets, in a deterministic order."""
-        losses = pair_losses(np.concatenate((self.model.theta[None], self._posterior_samples())))
-        solved = np.stack([self._projected(bits) for bits in self._knapsack.solve(losses)])
-        count = self._config.neighbours
-        groups = [solved, self._actor_rollouts(solved), self._knapsack.neighbours(losses[0], solved[0], count // 2)]
-        if self._observations.best is not None:
-            groups.append(self._knapsack.neighbours(losses[0], self._observations.best[0], count))
-        found = {to_key(bits): bits for group in groups for bits in group} | self._pool
+        """Return distinct new policies [policy, decision, 2] within the budgets, those of earlier proposals last."""
+        found = {to_key(bits): bits for group in self._generated() for bits in group} | self._pool
         new = [bits for key, bits in found.items() if key not in self._observations and key not in self._pending]
         return np.array(new, dtype=np.int64)
 
@@ -223,20 +203,11 @@ class ModelBasedDDPG:
         """Project a policy if it exceeds a budget, which can happen under several budgets."""
         return bits if self._space.fits(bits) else self._space.project(bits)
 
-    def _posterior_samples(self) -> FloatArray:
+    def _thetas(self) -> FloatArray:
+        """Return the most probable theta and samples of the posterior, [model, decision, 2, width]."""
         # The first proposal is the best policy under the prior mean.
         count = self._config.posterior_samples if self._observations.count else 0
-        return self.model.sample(self._numpy_generator(), count)
-
-    def _actor_rollouts(self, solved: IntArray) -> IntArray:
-        """Roll out the actor, then train it on its rollouts and the solved policies, scored by the model."""
-        if not self._config.rollouts or self._observations.count % self._rollout_period:
-            return solved[:0]
-        rollouts = np.stack([self._model_rollouts.rollout() for _ in range(self._config.rollouts)])
-        self._model_rollouts.add(solved[:2])
-        self._model_rollouts.learn(self.model.predict_mean, self._config.updates)
-        # Under the budget rule of the HAQ paper a rollout may end above the budget.
-        return rollouts[[self._space.fits(bits) for bits in rollouts]]
+        return np.concatenate((self.model.theta[None], self.model.sample(self._numpy_generator(), count)))
 
     def _select(self, candidates: IntArray) -> IntArray:
         best, turn = self._observations.best, self._since_improvement + len(self._unscored())
@@ -269,7 +240,6 @@ class ModelBasedDDPG:
         # The keys are part of the format of checkpoint files.
         return {
             "model": self.model.state_dict(),
-            "imagination": self._model_rollouts.state_dict(),
             "generator": self._generator.get_state(),
             "ceiling": self.ceiling,
             **self._observations.state_dict(),
@@ -282,7 +252,6 @@ class ModelBasedDDPG:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state returned by `state_dict`; space and configuration must be equal."""
         self.model.load_state_dict(state["model"])
-        self._model_rollouts.load_state_dict(state["imagination"])
         self._generator.set_state(state["generator"])
         self.ceiling = state["ceiling"]
         self._observations.load_state_dict(state)

@@ -9,9 +9,10 @@ from agents.ddpg_config import DDPGConfig
 from agents.evolution import Evolution
 from agents.greedy import Greedy
 from agents.ilp import ILP
-from agents.model_based import ModelBasedDDPG
 from agents.random_search import RandomSearch
+from agents.rollout_ddpg import RolloutDDPG
 from agents.space import SearchSpace
+from agents.surrogate import Surrogate
 from agents.tpe import TPE
 from agents.uniform import Uniform
 
@@ -36,7 +37,8 @@ def _ddpg_paper(_: SearchSpace, simulator: RolloutSimulator, seed: int) -> Agent
 
 
 METHODS: dict[str, SearchMethod] = {
-    "ddpg": SearchMethod(lambda space, simulator, seed: ModelBasedDDPG(space, simulator, seed=seed)),
+    "surrogate": SearchMethod(lambda space, _, seed: Surrogate(space, seed=seed)),
+    "ddpg": SearchMethod(lambda space, simulator, seed: RolloutDDPG(space, simulator, seed=seed)),
     "ddpg-paper": SearchMethod(_ddpg_paper, uses_prior=False),
     "random": SearchMethod(lambda _, __, seed: RandomSearch(seed=seed), uses_prior=False),
     "evolution": SearchMethod(lambda space, _, seed: Evolution(space, seed=seed)),

@@ -51,10 +51,10 @@ class RolloutState:
     """State of rollouts that have reached the same step.
 
     Args:
-        count: Number of rollouts.
         reserve: Bits of decisions that are still open, [decision, 2].
         steps: Number of steps of a rollout.
         reserve_cost: Cost of the reserve, [constraint].
+        capacity: Limits of the budgets of each rollout, [rollout, constraint].
 
     Attributes:
         bits: Bits chosen so far, and those of the reserve elsewhere, [rollout, decision, 2].
@@ -64,7 +64,9 @@ class RolloutState:
         step: Number of the next step.
     """
 
-    def __init__(self, count: int, reserve: IntArray, steps: int, reserve_cost: FloatArray) -> None:
+    def __init__(self, reserve: IntArray, steps: int, reserve_cost: FloatArray, capacity: FloatArray) -> None:
+        count = len(capacity)
+        self.capacity = capacity
         self.bits = np.repeat(reserve[None], count, axis=0)
         self.actions = np.ones((count, steps))
         self.spent = np.repeat(reserve_cost[None], count, axis=0)
@@ -92,6 +94,7 @@ class LayerRollouts:
 
     Attributes:
         choices: Allowed bits and their costs; under the cost-aware rule without dominated pairs.
+        widths: Widths to choose from.
         columns: Columns of the bits that are decided for each decision: 0 for weights, 1 for activations.
         episode_length: Number of steps of a rollout.
         observation_size: Length of an observation.
@@ -102,6 +105,7 @@ class LayerRollouts:
 
     def __init__(self, layers: Sequence[Layer], choices: Choices, widths: AllowedBits, config: EnvConfig) -> None:
         self.choices = choices.without_dominated() if config.rule == "cost-aware" else choices
+        self.widths = widths
         self.columns = (0, 1) if widths.a_bits is None else (0,)
         self.episode_length = len(choices.names) * len(self.columns)
         self.observation_size = observation_size(config.observation)
@@ -117,16 +121,19 @@ class LayerRollouts:
         """[decision, constraint]"""
         self._capacity = self.choices.capacity
 
-    def initial_state(self, count: int) -> RolloutState:
+    def initial_state(self, count: int, limits: FloatArray | None = None) -> RolloutState:
         """Start rollouts.
 
         Args:
             count: Number of rollouts.
+            limits: Limits of each rollout, [rollout, constraint], at least the cost of `Choices.reserve`; None for
+                those of the choices.
 
         Returns:
             State before the first step.
         """
-        return RolloutState(count, self._reserve, self.episode_length, self._reserve_costs.sum(axis=0))
+        capacity = np.repeat(self._capacity[None], count, axis=0) if limits is None else limits
+        return RolloutState(self._reserve, self.episode_length, self._reserve_costs.sum(axis=0), capacity)
 
     def decision_at(self, step: int) -> tuple[int, int]:
         """Locate a step.
@@ -168,6 +175,21 @@ class LayerRollouts:
             observed[:, -1] = np.minimum(np.maximum((1 - spent / self.choices.limits).min(axis=1), 0), 1)
         return observed
 
+    def selectable(self, state: RolloutState) -> BoolArray:
+        """Return which widths may be chosen at the next step.
+
+        Args:
+            state: State of the rollouts.
+
+        Returns:
+            Mask [rollout, width], index = bits - 1.
+        """
+        decision, column = self.decision_at(state.step)
+        pairs = self._affordable(state, decision)
+        if column == 1:
+            return np.asarray(pairs[np.arange(len(pairs)), state.bits[:, decision, 0] - 1])
+        return np.asarray(pairs.any(axis=2))
+
     def advance(self, state: RolloutState, proposed: FloatArray) -> None:
         """Execute one step of every rollout: choose the allowed bits nearest to those of the actions.
 
@@ -180,7 +202,7 @@ class LayerRollouts:
         """
         decision, column = self.decision_at(state.step)
         wanted = self._bits_of_actions(proposed)
-        possible = self._selectable(state, decision, column)
+        possible = self.selectable(state)
         distance = np.where(possible, _DISTANCES[wanted], np.inf)
         bits = distance.argmin(axis=1) + 1
         state.bits[:, decision, column] = bits
@@ -251,13 +273,6 @@ class LayerRollouts:
         """Cost of pairs [..., 2] of one decision, [..., constraint]."""
         return np.asarray(self.choices.cost[:, decision, pairs[..., 0] - 1, pairs[..., 1] - 1].T)
 
-    def _selectable(self, state: RolloutState, decision: int, column: int) -> BoolArray:
-        """Mask of the widths that each rollout may choose at this step, [rollout, width]."""
-        pairs = self._affordable(state, decision)
-        if column == 1:
-            return np.asarray(pairs[np.arange(len(pairs)), state.bits[:, decision, 0] - 1])
-        return np.asarray(pairs.any(axis=2))
-
     def _affordable(self, state: RolloutState, decision: int) -> BoolArray:
         """Mask of the pairs that each rollout may choose for one decision, [rollout, w_bits, a_bits].
 
@@ -267,7 +282,7 @@ class LayerRollouts:
         if self._config.rule != "cost-aware":
             return np.broadcast_to(allowed, (len(state.bits), *allowed.shape))
         reserve = self._reserve[decision]
-        available = self._capacity - state.spent + self._reserve_costs[decision]
+        available = state.capacity - state.spent + self._reserve_costs[decision]
         fits = np.asarray((self.choices.cost[:, decision] <= available[:, :, None, None]).all(axis=1))
         fits[:, reserve[0] - 1, reserve[1] - 1] = True
         return np.asarray(fits & allowed)

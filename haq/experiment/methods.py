@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.base import Agent, Float32Array, Proposer, Rollout, Transition
+from agents.base import Agent, Float32Array, Proposer, RolloutStep, Transition
 from agents.registry import METHODS
 from agents.space import SearchSpace
 from envs.bit_allocation import BitAllocationEnv
@@ -137,39 +137,31 @@ class RolloutAdapter:
 
     Attributes:
         observation_size: Number of values of an observation.
+        min_bits: Width of actions near 0.
+        max_bits: Width of actions near 1.
     """
 
     def __init__(self, rollouts: LayerRollouts) -> None:
         self.observation_size = rollouts.observation_size
+        self.min_bits, self.max_bits = rollouts.widths.min_bits, rollouts.widths.max_bits
         self._rollouts = rollouts
 
-    def rollout(self, act: Callable[[Float32Array], float]) -> Rollout:
-        """Run a rollout, and bring its policy under the budget at the end.
+    def simulate(self, act: Callable[[RolloutStep], NDArray[np.float64]], limits: NDArray[np.float64]) -> IntArray:
+        """Simulate rollouts, without the budget rule's last step.
 
         Args:
-            act: Function from an observation [observation_size] to an action in [0, 1].
+            act: Function from a step to actions in [0, 1], [rollout].
+            limits: Budgets of each rollout, [rollout, constraint].
 
         Returns:
-            The rollout.
+            Chosen bits [rollout, decision, 2].
         """
-        return _rollout(self._rollouts.run(lambda observed: np.array([act(observed[0])])))
-
-    def rollout_of(self, bits: IntArray) -> Rollout:
-        """Return the rollout that ends in a given policy.
-
-        Args:
-            bits: Bits [decision, 2] of an allowed policy.
-
-        Returns:
-            The rollout.
-        """
-        return _rollout(self._rollouts.trajectories_of(bits[None]))
-
-
-def _rollout(trajectories: Trajectories) -> Rollout:
-    """Return the only rollout of a batch of one."""
-    actions = trajectories.actions[0].astype(np.float32)
-    return Rollout(bits=trajectories.bits[0], observations=trajectories.observations[0], actions=actions)
+        state = self._rollouts.initial_state(len(limits), limits)
+        while state.step < self._rollouts.episode_length:
+            decision, column = self._rollouts.decision_at(state.step)
+            step = RolloutStep(decision, column, state.bits, self._rollouts.selectable(state))
+            self._rollouts.advance(state, act(step))
+        return state.bits
 
 
 class AgentMethod:

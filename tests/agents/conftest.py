@@ -5,9 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from agents import SearchSpace
+from agents import RolloutSimulator, RolloutStep, SearchSpace
 from envs.budget_rules import project
-from envs.choices import Choices
+from envs.choices import AllowedBits, Choices
+from envs.rollout import EnvConfig, LayerRollouts
+from hardware_sim.layer import Layer
 
 BITS = np.arange(1, 9)
 
@@ -39,3 +41,27 @@ def build_space(
 @pytest.fixture(scope="session")
 def make_space() -> Callable[..., SearchSpace]:
     return build_space
+
+
+class Simulator:
+    """Rollouts of the environment over the decisions of a search space."""
+
+    observation_size = 10
+    min_bits, max_bits = 2, 8
+
+    def __init__(self, space: SearchSpace) -> None:
+        layers = [Layer(name=name, kind="linear", c_in=1, c_out=1) for name in space.names]
+        assert isinstance(space.constraints, Choices)
+        self._rollouts = LayerRollouts(layers, space.constraints, AllowedBits(), EnvConfig())
+
+    def simulate(self, act: Callable[[RolloutStep], np.ndarray], limits: np.ndarray) -> np.ndarray:
+        state = self._rollouts.initial_state(len(limits), limits)
+        while state.step < self._rollouts.episode_length:
+            step = RolloutStep(*self._rollouts.decision_at(state.step), state.bits, self._rollouts.selectable(state))
+            self._rollouts.advance(state, act(step))
+        return state.bits
+
+
+@pytest.fixture(scope="session")
+def make_simulator() -> Callable[[SearchSpace], RolloutSimulator]:
+    return Simulator

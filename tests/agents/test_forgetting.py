@@ -5,34 +5,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from agents import TPE, Evolution, Greedy, SearchSpace, Uniform, archive, observations, tpe
+from agents import TPE, Evolution, Greedy, SearchSpace, Surrogate, Uniform, archive, observations, tpe
 from agents.archive import Archive, best_and_latest
-from agents.base import Proposer, Rollout
-from agents.model_based import ModelBasedDDPG
+from agents.base import Proposer
 from agents.observations import Observations
 
 CAPACITY = 4
 
 
-class Straight:
-    """Simulator of rollouts that always propose the same policy."""
-
-    observation_size = 3
-
-    def __init__(self, space: SearchSpace) -> None:
-        self._space = space
-
-    def rollout(self, act):
-        act(np.zeros(3, dtype=np.float32))
-        return self.rollout_of(self._space.sample(np.random.default_rng(0)))
-
-    def rollout_of(self, bits):
-        steps = bits.size
-        return Rollout(bits, np.zeros((steps, 3), dtype=np.float32), np.zeros(steps, dtype=np.float32))
-
-
 METHODS: dict[str, Callable[[SearchSpace], Proposer]] = {
-    "ddpg": lambda space: ModelBasedDDPG(space, Straight(space), seed=0),
+    "surrogate": lambda space: Surrogate(space, seed=0),
     "evolution": lambda space: Evolution(space, seed=0),
     "greedy": Greedy,
     "tpe": lambda space: TPE(space, seed=0),
@@ -76,7 +58,7 @@ def test_the_state_of_a_method_does_not_grow_with_its_evaluations(name, make_spa
     proposer = METHODS[name](make_space())
     play(proposer, 30)
     state = proposer.state_dict()
-    entries = [state["scores"]] if name == "ddpg" else [state["archive"]["scores"], state.get("scores", ())]
+    entries = [state["scores"]] if name == "surrogate" else [state["archive"]["scores"], state.get("scores", ())]
     assert max(map(len, entries)) < 2 * CAPACITY
 
 

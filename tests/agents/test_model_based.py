@@ -1,4 +1,4 @@
-"""Model-based DDPG: quality of few proposals, foreign observations, and restored states."""
+"""Searches with a model of the reward: quality of few proposals, foreign observations, and restored states."""
 
 import io
 from collections.abc import Callable
@@ -7,34 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from agents import ModelBasedConfig, ModelBasedDDPG, Proposer, Rollout, SearchSpace
+from agents import Proposer, RolloutDDPG, RolloutDDPGConfig, SearchSpace, Surrogate, SurrogateConfig
 from agents.loss_terms import log_sum_exp, term_indices
+from agents.model_based import ModelBasedSearch
 from agents.uniform import uniform_policies
 
+Make = Callable[..., ModelBasedSearch]
 SIZES = (1.0, 2.0, 3.0, 4.0, 4.0, 6.0, 8.0, 2.0)
-
-
-class PlainSimulator:
-    """Weights, then activations of every decision; an action is a fraction of the range of 2 to 8 bits."""
-
-    observation_size = 3
-
-    def __init__(self, space: SearchSpace) -> None:
-        self._space = space
-
-    def rollout(self, act: Callable[[np.ndarray], float]) -> Rollout:
-        steps, actions = 2 * len(self._space.names), [1.0]
-        for step in range(steps):
-            actions.append(float(act(np.array([step / steps, step % 2, actions[-1]], dtype=np.float32))))
-        wanted = np.rint(2 + 6 * np.array(actions[1:])).astype(np.int64)
-        return self.rollout_of(self._space.project(wanted.reshape(-1, 2)))
-
-    def rollout_of(self, bits: np.ndarray) -> Rollout:
-        actions = ((bits.ravel() - 2) / 6).clip(0, 1).astype(np.float32)
-        steps = np.arange(len(actions))
-        previous = np.concatenate(([1.0], actions[:-1]))
-        observations = np.stack([steps / len(actions), steps % 2, previous], axis=1).astype(np.float32)
-        return Rollout(bits.copy(), observations, actions)
 
 
 @pytest.fixture
@@ -42,8 +21,16 @@ def space(make_space) -> SearchSpace:
     return make_space(SIZES, widths=(2, 3, 4, 5, 6, 7, 8), ratios=(0.25,))
 
 
-def make(space: SearchSpace, seed: int = 0, **settings: int) -> ModelBasedDDPG:
-    return ModelBasedDDPG(space, PlainSimulator(space), config=ModelBasedConfig(**settings), seed=seed)
+@pytest.fixture(params=["surrogate", "ddpg"])
+def make(request, make_simulator) -> Make:
+    def surrogate(space: SearchSpace, seed: int = 0, **settings: int) -> Surrogate:
+        return Surrogate(space, config=SurrogateConfig(**settings), seed=seed)
+
+    def ddpg(space: SearchSpace, seed: int = 0, **settings: int) -> RolloutDDPG:
+        config = RolloutDDPGConfig(**{"training_rollouts": 8, "updates": 2} | settings)
+        return RolloutDDPG(space, make_simulator(space), config=config, seed=seed)
+
+    return surrogate if request.param == "surrogate" else ddpg
 
 
 def divergence(bits: np.ndarray, seed: int = 0) -> float:
@@ -71,11 +58,11 @@ def through_a_file(state: dict) -> dict:
     return torch.load(file, weights_only=True)
 
 
-def test_implements_proposer_protocol(space):
+def test_implements_proposer_protocol(make, space):
     assert isinstance(make(space), Proposer)
 
 
-def test_first_proposals_are_best_prior_and_uniform_policy(space):
+def test_first_proposals_are_best_prior_and_uniform_policy(make, space):
     agent = make(space)
     first = agent.propose()
     agent.tell(first, -1.0)
@@ -86,7 +73,7 @@ def test_first_proposals_are_best_prior_and_uniform_policy(space):
     assert (agent.propose() != second).any()
 
 
-def test_proposals_are_legal_and_distinct(space):
+def test_proposals_are_legal_and_distinct(make, space):
     agent, seen = make(space), set()
     for _ in range(15):
         bits = agent.propose()
@@ -98,13 +85,13 @@ def test_proposals_are_legal_and_distinct(space):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_25_proposals_beat_300_random_policies(space, seed):
+def test_25_proposals_beat_300_random_policies(make, space, seed):
     rng = np.random.default_rng(seed)
     random = min(divergence(space.sample(rng), seed) for _ in range(300))
     assert min(play(make(space, seed), 25, seed)) < 0.9 * random
 
 
-def test_tied_accuracies_are_learned_from(space):
+def test_tied_accuracies_are_learned_from(make, space):
     """Accuracies in steps of half a percent, above and below that of the float network."""
 
     def accuracy(bits: np.ndarray) -> float:
@@ -120,12 +107,12 @@ def test_tied_accuracies_are_learned_from(space):
     assert best >= random
 
 
-def test_equal_seeds_give_equal_proposals(space):
+def test_equal_seeds_give_equal_proposals(make, space):
     assert play(make(space, 3), 10) == play(make(space, 3), 10)
 
 
 @pytest.mark.parametrize("stop", [0, 1, 7, 12])
-def test_restored_agent_continues_identically(space, stop):
+def test_restored_agent_continues_identically(make, space, stop):
     agent, restored = make(space, 0, max_observations=8), make(space, 99, max_observations=8)
     play(restored, 3)
     play(agent, stop)
@@ -133,7 +120,7 @@ def test_restored_agent_continues_identically(space, stop):
     assert play(agent, 6) == play(restored, 6)
 
 
-def test_state_dict_is_independent_of_later_changes(space):
+def test_state_dict_is_independent_of_later_changes(make, space):
     agent, other = make(space), make(space, 1)
     play(agent, 5)
     state = agent.state_dict()
@@ -145,7 +132,7 @@ def test_state_dict_is_independent_of_later_changes(space):
     assert play(other, 5) == expected
 
 
-def test_scores_from_other_budgets_improve_first_proposals(space):
+def test_scores_from_other_budgets_improve_first_proposals(make, space):
     """Policies over the budget are informative about layers too."""
     rng = np.random.default_rng(0)
     cold, warm = make(space), make(space)
@@ -154,14 +141,14 @@ def test_scores_from_other_budgets_improve_first_proposals(space):
     assert min(play(warm, 3)) < min(play(cold, 3))
 
 
-def test_policies_over_budget_are_not_proposed(space):
+def test_policies_over_budget_are_not_proposed(make, space):
     agent = make(space)
     for width in (1, 7, 8):
         agent.tell(np.full((len(SIZES), 2), width), 1e6)
     assert space.fits(agent.propose())
 
 
-def test_predicted_scores_are_calibrated(space):
+def test_predicted_scores_are_calibrated(make, space):
     """Observed scores are predicted closely, others within a few standard deviations."""
     agent, rng = make(space), np.random.default_rng(2)
     seen, unseen = (np.stack([space.sample(rng) for _ in range(count)]) for count in (40, 20))
@@ -175,11 +162,16 @@ def test_predicted_scores_are_calibrated(space):
     assert agent.predict(best[None])[0][0] == pytest.approx(-divergence(best), rel=0.15)
 
 
-def test_works_without_actor_rollouts(space):
-    assert len(play(make(space, rollouts=0), 4)) == 4
+def test_candidates_may_be_optima_alone(space, make_simulator):
+    simulator = make_simulator(space)
+    for agent in (
+        Surrogate(space, config=SurrogateConfig(neighbours=0)),
+        RolloutDDPG(space, simulator, config=RolloutDDPGConfig(changed_rollouts=0, training_rounds=0)),
+    ):
+        assert len(play(agent, 4)) == 4
 
 
-def test_best_policy_is_repeated_when_space_is_exhausted(make_space):
+def test_best_policy_is_repeated_when_space_is_exhausted(make, make_space):
     space = make_space((1.0, 2.0), widths=(2, 3), ratios=(0.6,))
     agent, found = make(space), {}
     for _ in range(15):
@@ -189,7 +181,7 @@ def test_best_policy_is_repeated_when_space_is_exhausted(make_space):
     assert found[agent.propose().tobytes()] == min(found.values())
 
 
-def test_only_policy_is_proposed_again_while_its_score_is_awaited(make_space):
+def test_only_policy_is_proposed_again_while_its_score_is_awaited(make, make_space):
     agent = make(make_space((1.0,), widths=(2,), ratios=(1.0,)))
     assert [agent.propose().tolist() for _ in range(3)] == 3 * [[[2, 2]]]
 
@@ -212,13 +204,13 @@ def test_awaited_scores_count_as_evaluations_without_improvement(space, monkeypa
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_non_finite_score_raises(space, bad):
+def test_non_finite_score_raises(make, space, bad):
     with pytest.raises(ValueError, match="finite"):
         make(space).tell(np.full((len(SIZES), 2), 3), bad)
 
 
 @pytest.mark.parametrize("bits", [np.full((3, 2), 3), np.full((8, 2), 0), np.full((8, 2), 9)])
-def test_policy_of_other_shape_raises(space, bits):
+def test_policy_of_other_shape_raises(make, space, bits):
     with pytest.raises(ValueError, match=r"\[8, 2\]"):
         make(space).tell(bits, -0.5)
 
@@ -229,4 +221,4 @@ def test_policy_of_other_shape_raises(space, bits):
 def test_settings_out_of_range_raise(settings):
     (name,) = settings
     with pytest.raises(ValueError, match=f"^{name} must be an integer"):
-        ModelBasedConfig(**settings)
+        SurrogateConfig(**settings)

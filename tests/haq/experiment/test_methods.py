@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from torch import nn
 
 import haq
 import hardware_sim
-from agents.base import Agent, IntArray, Proposer, RolloutSimulator, Transition
+from agents.base import Agent, IntArray, Proposer, RolloutSimulator, RolloutStep, Transition
 from agents.registry import METHODS, SearchMethod
 from agents.space import SearchSpace
 from envs.bit_allocation import BitAllocationEnv, EnvConfig
@@ -179,12 +180,26 @@ def test_agents_observe_what_they_proposed_with_its_reward() -> None:
 def test_simulated_rollouts_follow_the_rules_of_the_environment() -> None:
     env = environment()
     simulator: RolloutSimulator = RolloutAdapter(env.rollouts)
-    rollout = simulator.rollout(lambda observation: float(observation[0]))
-    assert env.choices.fits(rollout.bits)
-    assert rollout.observations.shape == (4, simulator.observation_size)
-    again = simulator.rollout_of(rollout.bits)
-    assert np.array_equal(again.bits, rollout.bits)
-    assert again.actions.dtype == rollout.actions.dtype == np.float32
+    limits = env.choices.limits * np.array([[1.0], [1e9]])
+    widest = simulator.simulate(lambda _: np.ones(2), limits)
+    assert env.choices.fits(widest[0])
+    assert (widest[1] == env.choices.allowed.shape[1]).all()
+    assert not env.choices.fits(widest[1])
+
+
+def test_simulated_rollouts_tell_which_widths_may_be_chosen() -> None:
+    env = environment()
+    steps: list[tuple[int, int]] = []
+
+    def act(step: RolloutStep) -> NDArray[np.float64]:
+        steps.append((step.decision, step.column))
+        chosen = step.selectable[0].nonzero()[0].max() + 1
+        return np.array([(chosen - simulator.min_bits + 0.5) / (simulator.max_bits - simulator.min_bits + 1)])
+
+    simulator = RolloutAdapter(env.rollouts)
+    bits = simulator.simulate(act, env.choices.limits[None])
+    assert steps == [(decision, column) for decision in range(len(bits[0])) for column in env.rollouts.columns]
+    assert env.choices.fits(bits[0])
 
 
 class Recorder:

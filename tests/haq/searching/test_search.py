@@ -14,7 +14,7 @@ from torch import nn
 
 import haq
 from agents.ddpg import DDPG
-from agents.model_based import ModelBasedDDPG
+from agents.model_based import ModelBasedSearch
 from agents.registry import METHODS
 from envs.choices import IntArray
 from haq.config import search_config
@@ -379,19 +379,19 @@ def test_resume_gives_identical_run(
     assert len(journal(run)) == 11
     assert not (run / "summary.json").exists()
     assert load_policy(run / "policy.json").model == "TinyNet"
-    propose, calls = ModelBasedDDPG.propose, iter(range(2))
+    propose, calls = ModelBasedSearch.propose, iter(range(2))
 
-    def interrupted(self: ModelBasedDDPG) -> Any:
+    def interrupted(self: ModelBasedSearch) -> Any:
         proposed = propose(self)
         if next(calls) == 1:  # in the second episode, its random numbers used up
             raise KeyboardInterrupt
         return proposed
 
-    monkeypatch.setattr(ModelBasedDDPG, "propose", interrupted)
+    monkeypatch.setattr(ModelBasedSearch, "propose", interrupted)
     with pytest.raises(KeyboardInterrupt):
         search_configured(config, run, inputs=inputs, resume=True)
     assert len(journal(run)) == 12
-    monkeypatch.setattr(ModelBasedDDPG, "propose", propose)
+    monkeypatch.setattr(ModelBasedSearch, "propose", propose)
     search_configured(config, run, inputs=inputs, resume=True)
     assert_same_run(run, whole)
 
