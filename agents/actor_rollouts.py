@@ -39,6 +39,9 @@ class ActorRollouts:
 
         Args:
             theta: Logarithms of the losses of all terms, [model, decision, 2, width].
+
+        Returns:
+            The curves.
         """
         return PriceCurves(theta, self._loads.of_pairs, self._space.allowed)
 

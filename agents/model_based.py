@@ -33,7 +33,15 @@ _REFIT_RATIO = 1.4
 
 
 def at_least(least: int, *, default: int) -> int:
-    """Return the field of an integer setting that has a smallest value."""
+    """Make the field of an integer setting that has a smallest value.
+
+    Args:
+        least: The smallest value.
+        default: Default.
+
+    Returns:
+        The field of a dataclass.
+    """
     made: int = field(default=default, metadata={"least": least})
     return made
 
@@ -125,6 +133,10 @@ class ModelBasedSearch(ABC):
 
     def tell(self, bits: IntArray, score: float) -> None:
         """Record the score of a policy.
+
+        Args:
+            bits: The policy, [decision, 2], within the budgets or not.
+            score: Its score, higher is better.
 
         Raises:
             ValueError: The policy has another shape, or the score is not finite.
@@ -250,7 +262,11 @@ class ModelBasedSearch(ABC):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state returned by `state_dict`; space and configuration must be equal."""
+        """Restore a state.
+
+        Args:
+            state: Result of `state_dict`, with equal space and configuration.
+        """
         self.model.load_state_dict(state["model"])
         self._generator.set_state(state["generator"])
         self.ceiling = state["ceiling"]

@@ -79,7 +79,11 @@ class RolloutActor:
         return actor_loss, critic_loss_mean
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """Change the step size of both networks."""
+        """Change the step size of both networks.
+
+        Args:
+            learning_rate: Step size of the next updates.
+        """
         self._actor.adam.learning_rate = self._critic.adam.learning_rate = learning_rate
 
     def parameters(self) -> dict[str, Tensor]:
@@ -87,7 +91,10 @@ class RolloutActor:
         return {name: network.parameters.clone() for name, network in self._networks().items()}
 
     def load_parameters(self, parameters: Mapping[str, Tensor]) -> None:
-        """Copy the parameters of both networks, as `parameters` returns them.
+        """Copy the parameters of both networks.
+
+        Args:
+            parameters: Vectors by name, as `parameters` returns them.
 
         Raises:
             ValueError: The networks have other sizes.

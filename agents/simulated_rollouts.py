@@ -64,7 +64,14 @@ class Experience:
 
     @classmethod
     def joined(cls, parts: Iterable["Experience"]) -> "Experience":
-        """Join the steps of several batches of rollouts."""
+        """Join the steps of several batches of rollouts.
+
+        Args:
+            parts: Batches.
+
+        Returns:
+            All steps, in the order of the batches.
+        """
         fields = zip(*((each.observations, each.widths, each.rewards) for each in parts), strict=True)
         return cls(*map(np.concatenate, fields))
 
