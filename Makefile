@@ -8,9 +8,8 @@ RUN := results/digits_cnn-bismo-edge-latency-0.25-ddpg-s0
 .PHONY: search test lint type docs check results results-check locked clean
 
 # One thread a process: on small tensors more threads only add synchronization, and another number rounds differently.
-search: $(STAMP)  ## a policy for the embedded digits network on bismo-edge, at a quarter of the 8-bit latency, then improved
+search: $(STAMP)  ## a policy for the embedded digits network on bismo-edge, at a quarter of the 8-bit latency
 	OMP_NUM_THREADS=1 $(BIN)/haq search --budget 0.25 --episodes 60 --resume --out $(RUN)
-	OMP_NUM_THREADS=1 $(BIN)/haq reconstruct $(RUN) --resume --out $(RUN)-reconstructed
 
 test: $(STAMP)  ## the test suite
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses 2 --dist worksteal

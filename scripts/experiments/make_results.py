@@ -36,8 +36,6 @@ def digits_commands(runs: Path) -> Iterator[tuple[Path, Sequence[str]]]:
     """Yield the folders of the digits runs with the commands that make them."""
     haq, first = (sys.executable, "-m", "haq"), runs / QUICK_START
     yield first, (*haq, "search", "--budget", "0.25", "--episodes", "60", "--resume", "--out", str(first))
-    learned = runs / f"{QUICK_START}-reconstructed"
-    yield learned, (*haq, "reconstruct", str(first), "--resume", "--out", str(learned))
     for name, script in SCRIPTS.items():
         path = ROOT / "scripts" / f"{script}.py"
         yield runs / name, (sys.executable, str(path), "--resume", "--out", str(runs / name))

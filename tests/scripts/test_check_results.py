@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("quick_start", "quick_start-reconstructed")
+NAMES = ("quick_start", "bismo-edge")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_missing_picture_is_named(script: ModuleType, copy: Path) -> None:
 def test_an_older_default_is_named(script: ModuleType, copy: Path) -> None:
     edit(copy / "results" / NAMES[1] / "config.json", rounding="nearest")
     (message,) = script.defaults(copy)
-    assert message.startswith('results/quick_start-reconstructed was made with rounding "nearest", the default is')
+    assert message.startswith('results/bismo-edge was made with rounding "nearest", the default is')
 
 
 def test_a_picture_of_another_policy_is_named(script: ModuleType, copy: Path) -> None:
