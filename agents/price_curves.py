@@ -93,7 +93,8 @@ def _choose(losses: FloatArray, loads: FloatArray) -> IntArray:
         Pairs [model, price, decision].
     """
     rows = np.arange(len(loads))
-    least, most = loads.min(axis=1).sum(), loads[rows, losses.argmin(axis=2)].sum(axis=1)
+    most = loads[rows, losses.argmin(axis=2)].sum(axis=1)
+    least = max(loads.min(axis=1).sum(), 1e-9 * most.max(), 1e-300)  # costs may be 0
     wanted = least * (np.maximum(most, least) / least)[:, None] ** np.linspace(0, 1, PRICES)
 
     def at(log_prices: FloatArray) -> IntArray:

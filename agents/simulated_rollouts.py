@@ -40,6 +40,7 @@ class Loads:
         of_pairs: Load of every pair, [decision, w_bits, a_bits].
         least_after: Least load of the decisions behind each one, [decision].
         largest: Largest load of a policy of allowed pairs.
+        least: Least load of a policy of allowed pairs; above 0, as budgets are drawn on a logarithmic scale.
     """
 
     def __init__(self, space: SearchSpace, load: FloatArray) -> None:
@@ -48,7 +49,7 @@ class Loads:
         allowed = np.where(space.allowed, self.of_pairs, np.inf).min(axis=(1, 2))
         self.least_after = np.append(allowed[::-1].cumsum()[::-1][1:], 0.0)
         self.largest = float(np.where(space.allowed, self.of_pairs, 0.0).max(axis=(1, 2)).sum())
-        self.least = float(allowed.sum())
+        self.least = max(float(allowed.sum()), 1e-6 * self.largest, 1e-300)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,7 +183,8 @@ class RolloutObserver:
 
     def _progress(self, decision: int, column: int) -> FloatArray:
         rows, last = np.ones(len(self._left)), max(len(self._allowed) - 1, 1)
-        largest = np.where(self._allowed[decision], self._loads.of_pairs[decision], 0.0).max() / self._loads.largest
+        largest = np.where(self._allowed[decision], self._loads.of_pairs[decision], 0.0).max()
+        largest = largest / max(self._loads.largest, self._loads.least)
         columns = (
             rows * (decision / last),
             rows * column,

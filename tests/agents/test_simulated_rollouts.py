@@ -80,6 +80,16 @@ def test_rollouts_at_the_budget_are_policies_of_the_space(make_space, make_simul
         assert space.fits(bits)
 
 
+@pytest.mark.parametrize("cheapest", [0.0, 1.0])
+def test_costs_may_be_zero(make_space, make_simulator, cheapest):
+    space = make_space(SIZES, widths=(2, 3, 4), ratios=(0.5,))
+    space.constraints.cost[:, :, :3, :3] *= cheapest
+    rollouts, generator = rollouts_of(space, make_simulator(space), actor_of()), np.random.default_rng(0)
+    curves = rollouts.curves(thetas())
+    assert np.isfinite(rollouts.explore(curves, generator, count=8).observations).all()
+    assert all(space.fits(bits) for bits in rollouts.act(curves))
+
+
 def test_the_pretrained_actor_is_near_the_best_policies(space, make_simulator):
     actor = actor_of()
     actor.load_pretrained()
