@@ -37,8 +37,8 @@ def _ddpg_paper(_: SearchSpace, simulator: RolloutSimulator, seed: int) -> Agent
 
 
 METHODS: dict[str, SearchMethod] = {
-    "surrogate": SearchMethod(lambda space, _, seed: Surrogate(space, seed=seed)),
     "ddpg": SearchMethod(lambda space, simulator, seed: RolloutDDPG(space, simulator, seed=seed)),
+    "surrogate": SearchMethod(lambda space, _, seed: Surrogate(space, seed=seed)),
     "ddpg-paper": SearchMethod(_ddpg_paper, uses_prior=False),
     "random": SearchMethod(lambda _, __, seed: RandomSearch(seed=seed), uses_prior=False),
     "evolution": SearchMethod(lambda space, _, seed: Evolution(space, seed=seed)),

@@ -186,7 +186,7 @@ def test_only_policy_is_proposed_again_while_its_score_is_awaited(make, make_spa
     assert [agent.propose().tolist() for _ in range(3)] == 3 * [[[2, 2]]]
 
 
-def test_awaited_scores_count_as_evaluations_without_improvement(space, monkeypatch):
+def test_awaited_scores_count_as_evaluations_without_improvement(make, space, monkeypatch):
     """At every third of them the candidate of highest expected score is proposed."""
     agent, explored = make(space, exploit_every=3), []
     for score in (-1.0, -2.0):

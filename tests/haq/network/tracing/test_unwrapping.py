@@ -77,7 +77,7 @@ def exported() -> nn.Module:
 def test_scripted_and_exported_networks_raise(
     model: Callable[[], nn.Module], named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(haq.network.zoo, "call_user_code", lambda _: model())
+    monkeypatch.setattr(haq.network.zoo, "call_user_code", lambda _, **__: model())
     with pytest.raises(UserError, match=r"give the nn\.Module that it was made from") as caught:
         haq.network.zoo.build_model("mine:network")
     assert str(caught.value).startswith(named)
@@ -91,7 +91,7 @@ class Quiet(nn.Sequential):
 
 
 def test_train_method_may_return_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(haq.network.zoo, "call_user_code", lambda _: Quiet(nn.Dropout(), nn.Linear(4, 4)))
+    monkeypatch.setattr(haq.network.zoo, "call_user_code", lambda _, **__: Quiet(nn.Dropout(), nn.Linear(4, 4)))
     model = haq.network.zoo.build_model("mine:network")
     assert not model.training
     assert [layer.name for layer in trace(model, torch.zeros(1, 4)).layers] == ["1"]
