@@ -6,6 +6,7 @@ are the candidates: without noise for the most probable model and for samples of
 random.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,8 @@ class RolloutDDPGConfig(ModelBasedConfig):
         training_rollouts: Simulated rollouts of a round of training.
         training_rounds: Rounds of training per proposal.
         updates: Updates of actor and critic in each round.
+        max_steps: Steps of simulation per proposal, on average: over many decisions, new rollouts are made at every
+            second proposal only, at every third one, and so on; in between, candidates of earlier ones are left.
         learning_rate: Step size of both.
     """
 
@@ -38,6 +41,7 @@ class RolloutDDPGConfig(ModelBasedConfig):
     training_rollouts: int = at_least(1, default=64)
     training_rounds: int = at_least(0, default=1)
     updates: int = at_least(0, default=20)
+    max_steps: int = at_least(1, default=80)
     learning_rate: float = 3e-4
 
 
@@ -67,10 +71,13 @@ class RolloutDDPG(ModelBasedSearch):
         self._settings = config
         self.actor = RolloutActor(learning_rate=config.learning_rate, generator=self._generator)
         self.actor.load_pretrained()
+        self._period = math.ceil(2 * len(space.names) * (config.training_rounds + 1) / config.max_steps)
         near = Knapsack(space).solve(pair_losses(self.model.theta[None]))[0]
         self.rollouts = ActorRollouts(space, simulator, self.actor, near)
 
     def _generated(self) -> Iterable[IntArray]:
+        if self._observations.count % self._period and len(self._pool) > len(self._pending):
+            return
         curves, generator = self.rollouts.curves(self._thetas()), self._numpy_generator()
         for _ in range(self._settings.training_rounds):
             experience = self.rollouts.explore(curves, generator, count=self._settings.training_rollouts)
