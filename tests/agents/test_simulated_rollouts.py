@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents import SearchSpace
+from agents import RolloutDDPG, RolloutDDPGConfig, SearchSpace
 from agents.actor_rollouts import ActorRollouts
 from agents.local_search import Knapsack
 from agents.loss_terms import pair_losses
@@ -132,3 +132,24 @@ def test_experiences_are_joined_in_order():
     joined = Experience.joined(parts)
     assert joined.observations[:, 0].tolist() == [1, 1, 2, 2]
     assert joined.widths.tolist() == joined.rewards.tolist() == [1, 1, 2, 2]
+
+
+def test_over_many_decisions_new_rollouts_are_made_at_some_proposals_only(space, make_simulator):
+    simulator, calls = make_simulator(space), []
+
+    class Counting:
+        observation_size, min_bits, max_bits = 10, 2, 8
+
+        def simulate(self, act, limits):
+            calls.append(len(limits))
+            return simulator.simulate(act, limits)
+
+    agent = RolloutDDPG(space, Counting(), config=RolloutDDPGConfig(training_rounds=0, max_steps=len(SIZES)))
+    proposed = set()
+    for _ in range(6):  # two steps for each decision: rollouts at every second proposal
+        bits = agent.propose()
+        agent.tell(bits, -float((0.5**bits).sum()))
+        assert space.fits(bits)
+        proposed.add(bits.tobytes())
+    assert len(calls) == 3
+    assert len(proposed) == 6
