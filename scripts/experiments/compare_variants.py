@@ -50,7 +50,8 @@ VARIANTS = {
     "ddpg-plain": SearchMethod(_plain_ddpg, uses_prior=False),
 }
 
-METHODS.update(VARIANTS)  # worker processes import this module
+if __name__ in ("__main__", "__mp_main__"):  # the second is the name of this module in worker processes
+    METHODS.update(VARIANTS)
 
 if __name__ == "__main__":
     sys.exit(main(["compare", *sys.argv[1:]]))
