@@ -10,6 +10,22 @@ from agents.mlp import MLP, Adam
 from agents.replay import Steps
 
 
+class Values(Protocol):
+    """Differentiable values of actions."""
+
+    def value_and_gradient(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the mean value of a batch and its gradient with respect to the actions.
+
+        Args:
+            observations: [batch, observation_size].
+            actions: [batch, 1].
+
+        Returns:
+            Mean value, and gradient [batch, 1].
+        """
+        ...
+
+
 class Critic:
     """Value network: predicts the return of an observation and an action.
 
@@ -39,35 +55,11 @@ class Critic:
         return error.square().mean()
 
     def value_and_gradient(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the mean value of a batch and its gradient with respect to the actions.
-
-        Args:
-            observations: [batch, observation_size].
-            actions: [batch, 1].
-
-        Returns:
-            Mean value, and gradient [batch, 1].
-        """
+        """Compute the mean value of a batch and its gradient, as `Values` describes."""
         activations = self.network.forward(torch.cat((observations, actions), dim=1))
         values = activations[-1]
         gradient = self.network.input_gradient(activations, torch.full_like(values, 1 / len(values)))
         return values.mean(), gradient[:, -1:]
-
-
-class Values(Protocol):
-    """Differentiable values of actions."""
-
-    def value_and_gradient(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the mean value of a batch and its gradient with respect to the actions.
-
-        Args:
-            observations: [batch, observation_size].
-            actions: [batch, 1].
-
-        Returns:
-            Mean value, and gradient [batch, 1].
-        """
-        ...
 
 
 class Actor:

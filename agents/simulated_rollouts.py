@@ -97,6 +97,7 @@ class RolloutObserver:
         self._value = curves.losses_to_go(models, 0, limits)
         self._scale = self._value.copy()
         self._pair_values: FloatArray = np.zeros(0)
+        self._pair_loads: FloatArray = np.zeros(0)
         self._step: tuple[int, int] | None = None
         self._by_width: FloatArray = np.zeros(0)
         self._observations: list[Float32Array] = []
@@ -121,12 +122,11 @@ class RolloutObserver:
         if self._step is None or self._step[0] != decision:
             self._begin_decision(step)
         self._step = (decision, column)
-        loads = np.where(self._fits(decision), self._loads.of_pairs[decision], np.inf)
         if column == 0:
-            self._by_width, load = self._pair_values.min(axis=2), loads.min(axis=2)
+            self._by_width, load = self._pair_values.min(axis=2), self._pair_loads.min(axis=2)
         else:
             rows, chosen = np.arange(len(self._left)), step.bits[:, decision, 0] - 1
-            self._by_width, load = self._pair_values[rows, chosen], loads[rows, chosen]
+            self._by_width, load = self._pair_values[rows, chosen], self._pair_loads[rows, chosen]
         self._by_width = np.where(step.selectable[:, : self._by_width.shape[1]], self._by_width, np.inf)
         observed = np.concatenate((self._progress(decision, column), self._choices(load), self._prices(step)), axis=1)
         self._observations.append(observed.astype(np.float32))
@@ -149,7 +149,7 @@ class RolloutObserver:
         )
 
     def _begin_decision(self, step: RolloutStep) -> None:
-        """Compute the loss to go after every pair of a decision, [rollout, w_bits, a_bits]."""
+        """Compute loss to go and load of all pairs of a decision, [rollout, w_bits, a_bits]; infinite if too costly."""
         decision, rows = step.decision, np.arange(len(self._left))
         if self._step is not None:
             before = step.bits[:, self._step[0]] - 1
@@ -160,7 +160,9 @@ class RolloutObserver:
         behind = np.maximum(self._left[:, None, None] - self._loads.of_pairs[decision], 0)
         behind = self._curves.losses_to_go(self._models, decision + 1, behind)
         values = terms[:, 0, : shape[0], None] + terms[:, 1, None, : shape[1]] + behind
-        self._pair_values = np.where(self._fits(decision), values, np.inf)
+        fits = self._fits(decision)
+        self._pair_values = np.where(fits, values, np.inf)
+        self._pair_loads = np.where(fits, self._loads.of_pairs[decision], np.inf)
 
     def _fits(self, decision: int) -> NDArray[np.bool_]:
         """Mask of the pairs after which the decisions behind still fit, [rollout, w_bits, a_bits]."""

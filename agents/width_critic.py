@@ -44,16 +44,9 @@ class WidthCritic:
         return error.square().mean()
 
     def value_and_gradient(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the mean value of a batch and its gradient with respect to the actions.
+        """Compute the mean value of a batch and its gradient, as `agents.actor_critic.Values` describes.
 
         Beyond the narrowest and the widest selectable width values are extrapolated.
-
-        Args:
-            observations: [batch, OBSERVATION_SIZE].
-            actions: [batch, 1].
-
-        Returns:
-            Mean value, and gradient [batch, 1].
         """
         values = self.network.forward(observations)[-1]
         position = actions * WIDTHS - 0.5

@@ -3,7 +3,7 @@
     python scripts/experiments/compare_variants.py --agents surrogate,surrogate-without-exchanges,ddpg --seeds 8 ...
 
 Further names for `--agents`: the parts of `surrogate` left out one at a time, the actor of `ddpg` without training
-during the search and from random weights, and plain DDPG, which learns from the evaluations alone.
+during the search, and plain DDPG, which learns from the evaluations alone.
 """
 
 import sys
