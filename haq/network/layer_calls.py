@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
@@ -36,6 +35,7 @@ class LayerIndex:
         model: The network.
         weights: Index of parameters by tensor.
         layers: Position of a layer by its weights, or the place of its product, and the number of their call.
+        transposed: Whether the layers of a parameter read it transposed, by its name.
         has_products: Whether a layer multiplies two activations.
         norms: Name of a buffer by the id of its tensor.
     """
@@ -45,6 +45,8 @@ class LayerIndex:
         self._sites = tuple(sites)
         self.has_products = any(isinstance(site.weights, ActivationProduct) for site in sites)
         self.layers = {(site.weights, site.call): layer for layer, site in enumerate(sites)}
+        slices = [site.weights for site in sites if isinstance(site.weights, WeightSlice)]
+        self.transposed = {each.parameter: each.is_transposed for each in slices}
         self.norms = {id(buffer): name for name, buffer in model.named_buffers()}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -88,13 +90,15 @@ class LayerCalls(MultiplicationMode):
         *,
         counts: MutableMapping[WeightSlice | ActivationProduct, CallCount] | None = None,
     ) -> None:
-        super().__init__(RunningModules(index.model) if index.has_products else None)
+        super().__init__(RunningModules(index.model) if index.has_products else None, weights=index.weights)
         self._counts = counts
         self._index, self._compute, self._normalize = index, compute, normalize
         self._calls: defaultdict[Any, int] = defaultdict(int)
 
     def weighted(self, call: Call) -> Tensor:
         weights = self._index.weights.find(call.factor)
+        if weights and self._index.transposed.get(weights.parameter, weights.is_transposed) != weights.is_transposed:
+            return super().weighted(call)  # stays in float, as the trace says
         number = self._calls[weights] if call.continues else self._count(weights)
         layer = self._index.layers.get((weights, number)) if weights else None
         if weights and is_layer(call, weights) and not call.continues:
@@ -194,8 +198,4 @@ def weight_of(model: nn.Module, site: Site) -> Tensor:
         The parameter, or the part of it that the layer uses.
     """
     assert isinstance(site.weights, WeightSlice), "a product of two activations has no weights"
-    parameter = model.get_parameter(site.weights.parameter).detach()
-    if tuple(parameter.shape) == site.weights.shape:
-        return parameter
-    start = site.weights.offset
-    return parameter.flatten()[start : start + prod(site.weights.shape)].view(site.weights.shape)
+    return site.weights.of(model.get_parameter(site.weights.parameter).detach())

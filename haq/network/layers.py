@@ -122,7 +122,8 @@ class _Tracer(MultiplicationMode):
 
     def __init__(self, model: nn.Module, example: Structure) -> None:
         self._running = RunningModules(model, self._leave)
-        super().__init__(self._running)
+        self._index = WeightIndex(model)
+        super().__init__(self._running, weights=self._index)
         self.operators = OperatorCalls(model, lambda: self._running.path)
         self.origins = Origins(example, self._hold)
         self._layers: list[Layer] = []
@@ -132,7 +133,8 @@ class _Tracer(MultiplicationMode):
         self._names: dict[WeightSlice | ActivationProduct, LayerName] = {}
         self._calls: Counter[WeightSlice | ActivationProduct] = Counter()
         self._numbers: dict[WeightSlice, int] = {}
-        self._index = WeightIndex(model)
+        self._transposed: dict[str, bool] = {}
+        """Whether the layers of a parameter read it transposed."""
         self._modules_by_path = dict(model.named_modules(remove_duplicate=False))
 
     def weighted(self, call: Call) -> Tensor:
@@ -143,7 +145,7 @@ class _Tracer(MultiplicationMode):
             return output
         products = self.operators.pop_products(first)
         weights = self._index.find(call.factor)
-        if weights is None or not is_layer(call, weights):
+        if weights is None or not is_layer(call, weights) or self._is_read_otherwise(weights):
             self.origins.propagate(call.function, [call.input], [output])
             self._refuse(call.operation.kind, self._reason(call, weights), [call.factor], products)
         elif call.continues:
@@ -189,12 +191,18 @@ class _Tracer(MultiplicationMode):
         heads = [layers[number - 1] for number in sorted(numbers - read or numbers)] or weighted[-1:]
         return Trace(layers, tuple(self._sites), tuple(self._refusals), tuple(layer.name for layer in heads))
 
+    def _is_read_otherwise(self, weights: WeightSlice) -> bool:
+        """Return whether a layer reads the same parameter, but not in the same order of its dimensions."""
+        return self._transposed.setdefault(weights.parameter, weights.is_transposed) != weights.is_transposed
+
     def _reason(self, call: Call, weights: WeightSlice | None) -> str:
         """Return why a call is not a layer."""
+        if weights is not None and self._is_read_otherwise(weights):
+            return f"another layer reads {weights.parameter} transposed to it, with scales of other channels"
         if weights is not None:
             return "three-dimensional convolutions have no cost model"
         if name := self._index.name(call.factor):
-            return f"it reads {name} transposed or with gaps, not as it is stored"
+            return f"it reads {name} in another order or with gaps, not as it is stored"
         return "its weights are computed while the network runs"
 
     def _add(

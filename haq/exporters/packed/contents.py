@@ -105,6 +105,7 @@ def _layer(network: Deployable, place: int) -> PackedLayer:
         parameter=site.weights.parameter,
         offset=site.weights.offset,
         shape=site.weights.shape,
+        is_transposed=site.weights.is_transposed,
         call=site.call,
         channel_axis=1 if bits.kind == "conv_transpose" else 0,
         input=_input(quantizer),

@@ -57,6 +57,7 @@ class PackedLayer(_Frozen):
     parameter: Name | None = None
     offset: Size = 0
     shape: Annotated[tuple[Size, ...], Field(max_length=MAX_DIMENSIONS)] = ()
+    is_transposed: bool = False
     call: Count = 1
     channel_axis: Literal[0, 1] = 0
     input: PackedInput | None = None
@@ -67,6 +68,8 @@ class PackedLayer(_Frozen):
     def _has_one_factor(self) -> Self:
         if (self.parameter is None) == (self.product is None) or bool(self.shape) != (self.product is None):
             raise ValueError("a layer has the name and the shape of a parameter, or the place of a product")
+        if self.is_transposed and len(self.shape) != 2:
+            raise ValueError("only matrices are stored transposed")
         return self
 
     @property
@@ -74,8 +77,13 @@ class PackedLayer(_Frozen):
         """Position of the layer in a forward pass."""
         if self.product is not None:
             return Site(ActivationProduct(**self.product.model_dump()), self.call)
-        assert self.parameter is not None
-        return Site(WeightSlice(self.parameter, self.offset, self.shape), self.call)
+        return Site(self.weights, self.call)
+
+    @property
+    def weights(self) -> WeightSlice:
+        """Part of a parameter that the layer multiplies with."""
+        assert self.parameter is not None, "a product of two activations has no weights"
+        return WeightSlice(self.parameter, self.offset, self.shape, self.is_transposed)
 
     @property
     def count(self) -> int:

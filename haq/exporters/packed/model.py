@@ -147,7 +147,7 @@ def _require_parameters(model: nn.Module, contents: Contents) -> None:
             raise ValueError(f"it has no parameter {layer.parameter} for {bits.name}")
         if is_lazy(parameter):
             raise ValueError(f"{layer.parameter} has no shape yet; run the network once")
-        whole = layer.offset == 0 and layer.shape == tuple(parameter.shape)
+        whole = layer.offset == 0 and layer.weights.stored_shape == tuple(parameter.shape)
         if not whole and (layer.offset + layer.count > parameter.numel() or layer.count == parameter.numel()):
             raise ValueError(f"{layer.parameter} has the shape {list(parameter.shape)}, not {list(layer.shape)}")
 
@@ -183,7 +183,8 @@ def _load_weights(model: nn.Module, contents: Contents) -> set[str]:
         values = weight.codes.float() * align_channels(weight.scale, weight.codes.ndim, weight.channel_axis)
         parameter = model.get_parameter(layer.parameter)
         flat = parameter.detach().reshape(-1).clone()  # a parameter may be in another order in memory
-        flat[layer.offset : layer.offset + layer.count] = values.reshape(-1)
+        stored = values.t() if layer.is_transposed else values
+        flat[layer.offset : layer.offset + layer.count] = stored.reshape(-1)
         parameter.copy_(flat.view(parameter.shape))
         names |= {f"{bits.name}.{each}" for each in (PACKED, SCALE, SHAPE)}
     return names

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from haq.network.tracing.attention import PV, QK, attend, can_attend
-from haq.network.tracing.products import ActivationProduct, product_call
+from haq.network.tracing.products import ActivationProduct, linear_call, product_call
 from haq.network.tracing.recurrence import STEP_BY_STEP
 from haq.network.tracing.running_modules import RunningModules
-from haq.network.tracing.weighted_calls import OPERATIONS, Call
+from haq.network.tracing.weighted_calls import OPERATIONS, Call, WeightIndex
 
 
 class MultiplicationMode(TorchFunctionMode):
@@ -31,11 +31,13 @@ class MultiplicationMode(TorchFunctionMode):
     Args:
         modules: Running modules, which are observed while the mode is active, so that products of activations have a
             place; if None, these products, and attention with them, run as they are.
+        weights: Index of the parameters, so that products with a matrix of weights are passed to `weighted` as linear
+            layers; if None, they are not.
     """
 
-    def __init__(self, modules: RunningModules | None = None) -> None:
+    def __init__(self, modules: RunningModules | None = None, *, weights: WeightIndex | None = None) -> None:
         super().__init__()
-        self._modules = modules
+        self._modules, self._weights = modules, weights
         self._contexts: list[ExitStack] = []
         self._roles: Iterator[str] = iter(())
         """Names of the next products of attention."""
@@ -102,12 +104,20 @@ class MultiplicationMode(TorchFunctionMode):
         if operation is not None:
             arguments = {**dict(zip(operation.parameters, args, strict=False)), **kwargs}
             return self.weighted(Call(func, operation, arguments))
-        read = None if self._modules is None else product_call(func, args, kwargs)
+        read = product_call(func, args, kwargs)
+        linear = self._linear(read[1]) if read else None
+        if linear is not None:
+            return self.weighted(linear)
         if read is None or self._modules is None:
             return self.other(func, args, kwargs)
         operator, call = read
         role = next(self._roles, operator) if operator in _IN_ATTENTION else operator
         return self.multiplied(self._modules.place(role), call)
+
+    def _linear(self, product: Call) -> Call | None:
+        """Return a product with a matrix of weights as a linear layer; None for other products."""
+        has_weights = self._weights is not None and self._weights.name(product.factor) is not None
+        return linear_call(product) if has_weights else None
 
     def _decomposed(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]

@@ -95,18 +95,19 @@ def part_of(shape: Sequence[int], weights: WeightSlice) -> str:
         >>> part_of((12, 4), WeightSlice("w", 32, (4, 4))), part_of((2, 8, 4), WeightSlice("w", 32, (8, 4)))
         ('[8:12]', '[1]')
     """
-    if tuple(shape) == weights.shape:
+    stored = weights.stored_shape
+    if tuple(shape) == stored:
         return ""
     index: list[str] = []
     offset = weights.offset
     for axis in range(len(shape)):
-        if axis and weights.shape == tuple(shape[axis:]) and not offset:
+        if axis and stored == tuple(shape[axis:]) and not offset:
             return f"[{']['.join(index)}]"
         size = prod(shape[axis + 1 :])
         first, rest = divmod(offset, size)
-        if weights.shape[1:] == tuple(shape[axis + 1 :]) and not rest:
-            return f"[{']['.join([*index, f'{first}:{first + weights.shape[0]}'])}]"
+        if stored[1:] == tuple(shape[axis + 1 :]) and not rest:
+            return f"[{']['.join([*index, f'{first}:{first + stored[0]}'])}]"
         index.append(str(first))
         offset = rest
     first = weights.offset // max(1, prod(shape[1:]))
-    return f"[{first}:{first + weights.shape[0]}]"
+    return f"[{first}:{first + stored[0]}]"

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from haq.network.tracing.attention import attention_product
-from haq.network.tracing.weighted_calls import Call, Operation
+from haq.network.tracing.weighted_calls import OPERATIONS, Call, Operation
 
 PRODUCT = Operation("matmul")
 """Operation of all products of two activations: its `input` is the first operand, its `factor` the second."""
@@ -154,6 +154,30 @@ def product_call(
     form = _FORMS.get(function)
     arguments = form.arguments(args, kwargs) if form else None
     return (form.operator, Call(form.run, PRODUCT, arguments)) if form and arguments is not None else None
+
+
+def linear_call(call: Call) -> Call | None:
+    """Read a product with a matrix of weights as a linear layer.
+
+    Args:
+        call: Call of a product whose second operand is a parameter or a view of one.
+
+    Returns:
+        Call of `F.linear` with the same result; None for other products, such as `einsum` and scaled sums.
+
+    Examples:
+        >>> operands = {"addend": torch.ones(3), "input": torch.ones(2, 4), "weight": torch.ones(4, 3)}
+        >>> linear = linear_call(Call(torch.addmm, PRODUCT, operands))
+        >>> linear.run(linear.input, linear.factor)
+        tensor([[5., 5., 5.],
+                [5., 5., 5.]])
+    """
+    bias, weight = call.arguments.get("addend"), call.factor
+    if weight.ndim != 2 or not set(call.arguments) <= {"addend", "input", "weight"}:
+        return None
+    if bias is not None and tuple(bias.shape) != (weight.shape[1],):
+        return None
+    return Call(F.linear, OPERATIONS[F.linear], {"input": call.input, "weight": weight.t(), "bias": bias})
 
 
 def _einsum_call(args: tuple[Any, ...]) -> tuple[str, Call] | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -98,12 +99,37 @@ class WeightSlice:
     Attributes:
         parameter: Name of the parameter.
         offset: Position of the first element in the flattened parameter.
-        shape: Shape of the part.
+        shape: Shape of the part, as the call multiplies with it.
+        is_transposed: Whether the parameter stores the part transposed: [inputs, outputs] for a linear layer.
     """
 
     parameter: str
     offset: int
     shape: tuple[int, ...]
+    is_transposed: bool = False
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Shape of the part in the parameter."""
+        return self.shape[::-1] if self.is_transposed else self.shape
+
+    def of(self, parameter: Tensor) -> Tensor:
+        """Return the part of a parameter, in the shape that the call multiplies with.
+
+        Args:
+            parameter: The parameter.
+
+        Returns:
+            The part; a view if the parameter is contiguous.
+
+        Examples:
+            >>> WeightSlice("w", 2, (1, 2), is_transposed=True).of(torch.arange(6).view(3, 2))
+            tensor([[2, 3]])
+        """
+        stored = self.stored_shape
+        if tuple(parameter.shape) != stored:
+            parameter = parameter.flatten()[self.offset : self.offset + prod(stored)].view(stored)
+        return parameter.t() if self.is_transposed else parameter
 
 
 def is_layer(call: Call, weights: WeightSlice | None) -> bool:
@@ -147,7 +173,7 @@ class WeightIndex:
             weight: Weights of a call.
 
         Returns:
-            The part; None for a tensor that is computed or transposed while the network runs.
+            The part; None for a tensor that is computed while the network runs, or not a part of consecutive elements.
         """
         name = self.name(weight)
         if name is None:
@@ -155,6 +181,11 @@ class WeightIndex:
         if id(weight) in self._names:
             return WeightSlice(name, 0, tuple(weight.shape))
         parameter = weight._base
-        if parameter is None or not (weight.is_contiguous() and parameter.is_contiguous()):
+        if parameter is None or not parameter.is_contiguous():
             return None
-        return WeightSlice(name, int(weight.storage_offset() - parameter.storage_offset()), tuple(weight.shape))
+        is_column = 1 in weight.shape and tuple(weight.shape) == tuple(parameter.shape)[::-1]
+        is_transposed = weight.ndim == 2 and (is_column or not weight.is_contiguous())
+        if not (weight.t() if is_transposed else weight).is_contiguous():
+            return None
+        offset = int(weight.storage_offset() - parameter.storage_offset())
+        return WeightSlice(name, offset, tuple(weight.shape), is_transposed)

@@ -106,7 +106,7 @@ class TrainableNetwork(nn.Module):
     def quantized_weights(self) -> Iterator[tuple[nn.Parameter, AdaptiveQuantizer]]:
         """Iterate over the parameters that are quantized whole, each with its quantizer.
 
-        A layer may also use a part of a parameter; such parameters are left out.
+        A layer may also use a part of a parameter, or its transpose; such parameters are left out.
 
         Returns:
             Iterator over (parameter, quantizer).
@@ -116,7 +116,7 @@ class TrainableNetwork(nn.Module):
             assert isinstance(site, WeightSlice)
             assert isinstance(quantizer, AdaptiveQuantizer)
             parameter = self.model.get_parameter(site.parameter)
-            if tuple(parameter.shape) == site.shape:
+            if tuple(parameter.shape) == site.shape and not site.is_transposed:
                 yield parameter, quantizer
 
     def quantizer_tensors(self) -> dict[str, Tensor]:

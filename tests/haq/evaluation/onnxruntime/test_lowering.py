@@ -111,6 +111,21 @@ class Functional(nn.Module):
         return total
 
 
+class StoredTransposed(nn.Module):
+    """Linear layers whose weights are stored as [inputs, outputs], with and without a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(2)
+        self.first = nn.Parameter(torch.randn(8, 6, generator=generator))
+        self.second = nn.Parameter(torch.randn(6, 5, generator=generator))
+        self.bias = nn.Parameter(torch.randn(5, generator=generator))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = F.relu(x @ self.first)
+        return torch.addmm(self.bias, rows.flatten(0, 2), self.second).view(*rows.shape[:3], 5)
+
+
 NETWORKS: dict[str, nn.Module] = {
     "conv and batch norm": nn.Sequential(*conv_norm(4, 6, kernel=3, bias=True), nn.ReLU(), nn.Conv2d(6, 5, 1)),
     "batch norm without weights": nn.Sequential(
@@ -137,6 +152,7 @@ NETWORKS: dict[str, nn.Module] = {
         nn.Conv2d(5, 3, 1),
     ),
     "functional": Functional(),
+    "stored transposed": StoredTransposed(),
 }
 
 

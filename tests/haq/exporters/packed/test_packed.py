@@ -92,7 +92,8 @@ def test_the_order_of_a_network_in_memory_does_not_matter(digits: Export) -> Non
 
 
 class Mixed(nn.Module):
-    """Network with what is stored in its own way: batch norms of all kinds, tied and transposed weights, attention."""
+    """Network with what is stored in its own way: batch norms of all kinds, tied and transposed weights,
+    a transposed part of a parameter, attention."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +103,8 @@ class Mixed(nn.Module):
         self.up = nn.ConvTranspose2d(8, 8, 2, groups=2)
         self.before = nn.BatchNorm2d(8)
         self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-        self.head = nn.Linear(8, 4, bias=False)
+        self.parts = nn.Parameter(torch.randn(2, 8, 6))
+        self.head = nn.Linear(6, 4, bias=False)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 assert module.running_mean is not None
@@ -119,7 +121,7 @@ class Mixed(nn.Module):
         x = self.before(torch.relu(self.up(x)))
         tokens = x.flatten(2).transpose(1, 2)
         tokens = self.attention(tokens, tokens, tokens, need_weights=False)[0]
-        scores: Tensor = self.head(tokens.mean(dim=1))
+        scores: Tensor = self.head(tokens.mean(dim=1) @ self.parts[1])
         return scores
 
 

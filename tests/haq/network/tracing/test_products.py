@@ -80,7 +80,10 @@ def test_explicit_products_are_layers(forward: Callable[[Wired, Tensor], Any], n
         (lambda m, x: torch.einsum("bik,bkl->bi", m.q(x), m.k(torch.ones(1, 4, 4) + x.sum())), "in a way"),
         (lambda m, x: (m.q(x)[:, None].expand(-1, 2, -1, -1)) @ m.k(x).mT[:, None].expand(5, 1, -1, -1), "in a way"),
         (lambda m, x: m.k(m.q(x)) @ torch.eye(4), "with a constant"),
-        (lambda m, x: m.k(m.q(x)) @ m.q.weight, "with q.weight"),
+        (lambda m, x: m.k(m.q(x)) @ m.q.weight[:, ::2], "in another order or with gaps"),
+        (lambda m, x: torch.addmm(m.q.bias, m.k(m.q(x))[0], m.q.weight, beta=2), "with q.weight"),
+        (lambda m, x: torch.addmm(x[0], m.k(m.q(x))[0], m.q.weight), "with q.weight"),
+        (lambda m, x: torch.einsum("bik,kl->bil", m.k(m.q(x)), m.q.weight), "with q.weight"),
         (lambda m, x: torch.ops.aten.bmm.default(m.q(x), m.k(x).mT), "two activations in bmm"),
     ],
 )

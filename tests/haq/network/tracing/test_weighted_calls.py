@@ -118,10 +118,10 @@ def test_slice_offset_is_relative_to_parameter() -> None:
     torch.testing.assert_close(model.weight.flatten()[8:20].view(3, 4), model.weight[2:5])
 
 
-def test_non_contiguous_view_is_not_a_slice() -> None:
+def test_transposed_view_is_a_slice_and_one_with_gaps_is_not() -> None:
     square = nn.Linear(4, 4)
     index = WeightIndex(square)
-    assert index.find(square.weight.t()) is None
+    assert index.find(square.weight.t()) == WeightSlice("weight", 0, (4, 4), is_transposed=True)
     assert index.find(square.weight[:, :2]) is None
     assert index.name(square.weight.t()) == "weight"
     assert index.name(torch.zeros(4, 4)) is None
