@@ -81,7 +81,7 @@ def _print_export(record: ExportRecord) -> None:
         same = record.outputs.same_predictions
         agreement = "" if same is None else f"{percent(same)} of predictions agree, "
         print_text(
-            f"verified in {record.runtime} on {record.outputs.images} search images: {agreement}"
+            f"verified in {record.runtime} on {record.outputs.images} search {record.outputs.items}: {agreement}"
             f"relative output error {record.outputs.noise:.2g}"
         )
     for file in record.files:

@@ -33,9 +33,11 @@ def verify(
     config: SearchConfig,
     artifact: ArtifactArgument,
     runtime: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help=f"Runtimes, separated by commas: {', '.join(RUNTIMES)}.", show_default="all", metavar="NAMES"
+            help=f"Runtimes, separated by commas; repeatable: {', '.join(RUNTIMES)}.",
+            show_default="all",
+            metavar="NAMES",
         ),
     ] = None,
     images: Annotated[
@@ -49,9 +51,9 @@ def verify(
     From equal input codes, the output codes of every layer are compared with an exact integer reference. Exits with 1
     if a layer that a runtime computes in integers has different codes.
     """
-    names = read_several(runtime or "")
-    if runtime is not None and not names:
-        raise UserError(f"--runtime {runtime!r} names no runtime; runtimes are {', '.join(RUNTIMES)}")
+    names = read_several(",".join(runtime or ()))
+    if runtime and not names:
+        raise UserError(f"--runtime {runtime[0]!r} names no runtime; runtimes are {', '.join(RUNTIMES)}")
     with shown_progress(quiet=quiet or not sys.stderr.isatty()) as watcher:
         record = verify_artifact(load_artifact(artifact, config, notify=say), names, images=images, watcher=watcher)
     if json:
@@ -70,9 +72,12 @@ def _print_verification(record: VerificationRecord) -> None:
         rows = [(layer, *row) for layer, row in zip((*record.layers, "of all codes"), cells, strict=True)]
         print_table("differing output codes of each layer, from equal input codes", columns, rows)
         metric = metric_of(record.metric)
-        columns = ("runtime", "format", "size", "images", metric.name, "expected", "same predictions", "output error")
+        items = next((each.outputs.items for each in ran if each.outputs), metric.items)
+        scores = (items, metric.name, "expected", "same predictions", "output error")
         print_text("")
-        print_table("report split", columns, (_row(each, record) for each in ran), text_columns=2)
+        print_table(
+            "report split", ("runtime", "format", "size", *scores), (_row(each, record) for each in ran), text_columns=2
+        )
         for each in ran:
             reasons = {layer.layer: layer.reason for layer in each.layers if not layer.is_integer}
             for line in float_lines(reasons, count=len(record.layers)):

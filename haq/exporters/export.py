@@ -72,7 +72,7 @@ def export_artifact(
         format=exporter.format,
         files=tuple(FileRecord(path=str(file), bytes=len(content)) for file, content in contents.items()),
         runtime=None if runtime is None else runtime.name,
-        outputs=None if agreement is None else OutputRecord.of(agreement),
+        outputs=None if agreement is None else OutputRecord.of(agreement, items=network.network.task.metric.items),
         layers=tuple(map(LayerRecord.of, export.layers)),
         notes=export.notes,
         warnings=tuple(_warnings(exporter, agreement)),
@@ -128,23 +128,24 @@ def _agreement(runtime: Runtime, export: Export, network: Deployable, path: Path
     inputs = network.check_inputs(runtime.max_images)
     with torch.no_grad():
         expected, found = network.quantized(export.bits)(inputs), runtime.runner(export, network)(inputs)
-    agreement = compare_outputs(network.network.task, found, expected)
+    task = network.network.task
+    agreement = compare_outputs(task, found, expected)
     if export.integers is None:
-        _require_same(agreement, path, "quantized")
+        _require_same(agreement, path, "quantized", items=task.metric.items)
     else:
         few = slice(EXACT_IMAGES)
         output = torch.from_numpy(run(export.integers, take(inputs, few).numpy(force=True)))
         exact = rebuilt(take(expected, few), [output])
-        _require_same(compare_outputs(network.network.task, take(found, few), exact), path, "integer")
+        _require_same(compare_outputs(task, take(found, few), exact), path, "integer", items=task.metric.items)
     return agreement
 
 
-def _require_same(agreement: OutputAgreement, path: Path, name: str) -> None:
+def _require_same(agreement: OutputAgreement, path: Path, name: str, *, items: str) -> None:
     """Raise UserError if files compute something else than a network."""
     if not agreement.noise <= MAX_NOISE:
         raise UserError(
             f"{path} was not written: its outputs differ from those of the {name} network, with a relative output "
-            f"error of {agreement.noise:.3g} on {agreement.items} images; haq verify compares its layers"
+            f"error of {agreement.noise:.3g} on {agreement.items} {items}; haq verify compares its layers"
         )
 
 

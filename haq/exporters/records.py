@@ -16,18 +16,22 @@ class OutputRecord(Record):
     """Fraction of images with the same prediction; None for outputs that are no scores of classes."""
     noise: Amount
     """Relative output error."""
+    items: str = "images"
+    """What was compared, in messages, such as segments of text."""
 
     @classmethod
-    def of(cls, agreement: OutputAgreement) -> "OutputRecord":
+    def of(cls, agreement: OutputAgreement, *, items: str) -> "OutputRecord":
         """Convert a comparison of outputs.
 
         Args:
             agreement: The comparison.
+            items: What was compared, as in `haq.tasks.metrics.Metric`.
 
         Returns:
             The record.
         """
-        return cls(images=agreement.items, same_predictions=agreement.predictions, noise=agreement.noise)
+        same = agreement.predictions
+        return cls(images=agreement.items, same_predictions=same, noise=agreement.noise, items=items)
 
 
 class LayerRecord(Record):

@@ -129,6 +129,6 @@ def _record(runtime: Runtime, export: Export, network: Deployable, *, images: in
         file_bytes=sum(map(len, export.files.values())),
         score=score,
         expected_score=expected_score,
-        outputs=OutputRecord.of(agreement),
+        outputs=OutputRecord.of(agreement, items=task.metric.items),
         layers=layers,
     )

@@ -126,7 +126,7 @@ REGRESSION_SIZES: Mapping[SplitName, int] = {
     "selection": 16,
     "report": 40,
 }
-RMSE = Metric(name="rmse", low=0.0, higher_is_better=False)
+RMSE = Metric(name="rmse", low=0.0, higher_is_better=False, items="drives")
 
 
 class RootMeanSquare:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from haq.config import GROUPS
-from haq.exporters.records import VerificationRecord
+from haq.exporters.records import OutputRecord, VerificationRecord
 from haq.formatting import Table, counted, format_cost, percent
 from haq.reporting.page.runs import ReportedRun
 from haq.runs.run_folder import RESOLVED
@@ -29,7 +29,7 @@ def exports_table(run: ReportedRun) -> Table | None:
         names = ", ".join(file.path for file in record.files)
         agreement = "" if outputs is None or outputs.same_predictions is None else percent(outputs.same_predictions)
         size = format_cost("size", sum(file.bytes for file in record.files))
-        verified = f"{record.runtime}, {outputs.images} images" if outputs and record.runtime else "not verified"
+        verified = f"{record.runtime}, {_inputs(outputs)}" if outputs and record.runtime else "not verified"
         rows.append(
             (names, record.format, size, verified, agreement, "" if outputs is None else f"{outputs.noise:.2g}")
         )
@@ -55,9 +55,13 @@ def verification_table(record: VerificationRecord) -> Table:
         compared = sum(layer.compared for layer in each.layers)
         codes = f"{each.differing:,} of {compared:,}" if compared else ""
         scores = (metric.text(score, digits=2) for score in (each.score, each.expected_score))
-        rows.append((each.name, each.format, counted(each.outputs.images, "image"), *scores, codes))
+        rows.append((each.name, each.format, _inputs(each.outputs), *scores, codes))
     columns = ("runtime", "format", "verified", metric.name, "expected", "codes that differ")
     return Table(columns, tuple(rows), text_columns=3)
+
+
+def _inputs(outputs: OutputRecord) -> str:
+    return counted(outputs.images, outputs.items.removesuffix("s"))
 
 
 def provenance(run: ReportedRun) -> Iterator[tuple[str, Table]]:

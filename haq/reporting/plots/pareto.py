@@ -153,7 +153,7 @@ def _range(found: list[float], fp32: float) -> tuple[float, float]:
     best = max(*found, fp32)
     shown = [score for score in found if score >= fp32 - SHOWN * abs(fp32)] or found
     least = min(*shown, best - LEAST * abs(best))
-    margin = ROOM * (best - least)
+    margin = ROOM * (best - least) or 1.0  # where all scores are 0
     return least - margin, best + margin
 
 

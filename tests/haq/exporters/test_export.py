@@ -222,6 +222,8 @@ def test_verify_names_what_is_missing_and_exits_with_1_for_differing_codes(
 def test_an_unknown_runtime_is_one_line(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(digits_run), "--runtime", "tensorrt"]) == 2
     assert "--runtime tensorrt is unknown; runtimes are text" in capsys.readouterr().err
+    assert main(["verify", str(digits_run), "--runtime", "tensorrt", "--runtime", "text"]) == 2
+    assert "--runtime tensorrt is unknown" in capsys.readouterr().err
     assert main(["verify", str(digits_run), "--runtime", ","]) == 2
     assert "--runtime ',' names no runtime; runtimes are " in capsys.readouterr().err
 
@@ -245,7 +247,7 @@ def test_an_option_of_another_format_is_refused_in_one_line(
 
 
 def test_a_runtime_that_is_named_twice_runs_once(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", str(digits_run), "--runtime", "text,text", "--images", "2", "--json"]) == 0
+    assert main(["verify", str(digits_run), "--runtime", "text", "--runtime", "text", "--images", "2", "--json"]) == 0
     assert [each["name"] for each in json.loads(capsys.readouterr().out)["runtimes"]] == ["text"]
 
 

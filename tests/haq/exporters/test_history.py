@@ -64,6 +64,11 @@ def test_the_last_verification_is_recorded(run: Path) -> None:
     record_verification(load_artifact(run), VERIFICATION)
     found = read_verification(RunFolder(run))
     assert found == VERIFICATION
+    segments = OUTPUTS.model_copy(update={"images": 1, "items": "segments"})
+    of_text = VERIFICATION.model_copy(
+        update={"runtimes": (VERIFICATION.runtimes[0].model_copy(update={"outputs": segments}),)}
+    )
+    assert verification_table(of_text).rows[0][2] == "1 segment"
     assert verification_table(found).rows == (
         ("torch", "onnx", "64 images", "50.00 %", "25.00 %", ""),
         ("tflite", "tflite", "not verified: no interpreter", "", "", ""),

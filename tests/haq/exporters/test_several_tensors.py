@@ -36,6 +36,7 @@ def test_formats_with_floats_between_layers_take_several_tensors(name: str, arti
     assert record.outputs is not None
     assert record.outputs.noise < 0.01
     assert record.outputs.same_predictions is None
+    assert record.outputs.items == "drives"
 
 
 @pytest.mark.parametrize("name", ["c", "tflite"])

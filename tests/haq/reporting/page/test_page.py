@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +14,7 @@ from haq.__main__ import main
 from haq.errors import UserError
 from haq.policy import LayerBits, Policy, load_policy
 from haq.reporting.page.commands import repeat_text
+from haq.reporting.page.comparison import pareto_figure
 from haq.reporting.page.runs import labels, read_run
 from haq.reporting.page.write import render_report, write_report
 
@@ -254,3 +256,14 @@ def test_settings_become_flags_as_the_command_line_reads_them(copy: Path) -> Non
     flags = repeat_text(read_run(copy, label="run"))
     for flag in ("--first-last-bits free", "--pin head.0=8", "--input 1x16x16", "--budget 0.5 --budget 'size=9 kB'"):
         assert f" {flag} " in flags
+
+
+def test_scores_that_are_all_zero_are_drawn_without_a_warning(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    summary = json.loads((copy / "summary.json").read_text())
+    for scores in (summary, *summary["uniform"]):
+        scores |= {key: 0.0 for key in ("accuracy", "accuracy_fp32") if key in scores}
+    (copy / "summary.json").write_text(json.dumps(summary))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pareto_figure([read_run(copy, label="run")], "front") is not None
