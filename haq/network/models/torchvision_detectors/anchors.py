@@ -1,11 +1,13 @@
 """Anchors of SSD and Faster R-CNN: their boxes, offsets from them, and the objects that they are trained for."""
 
+from dataclasses import dataclass
 from math import log
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from haq.network.models.suppression import Thresholds
 from haq.tasks.detection.outputs import GroundTruth
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -28,6 +30,41 @@ class Matches(NamedTuple):
     numbers: Tensor
     boxes: Tensor
     labels: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnchoredHeads:
+    """What the heads of SSD and Faster R-CNN have in common.
+
+    Attributes:
+        anchors: Corners of the anchors in pixels, [anchors, 4].
+        columns: Column of the logits for each class; the first column is the background.
+        side: Width and height of images, pixels.
+        thresholds: Which boxes are reported.
+    """
+
+    anchors: Tensor
+    columns: tuple[int, ...]
+    side: int
+    thresholds: Thresholds
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes without the background."""
+        return len(self.columns)
+
+    def wanted_columns(self, matches: Matches) -> Tensor:
+        """Return the column that each anchor, or proposal, should have the greatest logit in.
+
+        Args:
+            matches: Matches with the objects of an image.
+
+        Returns:
+            The columns, int64 [positions]; 0, the background, where there is no object.
+        """
+        chosen, wanted = matches.numbers >= 0, torch.zeros_like(matches.numbers)
+        wanted[chosen] = torch.tensor(self.columns, device=wanted.device)[matches.labels[matches.numbers[chosen]]]
+        return wanted
 
 
 def anchors_of(model: Any, generator: Any, side: int) -> tuple[list[int], Tensor]:

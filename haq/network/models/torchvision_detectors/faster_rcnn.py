@@ -18,6 +18,7 @@ from haq.execution.structures import Structure
 from haq.network.models.suppression import Thresholds, suppressed
 from haq.network.models.torchvision_detectors.anchors import (
     WEIGHTS,
+    AnchoredHeads,
     Matches,
     anchors_of,
     clipped,
@@ -60,25 +61,8 @@ class TwoStageOutputs(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TwoStageHeads:
-    """Heads of Faster R-CNN, a `DetectionHeads`.
-
-    Attributes:
-        anchors: Corners of the anchors in pixels, [anchors, 4].
-        columns: Column of the logits for each class; the first column is the background.
-        side: Width and height of images, pixels.
-        thresholds: Which boxes are reported.
-    """
-
-    anchors: Tensor
-    columns: tuple[int, ...]
-    side: int
-    thresholds: Thresholds
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes without the background."""
-        return len(self.columns)
+class TwoStageHeads(AnchoredHeads):
+    """Heads of Faster R-CNN, a `DetectionHeads`."""
 
     def detect(self, outputs: Structure) -> list[Detections]:
         """Decode raw outputs to boxes and suppress those that overlap a better one; see `DetectionHeads.detect`.
@@ -157,9 +141,7 @@ class TwoStageHeads:
         is_given = found.sources[image] >= 0
         proposals = found.proposals[image, is_given].detach()
         matches = matched(proposals, target, positive=0.5, negative=0.5, force=False)
-        chosen = matches.numbers >= 0
-        wanted = torch.zeros_like(matches.numbers)
-        wanted[chosen] = torch.tensor(self.columns, device=wanted.device)[matches.labels[matches.numbers[chosen]]]
+        wanted = self.wanted_columns(matches)
         entropies = F.cross_entropy(found.logits[image, is_given], wanted, reduction="none")
         refinements = found.refinements[image, is_given][torch.arange(len(wanted), device=wanted.device), wanted]
         return _balanced(entropies, refinements, proposals, matches, weights=WEIGHTS)

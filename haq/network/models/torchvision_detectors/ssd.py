@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from haq.execution.structures import Structure
 from haq.network.models.suppression import Thresholds, suppressed
 from haq.network.models.torchvision_detectors.anchors import (
+    AnchoredHeads,
     anchors_of,
     clipped,
     decoded,
@@ -23,25 +24,8 @@ from haq.tasks.detection.outputs import Detections, GroundTruth, OutputPart
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SsdHeads:
-    """Heads of SSD, a `DetectionHeads`.
-
-    Attributes:
-        anchors: Corners of the anchors in pixels, [positions, 4].
-        columns: Column of the logits for each class; the first column is the background.
-        side: Width and height of images, pixels.
-        thresholds: Which boxes are reported.
-    """
-
-    anchors: Tensor
-    columns: tuple[int, ...]
-    side: int
-    thresholds: Thresholds
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes without the background."""
-        return len(self.columns)
+class SsdHeads(AnchoredHeads):
+    """Heads of SSD, a `DetectionHeads`."""
 
     def detect(self, outputs: Structure) -> list[Detections]:
         """Decode raw outputs to boxes and suppress those that overlap a better one; see `DetectionHeads.detect`.
@@ -71,15 +55,12 @@ class SsdHeads:
             The loss, [].
         """
         anchors = self.anchors.to(outputs[0])
-        columns = torch.tensor(self.columns, device=anchors.device)
         losses, count = [], 0
         for offsets, logits, target in zip(*outputs, targets, strict=True):
             found = matched(anchors, target, positive=0.5, negative=0.5)
             chosen = found.numbers >= 0
             objects = found.numbers[chosen]
-            wanted = torch.zeros_like(found.numbers)
-            wanted[chosen] = columns[found.labels[objects]]
-            entropies = F.cross_entropy(logits, wanted, reduction="none")
+            entropies = F.cross_entropy(logits, self.wanted_columns(found), reduction="none")
             negatives = hard_negatives(entropies, found.numbers == -1, positives=len(objects))
             moves = encoded(found.boxes[objects], anchors[chosen])
             box_loss = F.smooth_l1_loss(offsets[chosen], moves, reduction="sum")
