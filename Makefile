@@ -36,6 +36,7 @@ results-check: $(STAMP)  ## whether committed tables, numbers and pictures follo
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "haq needs Python 3.11 or newer; set PYTHON")'
 	$(PYTHON) -m venv $(VENV)
+	@echo 'installing PyTorch and other packages in $(VENV), about 6 GB: takes some minutes'
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 

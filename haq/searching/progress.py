@@ -31,7 +31,7 @@ def opening_lines(session: Session) -> Iterator[str]:
     score = task.metric.text(session.evaluator.accuracy_fp32, digits=2)
     yield f"float {task.metric.name} {score} on {task.size('search')} search {task.metric.items}"
     if task.size("selection"):
-        yield f"the best few of these are measured again on {task.size('selection')} selection {task.metric.items}"
+        yield f"the best few policies are measured again on {task.size('selection')} selection {task.metric.items}"
 
 
 def best_so_far(session: Session) -> str:

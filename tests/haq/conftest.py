@@ -51,6 +51,27 @@ def finished_run(shared_run: Callable[[str, Callable[[Path], object]], Path]) ->
 
 
 @pytest.fixture(scope="session")
+def small_runs(finished_run: Path, shared_run: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A folder with a small run of each kind but a search. Copy what you change."""
+
+    def make(folder: Path) -> None:
+        images = ("--search-images", "50", "--report-images", "40", "--calibration-images", "64")
+        searches = (*images, "--engine", "torch", "--quiet", "--budgets", "0.6")
+        commands = {
+            "finetune": (str(finished_run), "--epochs", "1", "--quiet"),
+            "reconstruct": (str(finished_run), "--steps", "1", "--quiet"),
+            "pareto": (*searches, "--agent", "random", "--prior", "none", "--episodes", "2"),
+            "compare": (*searches, "--agents", "uniform,random", "--at", "2", "--seeds", "2"),
+        }
+        folder.mkdir(exist_ok=True)
+        with patch("haq.reporting.plots.draw_missing", lambda _: None):
+            for kind, flags in commands.items():
+                assert main([kind, *flags, "--out", str(folder / kind)]) == 0
+
+    return shared_run("pages", make)
+
+
+@pytest.fixture(scope="session")
 def has_exact_kernels() -> bool:
     """Whether onnxruntime adds products of 8-bit codes exactly; without VNNI it adds pairs in a saturating int16."""
     graph = "g (uint8[1, 64] a, int8[64, 8] b) => (int32[1, 8] c) { c = MatMulInteger (a, b) }"

@@ -34,6 +34,14 @@ _WORKFLOWS: Mapping[Workflow, str] = {
     "finetune": "Fine-tuning",
     "reconstruct": "Reconstruction",
 }
+_SWEEP_TABLES = ("Searches", "Hypervolumes")
+_COMPARISON_TABLES = (
+    "Scores of all methods",
+    "Differences between scores",
+    "Ratios of output errors",
+    "Ratios of KL divergences",
+)
+"""Captions of the tables of studies, in the order of their reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,12 +222,14 @@ def _study(path: Path, name: str) -> Section:
         from haq.reporting.plots.pareto import load_sweep
         from haq.studies.pareto.tables import report as report_sweep  # imports pandas
 
-        return _blocks("Pareto sweep", report_sweep(load_sweep(path)), _study_figure(path, name, "pareto"))
+        blocks = report_sweep(load_sweep(path))
+        return _blocks("Pareto sweep", blocks, _study_figure(path, name, "pareto"), captions=_SWEEP_TABLES)
     from haq.reporting.plots.comparison import load_comparison
     from haq.studies.comparison.tables import report as report_comparison
 
     blocks = report_comparison(load_comparison(path))
-    return _blocks("Comparison of search methods", blocks, _study_figure(path, name, "compare"))
+    figure = _study_figure(path, name, "compare")
+    return _blocks("Comparison of search methods", blocks, figure, captions=_COMPARISON_TABLES)
 
 
 def _study_figure(path: Path, name: str, kind: str) -> PageFigure:
@@ -228,12 +238,13 @@ def _study_figure(path: Path, name: str, kind: str) -> PageFigure:
     return page_figure(drawn, name=name, alt=alt, caption="")
 
 
-def _blocks(heading: str, blocks: Iterator[Block], figure: PageFigure) -> Section:
+def _blocks(heading: str, blocks: Iterator[Block], figure: PageFigure, *, captions: Sequence[str]) -> Section:
     """Turn the blocks of a study's report into a section; Markdown marks in its texts are removed."""
     found = list(blocks)
     paragraphs = tuple(block.replace("`", "").replace("**", "") for block in found if isinstance(block, str))
-    tables = tuple((heading, block) for block in found if not isinstance(block, str))
-    return Section(heading=heading, paragraphs=paragraphs, figures=(figure,), tables=tables)
+    tables = (block for block in found if not isinstance(block, str))
+    titled = tuple(zip(captions, tables, strict=False))  # some studies have fewer tables
+    return Section(heading=heading, paragraphs=paragraphs, figures=(figure,), tables=titled)
 
 
 def is_study(path: Path) -> bool:

@@ -4,14 +4,18 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+import torch
 from axe_core_python.selenium import Axe
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
+from torch import Tensor, nn
 
+import haq
 from haq.reporting.page.write import write_report
 
 PHONE, DESKTOP = (360, 740), (1200, 900)
@@ -46,6 +50,40 @@ def page(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     for name in ("config.json", "policy.json", "summary.json"):
         shutil.copy(finished_run / name, other / name)
     return write_report([finished_run, other], other / "page.html", devices=["gpu-t4"]).as_uri()
+
+
+class Deep(nn.Module):
+    """53 layers, with the long names of a mobile network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        convs = (nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU()) for _ in range(52))
+        self.features = nn.Sequential(*(nn.ModuleDict({"conv": conv}) for conv in convs))
+        self.classifier = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.features:
+            x = x + block["conv"](x)
+        scores: Tensor = self.classifier(x.mean(dim=(2, 3)))
+        return scores
+
+
+@pytest.fixture(scope="module")
+def large_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of two runs on a network of 53 layers."""
+    folder = tmp_path_factory.mktemp("large")
+    runs = [folder / f"bismo-edge-at-half-of-the-latency-seed-{seed}" for seed in range(2)]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(0)
+        network, images = Deep(), torch.rand(24, 16, 8, 8)
+        items = list(zip(images, network(images).argmax(dim=1).tolist(), strict=True))
+    settings: dict[str, Any] = {"agent": "random", "prior": "none", "corrections": "none", "engine": "torch"}
+    settings["rounding"] = "nearest"
+    with patch("haq.reporting.plots.draw_missing", lambda _: None):
+        task = {"calibration": items, "search": items, "report": items}
+        haq.search(network, task, out=runs[0], budget=0.5, episodes=2, **settings)
+    shutil.copytree(*runs)
+    return write_report(runs, folder / "page.html", devices=["gpu-t4"]).as_uri()
 
 
 def show(browser: WebDriver, page: str, size: tuple[int, int], *, theme: str = "light") -> None:
@@ -83,6 +121,15 @@ def test_the_page_is_accessible_in_both_themes(browser: WebDriver, page: str, th
             "dark": "rgb(16, 19, 23)",
         }[theme]
     )
+
+
+def test_the_page_of_two_runs_of_53_layers_is_accessible_and_fits_a_phone(browser: WebDriver, large_page: str) -> None:
+    show(browser, large_page, PHONE, theme="dark")
+    assert run(browser, "document.documentElement.scrollWidth") <= PHONE[0]
+    assert run(browser, "document.querySelectorAll('.layers tbody tr').length") == 2 * 53
+    violations = Axe().run(browser)["violations"]
+    assert [(each["id"], each["nodes"][0]["html"]) for each in violations] == []
+    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
 
 
 def test_layers_are_shown_by_keyboard_and_by_pointing(browser: WebDriver, page: str) -> None:

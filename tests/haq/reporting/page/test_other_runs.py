@@ -1,39 +1,16 @@
 """Pages on fine-tunings, reconstructions, sweeps and comparisons of search methods."""
 
 import json
+import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from haq.__main__ import main
 from haq.reporting.page.write import render_report
 
 HOSTILE = '"><img src=x onerror=alert(1)>'
 KINDS = ("finetune", "reconstruct", "pareto", "compare")
-
-
-@pytest.fixture(scope="session")
-def folders(finished_run: Path, shared_run: Callable[[str, Callable[[Path], object]], Path]) -> Path:
-    """A folder with a small run of each kind."""
-
-    def make(folder: Path) -> None:
-        images = ("--search-images", "50", "--report-images", "40", "--calibration-images", "64")
-        searches = (*images, "--engine", "torch", "--quiet", "--budgets", "0.6")
-        commands = {
-            "finetune": (str(finished_run), "--epochs", "1", "--quiet"),
-            "reconstruct": (str(finished_run), "--steps", "1", "--quiet"),
-            "pareto": (*searches, "--agent", "random", "--prior", "none", "--episodes", "2"),
-            "compare": (*searches, "--agents", "uniform,random", "--at", "2", "--seeds", "2"),
-        }
-        folder.mkdir(exist_ok=True)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("haq.reporting.plots.draw_missing", lambda _: None)
-            for kind, flags in commands.items():
-                assert main([kind, *flags, "--out", str(folder / kind)]) == 0
-
-    return shared_run("pages", make)
 
 
 @pytest.mark.parametrize(
@@ -45,17 +22,37 @@ def folders(finished_run: Path, shared_run: Callable[[str, Callable[[Path], obje
         ("compare", "Comparison of search methods", "uniform minus each other method"),
     ],
 )
-def test_the_page_has_the_answer_and_a_figure(folders: Path, kind: str, heading: str, answer: str) -> None:
-    page = render_report([folders / kind], devices=[])
+def test_the_page_has_the_answer_and_a_figure(small_runs: Path, kind: str, heading: str, answer: str) -> None:
+    page = render_report([small_runs / kind], devices=[])
     assert f">{heading}</h2>" in page
     assert answer in " ".join(page.split())
     assert 'role="img"' in page
     assert len(page) < 3_000_000
 
 
+@pytest.mark.parametrize(
+    ("kind", "captions"),
+    [
+        ("pareto", ["Searches", "Hypervolumes"]),
+        (
+            "compare",
+            [
+                "Scores of all methods",
+                "Differences between scores",
+                "Ratios of output errors",
+                "Ratios of KL divergences",
+            ],
+        ),
+    ],
+)
+def test_every_table_of_a_study_has_a_caption_of_its_own(small_runs: Path, kind: str, captions: list[str]) -> None:
+    page = render_report([small_runs / kind], devices=[])
+    assert re.findall("<caption>(.*?)</caption>", page) == captions
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_texts_of_every_kind_are_escaped(folders: Path, kind: str, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(folders / kind, tmp_path / "run"))
+def test_texts_of_every_kind_are_escaped(small_runs: Path, kind: str, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(small_runs / kind, tmp_path / "run"))
     for path in copy.glob("*.json"):
         path.write_text(path.read_text().replace('"digits_cnn"', json.dumps(HOSTILE)))
     page = render_report([copy], devices=[])
