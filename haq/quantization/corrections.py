@@ -21,12 +21,11 @@ from haq.execution.networks import run_network
 from haq.execution.structures import Structure
 from haq.network.layer_calls import LayerCalls, LayerIndex, NormCall
 from haq.network.tracing.weighted_calls import Call
+from haq.quantization.moments import Moments, channel_moments
 from hardware_sim.layer import LayerKind
 
 UNCORRECTED_KINDS: tuple[LayerKind, ...] = ("recurrent", "matmul")
 """Kinds of layers whose outputs are not corrected."""
-Moments = tuple[Tensor, Tensor]
-"""Mean and variance of every channel."""
 Arguments = Mapping[str, Any]
 """Arguments of a batch norm, by name."""
 
@@ -197,7 +196,7 @@ class Corrector:
             return output
 
         def normalize(norm: NormCall, arguments: Arguments) -> Tensor:
-            moments[norm] = _moments(arguments["input"])
+            moments[norm] = channel_moments(arguments["input"])
             if arguments["input"] in layer_of:
                 means.pop(layer_of[arguments["input"]], None)  # another norm may read the same layer
             return _batch_norm(arguments, None)
@@ -208,15 +207,10 @@ class Corrector:
 
 def _moved(arguments: Arguments, reference: Moments) -> Moments:
     """Return the running statistics, changed as much as those of the input differ from the float network's."""
-    mean, variance = _moments(arguments["input"])
+    mean, variance = channel_moments(arguments["input"])
     eps = arguments["eps"]
     ratio = (variance + eps) / (reference[1] + eps)
     return arguments["running_mean"] + (mean - reference[0]), arguments["running_var"] * ratio
-
-
-def _moments(x: Tensor) -> Moments:
-    variance, mean = torch.var_mean(x.float(), dim=[dim for dim in range(x.ndim) if dim != 1], correction=0)
-    return mean, variance
 
 
 def _batch_norm(arguments: Arguments, moments: Moments | None) -> Tensor:

@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 # order.
 _DROPPED_BITS = 13
 _BINS_PER_SIGN = 1 << (31 - _DROPPED_BITS)
+_VALUES_AT_ONCE = 1 << 20  # as many as fit into the caches of a processor
 _FIRST_NON_FINITE = 0x7F800000 >> _DROPPED_BITS
 
 
@@ -104,9 +105,7 @@ class HistogramBuilder:
         if not x.numel():
             return
         values = x.detach().to(torch.float32).flatten()
-        # The arithmetic shift of the bit pattern keeps the sign: negative values get bins below zero.
-        bins = (values.view(torch.int32) >> _DROPPED_BITS) + _BINS_PER_SIGN
-        batch = torch.bincount(bins, minlength=2 * _BINS_PER_SIGN).numpy(force=True)
+        batch = _counts(values).numpy(force=True)
         _require_finite(batch)
         # Only occupied bins are written, so most memory pages of the counts stay unallocated.
         seen = batch.nonzero()
@@ -153,6 +152,16 @@ def build_histogram(batches: Iterable[Tensor]) -> Histogram:
     for batch in batches:
         builder.update(batch)
     return builder.build()
+
+
+def _counts(values: Tensor) -> Tensor:
+    """Count values [n] by bin, int64 [2 * bins of a sign]."""
+    counts = torch.zeros(2 * _BINS_PER_SIGN, dtype=torch.int64, device=values.device)
+    for some in values.split(_VALUES_AT_ONCE):
+        # The arithmetic shift of the bit pattern keeps the sign: negative values get bins below zero.
+        bins = (some.view(torch.int32) >> _DROPPED_BITS).add_(_BINS_PER_SIGN)
+        counts += torch.bincount(bins, minlength=len(counts))
+    return counts
 
 
 def _require_finite(batch: Counts) -> None:

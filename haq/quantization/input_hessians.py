@@ -20,6 +20,7 @@ LARGEST_COLUMNS = 8192
 POSITIONS = 8192
 """Maximum number of output positions of a layer that are sampled from each batch."""
 _VALUES_AT_ONCE = 1 << 24
+_FEW_TAPS = 9
 _GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -61,8 +62,8 @@ def input_hessians(model: nn.Module, trace: Trace, batches: Iterable[Structure])
     def accumulate(layer: int, call: Call) -> Tensor:
         if has_hessian(trace, layer):
             for patches in _patches(call, trace.layers[layer]):
-                sums[layer] = _moments(patches) + sums.get(layer, 0)
-                seen[layer] = seen.get(layer, 0) + patches.shape[1]
+                sums[layer] = _moments(patches, trace.layers[layer].groups) + sums.get(layer, 0)
+                seen[layer] = seen.get(layer, 0) + len(patches)
         return call.run(call.input, call.factor)
 
     index = LayerIndex(model, trace.sites)
@@ -76,14 +77,33 @@ def input_hessians(model: nn.Module, trace: Trace, batches: Iterable[Structure])
     return {layer: total / seen[layer] for layer, total in sums.items()}
 
 
-def _moments(x: Tensor) -> Tensor:
-    """Return the sum of x x^T over positions, for x [groups, positions, columns] with a column of ones appended."""
-    groups, positions, columns = x.shape
-    moments = x.new_empty(groups, columns + 1, columns + 1)
-    moments[:, :columns, :columns] = x.mT @ x
-    moments[:, columns, :columns] = moments[:, :columns, columns] = x.sum(dim=1)
+def _moments(patches: Tensor, groups: int) -> Tensor:
+    """Return the sum of x x^T over positions, [groups, columns + 1, columns + 1], for inputs x with a 1 appended.
+
+    Patches are [positions, taps, c_in]; the columns of a group are its channels, and the taps of each.
+    """
+    positions, taps, channels = patches.shape
+    columns = taps * channels // groups
+    moments = patches.new_empty(groups, columns + 1, columns + 1)
+    if channels == groups and taps <= _FEW_TAPS:
+        products, sums = _products_of_pairs(patches), patches.sum(dim=0).mT
+    else:
+        x = patches.mT.reshape(positions, groups, columns).transpose(0, 1)
+        products, sums = x.mT @ x, x.sum(dim=1)
+    moments[:, :columns, :columns] = products
+    moments[:, columns, :columns] = moments[:, :columns, columns] = sums
     moments[:, columns, columns] = positions
     return moments
+
+
+def _products_of_pairs(patches: Tensor) -> Tensor:
+    """Return the sums of products of all pairs of taps, [channels, taps, taps], faster than tiny matrix products."""
+    _, taps, channels = patches.shape
+    found = patches.new_empty(channels, taps, taps)
+    for first in range(taps):
+        for second in range(first, taps):
+            found[:, first, second] = found[:, second, first] = (patches[:, first] * patches[:, second]).sum(dim=0)
+    return found
 
 
 def _columns(layer: Layer) -> int:
@@ -91,7 +111,7 @@ def _columns(layer: Layer) -> int:
 
 
 def _patches(call: Call, layer: Layer) -> Iterator[Tensor]:
-    """Yield the inputs that rows of weights are multiplied with, [groups, some positions, columns] at a time."""
+    """Yield the inputs that rows of weights are multiplied with, [some positions, taps, c_in] at a time."""
     dims = call.operation.spatial_dims
     x = _padded(call, layer, dims) if dims else call.input.flatten(0, -2)[:, :, None, None]
     taps = [torch.arange(k, device=x.device) * d for k, d in zip(layer.kernel, layer.dilation, strict=True)]
@@ -105,7 +125,7 @@ def _patches(call: Call, layer: Layer) -> Iterator[Tensor]:
         rows = row[:, None] * layer.stride[0] + taps[0]
         columns = column[:, None] * layer.stride[1] + taps[1]
         patches = x[image[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # [positions, kernel, kernel, c_in]
-        yield patches.permute(0, 3, 1, 2).reshape(len(some), layer.groups, -1).transpose(0, 1).float()
+        yield patches.flatten(1, 2).float()
 
 
 def _spread(total: int) -> Tensor:
@@ -119,7 +139,8 @@ def _padded(call: Call, layer: Layer, dims: int) -> Tensor:
     """Return the padded input, [images, c_in, height, width]; one-dimensional inputs have height 1."""
     x = call.input if call.input.ndim == dims + 2 else call.input[None]
     x = x if dims == 2 else x[:, :, None]
-    return F.pad(x, _border(call.arguments.get("padding", 0), layer, dims))
+    border = _border(call.arguments.get("padding", 0), layer, dims)
+    return F.pad(x, border) if any(border) else x
 
 
 def _border(padding: Any, layer: Layer, dims: int) -> list[int]:

@@ -6,7 +6,7 @@ from torch import nn
 
 from haq.evaluation.chunks import in_chunks
 from haq.execution.networks import run_network
-from haq.execution.structures import Structure, item_count, spread, to_device
+from haq.execution.structures import Structure, item_count, spread, take, to_device
 from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections, Corrector
 from haq.quantization.quantized_model import QuantizedModel
@@ -37,6 +37,21 @@ class TorchEngine:
         self.images_per_policy = 0 if images is None else item_count(images)
         self.stored: dict[PolicyBits, Corrections] = {}
         self.corrector = None if images is None else _corrector(model, to_device(images, device))
+
+    def with_images(self, count: int) -> "TorchEngine":
+        """Return an engine that computes corrections from fewer images; stored ones are shared.
+
+        Args:
+            count: Number of images, the first ones.
+
+        Returns:
+            This engine if it has no more images, else another one.
+        """
+        if self.corrector is None or self.images_per_policy <= count:
+            return self
+        other = TorchEngine(self.quantized, take(self.corrector.images, slice(count)), device=self.device)
+        other.stored = self.stored
+        return other
 
     @property
     def model(self) -> nn.Module:

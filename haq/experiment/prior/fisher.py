@@ -35,6 +35,7 @@ from haq.experiment.problem import Network
 from haq.network.layer_calls import LayerCalls, NormCall
 from haq.network.tracing.weighted_calls import Call
 from haq.quantization.corrections import UNCORRECTED_KINDS
+from haq.quantization.moments import channel_moments
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.range import ALL_BITS
 from haq.tasks.base import Task
@@ -269,10 +270,12 @@ def _slopes(model: QuantizedModel, taken: _Taken, gradient: Tensor, *, images: i
     """Return the directional changes g . d [image, part, bits - 1] of all quantizations of a call."""
     call, quantizers = taken.call, model.quantizers
     output = call.run(call.input, call.factor)
+    if is_corrected and call.operation.kind not in UNCORRECTED_KINDS:
+        slope = _CorrectedSlope(taken, output, gradient, images=images)
+    else:
 
-    def slope(changed: Tensor) -> Tensor:
-        answered = _corrected(taken, changed, output) if is_corrected else changed
-        return _by_image((answered - output) * gradient, images)
+        def slope(changed: Tensor) -> Tensor:
+            return _by_image((changed - output) * gradient, images)
 
     weights = [slope(call.run(call.input, quantizers.factor(call, taken.layer, bits))) for bits in ALL_BITS]
     inputs = [slope(call.run(quantizers.input(call.input, taken.layer, bits), call.factor)) for bits in ALL_BITS]
@@ -280,20 +283,45 @@ def _slopes(model: QuantizedModel, taken: _Taken, gradient: Tensor, *, images: i
     return found.reshape(2, len(ALL_BITS), -1).transpose(2, 0, 1)
 
 
-def _corrected(taken: _Taken, changed: Tensor, output: Tensor) -> Tensor:
-    """Apply corrections to a changed output: restore the mean of every channel, before a batch norm also its variance.
+class _CorrectedSlope:
+    """Directional change of a corrected output.
 
-    See `haq.quantization.corrections`, which leaves recurrent layers and products of activations unchanged.
+    Corrections restore the mean of every channel, before a batch norm also its variance: an output y + d becomes
+    (y + d - mean(y + d)) gain + mean(y), see `haq.quantization.corrections`. Its change is linear in the sums of d g,
+    y g and g over each channel, of which only the first depends on the bits.
+
+    Args:
+        taken: Call of the layer.
+        output: Its float output y.
+        gradient: Gradient g of the random direction, in the shape of the output.
+        images: Number of images.
     """
-    if taken.call.operation.kind in UNCORRECTED_KINDS:
-        return changed
-    channels = output.ndim - 1 - taken.call.operation.spatial_dims
-    dims = [dim for dim in range(output.ndim) if dim != channels]
-    (variance, mean), (wanted, target) = (
-        torch.var_mean(each, dim=dims, correction=0, keepdim=True) for each in (changed, output)
-    )
-    gain = 1.0 if taken.eps is None else ((wanted + taken.eps) / (variance + taken.eps)).sqrt()
-    return (changed - mean) * gain + target
+
+    def __init__(self, taken: _Taken, output: Tensor, gradient: Tensor, *, images: int) -> None:
+        self._output, self._gradient, self._images, self._eps = output, gradient, images, taken.eps
+        self._axis = output.ndim - 1 - taken.call.operation.spatial_dims
+        self._mean, self._variance = channel_moments(output, self._axis)
+        self._of_output, self._of_ones = self._sums(output * gradient), self._sums(gradient)
+
+    def __call__(self, changed: Tensor) -> Tensor:
+        """Return the change g . d [image] of a changed output."""
+        mean, variance = channel_moments(changed, self._axis)
+        gain = torch.ones_like(mean)
+        if self._eps is not None:
+            gain = ((self._variance + self._eps) / (variance + self._eps)).sqrt()
+        of_change = self._sums((changed - self._output) * self._gradient)
+        found = gain * of_change + (gain - 1) * self._of_output + (self._mean - gain * mean) * self._of_ones
+        return found.sum(dim=1)
+
+    def _sums(self, products: Tensor) -> Tensor:
+        """Sum products [image, channel]; see `_by_image` where images are not the first axis."""
+        if self._axis == 0 or len(products) % self._images:
+            others = [dim for dim in range(products.ndim) if dim != self._axis]
+            return (products.sum(dim=others) / math.sqrt(self._images)).expand(self._images, -1)
+        channels = products.shape[self._axis]
+        others = [dim for dim in range(1, products.ndim) if dim != self._axis]
+        rows = products.sum(dim=others) if others else products
+        return rows.reshape(self._images, -1, channels).sum(dim=1)
 
 
 def _by_image(products: Tensor, images: int) -> Tensor:

@@ -19,7 +19,8 @@ from haq.execution.networks import run_network
 from haq.exporters.deployable import Deployable
 from haq.network.layer_calls import LayerCalls, LayerIndex, NormCall
 from haq.network.tracing.weighted_calls import Call
-from haq.quantization.corrections import Arguments, Corrections, Moments
+from haq.quantization.corrections import Arguments, Corrections
+from haq.quantization.moments import Moments
 
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 """Tensors of a batch norm module; of a folded one only `bias` and, where it follows no layer, `weight` are stored."""

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 from haq.config import EngineName
 from haq.errors import UserError
-from haq.evaluation.engines.agreement import EnginePair
+from haq.evaluation.engines import registry
+from haq.evaluation.engines.agreement import Agreement, EnginePair
 from haq.evaluation.engines.onnxruntime import OnnxEngine
 from haq.evaluation.engines.onnxruntime import lowering as lowering_module
 from haq.evaluation.engines.onnxruntime.codes import Integers
 from haq.evaluation.engines.registry import ENGINES, ComparisonData, EngineInputs, choose_engine, comparison_policies
 from haq.evaluation.engines.torch import TorchEngine
+from haq.execution.structures import Structure, item_count
 from haq.network.layers import Trace, trace
 from haq.network.models.digits_training import train_digits
 from haq.policy import PolicyBits
@@ -98,6 +100,23 @@ def test_stored_corrections_are_used(digits: Digits, engine: OnnxEngine) -> None
     assert not torch.equal(fresh.runner(bits)(digits.images), corrected)
     fresh.store(bits, engine.corrections(bits))
     assert torch.equal(fresh.runner(bits)(digits.images), corrected)
+
+
+def test_engines_are_compared_on_as_many_values_as_are_set(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[int, int, int]] = []
+    compare = EnginePair.compare
+
+    def recorded(pair: EnginePair, inputs: Structure, policies: list[PolicyBits]) -> Agreement:
+        corrected = pair.onnxruntime.images_per_policy, pair.reference.images_per_policy
+        compared.append((item_count(inputs), *corrected))
+        return compare(pair, inputs, policies)
+
+    monkeypatch.setattr(EnginePair, "compare", recorded)
+    digits.choose("onnxruntime")
+    monkeypatch.setattr(registry, "COMPARISON_VALUES", 5 * digits.images[0].numel())
+    digits.choose("onnxruntime")
+    assert compared == [(128, 64, 64), (5, 5, 5)]
+    assert digits.reference.images_per_policy == 64
 
 
 def test_auto_takes_onnxruntime_where_it_agrees(digits: Digits, *, has_exact_kernels: bool) -> None:

@@ -22,6 +22,7 @@ LAYERS: dict[str, tuple[nn.Module, Tensor]] = {
     "reflecting": (nn.Conv2d(4, 5, 3, padding=1, padding_mode="reflect"), IMAGES),
     "groups": (nn.Conv2d(4, 6, 3, groups=2), IMAGES),
     "depthwise": (nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=4), IMAGES),
+    "depthwise, 5x5": (nn.Conv2d(4, 4, 5, padding=2, groups=4), IMAGES),
     "one dimension": (nn.Conv1d(4, 5, 3, stride=2, padding=1), SIGNALS),
     "one dimension, groups": (nn.Conv1d(4, 4, 3, padding="same", groups=4), SIGNALS),
     "tokens": (nn.Linear(4, 5), TOKENS),

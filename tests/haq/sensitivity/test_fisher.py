@@ -1,5 +1,7 @@
 """Expected losses: by hand on a linear network, and against measured ones."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from torch import Generator, Tensor, nn
 
 from haq.errors import UserError
 from haq.evaluation.engines.torch import TorchEngine
+from haq.experiment.prior import fisher as module
 from haq.experiment.prior.fisher import LOGITS, Directions, OutputReader, fisher_sensitivity
-from haq.experiment.prior.layer_losses import LayerLosses, LossKind
+from haq.experiment.prior.layer_losses import FloatArray, LayerLosses, LossKind
 from haq.experiment.prior.measured import PARTS, PRIOR_IMAGES, Sensitivities, cells
 from haq.network.layers import trace
 from haq.quantization.quantized_model import QuantizedModel
@@ -159,3 +162,52 @@ def test_more_images_than_the_calibration_split_are_refused(tiny_net: nn.Module,
     with pytest.raises(UserError, match="41 images asked of calibration, which has 40"):
         Sensitivities(TorchEngine(quantized(tiny_net, images)), tiny_task, images=41)
     assert PRIOR_IMAGES > 40
+
+
+class Tokens(nn.Module):
+    """Layers whose outputs have the images first, last, or together with the tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2, 3, 3, padding=1, groups=1), nn.BatchNorm2d(3)
+        self.tokens, self.mixed, self.last = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.tokens(self.norm(self.conv(x)).relu().flatten(2).mT)
+        mixed = self.mixed(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
+        scores: Tensor = self.last(mixed.mean(dim=1))
+        return scores
+
+
+def test_corrections_restore_the_moments_of_every_channel() -> None:
+    """The sums over channels give what correcting the whole output gives."""
+    torch.manual_seed(0)
+    net, inputs = Tokens().eval(), torch.randn(16, 2, 5, 4)
+    net.norm(net.conv(inputs))
+    model = quantized(net, inputs)
+    found = fisher(model, inputs, is_corrected=True).losses
+    expected = fisher_with(corrected_output, model, inputs)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def fisher_with(corrected: Callable[..., Tensor], model: QuantizedModel, inputs: Tensor) -> FloatArray:
+    class Slope:
+        def __init__(self, taken: module._Taken, output: Tensor, gradient: Tensor, *, images: int) -> None:
+            self.taken, self.output, self.gradient, self.images = taken, output, gradient, images
+
+        def __call__(self, changed: Tensor) -> Tensor:
+            answered = corrected(self.taken, changed, self.output)
+            return module._by_image((answered - self.output) * self.gradient, self.images)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CorrectedSlope", Slope)
+        return fisher(model, inputs, is_corrected=True).losses
+
+
+def corrected_output(taken: module._Taken, changed: Tensor, output: Tensor) -> Tensor:
+    dims = [dim for dim in range(output.ndim) if dim != output.ndim - 1 - taken.call.operation.spatial_dims]
+    (variance, mean), (wanted, target) = (
+        torch.var_mean(each, dim=dims, correction=0, keepdim=True) for each in (changed, output)
+    )
+    gain = 1.0 if taken.eps is None else ((wanted + taken.eps) / (variance + taken.eps)).sqrt()
+    return (changed - mean) * gain + target

@@ -31,7 +31,8 @@ from haq.evaluation.engines.onnxruntime.marking import (
 from haq.evaluation.engines.onnxruntime.template import Node, Template
 from haq.network.layer_calls import NormCall
 from haq.policy import PolicyBits
-from haq.quantization.corrections import Corrections, FloatStatistics, Moments
+from haq.quantization.corrections import Corrections, FloatStatistics
+from haq.quantization.moments import Moments
 from haq.quantization.quantizers import Quantizers
 
 CORRECT = """

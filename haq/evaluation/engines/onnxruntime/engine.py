@@ -1,5 +1,7 @@
 """Engine that runs the integer graph of a policy in onnxruntime."""
 
+from copy import copy
+
 import torch
 
 from haq.evaluation.chunks import in_chunks
@@ -62,10 +64,22 @@ class OnnxEngine:
         if found != expected:
             raise NotExportableError(f"the network has {expected} outputs and its graph {found}")
         self.model = model.model
-        self._quantizers, self._corrector = model.quantizers, reference.corrector
-        self._stored = reference.stored
+        self._quantizers = model.quantizers
         self.threads = threads
-        self.images_per_policy = reference.images_per_policy
+        self._correct_as(reference)
+
+    def with_reference(self, reference: TorchEngine) -> "OnnxEngine":
+        """Return an engine of the same network that computes corrections from the images of another reference.
+
+        Args:
+            reference: Engine that runs the same network in torch.
+
+        Returns:
+            The engine.
+        """
+        other = copy(self)
+        other._correct_as(reference)
+        return other
 
     def runner(self, bits: PolicyBits | None) -> Runner:
         """Return the network with given bits as a function from inputs to outputs.
@@ -133,6 +147,10 @@ class OnnxEngine:
             corrections: Corrections to use.
         """
         self._stored[bits] = corrections
+
+    def _correct_as(self, reference: TorchEngine) -> None:
+        self._corrector, self._stored = reference.corrector, reference.stored
+        self.images_per_policy = reference.images_per_policy
 
     @property
     def _thread_count(self) -> int:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from haq.network.layer_calls import NormCall
-from haq.quantization.corrections import Moments
+from haq.quantization.moments import Moments
 
 Floats = NDArray[np.float64]
 Node = onnx.NodeProto
