@@ -75,6 +75,8 @@ def _patient() -> Iterator[None]:
     """A mistake is the only line on standard error, however slow the machine is."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("haq.cli.progress.HOLD_SECONDS", 1e6)
+        # Tests that replace parts of the calibration must not get what another test has stored.
+        patch.setattr("haq.experiment.stored_preparation.WORTH_STORING_S", 1e6)
         yield
 
 

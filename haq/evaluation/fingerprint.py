@@ -8,7 +8,11 @@ one bit width. Rounding could hide a changed weight as well, depending on the pr
 separately.
 """
 
+import inspect
+from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -118,6 +122,26 @@ def hash_network(digest: Any, model: nn.Module) -> None:
         for name, tensor in named:
             digest.update(name.encode())
             hash_tensor(digest, tensor)
+
+
+def hash_code(digest: Any, model: nn.Module, *files: str) -> None:
+    """Add the modules of a network, the source files of their classes, except torch's, and other files to a hash.
+
+    Args:
+        digest: Hash object of `hashlib`, which is updated.
+        model: Network.
+        *files: Paths of further files.
+    """
+    digest.update(repr(model).encode())
+    for path in sorted({*files, *_sources(model)}):
+        digest.update(Path(path).read_bytes())
+
+
+def _sources(model: nn.Module) -> Iterator[str]:
+    for kind in {type(module) for module in model.modules()}:
+        if kind.__module__.partition(".")[0] != "torch":
+            with suppress(TypeError):  # has no source file
+                yield inspect.getfile(kind)
 
 
 def hash_tensors(digest: Any, structure: Structure) -> None:

@@ -35,6 +35,7 @@ from haq.experiment.near_budget import policies_near_budget
 from haq.experiment.problem import Network, PricedModel, Problem
 from haq.experiment.quantized_policy import QuantizedPolicy
 from haq.experiment.quantizer_settings import quantizer_options, rounding_of
+from haq.experiment.stored_preparation import ensure_quantizers
 from haq.network.layer_calls import require_float_layers
 from haq.network.layers import trace
 from haq.network.tracing.unwrapping import unwrapped
@@ -91,10 +92,14 @@ def prepare(
     require(data)
     if network is None:
         quantizers = _quantizers(config, priced, data)
+
+        def compute() -> None:
+            quantizers.calibrate()
+            progress("round weights (GPTQ)" if rounding_of(config) == "gptq" else "quantize weights")
+            _quantize(quantizers, choice)
+
         progress("calibrate")
-        quantizers.calibrate()
-        progress("round weights (GPTQ)" if rounding_of(config) == "gptq" else "quantize weights")
-        _quantize(quantizers, choice)
+        ensure_quantizers(priced, data, quantizers, compute)
         near_budget = policies_near_budget(config, priced)
         ready = _network(config, priced, data, quantizers, comparison_policies=near_budget, progress=progress)
     else:

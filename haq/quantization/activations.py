@@ -60,6 +60,7 @@ class ActivationQuantizers:
     ) -> None:
         self._model, self._trace, self._batches, self._fit = model, trace, batches, fit
         self._found: dict[tuple[OperandKey, int], tuple[QuantizerParameters, Tensor]] = {}
+        self._warnings: tuple[str | None, ...] = ()
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -69,6 +70,19 @@ class ActivationQuantizers:
             UserError: Activations are not finite; the message names the layer.
         """
         return calibrate(self._model, self._trace, self._batches())
+
+    @property
+    def warning(self) -> str | None:
+        """Warning about calls that the trace does not have, or None."""
+        return self._warnings[0] if self._warnings else self.calibration.warning
+
+    def know_warning(self, warning: str | None) -> None:
+        """Set the warning of an earlier calibration on the same inputs, of which quantizers are loaded.
+
+        Args:
+            warning: The warning, or None.
+        """
+        self._warnings = (warning,)
 
     def quantizer(self, operand: OperandKey, bits: int) -> QuantizerParameters | None:
         """Return the quantizer of an activation.

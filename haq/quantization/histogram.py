@@ -157,7 +157,7 @@ def build_histogram(batches: Iterable[Tensor]) -> Histogram:
 def _counts(values: Tensor) -> Tensor:
     """Count values [n] by bin, int64 [2 * bins of a sign]."""
     counts = torch.zeros(2 * _BINS_PER_SIGN, dtype=torch.int64, device=values.device)
-    for some in values.split(_VALUES_AT_ONCE):
+    for some in torch.split(values, _VALUES_AT_ONCE):
         # The arithmetic shift of the bit pattern keeps the sign: negative values get bins below zero.
         bins = (some.view(torch.int32) >> _DROPPED_BITS).add_(_BINS_PER_SIGN)
         counts += torch.bincount(bins, minlength=len(counts))

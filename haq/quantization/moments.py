@@ -30,5 +30,5 @@ def channel_moments(x: Tensor, axis: int = 1) -> Moments:
     others = [dim for dim in range(values.ndim) if dim != axis]
     mean = values.mean(dim=others, keepdim=True)
     items = max(1, _VALUES_AT_ONCE // max(values[:1].numel(), 1))
-    squares = torch.stack([(part - mean).square_().sum(dim=others) for part in values.split(items)])
+    squares = torch.stack([(part - mean).square_().sum(dim=others) for part in torch.split(values, items)])
     return mean.flatten(), squares.sum(dim=0) * (mean.numel() / values.numel())

@@ -152,9 +152,9 @@ class Quantizers:
     def warning(self) -> str | None:
         """Warning about calls that the trace does not have, or None.
 
-        The calibration inputs are run if they were not run yet.
+        The calibration inputs are run if they were not run yet, unless the warning is known.
         """
-        return self._activations.calibration.warning
+        return self._activations.warning
 
     def codes(self, layer: int, bits: int) -> QuantizedWeight:
         """Return the integer codes and scales of a layer's weights.
@@ -281,6 +281,14 @@ class Quantizers:
             if a is not None:
                 found |= self._activations.tensors((layer, "input"), a)
         return found
+
+    def know_warning(self, warning: str | None) -> None:
+        """Set the warning that the calibration inputs gave when the quantizers were computed that are loaded here.
+
+        Args:
+            warning: The warning, or None.
+        """
+        self._activations.know_warning(warning)
 
     @cached_property
     def _hessians(self) -> dict[int, Tensor]:

@@ -1,12 +1,14 @@
 """Priors of a search by the names of `--prior`: the loss of quantizing each layer alone."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from haq.config import PriorName
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.layer_losses import LayerLosses
 from haq.experiment.prior.measured import network_sensitivities
 from haq.experiment.problem import Network
+from haq.experiment.stored_preparation import ensure_losses, preparation_key
 
 PRIORS: Mapping[PriorName, Callable[[Network], LayerLosses]] = {
     "fisher": network_fisher,
@@ -24,4 +26,13 @@ def compute_prior(network: Network, which: PriorName) -> LayerLosses | None:
     Returns:
         Relative output errors of all layers at all widths; None for `none`.
     """
-    return PRIORS[which](network) if which in PRIORS else None
+    if which not in PRIORS:
+        return None
+
+    def key() -> str:
+        engine = network.engine
+        return preparation_key(
+            network.priced, network.task, network.quantizers, which, engine.name, engine.images_per_policy
+        )
+
+    return ensure_losses(key, partial(PRIORS[which], network))

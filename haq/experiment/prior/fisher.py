@@ -270,13 +270,12 @@ def _slopes(model: QuantizedModel, taken: _Taken, gradient: Tensor, *, images: i
     """Return the directional changes g . d [image, part, bits - 1] of all quantizations of a call."""
     call, quantizers = taken.call, model.quantizers
     output = call.run(call.input, call.factor)
-    if is_corrected and call.operation.kind not in UNCORRECTED_KINDS:
-        slope = _CorrectedSlope(taken, output, gradient, images=images)
-    else:
 
-        def slope(changed: Tensor) -> Tensor:
-            return _by_image((changed - output) * gradient, images)
+    def plain(changed: Tensor) -> Tensor:
+        return _by_image((changed - output) * gradient, images)
 
+    corrects = is_corrected and call.operation.kind not in UNCORRECTED_KINDS
+    slope = _CorrectedSlope(taken, output, gradient, images=images) if corrects else plain
     weights = [slope(call.run(call.input, quantizers.factor(call, taken.layer, bits))) for bits in ALL_BITS]
     inputs = [slope(call.run(quantizers.input(call.input, taken.layer, bits), call.factor)) for bits in ALL_BITS]
     found: FloatArray = torch.stack([*weights, *inputs]).double().numpy(force=True)

@@ -5,9 +5,7 @@ libraries. In case the hash misses a difference, a cached graph is used only if 
 the network. Tensors that the network holds are not stored again.
 """
 
-import inspect
 from collections.abc import Iterator
-from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from torch import Tensor, nn
 from haq.evaluation.engines.onnxruntime import marking
 from haq.evaluation.engines.onnxruntime.errors import NotExportableError
 from haq.evaluation.engines.onnxruntime.sessions import open_session, run_session
-from haq.evaluation.fingerprint import hash_network
+from haq.evaluation.fingerprint import hash_code, hash_network
 from haq.execution.networks import run_network
 from haq.execution.structures import Structure, describe, tensors
 from haq.files import write_atomically
@@ -71,24 +69,15 @@ def stored_export(model: nn.Module, trace: Trace, example: Structure) -> onnx.Mo
 def _key(model: nn.Module, trace: Trace, example: Structure) -> str:
     digest = blake2b(digest_size=16)
     versions = (torch.__version__, onnx.__version__, onnxscript.__version__)
-    digest.update(repr((versions, model, trace, *_signature(example))).encode())
+    digest.update(repr((versions, trace, *_signature(example))).encode())
     hash_network(digest, model)
-    for path in sorted({marking.__file__, *_sources(model)}):
-        digest.update(Path(path).read_bytes())
+    hash_code(digest, model, marking.__file__)
     return digest.hexdigest()
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_parameters()
     yield from model.named_buffers()
-
-
-def _sources(model: nn.Module) -> Iterator[str]:
-    """Yield the source files of the classes of a network, except torch's."""
-    for kind in {type(module) for module in model.modules()}:
-        if kind.__module__.partition(".")[0] != "torch":
-            with suppress(TypeError):  # has no source file
-                yield inspect.getfile(kind)
 
 
 def _load(path: Path, model: nn.Module) -> onnx.ModelProto | None:

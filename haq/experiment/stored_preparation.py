@@ -1,0 +1,150 @@
+"""Cache of what depends on a network and its calibration data alone: quantizers, and losses of layers.
+
+Computing them takes minutes for a large network, and searches for several devices and budgets need the same. The key is
+a hash of the network, the calibration inputs, the settings, the source files that compute them, the versions of the
+libraries and the kind of processor. Stored values are those that would be computed, bit for bit.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from io import BytesIO
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from haq.evaluation.fingerprint import hash_code, hash_network, hash_tensors
+from haq.execution.structures import device_of
+from haq.experiment.prior.layer_losses import LayerLosses
+from haq.experiment.problem import PricedModel
+from haq.files import write_atomically
+from haq.quantization.quantizers import Quantizers
+from haq.quantization.range import ALL_BITS
+from haq.runs.cache import cache_dir
+from haq.tasks.base import Task
+
+WORTH_STORING_S = 5.0
+"""Seconds that computing has to take for its result to be stored."""
+LARGEST_BYTES = 2**28
+"""Largest size of quantizers that are stored."""
+_WARNING = "warning"
+_BATCH = 64
+_PACKAGES = ("quantization", "experiment", "network", "evaluation")
+
+
+def preparation_key(priced: PricedModel, task: Task, quantizers: Quantizers, *more: object) -> str:
+    """Compute the key of what depends on a network, its calibration inputs and the settings of its quantizers.
+
+    Args:
+        priced: The network with its trace.
+        task: Its data.
+        quantizers: Its quantizers.
+        *more: Further settings.
+
+    Returns:
+        The key, 32 hexadecimal digits.
+    """
+    digest = blake2b(digest_size=16)
+    device = device_of(tuple(priced.model.parameters()))
+    machine = (torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), str(device))
+    versions = (torch.__version__, np.__version__)
+    digest.update(repr((versions, machine, priced.trace, quantizers.options, more)).encode())
+    hash_network(digest, priced.model)
+    folder = Path(__file__).parents[1]
+    hash_code(digest, priced.model, *(str(path) for name in _PACKAGES for path in (folder / name).rglob("*.py")))
+    for inputs, _ in task.batches("calibration", batch_size=_BATCH):
+        hash_tensors(digest, inputs)
+    return digest.hexdigest()
+
+
+def ensure_quantizers(priced: PricedModel, task: Task, quantizers: Quantizers, compute: Callable[[], None]) -> None:
+    """Load all quantizers of a network from the cache, or compute them and store them.
+
+    Args:
+        priced: The network with its trace.
+        task: Its data.
+        quantizers: Its quantizers, of which none is computed yet.
+        compute: Function that computes them.
+
+    Raises:
+        UserError: The cache folder cannot be used.
+    """
+    layers = len(priced.layers)
+    path = cache_dir() / f"quantizers-{preparation_key(priced, task, quantizers)}.safetensors"
+    if _load_quantizers(path, quantizers, layers):
+        return
+    start = time.monotonic()
+    compute()
+    if time.monotonic() - start < WORTH_STORING_S:
+        return
+    found = {
+        f"{bits}/{name}": tensor
+        for bits in ALL_BITS
+        for name, tensor in quantizers.tensors((bits,) * layers, (bits,) * layers).items()
+    }
+    if sum(tensor.nbytes for tensor in found.values()) <= LARGEST_BYTES:
+        write_atomically(path, save(found | {_WARNING: _as_bytes(quantizers.warning)}))
+
+
+def ensure_losses(key: Callable[[], str], compute: Callable[[], LayerLosses]) -> LayerLosses:
+    """Load the losses of layers from the cache, or compute them and store them.
+
+    Args:
+        key: Function that returns the key of network, data and settings.
+        compute: Function that computes the losses.
+
+    Returns:
+        The losses.
+
+    Raises:
+        UserError: The cache folder cannot be used.
+    """
+    path = cache_dir() / f"losses-{key()}.npz"
+    found = _load_losses(path)
+    if found is not None:
+        return found
+    start = time.monotonic()
+    found = compute()
+    if time.monotonic() - start >= WORTH_STORING_S:
+        content = BytesIO()
+        np.savez(content, losses=found.losses, forward_images=found.forward_images, warnings=json.dumps(found.warnings))
+        write_atomically(path, content.getvalue())
+    return found
+
+
+def _load_quantizers(path: Path, quantizers: Quantizers, layers: int) -> bool:
+    """Load quantizers from a file; return whether it is there and undamaged."""
+    try:
+        found = load(path.read_bytes())
+        warning = json.loads(bytes(found.pop(_WARNING).tolist()))
+        for bits in ALL_BITS:
+            quantizers.load(_of_width(found, bits), (bits,) * layers, (bits,) * layers)
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return False
+    quantizers.know_warning(warning)
+    return True
+
+
+def _of_width(tensors: Mapping[str, Tensor], bits: int) -> dict[str, Tensor]:
+    prefix = f"{bits}/"
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _as_bytes(warning: str | None) -> Tensor:
+    return torch.tensor(list(json.dumps(warning).encode()), dtype=torch.uint8)
+
+
+def _load_losses(path: Path) -> LayerLosses | None:
+    """Return the losses of a file; None if it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            warnings = tuple(json.loads(str(arrays["warnings"])))
+            return LayerLosses(arrays["losses"], int(arrays["forward_images"]), warnings)
+    except (OSError, EOFError, BadZipFile, KeyError, ValueError):
+        return None
