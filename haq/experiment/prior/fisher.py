@@ -15,9 +15,8 @@ The information is that of a layer's whole output for each image, not its diagon
 together. The part of a change that corrections undo (`haq.quantization.corrections`) does not count.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,17 +28,17 @@ from torch.utils.weak import WeakIdKeyDictionary
 from haq.execution.networks import NetworkGuard, run_network
 from haq.execution.structures import Structure, item_count, rows, take, to_device
 from haq.execution.user_code import one_line
-from haq.experiment.prior.layer_losses import FloatArray, LayerLosses, LossKind
+from haq.experiment.prior.directions import LOGITS, Directions, OutputReader
+from haq.experiment.prior.layer_losses import LayerLosses, LossKind
 from haq.experiment.prior.measured import PRIOR_IMAGES, measured_losses
+from haq.experiment.prior.slopes import TakenCall, directional_changes
 from haq.experiment.problem import Network
 from haq.network.layer_calls import LayerCalls, NormCall
 from haq.network.tracing.weighted_calls import Call
-from haq.quantization.corrections import UNCORRECTED_KINDS
-from haq.quantization.moments import channel_moments
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.range import ALL_BITS
 from haq.tasks.base import Task
-from haq.tasks.distances import centred, power
+from haq.tasks.distances import power
 from haq.tasks.optional import DistributionTask, ValuedTask
 
 IMAGES_AT_ONCE = 32
@@ -48,24 +47,6 @@ NAMES_AT_MOST = 3
 """Layers that a warning names."""
 BACKWARD_FORWARDS = 2
 """Forward passes that a backward pass counts as."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutputReader:
-    """Function that returns the values of outputs whose information is estimated.
-
-    Attributes:
-        read: Function from the outputs for n items to values [n, ...].
-        is_logits: Whether the values are logits [n, classes] of a distribution. The information of plain values is that
-            of a Gaussian of unit variance.
-    """
-
-    read: Callable[[Structure], Tensor] = rows
-    is_logits: bool = True
-
-
-LOGITS = OutputReader()
-"""Reader of outputs that are logits, of all tensors together."""
 
 
 class BackwardError(Exception):
@@ -106,7 +87,9 @@ def fisher_sensitivity(
         values, gradients = _gradients(model, inputs, Directions(loss, outputs, generator))
         for taken, gradient in gradients:
             with NetworkGuard():
-                found[:, taken.layer] += _slopes(model, taken, gradient, images=count, is_corrected=is_corrected)
+                found[:, taken.layer] += directional_changes(
+                    model, taken, gradient, images=count, is_corrected=is_corrected
+                )
         squares += np.square(found).sum(axis=0)
         scale += 2 * len(values) if loss == "divergence" else _power(values, outputs)
         images += count
@@ -165,71 +148,16 @@ def _with_measured(network: Network, estimated: LayerLosses, layers: list[int], 
     return LayerLosses(losses, estimated.forward_images + measured.forward_images, (warning,))
 
 
-@dataclass(frozen=True, slots=True)
-class Directions:
-    """Random directions in the outputs whose covariance is the Fisher information."""
-
-    loss: LossKind
-    outputs: OutputReader
-    generator: Generator
-
-    def values(self, outputs: Structure) -> Tensor:
-        """Return the values whose Fisher information is estimated.
-
-        Args:
-            outputs: Outputs of the network for n items.
-
-        Returns:
-            Logits [n, classes], or all values of the outputs [n, values].
-        """
-        return self.outputs.read(outputs)
-
-    def draw(self, values: Tensor) -> Tensor:
-        """Draw a random direction for every image.
-
-        Args:
-            values: Result of `values`.
-
-        Returns:
-            Directions of the same shape.
-        """
-        signs = torch.randint(0, 2, values.shape, generator=self.generator).to(values) * 2 - 1
-        if not self.outputs.is_logits:
-            return signs
-        if self.loss == "noise":
-            return centred(signs)
-        root = values.softmax(dim=1).sqrt()
-        return root * signs - root.square() * (root * signs).sum(dim=1, keepdim=True)
-
-
 def _power(values: Tensor, outputs: OutputReader) -> float:
     return (power(values) if outputs.is_logits else values.square().sum(dtype=torch.float64)).item()
 
 
-@dataclass(slots=True)
-class _Taken:
-    """Call of a layer in the float network.
-
-    Attributes:
-        layer: Index of the layer.
-        call: Operation and arguments of the call.
-        probe: Zeros that are added to the output. Their gradient is that of the output, even if the network writes
-            into the output in place later.
-        eps: Epsilon of the batch norm that reads the output, if any.
-    """
-
-    layer: int
-    call: Call
-    probe: Tensor
-    eps: float | None = None
-
-
 def _gradients(
     model: QuantizedModel, inputs: Structure, directions: Directions
-) -> tuple[Tensor, Iterator[tuple[_Taken, Tensor]]]:
+) -> tuple[Tensor, Iterator[tuple[TakenCall, Tensor]]]:
     """Return output values [n, ...], and each layer call with the gradient of a random direction at its output."""
-    calls: list[_Taken] = []
-    call_of: MutableMapping[Tensor, _Taken] = WeakIdKeyDictionary()
+    calls: list[TakenCall] = []
+    call_of: MutableMapping[Tensor, TakenCall] = WeakIdKeyDictionary()
 
     def answer(layer: int, call: Call) -> Tensor:
         constants = {key: value.detach() for key, value in call.arguments.items() if isinstance(value, Tensor)}
@@ -237,7 +165,7 @@ def _gradients(
         copies = {key: constants[key].clone() for key in (("input",) if call.has_weights else ("input", "weight"))}
         kept = replace(call, arguments={**call.arguments, **constants, **copies})
         output = call.run(call.input, constants["weight"] if call.has_weights else call.factor)
-        calls.append(_Taken(layer, kept, torch.zeros_like(output, requires_grad=True)))
+        calls.append(TakenCall(layer, kept, torch.zeros_like(output, requires_grad=True)))
         answered = output + calls[-1].probe
         call_of[answered] = calls[-1]
         return answered
@@ -263,71 +191,3 @@ def _of_probes(moved: Tensor, probes: list[Tensor]) -> tuple[Tensor, ...]:
     if not moved.requires_grad:
         return tuple(map(torch.zeros_like, probes))
     return torch.autograd.grad(moved, probes, materialize_grads=True)
-
-
-@torch.no_grad()
-def _slopes(model: QuantizedModel, taken: _Taken, gradient: Tensor, *, images: int, is_corrected: bool) -> FloatArray:
-    """Return the directional changes g . d [image, part, bits - 1] of all quantizations of a call."""
-    call, quantizers = taken.call, model.quantizers
-    output = call.run(call.input, call.factor)
-
-    def plain(changed: Tensor) -> Tensor:
-        return _by_image((changed - output) * gradient, images)
-
-    corrects = is_corrected and call.operation.kind not in UNCORRECTED_KINDS
-    slope = _CorrectedSlope(taken, output, gradient, images=images) if corrects else plain
-    weights = [slope(call.run(call.input, quantizers.factor(call, taken.layer, bits))) for bits in ALL_BITS]
-    inputs = [slope(call.run(quantizers.input(call.input, taken.layer, bits), call.factor)) for bits in ALL_BITS]
-    found: FloatArray = torch.stack([*weights, *inputs]).double().numpy(force=True)
-    return found.reshape(2, len(ALL_BITS), -1).transpose(2, 0, 1)
-
-
-class _CorrectedSlope:
-    """Directional change of a corrected output.
-
-    Corrections restore the mean of every channel, before a batch norm also its variance: an output y + d becomes
-    (y + d - mean(y + d)) gain + mean(y), see `haq.quantization.corrections`. Its change is linear in the sums of d g,
-    y g and g over each channel, of which only the first depends on the bits.
-
-    Args:
-        taken: Call of the layer.
-        output: Its float output y.
-        gradient: Gradient g of the random direction, in the shape of the output.
-        images: Number of images.
-    """
-
-    def __init__(self, taken: _Taken, output: Tensor, gradient: Tensor, *, images: int) -> None:
-        self._output, self._gradient, self._images, self._eps = output, gradient, images, taken.eps
-        self._axis = output.ndim - 1 - taken.call.operation.spatial_dims
-        self._mean, self._variance = channel_moments(output, self._axis)
-        self._of_output, self._of_ones = self._sums(output * gradient), self._sums(gradient)
-
-    def __call__(self, changed: Tensor) -> Tensor:
-        """Return the change g . d [image] of a changed output."""
-        mean, variance = channel_moments(changed, self._axis)
-        gain = torch.ones_like(mean)
-        if self._eps is not None:
-            gain = ((self._variance + self._eps) / (variance + self._eps)).sqrt()
-        of_change = self._sums((changed - self._output) * self._gradient)
-        found = gain * of_change + (gain - 1) * self._of_output + (self._mean - gain * mean) * self._of_ones
-        return found.sum(dim=1)
-
-    def _sums(self, products: Tensor) -> Tensor:
-        """Sum products [image, channel]; see `_by_image` where images are not the first axis."""
-        if self._axis == 0 or len(products) % self._images:
-            others = [dim for dim in range(products.ndim) if dim != self._axis]
-            return (products.sum(dim=others) / math.sqrt(self._images)).expand(self._images, -1)
-        channels = products.shape[self._axis]
-        others = [dim for dim in range(1, products.ndim) if dim != self._axis]
-        rows = products.sum(dim=others) if others else products
-        return rows.reshape(self._images, -1, channels).sum(dim=1)
-
-
-def _by_image(products: Tensor, images: int) -> Tensor:
-    """Sum products over each image [image]; if images are not the first axis, return equal shares of the total.
-
-    Directions of different images are independent, so that the squared total is the sum of squares in expectation.
-    """
-    if len(products) % images == 0:
-        return products.reshape(images, -1).sum(dim=1)
-    return (products.sum() / math.sqrt(images)).expand(images)

@@ -10,8 +10,9 @@ from torch import Generator, Tensor, nn
 
 from haq.errors import UserError
 from haq.evaluation.engines.torch import TorchEngine
-from haq.experiment.prior import fisher as module
-from haq.experiment.prior.fisher import LOGITS, Directions, OutputReader, fisher_sensitivity
+from haq.experiment.prior import slopes as module
+from haq.experiment.prior.directions import LOGITS, Directions, OutputReader
+from haq.experiment.prior.fisher import fisher_sensitivity
 from haq.experiment.prior.layer_losses import FloatArray, LayerLosses, LossKind
 from haq.experiment.prior.measured import PARTS, PRIOR_IMAGES, Sensitivities, cells
 from haq.network.layers import trace
@@ -192,7 +193,7 @@ def test_corrections_restore_the_moments_of_every_channel() -> None:
 
 def fisher_with(corrected: Callable[..., Tensor], model: QuantizedModel, inputs: Tensor) -> FloatArray:
     class Slope:
-        def __init__(self, taken: module._Taken, output: Tensor, gradient: Tensor, *, images: int) -> None:
+        def __init__(self, taken: module.TakenCall, output: Tensor, gradient: Tensor, *, images: int) -> None:
             self.taken, self.output, self.gradient, self.images = taken, output, gradient, images
 
         def __call__(self, changed: Tensor) -> Tensor:
@@ -204,7 +205,7 @@ def fisher_with(corrected: Callable[..., Tensor], model: QuantizedModel, inputs:
         return fisher(model, inputs, is_corrected=True).losses
 
 
-def corrected_output(taken: module._Taken, changed: Tensor, output: Tensor) -> Tensor:
+def corrected_output(taken: module.TakenCall, changed: Tensor, output: Tensor) -> Tensor:
     dims = [dim for dim in range(output.ndim) if dim != output.ndim - 1 - taken.call.operation.spatial_dims]
     (variance, mean), (wanted, target) = (
         torch.var_mean(each, dim=dims, correction=0, keepdim=True) for each in (changed, output)
