@@ -36,8 +36,9 @@ results-check: $(STAMP)  ## whether committed tables, numbers and pictures follo
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "haq needs Python 3.11 or newer; set PYTHON")'
 	$(PYTHON) -m venv $(VENV)
-	@echo 'installing PyTorch and other packages in $(VENV), about 6 GB: takes some minutes'
+	@echo 'installing PyTorch and other packages in $(VENV), about 7 GB: takes some minutes'
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	@echo '. $(BIN)/activate puts haq on the path of a shell'
 	touch $@
 
 # Not what the other targets install from, as a mirror may serve other files. Build tools are locked too.

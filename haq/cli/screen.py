@@ -113,19 +113,10 @@ def fit(table: Table, width: int) -> Iterator[Table]:
     if table.wraps or _width(table) <= width:
         yield table
         return
-    names = list(range(table.text_columns))
-    excess = _width(table) - width
-    shorter = _shortened(table, excess)
-    if _width(shorter) <= width:
-        yield shorter
-        return
-    block = names[:]
-    for place in range(table.text_columns, len(table.columns)):
-        if len(block) > len(names) and _width(shorter.select_columns([*block, place])) > width:
-            yield shorter.select_columns(block)
-            block = names[:]
-        block.append(place)
-    yield shorter.select_columns(block)
+    shorter = _shortened(table, _width(table) - width)
+    whole, short = list(_split(table, width)), list(_split(shorter, width))
+    fits = max(map(_width, whole)) <= width
+    yield from whole if fits and len(whole) == len(short) else short
 
 
 def progress_bar(*columns: ProgressColumn | str, is_shown: bool = True) -> Progress:
@@ -144,6 +135,18 @@ def progress_bar(*columns: ProgressColumn | str, is_shown: bool = True) -> Progr
 
 def _width(table: Table) -> int:
     return sum(table.widths()) + GAP * (len(table.columns) - 1)
+
+
+def _split(table: Table, width: int) -> Iterator[Table]:
+    """Split the columns of numbers into tables that fit a width, each with all columns of names."""
+    names = list(range(table.text_columns))
+    block = names[:]
+    for place in range(table.text_columns, len(table.columns)):
+        if len(block) > len(names) and _width(table.select_columns([*block, place])) > width:
+            yield table.select_columns(block)
+            block = names[:]
+        block.append(place)
+    yield table.select_columns(block)
 
 
 def _shortened(table: Table, excess: int) -> Table:

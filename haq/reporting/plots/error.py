@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from haq.formatting import counted
-from haq.reporting.plots.layer_axis import LayerAxis
+from haq.reporting.plots.layer_axis import LayerAxis, shortened
 from haq.reporting.plots.style import (
     HEADER_INCHES,
     INK,
@@ -27,8 +27,10 @@ PLOT_INCHES = 2.4
 LEAST = 1e-12
 """Errors below are drawn at the lower edge, as the axis is logarithmic."""
 EDGES = {"edgecolors": "white", "linewidths": 0.5}
-LARGEST_SHOWN = 3
+LARGEST_SHOWN = 2
 """Layers that the subtitle names."""
+LONGEST_NAME = 24
+"""Characters of the name of a layer in the subtitle."""
 
 
 @house_style()
@@ -96,6 +98,8 @@ def error_subtitle(errors: LayerErrors) -> str:
         'largest: stem; 32 calibration images'
     """
     known = [(layer.added, layer.name) for layer in errors.layers if layer.added]
-    largest = [name for _, name in sorted(known, key=lambda pair: -pair[0])[:LARGEST_SHOWN]]
+    largest = [
+        shortened(name, longest=LONGEST_NAME) for _, name in sorted(known, key=lambda pair: -pair[0])[:LARGEST_SHOWN]
+    ]
     measured = f"{counted(errors.images, 'calibration image')}"
     return f"largest: {', '.join(largest)}; {measured}" if largest else f"no layer adds an error; {measured}"

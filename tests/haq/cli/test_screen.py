@@ -99,3 +99,13 @@ def test_columns_that_do_not_fit_continue_below() -> None:
     blocks = list(fit(wide, 30))
     assert [each.columns for each in blocks] == [("policy", "device", "x", "y")]
     assert list(fit(wide, 12))[-1].columns == ("policy", "device", "y")
+
+
+def test_names_are_not_shortened_where_that_saves_no_table() -> None:
+    name = "blocks.0.depthwise.0"
+    wide = Table(("layer", *"abcd"), ((name, *("123456789",) * 4),))
+    assert [(each.columns, each.rows[0][0]) for each in fit(wide, 42)] == [
+        (("layer", "a", "b"), name),
+        (("layer", "c", "d"), name),
+    ]
+    assert [each.rows[0][0] for each in fit(wide, 40)] == ["bloc…hwise.0"] * 2
