@@ -56,13 +56,13 @@ def print_blocks(blocks: Iterable[Block]) -> None:
     """Print paragraphs and tables on standard output, separated by empty lines.
 
     Args:
-        blocks: Paragraphs and tables.
+        blocks: Paragraphs, whose Markdown marks of code are left out, and tables.
     """
     for number, block in enumerate(blocks):
         if number:
             print_text("")
         if isinstance(block, str):
-            print_text(block)
+            print_text(block.replace("`", ""))
         else:
             write_table("", block, sys.stdout)
 

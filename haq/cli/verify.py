@@ -70,9 +70,7 @@ def _print_verification(record: VerificationRecord) -> None:
         columns = ("layer", *(each.name for each in ran))
         cells = zip(*map(_cells, ran), strict=True)
         rows = [(layer, *row) for layer, row in zip((*record.layers, "of all codes"), cells, strict=True)]
-        print_table(
-            "differing output codes of each layer, from equal input codes; (in brackets: in float)", columns, rows
-        )
+        print_table("differing output codes, from equal input codes; in brackets: computed in float", columns, rows)
         metric = metric_of(record.metric)
         items = next((each.outputs.items for each in ran if each.outputs), metric.items)
         scores = (items, metric.name, "expected", "same predictions", "output error")

@@ -21,10 +21,10 @@ from haq.runs.records import Finite, Metric, Record
 from haq.tasks.metrics import ACCURACY, metric_of
 from hardware_sim.cost import Bits
 
-SHADES = LinearSegmentedColormap.from_list("shades", ("white", VERMILION, "#3b1500"), N=48)
+SHADES = LinearSegmentedColormap.from_list("shades", ("#fbe3d3", VERMILION, "#3b1500"), N=48)
 """As matplotlib draws the colour bar of 50 shades and more as an image."""
 DECADES, EXPECTED_DECADES = 4, 5
-"""Powers of ten below the largest loss at which a cell is white; of measured and of expected losses."""
+"""Powers of ten below the largest loss at which a cell is palest; of measured and of expected losses."""
 FEWEST_EXPECTED = 2
 """Fewest bits whose expected losses are drawn; those of one bit are so large that others look alike."""
 BAR_INCHES = 0.9

@@ -99,6 +99,7 @@ def test_tables_of_finished_runs_fit_80_columns(
     more = images if kind in ("pareto", "compare") else (str(finished_run),)
     lines = printed(monkeypatch, *arguments, *more, "--out", "run", "--resume", "--quiet")
     assert any(expected in line for line in lines)
+    assert "`" not in "".join(lines)  # marks of the Markdown file
     assert max(map(len, lines)) <= 80
 
 
