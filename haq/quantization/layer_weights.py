@@ -12,7 +12,7 @@ from haq.config import QuantizerName
 from haq.quantization.calibration import MethodChoice
 from haq.quantization.kmeans import Codebook, kmeans_codebooks
 from haq.quantization.linear import QuantizedWeight, quantize_to_clips, quantize_to_scale, weight_clips
-from haq.quantization.range import IntegerRange
+from haq.quantization.range import weight_range
 from haq.quantization.rounding import NearestRounding, WeightRounding
 from haq.quantization.weight_scales import ANY_SCALES, ScaleRule, rows_with_scales, stored_scale, with_powers_of_two
 
@@ -67,7 +67,7 @@ class LayerWeights(Protocol):
 
 
 class LinearWeights:
-    """Linear quantizer of a layer's weights: symmetric integers with a scale for each output channel.
+    """Linear quantizer of a layer's weights: integers with zero point 0 and a scale for each output channel.
 
     Args:
         weight: Weights of the layer, of any shape with at least one axis.
@@ -106,7 +106,7 @@ class LinearWeights:
         return self._stored(replace(nearest, codes=codes), {"codes": codes})
 
     def _given(self, bits: int, codes: Tensor) -> Tensor:
-        grid = IntegerRange(bits, signed=True, narrow=True)
+        grid = weight_range(bits)
         if codes.shape != self._weight.shape:
             raise ValueError(f"weights of shape {list(self._weight.shape)} have no codes of shape {list(codes.shape)}")
         if codes.min() < grid.q_min or codes.max() > grid.q_max:
@@ -119,7 +119,7 @@ class LinearWeights:
         return weight_clips(rows, channel_axis=axis, method=self._method)
 
     def _stored(self, codes: QuantizedWeight, more: Mapping[str, Tensor] | None = None) -> StoredWeight:
-        grid = IntegerRange(codes.bits, signed=True, narrow=True)
+        grid = weight_range(codes.bits)
         bounds = torch.tensor((grid.q_min, grid.q_max), dtype=torch.int32)
         parts = {
             "scale": stored_scale(codes.scale, self._scales),

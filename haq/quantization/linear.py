@@ -1,4 +1,4 @@
-"""Linear quantizer: symmetric per-channel weights, per-tensor activations with an optional zero point."""
+"""Linear quantizer: per-channel weights without zero point, per-tensor activations with an optional zero point."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from haq.config import ZeroPoints
 from haq.quantization.affine import affine_fits
 from haq.quantization.calibration import MethodChoice, clips, distortion, method_at
 from haq.quantization.histogram import Histogram, build_histogram
-from haq.quantization.range import ALL_BITS, IntegerRange, align_channels, dequantize, quantize
+from haq.quantization.range import ALL_BITS, IntegerRange, align_channels, dequantize, quantize, weight_range
 
 # Candidate clips of a channel, relative to its largest weight: 24 per octave, over five octaves.
 _CANDIDATE_RATIOS = 2.0 ** (-torch.arange(120, dtype=torch.float64) / 24)
-_WEIGHT_BINS = 2048
-_CHANNELS_AT_ONCE = 512  # bounds the memory of one step: 512 channels of 2048 float32 bins are 4 MiB
+_WEIGHT_BINS = 4095  # odd, so that zero is one of them
+_CHANNELS_AT_ONCE = 512  # bounds the memory of one step: 512 channels of 4095 float32 bins are 8 MiB
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -90,7 +90,7 @@ def quantize_weight(
 
 
 def quantize_to_clips(weight: Tensor, bits: int, *, clip: Tensor, channel_axis: int = 0) -> QuantizedWeight:
-    """Quantize weights with given clips, symmetrically around zero.
+    """Quantize weights with given clips; the range of the codes is that of `weight_range`.
 
     A channel in which all weights are zero gets the layer's largest scale: its codes are 0 at any scale, and a bias
     that is later expressed in steps of the scale stays in range.
@@ -104,7 +104,7 @@ def quantize_to_clips(weight: Tensor, bits: int, *, clip: Tensor, channel_axis: 
     Returns:
         The quantized weights.
     """
-    grid = IntegerRange(bits, signed=True, narrow=True)
+    grid = weight_range(bits)
     scale = (clip / grid.steps).to(torch.float32)
     largest = scale.max()
     scale = torch.where(scale > 0, scale, torch.where(largest > 0, largest, 1.0))
@@ -112,7 +112,7 @@ def quantize_to_clips(weight: Tensor, bits: int, *, clip: Tensor, channel_axis: 
 
 
 def quantize_to_scale(weight: Tensor, bits: int, *, scale: Tensor, channel_axis: int = 0) -> QuantizedWeight:
-    """Quantize weights with given scales, symmetrically around zero.
+    """Quantize weights with given scales; the range of the codes is that of `weight_range`.
 
     Args:
         weight: Weights of any shape with at least one axis.
@@ -123,7 +123,7 @@ def quantize_to_scale(weight: Tensor, bits: int, *, scale: Tensor, channel_axis:
     Returns:
         The quantized weights.
     """
-    grid = IntegerRange(bits, signed=True, narrow=True)
+    grid = weight_range(bits)
     aligned = align_channels(scale, weight.ndim, channel_axis)
     codes = quantize(weight.detach().to(torch.float32), aligned, 0, grid.q_min, grid.q_max)
     return QuantizedWeight(codes=codes.to(torch.int8), scale=scale, bits=bits, channel_axis=channel_axis)
@@ -152,11 +152,11 @@ def weight_clips(
     Raises:
         ValueError: The weights are empty or not finite, a bit width is outside 1..8, or the method is unknown.
     """
-    rows = weight.detach().to(torch.float32).movedim(channel_axis, 0).flatten(1).abs()
+    rows = weight.detach().to(torch.float32).movedim(channel_axis, 0).flatten(1)
     if not rows.numel() or not rows.isfinite().all():
         raise ValueError(f"weights must be finite and at least one, got shape {list(weight.shape)} or NaN or infinity")
     chosen = {width: method_at(method, width) for width in bits}
-    peak = rows.amax(dim=1)
+    peak = rows.abs().amax(dim=1)
     found = _mse_clips(rows, peak, [width for width, name in chosen.items() if name == "mse"])
     found |= {width: peak for width, name in chosen.items() if name == "max"}
     pooled = {width: name for width, name in chosen.items() if width not in found}
@@ -264,7 +264,7 @@ def _parameters(grid: IntegerRange, scale: float, zero_point: int = 0) -> Quanti
 
 
 def _mse_clips(rows: Tensor, peak: Tensor, bits: list[int]) -> dict[int, Tensor]:
-    """Return the candidate clip of least squared error for each channel, from magnitudes [channels, weights].
+    """Return the candidate clip of least squared error for each channel, from weights [channels, weights].
 
     Scaled to its largest weight, every channel has the same bins and the same candidates. So the errors of all
     channels, candidates and bit widths are one matrix product: counts [channels, bins] times errors [bins, bits *
@@ -273,7 +273,7 @@ def _mse_clips(rows: Tensor, peak: Tensor, bits: list[int]) -> dict[int, Tensor]
     if not bits:
         return {}
     ratios = _CANDIDATE_RATIOS.to(rows.device)
-    table = torch.cat([_bin_errors(ratios, IntegerRange(width, signed=True, narrow=True)) for width in bits], dim=1)
+    table = torch.cat([_bin_errors(ratios, weight_range(width)) for width in bits], dim=1)
     chunks = zip(torch.split(rows, _CHANNELS_AT_ONCE), torch.split(peak, _CHANNELS_AT_ONCE), strict=True)
     errors = torch.cat([_bin_counts(*chunk) @ table for chunk in chunks])
     best = errors.reshape(len(rows), len(bits), -1).argmin(dim=2)
@@ -281,18 +281,16 @@ def _mse_clips(rows: Tensor, peak: Tensor, bits: list[int]) -> dict[int, Tensor]
 
 
 def _bin_errors(ratios: Tensor, grid: IntegerRange) -> Tensor:
-    """Compute the squared error (float32 [bins, candidates]) of a magnitude i / (bins - 1) under each clip.
-
-    One signed bit has no positive level; the error is that of the magnitudes of negative weights.
-    """
-    magnitude = torch.linspace(0, 1, _WEIGHT_BINS, dtype=torch.float64, device=ratios.device)[:, None]
+    """Compute the squared error (float32 [bins, candidates]) of values spread evenly over -1..1 under each clip."""
+    value = torch.linspace(-1, 1, _WEIGHT_BINS, dtype=torch.float64, device=ratios.device)[:, None]
     scale = ratios / grid.steps
-    return ((magnitude / scale).round().clamp(max=grid.steps) * scale - magnitude).square().to(torch.float32)
+    return ((value / scale).round().clamp(grid.q_min, grid.q_max) * scale - value).square().to(torch.float32)
 
 
 def _bin_counts(rows: Tensor, peak: Tensor) -> Tensor:
-    """Count weights [channels, bins] in bins around i / (bins - 1) of the channel's largest."""
-    bins = (rows / _above_zero(peak)[:, None] * (_WEIGHT_BINS - 1)).round().to(torch.int64)
+    """Count weights [channels, bins] in bins spread evenly from minus to plus the channel's largest magnitude."""
+    half = _WEIGHT_BINS // 2
+    bins = (rows / _above_zero(peak)[:, None] * half).round().to(torch.int64) + half
     bins += torch.arange(len(rows), device=rows.device)[:, None] * _WEIGHT_BINS
     counts = torch.bincount(bins.flatten(), minlength=len(rows) * _WEIGHT_BINS)
     return counts.reshape(len(rows), _WEIGHT_BINS).to(torch.float32)

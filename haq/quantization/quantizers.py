@@ -51,10 +51,10 @@ class QuantizerOptions:
 class Quantizers:
     """Quantizers of a network, each computed on first use and kept.
 
-    Linear weights are symmetric per output channel. Activations are per tensor, and unsigned if calibration saw no
-    negative value. Layers are identified by their position in the trace; layers with the same weights share their
-    quantizer. A layer that multiplies two activations has a quantizer for each; bits of weights are those of the
-    second.
+    Linear weights have a scale for each output channel and zero point 0. Activations are per tensor, and unsigned if
+    calibration saw no negative value. Layers are identified by their position in the trace; layers with the same
+    weights share their quantizer. A layer that multiplies two activations has a quantizer for each; bits of weights are
+    those of the second.
 
     Args:
         model: Float network.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 MAX_BITS = 8
 """Largest bit width of a quantizer."""
+_FULL_BITS = 3
 ALL_BITS = range(1, MAX_BITS + 1)
 """All bit widths of quantizers, 1 to 8."""
 
@@ -63,6 +64,25 @@ class IntegerRange:
     def steps(self) -> int:
         """Number of steps between zero and the clip: scale = clip / steps."""
         return max(self.q_max, 1)
+
+
+def weight_range(bits: int) -> IntegerRange:
+    """Return the range of the codes of weights.
+
+    It is symmetric from 4 bits up, as in HAQ. Below, every code counts: at 2 bits the levels -2 to 1 have 1 dB less
+    error of Gaussian weights than -1 to 1.
+
+    Args:
+        bits: Bit width, 1 to 8.
+
+    Returns:
+        The range.
+
+    Examples:
+        >>> [(weight_range(bits).q_min, weight_range(bits).q_max) for bits in (2, 3, 4)]
+        [(-2, 1), (-4, 3), (-7, 7)]
+    """
+    return IntegerRange(bits, signed=True, narrow=bits > _FULL_BITS)
 
 
 class _Round(torch.autograd.Function):

@@ -11,11 +11,11 @@ from torch import Tensor
 from haq.config import Rounding
 from haq.quantization.gptq import Feedback, gptq_codes
 from haq.quantization.linear import QuantizedWeight
-from haq.quantization.range import IntegerRange
+from haq.quantization.range import weight_range
 from haq.quantization.weight_scales import ANY_SCALES, ScaleRule
 
 # Scales that GPTQ tries, relative to those of the nearest codes: eight to the octave, 1 first.
-_SCALE_RATIOS = 2.0 ** (torch.tensor([0, -6, -5, -4, -3, -2, -1, 1, 2]) / 8)
+_SCALE_RATIOS = 2.0 ** (torch.tensor([0, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5]) / 8)
 # The same for scales that are powers of two.
 _POWER_RATIOS = torch.tensor([1.0, 0.5, 2.0])
 _WEIGHTS_AT_ONCE = 1 << 24  # of all the scales that are tried together
@@ -123,7 +123,7 @@ def _rounded(weight: Tensor, nearest: QuantizedWeight, inputs: _Inputs, rule: Sc
     one of least error of all of them.
     """
     groups, columns = inputs.feedback.order.shape
-    grid = IntegerRange(nearest.bits, signed=True, narrow=True)
+    grid = weight_range(nearest.bits)
     rows, scale = weight.float().reshape(groups, -1, columns), nearest.scale.reshape(groups, -1)
     least = torch.full_like(scale, torch.inf)
     best_scale, best_codes = scale.clone(), torch.zeros_like(rows, dtype=torch.int8)

@@ -17,7 +17,7 @@ from haq.quantization.adaptive_gradients import LearnedGrid, learned_fake_quanti
 from haq.quantization.corrections import Corrections
 from haq.quantization.linear import QuantizedWeight, QuantizerParameters
 from haq.quantization.quantizers import Quantizers
-from haq.quantization.range import IntegerRange, round_half_even
+from haq.quantization.range import round_half_even, weight_range
 from haq.quantization.training.initialization import owners
 from haq.quantization.weight_scales import ANY_SCALES, stored_scale
 
@@ -43,7 +43,7 @@ class LearnedWeight(nn.Module):
 
     def __init__(self, weight: Tensor, start: QuantizedWeight) -> None:
         super().__init__()
-        self._grid = IntegerRange(start.bits, signed=True, narrow=True)
+        self._grid = weight_range(start.bits)
         self._along = [-1 if dim == start.channel_axis else 1 for dim in range(weight.ndim)]
         codes, wanted = start.codes.float(), weight.float() / start.scale.reshape(self._along)
         near = torch.clamp(wanted, codes - FURTHEST, codes + FURTHEST)

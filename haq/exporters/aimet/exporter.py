@@ -12,6 +12,7 @@ from haq.exporters.aimet.lowering import FloatLowering
 from haq.exporters.deployable import Deployable
 from haq.exporters.float_graphs import float_layers
 from haq.exporters.formats import Export, ExportOptions, FormatName
+from haq.exporters.integer.network import code_bits
 from haq.exporters.onnx.graph import describe, remove_metadata
 from haq.exporters.onnx.names import input_names, output_names, rename, tensor_names
 from haq.quantization.activations import OperandKey
@@ -101,7 +102,7 @@ def encode(network: Deployable) -> EncodedGraph:
     weights = tuple(
         Encoding(
             name=weight_tensor(names[layer]),
-            bits=max(network.bits[0][layer] or MIN_BITS, MIN_BITS),
+            bits=max(network.bits[0][layer] or MIN_BITS, MIN_BITS, code_bits(found.codes)),
             scale=tuple(map(float, found.scale)),
             axis=found.axis,
         )
@@ -142,3 +143,17 @@ def _notes(network: Deployable, encoded: EncodedGraph) -> Iterator[str]:
     ones = [layer.name for layer in network.policy.layers if layer.w_bits == 1]
     if ones:
         yield f"weights of 1 bit are encoded in 2, the least that AIMET has: {', '.join(ones[:3])}"
+    wider = [
+        layer.name
+        for layer, found in zip(network.policy.layers, _weight_bits(network, encoded), strict=True)
+        if layer.w_bits is not None and found > max(layer.w_bits, MIN_BITS)
+    ]
+    if wider:
+        names = ", ".join(wider[:3])
+        yield f"weights are encoded in one bit more where a batch norm changes the sign of their lowest code: {names}"
+
+
+def _weight_bits(network: Deployable, encoded: EncodedGraph) -> list[int]:
+    """Return the bits of the encodings of every layer's weights; 0 for a layer without."""
+    bits = {encoding.name: encoding.bits for encoding in encoded.weights}
+    return [bits.get(weight_tensor(layer.name), 0) for layer in network.policy.layers]

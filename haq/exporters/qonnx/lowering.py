@@ -20,7 +20,7 @@ from haq.evaluation.engines.onnxruntime.template import Floats, Node
 from haq.experiment.target_quantizers import are_powers_of_two
 from haq.exporters.deployable import Deployable
 from haq.quantization.linear import QuantizedWeight, QuantizerParameters
-from haq.quantization.range import IntegerRange
+from haq.quantization.range import IntegerRange, weight_range
 
 DOMAIN = "qonnx.custom_op.general"
 """Domain of the operator `Quant`, of version 1."""
@@ -72,7 +72,8 @@ def activation_grid(quantizer: QuantizerParameters, name: str) -> Grid:
 def weight_grid(weight: QuantizedWeight, factor: Floats | None = None) -> tuple[NDArray[np.float32], Grid]:
     """Fold a factor per channel into quantized weights.
 
-    Codes of 1 bit, -1 and 0, are stored as unsigned ones with negative scales.
+    Codes of 1 bit, -1 and 0, are stored as unsigned ones with negative scales. The lowest code of 2 and 3 bits has no
+    opposite: where the factor is negative, the scale is.
 
     Args:
         weight: Quantized weights.
@@ -82,15 +83,21 @@ def weight_grid(weight: QuantizedWeight, factor: Floats | None = None) -> tuple[
         Values of the weights, float32, and their grid.
     """
     if weight.bits == 1:
-        scale = -weight.scale.numpy().astype(np.float64) * (1.0 if factor is None else factor)
-        scale = np.where(np.abs(scale) < SMALLEST_STEP, SMALLEST_STEP, scale).astype(np.float32)
-        codes = -weight.codes.numpy()
+        scale, codes = _signed_scale(-weight.scale.numpy(), factor), -weight.codes.numpy()
+    elif not weight_range(weight.bits).narrow:
+        scale, codes = _signed_scale(weight.scale.numpy(), factor), weight.codes.numpy()
     else:
         integers = integer_weight(weight, factor, fill=False)
         scale, codes = np.maximum(integers.scale, np.float32(SMALLEST_STEP)), integers.codes
     aligned: NDArray[np.float32] = align_channels(scale, codes.ndim, weight.channel_axis)
-    is_signed = weight.bits > 1
-    return codes.astype(np.float32) * aligned, Grid(weight.bits, aligned, signed=is_signed, narrow=is_signed)
+    narrow = weight_range(weight.bits).narrow
+    return codes.astype(np.float32) * aligned, Grid(weight.bits, aligned, signed=weight.bits > 1, narrow=narrow)
+
+
+def _signed_scale(scale: NDArray[np.float32], factor: Floats | None) -> NDArray[np.float32]:
+    """Multiply scales with a factor per channel that may be negative."""
+    scales = scale.astype(np.float64) * (1.0 if factor is None else factor)
+    return np.where(np.abs(scales) < SMALLEST_STEP, SMALLEST_STEP, scales).astype(np.float32)
 
 
 class QuantLowering(Lowering):

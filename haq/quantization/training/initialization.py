@@ -17,6 +17,7 @@ from haq.quantization.activations import Calibration, Operand, OperandKey, calib
 from haq.quantization.adaptive import AdaptiveQuantizer
 from haq.quantization.affine import Shift
 from haq.quantization.linear import quantize_weight
+from haq.quantization.range import weight_range
 from haq.quantization.weight_scales import (
     ANY_SCALES,
     ScaleRule,
@@ -175,7 +176,7 @@ def weight_quantizer(layer: Layer, bits: int, *, rule: ScaleRule = ANY_SCALES) -
         signed=True,
         channel_axis=None if rule.per_tensor else channel_axis(layer),
         shift="none",
-        narrow=True,
+        narrow=weight_range(bits).narrow,
         batch_axis=None,
         power_of_two=rule.power_of_two,
     )

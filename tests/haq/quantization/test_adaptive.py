@@ -429,9 +429,9 @@ def test_scale_stays_positive_for_any_raw_scale(step: float) -> None:
 def test_weight_scales_equal_those_without_training() -> None:
     weight = gaussian(5, 4, 3, 3)
     weight[2] = 0
-    quantizer = AdaptiveQuantizer(3, signed=True, channel_axis=0, shift="none", narrow=True)
+    quantizer = AdaptiveQuantizer(4, signed=True, channel_axis=0, shift="none", narrow=True)
     quantizer.calibrate(weight)
-    fixed = quantize_weight(weight, 3)
+    fixed = quantize_weight(weight, 4)
     assert torch.equal(quantizer.codes(weight), fixed.codes.to(torch.int32))
     assert torch.equal(quantizer(weight), fixed.dequantize())
 

@@ -101,7 +101,7 @@ def test_scales_are_those_of_the_least_error_in_outputs(bits: int) -> None:
     errors = [((each.values - some_weights()).flatten(1) @ x).square().mean(dim=1) for each in (found, nearest)]
     assert (errors[0] < errors[1]).all()
     ratio = found.parts["scale"] / nearest.parts["scale"]
-    assert 0.59 < ratio.min() < ratio.max() < 1.5
+    assert 0.6 < ratio.min() < ratio.max() < 1.7
 
 
 @pytest.mark.parametrize("bits", [2, 8])
@@ -145,8 +145,8 @@ def test_codes_of_other_weights_are_refused() -> None:
     codes = rounded(3).parts["codes"]
     with pytest.raises(ValueError, match=r"no codes of shape \[5, 5, 3, 3\]"):
         rounded(3, codes=codes[:5])
-    with pytest.raises(ValueError, match=r"codes of 3 bits lie in -3\.\.3"):
-        rounded(3, codes=codes * 2)
+    with pytest.raises(ValueError, match=r"codes of 3 bits lie in -4\.\.3"):
+        rounded(3, codes=codes * 3)
 
 
 def test_codebooks_are_not_rounded() -> None:

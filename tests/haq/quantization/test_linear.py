@@ -57,7 +57,8 @@ def test_codes_fit_their_bits_and_zeros_stay_zero(method: CalibrationMethod, bit
     weight[2] = 0
     weight[3, 5:] = 0
     quantized = quantize_weight(weight, bits, method=method)
-    assert quantized.codes.abs().max() <= max(2 ** (bits - 1) - 1, 1)
+    assert -(2 ** (bits - 1)) + (bits > 3) <= quantized.codes.min()
+    assert quantized.codes.max() <= 2 ** (bits - 1) - 1
     assert len(quantized.codes.unique()) <= 2**bits
     assert (quantized.dequantize()[weight == 0] == 0).all()
     assert (quantized.scale > 0).all()

@@ -113,7 +113,7 @@ def test_learning_lowers_the_loss_on_held_out_images(mixed_net: Mixed) -> None:
     }
     task = ClassificationTask(name="noise", splits=splits, num_classes=4, facts={})
     network = prepared(mixed_net, task, "nearest")
-    _, reconstruction = learner(network, uniform(network, 3, 3))
+    _, reconstruction = learner(network, uniform(network, 4, 3))
     held_out = images(network, "search")
     before = reconstruction.loss(held_out).item()
     reconstruction.learn(calibration_batches(task, batch_size=20, seed=0))
@@ -143,7 +143,7 @@ def test_codes_stay_within_their_bits_and_the_network_is_unchanged(
     eager = ReconstructionConfig(steps=20, batch_size=20, code_lr=0.2)
     tensors = learned_tensors(network, bits, eager)
     codes = [value for name, value in tensors.items() if name.endswith(".codes")]
-    assert {int(value) for each in codes for value in each.unique()} == {-1, 0, 1}
+    assert {int(value) for each in codes for value in each.unique()} == {-2, -1, 0, 1}
     assert len(codes) == len(names(network)) == 5
     assert all(torch.equal(value, mixed_net.state_dict()[name]) for name, value in before.items())
     assert all(parameter.grad is None for parameter in mixed_net.parameters())

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from haq.evaluation.engines.onnxruntime.template import Floats
 from haq.quantization.linear import QuantizedWeight
+from haq.quantization.range import weight_range
 
+_LARGEST_CODE = 127
 LARGEST_BIAS = 2.0**30
 """In steps of the accumulator; leaves room in int32 for the products."""
 SMALLEST_STEP = 1e-30
@@ -70,9 +72,14 @@ def fill_factor(bits: int) -> int:
         bits: Bits of the codes.
 
     Returns:
-        The power; 64 for 1 bit, whose code -1 may change its sign.
+        The largest one with which every code fits, also if a batch norm changes its sign.
+
+    Examples:
+        >>> [fill_factor(bits) for bits in (1, 2, 3, 4, 8)]
+        [64, 32, 16, 16, 1]
     """
-    return 1 << 8 - max(bits, 2)
+    largest = -weight_range(bits).q_min
+    return 1 << (_LARGEST_CODE // largest).bit_length() - 1
 
 
 def enlarge_scales(weight: Integers, offset: Floats, input_scale: float) -> Integers:
