@@ -30,6 +30,12 @@ def test_one_bit_codes_change_sign_with_negative_factor() -> None:
     assert (found.codes * found.scale).tolist() == [[1.0, 0.0]]
 
 
+def test_the_lowest_code_changes_sign_with_negative_factor() -> None:
+    for bits, lowest in ((2, -2), (3, -4)):
+        found = integer_weight(weight([[lowest, 1]], [1.0], bits=bits), np.array([-1.0]))
+        assert (found.codes * found.scale).tolist() == [[-lowest, -1.0]]
+
+
 def test_transposed_weights_have_channels_on_other_axis() -> None:
     found = integer_weight(weight([[1, 2], [3, 4]], [1.0, 1.0], bits=8)).transposed
     assert found.codes.tolist() == [[1, 3], [2, 4]]
