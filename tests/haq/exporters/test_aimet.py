@@ -146,6 +146,19 @@ def test_encodings_give_the_codes_of_the_quantized_network(w_bits: int | None, a
         assert compare_outputs(network.network.task, found, network.evaluated(inputs)).noise < 0.02
 
 
+def test_a_lowest_code_whose_sign_changes_takes_one_bit_more(prepared: Prepare) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        network = Shared().eval()
+    with torch.no_grad():
+        for norm in (each for each in network.modules() if isinstance(each, nn.BatchNorm2d)):
+            norm.weight.neg_()
+    export = AimetExporter().build(prepared(network, 2, 8), ExportOptions())
+    notes = [note for note in export.notes if "one bit more" in note]
+    assert len(notes) == 1
+    assert notes[0].endswith("changes the sign of their lowest code: stem")
+
+
 def test_a_tensor_has_an_identity_only_where_something_else_reads_it(prepared: Prepare) -> None:
     network = prepared(Shared().eval(), 4, 4)
     encoded = encode(network)
