@@ -134,7 +134,9 @@ def timm_network(name: str) -> tuple[nn.Module, Tensor]:
     """Return a network of timm and one input."""
     import timm
 
-    size = timm.get_pretrained_cfg(name, allow_unregistered=True).input_size
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    assert config is not None, "networks that are listed have a configuration"
+    size = config.input_size
     return on_meta(lambda: timm.create_model(name)), torch.zeros(1, *size, device="meta")
 
 
