@@ -35,7 +35,7 @@ LARGEST_BYTES = 2**28
 """Largest size of quantizers that are stored."""
 _WARNING = "warning"
 _BATCH = 64
-_PACKAGES = ("quantization", "experiment", "network", "evaluation")
+_PACKAGES = ("quantization", "experiment", "network", "evaluation", "tasks")
 
 
 def preparation_key(priced: PricedModel, task: Task, quantizers: Quantizers, *more: object) -> str:
@@ -92,11 +92,11 @@ def ensure_quantizers(priced: PricedModel, task: Task, quantizers: Quantizers, c
         write_atomically(path, save(found | {_WARNING: _as_bytes(quantizers.warning)}))
 
 
-def ensure_losses(key: Callable[[], str], compute: Callable[[], LayerLosses]) -> LayerLosses:
+def ensure_losses(key: str, compute: Callable[[], LayerLosses]) -> LayerLosses:
     """Load the losses of layers from the cache, or compute them and store them.
 
     Args:
-        key: Function that returns the key of network, data and settings.
+        key: Result of `preparation_key`.
         compute: Function that computes the losses.
 
     Returns:
@@ -105,7 +105,7 @@ def ensure_losses(key: Callable[[], str], compute: Callable[[], LayerLosses]) ->
     Raises:
         UserError: The cache folder cannot be used.
     """
-    path = cache_dir() / f"losses-{key()}.npz"
+    path = cache_dir() / f"losses-{key}.npz"
     found = _load_losses(path)
     if found is not None:
         return found

@@ -28,11 +28,6 @@ def compute_prior(network: Network, which: PriorName) -> LayerLosses | None:
     """
     if which not in PRIORS:
         return None
-
-    def key() -> str:
-        engine = network.engine
-        return preparation_key(
-            network.priced, network.task, network.quantizers, which, engine.name, engine.images_per_policy
-        )
-
+    of_engine = network.engine.name, network.engine.images_per_policy
+    key = preparation_key(network.priced, network.task, network.quantizers, which, *of_engine)
     return ensure_losses(key, partial(PRIORS[which], network))
