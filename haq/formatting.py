@@ -1,10 +1,7 @@
-"""Formatting of quantities, names and tables for reports: SI units in, readable units and shortened names out."""
+"""Formatting of quantities and names for reports: SI units in, readable units and shortened names out."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-
-from rich.cells import cell_len
 
 from hardware_sim.catalog import DeviceError, load_accelerator
 from hardware_sim.cost import Objective
@@ -280,70 +277,3 @@ def model_title(model: str) -> str:
     """
     kind, colon, rest = model.rpartition(":")
     return f"{kind}{colon}{Path(rest).name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Table of text cells.
-
-    Attributes:
-        columns: Headers, which may have several lines.
-        rows: Cells of each row.
-        text_columns: Number of leading columns that hold names; the others hold numbers.
-        wraps: Whether the last column holds sentences, which are wrapped instead of shortened.
-    """
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    text_columns: int = 1
-    wraps: bool = False
-
-    def widths(self) -> list[int]:
-        """Return the number of characters that each column takes."""
-        return [
-            max(map(cell_len, (*header.split("\n"), *(row[place] for row in self.rows))))
-            for place, header in enumerate(self.columns)
-        ]
-
-    def select_columns(self, places: Sequence[int]) -> "Table":
-        """Select columns.
-
-        Args:
-            places: Positions of the columns to keep.
-
-        Returns:
-            The table with these columns, in the given order.
-        """
-        rows = tuple(tuple(row[place] for place in places) for row in self.rows)
-        return replace(self, columns=tuple(self.columns[place] for place in places), rows=rows)
-
-
-Block = str | Table
-"""Paragraph or table."""
-
-
-def markdown(blocks: Iterable[Block]) -> str:
-    r"""Format paragraphs and tables as Markdown, separated by empty lines.
-
-    Args:
-        blocks: Paragraphs and tables.
-
-    Returns:
-        The Markdown text.
-
-    Examples:
-        >>> print(markdown(["Costs.", Table(("device", "of\n8 bits"), (("bismo-edge", "60 %"),))]), end="")
-        Costs.
-        <BLANKLINE>
-        | device | of 8 bits |
-        | --- | --- |
-        | bismo-edge | 60 % |
-    """
-    texts = (block if isinstance(block, str) else "\n".join(_rows(block)) for block in blocks)
-    return "\n\n".join(texts) + "\n"
-
-
-def _rows(table: Table) -> Iterator[str]:
-    columns = [header.replace("\n", " ") for header in table.columns]
-    for row in (columns, ["---"] * len(columns), *table.rows):
-        yield f"| {' | '.join(row)} |"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from html import escape
 
-from haq.formatting import Block, Table
+from haq.tables import Block, Table
 
 OPEN_ROWS = 30
 """Longest table that is shown at once; longer ones are folded."""

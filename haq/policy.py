@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from haq.errors import UserError, validation_message
 from haq.file_limits import POLICY, read_bytes
 from haq.files import link_target, write_atomically
-from haq.formatting import Block, Table, counted, device_title, format_cost, model_title, percent
+from haq.formatting import counted, device_title, format_cost, model_title, percent
 from haq.notebook import notebook_html
+from haq.tables import Block, Table
 from hardware_sim.cost import COST_FIELDS, Bits, Cost, Objective
 from hardware_sim.layer import Layer, LayerKind
 

@@ -9,8 +9,9 @@ from typing import Any
 from haq.cli.screen import literal, write_table, write_text
 from haq.experiment.result_tables import learned_table
 from haq.finetuning.journal import Summary as FinetuneSummary
-from haq.formatting import Block, Table, format_cost
+from haq.formatting import format_cost
 from haq.reconstruction.records import Summary as ReconstructionSummary
+from haq.tables import Block, Table
 from haq.tasks.metrics import metric_of
 from hardware_sim.cost import Objective
 

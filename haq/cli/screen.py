@@ -13,7 +13,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from haq.errors import printable
-from haq.formatting import Table, shorten_all
+from haq.formatting import shorten_all
+from haq.tables import Table
 
 GAP = 2
 """Spaces between two columns."""

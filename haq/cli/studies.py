@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from haq.cli.output import print_blocks, print_json, print_text
 from haq.files import write_atomically
-from haq.formatting import Block, markdown
+from haq.tables import Block, markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,10 +10,11 @@ from haq.budgets import ResolvedBudget
 from haq.config import SearchConfig
 from haq.costs.pricing import PricedLayers
 from haq.evaluation.protocols import Engine
-from haq.formatting import Table, counted, device_title, format_cost, model_title, percent
+from haq.formatting import counted, device_title, format_cost, model_title, percent
 from haq.network.layers import Trace
 from haq.notebook import notebook_html
 from haq.quantization.quantizers import Quantizers
+from haq.tables import Table
 from haq.tasks.base import SplitName, Task
 
 

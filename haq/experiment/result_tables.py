@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from haq.formatting import Block, Table, format_cost, percent
+from haq.formatting import format_cost, percent
 from haq.notebook import notebook_html
 from haq.policy import CostSummary, Policy
 from haq.runs.summary import LearnedSummary, Summary
+from haq.tables import Block, Table
 from haq.tasks.metrics import metric_of
 
 

@@ -21,13 +21,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from haq.files import write_atomically
-from haq.formatting import markdown
 from haq.reporting.plots import save_figure
 from haq.reporting.plots.comparison import plot_comparison
 from haq.runs.run_folder import CONFIG
 from haq.studies.comparison.intervals import Interval, Verdict, paired_interval
 from haq.studies.comparison.records import DOCUMENT, ComparisonDocument
 from haq.studies.comparison.tables import LEAST_DISTANCE, accuracy_interval, as_frame, differences, report
+from haq.tables import markdown
 
 KEEP = [
     "network", "hardware", "objective", "budget", "agent", "seed", "evaluations", "distinct", "forward_images",

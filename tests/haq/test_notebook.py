@@ -14,9 +14,9 @@ from torch import nn
 import haq
 from haq.config import search_config
 from haq.experiment.preparation import prepare
-from haq.formatting import Table
 from haq.notebook import OPEN_ROWS, notebook_html
 from haq.policy import CostSummary, LayerBits, Policy
+from haq.tables import Table
 from haq.tasks.classification import ClassificationTask
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

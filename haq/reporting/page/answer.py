@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from math import sqrt
 
 from haq.finetuning.journal import Summary as FinetuneSummary
-from haq.formatting import Table, format_cost, percent
+from haq.formatting import format_cost, percent
 from haq.reconstruction.records import Summary as ReconstructionSummary
 from haq.reporting.page.commands import RUN
 from haq.reporting.page.runs import AnySummary, ReportedRun
 from haq.runs.summary import Interval, Summary, UniformResult
+from haq.tables import Table
 from haq.tasks.metrics import ACCURACY
 from hardware_sim.cost import OBJECTIVES
 

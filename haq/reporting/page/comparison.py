@@ -6,7 +6,7 @@ from haq.costs.deployment import deployment_target
 from haq.costs.pricing import PricedLayers
 from haq.costs.specialization import Candidate, PricedNetwork, Specialization, specialization
 from haq.errors import UserError
-from haq.formatting import Table, device_title, format_cost, model_title, percent
+from haq.formatting import device_title, format_cost, model_title, percent
 from haq.reporting.page.figures import PageFigure, page_figure
 from haq.reporting.page.runs import ReportedRun
 from haq.reporting.plots.pareto import plot_pareto
@@ -14,6 +14,7 @@ from haq.reporting.plots.policies import plot_policies
 from haq.reporting.plots.specialization import plot_specialization
 from haq.studies.pareto.fronts import fronts
 from haq.studies.pareto.records import SweepDocument, SweepRecord
+from haq.tables import Table
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.bit_fusion import BitFusion
 from hardware_sim.catalog import device_names, load_accelerator

@@ -7,7 +7,7 @@ from pathlib import Path
 from envs.choices import BudgetError
 from haq.errors import UserError
 from haq.experiment.policy_source import Workflow
-from haq.formatting import Block, Table, device_title, model_title
+from haq.formatting import device_title, model_title
 from haq.reporting.explanation.explain import explain
 from haq.reporting.explanation.sentences import sentences
 from haq.reporting.page.answer import Answer, answer
@@ -28,6 +28,7 @@ from haq.reporting.plots.run import draw_run
 from haq.runs.run_folder import JOURNAL
 from haq.studies.comparison.records import DOCUMENT as COMPARISON
 from haq.studies.pareto.records import DOCUMENT as SWEEP
+from haq.tables import Block, Table
 
 _WORKFLOWS: Mapping[Workflow, str] = {
     "search": "Search",

@@ -5,9 +5,10 @@ from typing import Any
 
 from haq.config import GROUPS
 from haq.exporters.records import OutputRecord, VerificationRecord
-from haq.formatting import Table, counted, format_cost, percent
+from haq.formatting import counted, format_cost, percent
 from haq.reporting.page.runs import ReportedRun
 from haq.runs.run_folder import RESOLVED
+from haq.tables import Table
 from haq.tasks.metrics import metric_of
 
 _RESOLVED_FACTS = ("network", "engine", "engine_reason", "batch")

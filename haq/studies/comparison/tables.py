@@ -12,9 +12,9 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from haq.formatting import Block, Table
 from haq.studies.comparison.intervals import MARGIN, Interval, paired_interval
 from haq.studies.comparison.records import ComparisonDocument
+from haq.tables import Block, Table
 from haq.tasks.metrics import ACCURACY, Metric, metric_named
 
 LEAST_DISTANCE = 1e-9

@@ -5,9 +5,10 @@ from io import StringIO
 
 import pandas as pd
 
-from haq.formatting import Block, Table, format_cost, percent
+from haq.formatting import format_cost, percent
 from haq.studies.pareto.fronts import AXES
 from haq.studies.pareto.records import SweepDocument, SweepRecord
+from haq.tables import Block, Table
 from haq.tasks.metrics import metric_named
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haq.cli.screen import fit, progress_bar, write_table, write_text
-from haq.formatting import Table, shorten_all
+from haq.formatting import shorten_all
+from haq.tables import Table
 
 names = st.lists(st.text("abc.0123", min_size=1, max_size=40), min_size=1, max_size=6, unique=True)
 MARKUP = "[red]net:loop:[/]"

@@ -5,10 +5,10 @@ from math import exp
 
 import pytest
 
-from haq.formatting import markdown
 from haq.reporting.plots.comparison import plot_comparison
 from haq.studies.comparison.records import ComparisonDocument, ComparisonPoint
 from haq.studies.comparison.tables import accuracy_interval, as_csv, as_frame, differences, ratios, report
+from haq.tables import markdown
 
 
 def point(agent: str, budget: str, seed: int, evaluations: int) -> ComparisonPoint:
