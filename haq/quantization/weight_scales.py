@@ -70,7 +70,7 @@ def with_powers_of_two(weight: Tensor, quantized: QuantizedWeight, rule: ScaleRu
         The weights with such scales; `quantized` itself without the demand.
 
     Examples:
-        >>> weight = torch.tensor([[0.5, -1.0, 0.4]])
+        >>> weight = torch.tensor([[0.5, -1.5, 0.5]])
         >>> codes = QuantizedWeight(codes=torch.zeros(1, 3), scale=torch.tensor([0.3]), bits=3, channel_axis=0)
         >>> with_powers_of_two(weight, codes, ScaleRule(power_of_two=True)).scale.item()
         0.5
