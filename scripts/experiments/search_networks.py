@@ -34,6 +34,7 @@ from haq.experiment.problem import Network
 from haq.files import write_atomically
 from haq.formatting import format_cost, percent
 from haq.policy import load_policy
+from haq.reporting.plots.run import draw_missing
 from haq.runs.environment import describe_environment
 from haq.searching.search import search_configured
 from hardware_sim.cost import Objective
@@ -207,6 +208,7 @@ def main() -> None:
     for row in rows:
         folder = options.out / Path(row["run"]).name
         folder.mkdir(exist_ok=True)
+        draw_missing(Path(row["run"]))
         for name in (
             "policy.json",
             "policy.png",
