@@ -51,7 +51,7 @@ class Row:
 
 def evaluations(full_bits: int, trained: nn.Module | None, **settings: str | int) -> list[Evaluation]:
     """Evaluate all pairs of widths with one rule for the codes."""
-    ranges._FULL_BITS = full_bits
+    ranges._FULL_BITS = full_bits  # no setting of haq, since the files of a run would not tell which rule they follow
     network = prepare_network(search_config(engine="torch", **settings), model=trained)
     evaluator = Evaluator(network.engine, network.task, "search")
     inner = len(network.priced.layers) - 2

@@ -1,11 +1,11 @@
-"""Compare the order of policies before and after reconstruction: has a search to reconstruct in order to choose?
+"""Compare the order of policies before and after reconstruction: must a search reconstruct in order to choose?
 
 Policies are taken from the journal of a finished search, at equal distances in the order of their relative output error
 on the search split, the best one among them, and reconstructed without labels. Each result is one JSON file in --out; a
 second call computes what is missing and prints the table. What is known before (errors on the search split, before or
 after reconstruction) is compared with what counts: divergence and accuracy on the report split after it.
 
-    python scripts/experiments/rank_after_reconstruction.py RUN --out results/reconstruction/ranks-digits
+    python scripts/experiments/rank_after_reconstruction.py RUN --out results/reconstruction_ranks/digits
 """
 
 import argparse
@@ -19,6 +19,7 @@ from scipy.stats import spearmanr
 from stored_cells import Cell, stored_cell
 
 import haq
+from haq.config import SearchConfig
 from haq.experiment.policy_source import read_run_settings
 from haq.policy import Policy, load_policy
 from haq.runs.episode import Episode
@@ -27,10 +28,10 @@ from haq.runs.run_folder import RunFolder
 KNOWN = ("noise", "search_divergence", "reconstructed_search_divergence", "reconstructed_search_accuracy")
 """Values by which a search can choose; more is better of the last one."""
 INHERITED = (
-    "model", "data", "hardware", "seed", "search_from", "search_images", "report_images", "calibration_images",
+    "hardware", "seed", "search_from", "search_images", "report_images", "calibration_images",
     "split_seed", "normalize", "resize", "crop", "eval_batch", "calibration", "zero_points", "rounding", "corrections",
 )  # fmt: skip
-"""Settings that reconstructions take from the search, beside the weights."""
+"""Settings that reconstructions take from the search, beside network, weights and data."""
 
 
 def spread(run: RunFolder, count: int) -> list[Episode]:
@@ -48,10 +49,11 @@ def policy_of(template: Policy, episode: Episode) -> Policy:
     return template.model_copy(update={"layers": tuple(found), "accuracy": {}})
 
 
-def reconstructed(template: Policy, episode: Episode, settings: dict[str, Any]) -> Cell:
-    """Reconstruct the policy of an episode."""
-    policy = policy_of(template, episode)
-    summary = haq.reconstruct(settings["model"], settings["data"], policy=policy, **settings["others"]).summary
+def reconstructed(template: Policy, episode: Episode, config: SearchConfig, **learning: Any) -> Cell:
+    """Reconstruct the policy of an episode with the settings of its search."""
+    policy, settings = policy_of(template, episode), config.model_dump(include=set(INHERITED))
+    given = {**settings, "weights": config.weights, **learning}
+    summary = haq.reconstruct(config.model, config.data, policy=policy, **given).summary
     return {
         "w_bits": episode.w_bits,
         "a_bits": episode.a_bits,
@@ -68,7 +70,8 @@ def reconstructed(template: Policy, episode: Episode, settings: dict[str, Any]) 
 
 def print_table(cells: Sequence[Cell]) -> None:
     """Print rank correlations, and what choosing by each value gets."""
-    columns = {name: np.array([cell[name] for cell in cells], dtype=float) for name in cells[0] if name in _NUMBERS}
+    numbers = (*KNOWN, "reconstructed_divergence", "reconstructed_accuracy")
+    columns = {name: np.array([cell[name] for cell in cells], dtype=float) for name in numbers}
     best = columns["reconstructed_accuracy"].max()
     print("| choose by | rank correlation with divergence after | with accuracy after | accuracy of the choice |")
     print("|---|---|---|---|")
@@ -84,9 +87,6 @@ def print_table(cells: Sequence[Cell]) -> None:
     print(f"\n{len(cells)} policies; {scores}")
 
 
-_NUMBERS = (*KNOWN, "search_accuracy", "reconstructed_divergence", "reconstructed_accuracy")
-
-
 def main() -> None:
     """Reconstruct the policies of a run and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -99,13 +99,11 @@ def main() -> None:
     run = read_run_settings(options.run)
     if run is None:
         parser.error(f"{options.run} holds no config.json; give the folder of a finished search")
-    given = run.config.model_dump(include=set(INHERITED))
-    others = {**given, "weights": run.config.weights} | ({"steps": options.steps} if options.steps else {})
-    settings = {"model": others.pop("model"), "data": others.pop("data"), "others": others}
+    learning = {"steps": options.steps} if options.steps else {}
     template = load_policy(options.run / "policy.json")
     cells = []
     for place, episode in enumerate(spread(RunFolder(options.run), options.policies)):
-        compute = partial(reconstructed, template, episode, settings)
+        compute = partial(reconstructed, template, episode, run.config, **learning)
         cells.append(stored_cell(options.out / f"{place:02d}.json", compute, options, seed=run.config.seed))
     print_table(cells)
 
