@@ -34,6 +34,7 @@ from haq.network.layers import Trace
 from haq.policy import Policy
 from haq.quantization.corrections import Corrections
 from haq.runs.run_folder import QUANTIZERS, SUMMARY, RunFolder
+from haq.runs.tensor_files import load_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +206,8 @@ def _quantized(source: PolicySource) -> QuantizedPolicy:
     run, folder = source.run, source.folder
     if run is None or folder is None or not source.is_runs_own:
         return QuantizedPolicy(source.policy)
-    path, tensors = folder.path / QUANTIZERS, folder.load_tensors(QUANTIZERS)
+    path = folder.path / QUANTIZERS
+    tensors = load_tensors(path)
     if run.trains or run.workflow == RECONSTRUCT:
         require_legal_quantizers(deployment_target(source.config), tensors or {})
     changed = _changed_quantizers(source.config, run.config)

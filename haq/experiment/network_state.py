@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from haq.errors import UserError
 from haq.execution.user_code import one_line
 from haq.runs.run_folder import RunFolder
+from haq.runs.tensor_files import load_metadata, load_tensors, save_tensors
 
 NETWORK = "network.safetensors"
 _REST = "state"
@@ -50,7 +51,7 @@ def save_state(run: RunFolder, values: Mapping[str, Any]) -> None:
     """
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     rest = {name: value for name, value in values.items() if name not in tensors}
-    run.save_tensors(NETWORK, tensors, metadata={_REST: json.dumps(rest)} if rest else None)
+    save_tensors(run.path / NETWORK, tensors, metadata={_REST: json.dumps(rest)} if rest else None)
 
 
 def load_state(run: RunFolder) -> dict[str, Any] | None:
@@ -65,11 +66,11 @@ def load_state(run: RunFolder) -> dict[str, Any] | None:
     Raises:
         UserError: The file is damaged.
     """
-    tensors = run.load_tensors(NETWORK)
+    tensors = load_tensors(run.path / NETWORK)
     if tensors is None:
         return None
     try:
-        rest = json.loads(run.load_metadata(NETWORK).get(_REST, "{}"))
+        rest = json.loads(load_metadata(run.path / NETWORK).get(_REST, "{}"))
     except (ValueError, RecursionError):
         rest = None
     if not isinstance(rest, dict):

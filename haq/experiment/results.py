@@ -19,6 +19,7 @@ from haq.quantization.training.initialization import LearnedShift
 from haq.quantization.training.network import TrainableNetwork
 from haq.runs.code_origins import record_callables
 from haq.runs.run_folder import POLICY, QUANTIZERS, SUMMARY, RunFolder
+from haq.runs.tensor_files import save_tensors
 
 
 def save_source(run: RunFolder, config: SearchConfig, trace: Trace, example: Structure) -> None:
@@ -45,7 +46,7 @@ def save_result(run: RunFolder, quantized: QuantizedPolicy, summary: Mapping[str
     """
     if quantized.trained is not None:
         save_state(run, quantized.trained.values)
-    run.save_tensors(QUANTIZERS, quantized.tensors or {})
+    save_tensors(run.path / QUANTIZERS, quantized.tensors or {})
     run.write(POLICY, quantized.policy.to_json().encode())
     run.write_json(SUMMARY, summary)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from haq.errors import UserError
 from haq.execution.structures import Structure, item_count
 from haq.runs.run_folder import EXAMPLE, RunFolder
+from haq.runs.tensor_files import load_metadata, load_tensors, save_tensors
 
 _INPUT = "input"
 """Name of the tensor, or prefix of the names of several."""
@@ -31,14 +32,14 @@ def save_example(run: RunFolder, example: Structure) -> None:
         example: Input of one item, [1, ...].
     """
     if isinstance(example, Tensor):
-        run.save_tensors(EXAMPLE, {_INPUT: example})
+        save_tensors(run.path / EXAMPLE, {_INPUT: example})
         return
     tensors: dict[str, Tensor] = {}
     try:
         description = json.dumps(_encoded(example, tensors), allow_nan=False)
     except (TypeError, ValueError):
         return
-    run.save_tensors(EXAMPLE, tensors, metadata={_STRUCTURE: description})
+    save_tensors(run.path / EXAMPLE, tensors, metadata={_STRUCTURE: description})
 
 
 def load_example(run: RunFolder) -> Structure | None:
@@ -53,11 +54,11 @@ def load_example(run: RunFolder) -> Structure | None:
     Raises:
         UserError: The file is damaged.
     """
-    tensors = run.load_tensors(EXAMPLE)
+    tensors = load_tensors(run.path / EXAMPLE)
     if tensors is None:
         return None
     try:
-        description = run.load_metadata(EXAMPLE).get(_STRUCTURE)
+        description = load_metadata(run.path / EXAMPLE).get(_STRUCTURE)
         example = tensors[_INPUT] if description is None else _decoded(json.loads(description), tensors)
         count = item_count(example)
     except (LookupError, TypeError, ValueError, RecursionError):

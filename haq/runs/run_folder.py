@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save
-from torch import Tensor
 
 from haq.errors import UserError
 from haq.file_limits import RUN_DOCUMENT, read_bytes
 from haq.files import remove_unfinished, sync_folder, write_atomically
 from haq.runs.archives import BROKEN_FILE, archive_members, read_torch
+from haq.runs.changed_settings import changed_settings
 from haq.runs.episode import Episode
 from haq.runs.journal import Journal
 from haq.runs.layer_errors import LAYER_ERRORS
 from haq.runs.locking import LOCK, exclusive_folder
 from haq.runs.records import parse_object
-from haq.runs.version import ADDED_SETTINGS, KEY, VERSION, require_known_version
+from haq.runs.version import KEY, VERSION, require_known_version
 
 CONFIG, ENVIRONMENT, JOURNAL = "config.json", "environment.json", "episodes.jsonl"
 POLICY, NEAREST_MISS, QUANTIZERS = "policy.json", "nearest_miss.json", "quantizers.safetensors"
@@ -191,12 +189,9 @@ class RunFolder:
         before = run.read_json(CONFIG) if (path / CONFIG).is_file() else None
         if before is None:
             return None
-        ours = json.loads(json.dumps(config))
-        before = {name: value for name, value in ADDED_SETTINGS.items() if name in ours} | before
-        compared = (before.keys() | ours.keys()) - {RESOLVED, KEY, may_differ}
-        different = [key for key in sorted(compared) if before.get(key) != ours.get(key)]
-        if different:
-            raise UserError(f"{path} was started with other settings: {_differences(before, ours, different)}")
+        changed = changed_settings(before, config, left_out=(RESOLVED, KEY, may_differ))
+        if changed:
+            raise UserError(f"{path} was started with other settings: {changed}")
         return run
 
     def reopen_results(self, **settings: Any) -> None:
@@ -294,69 +289,3 @@ class RunFolder:
         if not isinstance(state, dict):
             raise UserError(f"{path} holds no checkpoint; delete it to start this run again from its first episode")
         return state
-
-    def load_tensors(self, name: str) -> dict[str, Tensor] | None:
-        """Read the tensors of a safetensors file.
-
-        Args:
-            name: Name of the file.
-
-        Returns:
-            Tensors by name; None if the file is missing.
-
-        Raises:
-            UserError: The file is damaged.
-        """
-        path = self.path / name
-        try:
-            return load(path.read_bytes()) if path.is_file() else None
-        except SafetensorError as error:
-            raise UserError(f"{path} is damaged: {error}") from error
-
-    def load_metadata(self, name: str) -> dict[str, str]:
-        """Read the metadata of a safetensors file.
-
-        Args:
-            name: Name of the file, which must exist.
-
-        Returns:
-            Texts by key.
-
-        Raises:
-            UserError: The file is damaged.
-        """
-        path = self.path / name
-        try:
-            with safe_open(path, "pt") as file:
-                return file.metadata() or {}
-        except SafetensorError as error:
-            raise UserError(f"{path} is damaged: {error}") from error
-
-    def save_tensors(
-        self, name: str, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None
-    ) -> None:
-        """Write a safetensors file atomically.
-
-        Args:
-            name: Name of the file.
-            tensors: Tensors by name; several names may refer to one tensor, as for tied layers.
-            metadata: Texts by key, stored in the file's header.
-        """
-        copies = {key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
-        self.write(name, save(copies, metadata=dict(metadata) if metadata else None))
-
-
-def _differences(before: Json, ours: Json, keys: list[str]) -> str:
-    found = [each for key in keys for each in _changes(key, before.get(key), ours.get(key))]
-    shown = [f"{key} {json.dumps(there)} there, {json.dumps(now)} now" for key, there, now in found[:4]]
-    return "; ".join(shown) + (f"; and {len(found) - 4} more" if len(found) > 4 else "")
-
-
-def _changes(key: str, there: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the name and both values of a setting that differs; for a group of settings, of each that differs."""
-    if not (isinstance(there, dict) and isinstance(now, dict)):
-        yield key, there, now
-        return
-    for name in sorted(there.keys() | now.keys()):
-        if there.get(name) != now.get(name):
-            yield f"{key}.{name}", there.get(name), now.get(name)

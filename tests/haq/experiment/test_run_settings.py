@@ -27,6 +27,7 @@ from haq.policy import LayerBits, Policy, uniform_bits
 from haq.reporting.explanation.explain import explain
 from haq.runs.code_origins import record_callables, require_recorded
 from haq.runs.run_folder import RunFolder
+from haq.runs.tensor_files import load_tensors, save_tensors
 from hardware_sim.layer import Layer
 from hardware_sim.networks import resnet18
 
@@ -120,7 +121,7 @@ def test_learned_run_keeps_the_input_of_its_trace(run: Path) -> None:
     expected = load_example(RunFolder(run))
     assert expected is not None
     stored = expected + 1
-    RunFolder(run).save_tensors("example.safetensors", {"input": stored})
+    save_tensors(run / "example.safetensors", {"input": stored})
     assert main(["finetune", str(run), "--epochs", "1", "--quiet", "--out", "learned"]) == 0
     kept = load_example(RunFolder(Path("learned")))
     assert kept is not None
@@ -379,10 +380,10 @@ def test_resume_with_other_weights_is_refused(run: Path, user_folder: Path, caps
 def test_damaged_quantizers_are_one_line(
     name: str, value: torch.Tensor, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tensors = RunFolder(run).load_tensors("quantizers.safetensors")
+    tensors = load_tensors(run / "quantizers.safetensors")
     assert tensors is not None
     assert name in tensors
-    RunFolder(run).save_tensors("quantizers.safetensors", tensors | {name: value})
+    save_tensors(run / "quantizers.safetensors", tensors | {name: value})
     assert main(["evaluate", str(run)]) == 2
     assert "quantizers.safetensors does not fit the policy" in capsys.readouterr().err
 

@@ -11,6 +11,7 @@ from haq.errors import UserError
 from haq.execution.structures import Structure, tensors
 from haq.experiment.stored_example import load_example, save_example
 from haq.runs.run_folder import EXAMPLE, RunFolder
+from haq.runs.tensor_files import save_tensors
 
 
 class Pair(NamedTuple):
@@ -57,7 +58,7 @@ def test_other_objects_are_not_kept(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_damaged_description_is_one_line(description: str, tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.save_tensors(EXAMPLE, {"input.0": X}, metadata={"structure": description})
+    save_tensors(run.path / EXAMPLE, {"input.0": X}, metadata={"structure": description})
     with pytest.raises(UserError, match=r"example\.safetensors is damaged: it holds no input of one item"):
         load_example(run)
 
@@ -65,6 +66,6 @@ def test_damaged_description_is_one_line(description: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("example", [torch.zeros(()), torch.zeros(2, 3)])
 def test_input_of_other_than_one_item_is_refused(example: torch.Tensor, tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.save_tensors(EXAMPLE, {"input": example})
+    save_tensors(run.path / EXAMPLE, {"input": example})
     with pytest.raises(UserError, match="no input of one item"):
         load_example(run)

@@ -19,7 +19,8 @@ from haq.quantization.activations import calibrate
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.quantizers import QuantizerOptions, Quantizers
 from haq.quantization.range import fake_quantize
-from haq.runs.run_folder import QUANTIZERS, RunFolder
+from haq.runs.run_folder import QUANTIZERS
+from haq.runs.tensor_files import load_tensors, save_tensors
 from hardware_sim.cost import Bits
 
 
@@ -321,8 +322,8 @@ def test_stored_quantizers_give_the_same_outputs_without_calibration(
     policy, traced = quantized(model, x)
     chosen = same_bits(traced, bits, bits)
     policy.set_bits(*chosen)
-    RunFolder(tmp_path).save_tensors(QUANTIZERS, policy.quantizers.tensors(*chosen))
-    expected, stored = policy(x), RunFolder(tmp_path).load_tensors(QUANTIZERS) or {}
+    save_tensors(tmp_path / QUANTIZERS, policy.quantizers.tensors(*chosen))
+    expected, stored = policy(x), load_tensors(tmp_path / QUANTIZERS) or {}
     clips, passes = count("weight_clips"), count("calibrate")
     again, _ = quantized(model, x)
     again.quantizers.load(stored, *chosen)

@@ -29,6 +29,7 @@ from haq.policy import Policy, load_policy
 from haq.quantization import activations, layer_weights, rounding
 from haq.quantization.corrections import Corrector
 from haq.runs.run_folder import RunFolder
+from haq.runs.tensor_files import load_tensors, save_tensors
 from haq.searching import session
 from haq.searching.confidence import Pairs, confidence_of_drop
 from haq.searching.objective import SearchObjective
@@ -244,7 +245,7 @@ def test_damaged_quantizers_are_a_line(finished_run: Path, tmp_path: Path, conte
 
 def test_quantizers_of_something_else_are_a_line(finished_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished_run, tmp_path / "run"))
-    RunFolder(run).save_tensors("quantizers.safetensors", {"other": torch.ones(1)})
+    save_tensors(run / "quantizers.safetensors", {"other": torch.ones(1)})
     with pytest.raises(UserError, match=r"quantizers\.safetensors does not fit the policy"):
         evaluate_artifact(load_artifact(run / "policy.json", search_config()))
 
@@ -957,4 +958,4 @@ def test_tied_layers_have_equal_bits_and_can_be_evaluated_from_their_files(
     for line in journal(tmp_path / "run"):
         assert line["w_bits"][1] == line["w_bits"][2]
         assert line["a_bits"][1] == line["a_bits"][2]
-    assert RunFolder(tmp_path / "run").load_tensors("quantizers.safetensors")
+    assert load_tensors(tmp_path / "run" / "quantizers.safetensors")
