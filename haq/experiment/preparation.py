@@ -94,7 +94,7 @@ def prepare(
         quantizers = _quantizers(config, priced, data)
 
         def compute() -> None:
-            quantizers.calibrate()
+            _ = quantizers.activations.calibration  # runs the calibration inputs
             progress("round weights (GPTQ)" if rounding_of(config) == "gptq" else "quantize weights")
             _quantize(quantizers, choice)
 

@@ -6,7 +6,7 @@ from haq.config import Rounding, SearchConfig
 from haq.costs.deployment import deployment_target
 from haq.errors import UserError
 from haq.quantization.calibration import MethodChoice
-from haq.quantization.quantizers import QuantizerOptions
+from haq.quantization.options import QuantizerOptions
 from haq.quantization.weight_scales import ScaleRule
 
 AUTO_METHOD: MethodChoice = "mse"

@@ -19,8 +19,9 @@ from haq.experiment.preparation import prepare_network, require_device
 from haq.experiment.quantized_policy import QuantizedPolicy
 from haq.network.layers import trace
 from haq.network.tracing.unwrapping import unwrapped
+from haq.quantization.options import QuantizerOptions
 from haq.quantization.quantized_model import QuantizedModel
-from haq.quantization.quantizers import QuantizerOptions, Quantizers
+from haq.quantization.quantizers import Quantizers
 
 
 def restored_network(

@@ -89,7 +89,7 @@ def ensure_quantizers(priced: PricedModel, task: Task, quantizers: Quantizers, c
         for name, tensor in quantizers.tensors((bits,) * layers, (bits,) * layers).items()
     }
     if sum(tensor.nbytes for tensor in found.values()) <= LARGEST_BYTES:
-        write_atomically(path, save(found | {_WARNING: _as_bytes(quantizers.warning)}))
+        write_atomically(path, save(found | {_WARNING: _as_bytes(quantizers.activations.warning)}))
 
 
 def ensure_losses(key: str, compute: Callable[[], LayerLosses]) -> LayerLosses:
@@ -127,7 +127,7 @@ def _load_quantizers(path: Path, quantizers: Quantizers, layers: int) -> bool:
             quantizers.load(_of_width(found, bits), (bits,) * layers, (bits,) * layers)
     except (OSError, SafetensorError, KeyError, ValueError):
         return False
-    quantizers.know_warning(warning)
+    quantizers.activations.know_warning(warning)
     return True
 
 

@@ -73,7 +73,10 @@ class ActivationQuantizers:
 
     @property
     def warning(self) -> str | None:
-        """Warning about calls that the trace does not have, or None."""
+        """Warning about calls that the trace does not have, or None.
+
+        The calibration inputs are run if they were not run yet, unless the warning is known.
+        """
         return self._warnings[0] if self._warnings else self.calibration.warning
 
     def know_warning(self, warning: str | None) -> None:

@@ -19,8 +19,8 @@ def network_warnings(problem: Problem, accuracy_fp32: float) -> Iterator[str]:
     warning = float_warning(problem.task, accuracy_fp32, "search")
     if warning:
         yield warning
-    if problem.network.quantizers.warning:
-        yield problem.network.quantizers.warning
+    if (warning := problem.network.quantizers.activations.warning) is not None:
+        yield warning
 
 
 def single_policy_reason(problem: Problem) -> str | None:

@@ -26,8 +26,9 @@ from haq.experiment.preparation import CORRECTION_IMAGES
 from haq.network.layers import trace
 from haq.network.models.digits_training import train_digits
 from haq.policy import PolicyBits
+from haq.quantization.options import QuantizerOptions
 from haq.quantization.quantized_model import QuantizedModel
-from haq.quantization.quantizers import QuantizerOptions, Quantizers
+from haq.quantization.quantizers import Quantizers
 from haq.runs.environment import describe_environment
 from haq.tasks import TaskOptions, load_task
 

@@ -26,8 +26,9 @@ from torchvision import models
 from haq.errors import UserError
 from haq.network.layers import Trace, trace
 from haq.network.zoo import default_input_shape
+from haq.quantization.options import QuantizerOptions
 from haq.quantization.quantized_model import QuantizedModel
-from haq.quantization.quantizers import QuantizerOptions, Quantizers
+from haq.quantization.quantizers import Quantizers
 from haq.runs.environment import describe_environment
 from hardware_sim.cost import Bits
 

@@ -10,8 +10,9 @@ from torch import nn
 from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.fingerprint import fingerprint, probe_policies
 from haq.network.layers import trace
+from haq.quantization.options import QuantizerOptions
 from haq.quantization.quantized_model import QuantizedModel
-from haq.quantization.quantizers import QuantizerOptions, Quantizers
+from haq.quantization.quantizers import Quantizers
 from haq.tasks.classification import ClassificationTask
 
 

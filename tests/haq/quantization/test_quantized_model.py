@@ -16,8 +16,9 @@ from haq.network.layers import Trace, trace
 from haq.network.models.digits_cnn import DigitsCNN
 from haq.quantization import activations, layer_weights, quantizers
 from haq.quantization.activations import calibrate
+from haq.quantization.options import QuantizerOptions
 from haq.quantization.quantized_model import QuantizedModel
-from haq.quantization.quantizers import QuantizerOptions, Quantizers
+from haq.quantization.quantizers import Quantizers
 from haq.quantization.range import fake_quantize
 from haq.runs.run_folder import QUANTIZERS
 from haq.runs.tensor_files import load_tensors, save_tensors

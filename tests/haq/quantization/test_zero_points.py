@@ -20,8 +20,9 @@ from haq.experiment.artifact import load_artifact
 from haq.experiment.evaluate import evaluate_artifact
 from haq.network.layers import trace
 from haq.quantization import activations, layer_weights, quantizers
+from haq.quantization.options import QuantizerOptions
 from haq.quantization.quantized_model import QuantizedModel
-from haq.quantization.quantizers import QuantizerOptions, Quantizers
+from haq.quantization.quantizers import Quantizers
 
 IMAGES = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0)) - 0.4
 

@@ -14,8 +14,9 @@ from haq.network.layers import trace, trace_layers
 from haq.network.tracing.call_mode import MultiplicationMode
 from haq.network.tracing.weighted_calls import Call
 from haq.quantization.activations import calibrate
+from haq.quantization.options import QuantizerOptions
 from haq.quantization.quantized_model import QuantizedModel
-from haq.quantization.quantizers import QuantizerOptions, Quantizers
+from haq.quantization.quantizers import Quantizers
 from haq.quantization.range import fake_quantize
 from hardware_sim.catalog import device_names, load_accelerator
 from hardware_sim.cost import UnsupportedError, width_index
