@@ -15,6 +15,7 @@ from envs.bit_allocation import BudgetRule
 from envs.observation import ObservationKind
 from haq.budgets import BudgetSpec, parse_budgets
 from haq.errors import UserError, validation_message
+from haq.layer_bits import Width
 from hardware_sim.accelerator import MAX_BATCH
 from hardware_sim.cost import Objective
 
@@ -28,7 +29,6 @@ Normalization = Literal["imagenet", "half", "none"]
 RewardKind = Literal["accuracy", "fidelity"]
 PriorName = Literal["fisher", "measured", "none"]
 DeviceName = Literal["cpu", "cuda"]
-Width = Annotated[int, Field(strict=True, ge=1, le=8)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 MAX_SEEDS = 1000

@@ -10,27 +10,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from haq.errors import UserError, validation_message
 from haq.file_limits import POLICY, read_bytes
 from haq.files import link_target, write_atomically
 from haq.formatting import counted, device_title, format_cost, model_title, percent
+from haq.layer_bits import FileRecord, LayerBits, Name, difference_from
 from haq.notebook import notebook_html
 from haq.tables import Block, Table
 from hardware_sim.cost import COST_FIELDS, Bits, Cost, Objective
-from hardware_sim.layer import Layer, LayerKind
+from hardware_sim.layer import Layer
 
-Width = Annotated[int, Field(strict=True, ge=1, le=8)]
-# Names are shown in one-line messages: no control characters, and no endless ones.
-PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
-Name = Annotated[str, Field(strict=True, min_length=1, max_length=1000, pattern=PRINTABLE)]
 Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 WeightsHash = Annotated[str, Field(strict=True, pattern=r"^[0-9a-f]{32}$")]
-Sign = Annotated[bool, Field(strict=True)]
-Granularity = Literal["per_tensor", "per_channel"]
-"""Part of a tensor that shares a scale: the whole tensor, or each output channel."""
 SCHEMA_ID = "urn:haq:policy:2"
 """The `$id` of the JSON Schema of policy files, and the `$schema` of files that follow it."""
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -44,26 +38,7 @@ _ADDED_TO_LAYERS = ("w_signed", "w_granularity", "a_signed", "a_granularity")
 """Fields of a layer that version 1 does not have."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
-
-
-class LayerBits(_Frozen):
-    """Bits of one layer and the kind of its quantizers."""
-
-    name: Name
-    kind: LayerKind
-    w_bits: Width | None = Field(description="Bits of the weights; null leaves them in float.")
-    a_bits: Width | None = Field(
-        description="Bits of the layer's input activations, not of its output; null leaves the input in float."
-    )
-    w_signed: Sign | None = Field(None, description="Whether codes of the weights are signed; null if unknown.")
-    w_granularity: Granularity | None = Field(None, description="What shares a scale of the weights; null if unknown.")
-    a_signed: Sign | None = Field(None, description="Whether codes of the input are signed; null if unknown.")
-    a_granularity: Granularity | None = Field(None, description="What shares a scale of the input; null if unknown.")
-
-
-class PolicyBudget(_Frozen):
+class PolicyBudget(FileRecord):
     """Upper limit on the cost of a policy."""
 
     objective: Objective
@@ -71,7 +46,7 @@ class PolicyBudget(_Frozen):
     ratio: Number = Field(description="The limit over the cost of 8 bits everywhere.")
 
 
-class CostSummary(_Frozen):
+class CostSummary(FileRecord):
     """Cost of a policy on a device; null for what the device does not model."""
 
     latency_s: Number | None = None
@@ -104,7 +79,7 @@ class CostSummary(_Frozen):
         return value
 
 
-class Policy(_Frozen):
+class Policy(FileRecord):
     """Immutable bit-width policy of a network.
 
     `cost` and `baseline_cost` (8 bits everywhere) are of the device's whole batch. `accuracy` maps names of splits,
@@ -220,7 +195,7 @@ class Policy(_Frozen):
         Raises:
             UserError: The policy does not fit; the message names the first difference.
         """
-        difference = self._difference_of_names(layers, model) or self._difference_of_layers(layers)
+        difference = difference_from(self.layers, layers, model=model)
         if difference:
             theirs = f"for {self.model}, {counted(len(self.layers), 'layer')}"
             raise UserError(f"the policy ({theirs}) does not fit {model}: {difference}")
@@ -247,40 +222,6 @@ class Policy(_Frozen):
             for each in self.layers
         )
         yield Table(("layer", "kind", "weight bits", "activation bits"), tuple(bits), text_columns=2)
-
-    def _difference_of_names(self, layers: tuple[Layer, ...], model: str) -> str:
-        ours, theirs = [layer.name for layer in layers], [layer.name for layer in self.layers]
-        if ours == theirs:
-            return ""
-        missing = [name for name in ours if name not in set(theirs)]
-        unknown = [name for name in theirs if name not in set(ours)]
-        parts = [f"no bits for {_few(missing)}"] if missing else []
-        parts += [f"bits for {_few(unknown)}, which {model} does not have"] if unknown else []
-        return "; ".join(parts) or "the same layers in another order"
-
-    def _difference_of_layers(self, layers: tuple[Layer, ...]) -> str:
-        bits = {layer.name: layer for layer in self.layers}
-        for layer in layers:
-            mine, owner = bits[layer.name], bits[layer.tied_to or layer.name]
-            if mine.kind != layer.kind:
-                return f"{layer.name} is {layer.kind}, not {mine.kind}"
-            if (mine.w_bits, mine.a_bits) != (owner.w_bits, owner.a_bits):
-                return f"{layer.name} must have the bits of {owner.name}, whose weights it uses"
-        return ""
-
-
-def uniform_bits(layers: tuple[Layer, ...], *, w_bits: int | None, a_bits: int | None) -> tuple[LayerBits, ...]:
-    """Assign the same bits to every layer.
-
-    Args:
-        layers: Layers of a network.
-        w_bits: Bits of the weights; None leaves them in float.
-        a_bits: Bits of the inputs; None leaves them in float.
-
-    Returns:
-        The bits of all layers, in order.
-    """
-    return tuple(LayerBits(name=layer.name, kind=layer.kind, w_bits=w_bits, a_bits=a_bits) for layer in layers)
 
 
 def load_policy(path: str | Path) -> Policy:
@@ -329,7 +270,3 @@ def policy_schema() -> dict[str, Any]:
 
 def _attribute(name: str) -> str:
     return "schema_id" if name == "$schema" else name
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -32,7 +32,7 @@ ROWS = (
     ("config", "interchange"),
     ("policy", "budgets"),
     ("notebook",),
-    ("files", "file_limits", "formatting", "tables"),
+    ("files", "file_limits", "formatting", "layer_bits", "tables"),
     ("errors",),
 )
 """What lies in `haq/`, from top to bottom: each row may import those below it. ARCHITECTURE.md draws the same order."""

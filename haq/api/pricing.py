@@ -8,7 +8,8 @@ from haq.config import search_config
 from haq.costs.deployment import deployment_target, require_deployable
 from haq.costs.simulation import policy_bits, simulation
 from haq.experiment.loading import load_priced
-from haq.policy import Policy, uniform_bits
+from haq.layer_bits import uniform_bits
+from haq.policy import Policy
 
 
 def simulate(

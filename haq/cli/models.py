@@ -18,7 +18,7 @@ from haq.experiment.loading import load_priced, load_traced
 from haq.experiment.policy_source import policy_source
 from haq.experiment.specialization import compare_policies, compare_uniform
 from haq.formatting import format_count
-from haq.policy import LayerBits, uniform_bits
+from haq.layer_bits import LayerBits, uniform_bits
 from hardware_sim.layer import Layer
 
 WeightBits = Annotated[int, typer.Option(help="Bits of the weights of every layer.", min=1, max=8)]

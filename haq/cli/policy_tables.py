@@ -5,7 +5,8 @@ from typing import Any
 
 from haq.cli.output import cost_text, print_table, print_text
 from haq.formatting import counted, device_title, format_cost, model_title
-from haq.policy import Granularity, LayerBits, Policy
+from haq.layer_bits import Granularity, LayerBits
+from haq.policy import Policy
 from hardware_sim.cost import OBJECTIVES, Bits
 
 Names = tuple[str, str]

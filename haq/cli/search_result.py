@@ -8,7 +8,8 @@ from shlex import quote
 from haq.cli.output import print_table, print_text
 from haq.cli.screen import width_of
 from haq.formatting import format_cost, percent, shorten_all
-from haq.policy import CostSummary, LayerBits
+from haq.layer_bits import LayerBits
+from haq.policy import CostSummary
 from haq.runs.run_folder import CONFIG, POLICY, RunFolder
 from haq.runs.summary import AccuracyDrop, BudgetLimit, Interval, Summary, UniformResult
 from haq.searching.search import SearchResult

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from haq.config import SearchConfig
 from haq.errors import UserError
-from haq.policy import LayerBits
+from haq.layer_bits import LayerBits
 from hardware_sim.cost import Bits, CostTable, FloatArray, Limit, UnsupportedError
 from hardware_sim.deployment_target import DeploymentTarget
 from hardware_sim.layer import Layer

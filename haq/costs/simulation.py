@@ -7,7 +7,8 @@ from typing import Any
 from haq.costs.unpriced import Refused
 from haq.errors import UserError
 from haq.formatting import counted, format_bytes
-from haq.policy import LayerBits, Policy
+from haq.layer_bits import LayerBits
+from haq.policy import Policy
 from hardware_sim.cost import COST_FIELDS, Bits, Cost, CostTable, Objective, total, width_index
 from hardware_sim.layer import Layer, LayerKind
 from hardware_sim.proxy import overhead_bytes

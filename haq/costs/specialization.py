@@ -8,7 +8,7 @@ from haq.costs.deployment import deployed_table
 from haq.costs.pricing import BASELINE_BITS
 from haq.costs.simulation import Count, LayerCost, Simulation, refused_to_json, simulation
 from haq.costs.unpriced import Refused
-from haq.policy import LayerBits, uniform_bits
+from haq.layer_bits import LayerBits, uniform_bits
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.cost import COST_FIELDS, CostTable, Objective, UnsupportedError
 from hardware_sim.deployment_target import DeploymentTarget

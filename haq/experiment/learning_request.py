@@ -12,7 +12,8 @@ from haq.errors import UserError
 from haq.execution.structures import Structure
 from haq.experiment.policy_source import policy_source
 from haq.experiment.problem import PricedModel
-from haq.policy import CostSummary, LayerBits, Policy
+from haq.layer_bits import LayerBits
+from haq.policy import CostSummary, Policy
 from haq.tasks.base import Task
 from hardware_sim.cost import Bits, UnsupportedError
 

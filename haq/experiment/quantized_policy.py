@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from haq.errors import UserError
+from haq.layer_bits import Granularity, LayerBits
 from haq.network.layers import Trace
-from haq.policy import Granularity, LayerBits, Policy, PolicyBits
+from haq.policy import Policy, PolicyBits
 from haq.quantization.corrections import Corrections
 from haq.quantization.quantizers import Quantizers
 from haq.quantization.stored_tensors import misfit_text, require_shapes

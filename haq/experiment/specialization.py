@@ -11,8 +11,8 @@ from haq.costs.specialization import Candidate, PricedNetwork, Specialization, s
 from haq.errors import UserError
 from haq.experiment.loading import load_traced
 from haq.experiment.policy_source import PolicySource, policy_source
+from haq.layer_bits import uniform_bits
 from haq.network.layers import Trace
-from haq.policy import uniform_bits
 from haq.runs.run_folder import POLICY, SUMMARY
 from haq.tasks.metrics import ACCURACY, metric_in
 from hardware_sim.catalog import load_accelerator

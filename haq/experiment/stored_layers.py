@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from haq.errors import UserError, validation_message
 from haq.file_limits import RUN_DOCUMENT, read_bytes
+from haq.layer_bits import PRINTABLE
 from haq.network.layers import Trace
-from haq.policy import PRINTABLE
 from haq.runs.run_folder import LAYERS, RunFolder
 from hardware_sim.layer import Layer
 

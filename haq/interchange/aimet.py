@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from haq.errors import UserError
 from haq.interchange.document import Part, validated
 from haq.interchange.given_bits import MAX_BITS, GivenBits, ImportedBits, checked_bits
-from haq.policy import Name
+from haq.layer_bits import Name
 from hardware_sim.cost import Bits
 
 VERSIONS = ("0.6.1", "1.0.0", "2.0.0", "2.1.0")

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from haq.errors import UserError
 from haq.interchange.given_bits import GivenBits, ImportedBits
 from haq.interchange.layer_names import LayerNames
-from haq.policy import LayerBits
+from haq.layer_bits import LayerBits
 from hardware_sim.cost import Bits
 from hardware_sim.layer import Layer
 

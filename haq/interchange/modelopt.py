@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from haq.errors import UserError
 from haq.interchange.document import Part, validated
 from haq.interchange.given_bits import GivenBits, ImportedBits, checked_bits
-from haq.policy import Name
+from haq.layer_bits import Name
 from hardware_sim.cost import Bits
 from hardware_sim.layer import Layer, LayerKind
 

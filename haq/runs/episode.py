@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from haq.errors import MAX_MESSAGE
-from haq.policy import Width
+from haq.layer_bits import Width
 from haq.runs.records import Amount, Count, Finite, StoredRecord
 
 

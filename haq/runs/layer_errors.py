@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from haq.policy import Name
+from haq.layer_bits import Name
 from haq.runs.records import Amount, Count, StoredRecord
 
 LAYER_ERRORS = "layer_errors.json"

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from haq.policy import CostSummary, Width
+from haq.layer_bits import Width
+from haq.policy import CostSummary
 from haq.runs.records import Amount, Count, Finite, Fraction, Metric, Positive, StoredRecord
 from hardware_sim.cost import Objective
 

@@ -1,7 +1,8 @@
 """The best episode of a search, and the nearest miss, as policy files."""
 
 from haq.experiment.problem import Problem
-from haq.policy import CostSummary, LayerBits, Policy
+from haq.layer_bits import LayerBits
+from haq.policy import CostSummary, Policy
 from haq.runs.episode import Episode
 from haq.runs.run_folder import NEAREST_MISS, POLICY, RunFolder
 from haq.searching.goals import Goal

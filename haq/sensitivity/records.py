@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from haq.experiment.prior.measured import Cell, CellResult, Part
-from haq.policy import Name, Width
+from haq.layer_bits import Name, Width
 from haq.runs.records import Count, Finite, Metric, Record, StoredRecord
 from hardware_sim.layer import LayerKind
 

@@ -15,7 +15,7 @@ from haq.costs.pricing import cost_in
 from haq.costs.specialization import Candidate, PricedNetwork, specialization
 from haq.execution.progress import SILENT
 from haq.experiment.results import save_source
-from haq.policy import uniform_bits
+from haq.layer_bits import uniform_bits
 from haq.reporting.explanation.explain import explain
 from haq.reporting.plots.run import plot_run
 from haq.runs.episode import Episode

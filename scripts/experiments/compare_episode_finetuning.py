@@ -38,7 +38,8 @@ from haq.experiment.preparation import prepare, prepare_network
 from haq.experiment.problem import Network, Problem
 from haq.files import write_atomically
 from haq.finetuning.finetune import finetune_configured
-from haq.policy import LayerBits, Policy, PolicyBits
+from haq.layer_bits import LayerBits
+from haq.policy import Policy, PolicyBits
 from haq.quantization.training.config import FinetuneConfig, Learning, finetune_config
 from haq.reporting.plots import save_figure
 from haq.runs.environment import describe_environment

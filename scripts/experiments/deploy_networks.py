@@ -32,7 +32,8 @@ from haq.exporters.records import CodesRecord, RuntimeRecord
 from haq.exporters.registry import EXPORTERS, RUNTIMES, make_exporter
 from haq.exporters.verify import verify_network
 from haq.files import write_atomically
-from haq.policy import LayerBits, Policy
+from haq.layer_bits import LayerBits
+from haq.policy import Policy
 from haq.runs.environment import describe_environment
 
 SEED = 0

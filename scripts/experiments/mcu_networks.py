@@ -21,7 +21,8 @@ from haq.exporters.deployable import Deployable, make_deployable
 from haq.exporters.integer.lowering import integer_network
 from haq.exporters.integer.network import IntegerNetwork, Product
 from haq.exporters.integer.reference import quantize
-from haq.policy import LayerBits, Policy
+from haq.layer_bits import LayerBits
+from haq.policy import Policy
 from hardware_sim.catalog import load_accelerator
 
 DEVICE = "mcu-cortex-m7-measured"

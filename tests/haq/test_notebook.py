@@ -14,8 +14,9 @@ from torch import nn
 import haq
 from haq.config import search_config
 from haq.experiment.preparation import prepare
+from haq.layer_bits import LayerBits
 from haq.notebook import OPEN_ROWS, notebook_html
-from haq.policy import CostSummary, LayerBits, Policy
+from haq.policy import CostSummary, Policy
 from haq.tables import Table
 from haq.tasks.classification import ClassificationTask
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
 
-from haq.policy import LayerBits
+from haq.layer_bits import LayerBits
 
 _PASSED_ON = ("Relu", "Clip", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "MaxPool", "Identity")
 """Operators after which the next one is the reason."""

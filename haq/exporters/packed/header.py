@@ -13,10 +13,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from haq.layer_bits import Name
 from haq.network.layers import Site
 from haq.network.tracing.products import ActivationProduct
 from haq.network.tracing.weighted_calls import WeightSlice
-from haq.policy import Name, Policy
+from haq.policy import Policy
 
 KEY = "haq"
 """Key of the header in the metadata of the file."""

@@ -16,7 +16,8 @@ from haq.errors import UserError
 from haq.experiment.inputs import Inputs
 from haq.experiment.policy_source import PolicySource, policy_source
 from haq.experiment.preparation import prepare_network
-from haq.policy import Policy, Width
+from haq.layer_bits import Width
+from haq.policy import Policy
 from haq.runs.episode import Episode
 from haq.runs.records import Record, checked
 from haq.runs.run_folder import CONFIG, JOURNAL, POLICY, SUMMARY, RunFolder

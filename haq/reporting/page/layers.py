@@ -10,7 +10,7 @@ from envs.choices import Choices
 from haq.costs.deployment import end_layers
 from haq.costs.pricing import BASELINE_BITS, PricedLayers
 from haq.formatting import format_cost, format_count, percent
-from haq.policy import LayerBits
+from haq.layer_bits import LayerBits
 from haq.reporting.explanation.explain import plateaus
 from haq.reporting.explanation.findings import Plateau
 from haq.reporting.page.reasons import Facts, OneBitLess, tags, why

@@ -14,7 +14,8 @@ from matplotlib.patches import Patch
 
 from haq.budgets import ResolvedBudget
 from haq.formatting import device_title, format_cost, model_title, percent
-from haq.policy import LayerBits, Policy
+from haq.layer_bits import LayerBits
+from haq.policy import Policy
 from haq.reporting.plots.layer_axis import SIDES_INCHES, LayerAxis
 from haq.reporting.plots.scores import draw_scores
 from haq.reporting.plots.style import (

@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic import Field
 
-from haq.policy import CostSummary, Width
+from haq.layer_bits import Width
+from haq.policy import CostSummary
 from haq.runs.records import Amount, Count, Finite
 from haq.runs.summary import UniformResult
 from haq.studies.documents import DocumentRecord

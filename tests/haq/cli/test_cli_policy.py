@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from haq.__main__ import main
-from haq.policy import CostSummary, LayerBits, Policy, PolicyBudget, load_policy, policy_schema
+from haq.layer_bits import LayerBits
+from haq.policy import CostSummary, Policy, PolicyBudget, load_policy, policy_schema
 
 AIMET = Path(__file__).parents[1] / "interchange" / "aimet"
 NET = """

@@ -13,7 +13,8 @@ from haq.costs.specialization import PolicyCost
 from haq.errors import UserError
 from haq.experiment.loading import load_traced
 from haq.experiment.specialization import compare_policies
-from haq.policy import Policy, uniform_bits
+from haq.layer_bits import uniform_bits
+from haq.policy import Policy
 from haq.reporting.plots.specialization import plot_specialization
 from hardware_sim.catalog import device_names
 

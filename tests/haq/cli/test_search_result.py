@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from haq.cli.search_result import bits_lines, found_sentences, next_commands, print_result
-from haq.policy import LayerBits, load_policy
+from haq.layer_bits import LayerBits
+from haq.policy import load_policy
 from haq.runs.summary import Summary
 from haq.searching.search import SearchResult
 

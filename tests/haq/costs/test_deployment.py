@@ -16,7 +16,7 @@ from haq.costs.deployment import deployed_table, require_deployable
 from haq.costs.pricing import PricedLayers, allowed_bits, resolve_budgets
 from haq.errors import UserError
 from haq.experiment.near_budget import policies_near_budget
-from haq.policy import LayerBits, uniform_bits
+from haq.layer_bits import LayerBits, uniform_bits
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import UnsupportedError
 from hardware_sim.layer import Layer

@@ -18,8 +18,9 @@ from haq.experiment.target_quantizers import are_powers_of_two, require_legal_qu
 from haq.exporters.deployable import make_deployable
 from haq.exporters.formats import ExportOptions
 from haq.exporters.qonnx.exporter import QonnxExporter
+from haq.layer_bits import uniform_bits
 from haq.network.layer_calls import weight_of
-from haq.policy import Policy, uniform_bits
+from haq.policy import Policy
 from haq.tasks.base import SplitName
 from haq.tasks.classification import ClassificationTask
 from haq.tasks.items import StoredSplit

@@ -21,9 +21,10 @@ from haq.experiment.inputs import Inputs
 from haq.experiment.policy_source import policy_source, user_callables
 from haq.experiment.stored_example import load_example, save_example
 from haq.experiment.stored_layers import MAX_LAYERS, load_layers, save_layers
+from haq.layer_bits import LayerBits, uniform_bits
 from haq.network.layers import Site, Trace
 from haq.network.tracing.weighted_calls import WeightSlice
-from haq.policy import LayerBits, Policy, uniform_bits
+from haq.policy import Policy
 from haq.reporting.explanation.explain import explain
 from haq.runs.code_origins import record_callables, require_recorded
 from haq.runs.run_folder import RunFolder

@@ -22,8 +22,9 @@ from haq.exporters.aimet.runtime import EncodingsRuntime
 from haq.exporters.deployable import Deployable, make_deployable
 from haq.exporters.formats import Export, ExportOptions
 from haq.interchange.read import read_policy
+from haq.layer_bits import uniform_bits
 from haq.network.layers import trace_layers
-from haq.policy import Policy, uniform_bits
+from haq.policy import Policy
 from haq.quantization.linear import QuantizerParameters
 from haq.tasks.classification import ClassificationTask
 

@@ -8,7 +8,8 @@ import pytest
 import haq
 from haq.errors import HaqWarning
 from haq.exporters.registry import make_runtime
-from haq.policy import LayerBits, Policy
+from haq.layer_bits import LayerBits
+from haq.policy import Policy
 
 
 def test_a_network_far_from_the_quantized_one_is_written_with_a_warning(

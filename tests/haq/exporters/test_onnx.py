@@ -27,8 +27,9 @@ from haq.exporters.onnx.kernel_codes import Count
 from haq.exporters.onnx.narrow import narrowed
 from haq.exporters.onnx.reference import kernel_output
 from haq.exporters.protocols import LayerCodes
+from haq.layer_bits import LayerBits
 from haq.network.layer_calls import weight_of
-from haq.policy import LayerBits, Policy
+from haq.policy import Policy
 from haq.tasks.base import Batch, SplitName
 from haq.tasks.classification import ClassificationTask
 from haq.tasks.distances import Distance, squared_distance

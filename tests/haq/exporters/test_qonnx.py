@@ -22,9 +22,10 @@ from haq.exporters.qonnx.exporter import QonnxExporter, build_graph
 from haq.exporters.qonnx.lowering import activation_grid, weight_grid
 from haq.exporters.qonnx.runtime import QonnxRuntime
 from haq.exporters.qonnx.toolchains import obstacles
+from haq.layer_bits import uniform_bits
 from haq.network.layers import trace_layers
 from haq.network.models.cifar_resnet import CifarResNet
-from haq.policy import Policy, uniform_bits
+from haq.policy import Policy
 from haq.quantization.linear import QuantizerParameters, quantize_weight
 from haq.tasks.classification import ClassificationTask
 from haq.tasks.items import StoredSplit

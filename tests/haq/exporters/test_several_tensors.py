@@ -13,8 +13,9 @@ from haq.experiment.artifact import Artifact, load_artifact
 from haq.experiment.inputs import Inputs
 from haq.exporters.export import export_artifact
 from haq.exporters.registry import make_exporter, make_runtime
+from haq.layer_bits import LayerBits
 from haq.network.layers import trace_layers
-from haq.policy import LayerBits, Policy
+from haq.policy import Policy
 from haq.tasks.detection.task import DetectionTask, heads_of
 
 

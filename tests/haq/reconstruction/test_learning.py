@@ -11,7 +11,8 @@ from haq.errors import UserError
 from haq.experiment.preparation import prepare_network
 from haq.experiment.problem import Network
 from haq.experiment.quantized_policy import QuantizedPolicy
-from haq.policy import LayerBits, Policy, PolicyBits
+from haq.layer_bits import LayerBits
+from haq.policy import Policy, PolicyBits
 from haq.quantization.linear import quantize_weight
 from haq.reconstruction.config import ReconstructionConfig, reconstruction_config
 from haq.reconstruction.learned import learn_policy

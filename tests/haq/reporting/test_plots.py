@@ -14,7 +14,8 @@ from matplotlib.text import Text
 from envs.choices import Budget
 from haq.budgets import ResolvedBudget
 from haq.errors import UserError
-from haq.policy import CostSummary, LayerBits, Policy
+from haq.layer_bits import LayerBits
+from haq.policy import CostSummary, Policy
 from haq.reporting.plots import plot_learning, plot_policy, plot_roofline, plot_run, save_figure
 from haq.reporting.plots.curve import Outcome, Target, learning_curve
 from haq.reporting.plots.layer_axis import shortened

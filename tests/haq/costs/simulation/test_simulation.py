@@ -9,8 +9,9 @@ from haq.api import simulate
 from haq.costs.simulation import UsedLimit, simulation, used_limits
 from haq.costs.specialization import Candidate, PricedNetwork, specialization
 from haq.errors import UserError
+from haq.layer_bits import LayerBits, uniform_bits
 from haq.network.layers import Refused
-from haq.policy import LayerBits, Policy, uniform_bits
+from haq.policy import Policy
 from hardware_sim.accelerator import Accelerator
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import OBJECTIVES, Objective

@@ -20,8 +20,9 @@ from haq.exporters.packed.exporter import PackedExporter
 from haq.exporters.packed.header import KEY, Header, digest_of
 from haq.exporters.packed.model import packed_model
 from haq.exporters.packed.reading import parse_packed
+from haq.layer_bits import uniform_bits
 from haq.network.layers import trace_layers
-from haq.policy import Policy, uniform_bits
+from haq.policy import Policy
 from haq.tasks.classification import ClassificationTask
 
 STRANGE: tuple[Any, ...] = (

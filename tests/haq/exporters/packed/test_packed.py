@@ -20,9 +20,10 @@ from haq.exporters.packed.model import PackedModel, packed_model
 from haq.exporters.packed.reading import parse_packed
 from haq.exporters.packed.runtime import PackedRuntime
 from haq.exporters.packed.words import word_count
+from haq.layer_bits import uniform_bits
 from haq.network.layers import trace_layers
 from haq.network.models.digits_cnn import DigitsCNN
-from haq.policy import Policy, uniform_bits
+from haq.policy import Policy
 from haq.tasks.classification import ClassificationTask
 
 CLOSE = 1e-4

@@ -12,7 +12,8 @@ import pytest
 import haq
 from haq.__main__ import main
 from haq.errors import UserError
-from haq.policy import LayerBits, Policy, load_policy
+from haq.layer_bits import LayerBits
+from haq.policy import Policy, load_policy
 from haq.reporting.page.commands import repeat_text
 from haq.reporting.page.comparison import pareto_figure
 from haq.reporting.page.runs import labels, read_run
