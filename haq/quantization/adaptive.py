@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from haq.quantization.adaptive_gradients import LearnedGrid, learned_fake_quantize
-from haq.quantization.affine import Shift, affine_fits
-from haq.quantization.histogram import Histogram, build_histogram
+from haq.quantization.adaptive_gradients import exportable_fake_quantize, learned_fake_quantize, learned_grid
+from haq.quantization.affine import Shift, affine_fit
+from haq.quantization.histogram import Histogram, channel_histograms
 from haq.quantization.linear import quantize_weight
-from haq.quantization.range import IntegerRange, align_channels, quantize
+from haq.quantization.range import IntegerRange, align_channels, nearest_power_of_two, quantize
 
 # From 20 / 24 of the initial scale upwards torch's softplus is the identity; below, it approaches zero.
 _SHARPNESS = 24.0
@@ -153,19 +153,12 @@ class AdaptiveQuantizer(nn.Module):
             scale = quantize_weight(x, self.bits, channel_axis=self.channel_axis).scale
             self.start_at(scale, torch.zeros_like(scale), signed=True)
             return
-        histograms, kind = self._histograms(x), self.shift_kind
+        if isinstance(x, Histogram) and self.channel_axis is not None:
+            raise ValueError("one histogram cannot calibrate channel by channel; give the tensor itself")
+        histograms = [x] if isinstance(x, Histogram) else channel_histograms(x, self.channel_axis)
         signed = any(each.signed for each in histograms) if self._requested_signed is None else self._requested_signed
-        fits = [
-            affine_fits(
-                each,
-                signed=signed,
-                shift=kind,
-                narrow=self.narrow,
-                power_of_two=self.power_of_two,
-                bits=(self.bits,),
-            )[self.bits]
-            for each in histograms
-        ]
+        codes = IntegerRange(self.bits, signed=signed, narrow=self.narrow)
+        fits = [affine_fit(each, codes, shift=self.shift_kind, power_of_two=self.power_of_two) for each in histograms]
         grids = torch.tensor([(fit.scale, fit.zero_point) for fit in fits])
         scale, zero_point = grids.to(x.device if isinstance(x, Tensor) else "cpu").unbind(dim=1)
         shape = [] if self.channel_axis is None else [len(fits)]
@@ -225,9 +218,20 @@ class AdaptiveQuantizer(nn.Module):
         """
         scale, shift, start = self._aligned(x.shape)
         values = _widened(x, scale)
+        zero_point = self._zero_point(scale, shift, start)
         if torch.compiler.is_exporting():
-            return self._without_gradient(values, scale, shift, start).to(x.dtype)
-        grid = self._learned_grid(values, scale.detach(), shift, start)
+            offset = shift if self.shift_kind == "float" else None
+            ends = self.grid.q_min - zero_point, self.grid.q_max - zero_point
+            return exportable_fake_quantize(values, scale, offset, ends).to(x.dtype)
+        has_zero_points = shift is not None and self.shift_kind == "integer"
+        grid = learned_grid(
+            self.grid,
+            zero_point,
+            unrounded=start - shift.detach() / scale.detach() if has_zero_points else None,
+            factor=self._gradient_factor(x.shape),
+            # Clamping between tensors takes six times as long on a CPU. Other devices would have to synchronize.
+            in_numbers=self.channel_axis is None and x.device.type == "cpu" and not torch.compiler.is_compiling(),
+        )
         return learned_fake_quantize(values, scale, shift, grid).to(x.dtype)
 
     @torch.no_grad()
@@ -274,49 +278,6 @@ class AdaptiveQuantizer(nn.Module):
             return start
         return torch.clamp(start - torch.round(shift.detach() / scale.detach()), self.grid.q_min, self.grid.q_max)
 
-    def _without_gradient(self, x: Tensor, scale: Tensor, shift: Tensor | None, start: Tensor) -> Tensor:
-        """Compute the values of `forward` in operations that an exported program can hold."""
-        zero_point = self._zero_point(scale, shift, start)
-        offset = shift if self.shift_kind == "float" else None
-        values = x if offset is None else x - offset
-        low, high = self.grid.q_min - zero_point, self.grid.q_max - zero_point
-        quantized = (values / scale).clamp(low, high).round() * scale
-        return quantized if offset is None else quantized + offset
-
-    @torch.no_grad()
-    def _learned_grid(self, x: Tensor, scale: Tensor, shift: Tensor | None, start: Tensor) -> LearnedGrid:
-        """Build the grid, with the bounds outside which values contribute to the gradient of an integer shift.
-
-        These are the wider ones of the grid as it is and the grid displaced by the unrounded shift.
-        """
-        zero_point = self._zero_point(scale, shift, start)
-        ends: tuple[Tensor | None, Tensor | None] = (None, None)
-        if shift is not None and self.shift_kind == "integer":
-            real = start - shift / scale
-            ends = torch.maximum(zero_point, real), torch.minimum(zero_point, real)
-        # Python numbers where no device has to synchronize: clamping between tensors takes six times as long on a CPU.
-        plain = self.channel_axis is None and x.device.type == "cpu" and not torch.compiler.is_compiling()
-        above, below = (None if end is None else (end.item() if plain else end) for end in ends)
-        zero = zero_point.item() if plain else zero_point
-        q_min, q_max = self.grid.q_min, self.grid.q_max
-        return LearnedGrid(
-            low=q_min - zero,
-            high=q_max - zero,
-            shift_low=None if above is None else q_min - above,
-            shift_high=None if below is None else q_max - below,
-            factor=self._gradient_factor(x.shape),
-        )
-
-    def _histograms(self, x: Tensor | Histogram) -> list[Histogram]:
-        """Return the histogram of the whole tensor, or of each channel."""
-        if isinstance(x, Histogram):
-            if self.channel_axis is not None:
-                raise ValueError("one histogram cannot calibrate channel by channel; give the tensor itself")
-            return [x]
-        return [
-            build_histogram([row]) for row in ([x] if self.channel_axis is None else x.movedim(self.channel_axis, 0))
-        ]
-
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Create parameters in the saved shapes; other bits than the quantizer's are a loading error."""
         scale, stored = (state_dict.get(f"{prefix}{name}") for name in ("start_scale", "code_range"))
@@ -328,24 +289,6 @@ class AdaptiveQuantizer(nn.Module):
             if stored.tolist() != [self.grid.q_min, self.grid.q_max]:
                 args[-1].append(f"{prefix}code_range is {stored.tolist()}, not that of {self.grid}")
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def nearest_power_of_two(scale: Tensor) -> Tensor:
-    """Round scales to powers of two on a logarithmic axis, with the gradient of the identity.
-
-    Args:
-        scale: Scales above 0, of any shape.
-
-    Returns:
-        The powers, in the shape of `scale`.
-
-    Examples:
-        >>> nearest_power_of_two(torch.tensor([0.25, 0.35, 0.36, 5.7])).tolist()
-        [0.25, 0.25, 0.5, 8.0]
-    """
-    plain = scale.detach()
-    exponent = plain.log2().round().to(torch.int32)
-    return torch.ldexp(torch.ones_like(plain), exponent) + (scale - plain)
 
 
 def _widened(x: Tensor, scale: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from haq.quantization.range import IntegerRange
+
 Bound = float | Tensor
 """Bound of a grid in steps: one for the tensor, or a tensor that broadcasts against the values."""
 
@@ -37,6 +39,38 @@ class LearnedGrid:
     factor: float
 
 
+@torch.no_grad()
+def learned_grid(
+    codes: IntegerRange, zero_point: Tensor, *, unrounded: Tensor | None, factor: float, in_numbers: bool
+) -> LearnedGrid:
+    """Build a grid, with the bounds outside which values contribute to the gradient of an integer shift.
+
+    These are the wider ones of the grid as it is and the grid displaced by the unrounded shift.
+
+    Args:
+        codes: Range of the codes.
+        zero_point: Code of zero, broadcasts against the values.
+        unrounded: The zero point with the unrounded integer shift, in the same shape; None without an integer shift.
+        factor: Multiplier of the gradients to scale and shift.
+        in_numbers: Whether the bounds become Python numbers, which takes a tensor of one element on the CPU.
+
+    Returns:
+        The grid.
+    """
+
+    def bound(code: int, zero: Tensor) -> Bound:
+        return code - zero.item() if in_numbers else code - zero
+
+    widest = (None, None) if unrounded is None else (zero_point.maximum(unrounded), zero_point.minimum(unrounded))
+    return LearnedGrid(
+        low=bound(codes.q_min, zero_point),
+        high=bound(codes.q_max, zero_point),
+        shift_low=None if widest[0] is None else bound(codes.q_min, widest[0]),
+        shift_high=None if widest[1] is None else bound(codes.q_max, widest[1]),
+        factor=factor,
+    )
+
+
 def learned_fake_quantize(x: Tensor, scale: Tensor, shift: Tensor | None, grid: LearnedGrid) -> Tensor:
     """Compute round(clamp(u, low, high)) * scale with u = x / scale.
 
@@ -56,6 +90,23 @@ def learned_fake_quantize(x: Tensor, scale: Tensor, shift: Tensor | None, grid: 
         Values on the grid, in the shape of x.
     """
     return cast(Tensor, _LearnedFakeQuantize.apply(x, scale, shift, grid))
+
+
+def exportable_fake_quantize(x: Tensor, scale: Tensor, offset: Tensor | None, bounds: tuple[Tensor, Tensor]) -> Tensor:
+    """Compute the values of `learned_fake_quantize` in operations that an exported program can hold.
+
+    Args:
+        x: Values of any shape.
+        scale: Step size, above 0; broadcasts against x.
+        offset: Shift that is subtracted from the values and added to the result; None if there is none.
+        bounds: Lowest and highest code minus the zero point.
+
+    Returns:
+        Values on the grid, in the shape of x.
+    """
+    values = x if offset is None else x - offset
+    quantized = (values / scale).clamp(*bounds).round() * scale
+    return quantized if offset is None else quantized + offset
 
 
 class _LearnedFakeQuantize(torch.autograd.Function):

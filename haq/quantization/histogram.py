@@ -154,6 +154,26 @@ def build_histogram(batches: Iterable[Tensor]) -> Histogram:
     return builder.build()
 
 
+def channel_histograms(x: Tensor, axis: int | None) -> list[Histogram]:
+    """Return the histogram of each channel of a tensor.
+
+    Args:
+        x: Tensor of any shape.
+        axis: Axis of the channels; None for one histogram of all values.
+
+    Returns:
+        The histograms, [channels].
+
+    Raises:
+        ValueError: A value is NaN or infinite in float32.
+
+    Examples:
+        >>> [each.count for each in channel_histograms(torch.ones(3, 2), 1)]
+        [3, 3]
+    """
+    return [build_histogram([channel]) for channel in ([x] if axis is None else x.movedim(axis, 0))]
+
+
 def _counts(values: Tensor) -> Tensor:
     """Count values [n] by bin, int64 [2 * bins of a sign]."""
     counts = torch.zeros(2 * _BINS_PER_SIGN, dtype=torch.int64, device=values.device)

@@ -1,4 +1,4 @@
-"""Integer ranges and quantizer arithmetic: quantize, dequantize, fake_quantize.
+"""Integer ranges and quantizer arithmetic: rounding, quantize, dequantize, fake_quantize.
 
 Everywhere value = (q - zero_point) * scale. The arithmetic is that of ONNX QuantizeLinear and DequantizeLinear in
 float32: divide, round half to even, add the zero point, clamp. Multiplying by 1 / scale, or adding the zero point
@@ -109,6 +109,24 @@ def round_half_even(x: Tensor) -> Tensor:
         [0.0, 2.0, -2.0]
     """
     return cast(Tensor, _Round.apply(x))
+
+
+def nearest_power_of_two(scale: Tensor) -> Tensor:
+    """Round scales to powers of two on a logarithmic axis, with the gradient of the identity.
+
+    Args:
+        scale: Scales above 0, of any shape.
+
+    Returns:
+        The powers, in the shape of `scale`.
+
+    Examples:
+        >>> nearest_power_of_two(torch.tensor([0.25, 0.35, 0.36, 5.7])).tolist()
+        [0.25, 0.25, 0.5, 8.0]
+    """
+    plain = scale.detach()
+    exponent = plain.log2().round().to(torch.int32)
+    return torch.ldexp(torch.ones_like(plain), exponent) + (scale - plain)
 
 
 def quantize(x: Tensor, scale: Tensor, zero_point: Tensor | int, q_min: int, q_max: int) -> Tensor:
