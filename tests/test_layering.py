@@ -30,6 +30,7 @@ ROWS = (
     ("runs",),
     ("execution",),
     ("config", "interchange"),
+    ("settings",),
     ("policy", "budgets"),
     ("notebook",),
     ("files", "file_limits", "formatting", "layer_bits", "tables"),

@@ -10,18 +10,17 @@ import typer
 from pydantic import BaseModel
 
 from agents.registry import METHODS
-from haq.config import (
+from haq.config import SearchConfig, search_config
+from haq.errors import UserError
+from haq.settings import (
     DATA_SETTINGS,
     DEVICE_SETTINGS,
     GROUPS,
     MAX_SEEDS,
     MODEL_SETTINGS,
     QUANTIZER_SETTINGS,
-    SearchConfig,
-    search_config,
     settings_of,
 )
-from haq.errors import UserError
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from haq.config import DECIDE_QUANTIZERS, QUANTIZER_SETTINGS, SearchConfig
+from haq.config import SearchConfig
 from haq.costs.deployment import deployment_target, require_deployable
 from haq.costs.pricing import PricedLayers
 from haq.errors import UserError
@@ -35,6 +35,7 @@ from haq.policy import Policy
 from haq.quantization.corrections import Corrections
 from haq.runs.run_folder import QUANTIZERS, SUMMARY, RunFolder
 from haq.runs.tensor_files import load_tensors
+from haq.settings import DECIDE_QUANTIZERS, QUANTIZER_SETTINGS
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from haq.config import DATA_SETTINGS, DEVICE_SETTINGS, MODEL_SETTINGS, SearchConfig
+from haq.config import SearchConfig
 from haq.costs.deployment import deployment_target, require_deployable
 from haq.costs.pricing import allowed_bits
 from haq.errors import UserError
@@ -14,6 +14,7 @@ from haq.experiment.policy_source import policy_source
 from haq.experiment.problem import PricedModel
 from haq.layer_bits import LayerBits
 from haq.policy import CostSummary, Policy
+from haq.settings import DATA_SETTINGS, DEVICE_SETTINGS, MODEL_SETTINGS
 from haq.tasks.base import Task
 from hardware_sim.cost import Bits, UnsupportedError
 

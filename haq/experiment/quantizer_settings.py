@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
-from haq.config import Rounding, SearchConfig
+from haq.config import SearchConfig
 from haq.costs.deployment import deployment_target
 from haq.errors import UserError
 from haq.quantization.calibration import MethodChoice
 from haq.quantization.options import QuantizerOptions
 from haq.quantization.weight_scales import ScaleRule
+from haq.settings import Rounding
 
 AUTO_METHOD: MethodChoice = "mse"
 """Method of `--calibration auto`, chosen by `scripts/experiments/compare_calibrations.py` on the digits network."""

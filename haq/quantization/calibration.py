@@ -6,9 +6,9 @@ from typing import get_args
 import numpy as np
 from scipy.special import entr
 
-from haq.config import CalibrationMethod
 from haq.quantization.histogram import Counts, Floats, Histogram
 from haq.quantization.range import ALL_BITS, IntegerRange
+from haq.settings import CalibrationMethod
 
 CALIBRATION_METHODS: tuple[CalibrationMethod, ...] = get_args(CalibrationMethod)
 MethodChoice = CalibrationMethod | Mapping[int, CalibrationMethod]

@@ -8,13 +8,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from haq.config import QuantizerName
 from haq.quantization.calibration import MethodChoice
 from haq.quantization.kmeans import Codebook, kmeans_codebooks
 from haq.quantization.linear import QuantizedWeight, quantize_to_clips, quantize_to_scale, weight_clips
 from haq.quantization.range import weight_range
 from haq.quantization.rounding import NearestRounding, WeightRounding
 from haq.quantization.weight_scales import ANY_SCALES, ScaleRule, rows_with_scales, stored_scale, with_powers_of_two
+from haq.settings import QuantizerName
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from haq.config import ZeroPoints
 from haq.quantization.affine import affine_fits
 from haq.quantization.calibration import MethodChoice, clips, distortion, method_at
 from haq.quantization.histogram import Histogram, build_histogram
 from haq.quantization.range import ALL_BITS, IntegerRange, align_channels, dequantize, quantize, weight_range
+from haq.settings import ZeroPoints
 
 # Candidate clips of a channel, relative to its largest weight: 24 per octave, over five octaves.
 _CANDIDATE_RATIOS = 2.0 ** (-torch.arange(120, dtype=torch.float64) / 24)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from haq.config import QuantizerName, Rounding, ZeroPoints
 from haq.quantization.calibration import MethodChoice
 from haq.quantization.weight_scales import ANY_SCALES, ScaleRule
+from haq.settings import QuantizerName, Rounding, ZeroPoints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from haq.config import Rounding
 from haq.quantization.gptq import Feedback, gptq_codes
 from haq.quantization.linear import QuantizedWeight
 from haq.quantization.range import weight_range
 from haq.quantization.weight_scales import ANY_SCALES, ScaleRule
+from haq.settings import Rounding
 
 # Scales that GPTQ tries, relative to those of the nearest codes: eight to the octave, 1 first.
 _SCALE_RATIOS = 2.0 ** (torch.tensor([0, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5]) / 8)

@@ -5,11 +5,11 @@ from math import isclose
 
 import numpy as np
 
-from haq.config import RewardKind
 from haq.errors import UserError
 from haq.experiment.problem import Problem
 from haq.runs.episode import Episode
 from haq.runs.run_folder import RunFolder
+from haq.settings import RewardKind
 
 REMEDY = "delete this line and all after it to go on from there"
 

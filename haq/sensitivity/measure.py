@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 
-from haq.config import DECIDE_QUANTIZERS, SearchConfig
+from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.execution.progress import SILENT, Watcher
 from haq.experiment.preparation import prepare_network
@@ -29,6 +29,7 @@ from haq.sensitivity.records import (
     SensitivityLayer,
     SensitivityRow,
 )
+from haq.settings import DECIDE_QUANTIZERS
 
 SETTINGS = (*DECIDE_QUANTIZERS, "eval_batch", "engine", "device", "min_bits", "max_bits", "seed")
 """Settings that the results depend on."""

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-from haq.config import Normalization
 from haq.errors import UserError
+from haq.settings import Normalization
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

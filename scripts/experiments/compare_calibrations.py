@@ -17,13 +17,14 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from haq.config import CalibrationMethod, ZeroPoints, search_config
+from haq.config import search_config
 from haq.evaluation.evaluator import Evaluator
 from haq.evaluation.protocols import Evaluation
 from haq.experiment.preparation import prepare
 from haq.network.models.digits_training import train_digits
 from haq.quantization.calibration import CALIBRATION_METHODS
 from haq.runs.environment import describe_environment
+from haq.settings import CalibrationMethod, ZeroPoints
 from haq.tasks import load_task
 
 SEEDS = range(5)

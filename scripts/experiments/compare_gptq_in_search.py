@@ -24,7 +24,7 @@ import torch
 import typer
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, read_several, with_config
-from haq.config import Rounding, SearchConfig, search_config
+from haq.config import SearchConfig, search_config
 from haq.evaluation.evaluator import Evaluator
 from haq.experiment.preparation import prepare, prepare_network
 from haq.experiment.prior.fisher import network_fisher
@@ -37,6 +37,7 @@ from haq.runs.episode import Episode
 from haq.runs.run_folder import RunFolder
 from haq.searching.search import begin_session
 from haq.searching.session import Session
+from haq.settings import Rounding
 from haq.studies.comparison.intervals import paired_interval
 
 HARDWARE = "bismo-edge"

@@ -15,11 +15,12 @@ from typing import Annotated, Any, get_args
 import typer
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, read_several, with_config
-from haq.config import Rounding, SearchConfig, search_config
+from haq.config import SearchConfig, search_config
 from haq.formatting import percent
 from haq.reconstruction.config import reconstruction_config
 from haq.reconstruction.reconstruct import ReconstructionRequest, reconstruct_configured
 from haq.runs.environment import describe_environment
+from haq.settings import Rounding
 
 Summary = dict[str, Any]
 

@@ -17,7 +17,7 @@ from typing import Annotated, get_args
 import typer
 
 from haq.cli.flags import DATA_FLAGS, MODEL_FLAGS, with_config
-from haq.config import Rounding, SearchConfig, search_config
+from haq.config import SearchConfig, search_config
 from haq.evaluation.engines.onnxruntime import OnnxEngine
 from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.evaluator import Evaluator
@@ -27,6 +27,7 @@ from haq.experiment.problem import Network
 from haq.network.models.digits_training import train_digits
 from haq.quantization.quantized_model import QuantizedModel
 from haq.runs.environment import describe_environment
+from haq.settings import Rounding
 
 A_BITS = END_BITS = 8
 

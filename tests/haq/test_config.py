@@ -6,16 +6,9 @@ from typing import Any
 import pytest
 
 from haq.budgets import BudgetSpec
-from haq.config import (
-    DECIDE_QUANTIZERS,
-    GROUPS,
-    DataSettings,
-    ModelSettings,
-    SearchConfig,
-    search_config,
-    settings_of,
-)
+from haq.config import SearchConfig, search_config
 from haq.errors import UserError
+from haq.settings import DECIDE_QUANTIZERS, GROUPS, DataSettings, ModelSettings, settings_of
 
 
 def test_defaults() -> None:

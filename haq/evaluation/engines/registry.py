@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from haq.config import EngineName, SearchConfig
+from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.evaluation.chunks import chunk_size, chunk_sizes
 from haq.evaluation.engines.episode_finetuning import episode_engine
@@ -16,6 +16,7 @@ from haq.execution.structures import Structure, item_count, take, tensors
 from haq.network.layers import Trace
 from haq.policy import PolicyBits
 from haq.quantization.quantized_model import QuantizedModel
+from haq.settings import EngineName
 from haq.tasks.base import Task
 from haq.tasks.optional import PredictingTask
 

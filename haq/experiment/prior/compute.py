@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from haq.config import PriorName
 from haq.experiment.prior.fisher import network_fisher
 from haq.experiment.prior.layer_losses import LayerLosses
 from haq.experiment.prior.measured import network_sensitivities
 from haq.experiment.problem import Network
 from haq.experiment.stored_preparation import ensure_losses, preparation_key
+from haq.settings import PriorName
 
 PRIORS: Mapping[PriorName, Callable[[Network], LayerLosses]] = {
     "fisher": network_fisher,

@@ -10,7 +10,7 @@ import numpy as np
 from agents.policy_keys import to_key
 from envs.building import build_choices
 from envs.choices import Budget, Choices, IntArray
-from haq.config import RewardKind, SearchConfig
+from haq.config import SearchConfig
 from haq.costs.pricing import PricedLayers, allowed_bits
 from haq.errors import UserError
 from haq.experiment.inputs import Inputs
@@ -23,6 +23,7 @@ from haq.runs.records import Record, checked
 from haq.runs.run_folder import CONFIG, JOURNAL, POLICY, SUMMARY, RunFolder
 from haq.runs.summary import Summary
 from haq.searching.journal_checks import is_consistent
+from haq.settings import RewardKind
 from haq.tasks.metrics import metric_of
 from hardware_sim.cost import Objective
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from haq.config import GROUPS
 from haq.exporters.records import OutputRecord, VerificationRecord
 from haq.formatting import counted, format_cost, percent
 from haq.reporting.page.runs import ReportedRun
 from haq.runs.run_folder import RESOLVED
+from haq.settings import GROUPS
 from haq.tables import Table
 from haq.tasks.metrics import metric_of
 

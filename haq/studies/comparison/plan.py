@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from agents.registry import METHODS
-from haq.config import MAX_SEEDS, SearchConfig, search_config
+from haq.config import SearchConfig, search_config
 from haq.errors import UserError
 from haq.runs.run_folder import safe_name
+from haq.settings import MAX_SEEDS
 from haq.studies.comparison.cell import Cell
 from haq.tasks import is_user_data
 

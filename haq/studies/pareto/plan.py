@@ -6,11 +6,12 @@ from typing import Any
 
 from envs.building import build_choices
 from envs.choices import BudgetError, Choices
-from haq.config import MAX_SEEDS, SearchConfig, search_config
+from haq.config import SearchConfig, search_config
 from haq.costs.pricing import PricedLayers, allowed_bits, require_feasible, resolve_budgets
 from haq.errors import UserError
 from haq.experiment.loading import load_priced, load_traced
 from haq.runs.run_folder import safe_name
+from haq.settings import MAX_SEEDS
 from haq.studies.pareto.records import RefusedBudget
 from hardware_sim.catalog import load_accelerator
 from hardware_sim.cost import Objective

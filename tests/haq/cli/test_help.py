@@ -9,7 +9,7 @@ import typer
 
 from haq.__main__ import main
 from haq.cli.app import app
-from haq.config import GROUPS
+from haq.settings import GROUPS
 
 
 def commands(command: Any = None, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from haq.config import EngineName
 from haq.errors import UserError
 from haq.evaluation.engines import registry
 from haq.evaluation.engines.agreement import Agreement, EnginePair
@@ -22,6 +21,7 @@ from haq.network.models.digits_training import train_digits
 from haq.policy import PolicyBits
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.quantizers import Quantizers
+from haq.settings import EngineName
 from haq.tasks import load_task
 
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from haq.config import CalibrationMethod
 from haq.quantization.calibration import CALIBRATION_METHODS, clips, distortion
 from haq.quantization.histogram import Histogram, build_histogram
 from haq.quantization.range import IntegerRange, fake_quantize
+from haq.settings import CalibrationMethod
 
 COUNT = 200_000
 WIDTHS = range(2, 9)

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from haq.config import QuantizerName, Rounding, search_config
+from haq.config import search_config
 from haq.errors import UserError
 from haq.experiment.preparation import prepare_network
 from haq.quantization import rounding
 from haq.quantization.kmeans import codebook_bytes
 from haq.quantization.layer_weights import KMeansWeights, LinearWeights, StoredWeight, make_layer_weights
 from haq.quantization.rounding import ROUNDINGS, GptqRounding
+from haq.settings import QuantizerName, Rounding
 from haq.tasks import ClassificationTask
 
 

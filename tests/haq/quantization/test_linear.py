@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from haq.config import CalibrationMethod
 from haq.quantization.calibration import CALIBRATION_METHODS
 from haq.quantization.histogram import build_histogram
 from haq.quantization.linear import (
@@ -20,6 +19,7 @@ from haq.quantization.linear import (
     weight_clips,
 )
 from haq.quantization.range import fake_quantize
+from haq.settings import CalibrationMethod
 
 
 def gaussian(*shape: int) -> Tensor:

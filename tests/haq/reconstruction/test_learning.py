@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from haq.config import Rounding, search_config
+from haq.config import search_config
 from haq.errors import UserError
 from haq.experiment.preparation import prepare_network
 from haq.experiment.problem import Network
@@ -18,6 +18,7 @@ from haq.reconstruction.config import ReconstructionConfig, reconstruction_confi
 from haq.reconstruction.learned import learn_policy
 from haq.reconstruction.learning import Reconstruction, calibration_batches, output_spreads
 from haq.reconstruction.network import FURTHEST, LearnedNetwork, LearnedWeight
+from haq.settings import Rounding
 from haq.tasks.base import SplitName
 from haq.tasks.classification import ClassificationTask
 from haq.tasks.items import StoredSplit
