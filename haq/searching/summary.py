@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from pydantic import ValidationError
 
 from envs.choices import IntArray
+from haq.errors import UserError
 from haq.evaluation.evaluator import Evaluator
 from haq.experiment.problem import Problem
 from haq.policy import CostSummary, Policy
 from haq.runs.records import Metric
+from haq.runs.run_folder import SUMMARY, RunFolder
 from haq.runs.summary import BudgetLimit, EndedBy, Interval, Summary, UniformResult, Winner
 from haq.searching.confidence import accuracy_interval
 from haq.searching.selection import Selection
@@ -84,6 +87,24 @@ def summarize(
         uniform=tuple(filter(None, (_uniform(problem, pair, report) for pair in uniform_pairs(problem)))),
         **asdict(effort),
     )
+
+
+def read_summary(run: RunFolder) -> Summary:
+    """Read the summary of a finished search.
+
+    Args:
+        run: Folder of the search.
+
+    Returns:
+        The summary.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    try:
+        return Summary.model_validate(run.read_json(SUMMARY))
+    except ValidationError as error:
+        raise UserError(f"{run.path} holds no finished run: {SUMMARY} is missing or damaged") from error
 
 
 def cost_ratio(problem: Problem, cost: CostSummary) -> float:

@@ -21,7 +21,8 @@ from haq.experiment.preparation import prepare
 from haq.experiment.prior.layer_losses import LayerLosses
 from haq.runs.environment import describe_environment
 from haq.runs.run_folder import CHECKPOINT, JOURNAL, RunFolder
-from haq.searching.search import _continues, begin_session
+from haq.searching.continuation import is_to_continue
+from haq.searching.search import begin_session
 from haq.searching.session import Session
 from hardware_sim.cost import Bits
 
@@ -110,7 +111,7 @@ def measure(agent: str, layers: int, episodes: int, *, limit_s: float) -> dict[s
 def resume(session: Session, run: Path) -> dict[str, Any]:
     """Resume a search from its folder."""
     before, began = peak_mebibytes(), process_time()
-    assert _continues(RunFolder(run), session.problem.config, inf)
+    assert is_to_continue(RunFolder(run), session.problem.config, limit_s=inf)
     enter(session, run)
     resuming_s = process_time() - began
     return {
