@@ -18,7 +18,8 @@ from digits_mobilenet import train
 from torch import Tensor, nn
 
 from haq.evaluation.chunks import chunk_size
-from haq.evaluation.engines.agreement import LAYER_VALUES, TIE, EnginePair
+from haq.evaluation.engines.agreement import TIE
+from haq.evaluation.engines.comparison import LAYER_VALUES, EnginePair
 from haq.evaluation.engines.moved_codes import MovedCodes
 from haq.evaluation.engines.onnxruntime import OnnxEngine
 from haq.evaluation.engines.torch import TorchEngine

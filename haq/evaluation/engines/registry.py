@@ -9,6 +9,7 @@ import torch
 from haq.config import SearchConfig
 from haq.errors import UserError
 from haq.evaluation.chunks import chunk_size, chunk_sizes
+from haq.evaluation.engines.agreement import Agreement
 from haq.evaluation.engines.episode_finetuning import episode_engine
 from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.protocols import Engine
@@ -20,8 +21,7 @@ from haq.settings import EngineName
 from haq.tasks.base import Task
 from haq.tasks.optional import PredictingTask
 
-if TYPE_CHECKING:  # both import the exporter, which takes seconds
-    from haq.evaluation.engines.agreement import Agreement
+if TYPE_CHECKING:  # imports the exporter, which takes seconds
     from haq.evaluation.engines.onnxruntime import OnnxEngine
 
 COMPARISON_WIDTHS = (8, 6, 4)
@@ -197,7 +197,7 @@ def _compared(inputs: EngineInputs) -> "tuple[OnnxEngine, Agreement]":
     Raises:
         NotExportableError: The engine cannot run the network.
     """
-    from haq.evaluation.engines.agreement import EnginePair
+    from haq.evaluation.engines.comparison import EnginePair
     from haq.evaluation.engines.onnxruntime import NotExportableError, OnnxEngine
 
     data, trace = inputs.comparison, inputs.trace

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from haq.errors import UserError
 from haq.evaluation.engines import registry
-from haq.evaluation.engines.agreement import Agreement, EnginePair
+from haq.evaluation.engines.agreement import Agreement
+from haq.evaluation.engines.comparison import EnginePair
 from haq.evaluation.engines.onnxruntime import OnnxEngine
 from haq.evaluation.engines.onnxruntime import lowering as lowering_module
 from haq.evaluation.engines.onnxruntime.codes import Integers

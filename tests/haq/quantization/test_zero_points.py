@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from haq.__main__ import main
 from haq.config import search_config
-from haq.evaluation.engines.agreement import EnginePair
+from haq.evaluation.engines.comparison import EnginePair
 from haq.evaluation.engines.onnxruntime import OnnxEngine, export_marked, lower, make_template
 from haq.evaluation.engines.registry import comparison_policies
 from haq.evaluation.engines.torch import TorchEngine
