@@ -15,7 +15,7 @@ import numpy as np
 
 from agents.actor_rollouts import ActorRollouts
 from agents.base import IntArray, RolloutSimulator
-from agents.local_search import Knapsack
+from agents.knapsack import Knapsack
 from agents.loss_terms import pair_losses
 from agents.model_based import ModelBasedConfig, ModelBasedSearch, at_least
 from agents.policy_keys import to_key

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agents.base import IntArray
-from agents.local_search import Knapsack
+from agents.knapsack import Knapsack
 from agents.loss_terms import pair_losses
 from agents.model_based import ModelBasedConfig, ModelBasedSearch, at_least
 from agents.space import SearchSpace

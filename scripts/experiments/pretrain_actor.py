@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from agents.actor_rollouts import ActorRollouts
 from agents.base import FloatArray
-from agents.local_search import Knapsack
+from agents.knapsack import Knapsack
 from agents.loss_terms import pair_losses
 from agents.rollout_actor import PRETRAINED, RolloutActor
 from agents.simulated_rollouts import Experience

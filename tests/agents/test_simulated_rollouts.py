@@ -6,7 +6,7 @@ import torch
 
 from agents import RolloutDDPG, RolloutDDPGConfig, SearchSpace
 from agents.actor_rollouts import ActorRollouts
-from agents.local_search import Knapsack
+from agents.knapsack import Knapsack
 from agents.loss_terms import pair_losses
 from agents.rollout_actor import RolloutActor
 from agents.simulated_rollouts import OBSERVATION_SIZE, Experience, Loads, RolloutObserver

@@ -31,7 +31,7 @@ from haq.execution.user_code import one_line
 from haq.experiment.prior.directions import LOGITS, Directions, OutputReader
 from haq.experiment.prior.layer_losses import LayerLosses, LossKind
 from haq.experiment.prior.measured import PRIOR_IMAGES, measured_losses
-from haq.experiment.prior.slopes import TakenCall, directional_changes
+from haq.experiment.prior.slopes import ProbedCall, directional_changes
 from haq.experiment.problem import Network
 from haq.network.layer_calls import LayerCalls, NormCall
 from haq.network.tracing.weighted_calls import Call
@@ -85,10 +85,10 @@ def fisher_sensitivity(
         count = item_count(inputs)
         found = np.zeros((count, layers, 2, len(ALL_BITS)))
         values, gradients = _gradients(model, inputs, Directions(loss, outputs, generator))
-        for taken, gradient in gradients:
+        for probed, gradient in gradients:
             with NetworkGuard():
-                found[:, taken.layer] += directional_changes(
-                    model, taken, gradient, images=count, is_corrected=is_corrected
+                found[:, probed.layer] += directional_changes(
+                    model, probed, gradient, images=count, is_corrected=is_corrected
                 )
         squares += np.square(found).sum(axis=0)
         scale += 2 * len(values) if loss == "divergence" else _power(values, outputs)
@@ -154,10 +154,10 @@ def _power(values: Tensor, outputs: OutputReader) -> float:
 
 def _gradients(
     model: QuantizedModel, inputs: Structure, directions: Directions
-) -> tuple[Tensor, Iterator[tuple[TakenCall, Tensor]]]:
+) -> tuple[Tensor, Iterator[tuple[ProbedCall, Tensor]]]:
     """Return output values [n, ...], and each layer call with the gradient of a random direction at its output."""
-    calls: list[TakenCall] = []
-    call_of: MutableMapping[Tensor, TakenCall] = WeakIdKeyDictionary()
+    calls: list[ProbedCall] = []
+    call_of: MutableMapping[Tensor, ProbedCall] = WeakIdKeyDictionary()
 
     def answer(layer: int, call: Call) -> Tensor:
         constants = {key: value.detach() for key, value in call.arguments.items() if isinstance(value, Tensor)}
@@ -165,7 +165,7 @@ def _gradients(
         copies = {key: constants[key].clone() for key in (("input",) if call.has_weights else ("input", "weight"))}
         kept = replace(call, arguments={**call.arguments, **constants, **copies})
         output = call.run(call.input, constants["weight"] if call.has_weights else call.factor)
-        calls.append(TakenCall(layer, kept, torch.zeros_like(output, requires_grad=True)))
+        calls.append(ProbedCall(layer, kept, torch.zeros_like(output, requires_grad=True)))
         answered = output + calls[-1].probe
         call_of[answered] = calls[-1]
         return answered

@@ -15,8 +15,8 @@ from haq.quantization.range import ALL_BITS
 
 
 @dataclass(slots=True)
-class TakenCall:
-    """Call of a layer in the float network.
+class ProbedCall:
+    """Call of a layer in the float network, with a probe at its output.
 
     Attributes:
         layer: Index of the layer.
@@ -34,13 +34,13 @@ class TakenCall:
 
 @torch.no_grad()
 def directional_changes(
-    model: QuantizedModel, taken: TakenCall, gradient: Tensor, *, images: int, is_corrected: bool
+    model: QuantizedModel, probed: ProbedCall, gradient: Tensor, *, images: int, is_corrected: bool
 ) -> FloatArray:
     """Compute the directional changes g . d of all quantizations of a call.
 
     Args:
         model: The network with its quantizers.
-        taken: The call.
+        probed: The call.
         gradient: Gradient g of the random direction, in the shape of the layer's output.
         images: Number of images.
         is_corrected: Whether policies are evaluated with corrections.
@@ -48,16 +48,16 @@ def directional_changes(
     Returns:
         Changes [image, part, bits - 1]; the parts are weights and input.
     """
-    call, quantizers = taken.call, model.quantizers
+    call, quantizers = probed.call, model.quantizers
     output = call.run(call.input, call.factor)
 
     def plain(changed: Tensor) -> Tensor:
         return _by_image((changed - output) * gradient, images)
 
     corrects = is_corrected and call.operation.kind not in UNCORRECTED_KINDS
-    slope = _CorrectedSlope(taken, output, gradient, images=images) if corrects else plain
-    weights = [slope(call.run(call.input, quantizers.factor(call, taken.layer, bits))) for bits in ALL_BITS]
-    inputs = [slope(call.run(quantizers.input(call.input, taken.layer, bits), call.factor)) for bits in ALL_BITS]
+    slope = _CorrectedSlope(probed, output, gradient, images=images) if corrects else plain
+    weights = [slope(call.run(call.input, quantizers.factor(call, probed.layer, bits))) for bits in ALL_BITS]
+    inputs = [slope(call.run(quantizers.input(call.input, probed.layer, bits), call.factor)) for bits in ALL_BITS]
     found: FloatArray = torch.stack([*weights, *inputs]).double().numpy(force=True)
     return found.reshape(2, len(ALL_BITS), -1).transpose(2, 0, 1)
 
@@ -70,15 +70,15 @@ class _CorrectedSlope:
     y g and g over each channel, of which only the first depends on the bits.
 
     Args:
-        taken: Call of the layer.
+        probed: Call of the layer.
         output: Its float output y.
         gradient: Gradient g of the random direction, in the shape of the output.
         images: Number of images.
     """
 
-    def __init__(self, taken: TakenCall, output: Tensor, gradient: Tensor, *, images: int) -> None:
-        self._output, self._gradient, self._images, self._eps = output, gradient, images, taken.eps
-        self._axis = output.ndim - 1 - taken.call.operation.spatial_dims
+    def __init__(self, probed: ProbedCall, output: Tensor, gradient: Tensor, *, images: int) -> None:
+        self._output, self._gradient, self._images, self._eps = output, gradient, images, probed.eps
+        self._axis = output.ndim - 1 - probed.call.operation.spatial_dims
         self._mean, self._variance = channel_moments(output, self._axis)
         self._of_output, self._of_ones = self._sums(output * gradient), self._sums(gradient)
 

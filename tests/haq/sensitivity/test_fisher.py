@@ -193,11 +193,11 @@ def test_corrections_restore_the_moments_of_every_channel() -> None:
 
 def fisher_with(corrected: Callable[..., Tensor], model: QuantizedModel, inputs: Tensor) -> FloatArray:
     class Slope:
-        def __init__(self, taken: module.TakenCall, output: Tensor, gradient: Tensor, *, images: int) -> None:
-            self.taken, self.output, self.gradient, self.images = taken, output, gradient, images
+        def __init__(self, probed: module.ProbedCall, output: Tensor, gradient: Tensor, *, images: int) -> None:
+            self.probed, self.output, self.gradient, self.images = probed, output, gradient, images
 
         def __call__(self, changed: Tensor) -> Tensor:
-            answered = corrected(self.taken, changed, self.output)
+            answered = corrected(self.probed, changed, self.output)
             return module._by_image((answered - self.output) * self.gradient, self.images)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -205,10 +205,10 @@ def fisher_with(corrected: Callable[..., Tensor], model: QuantizedModel, inputs:
         return fisher(model, inputs, is_corrected=True).losses
 
 
-def corrected_output(taken: module.TakenCall, changed: Tensor, output: Tensor) -> Tensor:
-    dims = [dim for dim in range(output.ndim) if dim != output.ndim - 1 - taken.call.operation.spatial_dims]
+def corrected_output(probed: module.ProbedCall, changed: Tensor, output: Tensor) -> Tensor:
+    dims = [dim for dim in range(output.ndim) if dim != output.ndim - 1 - probed.call.operation.spatial_dims]
     (variance, mean), (wanted, target) = (
         torch.var_mean(each, dim=dims, correction=0, keepdim=True) for each in (changed, output)
     )
-    gain = 1.0 if taken.eps is None else ((wanted + taken.eps) / (variance + taken.eps)).sqrt()
+    gain = 1.0 if probed.eps is None else ((wanted + probed.eps) / (variance + probed.eps)).sqrt()
     return (changed - mean) * gain + target

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from agents.local_search import Knapsack, _positions_of_least
+from agents.knapsack import Knapsack, _positions_of_least
 from agents.loss_terms import pair_losses
 
 
