@@ -56,27 +56,21 @@ class RolloutActor:
         return self._actor.network.forward(torch.from_numpy(observations))[-1].sigmoid()[:, 0]
 
     @torch.inference_mode()
-    def learn(self, experience: Experience, updates: int) -> tuple[float, float]:
+    def learn(self, experience: Experience, updates: int) -> None:
         """Update critic and actor on steps of simulated rollouts.
 
         Args:
             experience: The steps.
             updates: Number of optimiser steps.
-
-        Returns:
-            Mean losses of actor and critic.
         """
         observations = torch.from_numpy(experience.observations)
         widths = torch.from_numpy(experience.widths)[:, None]
         # A collapsed policy loses a thousand times the least loss; how much does not matter.
         targets = torch.from_numpy(experience.rewards).clamp(-1, 1)[:, None] * _REWARD_SCALE
-        losses = torch.zeros(2)
         for _ in range(updates):
             index = torch.randint(len(observations), (_BATCH,), generator=self._generator)
-            critic_loss = self._critic.fit(observations[index], widths[index], targets[index])
-            losses += torch.stack((self._actor.update(observations[index], self._critic), critic_loss))
-        actor_loss, critic_loss_mean = (losses / max(updates, 1)).tolist()
-        return actor_loss, critic_loss_mean
+            self._critic.fit(observations[index], widths[index], targets[index])
+            self._actor.update(observations[index], self._critic)
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """Change the step size of both networks.

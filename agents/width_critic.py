@@ -25,23 +25,19 @@ class WidthCritic:
         self.network = network
         self.adam = Adam(network, learning_rate)
 
-    def fit(self, observations: Tensor, widths: Tensor, targets: Tensor) -> Tensor:
+    def fit(self, observations: Tensor, widths: Tensor, targets: Tensor) -> None:
         """Take one optimiser step on Huber's loss of the values of executed widths.
 
         Args:
             observations: [batch, OBSERVATION_SIZE].
             widths: Executed bits, int64 [batch, 1].
             targets: Returns [batch, 1].
-
-        Returns:
-            Mean squared error before the step.
         """
         activations = self.network.forward(observations)
         error = activations[-1].gather(1, widths - 1) - targets
         step = error.clamp(-_LARGEST_ERROR, _LARGEST_ERROR) * (2 / len(error))
         self.network.backward(activations, torch.zeros_like(activations[-1]).scatter_(1, widths - 1, step))
         self.adam.step()
-        return error.square().mean()
 
     def value_and_gradient(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the mean value of a batch and its gradient, as `agents.actor_critic.Values` describes.
