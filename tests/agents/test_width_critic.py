@@ -77,7 +77,7 @@ def test_large_errors_have_a_bounded_gradient():
     gradients = []
     for target in (100.0, 10000.0):
         critic, network = critic_of()
-        error = critic.fit(observation(2, 3), torch.tensor([[3]]), torch.tensor([[target]]))
-        assert error.item() > 1000
+        critic.fit(observation(2, 3), torch.tensor([[3]]), torch.tensor([[target]]))
         gradients.append(network.gradient.clone())
+    assert gradients[0].abs().max() > 0.1
     torch.testing.assert_close(*gradients)
