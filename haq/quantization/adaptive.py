@@ -223,11 +223,11 @@ class AdaptiveQuantizer(nn.Module):
             offset = shift if self.shift_kind == "float" else None
             ends = self.grid.q_min - zero_point, self.grid.q_max - zero_point
             return exportable_fake_quantize(values, scale, offset, ends).to(x.dtype)
-        has_zero_points = shift is not None and self.shift_kind == "integer"
+        has_zero_points = self.shift_kind == "integer"
         grid = learned_grid(
             self.grid,
             zero_point,
-            unrounded=start - shift.detach() / scale.detach() if has_zero_points else None,
+            unrounded=start - shift.detach() / scale.detach() if has_zero_points and shift is not None else None,
             factor=self._gradient_factor(x.shape),
             # Clamping between tensors takes six times as long on a CPU. Other devices would have to synchronize.
             in_numbers=self.channel_axis is None and x.device.type == "cpu" and not torch.compiler.is_compiling(),
