@@ -31,7 +31,10 @@ def search(
         str | None, typer.Option(help="Time limit, such as 2h, 30m or 90s; --resume continues.", metavar="TIME")
     ] = None,
     store: Annotated[
-        bool, typer.Option("--store/--no-store", help="Keep evaluations in the cache and reuse them.")
+        bool,
+        typer.Option(
+            "--store/--no-store", help="Keep evaluations in the cache and reuse them; quantizers are in any case."
+        ),
     ] = True,
     workers: WorkersFlag = 1,
     cluster: ClusterFlag = None,

@@ -77,14 +77,9 @@ def explain(
         source.allow_code(replaced=[name for name, value in given_objects.items() if has_network or value is not None])
     case = read_case(source, inputs)
     unit, scale = case.unit
-    trials = case.trials
-    if len(trials) < MIN_POLICIES:
-        raise UserError(f"{path} tried {len(trials)} different policies; an explanation takes at least {MIN_POLICIES}")
-    scores = np.array([trial.score for trial in trials.values()], dtype=np.float64)
-    bits = np.frombuffer(b"".join(trials), dtype=np.uint8).reshape(len(trials), -1, 2)
-    surrogate = fit_surrogate(case.choice, bits, scores)
+    surrogate = _surrogate(case, path)
     losses = scale * surrogate.losses
-    winner = trials.get(to_key(case.winner))
+    winner = case.trials.get(to_key(case.winner))
     if winner is None:
         raise UserError(f"{path / POLICY} is no policy that this run tried; its own is needed")
     return Explanation(
@@ -101,6 +96,16 @@ def explain(
         calibration=recalibrated(case.config, case.policy, winner.accuracy, inputs=inputs) if is_robust else None,
         notes=tuple(_notes(case)),
     )
+
+
+def _surrogate(case: SearchCase, path: Path) -> Surrogate:
+    """Fit the surrogate to all policies that a run tried. Raises UserError if they are too few."""
+    trials = case.trials
+    if len(trials) < MIN_POLICIES:
+        raise UserError(f"{path} tried {len(trials)} different policies; an explanation takes at least {MIN_POLICIES}")
+    scores = np.array([trial.score for trial in trials.values()], dtype=np.float64)
+    bits = np.frombuffer(b"".join(trials), dtype=np.uint8).reshape(len(trials), -1, 2)
+    return fit_surrogate(case.choice, bits, scores)
 
 
 def plateaus(choice: Choices, bits: IntArray) -> Iterator[Plateau]:
