@@ -12,7 +12,8 @@ from envs.building import build_choices
 from envs.choices import AllowedBits, Budget, Choices, IntArray
 from envs.observation import Float32Array
 from envs.reward import accuracy_reward
-from envs.rollout import BUDGET_RULES, BudgetRule, EnvConfig, LayerRollouts, Trajectories
+from envs.rollout import BUDGET_RULES, BudgetRule, EnvConfig, LayerRollouts
+from envs.rollout_state import Trajectories
 from hardware_sim.cost import CostTable
 from hardware_sim.layer import Layer
 
@@ -113,7 +114,7 @@ class BitAllocationEnv(gym.Env[Float32Array, Float32Array]):
             budget = build_choices(table, [budget] if isinstance(budget, Budget) else list(budget), allowed)
         self.rollouts = LayerRollouts(layers, budget, allowed, config)
         self._evaluate, self._reward = evaluate, reward
-        self.observation_space = gym.spaces.Box(0.0, 1.0, (self.rollouts.observation_size,), np.float32)
+        self.observation_space = gym.spaces.Box(0.0, 1.0, (self.rollouts.observer.size,), np.float32)
         self.action_space = gym.spaces.Box(0.0, 1.0, (1,), np.float32)
         self._state = self.rollouts.initial_state(1)
 
@@ -177,7 +178,7 @@ class BitAllocationEnv(gym.Env[Float32Array, Float32Array]):
         return self._reward(score), score
 
     def _observation(self) -> Float32Array:
-        observed: Float32Array = self.rollouts.observe(self._state)[0]
+        observed: Float32Array = self.rollouts.observer.observe(self._state)[0]
         return observed
 
     def _end(self) -> dict[str, Any]:

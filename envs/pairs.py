@@ -15,6 +15,20 @@ INTEGER_WIDTHS = np.arange(1, MAX_BITS + 1)
 """Widths along both bit axes of the arrays of choices; cost tables also have float (`hardware_sim.cost.WIDTHS`)."""
 
 
+def costs_of_pairs(cost: FloatArray, decision: int, pairs: IntArray) -> FloatArray:
+    """Return the costs of pairs of bits of one decision.
+
+    Args:
+        cost: Costs [constraint, decision, w_bits, a_bits].
+        decision: Position of the decision.
+        pairs: Bits [..., 2].
+
+    Returns:
+        Costs [..., constraint].
+    """
+    return np.asarray(cost[:, decision, pairs[..., 0] - 1, pairs[..., 1] - 1].T)
+
+
 class Upgrade(NamedTuple):
     """A change of one decision from one pair of bits to another with more bits."""
 

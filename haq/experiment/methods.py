@@ -13,7 +13,8 @@ from agents.space import SearchSpace
 from envs.bit_allocation import BitAllocationEnv
 from envs.budget_rules import project
 from envs.choices import Choices, IntArray
-from envs.rollout import LayerRollouts, Trajectories
+from envs.rollout import LayerRollouts
+from envs.rollout_state import Trajectories
 from haq.config import SearchConfig
 from haq.errors import UserError
 
@@ -142,7 +143,7 @@ class RolloutAdapter:
     """
 
     def __init__(self, rollouts: LayerRollouts) -> None:
-        self.observation_size = rollouts.observation_size
+        self.observation_size = rollouts.observer.size
         self.min_bits, self.max_bits = rollouts.widths.min_bits, rollouts.widths.max_bits
         self._rollouts = rollouts
 
