@@ -21,7 +21,7 @@ from haq.reporting.plots.run import plot_run
 from haq.runs.episode import Episode
 from haq.runs.run_folder import RunFolder
 from haq.searching.checkpoint import Checkpoint
-from haq.searching.search import _finish
+from haq.searching.finish import finish
 from haq.searching.session import Session
 from hardware_sim.catalog import load_accelerator
 
@@ -42,7 +42,7 @@ def measure_journal(layers: int, lines: int) -> dict[str, Any]:
         found["journal_bytes"] = (run / "episodes.jsonl").stat().st_size
         steps: dict[str, Callable[[], object]] = {
             "reading": lambda: RunFolder(run).episodes.read(remedy="delete it"),
-            "finishing": lambda: _finish(again, RunFolder(run), None, SILENT),
+            "finishing": lambda: finish(again, RunFolder(run), losses=None, watcher=SILENT),
             "plotting": lambda: plot_run(run, kinds=["learning"]),
             "explaining": lambda: explain(run),
         }
