@@ -12,12 +12,10 @@ from envs.building import build_choices
 from envs.choices import AllowedBits, Budget, Choices, IntArray
 from envs.observation import Float32Array
 from envs.reward import accuracy_reward
-from envs.rollout import BUDGET_RULES, BudgetRule, EnvConfig, LayerRollouts
+from envs.rollout import EnvConfig, LayerRollouts
 from envs.rollout_state import Trajectories
 from hardware_sim.cost import CostTable
 from hardware_sim.layer import Layer
-
-__all__ = ["BUDGET_RULES", "BitAllocationEnv", "BudgetRule", "EnvConfig", "ExecutedStep"]
 
 
 @dataclass(frozen=True, slots=True)

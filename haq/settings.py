@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from agents.registry import METHODS
-from envs.bit_allocation import BudgetRule
 from envs.observation import ObservationKind
+from envs.rollout import BudgetRule
 from haq.budgets import BudgetSpec, parse_budgets
 from haq.layer_bits import Width
 from hardware_sim.accelerator import MAX_BATCH

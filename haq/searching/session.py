@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from itertools import islice
 from time import monotonic
 
-from envs.bit_allocation import BitAllocationEnv, EnvConfig
+from envs.bit_allocation import BitAllocationEnv
+from envs.rollout import EnvConfig
 from haq.costs.pricing import cost_in
 from haq.evaluation.protocols import Store
 from haq.experiment.inputs import Observations

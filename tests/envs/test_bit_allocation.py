@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.action import bits_of_actions
-from envs.bit_allocation import BUDGET_RULES, BitAllocationEnv, BudgetRule, EnvConfig
+from envs.bit_allocation import BitAllocationEnv
 from envs.choices import AllowedBits, Budget, BudgetError
 from envs.observation import OBSERVATION_KINDS, ObservationKind
 from envs.reward import accuracy_reward
+from envs.rollout import BUDGET_RULES, BudgetRule, EnvConfig
 from hardware_sim.bit_serial import BitSerial
 from hardware_sim.cost import CostTable, Limit
 from hardware_sim.layer import Layer

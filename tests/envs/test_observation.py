@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from envs.bit_allocation import BitAllocationEnv, EnvConfig
+from envs.bit_allocation import BitAllocationEnv
 from envs.choices import AllowedBits, Budget
 from envs.observation import ObservationKind, layer_features
+from envs.rollout import EnvConfig
 from hardware_sim.layer import Layer
 from hardware_sim.proxy import proxy_table
 

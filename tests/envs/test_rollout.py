@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.bit_allocation import BUDGET_RULES, BitAllocationEnv, BudgetRule, EnvConfig
+from envs.bit_allocation import BitAllocationEnv
 from envs.choices import AllowedBits, Budget
 from envs.observation import OBSERVATION_KINDS, ObservationKind
+from envs.rollout import BUDGET_RULES, BudgetRule, EnvConfig
 from hardware_sim.cost import CostTable
 from hardware_sim.layer import Layer
 from hardware_sim.proxy import proxy_table

@@ -14,8 +14,9 @@ import hardware_sim
 from agents.base import Agent, IntArray, Proposer, RolloutSimulator, RolloutStep, Transition
 from agents.registry import METHODS, SearchMethod
 from agents.space import SearchSpace
-from envs.bit_allocation import BitAllocationEnv, EnvConfig
+from envs.bit_allocation import BitAllocationEnv
 from envs.choices import AllowedBits, Budget
+from envs.rollout import EnvConfig
 from haq.config import search_config
 from haq.errors import UserError
 from haq.experiment.methods import (
