@@ -67,6 +67,8 @@ class DeploymentTarget(BaseModel):
     """Largest number of scales of the weights of a layer: one, or one for each output channel."""
     zero_points: Annotated[bool, Field(strict=True)] = True
     """Whether activations may have zero points other than 0."""
+    offsets: Annotated[bool, Field(strict=True)] = False
+    """Whether activations may have offsets in float, which are subtracted before they are quantized."""
     power_of_two_scales: tuple[Operand, ...] = ()
     """Operands whose scales must be powers of two."""
     weight_storage: WeightStorage = "packed"

@@ -53,6 +53,7 @@ def _rules(target: DeploymentTarget) -> Iterator[tuple[str, str]]:
     yield "float_layers", _yes(target.float_layers)
     yield "weight_granularity", target.weight_granularity
     yield "zero_points", _yes(target.zero_points)
+    yield "offsets", _yes(target.offsets)
     yield "power_of_two_scales", ", ".join(target.power_of_two_scales) or "none"
     yield "weight_storage", target.weight_storage
 

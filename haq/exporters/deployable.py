@@ -1,10 +1,10 @@
 """Network with its policy, ready to be exported."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
 from haq.errors import UserError
 from haq.evaluation.engines.torch import TorchEngine
@@ -14,6 +14,8 @@ from haq.execution.structures import Structure
 from haq.experiment.artifact import Artifact
 from haq.experiment.preparation import prepare_network
 from haq.experiment.problem import Network
+from haq.exporters.formats import FormatName
+from haq.network.layer_calls import weight_of
 from haq.network.layers import Trace
 from haq.policy import Policy, PolicyBits
 from haq.quantization.corrections import Corrections
@@ -24,6 +26,8 @@ from haq.tasks.predictions import Runner
 if TYPE_CHECKING:  # imports the exporter of torch, which takes seconds
     from haq.evaluation.engines.onnxruntime import Template
 
+OFFSET_FORMATS: tuple[FormatName, ...] = ("onnx",)
+"""Formats that hold offsets of inputs, which a fine-tuning with --shift float leaves."""
 CHECK_IMAGES = 64
 """Number of inputs on which an export is compared with the network before it is written."""
 
@@ -73,10 +77,38 @@ class Deployable:
             bits: (w_bits, a_bits) of every layer.
 
         Returns:
-            The corrections; empty ones for a network that was trained.
+            The corrections; for a network that was trained, biases that make up for offsets of inputs.
         """
         engine = self.network.engine
-        return engine.corrections(bits) if isinstance(engine, CorrectingEngine) else Corrections()
+        return engine.corrections(bits) if isinstance(engine, CorrectingEngine) else self._offset_biases(bits)
+
+    def _offset_biases(self, bits: PolicyBits) -> Corrections:
+        """Return the offset of each input times the sums of the weights that it meets."""
+        biases: dict[int, Tensor] = {}
+        for layer, (w, a) in enumerate(zip(*bits, strict=True)):
+            quantizer = None if a is None else self.quantizers.activation(layer, a)
+            if quantizer is not None and quantizer.offset:
+                site = self.trace.sites[layer]
+                weight = weight_of(self.model, site).detach() if w is None else self.quantizers.weight(layer, w)
+                biases[layer] = (weight.double().flatten(1).sum(dim=1) * quantizer.offset).float()
+        return Corrections(biases=biases)
+
+    def require_format(self, name: FormatName) -> None:
+        """Require that a format can hold the grids of the inputs.
+
+        Args:
+            name: Name of the format.
+
+        Raises:
+            UserError: An input has an offset, and the format cannot hold one.
+        """
+        if name in OFFSET_FORMATS or self.artifact.quantized.trained is None:
+            return
+        if self._offset_biases(self.bits).biases:
+            raise UserError(
+                f"--format {name} cannot hold the offsets of --shift float; use --format onnx, or fine-tune with "
+                "--shift learned"
+            )
 
     @cached_property
     def template(self) -> "Template":
@@ -140,8 +172,6 @@ def make_deployable(artifact: Artifact, *, progress: Progress = no_progress) -> 
     config = artifact.config.model_copy(update={"device": "cpu"})
     if config.quantizer != "linear":
         raise UserError("codebooks of --quantizer kmeans are not exported; make the policy with --quantizer linear")
-    if artifact.quantized.trained is not None and artifact.quantized.trained.shift == "float":
-        raise UserError("grids of --shift float have no code of zero, and no format has them; use --shift learned")
     network = prepare_network(
         config,
         model=artifact.inputs.model,
@@ -155,5 +185,6 @@ def make_deployable(artifact: Artifact, *, progress: Progress = no_progress) -> 
         return Deployable(artifact, network, network.priced.model, network.quantizers, example)
     trained = artifact.quantized.trained_network(network.priced.model, network.priced.trace)
     quantizers = network.quantizers.of_network(trained.model)
-    artifact.quantized.restore(quantizers, network.priced.trace, model=trained.model)
+    stored = replace(artifact.quantized, tensors=trained.quantizer_tensors())
+    stored.restore(quantizers, network.priced.trace, model=trained.model)
     return Deployable(artifact, network, trained.model, quantizers, example)

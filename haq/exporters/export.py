@@ -59,6 +59,7 @@ def export_artifact(
     path = _main_file(artifact, exporter) if out is None else out
     _require_usable(path, exporter)
     network = make_deployable(artifact, progress=watcher.phase)
+    network.require_format(exporter.format)
     watcher.phase(f"build {exporter.format}")
     stem = path.name.removesuffix(exporter.suffix)
     export = exporter.build(network, replace(options, stem=stem))

@@ -104,6 +104,7 @@ def _verified(
 
 def _built(name: FormatName, network: Deployable) -> Export | str:
     try:
+        network.require_format(name)
         return make_exporter(name).build(network, ExportOptions())
     except UserError as error:
         return str(error)

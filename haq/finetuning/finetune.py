@@ -100,11 +100,13 @@ def _for_target(request: FinetuneRequest) -> FinetuneRequest:
     """Return a request without zero points if the deployment target has none.
 
     Raises:
-        UserError: Zero points are explicitly to be learned, and the target has none.
+        UserError: Zero points or offsets are explicitly to be learned, and the target has none.
     """
     target, learning = deployment_target(request.config), request.learning
     if target is None:
         return request
+    if target.zero_points and learning.shift == "float" and not target.offsets:
+        raise UserError(f"--shift float: --deploy {target.name} has no offsets; use --shift learned")
     if target.zero_points or learning.shift == "none":
         return request
     if "shift" in learning.model_fields_set:

@@ -101,7 +101,7 @@ class ActivationQuantizers:
         return found[0] if found else None
 
     def quantize(self, x: Tensor, operand: OperandKey, bits: int) -> Tensor:
-        """Fake-quantize an activation.
+        """Fake-quantize an activation; the values are without the offset of the quantizer.
 
         Args:
             x: Values of any shape.
@@ -115,6 +115,7 @@ class ActivationQuantizers:
         if found is None:
             return x
         quantizer, scale = found
+        x = x - quantizer.offset if quantizer.offset else x
         return fake_quantize(x, scale, quantizer.zero_point, quantizer.q_min, quantizer.q_max)
 
     def tensors(self, operand: OperandKey, bits: int) -> dict[str, Tensor]:
@@ -125,7 +126,8 @@ class ActivationQuantizers:
             bits: Bit width, 1 to 8.
 
         Returns:
-            `LAYER.OPERAND.scale`, `.zero_point` and `.range`; none if the operand is not a float tensor.
+            `LAYER.OPERAND.scale`, `.zero_point` and `.range`, and `.offset` if it has one; none if the operand is not a
+            float tensor.
         """
         found = self._quantizer(operand, bits)
         if found is None:
@@ -133,7 +135,10 @@ class ActivationQuantizers:
         quantizer, scale = found
         integers = (quantizer.zero_point, (quantizer.q_min, quantizer.q_max))
         values = (scale, *(torch.tensor(each, dtype=torch.int32) for each in integers))
-        return {f"{self._name(operand)}.{part}": value for part, value in zip(_PARTS, values, strict=True)}
+        parts = dict(zip(_PARTS, values, strict=True))
+        if quantizer.offset:
+            parts["offset"] = torch.tensor(quantizer.offset, dtype=torch.float32)
+        return {f"{self._name(operand)}.{part}": value for part, value in parts.items()}
 
     def load(self, tensors: Mapping[str, Tensor], operand: OperandKey, bits: int) -> None:
         """Restore a quantizer, so that it is not calibrated again; a quantizer that is not stored is left out.
@@ -154,7 +159,13 @@ class ActivationQuantizers:
         if q_max - q_min >= 2**bits:
             raise ValueError(f"codes of {name} exceed {bits} bits: {q_min}..{q_max}")
         quantizer = QuantizerParameters(
-            bits=bits, signed=q_min < 0, scale=scale.item(), zero_point=int(zero_point), q_min=q_min, q_max=q_max
+            bits=bits,
+            signed=q_min < 0,
+            scale=scale.item(),
+            zero_point=int(zero_point),
+            q_min=q_min,
+            q_max=q_max,
+            offset=tensors[f"{name}.offset"].item() if f"{name}.offset" in tensors else 0.0,
         )
         self._found[operand, bits] = (quantizer, scale)
 

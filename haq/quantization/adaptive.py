@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from haq.quantization.adaptive_gradients import exportable_fake_quantize, learned_fake_quantize, learned_grid
-from haq.quantization.affine import Shift, affine_fit
-from haq.quantization.histogram import Histogram, channel_histograms
+from haq.quantization.affine import Shift
+from haq.quantization.grids import least_error_grid
+from haq.quantization.histogram import Histogram
 from haq.quantization.linear import quantize_weight
 from haq.quantization.range import IntegerRange, align_channels, nearest_power_of_two, quantize
 
@@ -46,8 +47,8 @@ class AdaptiveQuantizer(nn.Module):
         signed: Whether codes are signed; None for signed codes if calibration sees a negative value.
         channel_axis: Axis of the channels that each have a grid; None for one grid per tensor.
         shift: "integer" for a zero point in whole codes; "none" for a grid that stays where it starts; "float" for
-            LSQ+'s x_hat = (code - zero_point) * scale + shift, kept for comparison. Zero is no level of a float-shifted
-            grid, so an integer convolution differs where zeros pad the border, and ONNX cannot express it.
+            LSQ+'s x_hat = (code - zero_point) * scale + offset. The zero point is the code of zero, and the offset,
+            mostly half a step or less, is what whole codes leave of the shift.
         narrow: Whether the lowest signed code is left out.
         batch_axis: Axis that is not counted in N; None for weights whose channel axis is not 0.
         power_of_two: Whether the scale is rounded to a power of two, on a logarithmic axis, with the gradient of the
@@ -126,12 +127,17 @@ class AdaptiveQuantizer(nn.Module):
 
     @property
     def zero_point(self) -> Tensor:
-        """Code of zero, int32 in the shape of `scale`; with a float shift the code whose value is the shift.
+        """Code of zero, int32 in the shape of `scale`.
 
         Raises:
             RuntimeError: The quantizer is not calibrated.
         """
-        return self._zero_point(self.scale, self.shift, self.start_zero_point).to(torch.int32)
+        return self._placed(self.scale, self.shift, self.start_zero_point)[0].to(torch.int32)
+
+    @property
+    def offset(self) -> Tensor | None:
+        """Value of the zero point's code, with gradient, in the shape of `scale`; None without a float shift."""
+        return None if self.shift is None else self._placed(self.scale, self.shift, self.start_zero_point)[1]
 
     @torch.no_grad()
     def calibrate(self, x: Tensor | Histogram) -> None:
@@ -143,26 +149,18 @@ class AdaptiveQuantizer(nn.Module):
         Raises:
             ValueError: There are no values, a value is not finite, or a histogram is given with `channel_axis`.
         """
-        if (
-            isinstance(x, Tensor)
-            and self.channel_axis is not None
-            and self._requested_signed
-            and self.shift_kind == "none"
-        ):
+        axis, powers = self.channel_axis, self.power_of_two
+        if isinstance(x, Tensor) and axis is not None and self._requested_signed and self.shift_kind == "none":
             # Weights: all channels at once, with exactly the scales that are used without training.
-            scale = quantize_weight(x, self.bits, channel_axis=self.channel_axis).scale
+            scale = quantize_weight(x, self.bits, channel_axis=axis).scale
             self.start_at(scale, torch.zeros_like(scale), signed=True)
             return
-        if isinstance(x, Histogram) and self.channel_axis is not None:
-            raise ValueError("one histogram cannot calibrate channel by channel; give the tensor itself")
-        histograms = [x] if isinstance(x, Histogram) else channel_histograms(x, self.channel_axis)
-        signed = any(each.signed for each in histograms) if self._requested_signed is None else self._requested_signed
+        signed = self._requested_signed
+        if signed is None:
+            signed = x.signed if isinstance(x, Histogram) else bool((x.to(torch.float32) < 0).any())
         codes = IntegerRange(self.bits, signed=signed, narrow=self.narrow)
-        fits = [affine_fit(each, codes, shift=self.shift_kind, power_of_two=self.power_of_two) for each in histograms]
-        grids = torch.tensor([(fit.scale, fit.zero_point) for fit in fits])
-        scale, zero_point = grids.to(x.device if isinstance(x, Tensor) else "cpu").unbind(dim=1)
-        shape = [] if self.channel_axis is None else [len(fits)]
-        self.start_at(scale.reshape(shape), zero_point.reshape(shape), signed=signed)
+        grid = least_error_grid(x, codes, shift=self.shift_kind, power_of_two=powers, channel_axis=axis)
+        self.start_at(grid.scale, grid.zero_point, signed=signed)
 
     @torch.no_grad()
     def start_at(self, scale: Tensor, zero_point: Tensor, *, signed: bool) -> None:
@@ -207,32 +205,31 @@ class AdaptiveQuantizer(nn.Module):
             self.start_scale.copy_(scale)
             self.raw_scale.copy_(scale)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, centered: bool = False) -> Tensor:
         """Fake-quantize a tensor, computed in float32 or a wider type.
 
         Args:
             x: Tensor whose size along `channel_axis` is the number of channels.
+            centered: Whether `offset` is left out of the values, since the caller adds it later. The gradient to the
+                shift is that of values with it.
 
         Returns:
             Values on the grid, in the shape and dtype of x.
         """
         scale, shift, start = self._aligned(x.shape)
-        values = _widened(x, scale)
-        zero_point = self._zero_point(scale, shift, start)
-        if torch.compiler.is_exporting():
-            offset = shift if self.shift_kind == "float" else None
-            ends = self.grid.q_min - zero_point, self.grid.q_max - zero_point
-            return exportable_fake_quantize(values, scale, offset, ends).to(x.dtype)
-        has_zero_points = self.shift_kind == "integer"
+        zero_point, offset = self._placed(scale, shift, start)
+        is_compiling = torch.compiler.is_compiling() or torch.compiler.is_exporting()
         grid = learned_grid(
             self.grid,
             zero_point,
-            unrounded=start - shift.detach() / scale.detach() if has_zero_points and shift is not None else None,
+            unrounded=start - shift.detach() / scale.detach() if shift is not None and offset is None else None,
             factor=self._gradient_factor(x.shape),
             # Clamping between tensors takes six times as long on a CPU. Other devices would have to synchronize.
-            in_numbers=self.channel_axis is None and x.device.type == "cpu" and not torch.compiler.is_compiling(),
+            in_numbers=self.channel_axis is None and x.device.type == "cpu" and not is_compiling,
+            is_centered=centered,
         )
-        return learned_fake_quantize(values, scale, shift, grid).to(x.dtype)
+        quantized = exportable_fake_quantize if torch.compiler.is_exporting() else learned_fake_quantize
+        return quantized(_widened(x, scale), scale, shift if offset is None else offset, grid).to(x.dtype)
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
@@ -245,10 +242,9 @@ class AdaptiveQuantizer(nn.Module):
             Codes, int32 in the shape of x.
         """
         scale, shift, start = self._aligned(x.shape)
-        values = _widened(x, scale)
-        if shift is not None and self.shift_kind == "float":
-            values = values - shift
-        return quantize(values, scale, self._zero_point(scale, shift, start), self.grid.q_min, self.grid.q_max)
+        zero_point, offset = self._placed(scale, shift, start)
+        values = _widened(x, scale) if offset is None else _widened(x, scale) - offset
+        return quantize(values, scale, zero_point, self.grid.q_min, self.grid.q_max)
 
     def aligned_scale(self, x: Tensor) -> Tensor:
         """Reshape the scale so that it broadcasts against a tensor.
@@ -273,10 +269,13 @@ class AdaptiveQuantizer(nn.Module):
         elements = prod([size for axis, size in enumerate(shape) if axis not in apart])
         return 1 / sqrt(max(elements, 1) * self.grid.steps)
 
-    def _zero_point(self, scale: Tensor, shift: Tensor | None, start: Tensor) -> Tensor:
-        if shift is None or self.shift_kind == "float":
-            return start
-        return torch.clamp(start - torch.round(shift.detach() / scale.detach()), self.grid.q_min, self.grid.q_max)
+    def _placed(self, scale: Tensor, shift: Tensor | None, start: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the zero point, without gradient, and the offset if the shift is a float."""
+        if shift is None:
+            return start, None
+        codes = start - torch.round(shift.detach() / scale.detach())
+        zero_point = codes.clamp(self.grid.q_min, self.grid.q_max)
+        return zero_point, shift + (zero_point - start) * scale if self.shift_kind == "float" else None
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Create parameters in the saved shapes; other bits than the quantizer's are a loading error."""

@@ -30,6 +30,7 @@ class LearnedGrid:
             None if the shift is an offset of the values.
         shift_high: The same, upper bound.
         factor: Multiplier of the gradients to scale and shift.
+        is_centered: Whether an offset is left out of the result. Its gradient is that of the result with the offset.
     """
 
     low: Bound
@@ -37,11 +38,17 @@ class LearnedGrid:
     shift_low: Bound | None = None
     shift_high: Bound | None = None
     factor: float
+    is_centered: bool = False
 
 
-@torch.no_grad()
 def learned_grid(
-    codes: IntegerRange, zero_point: Tensor, *, unrounded: Tensor | None, factor: float, in_numbers: bool
+    codes: IntegerRange,
+    zero_point: Tensor,
+    *,
+    unrounded: Tensor | None,
+    factor: float,
+    in_numbers: bool,
+    is_centered: bool = False,
 ) -> LearnedGrid:
     """Build a grid, with the bounds outside which values contribute to the gradient of an integer shift.
 
@@ -52,7 +59,8 @@ def learned_grid(
         zero_point: Code of zero, broadcasts against the values.
         unrounded: The zero point with the unrounded integer shift, in the same shape; None without an integer shift.
         factor: Multiplier of the gradients to scale and shift.
-        in_numbers: Whether the bounds become Python numbers, which takes a tensor of one element on the CPU.
+        in_numbers: Whether the bounds become Python numbers, which takes tensors of one element on the CPU.
+        is_centered: Whether an offset is left out of the result.
 
     Returns:
         The grid.
@@ -68,13 +76,14 @@ def learned_grid(
         shift_low=None if widest[0] is None else bound(codes.q_min, widest[0]),
         shift_high=None if widest[1] is None else bound(codes.q_max, widest[1]),
         factor=factor,
+        is_centered=is_centered,
     )
 
 
 def learned_fake_quantize(x: Tensor, scale: Tensor, shift: Tensor | None, grid: LearnedGrid) -> Tensor:
     """Compute round(clamp(u, low, high)) * scale with u = x / scale.
 
-    A shift that is an offset is subtracted from x first and added to the result.
+    A shift that is an offset is subtracted from x first and added to the result, unless the grid is centered.
 
     The gradient to x is 1 where u lies in low..high and 0 outside; that to the scale is round(u) - u inside and the
     bound outside; that to the shift is 0 inside and 1 outside.
@@ -92,21 +101,23 @@ def learned_fake_quantize(x: Tensor, scale: Tensor, shift: Tensor | None, grid: 
     return cast(Tensor, _LearnedFakeQuantize.apply(x, scale, shift, grid))
 
 
-def exportable_fake_quantize(x: Tensor, scale: Tensor, offset: Tensor | None, bounds: tuple[Tensor, Tensor]) -> Tensor:
+def exportable_fake_quantize(x: Tensor, scale: Tensor, shift: Tensor | None, grid: LearnedGrid) -> Tensor:
     """Compute the values of `learned_fake_quantize` in operations that an exported program can hold.
 
     Args:
         x: Values of any shape.
         scale: Step size, above 0; broadcasts against x.
-        offset: Shift that is subtracted from the values and added to the result; None if there is none.
-        bounds: Lowest and highest code minus the zero point.
+        shift: As in `learned_fake_quantize`.
+        grid: Bounds of the grid.
 
     Returns:
         Values on the grid, in the shape of x.
     """
+    offset = shift if grid.shift_low is None else None
     values = x if offset is None else x - offset
+    bounds: Any = (grid.low, grid.high)
     quantized = (values / scale).clamp(*bounds).round() * scale
-    return quantized if offset is None else quantized + offset
+    return quantized if offset is None or grid.is_centered else quantized + offset
 
 
 class _LearnedFakeQuantize(torch.autograd.Function):
@@ -117,7 +128,7 @@ class _LearnedFakeQuantize(torch.autograd.Function):
         # Division: the reciprocal would give other codes at ties. In place: memory passes dominate the cost.
         bounds: Any = (grid.low, grid.high)  # two numbers or two tensors, as clamp takes them
         quantized = (values / scale).clamp_(*bounds).round_().mul_(scale)
-        result = quantized if offset is None else quantized + offset
+        result = quantized if offset is None or grid.is_centered else quantized + offset
         ctx.save_for_backward(x, scale, shift, result)
         ctx.grid, ctx.is_offset = grid, offset is not None
         return result
@@ -126,7 +137,8 @@ class _LearnedFakeQuantize(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, scale, shift, result = ctx.saved_tensors
         grid, needs = ctx.grid, ctx.needs_input_grad
-        values, quantized = (x - shift, result - shift) if ctx.is_offset else (x, result)
+        values = x - shift if ctx.is_offset else x
+        quantized = result - shift if ctx.is_offset and not grid.is_centered else result
         codes = values / scale
         inner = _inside(grad, codes, grid.low, grid.high)
         to_scale = to_shift = None

@@ -88,34 +88,6 @@ def affine_fits(
     return {grid.bits: _best(tables, grid, shift) for grid in grids}
 
 
-def affine_fit(
-    histogram: Histogram, codes: IntegerRange, *, shift: Shift = "integer", power_of_two: bool = False
-) -> AffineFit:
-    """Find the (scale, zero point) of least squared error for one range of codes; see `affine_fits`.
-
-    Args:
-        histogram: Histogram of the values to be quantized.
-        codes: Range of the codes.
-        shift: How the grid may be shifted.
-        power_of_two: Whether the scale is a power of two.
-
-    Returns:
-        The best grid.
-
-    Raises:
-        ValueError: The histogram is empty.
-    """
-    fits = affine_fits(
-        histogram,
-        signed=codes.signed,
-        shift=shift,
-        narrow=codes.narrow,
-        power_of_two=power_of_two,
-        bits=(codes.bits,),
-    )
-    return fits[codes.bits]
-
-
 def _powers(span: float) -> Floats:
     """Return the powers of two over as many octaves as other candidates, from the one above the range of the data."""
     octaves = len(_CANDIDATE_RATIOS) // 48

@@ -10,14 +10,10 @@ from torch import Tensor
 
 from haq.quantization.affine import affine_fits
 from haq.quantization.calibration import MethodChoice, clips, distortion, method_at
+from haq.quantization.channel_errors import above_zero, least_error_clips
 from haq.quantization.histogram import Histogram, build_histogram
 from haq.quantization.range import ALL_BITS, IntegerRange, align_channels, dequantize, quantize, weight_range
 from haq.settings import ZeroPoints
-
-# Candidate clips of a channel, relative to its largest weight: 24 per octave, over five octaves.
-_CANDIDATE_RATIOS = 2.0 ** (-torch.arange(120, dtype=torch.float64) / 24)
-_WEIGHT_BINS = 4095  # odd, so that zero is one of them
-_CHANNELS_AT_ONCE = 512  # bounds the memory of one step: 512 channels of 4095 float32 bins are 8 MiB
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -45,7 +41,7 @@ class QuantizedWeight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizerParameters:
-    """Parameters of the quantizer of one activation tensor: value = (code - zero_point) * scale.
+    """Parameters of the quantizer of one activation tensor: value = (code - zero_point) * scale + offset.
 
     Attributes:
         bits: Bit width of the codes.
@@ -54,6 +50,8 @@ class QuantizerParameters:
         zero_point: Code of zero.
         q_min: Lowest code.
         q_max: Highest code.
+        offset: Value of the zero point's code. It is subtracted before values are quantized, and a bias of the layer
+            that multiplies them makes up for it.
     """
 
     bits: int
@@ -62,6 +60,7 @@ class QuantizerParameters:
     zero_point: int
     q_min: int
     q_max: int
+    offset: float = 0.0
 
 
 def quantize_weight(
@@ -157,12 +156,12 @@ def weight_clips(
         raise ValueError(f"weights must be finite and at least one, got shape {list(weight.shape)} or NaN or infinity")
     chosen = {width: method_at(method, width) for width in bits}
     peak = rows.abs().amax(dim=1)
-    found = _mse_clips(rows, peak, [width for width, name in chosen.items() if name == "mse"])
+    found = least_error_clips(rows, peak, [width for width, name in chosen.items() if name == "mse"])
     found |= {width: peak for width, name in chosen.items() if name == "max"}
     pooled = {width: name for width, name in chosen.items() if width not in found}
     if pooled:
         root_mean_square = (rows.square().mean(dim=1)).sqrt()
-        units = rows / _above_zero(root_mean_square)[:, None]
+        units = rows / above_zero(root_mean_square)[:, None]
         common = clips(build_histogram([units]), method=pooled, signed=True, narrow=True, bits=pooled)
         found |= {width: torch.minimum(root_mean_square * clip, peak) for width, clip in common.items()}
     return {width: found[width] for width in chosen}
@@ -239,7 +238,7 @@ def activation_quantizer(
 
     Examples:
         >>> activation_quantizer(build_histogram([torch.tensor([0.0, 1.5])]), 2, method="max")
-        QuantizerParameters(bits=2, signed=False, scale=0.5, zero_point=0, q_min=0, q_max=3)
+        QuantizerParameters(bits=2, signed=False, scale=0.5, zero_point=0, q_min=0, q_max=3, offset=0.0)
         >>> activation_quantizer(build_histogram([torch.tensor([-0.5, 0.0, 0.5, 1.0])]), 2, method="mse").zero_point
         -1
     """
@@ -261,40 +260,3 @@ def _parameters(grid: IntegerRange, scale: float, zero_point: int = 0) -> Quanti
     return QuantizerParameters(
         bits=grid.bits, signed=grid.signed, scale=scale, zero_point=zero_point, q_min=grid.q_min, q_max=grid.q_max
     )
-
-
-def _mse_clips(rows: Tensor, peak: Tensor, bits: list[int]) -> dict[int, Tensor]:
-    """Return the candidate clip of least squared error for each channel, from weights [channels, weights].
-
-    Scaled to its largest weight, every channel has the same bins and the same candidates. So the errors of all
-    channels, candidates and bit widths are one matrix product: counts [channels, bins] times errors [bins, bits *
-    candidates].
-    """
-    if not bits:
-        return {}
-    ratios = _CANDIDATE_RATIOS.to(rows.device)
-    table = torch.cat([_bin_errors(ratios, weight_range(width)) for width in bits], dim=1)
-    chunks = zip(torch.split(rows, _CHANNELS_AT_ONCE), torch.split(peak, _CHANNELS_AT_ONCE), strict=True)
-    errors = torch.cat([_bin_counts(*chunk) @ table for chunk in chunks])
-    best = errors.reshape(len(rows), len(bits), -1).argmin(dim=2)
-    return {width: peak * ratios[best[:, place]].to(torch.float32) for place, width in enumerate(bits)}
-
-
-def _bin_errors(ratios: Tensor, grid: IntegerRange) -> Tensor:
-    """Compute the squared error (float32 [bins, candidates]) of values spread evenly over -1..1 under each clip."""
-    value = torch.linspace(-1, 1, _WEIGHT_BINS, dtype=torch.float64, device=ratios.device)[:, None]
-    scale = ratios / grid.steps
-    return ((value / scale).round().clamp(grid.q_min, grid.q_max) * scale - value).square().to(torch.float32)
-
-
-def _bin_counts(rows: Tensor, peak: Tensor) -> Tensor:
-    """Count weights [channels, bins] in bins spread evenly from minus to plus the channel's largest magnitude."""
-    half = _WEIGHT_BINS // 2
-    bins = (rows / _above_zero(peak)[:, None] * half).round().to(torch.int64) + half
-    bins += torch.arange(len(rows), device=rows.device)[:, None] * _WEIGHT_BINS
-    counts = torch.bincount(bins.flatten(), minlength=len(rows) * _WEIGHT_BINS)
-    return counts.reshape(len(rows), _WEIGHT_BINS).to(torch.float32)
-
-
-def _above_zero(x: Tensor) -> Tensor:
-    return torch.where(x > 0, x, 1.0)

@@ -7,6 +7,7 @@ from torch import Tensor
 _ENDS = "two integers"
 _SHAPES: dict[str, tuple[tuple[int, ...], bool, str]] = {
     ".input.scale": ((), True, "one float"),
+    ".input.offset": ((), True, "one float"),
     ".input.zero_point": ((), False, "one integer"),
     ".input.range": ((2,), False, _ENDS),
     ".weight.range": ((2,), False, _ENDS),

@@ -87,17 +87,17 @@ class Plan:
 
     def run_seed(self, seed: int) -> list[Row]:
         """Train one network in float, then everything that starts from it."""
-        folder, model = self._folder(seed), self.trained(seed)
+        folder, model = self.folder(seed), self.trained(seed)
         shared: dict[str, Any] = {"epochs": self.epochs, "batch_size": self.batch_size, "seed": seed, "resume": True}
         control = haq.finetune(model, self.task, policy=(None, None), out=folder / "float", lr=LR_FEW_BITS, **shared)
-        rows = [_row(control, seed=seed)]
+        rows = [run_row(control, seed=seed)]
         for learn in self.learn:
             for bits in self.bits:
                 for shift in SHIFTS:
                     out = folder / f"{learn}-w{bits}a{bits}-{shift}"
                     settings = {"learn": learn, "shift": shift, **shared}
                     found = haq.finetune(model, self.task, policy=(bits, bits), out=out, **settings)
-                    rows.append(_row(found, seed=seed, learn=learn, bits=bits, shift=shift))
+                    rows.append(run_row(found, seed=seed, learn=learn, bits=bits, shift=shift))
         return rows
 
     def trained(self, seed: int) -> SmallNet:
@@ -106,19 +106,20 @@ class Plan:
             torch.manual_seed(seed)
             model = SmallNet(self.task.example().shape[1], self.task.num_classes, self.activation)
         first = haq.finetune(
-            model, self.task, policy=(None, None), out=self._folder(seed) / "float-before", resume=True, seed=seed,
+            model, self.task, policy=(None, None), out=self.folder(seed) / "float-before", resume=True, seed=seed,
             epochs=self.float_epochs, batch_size=self.batch_size, lr=FLOAT_LR, weight_decay=5e-4, teacher=False,
         )  # fmt: skip
         model.load_state_dict(first.network.get_submodule("model").state_dict())
         return model.eval()
 
-    def _folder(self, seed: int) -> Path:
+    def folder(self, seed: int) -> Path:
+        """Return the folder of the runs of a seed, which is created."""
         folder = self.runs / f"{self.activation}-s{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
 
-def _row(found: FinetuneResult, **which: Any) -> Row:
+def run_row(found: FinetuneResult, **which: Any) -> Row:
     """Return the accuracy, and how far the shifts of inner layers' inputs moved."""
     network = found.network
     assert isinstance(network, TrainableNetwork)

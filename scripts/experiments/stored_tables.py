@@ -8,6 +8,7 @@ from typing import Any
 
 import collect_comparisons
 import collect_results
+import compare_float_shifts
 import compare_gptq_in_search
 import deploy_networks
 import deployment_tables
@@ -107,6 +108,10 @@ def _shifts(root: Path) -> Iterator[str]:
         yield from shift_tables.table(rows, widths, learn)
 
 
+def _float_shifts(root: Path) -> Iterable[str]:
+    return compare_float_shifts.table(_records(root / "results" / "float_shifts.csv"))
+
+
 def _gptq(root: Path, name: str) -> Iterable[str]:
     rows = _records(root / "results" / f"{name}.csv")
     return compare_gptq_in_search.table(rows, report_images=REPORT_IMAGES[name])
@@ -155,6 +160,7 @@ TABLES = (
     StoredTable("results/finetuning-cifar.md", "finetuning-cifar.csv", _finetuning),
     StoredTable("results/policies.md", "policies.csv", _policies),
     StoredTable("results/learned_shifts.md", "learned_shifts.csv", _shifts),
+    StoredTable("results/float_shifts.md", "float_shifts.csv", _float_shifts),
     *(
         StoredTable("results/rounding_in_search.md", f"{name}.csv", lambda root, name=name: _gptq(root, name))  # type: ignore[misc]
         for name in REPORT_IMAGES

@@ -100,5 +100,5 @@ class PreciseNetwork:
 
 def _codes(x: Tensor, quantizer: QuantizerParameters) -> Tensor:
     """Return the codes of values, int32."""
-    codes = torch.round(x / quantizer.scale) + quantizer.zero_point
+    codes = torch.round((x - quantizer.offset) / quantizer.scale) + quantizer.zero_point
     return codes.clamp(quantizer.q_min, quantizer.q_max).to(torch.int32)

@@ -1,7 +1,6 @@
 """Initial grids of learnable quantizers: those of least squared error, each computed once."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -16,8 +15,10 @@ from haq.network.tracing.weighted_calls import WeightSlice
 from haq.quantization.activations import Calibration, Operand, OperandKey, calibrate
 from haq.quantization.adaptive import AdaptiveQuantizer
 from haq.quantization.affine import Shift
+from haq.quantization.grids import Grid
 from haq.quantization.linear import quantize_weight
 from haq.quantization.range import weight_range
+from haq.quantization.training.offsets import OFFSET_KINDS
 from haq.quantization.weight_scales import (
     ANY_SCALES,
     ScaleRule,
@@ -29,21 +30,6 @@ from hardware_sim.layer import Layer
 
 LearnedShift = Literal["learned", "fixed", "none", "float"]
 """Zero points of skewed inputs: learned, fixed where calibration puts them, none, or LSQ+'s offset in float."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Initial grid of a quantizer.
-
-    Attributes:
-        scale: Step size, above 0, [] or [channels].
-        zero_point: Code of zero, in the shape of `scale`; a whole number except with a float shift.
-        signed: Whether codes are signed.
-    """
-
-    scale: Tensor
-    zero_point: Tensor
-    signed: bool
 
 
 class Initializer:
@@ -125,11 +111,11 @@ class Initializer:
         histogram = self._calibration.histograms.get(key)
         if histogram is None:
             return None
-        powers = self._power_of_two_inputs
-        quantizer = input_quantizer(bits, signed=histogram.signed, shift=self.shift, power_of_two=powers)
+        powers, shift = self._power_of_two_inputs, shift_of(self.trace.layers[layer], self.shift)
+        quantizer = input_quantizer(bits, signed=histogram.signed, shift=shift, power_of_two=powers)
         if (key, bits) not in self._grids:
             # A fixed shift stays where calibration puts it, so calibration has to be allowed one.
-            kind: Shift = "integer" if self.shift == "fixed" else quantizer.shift_kind
+            kind: Shift = "integer" if shift == "fixed" else quantizer.shift_kind
             found = AdaptiveQuantizer(bits, shift=kind, power_of_two=powers)
             found.calibrate(histogram)
             self._grids[key, bits] = _grid(found, self.device)
@@ -197,6 +183,19 @@ def input_quantizer(bits: int, *, signed: bool, shift: LearnedShift, power_of_tw
     """
     kinds: dict[LearnedShift, Shift] = {"learned": "integer", "fixed": "none", "none": "none", "float": "float"}
     return AdaptiveQuantizer(bits, shift=kinds[shift] if signed else "none", power_of_two=power_of_two)
+
+
+def shift_of(layer: Layer, shift: LearnedShift) -> LearnedShift:
+    """Return the zero points that the inputs of a layer can have.
+
+    Args:
+        layer: The layer.
+        shift: Zero points of skewed inputs.
+
+    Returns:
+        The same; "learned" in place of "float" for layers whose bias cannot hold an offset.
+    """
+    return "learned" if shift == "float" and layer.kind not in OFFSET_KINDS else shift
 
 
 def owners(trace: Trace) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from haq.network.layer_calls import LayerCalls, LayerIndex
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call, WeightSlice
 from haq.policy import PolicyBits
+from haq.quantization.activations import Operand
 from haq.quantization.adaptive import AdaptiveQuantizer
 from haq.quantization.stored_tensors import misfit_text, require_shapes
 from haq.quantization.training.initialization import (
@@ -23,8 +24,10 @@ from haq.quantization.training.initialization import (
     LearnedShift,
     input_quantizer,
     owners,
+    shift_of,
     weight_quantizer,
 )
+from haq.quantization.training.offsets import run_quantized
 from haq.quantization.weight_scales import ScaleRule
 
 _DEPLOYED = ("scale", "zero_point", "range")
@@ -88,8 +91,12 @@ class TrainableNetwork(nn.Module):
             factors, position = (self.weights, weights) if call.has_weights else (self.second_inputs, inputs)
             if position in factors and not (call.continues and position in quantized):  # once for all steps
                 quantized[position] = factors[position](call.factor)
-            x = self.inputs[inputs](call.input) if inputs in self.inputs else call.input
-            return call.run(x, quantized.get(position, call.factor))
+            factor = quantized.get(position, call.factor)
+            if inputs not in self.inputs:
+                return call.run(call.input, factor)
+            quantizer = self.inputs[inputs]
+            assert isinstance(quantizer, AdaptiveQuantizer)
+            return run_quantized(call, quantizer, factor)
 
         # Built anew for every pass: a copy of this network, or a move to a device, has other tensors.
         calls = LayerCalls(LayerIndex(self.model, self.trace.sites), answer)
@@ -132,6 +139,8 @@ class TrainableNetwork(nn.Module):
             deployed = (quantizer.scale.detach(), quantizer.zero_point, quantizer.code_range)
             found |= {f"{name}.{part}": value for part, value in state.items()}
             found |= {f"{name}.{part}": value for part, value in zip(_DEPLOYED, deployed, strict=True)}
+            if quantizer.offset is not None:
+                found[f"{name}.offset"] = quantizer.offset.detach()
         return found
 
 
@@ -219,16 +228,17 @@ def _empty_network(model: nn.Module, trace: Trace, bits: PolicyBits, saved: Save
     owner, names = owners(trace), [layer.name for layer in trace.layers]
     weights, inputs, second_inputs = {}, {}, {}
 
-    def activation(name: str, width: int) -> AdaptiveQuantizer:
+    def activation(layer: int, operand: Operand, width: int) -> AdaptiveQuantizer:
+        name = f"{names[layer]}.{operand}"
         signed = bool(saved.quantizers[f"{name}.range"][0] < 0)
-        quantizer = input_quantizer(width, signed=signed, shift=saved.shift)
+        quantizer = input_quantizer(width, signed=signed, shift=shift_of(trace.layers[layer], saved.shift))
         _start(quantizer, saved.quantizers, name)
         return quantizer
 
     for layer, (w_bits, a_bits) in enumerate(zip(*bits, strict=True)):
         first = owner[layer]
         if w_bits is not None and not trace.layers[layer].has_weights:
-            second_inputs[layer] = activation(f"{names[layer]}.second_input", w_bits)
+            second_inputs[layer] = activation(layer, "second_input", w_bits)
         elif w_bits is not None and first not in weights:
             name = f"{names[first]}.weight"
             # Powers of two are stored: they need no rule.
@@ -236,7 +246,7 @@ def _empty_network(model: nn.Module, trace: Trace, bits: PolicyBits, saved: Save
             weights[first] = weight_quantizer(trace.layers[first], w_bits, rule=rule)
             _start(weights[first], saved.quantizers, name)
         if a_bits is not None and f"{names[layer]}.input.scale" in saved.quantizers:
-            inputs[layer] = activation(f"{names[layer]}.input", a_bits)
+            inputs[layer] = activation(layer, "input", a_bits)
     return TrainableNetwork(model, trace, weights=weights, inputs=inputs, second_inputs=second_inputs)
 
 

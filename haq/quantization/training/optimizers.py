@@ -12,6 +12,9 @@ from haq.quantization.training.config import FinetuneConfig
 from haq.quantization.training.network import TrainableNetwork
 from haq.quantization.training.recipe import Rates
 
+FLOAT_SHIFT_STEPS = 0.2
+"""Unit of the learning rate of float shifts, in steps of the grid. Chosen on held-out train images."""
+
 
 def relative_adam(units: Sequence[tuple[Tensor, Tensor]], *, lr: float) -> Adam:
     """Create an Adam optimizer (Kingma and Ba 2015) whose steps are relative to a unit of each element.
@@ -78,17 +81,19 @@ def make_optimizers(network: TrainableNetwork, config: FinetuneConfig, rates: Ra
 
 
 def _units(network: TrainableNetwork) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield scales with their initial value as unit, and shifts with half the range of codes.
+    """Yield scales with their initial value as unit, integer shifts with half the range of codes, float ones with less.
 
-    With one step as unit, a shift would be too slow: the scale moves the ends of the range by many codes at a time, and
-    compensates for a wrong zero point, with a coarser grid, before the shift has moved by half a code.
+    With one step as unit, an integer shift would be too slow: the scale moves the ends of the range by many codes at a
+    time, and compensates for a wrong zero point, with a coarser grid, before the shift has moved by half a code. A
+    float shift moves at once.
     """
     for _, quantizer in network.quantizers():
         assert quantizer.raw_scale is not None
         assert quantizer.start_scale is not None
         yield quantizer.raw_scale, quantizer.start_scale
         if quantizer.shift is not None:
-            yield quantizer.shift, quantizer.start_scale * quantizer.grid.steps
+            steps = FLOAT_SHIFT_STEPS if quantizer.shift_kind == "float" else quantizer.grid.steps
+            yield quantizer.shift, quantizer.start_scale * steps
 
 
 def _weight_optimizer(model: nn.Module, config: FinetuneConfig, rates: Rates) -> Optimizer:

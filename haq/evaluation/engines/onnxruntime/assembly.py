@@ -133,6 +133,9 @@ class Assembly:
         offset = code_offset(quantizer)
         scale = self.constant(f"{name}.scale", np.float32(quantizer.scale))
         zero_point = self.constant(f"{name}.zero_point", np.uint8(quantizer.zero_point + offset))
+        if quantizer.offset:
+            moved = self.constant(f"{name}.offset", np.float32(quantizer.offset))
+            source = self.add("Sub", [source, moved], f"{name}.centered")
         codes = self.add("QuantizeLinear", [source, scale, zero_point], f"{name}.rounded")
         activation = self._template.activations.get(mark.output[0])
         low, high = (bound + offset for bound in _code_bounds(quantizer, activation))
@@ -183,8 +186,9 @@ def _code_bounds(quantizer: QuantizerParameters, activation: Activation | None) 
     low, high = quantizer.q_min, quantizer.q_max
     if activation is None:
         return low, high
-    scale = np.float32(quantizer.scale)
-    lowest, highest = (np.rint(np.float32(x) / scale) + quantizer.zero_point for x in (activation.low, activation.high))
+    scale, offset = np.float32(quantizer.scale), np.float32(quantizer.offset)
+    ends = (np.float32(activation.low), np.float32(activation.high))
+    lowest, highest = (np.rint((end - offset) / scale) + quantizer.zero_point for end in ends)
     return int(max(low, lowest)), int(min(high, highest))
 
 

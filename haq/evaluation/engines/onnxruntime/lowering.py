@@ -169,7 +169,7 @@ class Lowering:
         """Return the scale of a layer's input, or None if runtimes cannot compute layer and bias in integers."""
         product, quantizer = self._template.products[layer], self._inputs[layer]
         outputs = self._readers(layer)
-        output_is_quantized = len(outputs) == 1 and None not in outputs
+        output_is_quantized = len(outputs) == 1 and all(each is not None and not each.offset for each in outputs)
         if quantizer is None or not (
             product.operator == "Gemm" or (product.operator == "Conv" and output_is_quantized)
         ):
