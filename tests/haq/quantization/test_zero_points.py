@@ -19,7 +19,7 @@ from haq.evaluation.engines.torch import TorchEngine
 from haq.experiment.artifact import load_artifact
 from haq.experiment.evaluate import evaluate_artifact
 from haq.network.layers import trace
-from haq.quantization import activations, layer_weights, quantizers
+from haq.quantization import activations, layer_weights, weights
 from haq.quantization.options import QuantizerOptions
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.quantizers import Quantizers
@@ -119,7 +119,7 @@ def test_gptq_codes_are_evaluated_from_run_files(
 
     for owner, name in (
         (activations, "calibrate"),
-        (quantizers, "input_hessians"),
+        (weights, "input_hessians"),
         (layer_weights, "weight_clips"),
     ):
         monkeypatch.setattr(owner, name, never)
