@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from search_networks import dearest_within
+
 from haq.files import write_atomically
 from haq.formatting import format_cost, percent
 from haq.runs.run_folder import CONFIG, ENVIRONMENT, RunFolder
@@ -58,15 +60,15 @@ def readme_rows(folder: Path) -> Iterator[str]:
     for name, network in NETWORKS.items():
         rows = json.loads((folder / name / "results.json").read_text(encoding="utf-8"))
         for target, label in TARGETS.items():
-            pairs = {row["bits"]: _pair(row) for row in rows if row["target"] == target}
-            cells = [cell for bits in WIDTHS for cell in pairs.get(bits, ("", ""))]
+            pairs = {row["budget"]: _pair(row) for row in rows if row["target"] == target}
+            cells = [cell for bits in WIDTHS for cell in pairs.get(f"{bits}bits", ("", ""))]
             yield f"| {network}, {label} | {' | '.join(cells)} |".replace("  ", " ")
 
 
 def _pair(row: dict[str, Any]) -> tuple[str, str]:
     """Return the accuracies of uniform bits and of the policy, with as many digits as images resolve, the best bold."""
     summary = row["summary"]
-    (uniform,) = (each["accuracy"] for each in row["uniform"] if each["bits"] == row["bits"])
+    uniform = dearest_within(summary["budget"][0]["value"], row["uniform"])["accuracy"]
     digits = 2 if summary["report_images"] > 1000 else 1
     texts = [f"{100 * accuracy:.{digits}f}" for accuracy in (uniform, summary["accuracy"])]
     best = max(texts, key=float)

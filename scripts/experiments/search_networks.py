@@ -3,8 +3,9 @@
     python scripts/experiments/search_networks.py cifar_resnet20 --data DIR --weights DIR --out results/networks
 
 The data folder holds `cifar10` and `imagenet` as image folders, the weights folder the weights of ResNet-20; those of
-the MobileNets are read from HAQ_DATA. Budgets are the costs of uniform bits. Every run has a folder under `--runs` and
-is resumed when the script is started again; policies, plots and tables are written to `--out`.
+the MobileNets are read from HAQ_DATA. Budgets are the costs of uniform bits, or fractions of the cost at 8 bits. Every
+run has a folder under `--runs` and is resumed when the script is started again; policies, plots and tables are written
+to `--out`.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -43,6 +44,7 @@ TARGETS: dict[str, tuple[str, Objective]] = {
     "bismo-edge": ("bismo-edge", "latency"),
     "bismo-cloud": ("bismo-cloud", "latency"),
     "size": ("bismo-edge", "size"),
+    "energy": ("bitfusion-edge", "energy"),
 }
 """Name: device and objective."""
 WIDTHS = (4, 5, 6, 8)
@@ -54,15 +56,17 @@ _MOBILENET = {
     "calibration_images": 256,
     "eval_batch": 50,
 }
+_BITS = ("4bits", "5bits", "6bits")
+_MOBILENET_BUDGETS = {"bismo-edge": (*_BITS, "0.513"), "bismo-cloud": _BITS, "size": _BITS[:2], "energy": ("0.526",)}
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A network, its data, and the uniform bits whose costs are the budgets."""
+    """A network, its data, and the budgets of every target."""
 
     weights: str | None
     data: str
-    budgets: tuple[int, ...]
+    budgets: dict[str, tuple[str, ...]]
     settings: dict[str, Any]
 
 
@@ -70,11 +74,11 @@ CASES = {
     "cifar_resnet20": Case(
         "cifar10jpeg_resnet20_ft3ep.pth",
         "cifar10:{}/cifar10",
-        (3, 4, 5),
+        dict.fromkeys(("bismo-edge", "bismo-cloud", "size"), ("3bits", "4bits", "5bits")),
         {"search_from": "train", "search_images": 320},
     ),
-    "tf_mobilenets:mobilenet_v1_075": Case(None, "imagefolder:{}/imagenet", (5,), _MOBILENET),
-    "tf_mobilenets:mobilenet_v2": Case(None, "imagefolder:{}/imagenet", (5,), _MOBILENET),
+    "tf_mobilenets:mobilenet_v1_075": Case(None, "imagefolder:{}/imagenet", _MOBILENET_BUDGETS, _MOBILENET),
+    "tf_mobilenets:mobilenet_v2": Case(None, "imagefolder:{}/imagenet", _MOBILENET_BUDGETS, _MOBILENET),
 }
 
 
@@ -90,8 +94,8 @@ class Job:
     episodes: int
     seed: int
 
-    def config(self, bits: int) -> SearchConfig:
-        """Return the configuration of the search at the cost of uniform bits."""
+    def config(self, budget: str) -> SearchConfig:
+        """Return the configuration of the search within a budget."""
         case, (hardware, objective) = CASES[self.model], TARGETS[self.target]
         return search_config(
             model=self.model,
@@ -99,47 +103,54 @@ class Job:
             data=case.data.format(self.data),
             hardware=hardware,
             objective=objective,
-            budget=(f"{bits}bits",),
+            budget=(budget,),
             episodes=self.episodes,
             seed=self.seed,
             **case.settings,
         )
 
-    def out(self, bits: int) -> Path:
+    def out(self, budget: str) -> Path:
         """Return the folder of a run."""
-        return self.runs / f"{self.model.rpartition(':')[2]}-{self.target}-{bits}bits"
+        return self.runs / f"{self.model.rpartition(':')[2]}-{self.target}-{budget}"
 
 
 def run(job: Job) -> list[dict[str, Any]]:
     """Return one row per budget: the policy found and uniform bits, on the report split."""
     torch.set_num_threads(1)
-    budgets = CASES[job.model].budgets
+    budgets = CASES[job.model].budgets[job.target]
     network, fisher = _prepared(replace(job, target=next(iter(TARGETS))))
     rows = []
-    for bits in budgets:
-        config = job.config(bits)
-        result = search_configured(config, job.out(bits), inputs=Inputs(network=network, losses=fisher), resume=True)
+    for budget in budgets:
+        config = job.config(budget)
+        result = search_configured(config, job.out(budget), inputs=Inputs(network=network, losses=fisher), resume=True)
         summary = result.summary.model_dump(mode="json")
         rows.append(
-            {"model": job.model, "target": job.target, "bits": bits, "summary": summary, "run": str(job.out(bits))}
+            {
+                "model": job.model,
+                "target": job.target,
+                "budget": budget,
+                "summary": summary,
+                "run": str(job.out(budget)),
+            }
         )
-    uniform = uniform_rows(network, job.config(budgets[0]))
+    widths = {int(budget.removesuffix("bits")) for budget in budgets if budget.endswith("bits")}
+    uniform = uniform_rows(network, job.config(budgets[0]), sorted({*WIDTHS, *widths}))
     return [row | {"uniform": uniform} for row in rows]
 
 
 @lru_cache(maxsize=1)
 def _prepared(job: Job) -> tuple[Network, LayerLosses]:
     """Prepare what does not depend on the target, once per process."""
-    network = prepare_network(job.config(CASES[job.model].budgets[0]))
+    network = prepare_network(job.config(CASES[job.model].budgets[job.target][0]))
     return network, network_fisher(network)
 
 
-def uniform_rows(network: Network, config: SearchConfig) -> list[dict[str, Any]]:
+def uniform_rows(network: Network, config: SearchConfig, widths: Sequence[int]) -> list[dict[str, Any]]:
     """Return report accuracy and cost of uniform bits, first and last layer at 8."""
     report = Evaluator(network.engine, network.task, "report", batch_size=config.eval_batch)
     problem = prepare(config, network=network)
     allowed, priced, rows = problem.allowed, problem.priced, []
-    for width in sorted({*WIDTHS, *CASES[config.model].budgets}):
+    for width in widths:
         pairs = [allowed.uniform(layer.tied_to or layer.name, width) for layer in priced.layers]
         w_bits, a_bits = zip(*pairs, strict=True)
         cost = cost_in(config.objective, priced.table.policy_cost(w_bits, a_bits))
@@ -147,10 +158,24 @@ def uniform_rows(network: Network, config: SearchConfig) -> list[dict[str, Any]]
     return rows
 
 
+def dearest_within(limit: float, uniform: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return the dearest uniform bits within a limit, which they may reach up to float rounding."""
+    return max((each for each in uniform if each["cost"] <= limit * (1 + 1e-9)), key=lambda each: float(each["cost"]))
+
+
+def spoken(budget: str) -> str:
+    """Return a budget as tables show it.
+
+    >>> spoken("4bits"), spoken("0.513")
+    ('4 bits', '0.513 of 8 bits')
+    """
+    return budget.replace("bits", " bits") if budget.endswith("bits") else f"{budget} of 8 bits"
+
+
 def accuracy_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Yield a Markdown table of policies beside uniform bits."""
     yield (
-        "| network | target | budget | cost | policy | uniform, same cost | difference | "
+        "| network | target | budget | cost | policy | uniform, same budget | difference | "
         + " | ".join(f"uniform {width}" for width in WIDTHS)
         + " | float | evaluations |"
     )
@@ -158,12 +183,13 @@ def accuracy_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
         summary, uniform = row["summary"], {each["bits"]: each for each in row["uniform"]}
         found, name = summary["accuracy"], row["model"].rpartition(":")[2]
-        same, objective = uniform[row["bits"]], TARGETS[row["target"]][1]
+        limit, objective = summary["budget"][0]["value"], TARGETS[row["target"]][1]
+        same = dearest_within(limit, row["uniform"])
         others = " | ".join(percent(uniform[width]["accuracy"], digits=2) for width in WIDTHS)
         folder = Path(row["run"]).name
         yield (
-            f"| {name} | [{row['target']}]({folder}/policy.png) | {row['bits']} bits | "
-            f"{format_cost(objective, same['cost'])} | {percent(found, digits=2)} | "
+            f"| {name} | [{row['target']}]({folder}/policy.png) | {spoken(row['budget'])} | "
+            f"{format_cost(objective, limit)} | {percent(found, digits=2)} | "
             f"{percent(same['accuracy'], digits=2)} | {100 * (found - same['accuracy']):+.2f} | {others} | "
             f"{percent(summary['accuracy_fp32'], digits=2)} | {summary['evaluations']} |"
         )
@@ -180,7 +206,7 @@ def bits_table(rows: Sequence[dict[str, Any]], runs: Path) -> Iterator[str]:
             w_bits, a_bits = (mean(getattr(layer, name) for layer in of_kind) for name in ("w_bits", "a_bits"))
             name = row["model"].rpartition(":")[2]
             yield (
-                f"| {name} | {row['target']} | {row['bits']} bits | {kind} | {len(of_kind)} | "
+                f"| {name} | {row['target']} | {spoken(row['budget'])} | {kind} | {len(of_kind)} | "
                 f"{w_bits:.2f} | {a_bits:.2f} |"
             )
 
@@ -200,7 +226,7 @@ def main() -> None:
     jobs = [
         Job(model, target, options.data, options.weights, options.runs, options.episodes, options.seed)
         for model in options.models
-        for target in TARGETS
+        for target in CASES[model].budgets
     ]
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         rows = [row for found in pool.map(run, jobs) for row in found]
@@ -224,7 +250,8 @@ def main() -> None:
         "# Real networks",
         "",
         "Report accuracy in percent; first and last layer at 8 bits everywhere. A budget is what uniform bits of that "
-        "width cost on the target; differences in points. Report images: "
+        "width cost on the target, or a fraction of the cost of 8 bits; uniform bits are the dearest within it; "
+        "differences in points. Report images: "
         + ", ".join(f"{name} {count}" for name, count in images.items())
         + ". MobileNet-V2's weights were stored on an 8-bit grid: 8-bit weights lose nothing by construction.",
         "",
