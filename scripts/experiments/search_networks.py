@@ -118,7 +118,7 @@ def run(job: Job) -> list[dict[str, Any]]:
     """Return one row per budget: the policy found and uniform bits, on the report split."""
     torch.set_num_threads(1)
     budgets = CASES[job.model].budgets[job.target]
-    network, fisher = _prepared(replace(job, target=next(iter(TARGETS))))
+    network, fisher, report = _prepared(replace(job, target=next(iter(TARGETS))))
     rows = []
     for budget in budgets:
         config = job.config(budget)
@@ -134,20 +134,23 @@ def run(job: Job) -> list[dict[str, Any]]:
             }
         )
     widths = {int(budget.removesuffix("bits")) for budget in budgets if budget.endswith("bits")}
-    uniform = uniform_rows(network, job.config(budgets[0]), sorted({*WIDTHS, *widths}))
+    uniform = uniform_rows(network, report, job.config(budgets[0]), widths=sorted({*WIDTHS, *widths}))
     return [row | {"uniform": uniform} for row in rows]
 
 
 @lru_cache(maxsize=1)
-def _prepared(job: Job) -> tuple[Network, LayerLosses]:
+def _prepared(job: Job) -> tuple[Network, LayerLosses, Evaluator]:
     """Prepare what does not depend on the target, once per process."""
-    network = prepare_network(job.config(CASES[job.model].budgets[job.target][0]))
-    return network, network_fisher(network)
-
-
-def uniform_rows(network: Network, config: SearchConfig, widths: Sequence[int]) -> list[dict[str, Any]]:
-    """Return report accuracy and cost of uniform bits, first and last layer at 8."""
+    config = job.config(CASES[job.model].budgets[job.target][0])
+    network = prepare_network(config)
     report = Evaluator(network.engine, network.task, "report", batch_size=config.eval_batch)
+    return network, network_fisher(network), report
+
+
+def uniform_rows(
+    network: Network, report: Evaluator, config: SearchConfig, *, widths: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Return report accuracy and cost of uniform bits, first and last layer at 8."""
     problem = prepare(config, network=network)
     allowed, priced, rows = problem.allowed, problem.priced, []
     for width in widths:
