@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from reconstruct_networks import HAQ_LOST
 from search_networks import dearest_within
 
 from haq.files import write_atomically
@@ -19,13 +20,14 @@ from hardware_sim.cost import COST_FIELDS
 
 DIGITS_HEADER = "| run | device | objective | budget | cost of the policy | of 8 bits | policy | best uniform | float |"
 README_HEADER = "| network, target | 3 bits | searched | 4 bits | searched | 5 bits | searched |"
-NETWORKS = {"networks": "ResNet-20", "mobilenet_v2": "MobileNet-V2"}
+RECONSTRUCTED_HEADER = "| MobileNet-V2, points lost at the latency of | 4 bits | 5 bits | 6 bits |"
 TARGETS = {
     "bismo-edge": "`bismo-edge`, latency",
     "bismo-cloud": "`bismo-cloud`, latency",
     "size": "weight bytes, 8-bit activations",
 }
 WIDTHS = (3, 4, 5)
+LATENCIES = ("4bits", "5bits", "6bits")
 
 
 def digits_rows(folder: Path) -> list[str]:
@@ -56,13 +58,29 @@ def _row(run: RunFolder) -> str:
 
 
 def readme_rows(folder: Path) -> Iterator[str]:
-    """Yield the rows of the table in `README.md`: searched policies and uniform bits at the same cost."""
-    for name, network in NETWORKS.items():
-        rows = json.loads((folder / name / "results.json").read_text(encoding="utf-8"))
-        for target, label in TARGETS.items():
-            pairs = {row["budget"]: _pair(row) for row in rows if row["target"] == target}
-            cells = [cell for bits in WIDTHS for cell in pairs.get(f"{bits}bits", ("", ""))]
-            yield f"| {network}, {label} | {' | '.join(cells)} |".replace("  ", " ")
+    """Yield the rows of the first table in `README.md`: searched policies and uniform bits at the same cost."""
+    rows = json.loads((folder / "networks" / "results.json").read_text(encoding="utf-8"))
+    for target, label in TARGETS.items():
+        pairs = {row["budget"]: _pair(row) for row in rows if row["target"] == target}
+        cells = [cell for bits in WIDTHS for cell in pairs[f"{bits}bits"]]
+        yield f"| ResNet-20, {label} | {' | '.join(cells)} |"
+
+
+def reconstructed_rows(folder: Path) -> Iterator[str]:
+    """Yield the rows of the second table in `README.md`: points lost against float, beside those of HAQ's policies."""
+    rows = json.loads((folder / "mobilenet_v2" / "reconstructed.json").read_text(encoding="utf-8"))
+    for target in ("bismo-edge", "bismo-cloud"):
+        found = [row for row in rows if row["target"] == target and row["budget"] in LATENCIES]
+        yield f"| `{target}`: uniform bits / searched / reconstructed | {' | '.join(map(_losses, found))} |"
+        published = HAQ_LOST["mobilenet_v2", target]
+        yield f"| HAQ, fine-tuned with labels | {' | '.join(f'{published[each]:.1f}' for each in LATENCIES)} |"
+
+
+def _losses(row: dict[str, Any]) -> str:
+    """Return the points that uniform bits, the policy and the reconstructed policy lose against float."""
+    after = row["searched_reconstructed"]
+    accuracies = (row["uniform"], row["searched"], after["accuracy"])
+    return " / ".join(f"{100 * (after['accuracy_fp32'] - accuracy):.1f}" for accuracy in accuracies)
 
 
 def _pair(row: dict[str, Any]) -> tuple[str, str]:
@@ -97,6 +115,7 @@ def main() -> None:
     for page, header, rows in (
         (folder / "README.md", DIGITS_HEADER, digits_rows(folder)),
         (folder.parent / "README.md", README_HEADER, list(readme_rows(folder))),
+        (folder.parent / "README.md", RECONSTRUCTED_HEADER, list(reconstructed_rows(folder))),
     ):
         write_atomically(page, with_table(page.read_text(encoding="utf-8"), header, rows).encode())
 

@@ -28,7 +28,7 @@ SCRIPTS = {
     "mcu-cortex-m7-measured": "search_mcu",
     "systolic-tpu": "search_systolic",
 }
-NETWORKS = {"networks": ("cifar_resnet20", 100), "mobilenet_v2": ("tf_mobilenets:mobilenet_v2", 20)}
+NETWORKS = {"networks": ("cifar_resnet20", 100), "mobilenet_v2": ("tf_mobilenets:mobilenet_v2", 50)}
 """Name of the folder: network and episodes."""
 
 
@@ -50,6 +50,14 @@ def network_command(name: str, *, data: Path, weights: Path, runs: Path) -> Sequ
     return sys.executable, str(script), model, *settings
 
 
+def reconstruction_command(*, data: Path, weights: Path, runs: Path) -> Sequence[str]:
+    """Return the command that reconstructs what the searches of MobileNet-V2 found."""
+    script = ROOT / "scripts" / "experiments" / "reconstruct_networks.py"
+    folders = ("--data", str(data), "--weights", str(weights), "--runs", str(runs / "reconstructed"))
+    searched = ROOT / "results" / "mobilenet_v2"
+    return sys.executable, str(script), NETWORKS["mobilenet_v2"][0], "--searched", str(searched), *folders
+
+
 def replace(run: Path, target: Path) -> None:
     """Replace a folder in `results` by a finished run, without what only resuming needs."""
     shutil.rmtree(target, ignore_errors=True)
@@ -68,9 +76,10 @@ def main() -> None:
         subprocess.run(command, check=True)
         replace(run, ROOT / "results" / run.name)
     if options.data and options.weights:
+        folders = {"data": options.data, "weights": options.weights, "runs": options.runs}
         for name in NETWORKS:
-            command = network_command(name, data=options.data, weights=options.weights, runs=options.runs)
-            subprocess.run(command, check=True)
+            subprocess.run(network_command(name, **folders), check=True)
+        subprocess.run(reconstruction_command(**folders), check=True)
     else:
         print("without --data and --weights, ResNet-20 and MobileNet-V2 are left as they are")
     subprocess.run(

@@ -140,15 +140,14 @@ def main() -> None:
     torch.set_num_threads(1)
     found, name = [], options.model.rpartition(":")[2]
     for row in json.loads((options.searched / "results.json").read_text(encoding="utf-8")):
-        if row["model"] != options.model:
+        if row["model"] != options.model or row["target"] == "size":  # 8-bit activations leave little to regain
             continue
-        limit = row["summary"]["budget"][0]["value"]
-        same, a_bits = dearest_within(limit, row["uniform"]), 8 if row["target"] == "size" else None
+        same = dearest_within(row["summary"]["budget"][0]["value"], row["uniform"])
         width, job = same["bits"], Job(options.model, row["target"], options.data, options.weights, options.runs, 1, 0)
         config = job.config(row["budget"])
         given = {key: getattr(config, key) for key in ("model", "weights", "data", *CASES[options.model].settings)}
-        folder = options.runs / f"{name}-w{width}a{a_bits or width}"
-        uniform = reconstructed((width, a_bits or width), folder, **given)
+        folder = options.runs / f"{name}-w{width}a{width}"
+        uniform = reconstructed((width, width), folder, **given)
         searched = reconstructed(Path(row["run"]), options.runs / Path(row["run"]).name, model=options.model)
         found.append(
             {
@@ -156,7 +155,7 @@ def main() -> None:
                 "target": row["target"],
                 "budget": row["budget"],
                 "cost_ratio": row["summary"]["cost_ratio"],
-                "uniform_bits": [width, a_bits or width],
+                "uniform_bits": [width, width],
                 "uniform": same["accuracy"],
                 "searched": row["summary"]["accuracy"],
                 "uniform_reconstructed": asdict(uniform),

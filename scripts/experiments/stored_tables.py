@@ -20,10 +20,13 @@ import language_models
 import mcu_table
 import mutation_scores
 import pandas as pd
+import reconstruct_networks
 import search_networks
 import shift_tables
 import yolo_agreement
 from stored_cells import Cell
+
+from haq.tables import markdown
 
 REPORT_IMAGES = {"rounding_in_search": 4000, "rounding_in_search_digits": 540}
 
@@ -65,6 +68,11 @@ def _networks(root: Path, name: str) -> Iterator[str]:
     folder = root / "results" / name
     rows = _json(folder / "results.json")
     yield from (*search_networks.accuracy_table(rows), *search_networks.bits_table(rows, folder))
+
+
+def _reconstructed(root: Path) -> list[str]:
+    rows = _json(root / "results" / "mobilenet_v2" / "reconstructed.json")
+    return markdown([reconstruct_networks.table(rows)]).splitlines()
 
 
 def _cells(folder: Path, order: Mapping[str, str]) -> dict[str, dict[int, Cell]]:
@@ -144,8 +152,10 @@ TABLES = (
     StoredTable("results/README.md", "its runs", lambda root: collect_results.digits_rows(root / "results")),
     *(
         StoredTable(f"results/{name}/README.md", "results.json", lambda root, name=name: _networks(root, name))  # type: ignore[misc]
-        for name in collect_results.NETWORKS
+        for name in ("networks", "mobilenet_v2")
     ),
+    StoredTable("README.md", "reconstructed.json", lambda root: collect_results.reconstructed_rows(root / "results")),
+    StoredTable("results/mobilenet_v2/RECONSTRUCTED.md", "reconstructed.json", _reconstructed),
     StoredTable("results/methods/README.md", "comparisons.csv", _comparisons),
     StoredTable("results/deployment.md", "results/deployment", _deployment),
     StoredTable("results/mcu/README.md", "results/mcu/*.csv", _mcu),
