@@ -21,11 +21,7 @@ from hardware_sim.cost import COST_FIELDS
 DIGITS_HEADER = "| run | device | objective | budget | cost of the policy | of 8 bits | policy | best uniform | float |"
 README_HEADER = "| network, target | 3 bits | searched | 4 bits | searched | 5 bits | searched |"
 RECONSTRUCTED_HEADER = "| MobileNet-V2, points lost at the latency of | 4 bits | 5 bits | 6 bits |"
-TARGETS = {
-    "bismo-edge": "`bismo-edge`, latency",
-    "bismo-cloud": "`bismo-cloud`, latency",
-    "size": "weight bytes, 8-bit activations",
-}
+TARGETS = ("bismo-edge", "bismo-cloud")
 WIDTHS = (3, 4, 5)
 LATENCIES = ("4bits", "5bits", "6bits")
 
@@ -60,27 +56,28 @@ def _row(run: RunFolder) -> str:
 def readme_rows(folder: Path) -> Iterator[str]:
     """Yield the rows of the first table in `README.md`: searched policies and uniform bits at the same cost."""
     rows = json.loads((folder / "networks" / "results.json").read_text(encoding="utf-8"))
-    for target, label in TARGETS.items():
+    for target in TARGETS:
         pairs = {row["budget"]: _pair(row) for row in rows if row["target"] == target}
         cells = [cell for bits in WIDTHS for cell in pairs[f"{bits}bits"]]
-        yield f"| ResNet-20, {label} | {' | '.join(cells)} |"
+        yield f"| ResNet-20, `{target}`, latency | {' | '.join(cells)} |"
 
 
 def reconstructed_rows(folder: Path) -> Iterator[str]:
     """Yield the rows of the second table in `README.md`: points lost against float, beside those of HAQ's policies."""
     rows = json.loads((folder / "mobilenet_v2" / "reconstructed.json").read_text(encoding="utf-8"))
-    for target in ("bismo-edge", "bismo-cloud"):
+    for target in TARGETS:
         found = [row for row in rows if row["target"] == target and row["budget"] in LATENCIES]
-        yield f"| `{target}`: uniform bits / searched / reconstructed | {' | '.join(map(_losses, found))} |"
         published = HAQ_LOST["mobilenet_v2", target]
-        yield f"| HAQ, fine-tuned with labels | {' | '.join(f'{published[each]:.1f}' for each in LATENCIES)} |"
+        cells = [f"{_losses(row)} ({published[row['budget']]:.1f})" for row in found]
+        yield f"| `{target}`, uniform bits / searched / reconstructed (HAQ) | {' | '.join(cells)} |"
 
 
 def _losses(row: dict[str, Any]) -> str:
-    """Return the points that uniform bits, the policy and the reconstructed policy lose against float."""
+    """Return the points that uniform bits, the policy and the reconstructed policy, in bold, lose against float."""
     after = row["searched_reconstructed"]
     accuracies = (row["uniform"], row["searched"], after["accuracy"])
-    return " / ".join(f"{100 * (after['accuracy_fp32'] - accuracy):.1f}" for accuracy in accuracies)
+    *before, last = (f"{100 * (after['accuracy_fp32'] - accuracy):.1f}" for accuracy in accuracies)
+    return " / ".join([*before, f"**{last}**"])
 
 
 def _pair(row: dict[str, Any]) -> tuple[str, str]:
