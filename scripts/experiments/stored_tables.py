@@ -16,6 +16,7 @@ import detection_networks
 import finetune_on_cifar
 import finetune_policies
 import fuzz_files
+import image_noise
 import language_models
 import mcu_table
 import mutation_scores
@@ -157,6 +158,9 @@ TABLES = (
     StoredTable("README.md", "reconstructed.json", lambda root: collect_results.reconstructed_rows(root / "results")),
     StoredTable("results/mobilenet_v2/RECONSTRUCTED.md", "reconstructed.json", _reconstructed),
     StoredTable("results/methods/README.md", "comparisons.csv", _comparisons),
+    StoredTable(
+        "results/image_noise.md", "methods", lambda root: image_noise.table(root / "results" / "methods").splitlines()
+    ),
     StoredTable("results/deployment.md", "results/deployment", _deployment),
     StoredTable("results/mcu/README.md", "results/mcu/*.csv", _mcu),
     StoredTable(
