@@ -8,6 +8,7 @@ noise, by least squares. Policies are then drawn with the spread of the terms, a
 least noisy error over the best policy.
 """
 
+import argparse
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -122,5 +123,14 @@ def table(folder: Path) -> str:
     return markdown([Table(columns, tuple(rows(folder)))])
 
 
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path("results/methods"), help="default: results/methods"
+    )
+    print(table(parser.parse_args().folder), end="")
+
+
 if __name__ == "__main__":
-    print(table(Path("results/methods")), end="")
+    main()
