@@ -4,7 +4,7 @@
         --data DIR --weights DIR
 
 Reads `results.json` of `--searched` and the run folders that it names, which stay as they are; every reconstruction has
-a folder under `--runs` and is resumed when the script is started again. Writes RECONSTRUCTED.md and
+a folder under `--runs` and is resumed when the script is started again. Writes reconstructed.md and
 reconstructed.json beside `results.json`.
 """
 
@@ -38,8 +38,8 @@ HAQ_LOST = {
     ("mobilenet_v1_075", "bismo-edge"): {"4bits": 3.4, "5bits": 0.2, "6bits": 0.0},
     ("mobilenet_v1_075", "bismo-cloud"): {"4bits": 5.5, "5bits": 0.9, "6bits": 0.0},
 }
-"""Points that HAQ's fine-tuned policies lose against 8 bits at the latency of these bits (HAQ, table 3), of
-MobileNet-V2 and of MobileNet-V1 at full width."""
+"""Points that HAQ's fine-tuned policies lose against 8 bits at the latency of these bits, as published, of MobileNet-V2
+and of MobileNet-V1 at full width."""
 CONFIDENCE = 0.95
 
 
@@ -174,7 +174,8 @@ def write(out: Path, rows: Sequence[dict[str, Any]]) -> None:
     blocks: list[Block] = [
         "# Reconstructed policies",
         f"Report accuracy in percent on {first['pairs'][2]} images, float {percent(first['accuracy_fp32'], digits=1)}. "
-        "Policies of [the searches](README.md) and the dearest uniform bits within the budget, each as searched and "
+        "Policies of [the searches](README.md) and the dearest uniform bits within the budget, of one width for "
+        "weights and activations, each as searched and "
         "after `haq reconstruct` with its defaults: no labels, no trained weights. Points lost against the float "
         "network with 95 % intervals of paired proportions. HAQ's policies were fine-tuned with labels; they lose "
         "against 8 bits, on 50,000 other images.",
@@ -183,7 +184,7 @@ def write(out: Path, rows: Sequence[dict[str, Any]]) -> None:
         f"Made with `python {shlex.join(sys.argv)}`; one thread. "
         f"Versions: {', '.join(f'{name} {version}' for name, version in packages.items() if version)}.",
     ]
-    write_atomically(out / "RECONSTRUCTED.md", markdown(blocks).encode())
+    write_atomically(out / "reconstructed.md", markdown(blocks).encode())
     write_atomically(out / "reconstructed.json", json.dumps(rows).encode())
 
 

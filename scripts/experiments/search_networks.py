@@ -253,8 +253,10 @@ def main() -> None:
         "# Real networks",
         "",
         "Report accuracy in percent; first and last layer at 8 bits everywhere. A budget is what uniform bits of that "
-        "width cost on the target, or a fraction of the cost of 8 bits; uniform bits are the dearest within it; "
-        "differences in points. Report images: "
+        "width cost on the target, or a fraction of the cost of 8 bits. Uniform bits have one width for weights and "
+        "activations (targets of latency and energy), the dearest within the budget; the picture of a run shows the "
+        "best uniform bits, whose two widths may differ. "
+        "Differences in points. Report images: "
         + ", ".join(f"{name} {count}" for name, count in images.items())
         + ". MobileNet-V2's weights were stored on an 8-bit grid: 8-bit weights lose nothing by construction.",
         "",

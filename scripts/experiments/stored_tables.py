@@ -156,7 +156,7 @@ TABLES = (
         for name in ("networks", "mobilenet_v2")
     ),
     StoredTable("README.md", "reconstructed.json", lambda root: collect_results.reconstructed_rows(root / "results")),
-    StoredTable("results/mobilenet_v2/RECONSTRUCTED.md", "reconstructed.json", _reconstructed),
+    StoredTable("results/mobilenet_v2/reconstructed.md", "reconstructed.json", _reconstructed),
     StoredTable("results/methods/README.md", "comparisons.csv", _comparisons),
     StoredTable(
         "results/image_noise.md", "methods", lambda root: image_noise.table(root / "results" / "methods").splitlines()
