@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -17,7 +18,7 @@ from haq.costs.pricing import allowed_bits, require_feasible, resolve_budgets
 from haq.errors import UserError
 from haq.evaluation.chunks import part_sizes
 from haq.evaluation.engines.finetuned import FinetunedEngine
-from haq.evaluation.engines.registry import ComparisonData, EngineInputs, choose_engine
+from haq.evaluation.engines.registry import ComparisonData, EngineInputs, choose_engine, comparison_policies
 from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.fingerprint import weights_hash
 from haq.execution.networks import require_weights, switch_to_eval
@@ -34,7 +35,7 @@ from haq.experiment.loading import (
 from haq.experiment.near_budget import policies_near_budget
 from haq.experiment.problem import Network, PricedModel, Problem
 from haq.experiment.quantized_policy import QuantizedPolicy
-from haq.experiment.quantizer_settings import quantizer_options, rounding_of
+from haq.experiment.quantizer_settings import quantizer_options
 from haq.experiment.stored_preparation import ensure_quantizers
 from haq.network.layer_calls import require_float_layers
 from haq.network.layers import trace
@@ -92,14 +93,7 @@ def prepare(
     require(data)
     if network is None:
         quantizers = _quantizers(config, priced, data)
-
-        def compute() -> None:
-            _ = quantizers.activations.calibration  # runs the calibration inputs
-            progress("round weights (GPTQ)" if rounding_of(config) == "gptq" else "quantize weights")
-            _quantize(quantizers, choice)
-
-        progress("calibrate")
-        ensure_quantizers(priced, data, quantizers, compute)
+        ensure_quantizers(priced, quantizers, quantize=partial(_quantize, quantizers, choice), progress=progress)
         near_budget = policies_near_budget(config, priced)
         ready = _network(config, priced, data, quantizers, comparison_policies=near_budget, progress=progress)
     else:
@@ -128,9 +122,13 @@ def prepare_network(
     task: Task | None = None,
     example: Structure | None = None,
     quantized: QuantizedPolicy | None = None,
+    is_calibrated: bool = False,
     progress: Progress = no_progress,
 ) -> Network:
     """Load, trace and price a network and read its data; quantizers are calibrated when they are first used.
+
+    Those of a policy without stored quantizers, and all of them if `is_calibrated`, are computed at once, or loaded
+    from the cache.
 
     Args:
         config: Settings of network, data, quantizers and device.
@@ -139,6 +137,7 @@ def prepare_network(
         example: Input [1, ...] to trace the network with; None for the first calibration input.
         quantized: Policy of the network. Its stored quantizers are used instead of calibration; with trained weights,
             the engine runs this policy alone.
+        is_calibrated: Whether the quantizers of all widths are computed.
         progress: Receives the name of every phase.
 
     Returns:
@@ -158,6 +157,11 @@ def prepare_network(
         network = quantized.trained_network(priced.model, priced.trace)
         engine = FinetunedEngine(priced.model, network, quantized.bits)
         return Network(priced, data, quantizers, engine, "torch, where it was fine-tuned")
+    if is_calibrated:
+        ensure_quantizers(priced, quantizers, progress=progress)
+    elif quantized is not None and quantized.tensors is None and config.episode_finetune_steps == 0:
+        compared = () if config.engine == "torch" else comparison_policies(len(priced.layers))
+        ensure_quantizers(priced, quantizers, policies=(quantized.bits, *compared), progress=progress)
     return _network(config, priced, data, quantizers, quantized=quantized, progress=progress)
 
 

@@ -73,6 +73,10 @@ class Quantizers:
         """Settings of the quantizers."""
         return self._options
 
+    def calibration_inputs(self) -> Iterable[Structure]:
+        """Return the batches of calibration inputs, on the device of the network."""
+        return self._batches()
+
     @property
     def in_integers(self) -> bool:
         """Whether weights are integers with scales, not codebooks."""

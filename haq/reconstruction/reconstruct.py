@@ -21,6 +21,7 @@ from haq.experiment.problem import Network
 from haq.experiment.quantized_policy import QuantizedPolicy
 from haq.experiment.result_tables import learned_table, result_html
 from haq.experiment.results import save_result, save_source
+from haq.experiment.stored_preparation import ensure_quantizers
 from haq.network.tracing.unwrapping import unwrapped
 from haq.policy import Policy, load_policy
 from haq.reconstruction.checkpoint import Checkpoints
@@ -123,8 +124,10 @@ def _reconstructed(
     in_torch = config.model_copy(update={"engine": "torch"})
     network = prepare_network(in_torch, model=model, task=task, example=request.example, progress=watcher.phase)
     policy = request.policy_for(network.priced)
+    bits = (policy.w_bits, policy.a_bits)
+    ensure_quantizers(network.priced, network.quantizers, policies=(bits,), progress=watcher.phase)
     watcher.phase("search accuracy")
-    start = _evaluator(network, config, "search").evaluate(policy.w_bits, policy.a_bits)
+    start = _evaluator(network, config, "search").evaluate(*bits)
     run = begin()
     save_source(run, config, network.priced.trace, request.trace_input(task))
     checkpoints = Checkpoints(run, _identity(request, network), began=began)

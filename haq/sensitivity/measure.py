@@ -80,7 +80,7 @@ def measure_sensitivities(
         done = earlier.read_json(DOCUMENT) if earlier else None
         if done is not None:
             return _checked(done, config, extent, path / DOCUMENT)
-        network = prepare_network(config, progress=watcher.phase)
+        network = prepare_network(config, is_calibrated=True, progress=watcher.phase)
         watcher.phase("float accuracy")
         measuring = None if extent.fisher_only else _measuring(config, network, extent.images)
         watcher.phase("backward pass")

@@ -29,5 +29,5 @@ def compute_prior(network: Network, which: PriorName) -> LayerLosses | None:
     if which not in PRIORS:
         return None
     of_engine = network.engine.name, network.engine.images_per_policy
-    key = preparation_key(network.priced, network.task, network.quantizers, which, *of_engine)
+    key = preparation_key(network.priced, network.quantizers, which, *of_engine)
     return ensure_losses(key, partial(PRIORS[which], network))

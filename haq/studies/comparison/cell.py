@@ -114,7 +114,7 @@ class _Shared:
     def __init__(self, config: SearchConfig) -> None:
         # The key of a store takes forward passes, which are trainings if every policy is fine-tuned.
         self.store = None if config.episode_finetune_steps else EvaluationStore()
-        self.network = prepare_network(config)
+        self.network = prepare_network(config, is_calibrated=True)
         self.report = Evaluator(
             self.network.engine, self.network.task, "report", batch_size=config.eval_batch, store=self.store
         )

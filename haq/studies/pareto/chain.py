@@ -142,7 +142,7 @@ def _shared_inputs(config: SearchConfig, evaluations: Path, watcher: Watcher) ->
 
 
 def _prepare_inputs(config: SearchConfig, evaluations: Path, watcher: Watcher) -> Inputs:
-    network = prepare_network(config, progress=watcher.phase)
+    network = prepare_network(config, is_calibrated=True, progress=watcher.phase)
     losses = None
     if uses_prior(config):
         watcher.phase("sensitivities")

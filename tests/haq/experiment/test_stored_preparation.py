@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,20 @@ import torch
 from torch import nn
 
 import haq
+from haq.config import search_config
+from haq.execution.progress import SILENT
 from haq.experiment import stored_preparation as module
+from haq.experiment.artifact import load_artifact
+from haq.experiment.evaluate import evaluate_artifact
+from haq.experiment.inputs import Inputs
+from haq.experiment.preparation import prepare_network
 from haq.experiment.prior import compute as priors
 from haq.experiment.prior.layer_losses import LayerLosses
+from haq.policy import Policy
 from haq.quantization import activations
+from haq.sensitivity import measure
+from haq.studies.comparison import cell
+from haq.studies.pareto import chain
 from haq.tasks.classification import ClassificationTask
 from haq.tasks.items import StoredSplit
 from tests.haq.conftest import Blobs, TinyNet
@@ -102,12 +113,13 @@ def test_other_weights_inputs_or_settings_are_computed(
     search(tiny_net, tiny_task)
     found = computed(monkeypatch)
     search(tiny_net, tiny_task, calibration="max")
+    search(tiny_net, tiny_task, eval_batch=32)  # Hessians sample positions in each batch
     other_images = replace(tiny_task, splits={**tiny_task.splits, "calibration": StoredSplit(Blobs(40, 9))})
     search(tiny_net, other_images)
     with torch.no_grad():
         tiny_net.mix.weight[1, 1] += 0.01
     search(tiny_net, tiny_task)
-    assert sorted(found) == ["losses"] * 3 + ["quantizers"] * 3
+    assert sorted(found) == ["losses"] * 4 + ["quantizers"] * 4
 
 
 @pytest.mark.usefixtures("cache")
@@ -129,3 +141,63 @@ def test_what_takes_no_time_is_not_stored(
     monkeypatch.setattr(module, "WORTH_STORING_S", 1e6)
     search(tiny_net, tiny_task)
     assert not list(cache.glob("[lq]*-*"))
+
+
+def evaluated(net: nn.Module, task: ClassificationTask, policy: Policy) -> object:
+    settings = search_config(rounding="gptq")
+    return evaluate_artifact(load_artifact(policy, settings, inputs=Inputs(net, task)))
+
+
+def reconstructed(net: nn.Module, task: ClassificationTask, policy: Policy) -> object:
+    artifact = haq.reconstruct(net, task, policy=policy, steps=2, rounding="gptq").artifact
+    assert artifact is not None
+    return {name: tensor.tolist() for name, tensor in (artifact.quantized.tensors or {}).items()}
+
+
+@pytest.mark.parametrize("use", [evaluated, reconstructed])
+def test_a_policy_is_calibrated_once(
+    cache: Path, tiny_net: TinyNet, tiny_task: ClassificationTask, use: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    policy, other = (haq.reconstruct(tiny_net, tiny_task, policy=(bits, 8), steps=1).policy for bits in (4, 3))
+    for path in cache.glob("q*"):
+        path.unlink()
+    found = computed(monkeypatch)
+    cold = use(tiny_net, tiny_task, policy)
+    assert found == ["quantizers"]
+    assert use(tiny_net, tiny_task, policy) == cold
+    assert found == ["quantizers"]
+    assert use(tiny_net, tiny_task, other) != cold
+    assert found == ["quantizers"] * 2
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("use", [evaluated, reconstructed])
+def test_the_policy_of_a_search_is_not_calibrated_again(
+    search: Search, tiny_net: TinyNet, tiny_task: ClassificationTask, use: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    policy = haq.reconstruct(tiny_net, tiny_task, policy=(4, 8), steps=1).policy
+    cold = use(tiny_net, tiny_task, policy)
+    for path in module.cache_dir().glob("q*"):
+        path.unlink()
+    search(tiny_net, tiny_task, rounding="gptq")
+    found = computed(monkeypatch)
+    assert use(tiny_net, tiny_task, policy) == cold
+    assert not found
+
+
+@pytest.mark.usefixtures("cache")
+def test_sweeps_comparisons_and_sensitivities_calibrate_once(
+    search: Search, tiny_net: TinyNet, tiny_task: ClassificationTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = partial(prepare_network, model=tiny_net, task=tiny_task)
+    for user in (chain, cell, measure):
+        monkeypatch.setattr(user, "prepare_network", prepare)
+    found, config = computed(monkeypatch), search_config(**SETTINGS)
+    chain._prepare_inputs(config, tmp_path / "evaluations", SILENT)
+    assert sorted(found) == ["losses", "quantizers"]
+    cell._Shared(config)
+    measure.measure_sensitivities(config, tmp_path / "sensitivity", extent=measure.Extent(fisher_only=True))
+    search(tiny_net, tiny_task)
+    assert sorted(found) == ["losses", "quantizers"]
