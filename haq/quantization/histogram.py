@@ -104,7 +104,7 @@ class HistogramBuilder:
         """
         if not x.numel():
             return
-        values = x.detach().to(torch.float32).flatten()
+        values = _in_memory_order(x.detach().to(torch.float32))
         batch = _counts(values).numpy(force=True)
         _require_finite(batch)
         # Only occupied bins are written, so most memory pages of the counts stay unallocated.
@@ -172,6 +172,11 @@ def channel_histograms(x: Tensor, axis: int | None) -> list[Histogram]:
         [3, 3]
     """
     return [build_histogram([channel]) for channel in ([x] if axis is None else x.movedim(axis, 0))]
+
+
+def _in_memory_order(x: Tensor) -> Tensor:
+    """Return all values [n], those of channels-last images without a copy."""
+    return (x.movedim(1, -1) if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) else x).flatten()
 
 
 def _counts(values: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ POSITIONS = 8192
 """Maximum number of output positions of a layer that are sampled from each batch."""
 _VALUES_AT_ONCE = 1 << 24
 _FEW_TAPS = 9
+_CHANNELS_AT_ONCE = 64
 _GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -97,13 +98,20 @@ def _moments(patches: Tensor, groups: int) -> Tensor:
 
 
 def _products_of_pairs(patches: Tensor) -> Tensor:
-    """Return the sums of products of all pairs of taps, [channels, taps, taps], faster than tiny matrix products."""
+    """Return the sums of products of all pairs of taps, [channels, taps, taps], faster than tiny matrix products.
+
+    Some channels are copied together, so that their products are computed in the cache of a core. The last part has the
+    rest as well, since sums over a few columns are added up in another order.
+    """
     _, taps, channels = patches.shape
-    found = patches.new_empty(channels, taps, taps)
-    for first in range(taps):
-        for second in range(first, taps):
-            found[:, first, second] = found[:, second, first] = (patches[:, first] * patches[:, second]).sum(dim=0)
-    return found
+    found = patches.new_empty(taps, taps, channels)
+    starts = list(range(_CHANNELS_AT_ONCE, channels - _CHANNELS_AT_ONCE + 1, _CHANNELS_AT_ONCE))
+    for some, sums in zip(*(torch.tensor_split(each, starts, dim=2) for each in (patches, found)), strict=True):
+        by_tap = some.transpose(0, 1).contiguous()
+        for first in range(taps):
+            for second in range(first, taps):
+                sums[first, second] = sums[second, first] = (by_tap[first] * by_tap[second]).sum(dim=0)
+    return found.permute(2, 0, 1)
 
 
 def _columns(layer: Layer) -> int:
