@@ -8,6 +8,7 @@ from typing import Any
 
 import collect_comparisons
 import collect_results
+import compare_finalists
 import compare_float_shifts
 import compare_gptq_in_search
 import deploy_networks
@@ -126,6 +127,11 @@ def _gptq(root: Path, name: str) -> Iterable[str]:
     return compare_gptq_in_search.table(rows, report_images=REPORT_IMAGES[name])
 
 
+def _finalists(root: Path, name: str) -> Iterable[str]:
+    folder = root / "results" / "finalists" / name
+    return compare_finalists.table([_json(path) for path in sorted(folder.glob("*.json"))])
+
+
 def _comparisons(root: Path) -> Iterable[str]:
     return collect_comparisons.optimism_rows(pd.read_csv(root / "results" / "methods" / "comparisons.csv"))
 
@@ -178,6 +184,10 @@ TABLES = (
     *(
         StoredTable("results/rounding_in_search.md", f"{name}.csv", lambda root, name=name: _gptq(root, name))  # type: ignore[misc]
         for name in REPORT_IMAGES
+    ),
+    *(
+        StoredTable("results/finalists.md", f"finalists/{name}", lambda root, name=name: _finalists(root, name))  # type: ignore[misc]
+        for name in ("digits-0.25", "digits-0.28", "resnet20")
     ),
     StoredTable(
         "results/mutation.md",
