@@ -104,7 +104,7 @@ class _Comparison:
             return output
 
         def together(layer: int, call: Call) -> Tensor:
-            output = self.corrections.shift(layer, call, self.model.quantized(layer, call))
+            output = self.corrections.correct(layer, call, self.model.quantized(layer, call))
             expected = floats[layer].pop(0) if floats[layer] else None
             if expected is not None and expected.shape == output.shape:
                 accumulated.add(layer, output, expected, self._centring(call))

@@ -119,7 +119,7 @@ def activations(network: Deployable, inputs: Structure) -> dict[OperandKey, Acti
         record((layer, "input"), call.input)
         if not call.has_weights:
             record((layer, "second_input"), call.factor)
-        return network.corrections.shift(layer, call, model.quantized(layer, call))
+        return network.corrections.correct(layer, call, model.quantized(layer, call))
 
     run_network(network.model, inputs, LayerCalls(model.index, answer, network.corrections.normalize))
     return seen

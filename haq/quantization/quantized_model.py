@@ -77,7 +77,18 @@ class QuantizedModel(nn.Module):
         self._corrections = corrections
 
     def _answer(self, layer: int, call: Call) -> Tensor:
-        return self._corrections.shift(layer, call, self.quantized(layer, call))
+        return self._corrections.correct(layer, call, self.quantized(layer, call))
+
+    def is_scalable(self, layer: int) -> bool:
+        """Return whether the output of a layer may be scaled, since its weights have scales of their own.
+
+        Args:
+            layer: Position of the layer.
+
+        Returns:
+            Whether `quantizers` allow it with the bits of the layer.
+        """
+        return self.quantizers.is_scalable(layer, self._bits[layer][0])
 
     def quantized(self, layer: int, call: Call) -> Tensor:
         """Compute a layer with quantized weights (or second operand) and input, without corrections.

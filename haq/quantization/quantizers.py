@@ -12,8 +12,13 @@ from haq.quantization.activations import ActivationQuantizers, OperandKey
 from haq.quantization.linear import QuantizedWeight, QuantizerParameters, activation_quantizer
 from haq.quantization.options import QuantizerOptions
 from haq.quantization.rounding import ROUNDINGS
+from haq.quantization.weight_scales import ANY_SCALES
 from haq.quantization.weights import WeightQuantizers
 from hardware_sim.cost import Bits
+from hardware_sim.layer import LayerKind
+
+SCALABLE_KINDS: tuple[LayerKind, ...] = ("conv", "depthwise", "conv_transpose", "linear")
+"""Kinds of layers whose weights have a scale for every channel of the output."""
 
 
 class Quantizers:
@@ -97,6 +102,25 @@ class Quantizers:
             True if it does.
         """
         return self._trace.layers[layer].has_weights
+
+    def is_scalable(self, layer: int, bits: Bits) -> bool:
+        """Return whether the scales of a layer's weights can be multiplied by any factor per channel.
+
+        Args:
+            layer: Position of the layer.
+            bits: Bit width of its weights; None for float.
+
+        Returns:
+            Whether they are integers with free scales per channel of the output, which no other layer uses.
+        """
+        sites = self._trace.sites
+        return (
+            bits is not None
+            and self.in_integers
+            and self._options.weight_scales == ANY_SCALES
+            and self._trace.layers[layer].kind in SCALABLE_KINDS
+            and sum(site.weights == sites[layer].weights for site in sites) == 1
+        )
 
     def quantize_weight(self, layer: int, widths: Iterable[int]) -> None:
         """Quantize a layer's weights to several bit widths now instead of on first use.

@@ -155,7 +155,7 @@ class LearnedNetwork(nn.Module):
         self._model = deepcopy(model).to(memory_format=torch.channels_last).requires_grad_(requires_grad=False)
         self._index, self._owners = LayerIndex(self._model, trace.sites), owners(trace)
         self._names = tuple(layer.name for layer in trace.layers)
-        self._statistics = corrections.statistics
+        self._statistics, self._output_scales = corrections.statistics, corrections.scales
         device = device_of(tuple(model.parameters()))
         factors = {layer: w for layer, w in enumerate(bits[0]) if w is not None}
         weights = {
@@ -199,7 +199,7 @@ class LearnedNetwork(nn.Module):
         @torch.inference_mode(mode=False)
         @torch.enable_grad()  # a layer learns from its own output where the network itself runs without gradients
         def answer(layer: int, call: Call) -> Tensor:
-            output = corrections.shift(layer, call, self._quantized(layer, call, quantized))
+            output = corrections.correct(layer, call, self._quantized(layer, call, quantized))
             tap(layer, output)
             return output
 
@@ -222,8 +222,9 @@ class LearnedNetwork(nn.Module):
         run_network(self._model, x, LayerCalls(self._index, answer))
 
     def corrections(self) -> Corrections:
-        """Return the current biases, with the batch norm statistics of the start."""
-        return Corrections(self._statistics, {int(layer): bias() for layer, bias in self.biases.items()})
+        """Return the current biases, with the scales and batch norm statistics of the start."""
+        biases = {int(layer): bias() for layer, bias in self.biases.items()}
+        return Corrections(self._statistics, biases, self._output_scales)
 
     @torch.no_grad()
     def quantizer_tensors(self) -> dict[str, Tensor]:

@@ -190,7 +190,7 @@ class EnginePair:
             seen[layer, "input"] = call.input.cpu().clone()  # the network may change it in place afterwards
             if not call.has_weights:
                 seen[layer, "second_input"] = call.factor.cpu().clone()
-            return corrections.shift(layer, call, model.quantized(layer, call))
+            return corrections.correct(layer, call, model.quantized(layer, call))
 
         model.set_bits(*bits)
         calls = LayerCalls(model.index, answer, corrections.normalize)

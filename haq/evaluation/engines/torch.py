@@ -126,4 +126,4 @@ class TorchEngine:
 
 
 def _corrector(model: QuantizedModel, images: Structure) -> Corrector:
-    return Corrector(model.model, model.index, images, quantized=model.quantized)
+    return Corrector(model.model, model.index, images, quantized=model.quantized, is_scalable=model.is_scalable)

@@ -107,7 +107,7 @@ class FloatLowering(Lowering):
         layer = layer_of(mark)
         product, weight = self._template.products[layer], self._weights[layer]
         affine = self._affine(layer)
-        factor = affine.factor if product.norm else None
+        factor = affine.scaling
         self._graph.constant(product.bias_tensor, affine.offset.astype(np.float32))
         if weight is None:
             self._float_weight(mark, product, factor)

@@ -51,7 +51,7 @@ def product_codes(step: ProductStep, weight: QuantizedWeight | None, input_scale
     if weight is None:
         integers, bits = _channel_factors(step), WHOLE_BITS
     else:
-        integers = integer_weight(weight, step.affine.factor if step.has_norm else None, fill=False)
+        integers = integer_weight(weight, step.affine.scaling, fill=False)
         bits = weight.bits
     shift = WHOLE_BITS - max(bits, 2)
     steps = Integers(integers.codes, integers.scale / np.float32(1 << shift), integers.axis)

@@ -43,7 +43,7 @@ class PreciseNetwork:
             norm: (mean.to(dtype), variance.to(dtype))
             for norm, (mean, variance) in self._corrections.statistics.items()
         }
-        self._corrections = Corrections(statistics, self._corrections.biases)
+        self._corrections = Corrections(statistics, self._corrections.biases, self._corrections.scales)
 
     @torch.no_grad()
     def run(self, inputs: Structure) -> SegmentValues:
@@ -80,7 +80,7 @@ class PreciseNetwork:
         def compute(layer: int, call: Call) -> Tensor:
             x = quantized(layer, "input", call.input)
             second = self._weight(layer, call) if call.has_weights else quantized(layer, "second_input", call.factor)
-            return self._corrections.shift(layer, call, call.run(x, second))
+            return self._corrections.correct(layer, call, call.run(x, second))
 
         calls = LayerCalls(LayerIndex(self._model, self._trace.sites), compute, self._corrections.normalize)
         outputs = run_network(self._model, map_tensors(self._converted, inputs), calls)

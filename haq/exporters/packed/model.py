@@ -70,7 +70,7 @@ class PackedModel(nn.Module):
         found = self._layers[layer]
         x = _quantized(call.input, found.input, self.scales[layer])
         factor = _quantized(call.factor, found.second_input, self.second_scales[layer])
-        return self._corrections.shift(layer, call, call.run(x, factor))
+        return self._corrections.correct(layer, call, call.run(x, factor))
 
 
 def _scales(quantizers: Iterable[PackedInput | None]) -> Tensor:

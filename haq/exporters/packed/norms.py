@@ -1,8 +1,9 @@
 """Batch norms and corrections of a packed file, folded to few numbers for each channel.
 
 A batch norm in evaluation mode is a factor and an offset for each channel. Where it alone reads a layer, the factor is
-part of the scales of the layer's weights, and one number is left. Corrections of statistics are included, and those of
-biases where the layer has a bias of its own. Results differ from separate batch norms by float rounding alone.
+part of the scales of the layer's weights, and one number is left. Corrections of statistics and scales are included,
+and those of biases where the layer has a bias of its own. Results differ from separate batch norms by float rounding
+alone.
 """
 
 from collections import Counter
@@ -64,12 +65,18 @@ def fold(network: Deployable) -> Folded:
         layer = before.get((path, 1))
         if layer is None or layer in biases or not _fold_into_layer(network, layer, factor, calls, found):
             found.changed[f"{prefix}weight"] = _float32(factor)
-    for layer in list(biases):
+    scales = {
+        layer: scale
+        for layer, scale in network.corrections.scales.items()
+        if not _fold_into_layer(network, layer, scale.double().numpy(force=True), calls, found)
+    }
+    for layer in biases.keys() - scales.keys():
         name = calls.bias_of(layer, network)
         if name is not None:
-            bias = network.model.get_parameter(name).detach()
+            bias = found.changed.get(name)
+            bias = network.model.get_parameter(name).detach() if bias is None else bias
             found.changed[name] = bias + biases.pop(layer).to(bias)
-    return Folded(found.factors, found.changed, found.norms, Corrections(statistics, biases))
+    return Folded(found.factors, found.changed, found.norms, Corrections(statistics, biases, scales))
 
 
 def _affine(arguments: Arguments, moments: Moments | None) -> tuple[Floats, Floats]:
@@ -84,13 +91,13 @@ def _affine(arguments: Arguments, moments: Moments | None) -> tuple[Floats, Floa
 
 def _fold_into_layer(network: Deployable, layer: int, factor: Floats, calls: "_Calls", found: Folded) -> bool:
     """Make a factor part of a layer's scales and bias; return whether the layer allows it."""
-    product, name = network.template.products[layer], calls.bias_of(layer, network)
+    bias, name = calls.biases.get(layer), calls.bias_of(layer, network)
     is_shared = sum(site.weights == network.trace.sites[layer].weights for site in network.trace.sites) > 1
-    if network.policy.w_bits[layer] is None or is_shared or (name is None and product.bias.any()):
+    if network.policy.w_bits[layer] is None or is_shared or (name is None and bias is not None and bias.any()):
         return False
     found.factors[layer] = factor
-    if name is not None:
-        found.changed[name] = _float32(product.bias * factor)
+    if name is not None and bias is not None:
+        found.changed[name] = _float32(bias.detach().double().numpy(force=True) * factor)
     return True
 
 

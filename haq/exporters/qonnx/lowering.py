@@ -168,7 +168,7 @@ class QuantLowering(Lowering):
         if product.output in self._kept:
             product = replace(product, norm=None)
         affine = self._affine_of(layer, product)
-        factor = affine.factor if product.norm else None
+        factor = affine.scaling
         self._graph.constant(product.bias_tensor, affine.offset.astype(np.float32))
         if weight is None:
             self._float_weight(mark, product, factor)

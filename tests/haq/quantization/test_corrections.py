@@ -1,6 +1,7 @@
 """Corrections of biases and batch norms, compared with statistics by hand."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,9 +13,12 @@ from haq.evaluation.engines.torch import TorchEngine
 from haq.evaluation.evaluator import Evaluator
 from haq.network.layers import trace
 from haq.network.models.digits_training import train_digits
-from haq.quantization.corrections import Corrections, Corrector
+from haq.network.tracing.weighted_calls import Call
+from haq.quantization.corrections import LARGEST_SCALE, Corrections, Corrector
+from haq.quantization.options import QuantizerOptions
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.quantizers import Quantizers
+from haq.quantization.weight_scales import ANY_SCALES
 from haq.tasks import TaskOptions, load_task
 from hardware_sim.cost import Bits
 
@@ -35,11 +39,13 @@ def fitted(model: nn.Module, x: Tensor) -> nn.Module:
     return model.eval()
 
 
-def corrected(model: nn.Module, x: Tensor, w_bits: Bits, a_bits: Bits) -> tuple[QuantizedModel, Corrections]:
+def corrected(
+    model: nn.Module, x: Tensor, w_bits: Bits, a_bits: Bits, options: QuantizerOptions | None = None
+) -> tuple[QuantizedModel, Corrections]:
     traced = trace(model, x[:1])
-    policy = QuantizedModel(model, traced, Quantizers(model, traced, lambda: [x]))
+    policy = QuantizedModel(model, traced, Quantizers(model, traced, lambda: [x], options))
     policy.set_bits([w_bits] * len(traced.layers), [a_bits] * len(traced.layers))
-    found = Corrector(model, policy.index, x, quantized=policy.quantized).find()
+    found = Corrector(model, policy.index, x, quantized=policy.quantized, is_scalable=policy.is_scalable).find()
     policy.set_corrections(found)
     return policy, found
 
@@ -104,22 +110,73 @@ def test_normalized_output_has_mean_and_variance_of_float_network() -> None:
     torch.testing.assert_close(variance, float_variance, rtol=0.001, atol=0)
 
 
-def test_channel_means_are_restored_without_batch_norm() -> None:
+def deep() -> tuple[nn.Sequential, Recorded, Recorded]:
+    """Return two layers without batch norm, and the records of their outputs."""
+    inner, outer = Recorded(), Recorded()
+    layers = [nn.Conv2d(2, 4, 3), inner, nn.ReLU(), nn.Flatten(), nn.Linear(144, 5), outer]
+    return nn.Sequential(*layers).eval(), inner, outer
+
+
+def test_channel_means_and_variances_are_restored_without_batch_norm() -> None:
     """Each layer is corrected on the corrected outputs of the layers before it."""
     x = torch.rand(16, 2, 8, 8)
-    inner, outer = Recorded(), Recorded()
-    model = nn.Sequential(nn.Conv2d(2, 4, 3), inner, nn.ReLU(), nn.Flatten(), nn.Linear(144, 5), outer).eval()
+    model, inner, outer = deep()
     model(x)
-    inner_mean, outer_mean = inner.seen.mean(dim=(0, 2, 3)), outer.seen.mean(dim=0)
-    policy, found = corrected(model, x, 2, 3)
-    assert sorted(found.biases) == [0, 1]
+    expected = moments(inner.seen), moments(outer.seen[..., None, None])
+    policy, found = corrected(model, x, 3, 3)
+    assert sorted(found.biases) == sorted(found.scales) == [0, 1]
     policy.set_corrections(Corrections())
     policy(x)
-    assert (outer.seen.mean(dim=0) - outer_mean).abs().max() > 0.01
+    assert (outer.seen.mean(dim=0) - expected[1][0]).abs().max() > 0.01
+    assert (outer.seen.var(dim=0, correction=0) / expected[1][1] - 1).abs().max() > 0.02
     policy.set_corrections(found)
     policy(x)
-    torch.testing.assert_close(inner.seen.mean(dim=(0, 2, 3)), inner_mean)
-    torch.testing.assert_close(outer.seen.mean(dim=0), outer_mean, rtol=0, atol=1e-5)
+    for (mean, variance), seen in zip(expected, (inner.seen, outer.seen[..., None, None]), strict=True):
+        torch.testing.assert_close(moments(seen)[0], mean, rtol=0, atol=1e-5)
+        torch.testing.assert_close(moments(seen)[1], variance, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [QuantizerOptions(weights="kmeans"), QuantizerOptions(weight_scales=replace(ANY_SCALES, power_of_two=True))],
+)
+def test_only_means_are_restored_where_weights_have_no_free_scales(options: QuantizerOptions) -> None:
+    x = torch.rand(16, 2, 8, 8)
+    model, _, outer = deep()
+    model(x)
+    mean = outer.seen.mean(dim=0)
+    policy, found = corrected(model, x, 3, 3, options)
+    assert not found.scales
+    policy(x)
+    torch.testing.assert_close(outer.seen.mean(dim=0), mean, rtol=0, atol=1e-5)
+
+
+def test_weights_of_two_layers_are_not_scaled() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.last = nn.Linear(6, 6), nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.linear(self.linear(x).relu()).relu())  # type: ignore[no-any-return]
+
+    _, found = corrected(Twice().eval(), torch.randn(32, 6), 3, 3)
+    assert (sorted(found.biases), sorted(found.scales)) == ([0, 1, 2], [2])
+
+
+def test_scales_stay_within_their_bounds() -> None:
+    """A layer whose weights are all rounded to zero has no variance that could be restored."""
+    x = torch.randn(64, 6)
+    model = nn.Sequential(nn.Linear(6, 4)).eval()
+    policy = QuantizedModel(model, trace(model, x[:1]), Quantizers(model, trace(model, x[:1]), lambda: [x]))
+    policy.set_bits([4], [4])
+
+    def weak(layer: int, call: Call) -> Tensor:
+        return policy.quantized(layer, call) * torch.tensor([0.0, 0.1, 1.0, 10.0])
+
+    scales = Corrector(model, policy.index, x, quantized=weak, is_scalable=lambda _: True).find().scales[0]
+    assert scales[[0, 1, 3]].tolist() == [LARGEST_SCALE, LARGEST_SCALE, 1 / LARGEST_SCALE]
+    assert 0.9 < scales[2] < 1.1
 
 
 class Shared(nn.Module):

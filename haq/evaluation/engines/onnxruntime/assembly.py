@@ -1,7 +1,7 @@
 """Builder of the ONNX graph of a policy from a template."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -17,6 +17,14 @@ fuse signed codes that pass through a Clip.
 """
 
 
+class Quantized(NamedTuple):
+    """Names of the codes of a tensor, and of their scale and zero point."""
+
+    codes: str
+    scale: str
+    zero_point: str
+
+
 class Assembly:
     """Nodes of a graph in order, and its constants; initially the constants of the template.
 
@@ -28,7 +36,8 @@ class Assembly:
         self._template = template
         self._nodes: list[Node] = []
         self._constants = dict(template.constants)
-        self._shared: dict[tuple[str, QuantizerParameters, tuple[int, int]], tuple[str, str, str]] = {}
+        self._quantized: dict[str, Quantized] = {}
+        self._shared: dict[tuple[str, QuantizerParameters, tuple[int, int]], Quantized] = {}
 
     def append(self, node: Node) -> None:
         """Append a node unchanged.
@@ -96,7 +105,7 @@ class Assembly:
         key = (mark.input[0], quantizer, bounds)
         if key not in self._shared:
             self._shared[key] = self._codes(mark, quantizer, source=mark.input[0], name=self.operand_name(mark))
-        self.add("DequantizeLinear", self._shared[key], mark.output[0])
+        self._add_values(self._shared[key], mark)
 
     def add_cut_input(self, mark: Node, quantizer: QuantizerParameters) -> str:
         """Add the quantizer of an operand twice: at the end of the preceding segment, and for a fed tensor.
@@ -112,9 +121,19 @@ class Assembly:
         """
         name = self.operand_name(mark)
         found, *_ = self._codes(mark, quantizer, source=mark.input[0], name=f"{name}.found")
-        codes, *parts = self._codes(mark, quantizer, source=f"{name}.given", name=name)
-        self.add("DequantizeLinear", [codes, *parts], mark.output[0])
+        self._add_values(self._codes(mark, quantizer, source=f"{name}.given", name=name), mark)
         return found
+
+    def quantized(self, name: str) -> Quantized | None:
+        """Return the codes of a quantized operand.
+
+        Args:
+            name: Name of the tensor of their values, which a layer reads.
+
+        Returns:
+            The codes; None if the tensor is not the values of codes.
+        """
+        return self._quantized.get(name)
 
     def operand_name(self, mark: Node) -> str:
         """Return the name of a quantized operand.
@@ -128,8 +147,13 @@ class Assembly:
         layer, operand = operand_of(mark)
         return f"{self._template.products[layer].name}.{operand}"
 
-    def _codes(self, mark: Node, quantizer: QuantizerParameters, *, source: str, name: str) -> tuple[str, str, str]:
-        """Add the codes of a tensor; return their name, and those of scale and zero point."""
+    def _add_values(self, codes: Quantized, mark: Node) -> None:
+        """Add the values of codes, which a layer reads."""
+        self._quantized[mark.output[0]] = codes
+        self.add("DequantizeLinear", codes, mark.output[0])
+
+    def _codes(self, mark: Node, quantizer: QuantizerParameters, *, source: str, name: str) -> Quantized:
+        """Add the codes of a tensor."""
         offset = code_offset(quantizer)
         scale = self.constant(f"{name}.scale", np.float32(quantizer.scale))
         zero_point = self.constant(f"{name}.zero_point", np.uint8(quantizer.zero_point + offset))
@@ -142,7 +166,7 @@ class Assembly:
         if (low, high) != (0, 255):
             bounds = [self.constant(f"{name}.q_{end}", np.uint8(x)) for end, x in (("min", low), ("max", high))]
             codes = self.add("Clip", [codes, *bounds], f"{name}.codes")
-        return codes, scale, zero_point
+        return Quantized(codes, scale, zero_point)
 
     def model(
         self,

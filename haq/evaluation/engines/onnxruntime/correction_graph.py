@@ -31,7 +31,7 @@ from haq.evaluation.engines.onnxruntime.marking import (
 from haq.evaluation.engines.onnxruntime.template import Node, Template
 from haq.network.layer_calls import NormCall
 from haq.policy import PolicyBits
-from haq.quantization.corrections import Corrections, FloatStatistics
+from haq.quantization.corrections import LARGEST_SCALE, Corrections, FloatStatistics, variance_epsilon
 from haq.quantization.moments import Moments
 from haq.quantization.quantizers import Quantizers
 
@@ -48,6 +48,35 @@ Correct (centred, rows, axes, mean, along) => (y, bias)
 }
 """
 """Shifts every channel so that its mean equals that of the float network."""
+MATCH = f"""
+<domain: "haq", opset_import: ["" : 18]>
+Match <epsilon> (centred, rows, axes, mean, variance, zeros, ones) => (y, scale, bias)
+{{
+    epsilon = Constant <value_float: float = @epsilon> ()
+    least = Constant <value_float = {1 / LARGEST_SCALE}> ()
+    most = Constant <value_float = {LARGEST_SCALE}> ()
+    shape = Shape (centred)
+    flat = Reshape (centred, rows)
+    squares = Mul (flat, flat)
+    square = ReduceMean <keepdims = 0> (squares, axes)
+    shift = ReduceMean <keepdims = 0> (flat, axes)
+    shift_square = Mul (shift, shift)
+    difference = Sub (square, shift_square)
+    found_variance = Relu (difference)
+    above = Add (found_variance, epsilon)
+    float_above = Add (variance, epsilon)
+    ratio = Div (float_above, above)
+    root = Sqrt (ratio)
+    scale = Clip (root, least, most)
+    scaled_shift = Mul (scale, shift)
+    back = Sub (mean, scaled_shift)
+    scaled_mean = Mul (scale, mean)
+    bias = Sub (back, scaled_mean)
+    scaled = BatchNormalization <epsilon = 0.0> (flat, scale, back, zeros, ones)
+    y = Reshape (scaled, shape)
+}}
+"""
+"""Scales and shifts every channel so that its variance and mean equal those of the float network."""
 RENORMALIZE = """
 <domain: "haq", opset_import: ["" : 18]>
 Renormalize <epsilon> (centred, gamma, beta, mean, variance, float_mean, float_variance)
@@ -91,18 +120,29 @@ Centre (x, float_mean) => (centred)
 """Subtracts the means of the float network from an input [n, channels, ...]."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """Layer whose output is scaled.
+
+    Attributes:
+        layer: Its position.
+    """
+
+    layer: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CorrectionGraph:
     """Graph whose outputs are the corrections of a policy.
 
     Attributes:
         model: The ONNX model.
-        keys: Layers and batch norms in the order of the outputs: a layer has one output, the correction of its bias; a
-            batch norm has two, mean and variance.
+        keys: What the outputs belong to, in their order: a layer has one output, its bias; a scaled layer has two,
+            scale and bias; a batch norm has two, mean and variance.
     """
 
     model: onnx.ModelProto
-    keys: tuple[int | NormCall, ...]
+    keys: tuple["int | Scaled | NormCall", ...]
 
     def corrections(self, outputs: Sequence[NDArray[np.float32]]) -> Corrections:
         """Convert the outputs of the graph to corrections.
@@ -115,14 +155,17 @@ class CorrectionGraph:
         """
         values = iter(outputs)
         biases: dict[int, Tensor] = {}
+        scales: dict[int, Tensor] = {}
         statistics: dict[NormCall, Moments] = {}
         for key in self.keys:
             first = torch.from_numpy(next(values))
             if isinstance(key, int):
                 biases[key] = first
+            elif isinstance(key, Scaled):
+                scales[key.layer], biases[key.layer] = first, torch.from_numpy(next(values))
             else:
                 statistics[key] = first, torch.from_numpy(next(values))
-        return Corrections(statistics, biases)
+        return Corrections(statistics, biases, scales)
 
 
 def build_correction_graph(
@@ -150,7 +193,7 @@ class _GraphBuilder:
     ) -> None:
         self._template, self._quantizers, self._bits, self._floats = template, quantizers, bits, floats
         self._graph = Assembly(template)
-        self._found: dict[str, int | NormCall] = {}
+        self._found: dict[str, int | Scaled | NormCall] = {}
 
     def graph(self) -> CorrectionGraph:
         """Build all nodes, with corrections after the layers."""
@@ -164,7 +207,7 @@ class _GraphBuilder:
             else:
                 self._graph.append(node)
         outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self._found]
-        functions = [parser.parse_function(text) for text in (CORRECT, RENORMALIZE, CENTRE)]
+        functions = [parser.parse_function(text) for text in (CORRECT, MATCH, RENORMALIZE, CENTRE)]
         return CorrectionGraph(self._graph.model(outputs, functions), tuple(dict.fromkeys(self._found.values())))
 
     def _input(self, mark: Node) -> None:
@@ -189,35 +232,43 @@ class _GraphBuilder:
     def _product(self, node: Node, layer: int) -> None:
         """Add a layer, followed by its batch norm or by the correction of its bias."""
         product = self._template.products[layer]
-        mean = self._floats.means.get(layer) if product.norm is None else self._floats.moments[product.norm.name][0]
-        if mean is None:  # corrected by a batch norm that is a node of its own, or not at all
+        floats = self._floats.outputs.get(layer) if product.norm is None else self._floats.moments[product.norm.name]
+        if floats is None:  # corrected by a batch norm that is a node of its own, or not at all
             self._graph.constant(product.bias_tensor, np.float32(product.bias))
             self._graph.append(node)
             return
+        mean = floats[0]
         self._graph.constant(product.bias_tensor, np.float32(product.bias - mean.double().numpy(force=True)))
         centred = Node()
         centred.CopyFrom(node)
         centred.output[0] = f"{product.name}.centred"
         self._graph.append(centred)
         if product.norm is None:
-            self._correct(centred.output[0], layer, mean)
+            self._correct(centred.output[0], layer, floats)
             return
         norm = product.norm
         parameters = {"gamma": norm.gamma, "beta": norm.beta, "mean": norm.mean, "variance": norm.variance}
         inputs = self._constants(product.output, **{name: np.float32(values) for name, values in parameters.items()})
         self._renormalize([centred.output[0], *inputs], product.output, norm=norm.name, epsilon=norm.epsilon)
 
-    def _correct(self, centred: str, layer: int, mean: Tensor) -> None:
-        product = self._template.products[layer]
+    def _correct(self, centred: str, layer: int, floats: Moments) -> None:
+        product, (mean, variance) = self._template.products[layer], (each.numpy(force=True) for each in floats)
         if product.operator in ("Conv", "ConvTranspose"):
             rows, axes, along = [0, 0, -1], [0, 2], [-1, *[1] * (product.rank - 2)]
         else:
             rows, axes, along = [-1, len(mean)], [0], [-1]
-        floats = mean.numpy(force=True)
-        constants = self._constants(product.output, rows=rows, axes=axes, float_mean=floats, along=along)
+        constants = self._constants(product.output, rows=rows, axes=axes, float_mean=mean)
         bias = f"{product.output}.moved_bias"
-        self._graph.add("Correct", [centred, *constants], product.output, bias, domain=MARKS)
-        self._found[bias] = layer
+        if not self._quantizers.is_scalable(layer, self._bits[0][layer]):
+            constants += self._constants(product.output, along=along)
+            self._graph.add("Correct", [centred, *constants], product.output, bias, domain=MARKS)
+            self._found[bias] = layer
+            return
+        more = {"float_variance": variance, "zeros": np.zeros_like(mean), "ones": np.ones_like(mean)}
+        constants += self._constants(product.output, **more)
+        scale, epsilon = f"{product.output}.moved_scale", variance_epsilon(floats[1])
+        self._graph.add("Match", [centred, *constants], product.output, scale, bias, domain=MARKS, epsilon=epsilon)
+        self._found |= dict.fromkeys((scale, bias), Scaled(layer))
 
     def _norm(self, mark: Node) -> None:
         """Add a batch norm that follows no layer."""

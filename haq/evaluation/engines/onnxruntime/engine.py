@@ -8,7 +8,7 @@ from haq.evaluation.chunks import in_chunks
 from haq.evaluation.engines.onnxruntime.correction_graph import build_correction_graph
 from haq.evaluation.engines.onnxruntime.errors import NotExportableError
 from haq.evaluation.engines.onnxruntime.extraction import make_template
-from haq.evaluation.engines.onnxruntime.lowering import lower
+from haq.evaluation.engines.onnxruntime.float_outputs import EvaluatedLowering
 from haq.evaluation.engines.onnxruntime.segments import Segments, with_rounded_biases
 from haq.evaluation.engines.onnxruntime.sessions import open_session, run_session
 from haq.evaluation.engines.onnxruntime.stored_export import stored_export
@@ -92,8 +92,8 @@ class OnnxEngine:
         """
         floats = (None,) * len(self.template.products)
         corrections = Corrections() if bits is None else self.corrections(bits)
-        graph = lower(self.template, self._quantizers, bits or (floats, floats), corrections=corrections, fold=True)
-        session = open_session(graph.SerializeToString(), threads=self._thread_count)
+        lowering = EvaluatedLowering(self.template, self._quantizers, bits or (floats, floats), corrections=corrections)
+        session = open_session(lowering.model().SerializeToString(), threads=self._thread_count)
 
         def run(inputs: Structure) -> Structure:
             return rebuilt(self._outputs, map(torch.from_numpy, run_session(session, inputs)))

@@ -123,7 +123,7 @@ class Lowering:
         layer = layer_of(mark)
         product, weight = self._template.products[layer], self._weights[layer]
         affine = self._affine(layer)
-        factor = affine.factor if product.norm else None
+        factor = affine.scaling
         if weight is None:
             self._float_weight(mark, product, factor)
             self._graph.constant(product.bias_tensor, affine.offset.astype(np.float32))
@@ -162,8 +162,7 @@ class Lowering:
         return self._affine_of(layer, self._template.products[layer])
 
     def _affine_of(self, layer: int, product: Product) -> Affine:
-        moments = self._corrections.statistics.get(product.norm.name) if product.norm else None
-        return product.affine(self._corrections.biases.get(layer), moments)
+        return product.affine(layer, self._corrections)
 
     def _integer_step(self, layer: int) -> float | None:
         """Return the scale of a layer's input, or None if runtimes cannot compute layer and bias in integers."""

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from torch import Tensor
 
 from haq.evaluation.engines.onnxruntime.assembly import code_offset
+from haq.evaluation.engines.onnxruntime.float_outputs import EvaluatedLowering
 from haq.evaluation.engines.onnxruntime.lowering import Lowering
 from haq.evaluation.engines.onnxruntime.marking import operand_of
 from haq.evaluation.engines.onnxruntime.sessions import by_name, open_session, run_named
@@ -47,7 +48,7 @@ class Segments:
         corrections: Corrections,
         threads: int,
     ) -> None:
-        cut = _CutLowering(template, quantizers, bits, corrections=corrections, fold=True)
+        cut = _CutLowering(template, quantizers, bits, corrections=corrections)
         self._session = open_session(cut.model().SerializeToString(), threads=threads)
         self._input_names = [value.name for value in template.marked.graph.input]
         self._output_count = len(template.marked.graph.output)
@@ -87,13 +88,13 @@ class Segments:
         return outputs, {operand: found.to(torch.int32) - offset for (operand, offset), found in operands}
 
 
-class _CutLowering(Lowering):
+class _CutLowering(EvaluatedLowering):
     """Builder of a graph whose layers read fed inputs."""
 
     def __init__(
-        self, template: Template, quantizers: Quantizers, bits: PolicyBits, *, corrections: Corrections, fold: bool
+        self, template: Template, quantizers: Quantizers, bits: PolicyBits, *, corrections: Corrections
     ) -> None:
-        super().__init__(template, quantizers, bits, corrections=corrections, fold=fold)
+        super().__init__(template, quantizers, bits, corrections=corrections)
         self._found: list[str] = []
         self.offsets: dict[OperandKey, int] = {}
         """Offset of the stored codes by operand, in the order of the outputs."""
@@ -154,4 +155,4 @@ def _rounded(template: Template, corrections: Corrections, rounding: Mapping[int
         factor = norm.affine((mean.cpu(), variance.cpu())).factor
         shift = np.divide(added, factor, out=np.zeros_like(added), where=factor != 0)
         statistics[norm.name] = (mean - torch.from_numpy(shift).to(mean), variance)
-    return Corrections(statistics, biases)
+    return Corrections(statistics, biases, corrections.scales)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from haq.network.layer_calls import NormCall
+from haq.quantization.corrections import Corrections
 from haq.quantization.moments import Moments
 
 Floats = NDArray[np.float64]
@@ -26,6 +27,11 @@ class Affine:
 
     factor: Floats
     offset: Floats
+
+    @property
+    def scaling(self) -> Floats | None:
+        """The factors; None if all are 1."""
+        return None if (self.factor == 1).all() else self.factor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,21 +114,23 @@ class Product:
         """Name of the bias, which the graph reads and a policy supplies."""
         return f"{self.name}.bias"
 
-    def affine(self, correction: Tensor | None = None, moments: Moments | None = None) -> Affine:
-        """Return bias and batch norm as one affine function.
+    def affine(self, layer: int, corrections: Corrections) -> Affine:
+        """Return bias, corrections and batch norm as one affine function.
 
         Args:
-            correction: Correction added to the bias, [c_out].
-            moments: Mean and variance of the batch norm, [c_out] each; its running statistics if None.
+            layer: Position of the layer.
+            corrections: Corrections of the policy.
 
         Returns:
             The affine function.
         """
-        bias = self.bias if correction is None else self.bias + correction.double().numpy()
+        scale, added = corrections.scales.get(layer), corrections.biases.get(layer)
+        factor = np.ones_like(self.bias) if scale is None else scale.double().numpy(force=True)
+        bias = self.bias * factor if added is None else self.bias * factor + added.double().numpy(force=True)
         if self.norm is None:
-            return Affine(np.ones_like(bias), bias)
-        norm = self.norm.affine(moments)
-        return Affine(norm.factor, bias * norm.factor + norm.offset)
+            return Affine(factor, bias)
+        norm = self.norm.affine(corrections.statistics.get(self.norm.name))
+        return Affine(factor * norm.factor, bias * norm.factor + norm.offset)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -42,11 +42,9 @@ def read_product(state: GraphState, node: Node) -> None:
     product = state.template.products[layers[0]]
     if product.operator not in ("Conv", "Gemm", "MatMul") or node.input[0] not in state.values:
         raise UserError(f"layer {product.name} ({product.operator}) cannot be computed in integers alone; {ELSEWHERE}")
-    moments = state.corrections.statistics.get(product.norm.name) if product.norm else None
-    affine = product.affine(state.corrections.biases.get(layers[0]), moments)
+    affine = product.affine(layers[0], state.corrections)
     value = state.values[node.input[0]]
     parts: dict[str, Any] = {"name": product.name, "output": product.output, "layer": layers[0], "affine": affine}
-    parts["has_norm"] = product.norm is not None
     if product.operator == "Conv":
         parts |= _convolution(state, node, value, product.name)
     elif len(state.shape(value)) == 1:

@@ -37,7 +37,6 @@ class ProductStep:
         source: Input.
         layer: Position of the layer; None for a scale and an offset per channel.
         affine: The scale and offset, [c] each; for a layer bias and batch norm.
-        has_norm: Whether a batch norm is part of it.
         stride: Vertical and horizontal stride.
         padding: Rows and columns of zeros.
         dilation: Vertical and horizontal dilation.
@@ -50,7 +49,6 @@ class ProductStep:
     source: Value
     layer: int | None
     affine: Affine
-    has_norm: bool = False
     stride: tuple[int, int] = (1, 1)
     padding: Padding = NO_PADDING
     dilation: tuple[int, int] = (1, 1)

@@ -39,11 +39,14 @@ class Engines:
         """Return the differences of all corrections, relative to the spread of the float network's outputs."""
         expected, found = self.corrections(bits)
         assert found.biases.keys() == expected.biases.keys()
+        assert found.scales.keys() == expected.scales.keys()
         assert found.statistics.keys() == expected.statistics.keys()
-        means = self.reference.corrector.floats.means if self.reference.corrector else {}
+        outputs = self.reference.corrector.floats.outputs if self.reference.corrector else {}
         differences = [
-            (found.biases[layer] - bias).abs().flatten() / means[layer].std() for layer, bias in expected.biases.items()
+            (found.biases[layer] - bias).abs().flatten() / outputs[layer][0].std()
+            for layer, bias in expected.biases.items()
         ]
+        differences += [(found.scales[layer] - scale).abs().flatten() for layer, scale in expected.scales.items()]
         for norm, (mean, variance) in expected.statistics.items():
             differences.append((found.statistics[norm][0] - mean).abs() / variance.sqrt())
             differences.append((found.statistics[norm][1] - variance).abs() / variance)
