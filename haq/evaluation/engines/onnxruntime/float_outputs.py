@@ -72,7 +72,7 @@ def is_suitable(node: Node, codes: Integers) -> bool:
     if codes.codes.ndim != 4 or attribute(node, "group", 1) != 1 or not has_numbers:
         return False
     _, channels, height, width = codes.codes.shape
-    return height * width == 1 or channels >= LEAST_CHANNELS
+    return bool(height * width == 1 or channels >= LEAST_CHANNELS)
 
 
 def add_product(graph: Assembly, node: Node, operand: Quantized, weight: Integers) -> None:
