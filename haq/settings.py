@@ -173,7 +173,8 @@ class QuantizerSettings(Group):
         "auto", description="Rounding of weights: nearest, or GPTQ; auto is gptq where it applies."
     )
     corrections: Literal["auto", "none"] = Field(
-        "auto", description="Re-estimation of batch norms, and correction of other outputs' scales and biases, for every policy, or none."
+        "auto",
+        description="Correction of batch norms, and of scales and biases of other outputs, for every policy, or none.",
     )
     engine: EngineName = Field(
         "auto", description="Runtime of the quantized network; auto is the faster one whose outputs agree with torch."

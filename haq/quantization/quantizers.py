@@ -113,14 +113,12 @@ class Quantizers:
         Returns:
             Whether they are integers with free scales per channel of the output, which no other layer uses.
         """
-        sites = self._trace.sites
-        return (
-            bits is not None
-            and self.in_integers
-            and self._options.weight_scales == ANY_SCALES
-            and self._trace.layers[layer].kind in SCALABLE_KINDS
-            and sum(site.weights == sites[layer].weights for site in sites) == 1
-        )
+        found, sites = self._trace.layers[layer], self._trace.sites
+        # Groups of a transposed convolution share their scales.
+        has_scales = found.kind in SCALABLE_KINDS and (found.kind != "conv_transpose" or found.groups == 1)
+        is_shared = sum(site.weights == sites[layer].weights for site in sites) > 1
+        is_free = self.in_integers and self._options.weight_scales == ANY_SCALES
+        return bits is not None and has_scales and is_free and not is_shared
 
     def quantize_weight(self, layer: int, widths: Iterable[int]) -> None:
         """Quantize a layer's weights to several bit widths now instead of on first use.

