@@ -1,9 +1,9 @@
 """ONNX graph that computes the corrections of a policy in one pass of onnxruntime.
 
-It computes what `haq.quantization.corrections.Corrector` computes in torch, up to float rounding. Weights are the
-floats that the codes stand for, since float kernels are the fastest here. Tensors that are corrected are first centred
-at the means of the float network, in layers by their biases at no cost; so the mean of squares gives the variance
-without cancellation.
+It computes what `haq.quantization.corrections.Corrector` computes in torch, up to float rounding. Outputs stay in
+float. Convolutions are products of integer matrices where that is faster; the weights of other layers are the floats
+that the codes stand for. Tensors that are corrected are first centred at the means of the float network, in layers by
+their biases at no cost.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,9 @@ from onnx import TensorProto, helper, parser
 from torch import Tensor
 
 from haq.evaluation.engines.onnxruntime.assembly import Assembly
+from haq.evaluation.engines.onnxruntime.codes import Integers, integer_weight
+from haq.evaluation.engines.onnxruntime.correction_functions import FUNCTIONS
+from haq.evaluation.engines.onnxruntime.float_outputs import add_product, is_suitable
 from haq.evaluation.engines.onnxruntime.marking import (
     INPUT,
     MARKS,
@@ -31,93 +34,9 @@ from haq.evaluation.engines.onnxruntime.marking import (
 from haq.evaluation.engines.onnxruntime.template import Node, Template
 from haq.network.layer_calls import NormCall
 from haq.policy import PolicyBits
-from haq.quantization.corrections import LARGEST_SCALE, Corrections, FloatStatistics, variance_epsilon
+from haq.quantization.corrections import Corrections, FloatStatistics, variance_epsilon
 from haq.quantization.moments import Moments
 from haq.quantization.quantizers import Quantizers
-
-CORRECT = """
-<domain: "haq", opset_import: ["" : 18]>
-Correct (centred, rows, axes, mean, along) => (y, bias)
-{
-    flat = Reshape (centred, rows)
-    shift = ReduceMean <keepdims = 0> (flat, axes)
-    bias = Neg (shift)
-    back = Add (bias, mean)
-    aligned = Reshape (back, along)
-    y = Add (centred, aligned)
-}
-"""
-"""Shifts every channel so that its mean equals that of the float network."""
-MATCH = f"""
-<domain: "haq", opset_import: ["" : 18]>
-Match <epsilon> (centred, rows, axes, mean, variance, zeros, ones) => (y, scale, bias)
-{{
-    epsilon = Constant <value_float: float = @epsilon> ()
-    least = Constant <value_float = {1 / LARGEST_SCALE}> ()
-    most = Constant <value_float = {LARGEST_SCALE}> ()
-    shape = Shape (centred)
-    flat = Reshape (centred, rows)
-    squares = Mul (flat, flat)
-    square = ReduceMean <keepdims = 0> (squares, axes)
-    shift = ReduceMean <keepdims = 0> (flat, axes)
-    shift_square = Mul (shift, shift)
-    difference = Sub (square, shift_square)
-    found_variance = Relu (difference)
-    above = Add (found_variance, epsilon)
-    float_above = Add (variance, epsilon)
-    ratio = Div (float_above, above)
-    root = Sqrt (ratio)
-    scale = Clip (root, least, most)
-    scaled_shift = Mul (scale, shift)
-    back = Sub (mean, scaled_shift)
-    scaled_mean = Mul (scale, mean)
-    bias = Sub (back, scaled_mean)
-    scaled = BatchNormalization <epsilon = 0.0> (flat, scale, back, zeros, ones)
-    y = Reshape (scaled, shape)
-}}
-"""
-"""Scales and shifts every channel so that its variance and mean equal those of the float network."""
-RENORMALIZE = """
-<domain: "haq", opset_import: ["" : 18]>
-Renormalize <epsilon> (centred, gamma, beta, mean, variance, float_mean, float_variance)
-    => (y, moved_mean, moved_variance)
-{
-    epsilon = Constant <value_float: float = @epsilon> ()
-    rows = Constant <value_ints = [0, 0, -1]> ()
-    axes = Constant <value_ints = [0, 2]> ()
-    shape = Shape (centred)
-    flat = Reshape (centred, rows)
-    squares = Mul (flat, flat)
-    square = ReduceMean <keepdims = 0> (squares, axes)
-    shift = ReduceMean <keepdims = 0> (flat, axes)
-    shift_square = Mul (shift, shift)
-    difference = Sub (square, shift_square)
-    found_variance = Relu (difference)
-    above = Add (found_variance, epsilon)
-    float_above = Add (float_variance, epsilon)
-    ratio = Div (above, float_above)
-    moved_variance = Mul (variance, ratio)
-    moved_mean = Add (mean, shift)
-    from_float_mean = Sub (moved_mean, float_mean)
-    normalized = BatchNormalization <epsilon: float = @epsilon> (flat, gamma, beta, from_float_mean, moved_variance)
-    y = Reshape (normalized, shape)
-}
-"""
-"""Batch norm whose statistics change as much as those of its input; Relu keeps the rounded variance above 0."""
-CENTRE = """
-<domain: "haq", opset_import: ["" : 18]>
-Centre (x, float_mean) => (centred)
-{
-    rows = Constant <value_ints = [0, 0, -1]> ()
-    column = Constant <value_ints = [-1, 1]> ()
-    shape = Shape (x)
-    flat = Reshape (x, rows)
-    aligned = Reshape (float_mean, column)
-    centred_rows = Sub (flat, aligned)
-    centred = Reshape (centred_rows, shape)
-}
-"""
-"""Subtracts the means of the float network from an input [n, channels, ...]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +126,7 @@ class _GraphBuilder:
             else:
                 self._graph.append(node)
         outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self._found]
-        functions = [parser.parse_function(text) for text in (CORRECT, MATCH, RENORMALIZE, CENTRE)]
+        functions = [parser.parse_function(text) for text in FUNCTIONS]
         return CorrectionGraph(self._graph.model(outputs, functions), tuple(dict.fromkeys(self._found.values())))
 
     def _input(self, mark: Node) -> None:
@@ -242,7 +161,11 @@ class _GraphBuilder:
         centred = Node()
         centred.CopyFrom(node)
         centred.output[0] = f"{product.name}.centred"
-        self._graph.append(centred)
+        operand, codes = self._graph.quantized(node.input[0]), self._codes(layer)
+        if operand is not None and codes is not None and is_suitable(node, codes):
+            add_product(self._graph, centred, operand, codes)
+        else:
+            self._graph.append(centred)
         if product.norm is None:
             self._correct(centred.output[0], layer, floats)
             return
@@ -250,6 +173,13 @@ class _GraphBuilder:
         parameters = {"gamma": norm.gamma, "beta": norm.beta, "mean": norm.mean, "variance": norm.variance}
         inputs = self._constants(product.output, **{name: np.float32(values) for name, values in parameters.items()})
         self._renormalize([centred.output[0], *inputs], product.output, norm=norm.name, epsilon=norm.epsilon)
+
+    def _codes(self, layer: int) -> Integers | None:
+        """Return the integer weights of a convolution; None of other layers, and where weights are no integers."""
+        width = self._bits[0][layer]
+        if width is None or self._template.products[layer].operator != "Conv" or not self._quantizers.in_integers:
+            return None
+        return integer_weight(self._quantizers.codes(layer, width))
 
     def _correct(self, centred: str, layer: int, floats: Moments) -> None:
         product, (mean, variance) = self._template.products[layer], (each.numpy(force=True) for each in floats)
