@@ -56,7 +56,7 @@ def _calibration_images(network: Network) -> torch.Tensor:
 
 def evaluations(config: SearchConfig, bits: PolicyBits) -> Iterator[tuple[str, list[Evaluation]]]:
     """Yield the evaluations of a policy on all splits by kind of correction."""
-    network = _prepared(config.model_copy(update=_SAME_DEVICE))
+    network = _prepared(config.model_copy(update=_SAME_DEVICE).model_dump_json())
     engine = network.engine
     assert isinstance(engine, OnnxEngine)
     kinds = {"none": Corrections(), "biases, 64 images": corrections(network, bits, 64, is_scaled=False)}
@@ -73,8 +73,8 @@ def evaluations(config: SearchConfig, bits: PolicyBits) -> Iterator[tuple[str, l
 
 
 @lru_cache(maxsize=1)
-def _prepared(config: SearchConfig) -> Network:
-    return prepare_network(config)
+def _prepared(settings: str) -> Network:
+    return prepare_network(SearchConfig.model_validate_json(settings))
 
 
 def main() -> None:

@@ -300,5 +300,5 @@ def test_network_that_routes_items_is_reconstructed(tiny_task: ClassificationTas
         torch.default_generator.manual_seed(0)
         model = Experts()
     assert len(trace(model, tiny_task.example()).layers) == 4  # one expert sees the item
-    result = haq.reconstruct(model, tiny_task, policy=(3, 4), steps=20, engine="torch")
+    result = haq.reconstruct(model, tiny_task, policy=(3, 8), steps=100, engine="torch")
     assert result.summary.search_divergence < result.summary.search_divergence_start
