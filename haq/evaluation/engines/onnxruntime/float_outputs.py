@@ -21,6 +21,8 @@ from haq.quantization.quantizers import Quantizers
 
 LEAST_CHANNELS = 32
 """Input channels from which the product is faster for windows of more than one position."""
+MOST_POSITIONS = 9
+"""Largest number of positions of a window: the product needs that many copies of the input's codes."""
 _CHANNELS_LAST, _CHANNELS_SECOND = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
@@ -66,13 +68,14 @@ def is_suitable(node: Node, codes: Integers) -> bool:
         codes: Its weights, [c_out, c_in / groups, ...].
 
     Returns:
-        Whether it has two spatial dimensions, one group, and enough input channels.
+        Whether it has two spatial dimensions, one group, a small window, and enough input channels.
     """
     has_numbers: bool = attribute(node, "auto_pad", b"NOTSET") == b"NOTSET"
     if codes.codes.ndim != 4 or attribute(node, "group", 1) != 1 or not has_numbers:
         return False
     _, channels, height, width = codes.codes.shape
-    return bool(height * width == 1 or channels >= LEAST_CHANNELS)
+    positions = height * width
+    return bool(positions == 1 or (positions <= MOST_POSITIONS and channels >= LEAST_CHANNELS))
 
 
 def add_product(graph: Assembly, node: Node, operand: Quantized, weight: Integers) -> None:

@@ -50,7 +50,7 @@ CASES: dict[str, nn.Module] = {
     "3x3": Residual(conv(padding=1), conv(1)),
     "3x3 without bias": Residual(conv(padding=1, bias=False), conv(1, bias=False)),
     "strides": Residual(conv(padding=1, stride=2), conv(1, stride=2)),
-    "strides that leave a row": Residual(conv(stride=3), conv(5, stride=3, padding=1)),
+    "strides that leave a row": Residual(conv(stride=3), conv(2, stride=3)),
     "dilation": Residual(conv(padding=2, dilation=2), conv(1)),
     "two sizes": Residual(conv((1, 3), padding=(0, 1)), conv((3, 1), padding=(1, 0))),
     "zeros on one side": Residual(conv(), conv(1), pad=(0, 2, 1, 1)),
@@ -92,9 +92,16 @@ def test_products_are_integer_kernels(lowered: tuple[onnx.ModelProto, onnx.Model
 
 
 @pytest.mark.parametrize(
-    "layer", [conv(groups=1, padding=1), nn.Conv2d(CHANNELS, CHANNELS, 3, groups=CHANNELS), nn.Conv2d(8, 5, 3)]
+    ("layer", "is_product"),
+    [
+        (conv(padding=1), True),
+        (conv((2, 5)), False),
+        (nn.Conv2d(CHANNELS, CHANNELS, 3, groups=CHANNELS), False),
+        (nn.Conv2d(8, 5, 3), False),
+        (nn.Conv2d(8, 5, 1), True),
+    ],
 )
-def test_only_wide_convolutions_of_one_group_become_products(layer: nn.Conv2d) -> None:
+def test_only_wide_convolutions_of_few_positions_become_products(layer: nn.Conv2d, is_product: bool) -> None:
     model = nn.Sequential(nn.Conv2d(3, layer.in_channels, 1), layer).eval()
     inputs = torch.randn(4, 3, 7, 7, generator=torch.Generator().manual_seed(0))
     traced = trace(model, inputs[:1])
@@ -102,4 +109,4 @@ def test_only_wide_convolutions_of_one_group_become_products(layer: nn.Conv2d) -
     quantizers = Quantizers(model, traced, lambda: [inputs])
     lowering = EvaluatedLowering(template, quantizers, ((4, 4), (4, 4)), corrections=Corrections())
     operators = {node.op_type for node in lowering.model().graph.node}
-    assert ("MatMul" in operators) == (layer.groups == 1 and layer.in_channels == CHANNELS)
+    assert ("MatMul" in operators) == is_product
