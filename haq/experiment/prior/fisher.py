@@ -25,7 +25,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Generator, Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from haq.execution.networks import NetworkGuard, run_network
+from haq.execution.networks import run_network
 from haq.execution.structures import Structure, item_count, rows, take, to_device
 from haq.execution.user_code import one_line
 from haq.experiment.prior.directions import LOGITS, Directions, OutputReader
@@ -86,10 +86,8 @@ def fisher_sensitivity(
         found = np.zeros((count, layers, 2, len(ALL_BITS)))
         values, gradients = _gradients(model, inputs, Directions(loss, outputs, generator))
         for probed, gradient in gradients:
-            with NetworkGuard():
-                found[:, probed.layer] += directional_changes(
-                    model, probed, gradient, images=count, is_corrected=is_corrected
-                )
+            changes = directional_changes(model, probed, gradient, images=count, is_corrected=is_corrected)
+            found[:, probed.layer] += changes
         squares += np.square(found).sum(axis=0)
         scale += 2 * len(values) if loss == "divergence" else _power(values, outputs)
         images += count

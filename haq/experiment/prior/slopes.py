@@ -6,11 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from haq.execution.networks import NetworkGuard
+from haq.experiment.prior.gradient_slopes import gradient_slopes, has_gradient_slopes
 from haq.experiment.prior.layer_losses import FloatArray
 from haq.network.tracing.weighted_calls import Call
 from haq.quantization.corrections import UNCORRECTED_KINDS
 from haq.quantization.moments import channel_moments
 from haq.quantization.quantized_model import QuantizedModel
+from haq.quantization.quantizers import Quantizers
 from haq.quantization.range import ALL_BITS
 
 
@@ -48,18 +51,32 @@ def directional_changes(
     Returns:
         Changes [image, part, bits - 1]; the parts are weights and input.
     """
-    call, quantizers = probed.call, model.quantizers
+    call, quantizers, layer = probed.call, model.quantizers, probed.layer
+    corrects = is_corrected and call.operation.kind not in UNCORRECTED_KINDS
+    restores_variance = corrects and probed.eps is not None
+    if not restores_variance and has_gradient_slopes(call, gradient, images=images):
+        found = gradient_slopes(quantizers, layer, call, gradient, images=images, is_corrected=corrects)
+    else:
+        with NetworkGuard():
+            found = _forward_slopes(quantizers, probed, gradient, images=images, is_corrected=corrects)
+    changes: FloatArray = found.permute(2, 0, 1).double().numpy(force=True)
+    return changes
+
+
+def _forward_slopes(
+    quantizers: Quantizers, probed: ProbedCall, gradient: Tensor, *, images: int, is_corrected: bool
+) -> Tensor:
+    """Compute the directional changes [part, bits - 1, image] from the outputs at all widths."""
+    call, layer = probed.call, probed.layer
     output = call.run(call.input, call.factor)
 
     def plain(changed: Tensor) -> Tensor:
         return _by_image((changed - output) * gradient, images)
 
-    corrects = is_corrected and call.operation.kind not in UNCORRECTED_KINDS
-    slope = _CorrectedSlope(probed, output, gradient, images=images) if corrects else plain
-    weights = [slope(call.run(call.input, quantizers.factor(call, probed.layer, bits))) for bits in ALL_BITS]
-    inputs = [slope(call.run(quantizers.input(call.input, probed.layer, bits), call.factor)) for bits in ALL_BITS]
-    found: FloatArray = torch.stack([*weights, *inputs]).double().numpy(force=True)
-    return found.reshape(2, len(ALL_BITS), -1).transpose(2, 0, 1)
+    slope = _CorrectedSlope(probed, output, gradient, images=images) if is_corrected else plain
+    weights = [slope(call.run(call.input, quantizers.factor(call, layer, bits))) for bits in ALL_BITS]
+    inputs = [slope(call.run(quantizers.input(call.input, layer, bits), call.factor)) for bits in ALL_BITS]
+    return torch.stack([*weights, *inputs]).reshape(2, len(ALL_BITS), images)
 
 
 class _CorrectedSlope:

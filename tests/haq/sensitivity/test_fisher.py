@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from haq.errors import UserError
 from haq.evaluation.engines.torch import TorchEngine
+from haq.experiment.prior import gradient_slopes
 from haq.experiment.prior import slopes as module
 from haq.experiment.prior.directions import LOGITS, Directions, OutputReader
 from haq.experiment.prior.fisher import fisher_sensitivity
@@ -212,3 +213,40 @@ def corrected_output(probed: module.ProbedCall, changed: Tensor, output: Tensor)
     )
     gain = 1.0 if probed.eps is None else ((wanted + probed.eps) / (variance + probed.eps)).sqrt()
     return (changed - mean) * gain + target
+
+
+class Various(nn.Module):
+    """Layers whose changes follow from gradients: strided, depthwise, transposed, in one dimension, on tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strided, self.depthwise = nn.Conv2d(2, 6, 3, stride=2, padding=1), nn.Conv2d(6, 6, 3, groups=6)
+        self.grown, self.line = nn.ConvTranspose2d(6, 4, 2, stride=2), nn.Conv1d(4, 5, 3, dilation=2, bias=False)
+        self.tokens, self.last = nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        image = self.grown(self.depthwise(self.strided(x).relu()).relu()).relu()
+        tokens = self.tokens(self.line(image.flatten(2)).relu().mT).relu()
+        scores: Tensor = self.last(tokens.mean(dim=1))
+        return scores
+
+
+@pytest.mark.parametrize("is_corrected", [True, False])
+def test_gradients_give_the_changes_of_forward_passes(is_corrected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(16, 2, 9, 8)
+    net = Various()
+    for weights in net.parameters():
+        weights.data *= 3  # else later layers get nearly the same from all images, and sums cancel to rounding errors
+    model = quantized(net, inputs)
+    monkeypatch.setattr(gradient_slopes, "_VALUES_AT_ONCE", 50)  # several parts, the last of them smaller
+    found = fisher(model, inputs, is_corrected=is_corrected).losses
+    monkeypatch.setattr(module, "has_gradient_slopes", lambda *_, **__: False)
+    np.testing.assert_allclose(found, fisher(model, inputs, is_corrected=is_corrected).losses, rtol=1e-3)
+    assert (found > 0).all()
+
+
+def test_layers_whose_changes_follow_from_gradients_are_not_run_at_every_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = torch.randn(16, 2, 9, 8)
+    monkeypatch.setattr(module, "_forward_slopes", lambda *_, **__: pytest.fail("runs at every width"))
+    assert (fisher(quantized(Various(), inputs), inputs, is_corrected=True).losses > 0).all()
