@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from haq.execution.allocation import keep_freed_memory
 from haq.execution.termination import INTERRUPTED, EndingSignals, signals_exit
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ def process() -> int:
     """Run the command of this process; signals and prints of compiled libraries are handled."""
     signals = EndingSignals()
     signals.install()
-    keep_freed_memory()
     code = _in_own_output()
     signals.end()
     return signals.exit_code or code if code == INTERRUPTED else code

@@ -20,7 +20,6 @@ from threading import Lock, Thread
 from typing import Any, Generic, TypeVar
 
 from haq.errors import UserError
-from haq.execution.allocation import keep_freed_memory
 from haq.execution.executors import J
 from haq.execution.pools import RETRIES, run_jobs
 from haq.execution.remote_calls import limit_threads
@@ -200,7 +199,6 @@ def _begin(stopped: Connection, folder: Path, gpus: tuple[str, ...]) -> None:
     """Set up a worker: one thread, a GPU if there is one, and no reaction to Ctrl-C, which its parent handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit_threads(1)
-    keep_freed_memory()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(current_process().name, gpus)
     Thread(target=_end_with_parent, args=(stopped, folder), daemon=True).start()

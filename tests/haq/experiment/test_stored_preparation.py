@@ -171,14 +171,15 @@ def test_a_policy_is_calibrated_once(
     assert found == ["quantizers"] * 2
 
 
+@pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize("use", [evaluated, reconstructed])
 def test_the_policy_of_a_search_is_not_calibrated_again(
-    cache: Path, search: Search, tiny_net: TinyNet, tiny_task: ClassificationTask, use: Callable[..., object],
+    search: Search, tiny_net: TinyNet, tiny_task: ClassificationTask, use: Callable[..., object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     policy = haq.reconstruct(tiny_net, tiny_task, policy=(4, 8), steps=1).policy
     cold = use(tiny_net, tiny_task, policy)
-    for path in cache.glob("q*"):
+    for path in module.cache_dir().glob("q*"):
         path.unlink()
     search(tiny_net, tiny_task, rounding="gptq")
     found = computed(monkeypatch)
