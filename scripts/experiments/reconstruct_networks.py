@@ -136,11 +136,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs/reconstructed"))
+    parser.add_argument("--budgets", nargs="+", help="budgets to reconstruct, such as 4bits 0.513; all by default")
     options = parser.parse_args()
     torch.set_num_threads(1)
     found, name = [], options.model.rpartition(":")[2]
     for row in json.loads((options.searched / "results.json").read_text(encoding="utf-8")):
-        if row["model"] != options.model or row["target"] == "size":  # 8-bit activations leave little to regain
+        is_chosen = row["model"] == options.model and (options.budgets is None or row["budget"] in options.budgets)
+        if not is_chosen or row["target"] == "size":  # 8-bit activations leave little to regain
             continue
         same = dearest_within(row["summary"]["budget"][0]["value"], row["uniform"])
         width, job = same["bits"], Job(options.model, row["target"], options.data, options.weights, options.runs, 1, 0)
