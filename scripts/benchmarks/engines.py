@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from haq.evaluation.chunks import in_chunks
-from haq.evaluation.engines.onnxruntime import OnnxEngine, lower
+from haq.evaluation.engines.onnxruntime import OnnxEngine
+from haq.evaluation.engines.onnxruntime.float_outputs import EvaluatedLowering
 from haq.evaluation.engines.torch import TorchEngine
 from haq.experiment.preparation import CORRECTION_IMAGES
 from haq.network.layers import trace
@@ -140,7 +141,8 @@ def once(case: Case, bits: PolicyBits) -> dict[str, Seconds]:
     found["torch engine, corrections"] = found.pop("torch, corrections")
     found["torch engine, split"] = scale * run_all(case.torch.runner(bits), part)
     start = clock()
-    lower(case.onnxruntime.template, case.quantized.quantizers, bits, fold=True).SerializeToString()
+    lowering = EvaluatedLowering(case.onnxruntime.template, case.quantized.quantizers, bits, corrections=corrections)
+    lowering.model().SerializeToString()
     found["onnxruntime, graph"] = clock() - start
     start = clock()
     network = case.onnxruntime.runner(bits)

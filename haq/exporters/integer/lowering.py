@@ -78,7 +78,7 @@ def lower_to_integers(
         template: Graph without the quantizers, weights and biases of its layers.
         quantizers: Quantizers of weights and activations.
         bits: (w_bits, a_bits) of every layer.
-        corrections: Corrections of biases and batch norms.
+        corrections: Corrections of the policy.
         batches: Calibration inputs, for the tensors that no layer quantizes.
         method: Calibration method of these tensors.
 

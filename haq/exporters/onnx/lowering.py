@@ -24,7 +24,7 @@ class StoredLowering(Lowering):
         template: Graph without the quantizers, weights and biases of its layers.
         quantizers: Quantizers of weights and activations.
         bits: (w_bits, a_bits) of every layer.
-        corrections: Corrections of biases and batch norms.
+        corrections: Corrections of the policy.
         widths: Widths in which weights may be stored, such as (4, 8); the narrowest that fits is used.
 
     Attributes:

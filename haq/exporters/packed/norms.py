@@ -70,7 +70,7 @@ def fold(network: Deployable) -> Folded:
         for layer, scale in network.corrections.scales.items()
         if not _fold_into_layer(network, layer, scale.double().numpy(force=True), calls, found)
     }
-    for layer in biases.keys() - scales.keys():
+    for layer in sorted(biases.keys() - scales.keys()):
         name = calls.bias_of(layer, network)
         if name is not None:
             bias = found.changed.get(name)

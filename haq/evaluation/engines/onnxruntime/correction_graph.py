@@ -20,7 +20,7 @@ from torch import Tensor
 from haq.evaluation.engines.onnxruntime.assembly import Assembly
 from haq.evaluation.engines.onnxruntime.codes import Integers, integer_weight
 from haq.evaluation.engines.onnxruntime.correction_functions import FUNCTIONS
-from haq.evaluation.engines.onnxruntime.float_outputs import add_product, is_suitable
+from haq.evaluation.engines.onnxruntime.float_outputs import add_product, is_faster_as_product
 from haq.evaluation.engines.onnxruntime.marking import (
     INPUT,
     MARKS,
@@ -61,7 +61,7 @@ class CorrectionGraph:
     """
 
     model: onnx.ModelProto
-    keys: tuple["int | Scaled | NormCall", ...]
+    keys: tuple[int | Scaled | NormCall, ...]
 
     def corrections(self, outputs: Sequence[NDArray[np.float32]]) -> Corrections:
         """Convert the outputs of the graph to corrections.
@@ -162,7 +162,7 @@ class _GraphBuilder:
         centred.CopyFrom(node)
         centred.output[0] = f"{product.name}.centred"
         operand, codes = self._graph.quantized(node.input[0]), self._codes(layer)
-        if operand is not None and codes is not None and is_suitable(node, codes):
+        if operand is not None and codes is not None and is_faster_as_product(node, codes):
             add_product(self._graph, centred, operand, codes)
         else:
             self._graph.append(centred)

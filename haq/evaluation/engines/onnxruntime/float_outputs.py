@@ -19,9 +19,9 @@ from haq.policy import PolicyBits
 from haq.quantization.corrections import Corrections
 from haq.quantization.quantizers import Quantizers
 
-LEAST_CHANNELS = 32
+MIN_CHANNELS = 32
 """Input channels from which the product is faster for windows of more than one position."""
-MOST_POSITIONS = 9
+MAX_POSITIONS = 9
 """Largest number of positions of a window: the product needs that many copies of the input's codes."""
 _CHANNELS_LAST, _CHANNELS_SECOND = (0, 2, 3, 1), (0, 3, 1, 2)
 
@@ -36,7 +36,7 @@ class EvaluatedLowering(Lowering):
         template: Graph without the quantizers, weights and biases of its layers.
         quantizers: Quantizers of weights and activations.
         bits: (w_bits, a_bits) of every layer; None leaves weights or inputs in float.
-        corrections: Corrections of biases and batch norms.
+        corrections: Corrections of the policy.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class EvaluatedLowering(Lowering):
         self._codes: dict[str, Integers] = {}
 
     def _put_weight(self, layer: str, codes: Integers, output: str, *, is_folded: bool) -> None:
-        if is_folded and output in self._convolutions and is_suitable(self._convolutions[output], codes):
+        if is_folded and output in self._convolutions and is_faster_as_product(self._convolutions[output], codes):
             self._codes[output] = codes
         super()._put_weight(layer, codes, output, is_folded=is_folded)
 
@@ -60,7 +60,7 @@ class EvaluatedLowering(Lowering):
             add_product(self._graph, node, operand, codes)
 
 
-def is_suitable(node: Node, codes: Integers) -> bool:
+def is_faster_as_product(node: Node, codes: Integers) -> bool:
     """Return whether a convolution of codes is faster as a product of matrices.
 
     Args:
@@ -75,7 +75,7 @@ def is_suitable(node: Node, codes: Integers) -> bool:
         return False
     _, channels, height, width = codes.codes.shape
     positions = height * width
-    return bool(positions == 1 or (positions <= MOST_POSITIONS and channels >= LEAST_CHANNELS))
+    return bool(positions == 1 or (positions <= MAX_POSITIONS and channels >= MIN_CHANNELS))
 
 
 def add_product(graph: Assembly, node: Node, operand: Quantized, weight: Integers) -> None:

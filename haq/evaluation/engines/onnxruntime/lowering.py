@@ -43,7 +43,6 @@ def lower(
     bits: PolicyBits,
     *,
     corrections: Corrections | None = None,
-    fold: bool = False,
 ) -> onnx.ModelProto:
     """Build the graph of a policy.
 
@@ -51,14 +50,12 @@ def lower(
         template: Graph without the quantizers, weights and biases of its layers.
         quantizers: Quantizers of weights and activations.
         bits: (w_bits, a_bits) of every layer; None leaves weights or inputs in float.
-        corrections: Corrections of biases and batch norms.
-        fold: Whether to store the weights of layers without integer kernel as the floats that their codes stand for:
-            the same numbers in a larger file that onnxruntime runs faster.
+        corrections: Corrections of the policy.
 
     Returns:
         The ONNX model.
     """
-    return Lowering(template, quantizers, bits, corrections=corrections or Corrections(), fold=fold).model()
+    return Lowering(template, quantizers, bits, corrections=corrections or Corrections(), fold=False).model()
 
 
 class Lowering:
@@ -68,8 +65,9 @@ class Lowering:
         template: Graph without the quantizers, weights and biases of its layers.
         quantizers: Quantizers of weights and activations.
         bits: (w_bits, a_bits) of every layer; None leaves weights or inputs in float.
-        corrections: Corrections of biases and batch norms.
-        fold: Whether to store the weights of layers without integer kernel as floats.
+        corrections: Corrections of the policy.
+        fold: Whether to store the weights of layers without integer kernel as the floats that their codes stand for:
+            the same numbers in a larger file that onnxruntime runs faster.
 
     Attributes:
         bias_rounding: By layer, the difference [c_out] between its integer bias and the exact one.

@@ -32,7 +32,7 @@ class Segments:
         template: Graph without the quantizers, weights and biases of its layers.
         quantizers: Quantizers of weights and activations.
         bits: (w_bits, a_bits) of every layer.
-        corrections: Corrections of biases and batch norms.
+        corrections: Corrections of the policy.
         threads: Threads of onnxruntime.
 
     Attributes:

@@ -44,7 +44,7 @@ def read_steps(template: Template, corrections: Corrections) -> Steps:
 
     Args:
         template: Graph without the quantizers, weights and biases of its layers.
-        corrections: Corrections of biases and batch norms.
+        corrections: Corrections of the policy.
 
     Returns:
         The steps.

@@ -26,7 +26,7 @@ class GraphState:
 
     Args:
         template: Graph without the quantizers, weights and biases of its layers.
-        corrections: Corrections of biases and batch norms.
+        corrections: Corrections of the policy.
 
     Attributes:
         template: The template.

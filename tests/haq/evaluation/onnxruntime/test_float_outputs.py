@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from haq.evaluation.engines.onnxruntime import export_marked, make_template, open_session
-from haq.evaluation.engines.onnxruntime.float_outputs import LEAST_CHANNELS, EvaluatedLowering
+from haq.evaluation.engines.onnxruntime.float_outputs import MIN_CHANNELS, EvaluatedLowering
 from haq.evaluation.engines.onnxruntime.lowering import Lowering
 from haq.network.layers import trace
 from haq.quantization.corrections import Corrections
 from haq.quantization.quantizers import Quantizers
 
-CHANNELS = LEAST_CHANNELS
+CHANNELS = MIN_CHANNELS
 
 
 class Residual(nn.Module):

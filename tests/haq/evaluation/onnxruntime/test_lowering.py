@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from haq.evaluation.engines.onnxruntime import export_marked, lower, make_template, open_session
+from haq.evaluation.engines.onnxruntime.lowering import Lowering
 from haq.evaluation.engines.onnxruntime.template import Template
 from haq.evaluation.engines.torch import TorchEngine
 from haq.network.layer_calls import LayerCalls, LayerIndex
@@ -45,7 +46,11 @@ class Net:
         return (w_bits,) * count, (a_bits,) * count
 
     def graph(self, bits: PolicyBits, corrections: Corrections | None = None, *, fold: bool = False) -> onnx.ModelProto:
-        return lower(self.template, self.quantizers, bits, corrections=corrections, fold=fold)
+        if not fold:
+            return lower(self.template, self.quantizers, bits, corrections=corrections)
+        return Lowering(
+            self.template, self.quantizers, bits, corrections=corrections or Corrections(), fold=True
+        ).model()
 
     def found(self, bits: PolicyBits, corrections: Corrections | None = None) -> Tensor:
         return torch.from_numpy(run(self.graph(bits, corrections), self.inputs)[0])
