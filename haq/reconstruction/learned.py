@@ -56,7 +56,7 @@ def learn_policy(
         trace,
         network.quantizers,
         bits=bits,
-        corrections=network.engine.corrections(bits),
+        statistics=network.engine.corrections(bits).statistics,
         spreads=spreads,
     )
     batches = calibration_batches(task, batch_size=config.batch_size, seed=seed)

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from haq.execution.networks import run_network
 from haq.execution.structures import Structure, device_of
-from haq.network.layer_calls import LayerCalls, LayerIndex, weight_of
+from haq.network.layer_calls import LayerCalls, LayerIndex, NormCall, weight_of
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
 from haq.policy import PolicyBits
 from haq.quantization.adaptive_gradients import LearnedGrid, learned_fake_quantize
 from haq.quantization.corrections import Corrections
 from haq.quantization.linear import QuantizedWeight, QuantizerParameters
+from haq.quantization.moments import Moments
 from haq.quantization.quantizers import Quantizers
 from haq.quantization.range import round_half_even, weight_range
 from haq.quantization.training.initialization import owners
@@ -108,35 +109,34 @@ class LearnedBias(nn.Module):
     """Trainable bias of a layer's output.
 
     Args:
-        start: Bias [c_out] at the start; None for zeros.
         spread: Standard deviation [c_out] of the outputs in float.
 
     Attributes:
-        moved: Change [c_out] from the start, in units of `spread`.
+        moved: The bias [c_out], in units of `spread`; 0 at the start.
     """
 
-    def __init__(self, start: Tensor | None, spread: Tensor) -> None:
+    def __init__(self, spread: Tensor) -> None:
         super().__init__()
         self.moved = nn.Parameter(torch.zeros_like(spread))
         self.register_buffer("_spread", spread)
-        self.register_buffer("_start", torch.zeros_like(spread) if start is None else start)
 
     def forward(self) -> Tensor:
         """Return the bias [c_out]."""
-        return cast(Tensor, self._start) + cast(Tensor, self._spread) * self.moved
+        return cast(Tensor, self._spread) * self.moved
 
 
 class LearnedNetwork(nn.Module):
-    """Copy of a network with trainable quantizers and corrections of a policy; its weights are fixed.
+    """Copy of a network with trainable quantizers and biases of a policy; its weights are fixed.
 
-    Scales that a deployment target restricts stay as they start.
+    Scales that a deployment target restricts stay as they start. Biases start at zero, and outputs are not scaled: a
+    start from biases and scales that restore means and variances ends worse (results/reconstruction.md).
 
     Args:
         model: Float network.
         trace: Its layers.
         quantizers: Quantizers at the start.
         bits: Policy.
-        corrections: Corrections at the start.
+        statistics: Mean and variance by batch norm call, [channels] each, which stay as they are.
         spreads: Standard deviations [c_out] of the outputs in float, by layer: the units of biases. Layers without one,
             such as the steps of a recurrent layer, and products of two activations have no trainable bias.
     """
@@ -148,14 +148,14 @@ class LearnedNetwork(nn.Module):
         quantizers: Quantizers,
         *,
         bits: PolicyBits,
-        corrections: Corrections,
+        statistics: Mapping[NormCall, Moments],
         spreads: Mapping[int, Tensor],
     ) -> None:
         super().__init__()
         self._model = deepcopy(model).to(memory_format=torch.channels_last).requires_grad_(requires_grad=False)
         self._index, self._owners = LayerIndex(self._model, trace.sites), owners(trace)
         self._names = tuple(layer.name for layer in trace.layers)
-        self._statistics, self._output_scales = corrections.statistics, corrections.scales
+        self._statistics = statistics
         device = device_of(tuple(model.parameters()))
         factors = {layer: w for layer, w in enumerate(bits[0]) if w is not None}
         weights = {
@@ -179,11 +179,7 @@ class LearnedNetwork(nn.Module):
             _fix_scales(self.inputs)
             _fix_scales(self.second_inputs)
         self.biases = _by_layer(
-            {
-                layer: LearnedBias(corrections.biases.get(layer), spread)
-                for layer, spread in spreads.items()
-                if quantizers.has_weights(layer)
-            }
+            {layer: LearnedBias(spread) for layer, spread in spreads.items() if quantizers.has_weights(layer)}
         )
 
     def forward(self, x: Structure, tap: Tap) -> None:
@@ -222,9 +218,8 @@ class LearnedNetwork(nn.Module):
         run_network(self._model, x, LayerCalls(self._index, answer))
 
     def corrections(self) -> Corrections:
-        """Return the current biases, with the scales and batch norm statistics of the start."""
-        biases = {int(layer): bias() for layer, bias in self.biases.items()}
-        return Corrections(self._statistics, biases, self._output_scales)
+        """Return the current biases and the batch norm statistics."""
+        return Corrections(self._statistics, {int(layer): bias() for layer, bias in self.biases.items()})
 
     @torch.no_grad()
     def quantizer_tensors(self) -> dict[str, Tensor]:
