@@ -86,7 +86,7 @@ def reconstruct_configured(
         UserError: A setting is wrong, model or data cannot be loaded or do not fit the policy, or the loss became NaN.
     """
     config, inputs = request.config, inputs or Inputs()
-    _require_rounding(config)
+    require_rounding(config)
     with caller_kept(inputs.model), RunFolder.opened(path, request.document(), resume=resume) as earlier:
         if earlier is not None and earlier.is_finished:
             return finished(earlier)
@@ -113,6 +113,23 @@ def finished(run: RunFolder) -> ReconstructionResult:
     """
     summary = checked(Summary, run.read_json(SUMMARY), run.path / SUMMARY, remedy="make the run again in another --out")
     return ReconstructionResult(load_policy(run.path / POLICY), summary, run.path)
+
+
+def require_rounding(config: SearchConfig) -> None:
+    """Check that quantizers have a rounding that can be learned for the weights of the float network.
+
+    Args:
+        config: Settings of the quantizers.
+
+    Raises:
+        UserError: They have codebooks, or weights are trained in every episode.
+    """
+    if config.quantizer != "linear":
+        raise UserError(f"{config.quantizer} codebooks have no rounding to learn; use --quantizer linear")
+    if config.episode_finetune_steps:
+        raise UserError(
+            "--episode-finetune-steps trains weights, which a reconstruction leaves as they are; leave it out"
+        )
 
 
 def _reconstructed(
@@ -152,15 +169,6 @@ def _reconstructed(
 def _identity(request: ReconstructionRequest, network: Network) -> str:
     """Return the settings and the network that a checkpoint belongs to, as JSON text."""
     return json.dumps({"settings": request.document(), "weights": network.priced.weights})
-
-
-def _require_rounding(config: SearchConfig) -> None:
-    if config.quantizer != "linear":
-        raise UserError(f"{config.quantizer} codebooks have no rounding to learn; use --quantizer linear")
-    if config.episode_finetune_steps:
-        raise UserError(
-            "--episode-finetune-steps trains weights, which a reconstruction leaves as they are; leave it out"
-        )
 
 
 def _evaluator(network: Network, config: SearchConfig, split: SplitName) -> Evaluator:

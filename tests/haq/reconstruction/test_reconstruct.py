@@ -200,3 +200,48 @@ def test_bits_beside_a_policy_are_refused(digits_run: Path, tmp_path: Path, caps
         assert main([command, policy, "--first-last-bits", "4", "--out", str(tmp_path / "run")]) == 2
         assert "the policy says all bits already; leave out --first-last-bits" in capsys.readouterr().err
         assert not (tmp_path / "run").exists()
+
+
+def test_search_reconstructs_its_policy_as_the_command_does(
+    small_flags: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, learned, again = (tmp_path / name for name in ("run", "run-reconstructed", "again"))
+    flags = ("search", *small_flags, "--episodes", "1", "--out", str(run), "--reconstruct", "--quiet")
+    assert main([*flags, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document.pop("reconstructed") == json.loads((learned / "summary.json").read_text())
+    assert document == json.loads((run / "summary.json").read_text())
+    assert main(["reconstruct", str(run), "--out", str(again), "--quiet"]) == 0
+    capsys.readouterr()
+    for name in ("policy.json", "quantizers.safetensors"):
+        assert (learned / name).read_bytes() == (again / name).read_bytes()
+    assert main([*flags, "--resume"]) == 0
+    printed = capsys.readouterr().out
+    assert f"files in {run}\n" in printed
+    assert f"files in {learned}\n" in printed
+
+
+@pytest.mark.parametrize(
+    ("flags", "fragment"),
+    [
+        (("--quantizer", "kmeans"), "kmeans codebooks have no rounding to learn"),
+        ((), "run-reconstructed is not empty; add --resume"),
+    ],
+)
+def test_search_that_cannot_reconstruct_is_refused_before_it_begins(
+    flags: tuple[str, ...], fragment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run-reconstructed").mkdir()
+    (tmp_path / "run-reconstructed" / "notes.txt").write_text("mine")
+    assert main(["search", *flags, "--reconstruct", "--out", str(tmp_path / "run")]) == 2
+    assert fragment in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_search_ended_by_its_time_limit_is_not_reconstructed(
+    small_flags: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = (*small_flags, "--episodes", "9", "--time", "0.001s", "--reconstruct", "--quiet")
+    assert main(["search", *flags, "--out", str(tmp_path / "run")]) == 0
+    assert "ended by --time" in capsys.readouterr().out
+    assert not (tmp_path / "run-reconstructed").exists()
