@@ -49,7 +49,7 @@ class Network:
     @property
     def calibration_images(self) -> int:
         """Number of images that run through the network for calibration, before the first policy."""
-        return self.quantizers.passes * self.task.size("calibration")
+        return self.task.size("calibration")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

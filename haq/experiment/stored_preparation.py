@@ -94,7 +94,7 @@ def ensure_quantizers(
     if policies and _load_quantizers(path, quantizers, wanted):
         return
     start = time.monotonic()
-    _ = quantizers.activations.calibration  # runs the calibration inputs
+    _ = quantizers.calibration  # runs the calibration inputs
     progress("round weights (GPTQ)" if quantizers.options.rounding == "gptq" else "quantize weights")
     if quantize is None:
         _tensors(quantizers, wanted)

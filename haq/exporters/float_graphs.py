@@ -20,8 +20,8 @@ from haq.exporters.formats import NO_WEIGHTS, ExportedLayer
 from haq.exporters.protocols import LayerCodes
 from haq.network.layer_calls import LayerCalls
 from haq.network.tracing.weighted_calls import Call
-from haq.quantization.activations import OperandKey
 from haq.quantization.linear import QuantizerParameters
+from haq.quantization.operands import OperandKey
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.range import fake_quantize
 from hardware_sim.cost import Bits

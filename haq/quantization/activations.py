@@ -1,43 +1,20 @@
 """Quantizers of activations: the inputs of layers, and the second operands of products of two activations."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from haq.errors import UserError
-from haq.execution.networks import run_network
-from haq.execution.structures import Structure, device_of
-from haq.network.layer_calls import CallCount, LayerCalls, LayerIndex, untraced_text
+from haq.execution.structures import device_of
 from haq.network.layers import Trace
-from haq.network.tracing.products import ActivationProduct
-from haq.network.tracing.weighted_calls import Call, WeightSlice
-from haq.quantization.histogram import Histogram, HistogramBuilder
+from haq.quantization.calibration_pass import Calibration
+from haq.quantization.histogram import Histogram
 from haq.quantization.linear import QuantizerParameters
+from haq.quantization.operands import OperandKey
 from haq.quantization.range import fake_quantize
 
-Operand = Literal["input", "second_input"]
-"""Input of a layer, or the second operand of one that multiplies two activations."""
-OperandKey = tuple[int, Operand]
-"""Position of a layer, and one of its operands."""
 _PARTS = ("scale", "zero_point", "range")
 """Stored tensors of an activation quantizer; `range` is (q_min, q_max)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Observations of one float pass over the calibration inputs.
-
-    Attributes:
-        histograms: Histogram of each operand that is a float tensor.
-        warning: Warning about calls of layers that the trace does not have; None if it has all.
-    """
-
-    histograms: Mapping[OperandKey, Histogram]
-    warning: str | None
 
 
 class ActivationQuantizers:
@@ -46,8 +23,8 @@ class ActivationQuantizers:
     Args:
         model: Float network.
         trace: Its trace.
-        batches: Function that returns the batches of calibration inputs, on the device of the network. It is called,
-            and the batches are run in float, when a quantizer is first needed.
+        calibration: Function that returns the observations of the calibration inputs. It is called when a quantizer is
+            first needed.
         fit: Function that chooses a quantizer from a histogram and a bit width.
     """
 
@@ -55,21 +32,12 @@ class ActivationQuantizers:
         self,
         model: nn.Module,
         trace: Trace,
-        batches: Callable[[], Iterable[Structure]],
+        calibration: Callable[[], Calibration],
         fit: Callable[[Histogram, int], QuantizerParameters],
     ) -> None:
-        self._model, self._trace, self._batches, self._fit = model, trace, batches, fit
+        self._model, self._trace, self._calibration, self._fit = model, trace, calibration, fit
         self._found: dict[tuple[OperandKey, int], tuple[QuantizerParameters, Tensor]] = {}
         self._warnings: tuple[str | None, ...] = ()
-
-    @cached_property
-    def calibration(self) -> Calibration:
-        """Observations of the calibration inputs, which are run on first use.
-
-        Raises:
-            UserError: Activations are not finite; the message names the layer.
-        """
-        return calibrate(self._model, self._trace, self._batches())
 
     @property
     def warning(self) -> str | None:
@@ -77,7 +45,7 @@ class ActivationQuantizers:
 
         The calibration inputs are run if they were not run yet, unless the warning is known.
         """
-        return self._warnings[0] if self._warnings else self.calibration.warning
+        return self._warnings[0] if self._warnings else self._calibration().warning
 
     def know_warning(self, warning: str | None) -> None:
         """Set the warning of an earlier calibration on the same inputs, of which quantizers are loaded.
@@ -172,7 +140,7 @@ class ActivationQuantizers:
     def _quantizer(self, operand: OperandKey, bits: int) -> tuple[QuantizerParameters, Tensor] | None:
         """Return a quantizer and its scale [] on the device of the network; None if the operand is not float."""
         if (operand, bits) not in self._found:
-            histogram = self.calibration.histograms.get(operand)
+            histogram = self._calibration().histograms.get(operand)
             if histogram is None:
                 return None
             quantizer = self._fit(histogram, bits)
@@ -183,40 +151,3 @@ class ActivationQuantizers:
     def _name(self, operand: OperandKey) -> str:
         layer, which = operand
         return f"{self._trace.layers[layer].name}.{which}"
-
-
-def calibrate(model: nn.Module, trace: Trace, batches: Iterable[Structure]) -> Calibration:
-    """Run the calibration inputs in float, and observe the inputs of all layers.
-
-    Args:
-        model: Float network.
-        trace: Its trace.
-        batches: Batches of calibration inputs, on the device of the network.
-
-    Returns:
-        Histograms and warning.
-
-    Raises:
-        UserError: Activations are NaN or infinite; the message names the layer.
-    """
-    builders: dict[OperandKey, HistogramBuilder] = {}
-    counts: dict[WeightSlice | ActivationProduct, CallCount] = {}
-
-    def observe(operand: OperandKey, x: Tensor) -> None:
-        if x.is_floating_point():
-            try:
-                builders.setdefault(operand, HistogramBuilder()).update(x)
-            except ValueError as error:
-                raise UserError(f"input of layer {trace.layers[operand[0]].name!r}: {error}") from error
-
-    def run(layer: int, call: Call) -> Tensor:
-        observe((layer, "input"), call.input)
-        if not call.has_weights:
-            observe((layer, "second_input"), call.factor)
-        return call.run(call.input, call.factor)
-
-    index = LayerIndex(model, trace.sites)
-    with torch.no_grad():
-        for batch in batches:
-            run_network(model, batch, LayerCalls(index, run, counts=counts))
-    return Calibration({key: builder.build() for key, builder in builders.items()}, untraced_text(model, counts))

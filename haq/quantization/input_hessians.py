@@ -1,16 +1,13 @@
-"""Hessians of the inputs of layers, from one float pass: the statistics that GPTQ rounding of weights needs."""
+"""Hessians of the inputs of layers: the statistics that GPTQ rounding of weights needs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
 from haq.errors import UserError
-from haq.execution.networks import run_network
-from haq.execution.structures import Structure
-from haq.network.layer_calls import LayerCalls, LayerIndex
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
 from hardware_sim.layer import Layer
@@ -40,42 +37,51 @@ def has_hessian(trace: Trace, layer: int) -> bool:
     return found.kind in ("conv", "depthwise", "linear") and uses == 1 and _columns(found) <= LARGEST_COLUMNS
 
 
-def input_hessians(model: nn.Module, trace: Trace, batches: Iterable[Structure]) -> dict[int, Tensor]:
-    """Compute the mean of x x^T over the inputs x that each row of weights is multiplied with.
+class HessianBuilder:
+    """Sums of x x^T over the inputs x that each row of weights is multiplied with.
 
-    Columns are in the order of the weights. The last one is a constant 1, which a bias is multiplied with: it contains
-    the mean of x.
+    Only layers of which `has_hessian` is true count.
 
     Args:
-        model: Float network.
-        trace: Its trace.
-        batches: Batches of calibration inputs.
-
-    Returns:
-        Hessians, float32 [groups, columns + 1, columns + 1], by layer, for those of which `has_hessian` is true.
-
-    Raises:
-        UserError: Activations are not finite; the message names the layer.
+        trace: Trace of the network.
     """
-    sums: dict[int, Tensor] = {}
-    seen: dict[int, int] = {}
 
-    def accumulate(layer: int, call: Call) -> Tensor:
-        if has_hessian(trace, layer):
-            for patches in _patches(call, trace.layers[layer]):
-                sums[layer] = _moments(patches, trace.layers[layer].groups) + sums.get(layer, 0)
-                seen[layer] = seen.get(layer, 0) + len(patches)
-        return call.run(call.input, call.factor)
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._sums: dict[int, Tensor] = {}
+        self._seen: dict[int, int] = {}
 
-    index = LayerIndex(model, trace.sites)
-    with torch.no_grad():
-        for batch in batches:
-            run_network(model, batch, LayerCalls(index, accumulate))
-    for layer, total in sums.items():
-        if not total.isfinite().all():
-            name = trace.layers[layer].name
-            raise UserError(f"inputs of layer {name!r} are NaN, infinite or too large to be squared")
-    return {layer: total / seen[layer] for layer, total in sums.items()}
+    def update(self, layer: int, call: Call) -> None:
+        """Add the input of a call.
+
+        Args:
+            layer: Position of the layer.
+            call: Its call, whose input is a part of the calibration inputs or its result.
+        """
+        if not has_hessian(self._trace, layer):
+            return
+        found = self._trace.layers[layer]
+        for patches in _patches(call, found):
+            self._sums[layer] = _moments(patches, found.groups) + self._sums.get(layer, 0)
+            self._seen[layer] = self._seen.get(layer, 0) + len(patches)
+
+    def build(self) -> dict[int, Tensor]:
+        """Compute the means of x x^T.
+
+        Columns are in the order of the weights. The last one is a constant 1, which a bias is multiplied with: it
+        contains the mean of x.
+
+        Returns:
+            Hessians, float32 [groups, columns + 1, columns + 1], by layer.
+
+        Raises:
+            UserError: Activations are too large to be squared; the message names the layer.
+        """
+        for layer, total in self._sums.items():
+            if not total.isfinite().all():
+                name = self._trace.layers[layer].name
+                raise UserError(f"inputs of layer {name!r} are too large to be squared in float32")
+        return {layer: total / self._seen[layer] for layer, total in self._sums.items()}
 
 
 def _moments(patches: Tensor, groups: int) -> Tensor:

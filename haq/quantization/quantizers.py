@@ -1,15 +1,17 @@
 """Quantizers of the weights and activations of all layers of a network, made once per layer and bit width."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 from torch import Tensor, nn
 
 from haq.execution.structures import Structure
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
-from haq.quantization.activations import ActivationQuantizers, OperandKey
+from haq.quantization.activations import ActivationQuantizers
+from haq.quantization.calibration_pass import Calibration, calibrate
 from haq.quantization.linear import QuantizedWeight, QuantizerParameters, activation_quantizer
+from haq.quantization.operands import OperandKey
 from haq.quantization.options import QuantizerOptions
 from haq.quantization.rounding import ROUNDINGS
 from haq.quantization.weight_scales import ANY_SCALES
@@ -33,8 +35,7 @@ class Quantizers:
         model: Float network.
         trace: Its trace.
         batches: Function that returns the batches of calibration inputs, on the device of the network. It is called,
-            and the batches are run in float, when an activation quantizer is first needed, and once more when a Hessian
-            is.
+            and the batches are run in float, when a quantizer is first needed that depends on them.
         options: Settings; the defaults of `QuantizerOptions` if None.
 
     Attributes:
@@ -48,12 +49,13 @@ class Quantizers:
         batches: Callable[[], Iterable[Structure]],
         options: QuantizerOptions | None = None,
     ) -> None:
-        self._trace, self._batches, self._options = trace, batches, options or QuantizerOptions()
-        self._weights = WeightQuantizers(model, trace, batches, self._options)
+        self._model, self._trace, self._batches = model, trace, batches
+        self._options = options or QuantizerOptions()
+        self._weights = WeightQuantizers(model, trace, lambda: self.calibration.hessians, self._options)
         self.activations = ActivationQuantizers(
             model,
             trace,
-            batches,
+            lambda: self.calibration,
             partial(
                 activation_quantizer,
                 method=self._options.method,
@@ -87,10 +89,15 @@ class Quantizers:
         """Whether weights are integers with scales, not codebooks."""
         return self._options.weights == "linear"
 
-    @property
-    def passes(self) -> int:
-        """Largest number of passes over the calibration inputs: for activations, and for the Hessians of GPTQ."""
-        return 2 if ROUNDINGS[self._options.rounding].needs_hessian else 1
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Observations of the calibration inputs, which are run on first use.
+
+        Raises:
+            UserError: Activations are not finite; the message names the layer.
+        """
+        needs_hessians = self.in_integers and ROUNDINGS[self._options.rounding].needs_hessian
+        return calibrate(self._model, self._trace, self._batches(), with_hessians=needs_hessians)
 
     def has_weights(self, layer: int) -> bool:
         """Return whether a layer multiplies with weights, not with a second activation.

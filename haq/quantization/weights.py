@@ -1,14 +1,12 @@
 """Quantizers of the weights of all layers of a network."""
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from haq.execution.structures import Structure
 from haq.network.layer_calls import weight_of
 from haq.network.layers import Trace
-from haq.quantization.input_hessians import has_hessian, input_hessians
+from haq.quantization.input_hessians import has_hessian
 from haq.quantization.layer_weights import LayerWeights, StoredWeight, make_layer_weights
 from haq.quantization.options import QuantizerOptions
 from haq.quantization.rounding import ROUNDINGS, WeightRounding
@@ -22,15 +20,15 @@ class WeightQuantizers:
     Args:
         model: Float network.
         trace: Its trace.
-        batches: Function that returns the batches of calibration inputs, on the device of the network. It is called,
-            and the batches are run in float, when a Hessian is first needed.
+        hessians: Function that returns the Hessians of the inputs of layers, by layer. It is called when one is first
+            needed, which is then removed from them.
         options: Settings.
     """
 
     def __init__(
-        self, model: nn.Module, trace: Trace, batches: Callable[[], Iterable[Structure]], options: QuantizerOptions
+        self, model: nn.Module, trace: Trace, hessians: Callable[[], dict[int, Tensor]], options: QuantizerOptions
     ) -> None:
-        self._model, self._trace, self._batches, self._options = model, trace, batches, options
+        self._model, self._trace, self._hessians, self._options = model, trace, hessians, options
         self._layers: dict[int, LayerWeights] = {}
         self._found: dict[tuple[int, int], StoredWeight] = {}
 
@@ -85,10 +83,6 @@ class WeightQuantizers:
             raise KeyError(prefix.removesuffix("."))
         self._found[layer, bits] = self._layer(layer).restore(bits, parts)
 
-    @cached_property
-    def _hessians(self) -> dict[int, Tensor]:
-        return input_hessians(self._model, self._trace, self._batches())
-
     def _layer(self, owner: int) -> LayerWeights:
         if owner not in self._layers:
             weight = weight_of(self._model, self._trace.sites[owner])
@@ -108,7 +102,7 @@ class WeightQuantizers:
         method = ROUNDINGS[self._options.rounding]
         if method.needs_hessian and not has_hessian(self._trace, layer):
             method = ROUNDINGS["nearest"]
-        return method.make(lambda: self._hessians.pop(layer), self._options.weight_scales)
+        return method.make(lambda: self._hessians().pop(layer), self._options.weight_scales)
 
     def _owner(self, layer: int) -> int:
         """Return the first layer that uses the same weights."""

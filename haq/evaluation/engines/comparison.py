@@ -23,8 +23,8 @@ from haq.network.layer_calls import LayerCalls
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
 from haq.policy import PolicyBits
-from haq.quantization.activations import OperandKey
 from haq.quantization.corrections import Corrections
+from haq.quantization.operands import OperandKey
 from haq.tasks.predictions import Runner
 
 LAYER_VALUES = 2**19

@@ -8,8 +8,8 @@ from torch import Generator, Tensor
 
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
-from haq.quantization.activations import Operand, OperandKey
 from haq.quantization.linear import QuantizerParameters
+from haq.quantization.operands import Operand, OperandKey
 from haq.quantization.quantized_model import QuantizedModel
 
 _ARGUMENTS: Mapping[Operand, str] = {"input": "input", "second_input": "weight"}

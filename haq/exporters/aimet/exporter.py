@@ -15,7 +15,7 @@ from haq.exporters.formats import Export, ExportOptions, FormatName
 from haq.exporters.integer.network import code_bits
 from haq.exporters.onnx.graph import describe, remove_metadata
 from haq.exporters.onnx.names import input_names, output_names, rename, tensor_names
-from haq.quantization.activations import OperandKey
+from haq.quantization.operands import OperandKey
 
 VERSION_1, VERSION_2 = ".encodings", ".v2.encodings"
 """Suffixes of the encodings."""

@@ -15,8 +15,8 @@ from haq.evaluation.engines.onnxruntime.lowering import Lowering
 from haq.evaluation.engines.onnxruntime.marking import INPUT, SECOND_INPUT, is_mark, layer_of, operand_of
 from haq.evaluation.engines.onnxruntime.template import Node
 from haq.exporters.deployable import Deployable
-from haq.quantization.activations import OperandKey
 from haq.quantization.linear import QuantizerParameters
+from haq.quantization.operands import OperandKey
 
 Source = tuple[str, str]
 """Tensor before a layer's activation function, and operator of that function; empty for none."""

@@ -10,7 +10,7 @@ from torch import nn
 from haq.evaluation.engines.onnxruntime.marking import INPUT, MARKS, SECOND_INPUT, WEIGHT, layer_of
 from haq.evaluation.engines.onnxruntime.template import Template
 from haq.execution.structures import Structure
-from haq.quantization.activations import Operand
+from haq.quantization.operands import Operand
 
 ACTIVATIONS: tuple[Operand, ...] = get_args(Operand)
 """Operands of a layer that are activations; a product of two activations has both."""

@@ -14,9 +14,9 @@ from haq.exporters.deployable import Deployable
 from haq.exporters.onnx.segments import SegmentValues, StoredCodes
 from haq.network.layer_calls import LayerCalls, LayerIndex
 from haq.network.tracing.weighted_calls import Call
-from haq.quantization.activations import Operand
 from haq.quantization.corrections import Corrections
 from haq.quantization.linear import QuantizerParameters
+from haq.quantization.operands import Operand
 
 
 class PreciseNetwork:

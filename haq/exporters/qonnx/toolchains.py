@@ -8,7 +8,7 @@ import torch
 from haq.experiment.target_quantizers import are_powers_of_two
 from haq.exporters.deployable import Deployable
 from haq.exporters.formats import ToolchainName
-from haq.quantization.activations import OperandKey
+from haq.quantization.operands import OperandKey
 from hardware_sim.deployment_target import DeploymentTarget
 from hardware_sim.target_catalog import load_target
 

@@ -12,11 +12,12 @@ from haq.network.layer_calls import weight_of
 from haq.network.layers import Trace
 from haq.network.tracing.products import ActivationProduct
 from haq.network.tracing.weighted_calls import WeightSlice
-from haq.quantization.activations import Calibration, Operand, OperandKey, calibrate
 from haq.quantization.adaptive import AdaptiveQuantizer
 from haq.quantization.affine import Shift
+from haq.quantization.calibration_pass import Calibration, calibrate
 from haq.quantization.grids import Grid
 from haq.quantization.linear import quantize_weight
+from haq.quantization.operands import Operand, OperandKey
 from haq.quantization.range import weight_range
 from haq.quantization.training.offsets import OFFSET_KINDS
 from haq.quantization.weight_scales import (

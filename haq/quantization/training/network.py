@@ -16,8 +16,8 @@ from haq.network.layer_calls import LayerCalls, LayerIndex
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call, WeightSlice
 from haq.policy import PolicyBits
-from haq.quantization.activations import Operand
 from haq.quantization.adaptive import AdaptiveQuantizer
+from haq.quantization.operands import Operand
 from haq.quantization.stored_tensors import misfit_text, require_shapes
 from haq.quantization.training.initialization import (
     Initializer,

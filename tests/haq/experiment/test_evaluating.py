@@ -30,7 +30,7 @@ def test_explicit_and_automatic_rounding_use_the_same_quantizers(
     finished_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """GPTQ by its name and by `auto`: nothing is calibrated again."""
-    monkeypatch.setattr("haq.quantization.activations.calibrate", lambda *_: pytest.fail("calibrated again"))
+    monkeypatch.setattr("haq.quantization.quantizers.calibrate", lambda *_, **__: pytest.fail("calibrated again"))
     policy = str(finished_run / "policy.json")
     accuracies = []
     for more in ([], ["--rounding", "gptq"]):

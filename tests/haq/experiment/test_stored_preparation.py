@@ -22,7 +22,8 @@ from haq.experiment.preparation import prepare_network
 from haq.experiment.prior import compute as priors
 from haq.experiment.prior.layer_losses import LayerLosses
 from haq.policy import Policy
-from haq.quantization import activations
+from haq.quantization import quantizers
+from haq.quantization.calibration_pass import Calibration
 from haq.sensitivity import measure
 from haq.studies.comparison import cell
 from haq.studies.pareto import chain
@@ -63,17 +64,17 @@ def search(tmp_path: Path) -> Search:
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that names what is computed from now on."""
     found: list[str] = []
-    calibrate, fisher = activations.calibrate, priors.PRIORS["fisher"]
+    calibrate, fisher = quantizers.calibrate, priors.PRIORS["fisher"]
 
-    def calibrated(*arguments: Any) -> activations.Calibration:
+    def calibrated(*arguments: Any, **settings: Any) -> Calibration:
         found.append("quantizers")
-        return calibrate(*arguments)
+        return calibrate(*arguments, **settings)
 
     def estimated(*arguments: Any) -> LayerLosses:
         found.append("losses")
         return fisher(*arguments)
 
-    monkeypatch.setattr(activations, "calibrate", calibrated)
+    monkeypatch.setattr(quantizers, "calibrate", calibrated)
     monkeypatch.setattr(priors, "PRIORS", {**priors.PRIORS, "fisher": estimated})
     return found
 
@@ -126,13 +127,16 @@ def test_other_weights_inputs_or_settings_are_computed(
 def test_warnings_are_kept(
     search: Search, tiny_net: TinyNet, tiny_task: ClassificationTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calibrate = activations.calibrate
-    warned = lambda *arguments: replace(calibrate(*arguments), warning="a call was not traced")  # noqa: E731
-    monkeypatch.setattr(activations, "calibrate", warned)
+    calibrate = quantizers.calibrate
+
+    def warned(*arguments: Any, **settings: Any) -> Calibration:
+        return replace(calibrate(*arguments, **settings), warning="a call was not traced")
+
+    monkeypatch.setattr(quantizers, "calibrate", warned)
     for _ in range(2):
         with pytest.warns(UserWarning, match="a call was not traced"):
             search(tiny_net, tiny_task)
-        monkeypatch.setattr(activations, "calibrate", calibrate)
+        monkeypatch.setattr(quantizers, "calibrate", calibrate)
 
 
 def test_what_takes_no_time_is_not_stored(

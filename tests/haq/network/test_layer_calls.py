@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from haq.network.layers import trace
-from haq.quantization.activations import calibrate
+from haq.quantization.calibration_pass import calibrate
 
 
 class Repeats(nn.Module):

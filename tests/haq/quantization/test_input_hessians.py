@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from haq.errors import UserError
 from haq.network.layers import trace
 from haq.quantization import input_hessians as module
-from haq.quantization.input_hessians import has_hessian, input_hessians
+from haq.quantization.calibration_pass import calibrate
+from haq.quantization.input_hessians import has_hessian
 
 IMAGES = torch.randn(3, 4, 9, 8, generator=torch.Generator().manual_seed(0))
 SIGNALS, TOKENS = IMAGES[:, :, 0], IMAGES.flatten(2).transpose(1, 2)
@@ -41,7 +42,7 @@ class Twice(nn.Module):
 
 
 def hessians(model: nn.Module, batches: list[Tensor]) -> dict[int, Tensor]:
-    return input_hessians(model, trace(model.eval(), batches[0][:1]), batches)
+    return calibrate(model, trace(model.eval(), batches[0][:1]), batches, with_hessians=True).hessians
 
 
 @torch.no_grad()
@@ -124,6 +125,6 @@ def test_unsupported_layers_have_no_hessian(monkeypatch: pytest.MonkeyPatch) -> 
     assert hessians(tokens, [torch.arange(6).reshape(2, 3)]).keys() == {1}
 
 
-def test_non_finite_activations_raise() -> None:
-    with pytest.raises(UserError, match="inputs of layer '0' are NaN"):
-        hessians(nn.Sequential(nn.Conv2d(4, 5, 3)), [IMAGES, torch.full_like(IMAGES, torch.inf)])
+def test_activations_that_cannot_be_squared_raise() -> None:
+    with pytest.raises(UserError, match="inputs of layer '0' are too large to be squared"):
+        hessians(nn.Sequential(nn.Conv2d(4, 5, 3)), [IMAGES, torch.full_like(IMAGES, 1e30)])

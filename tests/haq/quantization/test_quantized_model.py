@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from haq.errors import UserError
 from haq.network.layers import Trace, trace
 from haq.network.models.digits_cnn import DigitsCNN
-from haq.quantization import activations, layer_weights, quantizers
-from haq.quantization.activations import calibrate
+from haq.quantization import layer_weights, quantizers
+from haq.quantization.calibration_pass import calibrate
 from haq.quantization.options import QuantizerOptions
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.quantizers import Quantizers
@@ -278,7 +278,7 @@ class Counter:
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Counter]:
     def watch(name: str) -> Counter:
-        user = next(module for module in (activations, quantizers, layer_weights) if hasattr(module, name))
+        user = next(module for module in (quantizers, layer_weights) if hasattr(module, name))
         counter = Counter(getattr(user, name))
         monkeypatch.setattr(user, name, counter)
         return counter

@@ -19,7 +19,7 @@ from haq.evaluation.engines.torch import TorchEngine
 from haq.experiment.artifact import load_artifact
 from haq.experiment.evaluate import evaluate_artifact
 from haq.network.layers import trace
-from haq.quantization import activations, layer_weights, weights
+from haq.quantization import layer_weights, quantizers
 from haq.quantization.options import QuantizerOptions
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.quantizers import Quantizers
@@ -118,8 +118,7 @@ def test_gptq_codes_are_evaluated_from_run_files(
         raise AssertionError("nothing is to be calibrated")
 
     for owner, name in (
-        (activations, "calibrate"),
-        (weights, "input_hessians"),
+        (quantizers, "calibrate"),
         (layer_weights, "weight_clips"),
     ):
         monkeypatch.setattr(owner, name, never)

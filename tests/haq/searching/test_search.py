@@ -26,7 +26,7 @@ from haq.experiment.artifact import load_artifact
 from haq.experiment.evaluate import evaluate_artifact
 from haq.experiment.inputs import Inputs
 from haq.policy import Policy, load_policy
-from haq.quantization import activations, layer_weights, rounding
+from haq.quantization import layer_weights, quantizers, rounding
 from haq.quantization.corrections import Corrector
 from haq.runs.run_folder import RunFolder
 from haq.runs.tensor_files import load_tensors, save_tensors
@@ -154,10 +154,10 @@ def test_summary_has_the_documented_keys(finished_run: Path) -> None:
     different = {(*line["w_bits"], *line["a_bits"]) for line in journal(finished_run)}
     assert (summary["episodes"], summary["evaluations"]) == (30, len(different) + 5)
     # 48 search images and 64 for the corrections a policy, the same once for the float network; 12 and 64 for the
-    # finalists and the float network once more; calibration, once for activations and once for GPTQ; and the prior, 64
-    # images forwards, backwards, which counts twice, and through every layer with eight widths of weights and input.
+    # finalists and the float network once more; calibration; and the prior, 64 images forwards,
+    # backwards, which counts twice, and through every layer with eight widths of weights and input.
     prior = 64 * (1 + 2 + 2 * 8)
-    assert summary["forward_images"] == (48 + 64) * (len(different) + 1) + (12 + 64) * (5 + 1) + 2 * 64 + prior
+    assert summary["forward_images"] == (48 + 64) * (len(different) + 1) + (12 + 64) * (5 + 1) + 64 + prior
     assert summary["optimism_gap"] == summary["search_accuracy"] - summary["accuracy"]
     assert (summary["search_images"], summary["selection_images"]) == (48, 12)
     assert summary["warnings"] == []
@@ -214,7 +214,7 @@ def test_evaluating_a_run_gives_its_numbers_and_calibrates_nothing(
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("nothing is to be calibrated")
 
-    for owner, name in ((activations, "calibrate"), (layer_weights, "weight_clips"), (Corrector, "find")):
+    for owner, name in ((quantizers, "calibrate"), (layer_weights, "weight_clips"), (Corrector, "find")):
         monkeypatch.setattr(owner, name, never)
     document = evaluate_artifact(load_artifact(finished_run / "policy.json", search_config()))
     summary = read(finished_run / "summary.json")
@@ -432,12 +432,12 @@ def test_preparing_a_search_calibrates_and_rounds_before_its_first_policy(
     watcher = Interruption(after=10**6)
     monkeypatch.setattr(watcher, "phase", phases.append)
     seen: dict[str, set[str]] = {name: set() for name in when}
-    for owner, name in ((activations, "calibrate"), (rounding, "_rounded")):
+    for owner, name in ((quantizers, "calibrate"), (rounding, "_rounded")):
         original = getattr(owner, name)
 
-        def noted(*args: Any, name: str = name, original: Any = original) -> Any:
+        def noted(*args: Any, name: str = name, original: Any = original, **settings: Any) -> Any:
             seen[name].add(phases[-1])
-            return original(*args)
+            return original(*args, **settings)
 
         monkeypatch.setattr(owner, name, noted)
     search(watcher=watcher, prior="none", engine=engine, min_bits=4, first_last_bits=None, budget=0.9)

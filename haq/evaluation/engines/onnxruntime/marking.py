@@ -23,7 +23,7 @@ from haq.execution.user_code import torch_state_kept
 from haq.network.layer_calls import LayerCalls, LayerIndex, NormCall
 from haq.network.layers import Trace
 from haq.network.tracing.weighted_calls import Call
-from haq.quantization.activations import OperandKey
+from haq.quantization.operands import OperandKey
 
 MARKS = "haq"
 """Domain of the marks."""

@@ -20,8 +20,8 @@ from haq.evaluation.engines.onnxruntime.sessions import by_name, open_session, r
 from haq.evaluation.engines.onnxruntime.template import Floats, Node, Template
 from haq.execution.structures import Structure, rows
 from haq.policy import PolicyBits
-from haq.quantization.activations import OperandKey
 from haq.quantization.corrections import Corrections
+from haq.quantization.operands import OperandKey
 from haq.quantization.quantizers import Quantizers
 
 

@@ -13,7 +13,7 @@ from haq.evaluation.engines.torch import TorchEngine
 from haq.network.layers import trace, trace_layers
 from haq.network.tracing.call_mode import MultiplicationMode
 from haq.network.tracing.weighted_calls import Call
-from haq.quantization.activations import calibrate
+from haq.quantization.calibration_pass import calibrate
 from haq.quantization.options import QuantizerOptions
 from haq.quantization.quantized_model import QuantizedModel
 from haq.quantization.quantizers import Quantizers
