@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 import pandas as pd
 from compare_learned_shifts import ACTIVATIONS, Plan, run_row
@@ -24,16 +23,18 @@ from haq.runs.environment import describe_environment
 from haq.studies.comparison.intervals import paired_interval
 
 SHIFTS = ("fixed", "float")
+CONTROL = "control"
+"""Name, in the place of a shift, of the float network that is trained on as its quantized copies are."""
 
 
 def runs_of(plan: Plan, seed: int) -> list[Row]:
-    """Train one network in float, then with each kind of shift."""
-    folder, model, rows = plan.folder(seed), plan.trained(seed), list[Row]()
-    shared: dict[str, Any] = {"epochs": plan.epochs, "batch_size": plan.batch_size, "seed": seed, "resume": True}
+    """Train one network in float, then on in float and with each kind of shift."""
+    folder, model = plan.folder(seed), plan.trained(seed)
+    rows = [run_row(plan.control(model, seed), activation=plan.activation, seed=seed, shift=CONTROL)]
     for bits in plan.bits:
         for shift in SHIFTS:
             out = folder / f"all-w{bits}a{bits}-{shift}"
-            found = haq.finetune(model, plan.task, policy=(bits, bits), out=out, shift=shift, **shared)
+            found = haq.finetune(model, plan.task, policy=(bits, bits), out=out, shift=shift, **plan.shared(seed))
             rows.append(run_row(found, activation=plan.activation, seed=seed, bits=bits, shift=shift))
     return rows
 
@@ -42,17 +43,19 @@ def table(rows: Iterable[Row]) -> list[str]:
     """Return a Markdown table of accuracies and paired differences."""
     rows = list(rows)
     lines = [
-        "| network | bits | fixed zero point | learned offset | offset - fixed | "
-        "shifts moved by, in codes: mean, most |",
-        "|---" * 6 + "|",
+        "| network | bits | float, trained on | fixed zero point | learned offset | offset - fixed | "
+        "offset - float | shifts moved by, in codes: mean, most |",
+        "|---" * 8 + "|",
     ]
     for activation in dict.fromkeys(row["activation"] for row in rows):
         ours = [row for row in rows if row["activation"] == activation]
-        for bits in sorted({row["bits"] for row in ours}, reverse=True):
+        control = accuracies(ours, shift=CONTROL)
+        for bits in sorted({row["bits"] for row in ours if row["shift"] != CONTROL}, reverse=True):
             fixed, learned = (accuracies(ours, bits=bits, shift=shift) for shift in SHIFTS)
-            cells = [f"{mean(values):.2f} ± {stdev(values):.2f}" for values in (fixed, learned)]
-            gain = paired_interval([one - other for one, other in zip(learned, fixed, strict=True)])
-            cells.append(f"{gain.mean:+.2f} ({gain.low:+.2f} to {gain.high:+.2f})")
+            cells = [f"{mean(values):.2f} ± {stdev(values):.2f}" for values in (control, fixed, learned)]
+            for before in (fixed, control):
+                gain = paired_interval([one - other for one, other in zip(learned, before, strict=True)])
+                cells.append(f"{gain.mean:+.2f} ({gain.low:+.2f} to {gain.high:+.2f})")
             moved = [row for row in ours if (row["bits"], row["shift"]) == (bits, "float")]
             far = mean(row["mean_moved_codes"] for row in moved), max(row["most_moved_codes"] for row in moved)
             cells.append(f"{far[0]:.2f}, {far[1]:.2f}")

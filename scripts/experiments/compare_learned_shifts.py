@@ -88,9 +88,8 @@ class Plan:
     def run_seed(self, seed: int) -> list[Row]:
         """Train one network in float, then everything that starts from it."""
         folder, model = self.folder(seed), self.trained(seed)
-        shared: dict[str, Any] = {"epochs": self.epochs, "batch_size": self.batch_size, "seed": seed, "resume": True}
-        control = haq.finetune(model, self.task, policy=(None, None), out=folder / "float", lr=LR_FEW_BITS, **shared)
-        rows = [run_row(control, seed=seed)]
+        shared = self.shared(seed)
+        rows = [run_row(self.control(model, seed), seed=seed)]
         for learn in self.learn:
             for bits in self.bits:
                 for shift in SHIFTS:
@@ -99,6 +98,15 @@ class Plan:
                     found = haq.finetune(model, self.task, policy=(bits, bits), out=out, **settings)
                     rows.append(run_row(found, seed=seed, learn=learn, bits=bits, shift=shift))
         return rows
+
+    def shared(self, seed: int) -> dict[str, Any]:
+        """Return the settings of all runs of a seed."""
+        return {"epochs": self.epochs, "batch_size": self.batch_size, "seed": seed, "resume": True}
+
+    def control(self, model: SmallNet, seed: int) -> FinetuneResult:
+        """Train the float network on as its quantized copies are."""
+        out = self.folder(seed) / "float"
+        return haq.finetune(model, self.task, policy=(None, None), out=out, lr=LR_FEW_BITS, **self.shared(seed))
 
     def trained(self, seed: int) -> SmallNet:
         """Return the float network that all runs of a seed start from."""
