@@ -20,7 +20,12 @@ from hardware_sim.cost import COST_FIELDS
 
 DIGITS_HEADER = "| run | device | objective | budget | cost of the policy | of 8 bits | policy | best uniform | float |"
 README_HEADER = "| network, target | 3 bits | searched | 4 bits | searched | 5 bits | searched |"
-RECONSTRUCTED_HEADER = "| MobileNet-V2, points lost at the latency of | 4 bits | 5 bits | 6 bits |"
+RECONSTRUCTED_HEADER = "| uniform / searched → both reconstructed (HAQ) | 4 bits | 5 bits | 6 bits |"
+MOBILENETS = {
+    "mobilenet_v2": ("mobilenet_v2", "MobileNet-V2"),
+    "mobilenet_v1": ("mobilenet_v1_075", "MobileNet-V1 0.75"),
+}
+"""Folder of the runs: name of the network in them, and in the table."""
 TARGETS = ("bismo-edge", "bismo-cloud")
 WIDTHS = (3, 4, 5)
 LATENCIES = ("4bits", "5bits", "6bits")
@@ -64,20 +69,21 @@ def readme_rows(folder: Path) -> Iterator[str]:
 
 def reconstructed_rows(folder: Path) -> Iterator[str]:
     """Yield the rows of the second table in `README.md`: points lost against float, beside those of HAQ's policies."""
-    rows = json.loads((folder / "mobilenet_v2" / "reconstructed.json").read_text(encoding="utf-8"))
-    for target in TARGETS:
-        found = [row for row in rows if row["target"] == target and row["budget"] in LATENCIES]
-        published = HAQ_LOST["mobilenet_v2", target]
-        cells = [f"{_losses(row)} ({published[row['budget']]:.1f})" for row in found]
-        yield f"| `{target}`, uniform bits / searched / reconstructed (HAQ) | {' | '.join(cells)} |"
+    for name, (network, short) in MOBILENETS.items():
+        rows = json.loads((folder / name / "reconstructed.json").read_text(encoding="utf-8"))
+        for target in TARGETS:
+            found = [row for row in rows if row["target"] == target and row["budget"] in LATENCIES]
+            published = HAQ_LOST[network, target]
+            cells = [f"{_losses(row)} ({published[row['budget']]:.1f})" for row in found]
+            yield f"| {short}, `{target}` | {' | '.join(cells)} |"
 
 
 def _losses(row: dict[str, Any]) -> str:
-    """Return the points that uniform bits, the policy and the reconstructed policy, in bold, lose against float."""
-    after = row["searched_reconstructed"]
-    accuracies = (row["uniform"], row["searched"], after["accuracy"])
-    *before, last = (f"{100 * (after['accuracy_fp32'] - accuracy):.1f}" for accuracy in accuracies)
-    return " / ".join([*before, f"**{last}**"])
+    """Return the points that uniform bits and the policy lose against float, as they are and reconstructed."""
+    uniform, searched = row["uniform_reconstructed"], row["searched_reconstructed"]
+    accuracies = (row["uniform"], row["searched"], uniform["accuracy"], searched["accuracy"])
+    lost = [f"{100 * (searched['accuracy_fp32'] - accuracy):.1f}" for accuracy in accuracies]
+    return f"{lost[0]} / {lost[1]} → {lost[2]} / **{lost[3]}**"
 
 
 def _pair(row: dict[str, Any]) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
     python scripts/experiments/make_results.py --data DIR --weights DIR
 
-The searches of the digits network need no data. Those of ResNet-20 and MobileNet-V2 are made only with `--data` and
+The searches of the digits network need no data. Those of ResNet-20 and the MobileNets are made only with `--data` and
 `--weights`, whose folders hold what `search_networks.py` reads. Runs lie in `--runs` and are continued when the script
 is started again. Tables follow from the new runs; numbers in the text do not: `make results-check` names them.
 """
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from check_results import QUICK_START, ROOT
+from reconstruct_networks import FOLDERS
 
 from haq.runs.locking import LOCK
 from haq.runs.run_folder import CHECKPOINT
@@ -28,7 +29,11 @@ SCRIPTS = {
     "mcu-cortex-m7-measured": "search_mcu",
     "systolic-tpu": "search_systolic",
 }
-NETWORKS = {"networks": ("cifar_resnet20", 100), "mobilenet_v2": ("tf_mobilenets:mobilenet_v2", 50)}
+NETWORKS = {
+    "networks": ("cifar_resnet20", 100),
+    "mobilenet_v1": ("tf_mobilenets:mobilenet_v1_075", 50),
+    "mobilenet_v2": ("tf_mobilenets:mobilenet_v2", 50),
+}
 """Name of the folder: network and episodes."""
 
 
@@ -50,12 +55,11 @@ def network_command(name: str, *, data: Path, weights: Path, runs: Path) -> Sequ
     return sys.executable, str(script), model, *settings
 
 
-def reconstruction_command(*, data: Path, weights: Path, runs: Path) -> Sequence[str]:
-    """Return the command that reconstructs what the searches of MobileNet-V2 found."""
+def reconstruction_command(name: str, *, data: Path, weights: Path, runs: Path) -> Sequence[str]:
+    """Return the command that reconstructs what the searches of a network found."""
     script = ROOT / "scripts" / "experiments" / "reconstruct_networks.py"
     folders = ("--data", str(data), "--weights", str(weights), "--runs", str(runs / "reconstructed"))
-    searched = ROOT / "results" / "mobilenet_v2"
-    return sys.executable, str(script), NETWORKS["mobilenet_v2"][0], "--searched", str(searched), *folders
+    return sys.executable, str(script), NETWORKS[name][0], "--searched", str(ROOT / "results" / name), *folders
 
 
 def replace(run: Path, target: Path) -> None:
@@ -79,9 +83,10 @@ def main() -> None:
         folders = {"data": options.data, "weights": options.weights, "runs": options.runs}
         for name in NETWORKS:
             subprocess.run(network_command(name, **folders), check=True)
-        subprocess.run(reconstruction_command(**folders), check=True)
+        for name in FOLDERS:
+            subprocess.run(reconstruction_command(name, **folders), check=True)
     else:
-        print("without --data and --weights, ResNet-20 and MobileNet-V2 are left as they are")
+        print("without --data and --weights, ResNet-20 and the MobileNets are left as they are")
     subprocess.run(
         (sys.executable, str(ROOT / "scripts/experiments/collect_results.py"), str(ROOT / "results")), check=True
     )

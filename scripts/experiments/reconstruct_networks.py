@@ -32,6 +32,8 @@ from haq.searching.confidence import Pairs
 from haq.searching.paired_answers import paired
 from haq.tables import Block, Table, markdown
 
+FOLDERS = ("mobilenet_v1", "mobilenet_v2")
+"""Folders in `results` of the searches whose policies are reconstructed."""
 HAQ_LOST = {
     ("mobilenet_v2", "bismo-edge"): {"4bits": 4.8, "5bits": 0.9, "6bits": 0.0},
     ("mobilenet_v2", "bismo-cloud"): {"4bits": 4.8, "5bits": 2.4, "6bits": 0.0},
@@ -40,6 +42,7 @@ HAQ_LOST = {
 }
 """Points that HAQ's fine-tuned policies lose against 8 bits at the latency of these bits, as published, of MobileNet-V2
 and of MobileNet-V1 at full width."""
+NARROW = "Their MobileNet-V1 has full width, this one 0.75."
 CONFIDENCE = 0.95
 
 
@@ -62,7 +65,7 @@ class Cell:
 
 def reconstructed(policy: Path | tuple[int, int], out: Path, **settings: Any) -> Cell:
     """Reconstruct a policy, or resume, and compare it with the float network on the report images."""
-    known, began = out.with_suffix(".json"), process_time()
+    known, began = out.with_name(f"{out.name}.json"), process_time()
     if known.exists():
         found = json.loads(known.read_text(encoding="utf-8"))
         return Cell(**found | {"pairs": Pairs(*found["pairs"])})
@@ -180,7 +183,7 @@ def write(out: Path, rows: Sequence[dict[str, Any]]) -> None:
         "weights and activations, each as searched and "
         "after `haq reconstruct` with its defaults: no labels, no trained weights. Points lost against the float "
         "network with 95 % intervals of paired proportions. HAQ's policies were fine-tuned with labels; they lose "
-        "against 8 bits, on 50,000 other images.",
+        "against 8 bits, on 50,000 other images." + (f" {NARROW}" if "v1_075" in rows[0]["model"] else ""),
         table(rows),
         f"A reconstruction took {min(known):.0f} to {max(known):.0f} s of one processor, measurements included.",
         f"Made with `python {shlex.join(sys.argv)}`; one thread. "

@@ -48,6 +48,7 @@ TARGETS: dict[str, tuple[str, Objective]] = {
 }
 """Name: device and objective."""
 WIDTHS = (4, 5, 6, 8)
+ON_A_GRID = "MobileNet-V2's weights were stored on an 8-bit grid: 8-bit weights lose nothing by construction."
 _MOBILENET = {
     "normalize": "half",
     "resize": 227,
@@ -258,7 +259,8 @@ def main() -> None:
         "best uniform bits, whose two widths may differ. "
         "Differences in points. Report images: "
         + ", ".join(f"{name} {count}" for name, count in images.items())
-        + ". MobileNet-V2's weights were stored on an 8-bit grid: 8-bit weights lose nothing by construction.",
+        + "."
+        + (" " + ON_A_GRID if any(row["model"].endswith("mobilenet_v2") for row in rows) else ""),
         "",
         *accuracy_table(rows),
         "",

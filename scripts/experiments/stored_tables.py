@@ -72,8 +72,8 @@ def _networks(root: Path, name: str) -> Iterator[str]:
     yield from (*search_networks.accuracy_table(rows), *search_networks.bits_table(rows, folder))
 
 
-def _reconstructed(root: Path) -> list[str]:
-    rows = _json(root / "results" / "mobilenet_v2" / "reconstructed.json")
+def _reconstructed(root: Path, name: str) -> list[str]:
+    rows = _json(root / "results" / name / "reconstructed.json")
     return markdown([reconstruct_networks.table(rows)]).splitlines()
 
 
@@ -159,10 +159,17 @@ TABLES = (
     StoredTable("results/README.md", "its runs", lambda root: collect_results.digits_rows(root / "results")),
     *(
         StoredTable(f"results/{name}/README.md", "results.json", lambda root, name=name: _networks(root, name))  # type: ignore[misc]
-        for name in ("networks", "mobilenet_v2")
+        for name in ("networks", *reconstruct_networks.FOLDERS)
     ),
     StoredTable("README.md", "reconstructed.json", lambda root: collect_results.reconstructed_rows(root / "results")),
-    StoredTable("results/mobilenet_v2/reconstructed.md", "reconstructed.json", _reconstructed),
+    *(
+        StoredTable(
+            f"results/{name}/reconstructed.md",
+            "reconstructed.json",
+            lambda root, name=name: _reconstructed(root, name),  # type: ignore[misc]
+        )
+        for name in reconstruct_networks.FOLDERS
+    ),
     StoredTable("results/methods/README.md", "comparisons.csv", _comparisons),
     StoredTable(
         "results/image_noise.md", "methods", lambda root: image_noise.table(root / "results" / "methods").splitlines()
