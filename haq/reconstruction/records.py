@@ -9,7 +9,7 @@ class Summary(LearnedSummary):
     """Result of a reconstruction.
 
     Divergences are means over items, in nats for classification. Fields that end in `start` are those of the policy
-    before learning.
+    before learning, measured in torch.
 
     `model_dump(mode="json")` gives the document of `summary.json`, which `haq reconstruct --json` prints.
     """
