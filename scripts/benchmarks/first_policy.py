@@ -115,10 +115,11 @@ def write(job: Job, options: argparse.Namespace, arguments: list[str]) -> None:
         units, cold, cached = (in_process(name, cache, arguments) for name in ("float", "search", "search"))
     print(f"# Time before the first policy: {options.model}\n")
     print(
-        f"A search within the cost of {spoken(options.budget)} on {options.target}, one thread, up to the evaluation of its first policy, "
-        "imports left out; in a new cache, and again with the cache that this left. The eager float network takes "
-        f"{', '.join(f'{seconds:.0f}' for seconds in units)} s of the processor for {FLOAT_IMAGES:,} images in batches "
-        f"of {', '.join(map(str, FLOAT_BATCHES))}; calibration has batches of {batch}.\n"
+        f"A search within the cost of {spoken(options.budget)} on {options.target}, one thread, up to the evaluation "
+        "of its first policy, imports left out; in a new cache, and again with the cache that this left. The eager "
+        f"float network takes {', '.join(f'{seconds:.0f}' for seconds in units)} s of the processor for "
+        f"{FLOAT_IMAGES:,} images in batches of {', '.join(map(str, FLOAT_BATCHES))}; calibration has batches of "
+        f"{batch}.\n"
     )
     print("| phase | s | processor s | cached, s | cached, processor s |\n|---|---|---|---|---|")
     rows = [(name, cold[name], cached.get(name, (0.0, 0.0))) for name in cold]
