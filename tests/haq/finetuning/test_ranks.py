@@ -94,14 +94,17 @@ import torch
 from torch import nn
 from haq.quantization.training.ranks import joined
 
-with joined("cpu") as ranks:
-    network = nn.Linear(3, 1)
-    nn.init.ones_(network.weight)
-    nn.init.zeros_(network.bias)
-    batch = torch.arange(12.0).view(4, 3)
-    wrapped = ranks.wrap(network)
-    wrapped(ranks.share(batch)).square().mean().backward()
-    print(ranks.is_first, network.weight.grad.flatten().tolist())
+def print_gradient():  # a wrapped network that outlives its process group can abort the end of the interpreter
+    with joined("cpu") as ranks:
+        network = nn.Linear(3, 1)
+        nn.init.ones_(network.weight)
+        nn.init.zeros_(network.bias)
+        batch = torch.arange(12.0).view(4, 3)
+        wrapped = ranks.wrap(network)
+        wrapped(ranks.share(batch)).square().mean().backward()
+        print(ranks.is_first, network.weight.grad.flatten().tolist())
+
+print_gradient()
 """
 
 
