@@ -79,11 +79,13 @@ def reconstructed_rows(folder: Path) -> Iterator[str]:
 
 
 def _losses(row: dict[str, Any]) -> str:
-    """Return the points that uniform bits and the policy lose against float, as they are and reconstructed."""
+    """Return the points that uniform bits and the policy lose, as they are and reconstructed (best bold)."""
     uniform, searched = row["uniform_reconstructed"], row["searched_reconstructed"]
     accuracies = (row["uniform"], row["searched"], uniform["accuracy"], searched["accuracy"])
     lost = [f"{100 * (searched['accuracy_fp32'] - accuracy):.1f}" for accuracy in accuracies]
-    return f"{lost[0]} / {lost[1]} → {lost[2]} / **{lost[3]}**"
+    least = min(lost[2:], key=float)
+    after = (f"**{text}**" if text == least else text for text in lost[2:])
+    return f"{lost[0]} / {lost[1]} → {' / '.join(after)}"
 
 
 def _pair(row: dict[str, Any]) -> tuple[str, str]:
